@@ -1,0 +1,222 @@
+"""Which array library new arrays are made with; the only package that names array libraries."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+from types import ModuleType, TracebackType
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from xpdl.backends import diagnosis
+from xpdl.backends.namespaces import Array, DType, Namespace, dtype_name, from_numpy, is_array, library_name, to_numpy
+from xpdl.errors import BackendError
+
+# what users type -> the module that makes arrays
+_MODULES = {
+    "numpy": "numpy",
+    "cupy": "cupy",
+    "torch": "torch",
+    "jax": "jax.numpy",
+    "array_api_strict": "array_api_strict",
+}
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """Where new arrays are made: an array namespace, one of its devices, and a floating dtype by name."""
+
+    name: str
+    xp: Namespace
+    device: Any
+    dtype: str
+
+    @property
+    def float(self) -> DType:
+        """The library's own object for `dtype`."""
+        return getattr(self.xp, self.dtype)
+
+    def asarray(self, a: Any, dtype: str | DType | None = None) -> Array:
+        """`a`, from any library, as an array here; floating values take this backend's dtype unless `dtype` is given."""
+        xp = self.xp
+        if isinstance(dtype, str):
+            dtype = getattr(xp, dtype)
+        if is_array(a) and array_api_compat.array_namespace(a) is xp:
+            if dtype is None and xp.isdtype(a.dtype, "real floating"):
+                dtype = self.float
+            return xp.asarray(a, device=self.device, dtype=a.dtype if dtype is None else dtype)
+        host = to_numpy(a)
+        if dtype is None and host.dtype.kind == "f":
+            dtype = self.float
+        return from_numpy(host, xp, self.device, dtype)
+
+    @classmethod
+    def of(cls, x: Array) -> Backend:
+        """The backend a floating array `x` belongs to."""
+        xp = array_api_compat.array_namespace(x)
+        return cls(library_name(xp), xp, array_api_compat.device(x), dtype_name(x.dtype))
+
+
+_current: Backend | None = None
+
+
+class _Use:
+    """What `use` returns: the backend is in force already; leaving a ``with`` block restores the one before."""
+
+    def __init__(self, backend: Backend, before: Backend | None) -> None:
+        self.backend = backend
+        self._before = before
+
+    def __enter__(self) -> Backend:
+        return self.backend
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _current
+        _current = self._before
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def __repr__(self) -> str:
+        return f"<xpdl.use {self.backend.name} {self.backend.device} {self.backend.dtype}>"
+
+
+def use(name: str | ModuleType | Namespace = "auto", *, device: Any = None, dtype: str = "float32") -> _Use:
+    """Choose where new arrays are made: parameters, data sets, batches.
+
+    Existing arrays are untouched: functions and layers follow their inputs.
+
+    Parameters
+    ----------
+    name : str or module
+        ``"numpy"``, ``"cupy"``, ``"torch"``, ``"jax"``, ``"array_api_strict"``, the name of any other importable
+        module that array-api-compat understands, or such a module itself. ``"auto"`` takes CuPy when a GPU answers and
+        otherwise NumPy, and says why in one line on standard error.
+    device : optional
+        A device of that library, such as ``"cuda:0"`` for torch; its default when not given.
+    dtype : str
+        Floating dtype of new arrays: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``.
+
+    Returns
+    -------
+    handle
+        Has ``name xp device dtype``. In a ``with`` statement, it gives the `Backend` and restores the previous one at
+        the end of the block.
+
+    Raises
+    ------
+    BackendError
+        If the library cannot be used here. For CuPy the message says whether it is not installed, has no driver, no
+        device, or is built for another CUDA version.
+
+    Examples
+    --------
+    >>> with xpdl.use("numpy", dtype="float64"):
+    ...     xpdl.asarray([1, 2.5]).dtype
+    dtype('float64')
+    """
+    global _current
+    before = _current
+    if isinstance(name, str) and name == "auto":
+        reason = diagnosis.cupy_problem()
+        name = "numpy" if reason else "cupy"
+        print(f"xpdl: using {name}: {reason or 'a CUDA device answers'}", file=sys.stderr)
+    _current = make_backend(name, device, dtype)
+    return _Use(_current, before)
+
+
+def make_backend(name: str | ModuleType | Namespace, device: Any = None, dtype: str = "float32") -> Backend:
+    """The `Backend` that `use` would choose, without choosing it."""
+    dtype = dtype if isinstance(dtype, str) else dtype_name(dtype)
+    if dtype not in _FLOATS:
+        raise BackendError(f"use: dtype must be one of {', '.join(_FLOATS)}, got {dtype!r}")
+    module = _import(name) if isinstance(name, str) else name
+    library = library_name(module)
+    if library == "cupy" and (reason := diagnosis.cupy_problem()):
+        raise BackendError(f"use('cupy'): {reason}")
+    if library == "jax" and not hasattr(module, "asarray"):
+        module = _import("jax")
+    if library == "array_api_strict" and isinstance(device, str):
+        device = module.Device(device)
+    try:
+        xp = array_api_compat.array_namespace(module.asarray([0.0]))
+    except (AttributeError, TypeError) as error:
+        raise BackendError(f"use({library!r}): {error}; it must be a module that array-api-compat understands") from error
+    if not hasattr(xp, dtype):
+        raise BackendError(f"use({library!r}): this library has no dtype {dtype}")
+    # an actual array shows what flags and capabilities would only promise
+    try:
+        probe = xp.zeros((1,), dtype=getattr(xp, dtype), device=device)
+    except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        raise BackendError(f"use({library!r}): device {device!r} or dtype {dtype} does not work: {error}") from error
+    if dtype_name(probe.dtype) != dtype:
+        cure = "; call jax.config.update('jax_enable_x64', True) first" if library == "jax" else ""
+        raise BackendError(f"use({library!r}): asked for {dtype}, got {dtype_name(probe.dtype)}{cure}")
+    return Backend(library, xp, array_api_compat.device(probe), dtype)
+
+
+def _import(name: str) -> Any:
+    module = _MODULES.get(name, name)
+    if name == "cupy" and (reason := diagnosis.cupy_problem()):
+        raise BackendError(f"use('cupy'): {reason}")
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        known = ", ".join(["auto", *_MODULES])
+        raise BackendError(
+            f"use({name!r}): cannot import {module} ({error}); install it, or choose one of {known}"
+        ) from error
+
+
+def get_backend() -> Backend:
+    """Where new arrays are made: has ``name``, ``xp``, ``device`` and ``dtype``.
+
+    Before the first `use`, the environment variable ``XPDL_BACKEND`` decides, and without it NumPy.
+    """
+    global _current
+    if _current is None:
+        use(os.environ.get("XPDL_BACKEND") or "numpy")
+    assert _current is not None
+    return _current
+
+
+def available_backends() -> dict[str, str]:
+    """Each library known by name -> ``"ok"``, or the reason why it cannot be used here."""
+    answers = {}
+    for name in _MODULES:
+        try:
+            make_backend(name)
+            answers[name] = "ok"
+        except BackendError as error:
+            answers[name] = str(error).removeprefix(f"use({name!r}): ")
+    return answers
+
+
+def asarray(a: Any, dtype: str | DType | None = None, device: Any = None) -> Array:
+    """Make an array of the backend in use from a list, a number or any library's array.
+
+    Parameters
+    ----------
+    a
+        What to convert. Floating values take the backend's dtype unless `dtype` says otherwise; integers and booleans
+        keep theirs.
+    dtype : str or dtype, optional
+    device : optional
+        A device of the backend's library other than the one in use.
+    """
+    backend = get_backend()
+    if device is not None:
+        backend = make_backend(backend.xp, device, backend.dtype)
+    return backend.asarray(a, dtype)
+
+
+def asnumpy(a: Any) -> np.ndarray[Any, Any]:
+    """A NumPy copy of any library's array, wherever it lies."""
+    return to_numpy(a)

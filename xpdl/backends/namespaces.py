@@ -1,0 +1,120 @@
+"""Which library, device and dtype an array has. The only module that imports array_api_compat."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeAlias
+
+import array_api_compat
+import numpy as np
+
+from xpdl.errors import MixedArraysError
+
+Array: TypeAlias = Any  # any Array-API array
+Namespace: TypeAlias = Any  # any Array-API namespace
+DType: TypeAlias = Any
+
+_MIX_CURE = "move one with xpdl.asarray(...) or the layer or model with .to(...)"
+
+
+@functools.cache
+def library_name(xp: Namespace) -> str:
+    """The name users type for a namespace: ``"numpy"``, ``"torch"``, ``"jax"``, ``"array_api_strict"``..."""
+    return str(xp.__name__).removeprefix("array_api_compat.").split(".")[0]
+
+
+def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
+    """The one namespace of all `arrays` (``None`` and Python numbers are passed over).
+
+    Raises `MixedArraysError` when they belong to different libraries or lie on different devices, and `TypeError` when
+    something is no array; `owner` names the layer or function in the message.
+    """
+    found = [a for a in arrays if not (a is None or isinstance(a, (int, float)) and not isinstance(a, np.generic))]
+    prefix = f"{owner}: " if owner else ""
+    try:
+        xp = array_api_compat.array_namespace(*found)
+    except TypeError as error:
+        odd = [a for a in found if not array_api_compat.is_array_api_obj(a)]
+        if odd or not found:
+            came = type(odd[0]).__name__ if odd else "no array at all"
+            raise TypeError(f"{prefix}expected arrays, got {came}; make one with xpdl.asarray(...)") from error
+        names = sorted({library_name(array_api_compat.array_namespace(a)) for a in found})
+        raise MixedArraysError(f"{prefix}arrays of {' and '.join(names)} are mixed; {_MIX_CURE}") from error
+    if len(found) > 1 and not array_api_compat.is_numpy_namespace(xp):
+        first = device(found[0])
+        for a in found[1:]:
+            other = device(a)
+            # a traced array of JAX has no device
+            if first is not None and other is not None and other != first:
+                raise MixedArraysError(f"{prefix}arrays on devices {first} and {other} are mixed; {_MIX_CURE}")
+    return xp
+
+
+def device(x: Array) -> Any:
+    """The device of `x`, in its library's own form."""
+    return array_api_compat.device(x)
+
+
+def is_array(x: object) -> bool:
+    return bool(array_api_compat.is_array_api_obj(x))
+
+
+def is_host(x: Array) -> bool:
+    """Whether reading a value of `x` costs nothing: true of NumPy arrays only."""
+    return bool(array_api_compat.is_numpy_array(x))
+
+
+def is_writable(x: Array) -> bool:
+    """Whether ``x[...] = value`` works: false for JAX, read-only NumPy arrays and NumPy scalars."""
+    if isinstance(x, np.generic):
+        return False
+    return bool(array_api_compat.is_writeable_array(x))
+
+
+def is_floating(x: Array) -> bool:
+    return bool(array_namespace(x).isdtype(x.dtype, "real floating"))
+
+
+def dtype_name(dtype: DType) -> str:
+    """``"float32"`` for any library's float32."""
+    name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+    return str(name).split(".")[-1]
+
+
+def default_float(xp: Namespace, like: Array) -> DType:
+    """The floating dtype a library gives to integers where it must: float64 in NumPy, float32 in PyTorch."""
+    info = xp.__array_namespace_info__()
+    return info.default_dtypes(device=device(like))["real floating"]
+
+
+def write(old: Array, new: Array) -> Array:
+    """Give `old` the values of `new`: in place where the library can, else return `new` for the caller to rebind."""
+    if is_writable(old):
+        old[...] = new
+        return old
+    return new
+
+
+def to_numpy(x: Array) -> np.ndarray[Any, Any]:
+    """A fresh NumPy copy of any library's array, from any device."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np.array(x)
+    if array_api_compat.is_torch_array(x):
+        return np.array(x.detach().resolve_conj().cpu())
+    if array_api_compat.is_cupy_array(x):
+        return np.asarray(x.get())
+    if is_array(x):
+        xp = array_api_compat.array_namespace(x)
+        if library_name(xp) == "array_api_strict":
+            return np.array(xp.asarray(x, device=xp.Device("CPU_DEVICE")))
+        if library_name(xp) == "ndonnx":
+            return np.array(x.unwrap_numpy())
+    return np.array(x)
+
+
+def from_numpy(x: np.ndarray[Any, Any], xp: Namespace, device: Any, dtype: DType | None = None) -> Array:
+    """A copy of the host array `x` in another library; it never shares memory with `x`."""
+    kwargs: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    if library_name(xp) == "ndonnx":  # takes neither device nor copy
+        return xp.asarray(x, **kwargs)
+    return xp.asarray(x, device=device, copy=True, **kwargs)

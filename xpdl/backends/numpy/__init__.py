@@ -1,0 +1,1 @@
+"""CPU kernels for NumPy arrays; importing this package registers them."""

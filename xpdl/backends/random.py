@@ -1,0 +1,96 @@
+"""Random numbers the library owns: keyed by seed and name, never from a global state of NumPy or any other library.
+
+Weights are drawn on the host from a named stream, so one seed gives the same bits on every backend. Dropout masks come
+from a counter hashed in array operations, where the activations live: no transfer, and the same bits everywhere too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import math
+import secrets
+from collections.abc import Iterator
+
+import numpy as np
+
+from xpdl.backends.namespaces import Array, array_namespace, device, library_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A source of random numbers, named by a seed and a path; streams of different names are independent."""
+
+    seed: int
+    path: str = ""
+
+    def child(self, name: str) -> Stream:
+        return Stream(self.seed, f"{self.path}.{name}" if self.path else name)
+
+    def words(self, name: str) -> tuple[int, ...]:
+        """Four 32-bit words that depend on the seed, the path and `name` alone."""
+        digest = hashlib.sha256(f"{self.seed}/{self.child(name).path}".encode()).digest()
+        return tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
+
+    def generator(self, name: str) -> np.random.Generator:
+        """A NumPy generator on the host for draws called `name`."""
+        return np.random.default_rng(self.words(name))
+
+
+_seed = secrets.randbits(63)
+_unnamed: Iterator[int] = itertools.count()
+
+
+def seed(n: int) -> None:
+    """Set the seed of xpdl's own streams: everything built or shuffled afterwards without a seed of its own.
+
+    No global random state of NumPy, CuPy, PyTorch or Python is touched.
+    """
+    global _seed, _unnamed
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"seed: expected an int, got {n!r}")
+    _seed = int(n)
+    _unnamed = itertools.count()
+
+
+def next_stream(name: str, seed: int | None = None) -> Stream:
+    """A stream for something that has no place in a model: fresh at each call, repeatable after `seed`.
+
+    With a `seed` given, it depends on that and `name` alone.
+    """
+    if seed is not None:
+        return Stream(int(seed), name)
+    return Stream(_seed, f"{name}#{next(_unnamed)}")
+
+
+def random_bits(like: Array, words: tuple[int, ...], counter: int) -> Array:
+    """24 random bits per element, as integers in the shape and on the device of `like`.
+
+    Two rounds of C. Wellons' 32-bit integer hash ``lowbias32`` over the element's index, keyed by `words` and
+    `counter`. Every library computes the same integers: 32-bit unsigned where it has that arithmetic, else in int64.
+    """
+    xp = array_namespace(like)
+    # torch has no arithmetic on uint32, nor has ndonnx; the low 32 bits of a wrapping int64 product are the same
+    narrow = library_name(xp) not in ("torch", "ndonnx")
+    dtype = xp.uint32 if narrow else xp.int64
+    mask = 0xFFFFFFFF
+
+    def hashed(h: Array) -> Array:
+        h = h ^ (h >> 16)
+        h = h * 0x7FEB352D if narrow else (h * 0x7FEB352D) & mask
+        h = h ^ (h >> 15)
+        h = h * 0x846CA68B if narrow else (h * 0x846CA68B) & mask
+        return h ^ (h >> 16)
+
+    size = math.prod(like.shape)
+    # the counter stirs both keys, on the host, so that masks of successive steps share nothing
+    key = Stream(counter, ",".join(map(str, words))).words("step")
+    index = xp.arange(size, dtype=dtype, device=device(like))
+    bits = hashed(hashed(index ^ key[0]) ^ key[1]) >> 8
+    return xp.reshape(bits, like.shape)
+
+
+def keep_mask(like: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
+    """A boolean mask of the shape of `like` that is False with probability `drop_ratio`."""
+    return random_bits(like, words, counter) >= round(drop_ratio * 2**24)

@@ -1,0 +1,75 @@
+"""Activation functions and their backward passes, stable for any input."""
+
+from __future__ import annotations
+
+from xpdl.backends.dispatch import op
+from xpdl.backends.namespaces import Array, array_namespace
+
+
+@op
+def relu(x: Array) -> Array:
+    """``max(x, 0)``."""
+    return array_namespace(x).maximum(x, 0.0)
+
+
+@op
+def relu_backward(dy: Array, y: Array) -> Array:
+    """`dy` where the output `y` is positive, else 0; at the kink the derivative is 0."""
+    xp = array_namespace(dy, y)
+    return xp.where(y > 0, dy, 0.0)
+
+
+@op
+def sigmoid(x: Array) -> Array:
+    """``1 / (1 + exp(-x))``, from ``exp(-|x|)``, which cannot overflow."""
+    xp = array_namespace(x)
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
+
+
+@op
+def sigmoid_backward(dy: Array, y: Array) -> Array:
+    """``dy * y (1 - y)`` for the output `y`."""
+    return dy * y * (1.0 - y)
+
+
+@op
+def tanh(x: Array) -> Array:
+    """Hyperbolic tangent."""
+    return array_namespace(x).tanh(x)
+
+
+@op
+def tanh_backward(dy: Array, y: Array) -> Array:
+    """``dy * (1 - y^2)`` for the output `y`."""
+    return dy * (1.0 - y * y)
+
+
+@op
+def softmax(x: Array, axis: int = -1) -> Array:
+    """``exp(x) / sum(exp(x))`` along `axis`; the maximum is subtracted first, so nothing overflows."""
+    xp = array_namespace(x)
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return e / xp.sum(e, axis=axis, keepdims=True)
+
+
+@op
+def softmax_backward(dy: Array, y: Array, axis: int = -1) -> Array:
+    """``y * (dy - sum(dy * y))`` for the output `y`."""
+    xp = array_namespace(dy, y)
+    return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True))
+
+
+@op
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """``x - log(sum(exp(x)))`` along `axis`."""
+    xp = array_namespace(x)
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+
+
+@op
+def log_softmax_backward(dy: Array, y: Array, axis: int = -1) -> Array:
+    """``dy - exp(y) sum(dy)`` for the output `y`."""
+    xp = array_namespace(dy, y)
+    return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)

@@ -1,0 +1,29 @@
+"""The affine map y = x W + b."""
+
+from __future__ import annotations
+
+import math
+
+from xpdl.backends.dispatch import op
+from xpdl.backends.namespaces import Array, array_namespace
+
+
+def _rows(x: Array) -> Array:
+    """(N, ...) -> (N, D)."""
+    return x if x.ndim == 2 else array_namespace(x).reshape(x, (-1, math.prod(x.shape[1:])))
+
+
+@op
+def affine(x: Array, W: Array, b: Array | None = None) -> Array:
+    """``x W + b`` with `x` (N, ...) flattened to (N, D), `W` (D, M) and `b` (M,), giving (N, M)."""
+    xp = array_namespace(x, W, b)
+    y = xp.matmul(_rows(x), W)
+    return y if b is None else y + b
+
+
+@op
+def affine_backward(dy: Array, x: Array, W: Array) -> tuple[Array, Array, Array]:
+    """``dx`` in the shape of `x`, ``dW`` (D, M) and ``db`` (M,) for `dy` (N, M)."""
+    xp = array_namespace(dy, x, W)
+    dx = xp.reshape(xp.matmul(dy, W.T), x.shape)
+    return dx, xp.matmul(_rows(x).T, dy), xp.sum(dy, axis=0)

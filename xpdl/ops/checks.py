@@ -1,0 +1,70 @@
+"""Checks that ops and layers share; each failure is one error naming what came, what was expected and the cure."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from xpdl.backends.namespaces import Array, array_namespace, default_float, dtype_name, is_floating, is_host
+from xpdl.errors import DTypeError, LabelError, ShapeError
+
+
+def pair(value: Any, name: str, owner: str, minimum: int) -> tuple[int, int]:
+    """`value` as (height, width): an int stands for both."""
+    items = tuple(value) if isinstance(value, Iterable) else (value, value)
+    try:
+        height, width = (operator.index(item) for item in items)
+    except (TypeError, ValueError):
+        raise ShapeError(f"{owner}: {name} must be an int or a pair of ints, got {value!r}") from None
+    if isinstance(value, bool) or min(height, width) < minimum:
+        raise ShapeError(f"{owner}: {name} must be at least {minimum}, got {value!r}")
+    return height, width
+
+
+def positive_int(value: Any, name: str, owner: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or number < 1:
+        raise ShapeError(f"{owner}: {name} must be a positive int, got {value!r}")
+    return number
+
+
+def require_floating(x: Array, owner: str) -> None:
+    if not is_floating(x):
+        raise DTypeError(
+            f"{owner}: expected a floating array, got {dtype_name(x.dtype)}; "
+            "convert it with xpdl.asarray(x, dtype='float32') (images: divide by 255)"
+        )
+
+
+def require_rank(x: Array, rank: int, owner: str, layout: str) -> None:
+    if x.ndim != rank:
+        raise ShapeError(f"{owner}: expected {layout}, an array of rank {rank}, got shape {tuple(x.shape)}")
+
+
+def require_shape(x: Array, shape: tuple[int | None, ...], owner: str, what: str) -> None:
+    if tuple(x.shape) != tuple(shape):
+        raise ShapeError(f"{owner}: {what} must have shape {tuple(shape)}, got {tuple(x.shape)}")
+
+
+def as_floating(x: Array) -> Array:
+    """`x` itself, or integers and booleans cast to their library's default floating dtype."""
+    if is_floating(x):
+        return x
+    xp = array_namespace(x)
+    return xp.astype(x, default_float(xp, x))
+
+
+def require_labels(t: Array, classes: int, owner: str) -> None:
+    """Integer labels in ``[0, classes)``; the range is checked where reading it costs nothing, on NumPy arrays."""
+    xp = array_namespace(t)
+    if not xp.isdtype(t.dtype, "integral"):
+        raise DTypeError(
+            f"{owner}: labels must be integers, got {dtype_name(t.dtype)}; cast them, or pass one-hot rows"
+        )
+    if is_host(t) and t.size and not (0 <= (low := int(t.min())) and (high := int(t.max())) < classes):
+        bad = low if low < 0 else high
+        raise LabelError(f"{owner}: label {bad} is not one of the {classes} classes 0 to {classes - 1}")

@@ -1,0 +1,20 @@
+"""Dropout: a mask times a scale, forward and backward alike."""
+
+from __future__ import annotations
+
+from xpdl.backends.dispatch import op
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.random import keep_mask
+
+
+@op
+def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
+    """A boolean mask of the shape of `x`, False with probability `drop_ratio`; the same bits on every backend."""
+    return keep_mask(x, drop_ratio, words, counter)
+
+
+@op
+def dropout(x: Array, mask: Array, scale: float = 1.0) -> Array:
+    """``scale * x`` where `mask` is true, else 0; its backward is itself, on ``dy``."""
+    xp = array_namespace(x, mask)
+    return xp.where(mask, x if scale == 1.0 else x * scale, 0.0)

@@ -1,0 +1,82 @@
+"""Batch normalization with the statistics of the batch, or with given ones."""
+
+from __future__ import annotations
+
+from xpdl.backends.dispatch import op
+from xpdl.backends.namespaces import Array, array_namespace
+
+
+def _axes(x: Array) -> tuple[int, ...]:
+    """All but axis 1: features of (N, D), channels of (N, C, H, W)."""
+    return (0, *range(2, x.ndim))
+
+
+def _along(p: Array, x: Array) -> Array:
+    """(C,) shaped to broadcast along axis 1 of `x`."""
+    return array_namespace(p).reshape(p, (-1, *(1,) * (x.ndim - 2)))
+
+
+@op
+def batch_normalization(
+    x: Array, gamma: Array, beta: Array, eps: float
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Normalise each feature or channel over the batch, then scale and shift.
+
+    Parameters
+    ----------
+    x : array (N, C) or (N, C, ...)
+    gamma, beta : array (C,)
+    eps : float
+        Added to the variance under the root.
+
+    Returns
+    -------
+    y, x_hat : arrays of the shape of `x`
+        ``y = gamma x_hat + beta`` and ``x_hat = (x - mean) / sqrt(var + eps)``.
+    inv_std, mean, var : arrays (C,)
+        `var` is the biased one, divided by the number of values.
+    """
+    xp = array_namespace(x, gamma, beta)
+    axes = _axes(x)
+    mean = xp.mean(x, axis=axes)
+    centred = x - _along(mean, x)
+    var = xp.mean(centred * centred, axis=axes)
+    inv_std = 1.0 / xp.sqrt(var + eps)
+    x_hat = centred * _along(inv_std, x)
+    y = x_hat * _along(gamma, x) + _along(beta, x)
+    return y, x_hat, inv_std, mean, var
+
+
+@op
+def batch_normalization_backward(
+    dy: Array, x_hat: Array, inv_std: Array, gamma: Array
+) -> tuple[Array, Array, Array]:
+    """``dx, dgamma, dbeta``, through the batch's mean and variance as well."""
+    xp = array_namespace(dy, x_hat, inv_std, gamma)
+    axes = _axes(dy)
+    dbeta = xp.sum(dy, axis=axes)
+    dgamma = xp.sum(dy * x_hat, axis=axes)
+    count = 1
+    for axis in axes:
+        count *= dy.shape[axis]
+    dx = dy - _along(dbeta / count, dy) - x_hat * _along(dgamma / count, dy)
+    return dx * _along(gamma * inv_std, dy), dgamma, dbeta
+
+
+@op
+def normalize(
+    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float
+) -> tuple[Array, Array, Array]:
+    """``y, x_hat, inv_std`` with given statistics: what batch normalization does in evaluation."""
+    xp = array_namespace(x, gamma, beta, mean, var)
+    inv_std = 1.0 / xp.sqrt(var + eps)
+    x_hat = (x - _along(mean, x)) * _along(inv_std, x)
+    return x_hat * _along(gamma, x) + _along(beta, x), x_hat, inv_std
+
+
+@op
+def normalize_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) -> tuple[Array, Array, Array]:
+    """``dx, dgamma, dbeta`` when the statistics are constants."""
+    xp = array_namespace(dy, x_hat, inv_std, gamma)
+    axes = _axes(dy)
+    return dy * _along(gamma * inv_std, dy), xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)

@@ -1,0 +1,50 @@
+"""Maximum and average pooling over windows of images."""
+
+from __future__ import annotations
+
+import functools
+
+from xpdl.backends.dispatch import op
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.ops.windows import Pair, output_sizes, overlap_add, pad_images, shifted
+
+_ONE = (1, 1)
+
+
+def _taps(x: Array, size: Pair, stride: Pair, pad: Pair, value: float) -> list[Array]:
+    out = output_sizes(x.shape[2:], size, stride, pad, _ONE, "pooling")
+    return shifted(pad_images(x, pad, value), size, stride, _ONE, out)
+
+
+@op
+def max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+    """The largest value of each window of `x` (N, C, H, W), giving (N, C, OH, OW); the border counts as -inf."""
+    xp = array_namespace(x)
+    return functools.reduce(xp.maximum, _taps(x, size, stride, pad, -float("inf")))
+
+
+@op
+def max_pooling_backward(dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+    """Give each window's `dy` to its maximum, to the first of equal ones, for ``y = max_pooling(x, ...)``."""
+    xp = array_namespace(dy, x, y)
+    free = xp.ones_like(y, dtype=xp.bool)
+    parts = []
+    for tap in _taps(x, size, stride, pad, -float("inf")):
+        winner = (tap == y) & free
+        free = free & ~winner
+        parts.append(xp.where(winner, dy, 0.0))
+    return overlap_add(parts, x.shape[2:], size, stride, pad, _ONE)
+
+
+@op
+def average_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+    """The mean of each window of `x` (N, C, H, W), giving (N, C, OH, OW); the zeros of the border count."""
+    taps = _taps(x, size, stride, pad, 0.0)
+    return sum(taps[1:], taps[0]) / float(len(taps))
+
+
+@op
+def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+    """Share each window's `dy` equally among its members."""
+    count = size[0] * size[1]
+    return overlap_add([dy / float(count)] * count, x.shape[2:], size, stride, pad, _ONE)
