@@ -29,7 +29,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
     Raises `MixedArraysError` when they belong to different libraries or lie on different devices, and `TypeError` when
     something is no array; `owner` names the layer or function in the message.
     """
-    found = [a for a in arrays if not (a is None or isinstance(a, (int, float)) and not isinstance(a, np.generic))]
+    found = [a for a in arrays if not (a is None or (isinstance(a, (int, float)) and not isinstance(a, np.generic)))]
     prefix = f"{owner}: " if owner else ""
     try:
         xp = array_api_compat.array_namespace(*found)
@@ -100,7 +100,8 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     if isinstance(x, (np.ndarray, np.generic)):
         return np.array(x)
     if array_api_compat.is_torch_array(x):
-        return np.array(x.detach().resolve_conj().cpu())
+        # NumPy has no bfloat16; float32 holds each of its values
+        return np.array((x.float() if dtype_name(x.dtype) == "bfloat16" else x).numpy(force=True))
     if array_api_compat.is_cupy_array(x):
         return np.asarray(x.get())
     if is_array(x):

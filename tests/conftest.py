@@ -1,0 +1,83 @@
+"""Fixtures for all tests: `backend`, and isolation of what xpdl keeps for the whole process.
+
+``XPDL_BACKENDS=numpy,torch`` selects backends (``all`` takes every one); ``XPDL_REQUIRE_GPU=1`` makes a GPU backend
+that does not work a failure instead of a skip. A library that is not installed is a skip that says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# JAX has float64 only with this switch, once for the whole process. It is on in all tests: runs in float64 are compared
+# across libraries to 1e-10, and a float32 array that wrongly becomes float64 would pass unseen with it off.
+os.environ["JAX_ENABLE_X64"] = "1"
+
+import xpdl.backends
+from tests.harness import Backend, gpu_required, problem, selected
+from xpdl.backends import random
+
+
+def pytest_report_header() -> str:
+    return "xpdl backends: " + ", ".join(spec.id for spec in selected())
+
+
+def pytest_configure() -> None:
+    try:
+        selected()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One run per selected backend; a marker ``backends(tags)`` narrows the choice."""
+    if "backend" not in metafunc.fixturenames:
+        return
+    specs = selected()
+    for marker in metafunc.definition.iter_markers("backends"):
+        specs = [spec for spec in specs if spec.tags & set(marker.args)]
+    params = [pytest.param(spec, id=spec.id, marks=[pytest.mark.gpu] if spec.gpu else []) for spec in specs]
+    metafunc.parametrize("backend", params, indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each array library in turn, under the rules of `tests.harness.SPECS`.
+
+    Markers: ``backends("torch", "jit")`` runs on backends with one of the tags, ``skip_backend("jit", reason="...")``
+    skips those with the tag. Tags are ids, libraries, and ``jit eager gpu nosync meta values float64``.
+    """
+    spec = request.param
+    for marker in request.node.iter_markers("skip_backend"):
+        if marker.args[0] in spec.tags:
+            pytest.skip(f"{spec.id}: {marker.kwargs['reason']}")
+    if reason := problem(spec):
+        if spec.gpu and gpu_required():
+            pytest.fail(f"a GPU is required, and {spec.id} does not work: {reason}")
+        pytest.skip(reason)
+    return Backend(spec)
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test starts without a backend chosen, from one seed, and leaves nothing behind."""
+    monkeypatch.delenv("XPDL_BACKEND", raising=False)
+    monkeypatch.setattr(xpdl.backends, "_current", None)
+    random.seed(0)
+    yield
+    random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder with the files of the real MNIST: ``XPDL_DATA``, or shared/data beside the repository."""
+    roots = [Path(os.environ["XPDL_DATA"])] if os.environ.get("XPDL_DATA") else []
+    roots.append(Path(__file__).parents[2] / "shared" / "data")
+    for root in roots:
+        for folder in (root, root / "mnist"):
+            if list(folder.glob("train-images*")):
+                return folder
+    return pytest.skip(f"the real MNIST is in none of {', '.join(map(str, roots))}; set XPDL_DATA")
