@@ -42,7 +42,7 @@ class Backend:
         return getattr(self.xp, self.dtype)
 
     def asarray(self, a: Any, dtype: str | DType | None = None) -> Array:
-        """`a`, from any library, as an array here; floating values take this backend's dtype unless `dtype` is given."""
+        """`a`, from any library, as an array here; floats take this backend's dtype unless `dtype` is given."""
         xp = self.xp
         if isinstance(dtype, str):
             dtype = getattr(xp, dtype)
@@ -148,7 +148,9 @@ def make_backend(name: str | ModuleType | Namespace, device: Any = None, dtype: 
     try:
         xp = array_api_compat.array_namespace(module.asarray([0.0]))
     except (AttributeError, TypeError) as error:
-        raise BackendError(f"use({library!r}): {error}; it must be a module that array-api-compat understands") from error
+        raise BackendError(
+            f"use({library!r}): {error}; it must be a module that array-api-compat understands"
+        ) from error
     if not hasattr(xp, dtype):
         raise BackendError(f"use({library!r}): this library has no dtype {dtype}")
     # an actual array shows what flags and capabilities would only promise

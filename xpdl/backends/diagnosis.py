@@ -20,7 +20,7 @@ def _driver_found() -> bool:
 
 
 def cupy_problem() -> str | None:
-    """None when CuPy computes on a GPU here; else which is missing: the package, the driver, a device, a fitting build."""
+    """None when CuPy computes on a GPU here; else what is missing: package, driver, device, or a fitting build."""
     if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed; {_INSTALL}"
     try:

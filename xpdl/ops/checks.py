@@ -65,6 +65,8 @@ def require_labels(t: Array, classes: int, owner: str) -> None:
         raise DTypeError(
             f"{owner}: labels must be integers, got {dtype_name(t.dtype)}; cast them, or pass one-hot rows"
         )
-    if is_host(t) and t.size and not (0 <= (low := int(t.min())) and (high := int(t.max())) < classes):
-        bad = low if low < 0 else high
-        raise LabelError(f"{owner}: label {bad} is not one of the {classes} classes 0 to {classes - 1}")
+    if is_host(t) and t.size:
+        low, high = int(t.min()), int(t.max())
+        if low < 0 or high >= classes:
+            bad = low if low < 0 else high
+            raise LabelError(f"{owner}: label {bad} is not one of the {classes} classes 0 to {classes - 1}")

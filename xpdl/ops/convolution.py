@@ -78,9 +78,7 @@ def convolution_backward(
     return overlap_add(parts, (height, width), kernel, stride, pad, dilation), dW, db
 
 
-def _grouped_columns(
-    x: Array, W: Array, stride: Pair, pad: Pair, dilation: Pair, groups: int, out: Pair
-) -> Array:
+def _grouped_columns(x: Array, W: Array, stride: Pair, pad: Pair, dilation: Pair, groups: int, out: Pair) -> Array:
     """(N, groups, C / groups * FH * FW, OH * OW)."""
     xp = array_namespace(x)
     depth, fh, fw = W.shape[1:]

@@ -17,9 +17,7 @@ def _along(p: Array, x: Array) -> Array:
 
 
 @op
-def batch_normalization(
-    x: Array, gamma: Array, beta: Array, eps: float
-) -> tuple[Array, Array, Array, Array, Array]:
+def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array, Array]:
     """Normalise each feature or channel over the batch, then scale and shift.
 
     Parameters
@@ -48,9 +46,7 @@ def batch_normalization(
 
 
 @op
-def batch_normalization_backward(
-    dy: Array, x_hat: Array, inv_std: Array, gamma: Array
-) -> tuple[Array, Array, Array]:
+def batch_normalization_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) -> tuple[Array, Array, Array]:
     """``dx, dgamma, dbeta``, through the batch's mean and variance as well."""
     xp = array_namespace(dy, x_hat, inv_std, gamma)
     axes = _axes(dy)
@@ -64,9 +60,7 @@ def batch_normalization_backward(
 
 
 @op
-def normalize(
-    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float
-) -> tuple[Array, Array, Array]:
+def normalize(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float) -> tuple[Array, Array, Array]:
     """``y, x_hat, inv_std`` with given statistics: what batch normalization does in evaluation."""
     xp = array_namespace(x, gamma, beta, mean, var)
     inv_std = 1.0 / xp.sqrt(var + eps)

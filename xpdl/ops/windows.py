@@ -11,7 +11,13 @@ Pair = tuple[int, int]
 
 
 def conv_output_size(
-    input_size: int, filter_size: int, stride: int = 1, pad: int = 0, *, dilation: int = 1, owner: str = "conv_output_size"
+    input_size: int,
+    filter_size: int,
+    stride: int = 1,
+    pad: int = 0,
+    *,
+    dilation: int = 1,
+    owner: str = "conv_output_size",
 ) -> int:
     """Number of window positions along one axis: ``(input_size + 2 pad - extent) // stride + 1``, rounded down.
 
@@ -135,9 +141,7 @@ def columns(x: Array, size: Pair, stride: Pair, pad: Pair, dilation: Pair, out: 
 
 
 @op
-def im2col(
-    input_data: Array, filter_h: int, filter_w: int, stride: int | Pair = 1, pad: int | Pair = 0
-) -> Array:
+def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair = 1, pad: int | Pair = 0) -> Array:
     """Unfold images into one row per window.
 
     Parameters
