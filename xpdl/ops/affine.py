@@ -22,8 +22,11 @@ def affine(x: Array, W: Array, b: Array | None = None) -> Array:
 
 
 @op
-def affine_backward(dy: Array, x: Array, W: Array) -> tuple[Array, Array, Array]:
-    """``dx`` in the shape of `x`, ``dW`` (D, M) and ``db`` (M,) for `dy` (N, M)."""
+def affine_backward(dy: Array, x: Array, W: Array, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+    """``dx`` in the shape of `x`, ``dW`` (D, M) and ``db`` (M,) for `dy` (N, M).
+
+    ``dx`` is None when `need_dx` is false: nobody asks a first layer for the gradient of the data.
+    """
     xp = array_namespace(dy, x, W)
-    dx = xp.reshape(xp.matmul(dy, W.T), x.shape)
+    dx = xp.reshape(xp.matmul(dy, W.T), x.shape) if need_dx else None
     return dx, xp.matmul(_rows(x).T, dy), xp.sum(dy, axis=0)

@@ -1,0 +1,170 @@
+"""The book's functions, on arrays of any library.
+
+A Python number is taken as an array of the backend in use; integers become floats where the result is no integer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpdl.backends import Backend, asarray
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.errors import ShapeError
+from xpdl.gradients import gradient_descent, numerical_diff, numerical_gradient
+from xpdl.ops import activations
+from xpdl.ops import losses as loss_ops
+from xpdl.ops.checks import as_floating, require_shape
+from xpdl.ops.windows import col2im, conv_output_size, im2col
+
+__all__ = [
+    "col2im",
+    "conv_output_size",
+    "cross_entropy_error",
+    "gradient_descent",
+    "identity_function",
+    "im2col",
+    "log_softmax",
+    "mean_squared_error",
+    "numerical_diff",
+    "numerical_gradient",
+    "relu",
+    "relu_grad",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax",
+    "softmax_cross_entropy",
+    "step_function",
+    "sum_squared_error",
+    "tanh",
+]
+
+
+def _floating(x: Any) -> Array:
+    return as_floating(asarray(float(x)) if isinstance(x, (int, float)) and not hasattr(x, "dtype") else x)
+
+
+def identity_function(x: Any) -> Any:
+    """`x` itself: the output activation of regression (ch. 3.5)."""
+    return x
+
+
+def step_function(x: Any) -> Array:
+    """1 where ``x > 0`` and 0 elsewhere, as integers of the shape of `x` (ch. 3.2)."""
+    x = asarray(x) if isinstance(x, (int, float)) and not hasattr(x, "dtype") else x
+    xp = array_namespace(x, owner="step_function")
+    return xp.astype(x > 0, xp.int64)
+
+
+def sigmoid(x: Any) -> Array:
+    """``1 / (1 + exp(-x))``, without overflow for any `x` (ch. 3.2)."""
+    return activations.sigmoid(_floating(x))
+
+
+def sigmoid_grad(x: Any) -> Array:
+    """Derivative of `sigmoid` at `x`: ``sigmoid(x) (1 - sigmoid(x))``."""
+    y = sigmoid(x)
+    return y * (1.0 - y)
+
+
+def relu(x: Any) -> Array:
+    """``max(x, 0)`` (ch. 3.2); integers stay integers."""
+    if isinstance(x, (int, float)) and not hasattr(x, "dtype"):
+        x = asarray(x)
+    xp = array_namespace(x, owner="relu")
+    return xp.maximum(x, xp.zeros_like(x)) if xp.isdtype(x.dtype, "integral") else activations.relu(x)
+
+
+def relu_grad(x: Any) -> Array:
+    """Derivative of `relu` at `x`: 1 where ``x > 0``, else 0, in the dtype of `x`."""
+    x = _floating(x)
+    xp = array_namespace(x)
+    return xp.astype(x > 0, x.dtype)
+
+
+def tanh(x: Any) -> Array:
+    """Hyperbolic tangent."""
+    return activations.tanh(_floating(x))
+
+
+def softmax(x: Any) -> Array:
+    """``exp(x) / sum(exp(x))`` over the last axis, without overflow (ch. 3.5)."""
+    return activations.softmax(_scores(x, "softmax"))
+
+
+def log_softmax(x: Any) -> Array:
+    """Logarithm of `softmax`, exact where that underflows to 0."""
+    return activations.log_softmax(_scores(x, "log_softmax"))
+
+
+def _scores(x: Any, owner: str) -> Array:
+    x = _floating(x)
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ShapeError(f"{owner}: expected at least one score along the last axis, got shape {tuple(x.shape)}")
+    return x
+
+
+def sum_squared_error(y: Array, t: Array) -> Array:
+    """``0.5 * sum((y - t)^2)`` over everything (ch. 4.2).
+
+    Raises
+    ------
+    ShapeError
+        If `y` and `t` differ in shape.
+    """
+    y, t = _floating(y), _floating(t)
+    xp = array_namespace(y, t, owner="sum_squared_error")
+    require_shape(t, y.shape, "sum_squared_error", "t")
+    return 0.5 * xp.sum((y - t) ** 2)
+
+
+def mean_squared_error(y: Array, t: Array) -> Array:
+    """The book's name, in its early printings, for `sum_squared_error`; nothing is divided by the number of elements."""
+    return sum_squared_error(y, t)
+
+
+def cross_entropy_error(y: Array, t: Array) -> Array:
+    """Mean over the rows of ``-sum(t log(y + 1e-7))`` for probabilities `y` (ch. 4.2).
+
+    Parameters
+    ----------
+    y : array (N, K) or (K,)
+        Probabilities of one sample or of a batch.
+    t : array
+        One-hot, of the shape of `y`, or integer labels of one rank less. The kind is read from the rank.
+
+    Notes
+    -----
+    The book's 1e-7 is kept, so the loss saturates at 16.118; `softmax_cross_entropy` starts from scores and does not.
+
+    Raises
+    ------
+    ShapeError, DTypeError, LabelError
+        If `t` fits neither form, labels are no integers, or lie outside the K classes.
+    """
+    owner = "cross_entropy_error"
+    y = _floating(y)
+    y, t = _batch(y, t, owner)
+    xp = array_namespace(y, t, owner=owner)
+    weights = loss_ops.class_weights(y, t, owner)
+    return -xp.sum(weights * xp.log(y + 1e-7)) / loss_ops.batch_rows(y, owner)
+
+
+def softmax_cross_entropy(x: Array, t: Array) -> Array:
+    """Mean over the rows of the cross entropy of ``softmax(x)`` and `t`, from the scores `x`, stable for any of them.
+
+    `x` and `t` as in `cross_entropy_error`, with scores for probabilities.
+    """
+    x, t = _batch(_scores(x, "softmax_cross_entropy"), t, "softmax_cross_entropy")
+    return loss_ops.softmax_with_loss(x, t)[0]
+
+
+def _batch(y: Array, t: Any, owner: str) -> tuple[Array, Array]:
+    """One sample (K,) and its target as a batch of one."""
+    if y.ndim not in (1, 2):
+        raise ShapeError(f"{owner}: expected (N, K) or (K,), got shape {tuple(y.shape)}")
+    if y.ndim == 2:
+        return y, t
+    xp = array_namespace(y)
+    if isinstance(t, int):
+        t = Backend.of(y).asarray(t)
+    return xp.expand_dims(y, axis=0), xp.expand_dims(t, axis=0)

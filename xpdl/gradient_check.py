@@ -1,0 +1,176 @@
+"""Check a layer's or a model's backward pass against central differences."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+from xpdl.backends import Backend, make_backend
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
+from xpdl.backends.random import Stream
+from xpdl.errors import BackendError, GradientCheckError
+from xpdl.ops.checks import require_floating
+
+# (step of the difference, relative error still taken for rounding)
+_PRECISION = {"float64": (1e-6, 1e-5), "float32": (1e-2, 2e-2)}
+_DIRECTIONS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientReport:
+    """What `check_gradients` found: the relative error of each gradient, ``"x"`` for the input's."""
+
+    errors: dict[str, float]
+    tolerance: float
+
+    @property
+    def worst(self) -> str:
+        return max(self.errors, key=lambda name: self.errors[name])
+
+    def __str__(self) -> str:
+        width = max(map(len, self.errors))
+        rows = [f"{name:<{width}}  {error:.1e}" for name, error in self.errors.items()]
+        return "\n".join([f"{'gradient':<{width}}  relative error (tolerance {self.tolerance:.0e})", *rows])
+
+
+def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int = 0) -> GradientReport:
+    """Compare every gradient of a layer, or of a model's loss, with central differences along random directions.
+
+    Parameters
+    ----------
+    model_or_layer : Layer
+        With `t`, a loss layer or a model that has one; else a layer, whose output is weighted with a random upstream
+        gradient: with all ones, a normalisation whose backward returns zeros would pass. A copy is checked, in float64
+        where the library has it, in training mode, with the same dropout mask in every evaluation.
+    x : floating array
+        Input.
+    t : array, optional
+        Targets.
+    seed : int
+        Of the upstream gradient and the directions.
+
+    Returns
+    -------
+    GradientReport
+
+    Raises
+    ------
+    GradientCheckError
+        If a gradient is off by more than rounding explains; the message names the worst one.
+
+    Notes
+    -----
+    Input away from kinks (0 of relu, ties of max pooling) is the caller's part: there, two derivatives are right.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((4, 3))
+    >>> check_gradients(Affine(units=2), x).worst in ("x", "W", "b")
+    True
+    """
+    require_floating(x, "check_gradients")
+    layer = copy.deepcopy(model_or_layer).train()
+    layer.build_for(x)
+    backend = _widest(Backend.of(x))
+    step, tolerance = _PRECISION[backend.dtype]
+    x = backend.asarray(x)
+    for kind in ("params", "state"):
+        for _, owner, key in layer.slots(kind):
+            if is_array(owner[key]) and is_floating(owner[key]):
+                owner[key] = backend.asarray(owner[key])
+
+    run = _Run(layer, t, Stream(seed, "check_gradients"), backend)
+    loss = run.loss(x)
+    dx, grads = run.backward()
+    errors = {}
+    places: list[tuple[str, Array, Array, Callable[[Array], float]]] = [("x", x, dx, run.loss)]
+    for name, owner, key in layer.slots("params"):
+        places.append((name, owner[key], grads[name], run.with_parameter(owner, key, x)))
+    for name, value, grad, evaluate in places:
+        errors[name] = max(
+            _error(value, grad, evaluate, loss, step, run.stream.child(f"{name}/{i}"), backend)
+            for i in range(_DIRECTIONS)
+        )
+    report = GradientReport(errors, tolerance)
+    # `not <=` so that NaN fails too
+    if not all(error <= tolerance for error in errors.values()):
+        raise GradientCheckError(
+            f"check_gradients: the gradient of {report.worst} is off by {errors[report.worst]:.1e} relative to central "
+            f"differences\n{report}"
+        )
+    return report
+
+
+class _Run:
+    """Evaluations of one layer that all start from the same state."""
+
+    def __init__(self, layer: Any, t: Any, stream: Stream, backend: Backend) -> None:
+        self.layer, self.t, self.stream, self.backend = layer, t, stream, backend
+        self._start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in layer.slots("state")}.values()]
+        self._upstream: Array | None = None
+
+    def loss(self, x: Array) -> float:
+        for owner, values in self._start:
+            owner.update(values)
+        if self.t is not None:
+            is_model = hasattr(self.layer, "predict")
+            return float(self.layer.loss(x, self.t, train_flg=True) if is_model else self.layer.forward(x, self.t))
+        y = self.layer.forward(x)
+        if self._upstream is None:
+            noise = self.stream.generator("dout").standard_normal(tuple(y.shape))
+            self._upstream = self.backend.asarray(noise)
+        return float(array_namespace(y).sum(y * self._upstream))
+
+    def backward(self) -> tuple[Array, dict[str, Array]]:
+        """``dx`` and the gradients by path of the evaluation just made."""
+        if self.t is None:
+            dx = self.layer.backward(self._upstream)
+        elif hasattr(self.layer, "predict"):
+            dx = self.layer.backward(self.layer.last_layer.backward())
+        else:
+            dx = self.layer.backward()
+        return dx, {path: owner[key] for path, owner, key in self.layer.slots("grads")}
+
+    def with_parameter(self, owner: dict[str, Array], key: str, x: Array) -> Callable[[Array], float]:
+        def evaluate(value: Array) -> float:
+            before, owner[key] = owner[key], value
+            try:
+                return self.loss(x)
+            finally:
+                owner[key] = before
+
+        return evaluate
+
+
+def _error(
+    value: Array,
+    grad: Array,
+    evaluate: Callable[[Array], float],
+    loss: float,
+    step: float,
+    stream: Stream,
+    backend: Backend,
+) -> float:
+    xp = array_namespace(value, grad)
+    if tuple(grad.shape) != tuple(value.shape):
+        return math.inf
+    direction = backend.asarray(stream.generator("direction").standard_normal(tuple(value.shape)))
+    measured = (evaluate(value + step * direction) - evaluate(value - step * direction)) / (2 * step)
+    claimed = float(xp.sum(grad * direction))
+    rounding = 1e-3 * step * max(1.0, abs(loss))
+    if abs(claimed - measured) <= rounding:
+        return 0.0
+    return abs(claimed - measured) / max(abs(claimed), abs(measured), math.sqrt(float(xp.sum(grad * grad))))
+
+
+def _widest(backend: Backend) -> Backend:
+    """The same place in float64 if it has that, else in float32."""
+    for dtype in ("float64", "float32"):
+        try:
+            return make_backend(backend.xp, backend.device, dtype)
+        except BackendError:
+            continue
+    raise BackendError(f"check_gradients: {backend.name} on {backend.device} has neither float64 nor float32")

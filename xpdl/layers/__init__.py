@@ -1,0 +1,43 @@
+"""One small class per concept: it owns its parameters and remembers what its backward pass needs."""
+
+from xpdl.layers.affine import Affine
+from xpdl.layers.arithmetic import AddLayer, MulLayer
+from xpdl.layers.base import Layer
+from xpdl.layers.batch_normalization import BatchNormalization
+from xpdl.layers.chain import Chain
+from xpdl.layers.convolution import Convolution
+from xpdl.layers.dropout import Dropout
+from xpdl.layers.flatten import Flatten
+from xpdl.layers.identity import Identity
+from xpdl.layers.losses import IdentityWithLoss, LossLayer, SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpdl.layers.relu import Relu
+from xpdl.layers.residual import Residual
+from xpdl.layers.sigmoid import Sigmoid
+from xpdl.layers.softmax import Softmax
+from xpdl.layers.tanh import Tanh
+
+__all__ = [
+    "AddLayer",
+    "Affine",
+    "AveragePooling",
+    "BatchNormalization",
+    "Chain",
+    "Convolution",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling",
+    "Identity",
+    "IdentityWithLoss",
+    "Layer",
+    "LossLayer",
+    "MulLayer",
+    "Pooling",
+    "Relu",
+    "Residual",
+    "Sigmoid",
+    "SigmoidWithLoss",
+    "Softmax",
+    "SoftmaxWithLoss",
+    "Tanh",
+]

@@ -1,0 +1,114 @@
+"""The affine (fully connected) layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.errors import ShapeError
+from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, row_size
+from xpdl.ops import affine as ops
+from xpdl.ops.checks import positive_int
+
+
+class Affine(Layer):
+    """Fully connected layer: ``y = x W + b`` (the book's ch. 5.6).
+
+    Parameters
+    ----------
+    W : array (D, M), optional
+        Weights, used as they are and not copied.
+    b : array (M,), optional
+        Bias. With `W` given and no `b`, the layer has none.
+    units : int, optional
+        M, when there is no `W`; D is then taken from the first input, or from `build`.
+    init : str, float or callable
+        How `W` is drawn, see `xpdl.initializers`; `b` starts at 0.
+    use_bias : bool
+        Whether to make a `b` along with `W`.
+
+    Raises
+    ------
+    ShapeError
+        If the sizes of an input, `W`, `b` or `dout` do not fit together.
+    DTypeError
+        If the input is not floating.
+
+    Notes
+    -----
+    An input (N, ...) of any rank is flattened after axis 0, and its shape restored in the backward pass. The layer keeps
+    its input for the backward pass.
+
+    Examples
+    --------
+    >>> layer = Affine(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.5, -0.5]))
+    >>> layer.forward(np.array([[1.0, 1.0]]))
+    array([[4.5, 5.5]])
+    >>> layer.backward(np.array([[1.0, 0.0]])), layer.dW
+    (array([[1., 3.]]), array([[1., 0.],
+           [1., 0.]]))
+    """
+
+    W, b = parameter("W"), parameter("b")
+    dW, db = gradient("W"), gradient("b")
+
+    def __init__(
+        self,
+        W: Array | None = None,
+        b: Array | None = None,
+        *,
+        units: int | None = None,
+        init: Any = "he",
+        use_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if (W is None) == (units is None):
+            raise ShapeError("Affine: give either the array W or the number of units, Affine(units=10)")
+        if W is None:
+            if b is not None:
+                raise ShapeError("Affine: b without W; give both arrays, or units alone")
+            self.units = positive_int(units, "units", self.name)
+        else:
+            array_namespace(W, b, owner=self.name)
+            if W.ndim != 2 or (b is not None and tuple(b.shape) != (W.shape[1],)):
+                raise ShapeError(
+                    f"Affine: W must be (D, M) and b (M,), got {tuple(W.shape)} and {None if b is None else tuple(b.shape)}"
+                )
+            self.units = W.shape[1]
+            self.params = {"W": W} if b is None else {"W": W, "b": b}
+        self.init = init
+        self.use_bias = use_bias if W is None else b is not None
+        self.x: Array | None = None
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        size = row_size(input_shape)
+        if not input_shape or (self.W is not None and size != self.W.shape[0]):
+            want = "rows of features" if self.W is None else f"{self.W.shape[0]} values a row, as W {tuple(self.W.shape)} has"
+            raise ShapeError(f"{self.name}: expected a batch (N, ...) with {want}, got rows of shape {input_shape}")
+        return (self.units,)
+
+    def create_parameters(self, input_shape: Shape, make: Make) -> None:
+        self.params["W"] = make("W", (row_size(input_shape), self.units), self.init)
+        if self.use_bias:
+            self.params["b"] = make("b", (self.units,), "zeros")
+
+    def forward(self, x: Array) -> Array:
+        """(N, M) for `x` (N, ...)."""
+        self.prepare(x)
+        self.output_shape(tuple(x.shape[1:]))
+        self.x = x
+        return ops.affine(x, self.W, self.b)
+
+    def backward(self, dout: Array) -> Array:
+        """``dx`` in the shape of the input for `dout` (N, M); fills ``dW`` and ``db``."""
+        return self._backward(dout, need_dx=True)
+
+    def backward_parameters(self, dout: Array) -> None:
+        self._backward(dout, need_dx=False)
+
+    def _backward(self, dout: Array, need_dx: bool) -> Array | None:
+        x = self.recall(self.x)
+        self.require_dout(dout, (x.shape[0], self.units))
+        dx, dW, db = ops.affine_backward(dout, x, self.W, need_dx=need_dx)
+        self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
+        return dx

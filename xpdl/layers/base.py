@@ -1,0 +1,190 @@
+"""What every layer has: parameters it owns, their gradients, a mode, and sizes inferred from the input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from xpdl import initializers
+from xpdl.backends import Backend, get_backend
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.random import Stream, next_stream
+from xpdl.errors import ShapeError
+from xpdl.ops.checks import require_floating
+
+Shape = tuple[int, ...]
+Slot = tuple[str, dict[str, Any], str]
+L = TypeVar("L", bound="Layer")
+# (parameter name, shape, initializer) -> array
+Make = Callable[[str, Shape, Any], Array]
+
+
+class Layer:
+    """A function with parameters that knows its own backward pass.
+
+    A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
+    changes the shape ``output_shape``.
+
+    Attributes
+    ----------
+    params, grads : dict
+        Own the parameters and, after `backward`, their gradients under the same keys.
+    state : dict
+        What else a run must keep: running statistics, counters of random masks.
+    training : bool
+        Mode of `forward` where it makes a difference; see `train` and `eval`.
+    name : str
+        Stands in error messages; a model sets it to the layer's place in it.
+    """
+
+    #: whether ``forward`` takes the book's ``train_flg`` as its second argument
+    has_modes: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.name = type(self).__name__
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        self.state: dict[str, Any] = {}
+        self.training = True
+
+    # what a subclass gives
+
+    def forward(self, x: Array) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, dout: Array) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of one row of the output, for that of the input; raises `ShapeError` where it does not fit."""
+        return input_shape
+
+    def create_parameters(self, input_shape: Shape, make: Make) -> None:
+        """Fill `params` (and `state`) for inputs of that shape, with arrays from ``make(name, shape, initializer)``."""
+
+    def backward_parameters(self, dout: Array) -> None:
+        """`backward` for a layer whose input is data: fills `grads` and gives no gradient of the input."""
+        self.backward(dout)
+
+    # what it gets
+
+    def build(
+        self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
+    ) -> Shape:
+        """Create the parameters for inputs of `input_shape`, and return the output's shape.
+
+        Parameters
+        ----------
+        input_shape : sequence of ints
+            Of one row, without the batch axis: ``(784,)`` or ``(1, 28, 28)``. A leading None is taken for the batch axis.
+        stream : Stream, optional
+            Where initial weights are drawn from; by default a fresh one of `xpdl.seed`.
+        backend : Backend, optional
+            Where parameters are made; by default the one in use.
+
+        Raises
+        ------
+        ShapeError
+            If the shape does not fit this layer, or the parameters it has already.
+        """
+        shape = row_shape(input_shape, self.name)
+        out = self.output_shape(shape)
+        if not self.built:
+            stream = stream or next_stream(type(self).__name__)
+            backend = backend or get_backend()
+
+            def make(name: str, size: Shape, init: Any) -> Array:
+                return initializers.draw(init, size, stream, name, backend)
+
+            self.create_parameters(shape, make)
+        return out
+
+    @property
+    def built(self) -> bool:
+        """Whether the parameters exist; True for a layer that has none."""
+        return bool(self.params) or type(self).create_parameters is Layer.create_parameters
+
+    def prepare(self, x: Array) -> None:
+        """Check an input against the parameters, which are made to match it if there are none yet."""
+        require_floating(x, self.name)
+        self.build_for(x)
+        array_namespace(x, *self.params.values(), owner=self.name)
+
+    def build_for(self, x: Array) -> None:
+        """`build` from the first input, if that is still to do: shape, library, device and dtype follow it."""
+        if not self.built:
+            require_floating(x, self.name)
+            self.build(x.shape[1:], backend=Backend.of(x))
+
+    def recall(self, remembered: Any) -> Any:
+        """What `forward` kept for `backward`; an error when there was no forward."""
+        if remembered is None:
+            raise RuntimeError(f"{self.name}: backward needs a forward first")
+        return remembered
+
+    def require_dout(self, dout: Array, shape: Sequence[int]) -> None:
+        """Check that `dout` is an array of the shape of the output."""
+        array_namespace(dout, *self.params.values(), owner=f"{self.name}.backward")
+        if tuple(dout.shape) != tuple(shape):
+            raise ShapeError(
+                f"{self.name}: dout must have the shape of the output, {tuple(shape)}, got {tuple(dout.shape)}"
+            )
+
+    def train(self: L, mode: bool = True) -> L:
+        """Put the layer into training mode, or with ``mode=False`` into evaluation."""
+        self.training = mode
+        return self
+
+    def eval(self: L) -> L:
+        """Put the layer into evaluation mode: running statistics, no dropout."""
+        return self.train(False)
+
+    def slots(self, kind: str) -> Iterator[Slot]:
+        """(path, owning layer's dict, key) of each entry of ``"params"``, ``"grads"`` or ``"state"``, in the order of the layers."""
+        owner = getattr(self, kind)
+        for key in owner:
+            yield key, owner, key
+
+    def place(self, name: str) -> None:
+        """Tell the layer its place in a model, for messages."""
+        self.name = name
+
+    def __call__(self, x: Array) -> Array:
+        return self.forward(x)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in self.params.items())
+        return f"{type(self).__name__}({sizes})"
+
+
+def parameter(key: str) -> Any:
+    """An attribute that is the entry `key` of ``params``: None until there is one."""
+
+    def read(self: Layer) -> Array:
+        return self.params.get(key)
+
+    def assign(self: Layer, value: Array) -> None:
+        self.params[key] = value
+
+    return property(read, assign, doc=f"``params[{key!r}]``")
+
+
+def gradient(key: str) -> Any:
+    """An attribute that is the entry `key` of ``grads``: None until the first backward."""
+    return property(lambda self: self.grads.get(key), doc=f"``grads[{key!r}]``")
+
+
+def row_shape(input_shape: Sequence[int | None], owner: str) -> Shape:
+    """`input_shape` as ints of one row, a leading None taken away."""
+    shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
+    if shape and shape[0] is None:
+        shape = shape[1:]
+    if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in shape):
+        raise ShapeError(f"{owner}: input_shape must hold positive ints, without the batch axis, got {input_shape!r}")
+    return shape  # type: ignore[return-value]
+
+
+def row_size(shape: Shape) -> int:
+    """Number of values in one row."""
+    return math.prod(shape)

@@ -1,0 +1,155 @@
+"""The batch normalization layer."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.errors import ShapeError
+from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, row_size
+from xpdl.ops import normalization as ops
+
+
+class BatchNormalization(Layer):
+    """Normalise each feature over the batch, then scale by gamma and shift by beta (arXiv:1502.03167; the book's ch. 6.3).
+
+    Parameters
+    ----------
+    gamma, beta : array (C,), optional
+        Scale and shift, used as they are and not copied; ones and zeros of the fitting size when not given. Numbers fill
+        arrays of that size.
+    momentum : float
+        Share of the old running statistics at each training step.
+    running_mean, running_var : array (C,), optional
+        Statistics to begin with; zeros and ones when not given.
+    eps : float
+        Added to the variance under the root.
+
+    Raises
+    ------
+    ShapeError
+        If the input has one axis only, or does not fit gamma.
+
+    Notes
+    -----
+    An input (N, D) is normalised per feature and (N, C, H, W) per channel, over batch and positions. A gamma of size
+    C*H*W selects the book's form for images instead, where each activation is normalised by itself.
+
+    Training uses the mean and the biased variance of the batch and updates the running ones:
+    ``running = momentum * running + (1 - momentum) * batch``. Evaluation uses the running ones, as constants in the
+    backward pass. Two departures from the book: the running variance starts at 1, where 0 would multiply an untrained
+    net's activations by 1000, and images are normalised per channel. Unlike PyTorch, momentum weighs the old statistics,
+    and the running variance is the biased one.
+
+    Examples
+    --------
+    >>> layer = BatchNormalization()
+    >>> layer.forward(np.array([[1.0], [3.0]])).round(3)
+    array([[-1.],
+           [ 1.]])
+    >>> layer.running_mean
+    array([0.2])
+    """
+
+    has_modes: ClassVar[bool] = True
+    gamma, beta = parameter("gamma"), parameter("beta")
+    dgamma, dbeta = gradient("gamma"), gradient("beta")
+
+    def __init__(
+        self,
+        gamma: Any = None,
+        beta: Any = None,
+        momentum: float = 0.9,
+        running_mean: Array | None = None,
+        running_var: Array | None = None,
+        *,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNormalization: momentum must lie in [0, 1], got {momentum!r}")
+        if not eps > 0:
+            raise ValueError(f"BatchNormalization: eps must be positive, got {eps!r}")
+        self.momentum, self.eps = float(momentum), float(eps)
+        self._fill = {"gamma": 1.0, "beta": 0.0}
+        for key, given in (("gamma", gamma), ("beta", beta)):
+            if isinstance(given, (int, float)):
+                self._fill[key] = float(given)
+            elif given is not None:
+                self.params[key] = given
+        for key, given in (("running_mean", running_mean), ("running_var", running_var)):
+            if given is not None:
+                self.state[key] = given
+        given_arrays = [*self.params.values(), *self.state.values()]
+        if given_arrays:
+            array_namespace(*given_arrays, owner=self.name)
+        if any(a.ndim != 1 or a.shape != given_arrays[0].shape for a in given_arrays):
+            shapes = [tuple(a.shape) for a in given_arrays]
+            raise ShapeError(f"BatchNormalization: gamma, beta and running statistics must share one shape (C,): {shapes}")
+        self._cache: Any = None
+
+    running_mean = property(lambda self: self.state.get("running_mean"))
+    running_var = property(lambda self: self.state.get("running_var"))
+
+    @property
+    def built(self) -> bool:
+        return len(self.params) == 2 and len(self.state) == 2
+
+    def _features(self, input_shape: Shape) -> int:
+        """Size of gamma for rows of that shape."""
+        known = [*self.params.values(), *self.state.values()]
+        if known and known[0].shape[0] == row_size(input_shape):
+            return row_size(input_shape)
+        return input_shape[0]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if not input_shape:
+            raise ShapeError(f"{self.name}: expected a batch (N, D) or (N, C, H, W), got rows without an axis")
+        features = self._features(input_shape)
+        for key, value in (*self.params.items(), *self.state.items()):
+            if tuple(value.shape) != (features,):
+                raise ShapeError(
+                    f"{self.name}: {key} has shape {tuple(value.shape)}; rows of shape {input_shape} need ({features},), "
+                    f"or ({row_size(input_shape)},) to normalise each activation by itself"
+                )
+        return input_shape
+
+    def create_parameters(self, input_shape: Shape, make: Make) -> None:
+        size = (self._features(input_shape),)
+        for key, value in self._fill.items():
+            if key not in self.params:
+                self.params[key] = make(key, size, "zeros") + value
+        self.params = {"gamma": self.gamma, "beta": self.beta}
+        for key, start in (("running_mean", "zeros"), ("running_var", "ones")):
+            if key not in self.state:
+                self.state[key] = make(key, size, start)
+
+    def forward(self, x: Array, train_flg: bool | None = None) -> Array:
+        """The normalised input, in its shape; `train_flg` stands for the layer's mode when given."""
+        self.prepare(x)
+        self.output_shape(tuple(x.shape[1:]))
+        xp = array_namespace(x, *self.state.values(), owner=self.name)
+        # the book's form for images: every activation is a feature
+        rows = xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 and self.gamma.shape[0] != x.shape[1] else x
+        training = self.training if train_flg is None else train_flg
+        if training:
+            y, x_hat, inv_std, mean, var = ops.batch_normalization(rows, self.gamma, self.beta, self.eps)
+            for key, batch in (("running_mean", mean), ("running_var", var)):
+                self.state[key] = self.momentum * self.state[key] + (1.0 - self.momentum) * batch
+        else:
+            y, x_hat, inv_std = ops.normalize(
+                rows, self.gamma, self.beta, self.running_mean, self.running_var, self.eps
+            )
+        self._cache = (training, x_hat, inv_std, tuple(x.shape))
+        return xp.reshape(y, x.shape)
+
+    def backward(self, dout: Array) -> Array:
+        """``dx`` in the shape of the input; fills ``dgamma`` and ``dbeta``."""
+        training, x_hat, inv_std, shape = self.recall(self._cache)
+        self.require_dout(dout, shape)
+        xp = array_namespace(dout, x_hat)
+        dy = xp.reshape(dout, x_hat.shape)
+        step = ops.batch_normalization_backward if training else ops.normalize_backward
+        dx, dgamma, dbeta = step(dy, x_hat, inv_std, self.gamma)
+        self.grads = {"gamma": dgamma, "beta": dbeta}
+        return xp.reshape(dx, shape)

@@ -1,0 +1,76 @@
+"""What compositions of layers share: everything about them is asked of the layers inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from xpdl.backends.namespaces import Array, is_array
+from xpdl.layers.base import Layer, Slot
+from xpdl.layers.parameter_view import ParameterView
+
+C = TypeVar("C", bound="Composite")
+
+
+class Composite(Layer):
+    """A layer made of layers; `children` names them. It owns no arrays: `params` shows those of its layers."""
+
+    has_modes: ClassVar[bool] = True
+
+    #: path of an entry -> the name under which `params` shows it, where that is another
+    shown_names: Mapping[str, str] = {}
+
+    def __init__(self) -> None:
+        # not Layer.__init__: params, grads and state are views here
+        self.name = type(self).__name__
+        self.training = True
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) of each layer directly inside."""
+        raise NotImplementedError(f"{type(self).__name__} has no children")
+
+    @property
+    def params(self) -> Any:
+        """Names -> parameters of all layers inside; reading and writing go to the layers' own dicts."""
+        return self._view("params")
+
+    @property
+    def state(self) -> Any:
+        return self._view("state")
+
+    @property
+    def grads(self) -> dict[str, Array]:
+        """Names -> gradients of the last backward pass."""
+        return dict(self._view("grads"))
+
+    @property
+    def buffers(self) -> ParameterView:
+        """What a trained model needs besides `params`: the running statistics, by name."""
+        return ParameterView({name: slot for name, slot in self.state.slots.items() if is_array(slot[0][slot[1]])})
+
+    def _view(self, kind: str) -> ParameterView:
+        return ParameterView({self.shown_names.get(path, path): (owner, key) for path, owner, key in self.slots(kind)})
+
+    @property
+    def built(self) -> bool:
+        return all(layer.built for _, layer in self.children())
+
+    def place(self, name: str) -> None:
+        self.name = name
+        for key, layer in self.children():
+            layer.place(f"{name}.{key}")
+
+    def train(self: C, mode: bool = True) -> C:
+        self.training = mode
+        for _, layer in self.children():
+            layer.train(mode)
+        return self
+
+    def slots(self, kind: str) -> Iterator[Slot]:
+        for name, layer in self.children():
+            for path, owner, key in layer.slots(kind):
+                yield f"{name}.{path}", owner, key
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}: {layer!r}" for name, layer in self.children())
+        return f"{type(self).__name__}({inside})"

@@ -1,0 +1,158 @@
+"""Loss layers: the output activation and the loss in one, as the book's last layer (ch. 5.6.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.errors import DTypeError, ShapeError
+from xpdl.layers.base import Layer
+from xpdl.ops import losses as ops
+from xpdl.ops.checks import require_floating, require_labels, require_shape
+
+
+class LossLayer(Layer):
+    """A last layer: ``forward(x, t)`` gives the loss, a scalar that stays on the device, and `backward` starts here.
+
+    Attributes
+    ----------
+    y, t : array
+        The outputs, after the activation, and the targets of the last forward.
+    loss : array ()
+        The last loss.
+    """
+
+    #: whether `correct` is defined
+    classifies = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.y: Array | None = None
+        self.t: Array | None = None
+        self.loss: Array | None = None
+
+    def forward(self, x: Array, t: Any = None) -> Array:
+        """The loss of outputs `x` before the activation, against targets `t`."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        """``dx`` in the shape of `x`, scaled by `dout`."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def correct(self, x: Array, t: Array) -> Array:
+        """For each row, whether the outputs `x` decide for the class that `t` names."""
+        raise TypeError(f"{self.name}: accuracy is for classification; a regression has none")
+
+    def _targets(self, x: Array, t: Any) -> Array:
+        if t is None:
+            raise TypeError(f"{self.name}: forward(x, t) needs the targets t")
+        require_floating(x, self.name)
+        array_namespace(x, t, owner=self.name)
+        return t
+
+
+class SoftmaxWithLoss(LossLayer):
+    """Softmax and the mean cross entropy over the batch.
+
+    Notes
+    -----
+    `forward` takes scores `x` (N, K), or (K,) for one sample, and `t`: integer labels (N,), or one-hot rows (N, K), whose
+    values may be any weights over the classes. The loss comes from log-softmax and does not saturate, unlike the book's,
+    which adds 1e-7 to a probability and stops at 16.118. ``dx = (y - t) dout / N``; the book ignores `dout`.
+
+    Raises
+    ------
+    ShapeError
+        If `t` fits neither form.
+    LabelError
+        If a label on the host is not one of the K classes.
+    DTypeError
+        If labels are not integers.
+
+    Examples
+    --------
+    >>> layer = SoftmaxWithLoss()
+    >>> round(float(layer.forward(np.array([[0.0, 0.0]]), np.array([1]))), 6)
+    0.693147
+    >>> layer.backward()
+    array([[ 0.5, -0.5]])
+    """
+
+    def forward(self, x: Array, t: Any = None) -> Array:
+        t = self._targets(x, t)
+        if x.ndim not in (1, 2):
+            raise ShapeError(f"{self.name}: expected scores (N, K) or (K,), got shape {tuple(x.shape)}")
+        self.t, self._one = t, x.ndim == 1
+        xp = array_namespace(x)
+        if self._one:
+            x, t = xp.expand_dims(x, axis=0), xp.expand_dims(t, axis=0)
+        self.loss, y = ops.softmax_with_loss(x, t)
+        self.y, self._rows = y[0, ...] if self._one else y, t
+        return self.loss
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        y = self.recall(self.y)
+        if self._one:
+            return ops.softmax_with_loss_backward(array_namespace(y).expand_dims(y, axis=0), self._rows, dout)[0, ...]
+        return ops.softmax_with_loss_backward(y, self._rows, dout)
+
+    def correct(self, x: Array, t: Array) -> Array:
+        xp = array_namespace(x, t, owner=self.name)
+        found = xp.argmax(x, axis=-1)
+        if t.ndim == x.ndim:
+            require_shape(t, x.shape, self.name, "one-hot t")
+            return found == xp.argmax(t, axis=-1)
+        require_shape(t, x.shape[:-1], self.name, "t")
+        require_labels(t, x.shape[-1], self.name)
+        return found == xp.astype(t, found.dtype)
+
+
+class SigmoidWithLoss(LossLayer):
+    """Sigmoid and binary cross entropy, summed over a row's outputs, mean over the batch.
+
+    Notes
+    -----
+    `forward` takes scores `x` (N,) or (N, K) and targets `t` of the same shape with values in [0, 1]; t (N,) also goes with
+    x (N, 1). Computed from the scores, so that it is finite for any of them. ``dx = (y - t) dout / N``.
+    """
+
+    def forward(self, x: Array, t: Any = None) -> Array:
+        self.t = _like(x, self._targets(x, t), self.name)
+        self.loss, self.y = ops.sigmoid_with_loss(x, self.t)
+        return self.loss
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        return ops.sigmoid_with_loss_backward(self.recall(self.y), self.t, dout)
+
+    def correct(self, x: Array, t: Array) -> Array:
+        return (x > 0) == (_like(x, t, self.name) > 0.5)
+
+
+class IdentityWithLoss(LossLayer):
+    """The identity and half the sum of squared errors over a row's outputs, mean over the batch: regression.
+
+    Notes
+    -----
+    `x` and `t` have the same shape (N, ...). ``dx = (x - t) dout / N``.
+    """
+
+    classifies = False
+
+    def forward(self, x: Array, t: Any = None) -> Array:
+        self.t, self.y = _like(x, self._targets(x, t), self.name), x
+        self.loss = ops.identity_with_loss(x, self.t)
+        return self.loss
+
+    def backward(self, dout: Array | float = 1.0) -> Array:
+        return ops.identity_with_loss_backward(self.recall(self.y), self.t, dout)
+
+
+def _like(x: Array, t: Array, owner: str) -> Array:
+    """`t` in the shape and dtype of `x`."""
+    xp = array_namespace(x, t, owner=owner)
+    if t.ndim + 1 == x.ndim and x.shape[-1] == 1:
+        t = xp.expand_dims(t, axis=-1)
+    require_shape(t, x.shape, owner, "t")
+    if xp.isdtype(t.dtype, "complex floating"):
+        raise DTypeError(f"{owner}: t must be real, got {t.dtype}")
+    return t if t.dtype == x.dtype else xp.astype(t, x.dtype)

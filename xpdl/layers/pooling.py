@@ -1,0 +1,130 @@
+"""Pooling layers: maximum, average, and the average of a whole image."""
+
+from __future__ import annotations
+
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.errors import ShapeError
+from xpdl.layers.base import Layer, Shape
+from xpdl.ops import pooling as ops
+from xpdl.ops.checks import pair, require_floating
+from xpdl.ops.windows import output_sizes
+
+
+class _WindowPooling(Layer):
+    def __init__(
+        self, pool_h: int, pool_w: int, stride: int | tuple[int, int] = 2, pad: int | tuple[int, int] = 0
+    ) -> None:
+        super().__init__()
+        self.size = pair((pool_h, pool_w), "pool_h, pool_w", self.name, 1)
+        self.stride = pair(stride, "stride", self.name, 1)
+        self.pad = pair(pad, "pad", self.name, 0)
+        if self.pad[0] >= self.size[0] or self.pad[1] >= self.size[1]:
+            raise ShapeError(
+                f"{self.name}: pad {self.pad} must be smaller than the window {self.size}: a window in the border alone "
+                "has no value"
+            )
+        self.x: Array | None = None
+        self.out: Array | None = None
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 3:
+            raise ShapeError(f"{self.name}: expected images (N, C, H, W), got rows of shape {input_shape}")
+        channels, height, width = input_shape
+        return (channels, *output_sizes((height, width), self.size, self.stride, self.pad, (1, 1), self.name))
+
+    def _check(self, x: Array) -> None:
+        require_floating(x, self.name)
+        self.output_shape(tuple(x.shape[1:]))
+
+
+class Pooling(_WindowPooling):
+    """Max pooling: the largest value of each window (the book's ch. 7.3).
+
+    Parameters
+    ----------
+    pool_h, pool_w : int
+        Size of the window.
+    stride : int or pair of ints
+        Step between windows.
+    pad : int or pair of ints
+        Border on each side, smaller than the window. It counts as -inf and never wins; the book pads with 0, which wins
+        over negative activations.
+
+    Raises
+    ------
+    ShapeError
+        If the window does not fit the padded image, or an argument is out of range.
+
+    Notes
+    -----
+    (N, C, H, W) gives (N, C, OH, OW) with ``OH = (H + 2 pad - pool_h) // stride + 1``: rounded down. In the backward pass
+    the whole gradient of a window goes to its maximum, to the first in row order of equal ones.
+
+    Examples
+    --------
+    >>> layer = Pooling(2, 2)
+    >>> layer.forward(np.arange(16.0).reshape(1, 1, 4, 4))
+    array([[[[ 5.,  7.],
+             [13., 15.]]]])
+    """
+
+    def forward(self, x: Array) -> Array:
+        """(N, C, OH, OW) for images `x` (N, C, H, W)."""
+        self._check(x)
+        self.x = x
+        self.out = ops.max_pooling(x, self.size, self.stride, self.pad)
+        return self.out
+
+    def backward(self, dout: Array) -> Array:
+        """``dx`` in the shape of the input for `dout` (N, C, OH, OW)."""
+        x, y = self.recall(self.x), self.recall(self.out)
+        self.require_dout(dout, y.shape)
+        return ops.max_pooling_backward(dout, x, y, self.size, self.stride, self.pad)
+
+
+class AveragePooling(_WindowPooling):
+    """The mean of each window; parameters and shapes as in `Pooling`.
+
+    The border counts as zeros that are part of the mean: every window divides by ``pool_h * pool_w``.
+    """
+
+    def forward(self, x: Array) -> Array:
+        """(N, C, OH, OW) for images `x` (N, C, H, W)."""
+        self._check(x)
+        self.x = x
+        self.out = ops.average_pooling(x, self.size, self.stride, self.pad)
+        return self.out
+
+    def backward(self, dout: Array) -> Array:
+        """``dx`` in the shape of the input for `dout` (N, C, OH, OW)."""
+        x = self.recall(self.x)
+        self.require_dout(dout, self.recall(self.out).shape)
+        return ops.average_pooling_backward(dout, x, self.size, self.stride, self.pad)
+
+
+class GlobalAveragePooling(Layer):
+    """The mean of each channel over the whole image: (N, C, H, W) gives (N, C) (arXiv:1312.4400)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x: Array | None = None
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 3:
+            raise ShapeError(f"{self.name}: expected images (N, C, H, W), got rows of shape {input_shape}")
+        return (input_shape[0],)
+
+    def forward(self, x: Array) -> Array:
+        """(N, C) for images `x` (N, C, H, W)."""
+        require_floating(x, self.name)
+        self.output_shape(tuple(x.shape[1:]))
+        self.x = x
+        return array_namespace(x).mean(x, axis=(2, 3))
+
+    def backward(self, dout: Array) -> Array:
+        """``dx``: each pixel has an equal share of its channel's `dout` (N, C)."""
+        x = self.recall(self.x)
+        self.require_dout(dout, x.shape[:2])
+        xp = array_namespace(dout, x)
+        share = xp.reshape(dout / float(x.shape[2] * x.shape[3]), (*dout.shape, 1, 1))
+        return xp.zeros_like(x) + share

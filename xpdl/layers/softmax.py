@@ -1,0 +1,42 @@
+"""The softmax layer."""
+
+from __future__ import annotations
+
+from xpdl.backends.namespaces import Array
+from xpdl.layers.base import Layer
+from xpdl.ops import activations
+from xpdl.ops.checks import as_floating
+
+
+class Softmax(Layer):
+    """Softmax over the last axis: ``exp(x) / sum(exp(x))``.
+
+    Training puts `SoftmaxWithLoss` last instead, which is stabler and cheaper; this is for layers in between.
+
+    Notes
+    -----
+    Keeps its output for the backward pass. Training and evaluation do not differ.
+
+    Examples
+    --------
+    >>> layer = Softmax()
+    >>> layer.forward(np.array([[-1.0, 0.0, 2.0]]))
+    array([[0.04201007, 0.1141952 , 0.84379473]])
+    >>> layer.backward(np.array([[1.0, 1.0, 1.0]]))
+    array([[ 0.00000000e+00,  0.00000000e+00, -1.11022302e-16]])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out: Array | None = None
+
+    def forward(self, x: Array) -> Array:
+        """The activation of an array of any shape; integers become floats."""
+        self.out = activations.softmax(as_floating(x))
+        return self.out
+
+    def backward(self, dout: Array) -> Array:
+        """``dx`` for `dout` of the shape of the output."""
+        y = self.recall(self.out)
+        self.require_dout(dout, y.shape)
+        return activations.softmax_backward(dout, y)

@@ -1,0 +1,19 @@
+"""The book's nets under the book's names, and `Sequential` for any other."""
+
+from xpdl.models.deep_conv_net import DeepConvNet
+from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
+from xpdl.models.registry import MODELS, load_model
+from xpdl.models.sequential import Sequential
+from xpdl.models.simple_conv_net import SimpleConvNet
+from xpdl.models.two_layer_net import TwoLayerNet
+
+__all__ = [
+    "MODELS",
+    "DeepConvNet",
+    "MultiLayerNet",
+    "MultiLayerNetExtend",
+    "Sequential",
+    "SimpleConvNet",
+    "TwoLayerNet",
+    "load_model",
+]

@@ -1,0 +1,119 @@
+"""The fully connected nets of the book's chapter 6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.layers.affine import Affine
+from xpdl.layers.base import Layer
+from xpdl.layers.batch_normalization import BatchNormalization
+from xpdl.layers.dropout import Dropout
+from xpdl.layers.relu import Relu
+from xpdl.layers.sigmoid import Sigmoid
+from xpdl.layers.tanh import Tanh
+from xpdl.models.book import BookNet
+
+_ACTIVATIONS: dict[str, type[Layer]] = {"relu": Relu, "sigmoid": Sigmoid, "tanh": Tanh}
+
+
+class MultiLayerNetExtend(BookNet):
+    """Hidden layers of affine, batch normalisation, activation and dropout, then affine and softmax.
+
+    Parameters
+    ----------
+    input_size : int
+    hidden_size_list : sequence of ints
+        Units of each hidden layer.
+    output_size : int
+    activation : {"relu", "sigmoid", "tanh"}
+    weight_init_std : float, str or callable
+        Standard deviation of normal initial weights, or an initializer; the book's "relu" means "he" and "sigmoid"
+        "xavier".
+    weight_decay_lambda : float
+        Adds ``0.5 lambda sum(W^2)`` over all ``W`` to the loss.
+    use_dropout, use_batchnorm : bool
+        Whether hidden layers have them.
+    dropout_ration : float
+        Probability of dropping (the book's spelling).
+    seed : int, optional
+
+    Notes
+    -----
+    Parameters ``W1 b1 gamma1 beta1 W2 ...``; layers ``Affine1 BatchNorm1 Activation_function1 Dropout1 ...``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size_list: Sequence[int],
+        output_size: int,
+        activation: str = "relu",
+        weight_init_std: float | str = "relu",
+        weight_decay_lambda: float = 0,
+        use_dropout: bool = False,
+        dropout_ration: float = 0.5,
+        use_batchnorm: bool = False,
+        *,
+        seed: int | None = None,
+    ) -> None:
+        config = {name: value for name, value in locals().items() if name not in ("self", "seed", "__class__")}
+        config["hidden_size_list"] = list(hidden_size_list)
+        if str(activation).lower() not in _ACTIVATIONS:
+            raise ValueError(f"{type(self).__name__}: activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+        if weight_decay_lambda < 0:
+            raise ValueError(f"{type(self).__name__}: weight_decay_lambda must not be negative, got {weight_decay_lambda}")
+        self.weight_decay_lambda = float(weight_decay_lambda)
+        layers: list[tuple[str, Layer]] = []
+        for k, units in enumerate(hidden_size_list, start=1):
+            layers.append((f"Affine{k}", Affine(units=units, init=weight_init_std)))
+            if use_batchnorm:
+                layers.append((f"BatchNorm{k}", BatchNormalization()))
+            layers.append((f"Activation_function{k}", _ACTIVATIONS[activation.lower()]()))
+            if use_dropout:
+                layers.append((f"Dropout{k}", Dropout(dropout_ration)))
+        layers.append((f"Affine{len(hidden_size_list) + 1}", Affine(units=output_size, init=weight_init_std)))
+        super().__init__(layers, (input_size,), seed, config)
+
+    def loss(self, x: Array, t: Array, train_flg: bool = False) -> Array:
+        """The loss of a batch, weight decay included."""
+        loss = super().loss(x, t, train_flg)
+        if not self.weight_decay_lambda:
+            return loss
+        squares = [array_namespace(W).sum(W * W) for W in self._weights().values()]
+        return loss + 0.5 * self.weight_decay_lambda * sum(squares[1:], squares[0])
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Gradients of the loss by backpropagation, weight decay included."""
+        grads = super().gradient(x, t)
+        if self.weight_decay_lambda:
+            for name, W in self._weights().items():
+                grads[name] = grads[name] + self.weight_decay_lambda * W
+        return grads
+
+    def _weights(self) -> dict[str, Array]:
+        return {name: value for name, value in self.params.items() if name.startswith("W")}
+
+
+class MultiLayerNet(MultiLayerNetExtend):
+    """`MultiLayerNetExtend` without its dropout and batch normalisation: affine and activation in turn, softmax last."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size_list: Sequence[int],
+        output_size: int,
+        activation: str = "relu",
+        weight_init_std: float | str = "relu",
+        weight_decay_lambda: float = 0,
+        *,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size_list, output_size, activation, weight_init_std, weight_decay_lambda, seed=seed
+        )
+        config: dict[str, Any] = dict(self.config or {})
+        for name in ("use_dropout", "dropout_ration", "use_batchnorm"):
+            del config[name]
+        self.config = config

@@ -1,0 +1,39 @@
+"""Models that a file can name."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from xpdl import storage
+from xpdl.models.book import BookNet
+from xpdl.models.deep_conv_net import DeepConvNet
+from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
+from xpdl.models.simple_conv_net import SimpleConvNet
+from xpdl.models.two_layer_net import TwoLayerNet
+
+MODELS: dict[str, type[BookNet]] = {
+    model.__name__: model for model in (TwoLayerNet, MultiLayerNet, MultiLayerNetExtend, SimpleConvNet, DeepConvNet)
+}
+
+
+def load_model(path: str | os.PathLike[str]) -> BookNet:
+    """Make the model that a file of ``save_params`` describes, on the backend in use, and load its arrays.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the file is damaged, or names no model that can be made from its metadata.
+    """
+    _, metadata = storage.load_arrays(path)
+    name = metadata.get("model")
+    try:
+        config = json.loads(metadata.get("config", ""))
+        model = MODELS[str(name)](**config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: does not describe one of {', '.join(MODELS)} (it names {name!r}: {error}); "
+            "make the model and call its load_params"
+        ) from error
+    model.load_params(path)
+    return model

@@ -1,0 +1,207 @@
+"""The model: layers in a row with a loss, and what a trainer asks of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from xpdl.backends import Backend, make_backend
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
+from xpdl.backends.random import Stream
+from xpdl.errors import ShapeError
+from xpdl.gradients import numerical_gradient
+from xpdl.layers.base import Layer, Shape
+from xpdl.layers.chain import Chain
+from xpdl.layers.losses import LossLayer
+from xpdl.models import files
+from xpdl.models.summary import summary_table
+from xpdl.ops.losses import batch_rows
+
+S = TypeVar("S", bound="Sequential")
+
+
+class Sequential(Chain):
+    """Layers in a row and a loss: a model to train.
+
+    Parameters
+    ----------
+    *layers : Layer or (name, Layer)
+        In order. A layer is named by its class and number, ``Affine1``, unless a name comes with it.
+    loss : LossLayer, an instance or its class, optional
+        The last layer. Without it the model can predict but not train, and can be a layer of another model.
+    seed : int, optional
+        Of initial weights and dropout masks; by default they follow `xpdl.seed`.
+
+    Attributes
+    ----------
+    params : mapping
+        ``"Affine1.W"`` -> array: a view of what the layers own. Reading and writing go there.
+    layers : dict
+    last_layer : LossLayer or None
+    last_loss : array () or None
+        The loss that the last `gradient` computed on its way, on the device.
+
+    Notes
+    -----
+    `predict`, `loss`, `accuracy` and `gradient` cast floating input to the model's dtype. `predict` and `accuracy` also
+    take arrays of another library or device and answer in that kind; `loss` and `gradient`, which a training loop calls
+    at each step, raise `MixedArraysError` rather than move data silently.
+
+    Examples
+    --------
+    >>> net = Sequential(Affine(units=8), Relu(), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+    >>> net.build((4,))
+    (3,)
+    >>> list(net.params)
+    ['Affine1.W', 'Affine1.b', 'Affine2.W', 'Affine2.b']
+    """
+
+    def __init__(
+        self,
+        *layers: Layer | tuple[str, Layer],
+        loss: LossLayer | type[LossLayer] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(*layers)
+        if isinstance(loss, type):
+            loss = loss()
+        if not (loss is None or isinstance(loss, LossLayer)):
+            raise TypeError(f"{self.name}: loss must be a loss layer such as SoftmaxWithLoss, got {loss!r}")
+        self.last_layer = loss
+        self.last_loss: Array | None = None
+        self.seed = seed
+        self.input_shape: Shape | None = None
+        #: the constructor's arguments, where a class of its own can make the model again from them
+        self.config: dict[str, Any] | None = None
+
+    def build(
+        self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
+    ) -> Shape:
+        """Create the parameters for rows of `input_shape`, such as ``(1, 28, 28)``, and return the output's shape."""
+        if self.seed is not None:
+            stream = Stream(self.seed)
+        out = super().build(input_shape, stream=stream, backend=backend)
+        self.input_shape = tuple(size for size in input_shape if size is not None)
+        return out
+
+    @property
+    def backend(self) -> Backend | None:
+        """Where the parameters are; None before they exist."""
+        first = next(iter(self.params.values()), None)
+        return None if first is None else Backend.of(first)
+
+    def to(self: S, backend: str | Backend | Any) -> S:
+        """Move parameters and running statistics to another library or device, and return the model.
+
+        `backend` is a name for `use`, keeping the model's dtype, or what `use` or `get_backend` returned.
+        """
+        if not (hasattr(backend, "xp") and hasattr(backend, "asarray")):
+            here = self.backend
+            backend = make_backend(backend, dtype="float32" if here is None else here.dtype)
+        for view in (self.params, self.buffers):
+            for name, value in view.items():
+                view[name] = backend.asarray(value)
+        return self
+
+    # the protocol of a trainer
+
+    def predict(self, x: Array, train_flg: bool = False) -> Array:
+        """Scores, before the activation of the loss, for a batch `x` (N, ...)."""
+        y = self.forward(self._moved(x), train_flg)
+        return y if self._at_home(x) else Backend.of(x).asarray(y) if is_floating(x) else y
+
+    def loss(self, x: Array, t: Array, train_flg: bool = False) -> Array:
+        """The loss of a batch, an array () on the model's device."""
+        return self._loss_layer().forward(self.forward(self._cast(x), train_flg), t)
+
+    def accuracy(self, x: Array, t: Array, batch_size: int = 100) -> float:
+        """Share of the rows of `x`, all of them, that are classified as `t` (labels or one-hot) says."""
+        rows, last = batch_rows(x, f"{self.name}.accuracy"), self._loss_layer()
+        if t.shape[0] != rows:
+            raise ShapeError(f"{self.name}.accuracy: {rows} rows of x, but {t.shape[0]} of t")
+        right: Any = 0
+        for start in range(0, rows, batch_size):
+            end = min(start + batch_size, rows)
+            scores = self.forward(self._moved(x[start:end, ...]), False)
+            hits = last.correct(scores, self._moved(t[start:end, ...]))
+            xp = array_namespace(hits)
+            right = right + xp.sum(xp.astype(hits, xp.int64))
+        return float(right) / rows
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Gradients of the loss in training mode, by backpropagation, under the names of `params`."""
+        self.last_loss = self.loss(x, t, train_flg=True)
+        self.backward_parameters(self._loss_layer().backward())
+        return self.grads
+
+    def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """The same by central differences: slow, to check `gradient` with. Every evaluation sees the same dropout masks."""
+        self.build_for(x)
+        start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in self.slots("state")}.values()]
+        params, found = self.params, {}
+
+        def loss_at(name: str, value: Array) -> Array:
+            for owner, values in start:
+                owner.update(values)
+            params[name] = value
+            return self.loss(x, t, train_flg=True)
+
+        for name, value in params.items():
+            found[name] = numerical_gradient(lambda v, name=name: loss_at(name, v), value)  # type: ignore[misc]
+            params[name] = value
+        for owner, values in start:
+            owner.update(values)
+        return found
+
+    # files and words
+
+    def save_params(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and running statistics to a safetensors file, with a checksum, atomically."""
+        files.save(self, path)
+
+    def load_params(self, path: str | os.PathLike[str]) -> None:
+        """Read what `save_params` wrote, any safetensors file with these names, or a pickle of the book's companion code.
+
+        Raises
+        ------
+        ValueError, OSError
+            If the file is damaged, or its arrays do not fit; the model is then as it was.
+        """
+        files.load(self, path)
+
+    def summary(self, input_shape: Sequence[int] | None = None) -> None:
+        """Print a table of the layers: output shapes and numbers of parameters."""
+        if input_shape is not None and not self.built:
+            self.build(input_shape)
+        print(summary_table(self))
+
+    # inside
+
+    def _loss_layer(self) -> LossLayer:
+        if self.last_layer is None:
+            raise TypeError(f"{self.name}: has no loss; make it with loss=SoftmaxWithLoss or another loss layer")
+        return self.last_layer
+
+    def _at_home(self, x: Array) -> bool:
+        backend = self.backend
+        if backend is None:
+            return True
+        there = Backend.of(x)
+        return there.xp is backend.xp and there.device == backend.device
+
+    def _cast(self, x: Array) -> Array:
+        """`x` in the model's dtype."""
+        backend = self.backend
+        if backend is None or not is_array(x) or not is_floating(x):
+            return x
+        xp = array_namespace(x)
+        dtype = getattr(xp, backend.dtype)
+        return x if x.dtype == dtype else xp.astype(x, dtype)
+
+    def _moved(self, x: Array) -> Array:
+        """`x` on the model's device, floating values in its dtype."""
+        backend = self.backend
+        if backend is None or self._at_home(x):
+            return self._cast(x)
+        return backend.asarray(x)
