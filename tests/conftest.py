@@ -33,7 +33,7 @@ def pytest_configure() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One run per selected backend; a marker ``backends(tags)`` narrows the choice."""
+    """One run per selected backend; each marker ``backends(tags)`` keeps those that have one of its tags."""
     if "backend" not in metafunc.fixturenames:
         return
     specs = selected()
@@ -48,7 +48,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     """Each array library in turn, under the rules of `tests.harness.SPECS`.
 
     Markers: ``backends("torch", "jit")`` runs on backends with one of the tags, ``skip_backend("jit", reason="...")``
-    skips those with the tag. Tags are ids, libraries, and ``jit eager gpu nosync meta values float64``.
+    skips those with the tag. Tags are ids, libraries, and ``jit eager gpu nosync meta values float16 float64 plain``.
     """
     spec = request.param
     for marker in request.node.iter_markers("skip_backend"):

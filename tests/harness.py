@@ -19,6 +19,9 @@ from xpdl.backends import diagnosis, namespaces
 RTOL = {"float16": 1e-2, "float32": 2e-5, "float64": 1e-11}
 
 
+_ORDINARY = (None, "cpu", "cuda")
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """A library and the rules it is tested under."""
@@ -36,7 +39,10 @@ class Spec:
 
     @property
     def tags(self) -> set[str]:
-        """What the markers ``backends`` and ``skip_backend`` select by: id, library, and capabilities."""
+        """What the markers ``backends`` and ``skip_backend`` select by: id, library, and capabilities.
+
+        ``plain`` is a library as users have it, without a rule or a restriction of ours.
+        """
         tags = {self.id, self.library}
         for tag, is_so in (
             ("jit", self.jit),
@@ -45,7 +51,9 @@ class Spec:
             ("meta", not self.values),
             ("values", self.values),
             ("float64", self.float64),
+            ("float16", self.library != "array_api_strict"),
             ("eager", not self.jit),
+            ("plain", not (self.jit or self.readonly or self.flags) and self.values and self.device in _ORDINARY),
         ):
             if is_so:
                 tags.add(tag)

@@ -118,4 +118,6 @@ def from_numpy(x: np.ndarray[Any, Any], xp: Namespace, device: Any, dtype: DType
     kwargs: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
     if library_name(xp) == "ndonnx":  # takes neither device nor copy
         return xp.asarray(x, **kwargs)
+    if x.ndim == 0:  # torch refuses copy=True for a 0-d array bound for another device
+        return xp.asarray(np.array(x), device=device, **kwargs)
     return xp.asarray(x, device=device, copy=True, **kwargs)

@@ -21,8 +21,16 @@ def class_weights(x: Array, t: Array, owner: str) -> Array:
         return t if t.dtype == x.dtype else xp.astype(t, x.dtype)
     require_shape(t, x.shape[:-1], owner, f"t, integer labels or one-hot rows for scores of shape {tuple(x.shape)},")
     require_labels(t, x.shape[-1], owner)
-    classes = xp.arange(x.shape[-1], dtype=t.dtype, device=device(x))
-    return xp.astype(xp.expand_dims(t, axis=-1) == classes, x.dtype)
+    # the library's default integers: a label dtype such as uint8 need not hold every class
+    classes = xp.arange(x.shape[-1], device=device(x))
+    return xp.astype(xp.expand_dims(xp.astype(t, classes.dtype), axis=-1) == classes, x.dtype)
+
+
+def targets(x: Array, t: Array, owner: str) -> Array:
+    """`t` in the dtype of `x`, whose shape it must have: (N,) and (N, 1) would broadcast to (N, N)."""
+    xp = array_namespace(x, t, owner=owner)
+    require_shape(t, x.shape, owner, "t")
+    return t if t.dtype == x.dtype else xp.astype(t, x.dtype)
 
 
 def batch_rows(x: Array, owner: str) -> int:
@@ -77,26 +85,32 @@ def sigmoid_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
 
     `t` has the shape of `x` and values in [0, 1].
     """
-    xp = array_namespace(x, t, owner="SigmoidWithLoss")
+    owner = "SigmoidWithLoss"
+    rows = batch_rows(x, owner)
+    t = targets(x, t, owner)
+    xp = array_namespace(x)
     # log(1 + exp(x)) - t x, without overflow for either sign of x
-    softplus = xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
-    return xp.sum(softplus - t * x) / batch_rows(x, "SigmoidWithLoss"), sigmoid(x)
+    size = xp.abs(x)
+    wrong = xp.where(x > 0, 1.0 - t, t)
+    return (_masked_sum(xp, wrong, size) + xp.sum(xp.log1p(xp.exp(-size)))) / rows, sigmoid(x)
 
 
 @op
 def sigmoid_with_loss_backward(y: Array, t: Array, dout: Array | float = 1.0) -> Array:
     """``dx = (y - t) dout / N``."""
-    return (y - t) * (dout / y.shape[0])
+    return (y - targets(y, t, "SigmoidWithLoss")) * (dout / y.shape[0])
 
 
 @op
 def identity_with_loss(x: Array, t: Array) -> Array:
     """Half the sum of squared errors of `x` and `t` over a row, mean over the rows."""
-    xp = array_namespace(x, t, owner="IdentityWithLoss")
-    return 0.5 * xp.sum((x - t) ** 2) / batch_rows(x, "IdentityWithLoss")
+    owner = "IdentityWithLoss"
+    rows = batch_rows(x, owner)
+    error = x - targets(x, t, owner)
+    return 0.5 * array_namespace(x).sum(error * error) / rows
 
 
 @op
 def identity_with_loss_backward(x: Array, t: Array, dout: Array | float = 1.0) -> Array:
     """``dx = (x - t) dout / N``."""
-    return (x - t) * (dout / x.shape[0])
+    return (x - targets(x, t, "IdentityWithLoss")) * (dout / x.shape[0])

@@ -1,0 +1,290 @@
+"""Every op of xpdl.ops with sample inputs: the rows that tests/ops/test_table.py drives on all backends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tests import oracles
+from tests.pairs import Case, Pair, distinct, sample
+from xpdl.ops import activations, affine, convolution, dropout, losses, normalization, pooling, windows
+
+_rng = np.random.default_rng(2016)
+
+
+def _x(*shape: int) -> Any:
+    return sample(_rng, *shape)
+
+
+def _from_output(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(dy, outputs[0], **static)
+
+
+# --- activations
+
+ACTIVATIONS = [
+    Case(f"{name} {shape}", Pair(forward, oracle, backward, _from_output), (_x(*shape),), static, core=shape == (3, 4))
+    for name, forward, oracle, backward, axes in (
+        ("relu", activations.relu, oracles.relu, activations.relu_backward, ()),
+        ("sigmoid", activations.sigmoid, oracles.sigmoid, activations.sigmoid_backward, ()),
+        ("tanh", activations.tanh, oracles.tanh, activations.tanh_backward, ()),
+        ("softmax", activations.softmax, oracles.softmax, activations.softmax_backward, (-1, 0)),
+        ("log_softmax", activations.log_softmax, oracles.log_softmax, activations.log_softmax_backward, (-1, 0)),
+    )
+    for shape in ((3, 4), (5,), (1, 1), (2, 3, 1, 2))
+    for static in ([{"axis": axis} for axis in axes] or [{}])
+]
+
+# --- affine
+
+
+def _affine_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(dy, arrays[0], arrays[1])
+
+
+def _affine(*shape: int, units: int, bias: bool = True, core: bool = False) -> Case:
+    wrt = (0, 1, 2) if bias else (0, 1)
+    pair = Pair(affine.affine, oracles.affine, affine.affine_backward, _affine_backward, wrt)
+    arrays = (_x(*shape), _x(int(np.prod(shape[1:])), units), _x(units))
+    return Case(f"affine {shape} {units} {bias}", pair, arrays[: len(wrt)], core=core)
+
+
+AFFINE = [
+    _affine(3, 4, units=2, core=True),
+    _affine(1, 1, units=1),
+    _affine(1, 5, units=3, bias=False),
+    _affine(2, 2, 3, 2, units=3, core=True),
+    _affine(4, 3, 1, units=1, bias=False),
+]
+
+# --- convolution
+
+
+def _convolution_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(dy, arrays[0], arrays[1], **static)
+
+
+def _convolution(
+    name: str, x: tuple[int, ...], W: tuple[int, ...], *, bias: bool = True, core: bool = False, **static: Any
+) -> Case:
+    wrt = (0, 1, 2) if bias else (0, 1)
+    pair = Pair(
+        convolution.convolution, oracles.convolution, convolution.convolution_backward, _convolution_backward, wrt
+    )
+    return Case(f"convolution {name}", pair, (_x(*x), _x(*W), _x(W[0]))[: len(wrt)], static, core)
+
+
+CONVOLUTION = [
+    _convolution("plain", (2, 2, 5, 4), (3, 2, 3, 2), core=True),
+    _convolution("no bias", (1, 2, 4, 4), (2, 2, 3, 3), bias=False),
+    _convolution("pad 1", (1, 1, 4, 5), (2, 1, 3, 3), pad=(1, 1)),
+    _convolution("pad of two numbers", (1, 2, 3, 4), (1, 2, 3, 3), pad=(2, 0)),
+    _convolution("pad wider than the filter", (1, 1, 2, 2), (1, 1, 2, 1), pad=(3, 2)),
+    _convolution("stride 2 with a remainder", (2, 1, 6, 5), (2, 1, 3, 2), stride=(2, 2)),
+    _convolution("stride 2 without a remainder", (1, 1, 5, 7), (2, 1, 3, 3), stride=(2, 2)),
+    _convolution("stride of two numbers", (1, 2, 6, 5), (1, 2, 2, 2), stride=(3, 1)),
+    _convolution("stride larger than the filter", (1, 1, 7, 7), (1, 1, 2, 1), stride=(3, 4)),
+    _convolution("stride and pad", (2, 1, 5, 4), (2, 1, 3, 3), stride=(2, 3), pad=(1, 2), core=True),
+    _convolution("dilation", (1, 1, 6, 6), (2, 1, 2, 3), dilation=(2, 2)),
+    _convolution("dilation of two numbers, pad", (1, 2, 5, 4), (1, 2, 3, 2), dilation=(1, 3), pad=(1, 2)),
+    _convolution("dilation and stride", (1, 1, 8, 7), (1, 1, 3, 2), dilation=(2, 3), stride=(2, 2), pad=(1, 1)),
+    _convolution("groups", (2, 4, 4, 3), (6, 2, 2, 2), groups=2, core=True),
+    _convolution("depthwise", (1, 3, 4, 4), (3, 1, 3, 3), groups=3, pad=(1, 1)),
+    _convolution(
+        "everything", (2, 4, 6, 5), (2, 2, 2, 3), groups=2, stride=(2, 1), pad=(0, 1), dilation=(3, 1), core=True
+    ),
+    _convolution("1x1", (2, 3, 3, 2), (4, 3, 1, 1)),
+    _convolution("1x1 with stride", (1, 2, 5, 4), (2, 2, 1, 1), stride=(2, 2)),
+    _convolution("filter as large as the image", (2, 2, 3, 4), (3, 2, 3, 4)),
+    _convolution("row filter", (1, 1, 3, 5), (2, 1, 1, 5)),
+    _convolution("one pixel", (1, 1, 1, 1), (1, 1, 1, 1)),
+    _convolution("remainder and pad", (1, 1, 6, 6), (1, 1, 3, 3), stride=(4, 4), pad=(1, 1)),
+]
+
+# --- pooling
+
+
+def _max_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(dy, arrays[0], outputs[0], **static)
+
+
+def _average_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(dy, arrays[0], **static)
+
+
+_POOLS = (
+    ("max_pooling", Pair(pooling.max_pooling, oracles.max_pooling, pooling.max_pooling_backward, _max_backward)),
+    (
+        "average_pooling",
+        Pair(pooling.average_pooling, oracles.average_pooling, pooling.average_pooling_backward, _average_backward),
+    ),
+)
+
+POOLING = [
+    Case(f"{name} {title}", pair, (distinct(_rng, *shape),), static, core)
+    for name, pair in _POOLS
+    for title, shape, static, core in (
+        ("2x2", (2, 3, 4, 6), {"size": (2, 2), "stride": (2, 2)}, True),
+        ("with a remainder", (1, 2, 5, 7), {"size": (2, 2), "stride": (2, 2)}, False),
+        ("overlapping", (1, 2, 5, 5), {"size": (3, 3), "stride": (2, 2)}, False),
+        ("stride 1", (1, 1, 4, 3), {"size": (2, 2), "stride": (1, 1)}, False),
+        ("padded", (2, 1, 4, 5), {"size": (3, 3), "stride": (2, 2), "pad": (1, 1)}, True),
+        ("of two numbers", (1, 2, 6, 5), {"size": (3, 2), "stride": (1, 2), "pad": (1, 0)}, False),
+        ("with gaps", (1, 1, 7, 6), {"size": (2, 1), "stride": (3, 2)}, False),
+        ("whole image", (2, 2, 3, 4), {"size": (3, 4), "stride": (1, 1)}, False),
+        ("1x1", (1, 2, 3, 3), {"size": (1, 1), "stride": (1, 1)}, False),
+        ("1x1 with stride", (1, 1, 5, 4), {"size": (1, 1), "stride": (2, 3)}, False),
+    )
+]
+
+# --- normalization
+
+
+def _batch_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(dy, outputs[1], outputs[2], arrays[1])
+
+
+def _batch(*shape: int, core: bool = False) -> Case:
+    pair = Pair(
+        normalization.batch_normalization,
+        oracles.batch_normalization,
+        normalization.batch_normalization_backward,
+        _batch_backward,
+        (0, 1, 2),
+    )
+    return Case(f"batch_normalization {shape}", pair, (_x(*shape), _x(shape[1]), _x(shape[1])), {"eps": 1e-3}, core)
+
+
+def _normalize(*shape: int, core: bool = False) -> Case:
+    pair = Pair(
+        normalization.normalize, oracles.normalize, normalization.normalize_backward, _batch_backward, (0, 1, 2)
+    )
+    c = shape[1]
+    arrays = (_x(*shape), _x(c), _x(c), _x(c), np.abs(_x(c)))
+    return Case(f"normalize {shape}", pair, arrays, {"eps": 1e-3}, core)
+
+
+NORMALIZATION = [
+    make(*shape, core=shape in ((4, 3), (3, 2, 2, 3)))
+    for make in (_batch, _normalize)
+    for shape in ((4, 3), (3, 2, 2, 3), (2, 1), (5, 1, 3, 1), (2, 3, 4))
+] + [_normalize(1, 3), _normalize(1, 2, 2, 2)]
+
+# --- dropout
+
+
+def _dropout_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return (backward(dy, arrays[1], **static),)
+
+
+_DROPOUT = Pair(dropout.dropout, oracles.dropout, dropout.dropout, _dropout_backward)
+
+
+def _mask(x: Any, *, drop_ratio: float, words: tuple[int, ...], counter: int) -> Any:
+    return oracles.dropout_mask(x.shape, drop_ratio, words, counter)
+
+
+DROPOUT = [
+    Case("dropout", _DROPOUT, (_x(3, 4), _rng.random((3, 4)) < 0.5), core=True),
+    Case("dropout scaled", _DROPOUT, (_x(2, 3, 2, 2), _rng.random((2, 3, 2, 2)) < 0.5), {"scale": 2.0}, core=True),
+    Case("dropout none kept", _DROPOUT, (_x(2, 2), np.zeros((2, 2), bool)), {"scale": 1.25}),
+    *(
+        Case(
+            f"dropout_mask {ratio} {shape}",
+            Pair(dropout.dropout_mask, _mask),
+            (_x(*shape),),
+            {"drop_ratio": ratio, "words": (1, 2, 3, 4), "counter": counter},
+            core=ratio == 0.5,
+        )
+        for ratio, shape, counter in ((0.5, (5, 7), 0), (0.25, (2, 3, 4, 2), 9), (0.0, (3, 3), 1), (1.0, (4,), 2))
+    ),
+]
+
+# --- losses
+
+
+def _from_probabilities(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return (backward(outputs[1], arrays[1], dy),)
+
+
+def _from_inputs(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return (backward(arrays[0], arrays[1], dy),)
+
+
+_SOFTMAX = Pair(
+    losses.softmax_with_loss, oracles.softmax_with_loss, losses.softmax_with_loss_backward, _from_probabilities
+)
+_SIGMOID = Pair(
+    losses.sigmoid_with_loss, oracles.sigmoid_with_loss, losses.sigmoid_with_loss_backward, _from_probabilities
+)
+_IDENTITY = Pair(
+    losses.identity_with_loss, oracles.identity_with_loss, losses.identity_with_loss_backward, _from_inputs
+)
+_LABELS = np.array([0, 3, 1, 1])
+
+LOSSES = [
+    Case("softmax_with_loss labels", _SOFTMAX, (_x(4, 5), _LABELS), core=True),
+    Case("softmax_with_loss int32 labels", _SOFTMAX, (_x(4, 5), _LABELS.astype(np.int32))),
+    Case("softmax_with_loss uint8 labels", _SOFTMAX, (_x(4, 5), _LABELS.astype(np.uint8))),
+    Case("softmax_with_loss one-hot", _SOFTMAX, (_x(4, 5), np.eye(5)[_LABELS]), core=True),
+    Case("softmax_with_loss integer one-hot", _SOFTMAX, (_x(4, 5), np.eye(5, dtype=np.int64)[_LABELS])),
+    Case("softmax_with_loss weights of any sum", _SOFTMAX, (_x(3, 4), np.abs(_x(3, 4)))),
+    Case("softmax_with_loss one class", _SOFTMAX, (_x(3, 1), np.array([0, 0, 0]))),
+    Case("softmax_with_loss one row", _SOFTMAX, (_x(1, 3), np.array([2]))),
+    Case("sigmoid_with_loss", _SIGMOID, (_x(3, 2), (_x(3, 2) > 0).astype(float)), core=True),
+    Case("sigmoid_with_loss integer targets", _SIGMOID, (_x(3, 2), np.array([[0, 1], [1, 1], [0, 0]]))),
+    Case("sigmoid_with_loss boolean targets", _SIGMOID, (_x(2, 2), np.array([[False, True], [True, True]]))),
+    Case("sigmoid_with_loss soft targets", _SIGMOID, (_x(3, 2), _rng.integers(0, 9, (3, 2)) / 8)),
+    Case("sigmoid_with_loss flat", _SIGMOID, (_x(4), np.array([0.0, 1.0, 1.0, 0.0]))),
+    Case("identity_with_loss", _IDENTITY, (_x(3, 2), _x(3, 2)), core=True),
+    Case("identity_with_loss integer targets", _IDENTITY, (_x(2, 2), np.array([[0, 1], [2, -3]]))),
+    Case("identity_with_loss flat", _IDENTITY, (_x(4), _x(4))),
+]
+
+# --- windows
+
+
+def _image_of_columns(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return (backward(dy, arrays[0].shape, **static),)
+
+
+def _columns_of_image(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return (backward(dy, **{name: value for name, value in static.items() if name != "input_shape"}),)
+
+
+_IM2COL = Pair(windows.im2col, oracles.im2col, windows.col2im, _image_of_columns)
+_COL2IM = Pair(windows.col2im, oracles.col2im, windows.im2col, _columns_of_image)
+
+
+def _windows(shape: tuple[int, ...], size: tuple[int, int], core: bool = False, **static: Any) -> list[Case]:
+    """im2col with its adjoint as backward, and the other way round."""
+    name = f"{shape} {size} {static}"
+    static = {"filter_h": size[0], "filter_w": size[1], **static}
+    x = _x(*shape)
+    col = oracles.im2col(x, **static)
+    return [
+        Case(f"im2col {name}", _IM2COL, (x,), static, core),
+        Case(f"col2im {name}", _COL2IM, (_x(*col.shape),), {"input_shape": shape, **static}, core),
+    ]
+
+
+WINDOWS = [
+    case
+    for cases in (
+        _windows((2, 3, 4, 5), (3, 2), core=True),
+        _windows((1, 1, 4, 4), (2, 2), stride=2),
+        _windows((2, 1, 5, 4), (2, 3), stride=2, pad=1, core=True),
+        _windows((1, 2, 5, 5), (3, 3), stride=(2, 1), pad=(0, 2)),
+        _windows((1, 1, 7, 5), (2, 2), stride=3),
+        _windows((1, 2, 3, 3), (3, 3)),
+        _windows((2, 2, 2, 3), (1, 1)),
+        _windows((1, 1, 1, 1), (1, 1)),
+    )
+    for case in cases
+]
+
+CASES = ACTIVATIONS + AFFINE + CONVOLUTION + POOLING + NORMALIZATION + DROPOUT + LOSSES + WINDOWS
+CORE = [case for case in CASES if case.core]
+# one per op, for what is slow
+FIRST = list({case.pair.forward: case for case in reversed(CORE)}.values())

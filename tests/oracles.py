@@ -1,0 +1,217 @@
+"""What each op must compute, said again in loops over plain numbers in float64; nothing here calls xpdl.
+
+Slow and obvious on purpose. Gradients are not derived a second time: `central_differences` of these gives them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def central_differences(f: Callable[..., Any], arrays: Sequence[Any], which: int, dy: Any, h: float = 1e-5) -> Floats:
+    """Gradient of ``sum(dy * f(*arrays))`` with respect to ``arrays[which]``, entry by entry."""
+    arrays = list(arrays)
+    x = np.array(arrays[which], dtype=np.float64)
+    arrays[which] = x
+    gradient = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        kept = x[place]
+        x[place] = kept + h
+        above = np.sum(dy * f(*arrays))
+        x[place] = kept - h
+        below = np.sum(dy * f(*arrays))
+        x[place] = kept
+        gradient[place] = (above - below) / (2 * h)
+    return gradient
+
+
+def each(f: Callable[[float], float], x: Any) -> Floats:
+    """`f` of every number of `x`."""
+    return np.array([f(float(v)) for v in np.ravel(x)], dtype=np.float64).reshape(np.shape(x))
+
+
+def sizes(
+    shape: Sequence[int], window: Sequence[int], stride: Any, pad: Any, dilation: Any = (1, 1)
+) -> tuple[int, ...]:
+    """Positions of a window, found by sliding it: it must lie inside the padded image."""
+    counts = []
+    for length, taps, step, border, gap in zip(shape, window, stride, pad, dilation, strict=True):
+        starts = range(-border, length + border, step)
+        counts.append(sum(1 for start in starts if start + gap * (taps - 1) < length + border))
+    return tuple(counts)
+
+
+def window(
+    image: Any, row: int, column: int, size: Any, stride: Any, pad: Any, dilation: Any, border: float
+) -> list[float]:
+    """The numbers that the window at (`row`, `column`) sees in one image (H, W), row by row."""
+    seen = []
+    for i, j in itertools.product(range(size[0]), range(size[1])):
+        y = row * stride[0] - pad[0] + i * dilation[0]
+        x = column * stride[1] - pad[1] + j * dilation[1]
+        inside = 0 <= y < image.shape[0] and 0 <= x < image.shape[1]
+        seen.append(float(image[y, x]) if inside else border)
+    return seen
+
+
+def as_pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def im2col(x: Any, *, filter_h: int, filter_w: int, stride: Any = 1, pad: Any = 0) -> Floats:
+    size, stride, pad = (filter_h, filter_w), as_pair(stride), as_pair(pad)
+    oh, ow = sizes(x.shape[2:], size, stride, pad)
+    rows = [
+        [v for image in images for v in window(image, i, j, size, stride, pad, (1, 1), 0.0)]
+        for images in x
+        for i in range(oh)
+        for j in range(ow)
+    ]
+    return np.array(rows, dtype=np.float64)
+
+
+def col2im(col: Any, *, input_shape: Any, filter_h: int, filter_w: int, stride: Any = 1, pad: Any = 0) -> Floats:
+    """Add every entry to the pixel whose number `im2col` would have put there: images of numbered pixels tell which."""
+    numbered = np.arange(1.0, math.prod(input_shape) + 1).reshape(input_shape)
+    source = im2col(numbered, filter_h=filter_h, filter_w=filter_w, stride=stride, pad=pad)
+    image = np.zeros(math.prod(input_shape))
+    for pixel, value in zip(source.ravel(), np.ravel(col), strict=True):
+        if pixel:
+            image[int(pixel) - 1] += value
+    return image.reshape(input_shape)
+
+
+def convolution(
+    x: Any, W: Any, b: Any = None, *, stride: Any = (1, 1), pad: Any = (0, 0), dilation: Any = (1, 1), groups: int = 1
+) -> Floats:
+    filters, depth, *size = W.shape
+    oh, ow = sizes(x.shape[2:], size, stride, pad, dilation)
+    per_group = filters // groups
+    y = np.zeros((x.shape[0], filters, oh, ow))
+    for n, i, j, group in itertools.product(range(x.shape[0]), range(oh), range(ow), range(groups)):
+        channels = x[n, group * depth : (group + 1) * depth]
+        seen = np.array([window(image, i, j, size, stride, pad, dilation, 0.0) for image in channels])
+        for k in range(group * per_group, (group + 1) * per_group):
+            y[n, k, i, j] = np.sum(W[k].reshape(depth, -1) * seen) + (0.0 if b is None else b[k])
+    return y
+
+
+def max_pooling(x: Any, *, size: Any, stride: Any, pad: Any = (0, 0)) -> Floats:
+    return _pooling(x, max, size, stride, pad, -math.inf)
+
+
+def average_pooling(x: Any, *, size: Any, stride: Any, pad: Any = (0, 0)) -> Floats:
+    return _pooling(x, lambda seen: sum(seen) / len(seen), size, stride, pad, 0.0)
+
+
+def _pooling(x: Any, pick: Callable[[list[float]], float], size: Any, stride: Any, pad: Any, border: float) -> Floats:
+    oh, ow = sizes(x.shape[2:], size, stride, pad)
+    y = np.zeros((*x.shape[:2], oh, ow))
+    for n, c, i, j in np.ndindex(y.shape):
+        y[n, c, i, j] = pick(window(x[n, c], i, j, size, stride, pad, (1, 1), border))
+    return y
+
+
+def affine(x: Any, W: Any, b: Any = None) -> Floats:
+    rows = [np.ravel(row) for row in x]
+    y = np.zeros((len(rows), W.shape[1]))
+    for n, m in np.ndindex(y.shape):
+        y[n, m] = sum(rows[n][d] * W[d, m] for d in range(W.shape[0])) + (0.0 if b is None else b[m])
+    return y
+
+
+def relu(x: Any) -> Floats:
+    return each(lambda v: v if v > 0 else 0.0, x)
+
+
+def sigmoid(x: Any) -> Floats:
+    return each(lambda v: 0.5 * (1.0 + math.tanh(0.5 * v)), x)
+
+
+def tanh(x: Any) -> Floats:
+    return each(math.tanh, x)
+
+
+def softmax(x: Any, *, axis: int = -1) -> Floats:
+    def one(row: Any) -> Floats:
+        # 1 / sum(exp(other - own)) needs no maximum
+        return np.array([1.0 / math.fsum(math.exp(min(b - a, 700.0)) for b in row) for a in row])
+
+    return np.apply_along_axis(one, axis, np.asarray(x, dtype=np.float64))
+
+
+def log_softmax(x: Any, *, axis: int = -1) -> Floats:
+    return np.log(softmax(x, axis=axis))
+
+
+def batch_normalization(x: Any, gamma: Any, beta: Any, *, eps: float) -> tuple[Floats, ...]:
+    """``y, x_hat, inv_std, mean, var``, channel by channel."""
+    mean, var = np.zeros_like(gamma), np.zeros_like(gamma)
+    for c in range(x.shape[1]):
+        values = [float(v) for v in np.ravel(x[:, c])]
+        mean[c] = math.fsum(values) / len(values)
+        var[c] = math.fsum((v - mean[c]) ** 2 for v in values) / len(values)
+    return (*normalize(x, gamma, beta, mean, var, eps=eps), mean, var)
+
+
+def normalize(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: float) -> tuple[Floats, ...]:
+    """``y, x_hat, inv_std`` with given statistics."""
+    inv_std = each(lambda v: 1.0 / math.sqrt(v + eps), var)
+    x_hat, y = np.zeros(x.shape), np.zeros(x.shape)
+    for c in range(x.shape[1]):
+        x_hat[:, c] = (x[:, c] - mean[c]) * inv_std[c]
+        y[:, c] = gamma[c] * x_hat[:, c] + beta[c]
+    return y, x_hat, inv_std
+
+
+def dropout(x: Any, mask: Any, *, scale: float = 1.0) -> Floats:
+    kept = [float(v) * scale if keep else 0.0 for v, keep in zip(np.ravel(x), np.ravel(mask), strict=True)]
+    return np.array(kept).reshape(np.shape(x))
+
+
+def softmax_with_loss(x: Any, t: Any) -> tuple[Floats, Floats]:
+    """Loss and probabilities; `t` holds labels or weights over the classes."""
+    total = 0.0
+    for row, target in zip(x, t, strict=True):
+        weights = target if np.ndim(target) else [float(k == target) for k in range(len(row))]
+        top = max(row)
+        log_sum = top + math.log(math.fsum(math.exp(v - top) for v in row))
+        total -= math.fsum(w * (v - log_sum) for v, w in zip(row, weights, strict=True) if w)
+    return np.asarray(total / len(x)), softmax(x)
+
+
+def sigmoid_with_loss(x: Any, t: Any) -> tuple[Floats, Floats]:
+    y = sigmoid(x)
+    total = sum(
+        -(target * math.log(p) if target else 0.0) - ((1 - target) * math.log(1 - p) if target < 1 else 0.0)
+        for p, target in zip(np.ravel(y), np.ravel(t).astype(float), strict=True)
+    )
+    return np.asarray(total / len(x)), y
+
+
+def identity_with_loss(x: Any, t: Any) -> Floats:
+    return np.asarray(0.5 * math.fsum((a - b) ** 2 for a, b in zip(np.ravel(x), np.ravel(t), strict=True)) / len(x))
+
+
+def dropout_mask(shape: Sequence[int], drop_ratio: float, words: Sequence[int], counter: int) -> Any:
+    """The counter-based mask, element by element in Python's integers."""
+    digest = hashlib.sha256(f"{counter}/{','.join(map(str, words))}.step".encode()).digest()
+    keys = [int.from_bytes(digest[i : i + 4], "little") for i in (0, 4)]
+
+    def lowbias32(h: int) -> int:
+        h ^= h >> 16
+        h = h * 0x7FEB352D % 2**32
+        h ^= h >> 15
+        h = h * 0x846CA68B % 2**32
+        return h ^ h >> 16
+
+    kept = [lowbias32(lowbias32(i ^ keys[0]) ^ keys[1]) >> 8 >= drop_ratio * 2**24 for i in range(math.prod(shape))]
+    return np.array(kept, dtype=bool).reshape(shape)
