@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -56,12 +57,13 @@ def find(name: str, xp: Namespace) -> Callable[..., Any]:
 def op(generic: Callable[P, R]) -> Callable[P, R]:
     """Make `generic` an op that kernels may override; its first argument is the array that decides."""
     name = generic.__name__
+    first = next(iter(inspect.signature(generic).parameters))
     _generics[name] = generic
 
     @functools.wraps(generic)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not _generic_depth:
-            found = find(name, array_namespace(args[0]))
+        if not _generic_depth and (args or first in kwargs):
+            found = find(name, array_namespace(args[0] if args else kwargs[first]))
             if found is not generic:
                 result = found(*args, **kwargs)
                 if result is not DECLINE:

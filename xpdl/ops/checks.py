@@ -12,8 +12,8 @@ from xpdl.errors import DTypeError, LabelError, ShapeError
 
 def pair(value: Any, name: str, owner: str, minimum: int) -> tuple[int, int]:
     """`value` as (height, width): an int stands for both."""
-    items = tuple(value) if isinstance(value, Iterable) else (value, value)
     try:
+        items = tuple(value) if isinstance(value, Iterable) else (value, value)
         height, width = (operator.index(item) for item in items)
     except (TypeError, ValueError):
         raise ShapeError(f"{owner}: {name} must be an int or a pair of ints, got {value!r}") from None
@@ -22,14 +22,18 @@ def pair(value: Any, name: str, owner: str, minimum: int) -> tuple[int, int]:
     return height, width
 
 
-def positive_int(value: Any, name: str, owner: str) -> int:
+def int_at_least(minimum: int, value: Any, name: str, owner: str) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        number = 0
-    if isinstance(value, bool) or number < 1:
-        raise ShapeError(f"{owner}: {name} must be a positive int, got {value!r}")
+        number = minimum - 1
+    if isinstance(value, bool) or number < minimum:
+        raise ShapeError(f"{owner}: {name} must be an int of at least {minimum}, got {value!r}")
     return number
+
+
+def positive_int(value: Any, name: str, owner: str) -> int:
+    return int_at_least(1, value, name, owner)
 
 
 def require_floating(x: Array, owner: str) -> None:

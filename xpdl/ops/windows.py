@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, Namespace, array_namespace, device
 from xpdl.errors import ShapeError
-from xpdl.ops.checks import pair, require_rank, require_shape
+from xpdl.ops.checks import int_at_least, pair, require_rank, require_shape
 
 Pair = tuple[int, int]
 
@@ -32,14 +32,11 @@ def conv_output_size(
     -----
     The book (ch. 7) returns a float, 12.5 windows for an odd remainder; a partial window is no window here.
     """
-    for name, value, least in (
-        ("input_size", input_size, 1),
-        ("filter_size", filter_size, 1),
-        ("stride", stride, 1),
-        ("pad", pad, 0),
-        ("dilation", dilation, 1),
-    ):
-        pair(value, name, owner, least)
+    input_size = int_at_least(1, input_size, "input_size", owner)
+    filter_size = int_at_least(1, filter_size, "filter_size", owner)
+    stride = int_at_least(1, stride, "stride", owner)
+    pad = int_at_least(0, pad, "pad", owner)
+    dilation = int_at_least(1, dilation, "dilation", owner)
     extent = dilation * (filter_size - 1) + 1
     if input_size + 2 * pad < extent:
         raise ShapeError(
