@@ -48,7 +48,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     """Each array library in turn, under the rules of `tests.harness.SPECS`.
 
     Markers: ``backends("torch", "jit")`` runs on backends with one of the tags, ``skip_backend("jit", reason="...")``
-    skips those with the tag. Tags are ids, libraries, and ``jit eager gpu nosync meta values float16 float64 plain``.
+    skips those with the tag. Tags are ids, libraries, and those of `tests.harness.Spec.tags`.
     """
     spec = request.param
     for marker in request.node.iter_markers("skip_backend"):

@@ -41,7 +41,8 @@ class Spec:
     def tags(self) -> set[str]:
         """What the markers ``backends`` and ``skip_backend`` select by: id, library, and capabilities.
 
-        ``plain`` is a library as users have it, without a rule or a restriction of ours.
+        ``plain`` is a library as users have it, without a rule or a restriction of ours; ``precompiled`` ones do not
+        compile for every new shape, which makes many small cases quick.
         """
         tags = {self.id, self.library}
         for tag, is_so in (
@@ -53,6 +54,7 @@ class Spec:
             ("float64", self.float64),
             ("float16", self.library != "array_api_strict"),
             ("eager", not self.jit),
+            ("precompiled", self.library != "jax"),
             ("plain", not (self.jit or self.readonly or self.flags) and self.values and self.device in _ORDINARY),
         ):
             if is_so:

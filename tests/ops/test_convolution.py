@@ -14,6 +14,9 @@ from xpdl.backends.dispatch import generic_only
 from xpdl.errors import ShapeError
 from xpdl.ops.convolution import convolution, convolution_backward
 
+# JAX runs through the table; here each small case would be compiled anew
+pytestmark = pytest.mark.backends("precompiled")
+
 
 def configuration(seed: int) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Random images, filters and bias that fit, with strides, pads, dilations and groups of all kinds."""

@@ -15,6 +15,9 @@ from xpdl.backends.dispatch import generic_only
 from xpdl.errors import ShapeError
 from xpdl.ops.pooling import average_pooling, average_pooling_backward, max_pooling, max_pooling_backward
 
+# JAX runs through the table; here each small case would be compiled anew
+pytestmark = pytest.mark.backends("precompiled")
+
 
 def configuration(seed: int) -> tuple[Any, dict[str, Any]]:
     rng = np.random.default_rng(seed)

@@ -13,6 +13,9 @@ from tests.pairs import sample
 from xpdl.errors import ShapeError
 from xpdl.ops.windows import col2im, conv_output_size, im2col
 
+# JAX runs through the table; here each small case would be compiled anew
+pytestmark = pytest.mark.backends("precompiled")
+
 
 class TestConvOutputSize:
     @pytest.mark.parametrize("seed", range(50))
