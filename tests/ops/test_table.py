@@ -133,7 +133,9 @@ def test_every_op_has_a_row() -> None:
     for module in pkgutil.iter_modules(xpdl.ops.__path__, "xpdl.ops."):
         importlib.import_module(module.name)
     rows = {f.__name__ for case in CASES for f in (case.pair.forward, case.pair.backward) if f}
-    missing = set(dispatch._generics) - rows
+    # the steps of optimizers are ops too; they have a roster of their own
+    ops = {name for name, f in dispatch._generics.items() if f.__module__.startswith("xpdl.ops.")}
+    missing = ops - rows
     assert not missing, f"add rows to tests/ops/table.py for {sorted(missing)}"
 
 

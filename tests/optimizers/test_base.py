@@ -1,0 +1,260 @@
+"""The loop over parameters: where results are written, the options, and the state."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.harness import Backend
+from tests.optimizers.roster import Rule, assert_same, each_rule, moved, sample, snapshot, values
+from xpdl import optimizers
+from xpdl.backends import dispatch
+from xpdl.backends.namespaces import is_writable
+from xpdl.layers import Affine
+from xpdl.layers.parameter_view import ParameterView
+from xpdl.optimizers import SGD, Adam, Momentum, Optimizer
+
+
+@each_rule
+@pytest.mark.backends("eager")
+def test_arrays_are_written_in_place_where_they_can_be_and_rebound_elsewhere(backend: Backend, rule: Rule) -> None:
+    host, (g,) = sample(1)
+    params, grads, optimizer = moved(backend, host), moved(backend, g), rule.make()
+    before = dict(params)
+    writable = {name: is_writable(p) for name, p in params.items()}
+    with backend.rules():
+        optimizer.update(params, grads)
+    for name, p in before.items():
+        if backend.spec.values:
+            changed = not np.array_equal(backend.to_numpy(params[name]), host[name].astype(backend.float))
+            assert changed, f"{name} has not been updated"
+        if writable[name]:
+            assert params[name] is p
+        else:
+            assert params[name] is not p
+            backend.check(p, host[name])
+        # an array still, also where the shape is ()
+        assert type(params[name]) is type(p)
+        assert all(type(getattr(optimizer, kind)[name]) is type(p) for kind in optimizer.memory)
+
+
+@pytest.mark.backends("numpy:readonly", "jax")
+@pytest.mark.backends("eager")
+def test_the_backends_that_rebind_are_really_not_writable(backend: Backend) -> None:
+    assert not is_writable(backend.asarray([1.0]))
+
+
+@each_rule
+@pytest.mark.backends("values")
+@pytest.mark.backends("eager")
+def test_gradients_are_not_modified(backend: Backend, rule: Rule) -> None:
+    host, history = sample(3)
+    options: dict[str, Any] = {} if rule.id == "AdamW" else {"weight_decay": {"l1": 0.1, "l2": 0.1}}
+    params, optimizer = moved(backend, host), rule.make(clip_norm=0.1, max_norm=0.5, **options)
+    for g in history:
+        grads = moved(backend, g)
+        given, before = dict(grads), values(backend, grads)
+        with backend.rules():
+            optimizer.update(params, grads)
+        assert all(grads[name] is a for name, a in given.items())
+        assert_same(values(backend, grads), before)
+
+
+@each_rule
+@pytest.mark.backends("values")
+@pytest.mark.backends("eager")
+def test_what_is_remembered_is_no_array_of_the_caller(backend: Backend, rule: Rule) -> None:
+    """Layers may overwrite their gradients in the next step."""
+    host, history = sample(3)
+    ours, theirs = moved(backend, host), moved(backend, host)
+    one, other = rule.make(), rule.make()
+    shared = moved(backend, history[0])
+    for g in history:
+        for name, array in shared.items():
+            if is_writable(array):
+                array[...] = backend.asarray(g[name])
+            else:
+                shared[name] = backend.asarray(g[name])
+        one.update(ours, shared)
+        other.update(theirs, moved(backend, g))
+    assert_same(values(backend, ours), values(backend, theirs))
+
+
+@pytest.mark.backends("eager")
+def test_layers_are_updated_through_a_view_of_their_parameters(backend: Backend) -> None:
+    layers = [Affine(backend.asarray(np.ones((3, 2))), backend.asarray(np.ones(2))) for _ in range(2)]
+    view = ParameterView({f"{key}{i}": (layer.params, key) for i, layer in enumerate(layers) for key in ("W", "b")})
+    with backend.rules():
+        SGD(lr=0.5).update(view, {name: backend.asarray(np.full(p.shape, 2.0)) for name, p in view.items()})
+    for layer in layers:
+        backend.check(layer.W, np.zeros((3, 2)))
+        backend.check(layer.b, np.zeros(2))
+
+
+@pytest.mark.backends("numpy", "jax")
+@pytest.mark.backends("plain")
+def test_a_kernel_may_write_into_the_parameter_and_the_memory(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def in_place(p: Any, g: Any, v: Any, *, lr: float, momentum: float) -> Any:
+        if not is_writable(p):
+            return dispatch.DECLINE
+        calls.append(p)
+        v *= momentum
+        v -= lr * g
+        p += v
+        return p, v
+
+    monkeypatch.setattr(dispatch, "_kernels", dict(dispatch._kernels))
+    dispatch.kernel(backend.spec.library, "momentum_step")(in_place)
+    host, history = sample(4)
+    fast, slow = moved(backend, host), moved(backend, host)
+    arrays, one, other = dict(fast), Momentum(), Momentum()
+    for g in history:
+        one.update(fast, moved(backend, g))
+        with dispatch.generic_only():
+            other.update(slow, moved(backend, g))
+    assert len(calls) == (4 * len(host) if backend.spec.library == "numpy" else 0)
+    assert all(fast[name] is p for name, p in arrays.items() if calls)
+    for name, p in slow.items():
+        backend.check(fast[name], backend.to_numpy(p))
+
+
+@pytest.fixture(autouse=True)
+def forgotten_kernels() -> Any:
+    """`find` remembers what it found, also a kernel of the test above."""
+    yield
+    dispatch.find.cache_clear()
+
+
+@pytest.mark.backends("eager")
+def test_gradients_without_a_parameter_are_passed_over_and_count_for_nothing(backend: Backend) -> None:
+    params, g = {"W": backend.asarray([1.0])}, backend.asarray([3.0])
+    with backend.rules():
+        SGD(lr=1.0, clip_norm=3.0).update(params, {"W": g, "frozen": backend.asarray([1e6])})
+    backend.check(params["W"], np.array([-2.0]))
+
+
+@pytest.mark.backends("eager")
+@pytest.mark.backends("float64")
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1e9}])
+def test_gradients_of_another_precision_take_that_of_the_parameter(backend: Backend, options: Any) -> None:
+    for p_dtype, g_dtype in (("float32", "float64"), ("float64", "float32")):
+        params = {"W": backend.asarray([1.0, 2.0], p_dtype), "b": backend.asarray(1.0, "float64")}
+        optimizer = Momentum(lr=0.5, **options)
+        with backend.rules():
+            grads = {"W": backend.asarray([1.0, 1.0], g_dtype), "b": backend.asarray(1.0, "float64")}
+            optimizer.update(params, grads)
+        backend.check(params["W"], np.array([0.5, 1.5]), dtype=p_dtype)
+        backend.check(optimizer.v["W"], np.array([-0.5, -0.5]), dtype=p_dtype)
+
+
+def test_nothing_to_update_is_fine() -> None:
+    SGD(clip_norm=1.0).update({}, {})
+    empty = {"W": np.zeros((0, 3))}
+    SGD(clip_norm=1.0).update(empty, empty)
+
+
+@pytest.mark.backends("eager")
+def test_weight_decay_is_added_to_the_gradient(backend: Backend) -> None:
+    p, g, l1, l2 = np.array([2.0, -3.0, 0.0]), np.array([0.5, 0.5, 0.5]), 0.1, 0.01
+    for decay, extra in (
+        ({"l1": l1}, l1 * np.sign(p)),
+        ({"l2": l2}, l2 * p),
+        ({"l1": l1, "l2": l2}, l1 * np.sign(p) + l2 * p),
+    ):
+        decayed, plain = {"p": backend.asarray(p)}, {"p": backend.asarray(p)}
+        with backend.rules():
+            Adam(lr=0.1, weight_decay=decay).update(decayed, {"p": backend.asarray(g)})
+            Adam(lr=0.1).update(plain, {"p": backend.asarray(g + extra)})
+        backend.check(decayed["p"], values(backend, plain)["p"])
+        with backend.rules():
+            SGD(lr=1.0, weight_decay=decay).update(decayed := {"p": backend.asarray(p)}, {"p": backend.asarray(g)})
+        backend.check(decayed["p"], p - g - extra)
+
+
+@pytest.mark.backends("eager")
+def test_adam_w_decays_beside_the_gradient(backend: Backend) -> None:
+    params = {"p": backend.asarray([2.0, -4.0])}
+    with backend.rules():
+        optimizers.AdamW(lr=0.1, weight_decay=0.5).update(params, {"p": backend.asarray([0.0, 0.0])})
+    backend.check(params["p"], np.array([2.0, -4.0]) * (1 - 0.1 * 0.5))
+
+
+@each_rule
+@pytest.mark.backends("eager")
+def test_a_loaded_state_goes_on_with_the_same_bits(backend: Backend, rule: Rule) -> None:
+    host, history = sample(8)
+    params, optimizer = moved(backend, host), rule.make(clip_norm=5.0)
+    for g in history[:4]:
+        optimizer.update(params, moved(backend, g))
+    optimizer.lr *= 0.5
+    state, resumed = optimizer.state_dict(), rule.cls(lr=0.123)
+    twin = {name: backend.xp.asarray(p, copy=True) for name, p in params.items()}
+    for g in history[4:]:
+        optimizer.update(params, moved(backend, g))
+    resumed.load_state_dict(state)
+    for g in history[4:]:
+        resumed.update(twin, moved(backend, g))
+    assert_same(snapshot(backend, twin, resumed), snapshot(backend, params, optimizer))
+
+
+@each_rule
+def test_state_and_optimizer_share_no_array(rule: Rule) -> None:
+    host, (g,) = sample(1)
+    optimizer, resumed = rule.make(), rule.make()
+    optimizer.update(host, g)
+    state = optimizer.state_dict()
+    before = copy.deepcopy(state)
+    resumed.load_state_dict(state)
+    for each in (optimizer, resumed):
+        for kind in each.memory:
+            for array in getattr(each, kind).values():
+                array[...] = 7.0
+    assert state.keys() == before.keys()
+    for key, value in before.items():
+        if isinstance(value, dict):
+            assert_same(state[key], value)
+        else:
+            assert state[key] == value
+
+
+def test_a_state_is_numbers_and_arrays_by_parameter() -> None:
+    params = {"W": np.ones((2, 3), np.float32)}
+    optimizer = Adam(lr=0.5, weight_decay={"l2": 0.25})
+    optimizer.update(params, params)
+    state = optimizer.state_dict()
+    arrays = {key: state.pop(key) for key in ("m", "v")}
+    assert state == {
+        "optimizer": "Adam",
+        "iter": 1,
+        "lr": 0.5,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-7,
+        "l1": 0.0,
+        "l2": 0.25,
+        "max_norm": None,
+        "clip_norm": None,
+    }
+    for kind in arrays.values():
+        assert list(kind) == ["W"] and kind["W"].shape == (2, 3) and kind["W"].dtype == np.float32
+
+
+def test_a_rule_of_ones_own_needs_only_step() -> None:
+    class SignDescent(Optimizer):
+        def __init__(self, lr: float = 0.1, **options: Any) -> None:
+            super().__init__(**options)
+            self.lr = lr
+
+        def step(self, p: Any, g: Any, *memory: Any) -> Any:
+            return (p - self.lr * np.sign(g),)
+
+    params = {"p": np.array([1.0, 1.0])}
+    SignDescent(max_norm=1.0).update(params, {"p": np.array([5.0, -5.0])})
+    np.testing.assert_allclose(params["p"], [0.9, 1.0])

@@ -1,0 +1,60 @@
+"""AdamW."""
+
+from __future__ import annotations
+
+from xpdl.backends.dispatch import op
+from xpdl.backends.namespaces import Array
+from xpdl.optimizers.adam import Adam, adam_step
+from xpdl.optimizers.hyper import Hyper
+
+
+@op
+def adam_w_step(
+    p: Array, g: Array, m: Array, v: Array, *, keep: float, lr: float, beta1: float, beta2: float, eps: float
+) -> tuple[Array, Array, Array]:
+    """`adam_step` from ``keep p``."""
+    return adam_step(keep * p, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+
+
+class AdamW(Adam):
+    """Adam with weight decay beside the gradient, not in it (arXiv:1711.05101).
+
+    ``p -= lr weight_decay p``, then Adam's step with the gradient as it came: PyTorch's order. As there, the decay is
+    multiplied by `lr`; the paper has another factor for its schedule.
+
+    Parameters
+    ----------
+    lr, beta1, beta2, eps : float
+        As in `Adam`.
+    weight_decay : float
+        A number, unlike the other optimizers' dict. It decays every parameter, biases too.
+    max_norm, clip_norm : float, optional
+        See `xpdl.optimizers.base.Optimizer`.
+
+    Attributes
+    ----------
+    m, v, iter
+        As in `Adam`.
+    """
+
+    weight_decay = Hyper("at least 0")
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        weight_decay: float = 0.01,
+        *,
+        eps: float = 1e-7,
+        max_norm: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, beta1, beta2, eps=eps, max_norm=max_norm, clip_norm=clip_norm)
+        self.weight_decay = weight_decay
+
+    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
+        keep = 1.0 - self.lr * self.weight_decay
+        return adam_w_step(
+            p, g, *memory, keep=keep, lr=self.corrected_lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps
+        )

@@ -1,0 +1,170 @@
+"""What every optimizer does: check, clip, decay, and apply its rule to each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, ClassVar, TypedDict
+
+from xpdl.backends.namespaces import Array, array_namespace, device, write
+from xpdl.optimizers.checks import check_update, checked_state, copied
+from xpdl.optimizers.clipping import clip_scale
+from xpdl.optimizers.hyper import Hyper, hypers
+
+
+class Options(TypedDict, total=False):
+    """The keyword options that all optimizers share; see `Optimizer`."""
+
+    weight_decay: Mapping[str, float] | None
+    max_norm: float | None
+    clip_norm: float | None
+
+
+class Optimizer:
+    """Changes parameters by their gradients; a subclass gives the rule for one parameter, `step`.
+
+    Parameters
+    ----------
+    weight_decay : mapping, optional
+        ``{"l1": a, "l2": b}``, one or both: adds ``a sign(p) + b p`` to the gradient of every parameter, biases too.
+    max_norm : float, optional
+        L-infinity constraint: after each step every value is clipped to ``[-max_norm, max_norm]``.
+    clip_norm : float, optional
+        When the L2 norm of all gradients together exceeds this, all are scaled down to it (arXiv:1211.5063). It comes
+        before weight decay.
+
+    Attributes
+    ----------
+    lr, l1, l2, max_norm, clip_norm, and those of the rule : float
+        May be assigned between steps.
+    iter : int
+        Number of updates so far.
+
+    Raises
+    ------
+    ValueError
+        If a hyper-parameter is out of its bounds, here or when it is assigned later.
+    """
+
+    #: attributes that hold one array per parameter, as dicts by its name, in the order `step` takes and returns them
+    memory: ClassVar[tuple[str, ...]] = ()
+
+    lr = Hyper("at least 0")
+    l1 = Hyper("at least 0")
+    l2 = Hyper("at least 0")
+    max_norm = Hyper("positive", optional=True)
+    clip_norm = Hyper("positive", optional=True)
+
+    def __init__(
+        self,
+        *,
+        weight_decay: Mapping[str, float] | None = None,
+        max_norm: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        decay: Any = {} if weight_decay is None else weight_decay
+        if not isinstance(decay, Mapping) or not set(decay) <= {"l1", "l2"}:
+            raise ValueError(
+                f"{type(self).__name__}: weight_decay must be a dict with the keys 'l1' and 'l2' or one of them, such "
+                f"as {{'l2': 0.0001}}, got {weight_decay!r}"
+            )
+        self.l1, self.l2 = decay.get("l1", 0.0), decay.get("l2", 0.0)
+        self.max_norm, self.clip_norm = max_norm, clip_norm
+        self.iter = 0
+        for kind in self.memory:
+            setattr(self, kind, {})
+
+    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
+        """New values of a parameter and of what is remembered of it, from its gradient; all of one shape and dtype.
+
+        It calls one op of the rule, so that a kernel can compute the whole step. `p` and `memory` are given up to it: a
+        kernel may write the results into them and return them. `g` belongs to the caller.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no step")
+
+    def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """Change every parameter by the gradient of the same name.
+
+        Arrays are written in place where their library can, so whoever shares them sees the new values; where it cannot
+        (JAX, read-only NumPy arrays), the entries of `params` are rebound. Nothing is read back to the host.
+
+        Parameters
+        ----------
+        params : mutable mapping of str to floating array
+            A dict, or the ``params`` of a model or layer.
+        grads : mapping of str to floating array
+            Never modified. What `params` has not is passed over; another floating dtype is cast to the parameter's.
+
+        Raises
+        ------
+        KeyError
+            If a parameter has no gradient.
+        ShapeError, DTypeError, MixedArraysError
+            If a gradient, or what is remembered from earlier updates, does not fit its parameter, or the parameters
+            are of several libraries or devices. Whatever is raised, nothing has been changed.
+        """
+        memory: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.memory}
+        check_update(params, grads, memory, type(self).__name__)
+        self.iter += 1
+        names = list(params)
+        scale = None if self.clip_norm is None else clip_scale([grads[name] for name in names], self.clip_norm)
+        for name in names:
+            p = params[name]
+            xp = array_namespace(p)
+            for kept in memory.values():
+                if name not in kept:
+                    kept[name] = xp.zeros(p.shape, dtype=p.dtype, device=device(p))
+            g = _effective(grads[name], p, scale, self.l1, self.l2)
+            new, *remembered = self.step(p, g, *(kept[name] for kept in memory.values()))
+            if self.max_norm is not None:
+                new = xp.clip(new, -self.max_norm, self.max_norm)
+            # a kernel has written into `p` itself
+            written = p if new is p else write(p, new)
+            # asarray, as NumPy computes scalars from arrays of no axes
+            if written is not p:
+                params[name] = xp.asarray(written)
+            for kept, array in zip(memory.values(), remembered, strict=True):
+                kept[name] = xp.asarray(array)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a later run needs to go on with the same bits.
+
+        Returns
+        -------
+        dict
+            ``"optimizer"`` the class's name, ``"iter"``, each hyper-parameter as a number or None, and for each name in
+            `memory` a dict from parameter names to copies of arrays.
+        """
+        state: dict[str, Any] = {"optimizer": type(self).__name__, "iter": self.iter}
+        state.update((name, getattr(self, name)) for name in hypers(type(self)))
+        state.update((kind, {name: copied(a) for name, a in getattr(self, kind).items()}) for kind in self.memory)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned; arrays are copied and stay in the library they come in.
+
+        Raises
+        ------
+        ValueError, ShapeError, DTypeError, MixedArraysError
+            If anything is missing, too much, or does not fit; the optimizer is then as it was.
+        """
+        for name, value in checked_state(state, type(self).__name__, hypers(type(self)), self.memory).items():
+            setattr(self, name, value)
+
+    def __repr__(self) -> str:
+        values = [(name, getattr(self, name)) for name in hypers(type(self))]
+        shown = ", ".join(f"{name}={value}" for name, value in values if name == "lr" or value)
+        return f"{type(self).__name__}({shown})"
+
+
+def _effective(g: Array, p: Array, scale: Array | float | None, l1: float, l2: float) -> Array:
+    """The gradient that the rule sees: in the dtype of `p`, clipped, with the decay added."""
+    xp = array_namespace(p)
+    if scale is not None:
+        g = g * scale
+    if g.dtype != p.dtype:
+        g = xp.astype(g, p.dtype)
+    if l1:
+        g = g + l1 * xp.sign(p)
+    if l2:
+        g = g + l2 * p
+    return g

@@ -1,0 +1,89 @@
+"""What an optimizer checks before it changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array
+from xpdl.errors import DTypeError, ShapeError
+from xpdl.ops.checks import require_floating
+from xpdl.optimizers.hyper import Hyper
+
+Memory = dict[str, dict[str, Array]]
+
+
+def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], memory: Memory, owner: str) -> None:
+    """Every parameter needs a gradient of its library, device and shape, and the same of what is remembered of it."""
+    first = next(iter(params.values()), None)
+    for name, p in params.items():
+        where = f"{owner}: parameter {name!r}"
+        g = grads.get(name)
+        if g is None:
+            raise KeyError(f"{where} has no gradient; there are gradients of {', '.join(map(str, grads)) or 'none'}")
+        for what, array in (("the parameter", p), ("its gradient", g)):
+            if not is_array(array):
+                raise TypeError(f"{where}: {what} must be an array, got {type(array).__name__}")
+        kept = [arrays[name] for arrays in memory.values() if name in arrays]
+        array_namespace(first, p, g, *kept, owner=where)
+        require_floating(p, where)
+        if g.dtype != p.dtype:
+            require_floating(g, f"{where}, its gradient")
+        if tuple(g.shape) != tuple(p.shape):
+            raise ShapeError(f"{where} has shape {tuple(p.shape)}, but its gradient has {tuple(g.shape)}")
+        for array in kept:
+            if tuple(array.shape) != tuple(p.shape):
+                raise ShapeError(
+                    f"{where} has shape {tuple(p.shape)}, but had {tuple(array.shape)} in earlier updates; "
+                    "make a new optimizer for another network"
+                )
+            if array.dtype != p.dtype:
+                raise DTypeError(
+                    f"{where} is {dtype_name(p.dtype)}, but was {dtype_name(array.dtype)} in earlier updates; "
+                    "make a new optimizer, or load its state with arrays of the new dtype"
+                )
+
+
+def checked_state(state: Any, optimizer: str, hypers: Mapping[str, Hyper], kinds: tuple[str, ...]) -> dict[str, Any]:
+    """The attributes that a loaded state sets: ``iter``, the numbers of `hypers`, copies of the arrays of `kinds`."""
+    owner = f"{optimizer}.load_state_dict"
+    expected = {"optimizer", "iter", *hypers, *kinds}
+    if not isinstance(state, Mapping) or set(state) != expected:
+        came = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+        raise ValueError(f"{owner}: expected a dict with the keys {sorted(expected)}, got {came}")
+    if state["optimizer"] != optimizer:
+        raise ValueError(f"{owner}: this is the state of {state['optimizer']!r}; load it into such an optimizer")
+    count = state["iter"]
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise ValueError(f"{owner}: iter must be an int, at least 0, got {count!r}")
+    checked: dict[str, Any] = {"iter": count}
+    checked.update((name, hyper.checked(state[name], owner)) for name, hyper in hypers.items())
+    memory = {kind: state[kind] for kind in kinds}
+    _check_memory(memory, owner)
+    checked.update((kind, {name: copied(a) for name, a in arrays.items()}) for kind, arrays in memory.items())
+    return checked
+
+
+def copied(a: Array) -> Array:
+    """A copy of an array in its library."""
+    return array_namespace(a).asarray(a, copy=True)
+
+
+def _check_memory(memory: dict[str, Any], owner: str) -> None:
+    """Every parameter must have one array of each kind, all alike."""
+    first: Mapping[str, Any] = next(iter(memory.values()), {})
+    for kind, arrays in memory.items():
+        if not isinstance(arrays, Mapping) or set(arrays) != set(first):
+            raise ValueError(f"{owner}: {kind} must be a dict of one array for each parameter, as the others are")
+        for name, a in arrays.items():
+            where = f"{owner}: {kind}[{name!r}]"
+            if not is_array(a):
+                raise ValueError(f"{where} must be an array, got {type(a).__name__}")
+            array_namespace(*first.values(), a, owner=where)
+            require_floating(a, where)
+            like = first[name]
+            if tuple(a.shape) != tuple(like.shape) or a.dtype != like.dtype:
+                raise ShapeError(
+                    f"{where} must be {dtype_name(like.dtype)} {tuple(like.shape)}, "
+                    f"got {dtype_name(a.dtype)} {tuple(a.shape)}"
+                )

@@ -1,0 +1,26 @@
+"""Clipping gradients by their common norm."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+from xpdl.backends.namespaces import Array, array_namespace
+
+
+def clip_scale(grads: Sequence[Array], limit: float) -> Array | float:
+    """What to multiply all `grads` by so that their L2 norm, over all of them together, is at most `limit`.
+
+    An array () on their device, at most 1; 1 for gradients that are all zero.
+    """
+    grads = [g for g in grads if math.prod(g.shape)]
+    if not grads:
+        return 1.0
+    xp = array_namespace(*grads)
+    # squares of values divided by the largest cannot overflow, as those of exploding gradients otherwise do
+    peak = functools.reduce(xp.maximum, [xp.max(xp.abs(g)) for g in grads])
+    peak = xp.where(peak > 0, peak, 1.0)
+    norm = peak * xp.sqrt(functools.reduce(xp.add, [xp.sum((g / peak) ** 2) for g in grads]))
+    # no division by a norm of zero
+    return limit / xp.maximum(norm, limit)

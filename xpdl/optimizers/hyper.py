@@ -1,0 +1,52 @@
+"""Hyper-parameters: numbers that are checked when they are set, at construction or by a schedule later."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+_BOUNDS: dict[str, Callable[[float], bool]] = {
+    "at least 0": lambda value: 0 <= value < math.inf,
+    "in [0, 1)": lambda value: 0 <= value < 1,
+    "positive": lambda value: 0 < value < math.inf,
+}
+
+
+class Hyper:
+    """An attribute that is a plain float, checked whenever it is assigned.
+
+    NumPy's own floats become Python's here: one of them in a formula would turn float32 arrays into float64.
+    """
+
+    def __init__(self, bounds: str, *, optional: bool = False) -> None:
+        self.bounds = bounds
+        self.optional = optional
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else instance.__dict__[self.name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self.name] = self.checked(value, type(instance).__name__)
+
+    def checked(self, value: Any, owner: str) -> float | None:
+        """`value` as a float; `ValueError` when it is no number or out of bounds."""
+        if value is None and self.optional:
+            return None
+        is_number = isinstance(value, numbers.Real) and value is not True and value is not False
+        number = float(value) if is_number else math.nan  # which lies in no bounds
+        if _BOUNDS[self.bounds](number):
+            return number
+        choice = " or None" if self.optional else ""
+        raise ValueError(f"{owner}: {self.name} must be a finite number {self.bounds}{choice}, got {value!r}")
+
+
+def hypers(cls: type) -> dict[str, Hyper]:
+    """Name -> hyper-parameter of a class and its bases, those of the bases first."""
+    return {
+        name: value for base in reversed(cls.__mro__) for name, value in vars(base).items() if isinstance(value, Hyper)
+    }
