@@ -9,12 +9,11 @@ import sys
 from types import ModuleType, TracebackType
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
-from xpdl.backends import diagnosis
-from xpdl.backends.namespaces import Array, DType, Namespace, dtype_name, from_numpy, is_array, library_name, to_numpy
-from xpdl.errors import BackendError
+from xpdl.backends import diagnosis, namespaces
+from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, dtype_name, library_name
+from xpdl.errors import BackendError, DTypeError
 
 # what users type -> the module that makes arrays
 _MODULES = {
@@ -46,20 +45,24 @@ class Backend:
         xp = self.xp
         if isinstance(dtype, str):
             dtype = getattr(xp, dtype)
-        if is_array(a) and array_api_compat.array_namespace(a) is xp:
-            if dtype is None and xp.isdtype(a.dtype, "real floating"):
-                dtype = self.float
-            return xp.asarray(a, device=self.device, dtype=a.dtype if dtype is None else dtype)
-        host = to_numpy(a)
+        if namespaces.is_array(a) and array_namespace(a) is xp:
+            if dtype is None:
+                dtype = self.float if namespaces.is_floating(a) else a.dtype
+            a = xp.asarray(a) if isinstance(a, np.generic) else a
+            a = a if a.dtype == dtype else xp.astype(a, dtype)
+            return namespaces.to_device(a, self.device)
+        host = namespaces.to_numpy(a)
+        if host.dtype.kind not in "biufc":
+            raise DTypeError(f"asarray: expected numbers, got {type(a).__name__} of {host.dtype}")
         if dtype is None and host.dtype.kind == "f":
             dtype = self.float
-        return from_numpy(host, xp, self.device, dtype)
+        return namespaces.from_numpy(host, xp, self.device, dtype)
 
     @classmethod
     def of(cls, x: Array) -> Backend:
         """The backend a floating array `x` belongs to."""
-        xp = array_api_compat.array_namespace(x)
-        return cls(library_name(xp), xp, array_api_compat.device(x), dtype_name(x.dtype))
+        xp = array_namespace(x)
+        return cls(library_name(xp), xp, namespaces.device(x), dtype_name(x.dtype))
 
 
 _current: Backend | None = None
@@ -100,7 +103,7 @@ def use(name: str | ModuleType | Namespace = "auto", *, device: Any = None, dtyp
         module that array-api-compat understands, or such a module itself. ``"auto"`` takes CuPy when a GPU answers and
         otherwise NumPy, and says why in one line on standard error.
     device : optional
-        A device of that library, such as ``"cuda:0"`` for torch; its default when not given.
+        A device of that library or its name, such as ``"cuda:0"`` for torch; the library's default when not given.
     dtype : str
         Floating dtype of new arrays: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``.
 
@@ -138,30 +141,41 @@ def make_backend(name: str | ModuleType | Namespace, device: Any = None, dtype: 
     if dtype not in _FLOATS:
         raise BackendError(f"use: dtype must be one of {', '.join(_FLOATS)}, got {dtype!r}")
     module = _import(name) if isinstance(name, str) else name
+    if not hasattr(module, "__name__"):
+        raise BackendError(f"use: expected the name of a library or its module, got {name!r}")
     library = library_name(module)
     if library == "cupy" and (reason := diagnosis.cupy_problem()):
         raise BackendError(f"use('cupy'): {reason}")
     if library == "jax" and not hasattr(module, "asarray"):
         module = _import("jax")
-    if library == "array_api_strict" and isinstance(device, str):
-        device = module.Device(device)
     try:
-        xp = array_api_compat.array_namespace(module.asarray([0.0]))
+        xp = array_namespace(module.asarray([0.0]))
     except (AttributeError, TypeError) as error:
         raise BackendError(
             f"use({library!r}): {error}; it must be a module that array-api-compat understands"
         ) from error
     if not hasattr(xp, dtype):
         raise BackendError(f"use({library!r}): this library has no dtype {dtype}")
+    if library == "jax" and dtype == "float64" and "float64" not in xp.__array_namespace_info__().dtypes():
+        raise BackendError("use('jax'): float64 is off; call jax.config.update('jax_enable_x64', True) first")
     # an actual array shows what flags and capabilities would only promise
     try:
-        probe = xp.zeros((1,), dtype=getattr(xp, dtype), device=device)
-    except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        probe = xp.zeros((1,), dtype=getattr(xp, dtype), device=_device(library, xp, device))
+    except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError, IndexError) as error:
         raise BackendError(f"use({library!r}): device {device!r} or dtype {dtype} does not work: {error}") from error
     if dtype_name(probe.dtype) != dtype:
-        cure = "; call jax.config.update('jax_enable_x64', True) first" if library == "jax" else ""
-        raise BackendError(f"use({library!r}): asked for {dtype}, got {dtype_name(probe.dtype)}{cure}")
-    return Backend(library, xp, array_api_compat.device(probe), dtype)
+        raise BackendError(f"use({library!r}): asked for {dtype}, got {dtype_name(probe.dtype)}")
+    return Backend(library, xp, namespaces.device(probe), dtype)
+
+
+def _device(library: str, xp: Namespace, device: Any) -> Any:
+    """The device of that name, in libraries that take no names."""
+    if isinstance(device, str) and library == "array_api_strict":
+        return xp.Device(device)
+    if isinstance(device, str) and library == "jax":
+        kind, _, index = device.partition(":")
+        return importlib.import_module("jax").devices(kind)[int(index or 0)]
+    return device
 
 
 def _import(name: str) -> Any:
@@ -170,7 +184,7 @@ def _import(name: str) -> Any:
         raise BackendError(f"use('cupy'): {reason}")
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, OSError, ValueError, TypeError) as error:  # not there, broken, or no name of a module
         known = ", ".join(["auto", *_MODULES])
         raise BackendError(
             f"use({name!r}): cannot import {module} ({error}); install it, or choose one of {known}"
@@ -220,5 +234,5 @@ def asarray(a: Any, dtype: str | DType | None = None, device: Any = None) -> Arr
 
 
 def asnumpy(a: Any) -> np.ndarray[Any, Any]:
-    """A NumPy copy of any library's array, wherever it lies."""
-    return to_numpy(a)
+    """A NumPy copy of any library's array, wherever it lies; bfloat16, which NumPy lacks, becomes float32."""
+    return namespaces.to_numpy(a)

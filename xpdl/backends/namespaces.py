@@ -63,6 +63,11 @@ def device(x: Array) -> Any:
     return array_api_compat.device(x)
 
 
+def to_device(x: Array, device: Any) -> Array:
+    """`x` on `device` of its own library."""
+    return x if array_api_compat.device(x) == device else array_api_compat.to_device(x, device)
+
+
 def is_array(x: object) -> bool:
     return bool(array_api_compat.is_array_api_obj(x))
 
@@ -104,19 +109,21 @@ def write(old: Array, new: Array) -> Array:
 
 
 def to_numpy(x: Array) -> np.ndarray[Any, Any]:
-    """A fresh NumPy copy of any library's array, from any device."""
+    """A fresh NumPy copy of any library's array, from any device; NumPy has no bfloat16 and gets float32 for it."""
     if isinstance(x, (np.ndarray, np.generic)):
         return np.array(x)
-    if array_api_compat.is_torch_array(x):
-        # NumPy has no bfloat16; float32 holds each of its values
-        return np.array((x.float() if dtype_name(x.dtype) == "bfloat16" else x).numpy(force=True))
-    if array_api_compat.is_cupy_array(x):
-        return np.asarray(x.get())
     if is_array(x):
         xp = array_api_compat.array_namespace(x)
-        if library_name(xp) == "array_api_strict":
+        if dtype_name(x.dtype) == "bfloat16":
+            x = xp.astype(x, xp.float32)
+        library = library_name(xp)
+        if library == "torch":
+            return np.array(x.numpy(force=True))
+        if library == "cupy":
+            return np.asarray(x.get())
+        if library == "array_api_strict":
             return np.array(xp.asarray(x, device=xp.Device("CPU_DEVICE")))
-        if library_name(xp) == "ndonnx":
+        if library == "ndonnx":
             return np.array(x.unwrap_numpy())
     return np.array(x)
 
@@ -124,6 +131,8 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
 def from_numpy(x: np.ndarray[Any, Any], xp: Namespace, device: Any, dtype: DType | None = None) -> Array:
     """A copy of the host array `x` in another library; it never shares memory with `x`."""
     kwargs: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    # what torch does not take: foreign byte order, negative strides
+    x = x.astype(x.dtype.newbyteorder("="), order="C", copy=False)
     if library_name(xp) == "ndonnx":  # takes neither device nor copy
         return xp.asarray(x, **kwargs)
     if x.ndim == 0:  # torch refuses copy=True for a 0-d array bound for another device

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, row_size
+from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
 from xpdl.ops import affine as ops
 from xpdl.ops.checks import positive_int
 
@@ -69,7 +69,7 @@ class Affine(Layer):
                 raise ShapeError("Affine: b without W; give both arrays, or units alone")
             self.units = positive_int(units, "units", self.name)
         else:
-            array_namespace(W, b, owner=self.name)
+            require_parameters(self.name, W=W, b=b)
             if W.ndim != 2 or (b is not None and tuple(b.shape) != (W.shape[1],)):
                 raise ShapeError(
                     f"Affine: W must be (D, M) and b (M,), got {tuple(W.shape)} and {None if b is None else tuple(b.shape)}"
@@ -83,7 +83,11 @@ class Affine(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         size = row_size(input_shape)
         if not input_shape or (self.W is not None and size != self.W.shape[0]):
-            want = "rows of features" if self.W is None else f"{self.W.shape[0]} values a row, as W {tuple(self.W.shape)} has"
+            want = (
+                "rows of features"
+                if self.W is None
+                else f"{self.W.shape[0]} values a row, as W {tuple(self.W.shape)} has"
+            )
             raise ShapeError(f"{self.name}: expected a batch (N, ...) with {want}, got rows of shape {input_shape}")
         return (self.units,)
 
@@ -108,7 +112,7 @@ class Affine(Layer):
 
     def _backward(self, dout: Array, need_dx: bool) -> Array | None:
         x = self.recall(self.x)
-        self.require_dout(dout, (x.shape[0], self.units))
+        self.require_dout(dout, (x.shape[0], self.units), x)
         dx, dW, db = ops.affine_backward(dout, x, self.W, need_dx=need_dx)
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
         return dx

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from xpdl import initializers
 from xpdl.backends import Backend, get_backend
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating
 from xpdl.backends.random import Stream, next_stream
-from xpdl.errors import ShapeError
+from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import require_floating
 
 Shape = tuple[int, ...]
@@ -77,11 +78,11 @@ class Layer:
         Parameters
         ----------
         input_shape : sequence of ints
-            Of one row, without the batch axis: ``(784,)`` or ``(1, 28, 28)``. A leading None is taken for the batch axis.
+            Of one row, without the batch axis: ``(784,)`` or ``(1, 28, 28)``. A leading None stands for that axis.
         stream : Stream, optional
             Where initial weights are drawn from; by default a fresh one of `xpdl.seed`.
         backend : Backend, optional
-            Where parameters are made; by default the one in use.
+            Where parameters are made: beside those the layer has already, else by default on the one in use.
 
         Raises
         ------
@@ -92,7 +93,8 @@ class Layer:
         out = self.output_shape(shape)
         if not self.built:
             stream = stream or next_stream(type(self).__name__)
-            backend = backend or get_backend()
+            given = next(filter(is_array, (*self.params.values(), *self.state.values())), None)
+            backend = (backend or get_backend()) if given is None else Backend.of(given)
 
             def make(name: str, size: Shape, init: Any) -> Array:
                 return initializers.draw(init, size, stream, name, backend)
@@ -123,9 +125,12 @@ class Layer:
             raise RuntimeError(f"{self.name}: backward needs a forward first")
         return remembered
 
-    def require_dout(self, dout: Array, shape: Sequence[int]) -> None:
-        """Check that `dout` is an array of the shape of the output."""
-        array_namespace(dout, *self.params.values(), owner=f"{self.name}.backward")
+    def require_dout(self, dout: Array, shape: Sequence[int], remembered: Array | None = None) -> None:
+        """Check that `dout` is an array of the shape of the output, beside what the layer has."""
+        owner = f"{self.name}.backward"
+        if not is_array(dout):
+            raise TypeError(f"{owner}: expected an array dout of the shape of the output, got {type(dout).__name__}")
+        array_namespace(dout, remembered, *self.params.values(), owner=owner)
         if tuple(dout.shape) != tuple(shape):
             raise ShapeError(
                 f"{self.name}: dout must have the shape of the output, {tuple(shape)}, got {tuple(dout.shape)}"
@@ -141,7 +146,7 @@ class Layer:
         return self.train(False)
 
     def slots(self, kind: str) -> Iterator[Slot]:
-        """(path, owning layer's dict, key) of each entry of ``"params"``, ``"grads"`` or ``"state"``, in the order of the layers."""
+        """(path, owning dict, key) of each entry of ``"params"``, ``"grads"`` or ``"state"``, in the layers' order."""
         owner = getattr(self, kind)
         for key in owner:
             yield key, owner, key
@@ -177,12 +182,23 @@ def gradient(key: str) -> Any:
 
 def row_shape(input_shape: Sequence[int | None], owner: str) -> Shape:
     """`input_shape` as ints of one row, a leading None taken away."""
-    shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
-    if shape and shape[0] is None:
-        shape = shape[1:]
-    if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in shape):
+    try:
+        sizes = list(input_shape)
+        shape = tuple(operator.index(size) for size in sizes[sizes[:1] == [None] :])  # type: ignore[arg-type]
+    except TypeError:
+        shape = (0,)
+    if any(size < 1 for size in shape):
         raise ShapeError(f"{owner}: input_shape must hold positive ints, without the batch axis, got {input_shape!r}")
-    return shape  # type: ignore[return-value]
+    return shape
+
+
+def require_parameters(owner: str, **arrays: Array | None) -> None:
+    """Check that given parameters are floating arrays of one library and device."""
+    given = {key: value for key, value in arrays.items() if value is not None}
+    array_namespace(*given.values(), owner=owner)
+    for key, value in given.items():
+        if not is_floating(value):
+            raise DTypeError(f"{owner}: {key} must be a floating array, got {dtype_name(value.dtype)}; pass floats")
 
 
 def row_size(shape: Shape) -> int:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, row_size
+from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
 from xpdl.ops import normalization as ops
 
 
@@ -82,10 +82,12 @@ class BatchNormalization(Layer):
                 self.state[key] = given
         given_arrays = [*self.params.values(), *self.state.values()]
         if given_arrays:
-            array_namespace(*given_arrays, owner=self.name)
+            require_parameters(self.name, **self.params, **self.state)
         if any(a.ndim != 1 or a.shape != given_arrays[0].shape for a in given_arrays):
             shapes = [tuple(a.shape) for a in given_arrays]
-            raise ShapeError(f"BatchNormalization: gamma, beta and running statistics must share one shape (C,): {shapes}")
+            raise ShapeError(
+                f"BatchNormalization: gamma, beta and running statistics must share one shape (C,): {shapes}"
+            )
         self._cache: Any = None
 
     running_mean = property(lambda self: self.state.get("running_mean"))
@@ -146,7 +148,7 @@ class BatchNormalization(Layer):
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input; fills ``dgamma`` and ``dbeta``."""
         training, x_hat, inv_std, shape = self.recall(self._cache)
-        self.require_dout(dout, shape)
+        self.require_dout(dout, shape, x_hat)
         xp = array_namespace(dout, x_hat)
         dy = xp.reshape(dout, x_hat.shape)
         step = ops.batch_normalization_backward if training else ops.normalize_backward

@@ -30,16 +30,16 @@ class Composite(Layer):
         raise NotImplementedError(f"{type(self).__name__} has no children")
 
     @property
-    def params(self) -> Any:
+    def params(self) -> Any:  # type: ignore[override]
         """Names -> parameters of all layers inside; reading and writing go to the layers' own dicts."""
         return self._view("params")
 
     @property
-    def state(self) -> Any:
+    def state(self) -> Any:  # type: ignore[override]
         return self._view("state")
 
     @property
-    def grads(self) -> dict[str, Array]:
+    def grads(self) -> dict[str, Array]:  # type: ignore[override]
         """Names -> gradients of the last backward pass."""
         return dict(self._view("grads"))
 

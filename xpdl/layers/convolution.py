@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter
+from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters
 from xpdl.ops import convolution as ops
 from xpdl.ops.checks import pair, positive_int
 from xpdl.ops.windows import output_sizes
@@ -85,7 +85,7 @@ class Convolution(Layer):
         else:
             if filters is not None or size is not None:
                 raise ShapeError("Convolution: filters and size follow from W; give either them or W")
-            array_namespace(W, b, owner=self.name)
+            require_parameters(self.name, W=W, b=b)
             if W.ndim != 4 or (b is not None and tuple(b.shape) != (W.shape[0],)):
                 raise ShapeError(
                     "Convolution: W must be (FN, C / groups, FH, FW) and b (FN,), got "
@@ -135,7 +135,7 @@ class Convolution(Layer):
 
     def _backward(self, dout: Array, need_dx: bool) -> Array | None:
         x = self.recall(self.x)
-        self.require_dout(dout, (x.shape[0], self.filters, *(self._out_size or ())))
+        self.require_dout(dout, (x.shape[0], self.filters, *(self._out_size or ())), x)
         dx, dW, db = ops.convolution_backward(dout, x, self.W, **self._options(), need_dx=need_dx)
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
         return dx

@@ -38,5 +38,5 @@ class Relu(Layer):
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
         y = self.recall(self.out)
-        self.require_dout(dout, y.shape)
+        self.require_dout(dout, y.shape, y)
         return activations.relu_backward(dout, y)

@@ -38,5 +38,5 @@ class Sigmoid(Layer):
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
         y = self.recall(self.out)
-        self.require_dout(dout, y.shape)
+        self.require_dout(dout, y.shape, y)
         return activations.sigmoid_backward(dout, y)

@@ -37,10 +37,10 @@ class DeepConvNet(BookNet):
         input_dim: Sequence[int] = (1, 28, 28),
         conv_param_1: Mapping[str, int] = _DEFAULT,
         conv_param_2: Mapping[str, int] = _DEFAULT,
-        conv_param_3: Mapping[str, int] = {**_DEFAULT, "filter_num": 32},  # noqa: B006 - never changed
-        conv_param_4: Mapping[str, int] = {**_DEFAULT, "filter_num": 32, "pad": 2},  # noqa: B006
-        conv_param_5: Mapping[str, int] = {**_DEFAULT, "filter_num": 64},  # noqa: B006
-        conv_param_6: Mapping[str, int] = {**_DEFAULT, "filter_num": 64},  # noqa: B006
+        conv_param_3: Mapping[str, int] = {**_DEFAULT, "filter_num": 32},
+        conv_param_4: Mapping[str, int] = {**_DEFAULT, "filter_num": 32, "pad": 2},
+        conv_param_5: Mapping[str, int] = {**_DEFAULT, "filter_num": 64},
+        conv_param_6: Mapping[str, int] = {**_DEFAULT, "filter_num": 64},
         hidden_size: int = 50,
         output_size: int = 10,
         *,

@@ -61,7 +61,8 @@ class MultiLayerNetExtend(BookNet):
         config = {name: value for name, value in locals().items() if name not in ("self", "seed", "__class__")}
         config["hidden_size_list"] = list(hidden_size_list)
         if str(activation).lower() not in _ACTIVATIONS:
-            raise ValueError(f"{type(self).__name__}: activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+            known = ", ".join(_ACTIVATIONS)
+            raise ValueError(f"{type(self).__name__}: activation must be one of {known}, got {activation!r}")
         if weight_decay_lambda < 0:
             raise ValueError(f"{type(self).__name__}: weight_decay_lambda must not be negative, got {weight_decay_lambda}")
         self.weight_decay_lambda = float(weight_decay_lambda)

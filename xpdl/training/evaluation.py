@@ -1,0 +1,47 @@
+"""How good a network is on a whole data set, computed batch by batch."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from xpdl.backends.namespaces import Array
+from xpdl.errors import ShapeError
+
+# rows in one forward pass: enough to keep a processor busy, few enough for the memory of any
+_ROWS = 200
+
+
+def accuracy(network: Any, x: Array, t: Array) -> float:
+    """Share of all rows of `x` that ``network.accuracy`` counts as right.
+
+    The network is asked batch by batch, and where its ``accuracy`` has a ``batch_size``, as in the book, that is always
+    the batch at hand: the book's own code drops what does not fill a batch.
+    """
+    own_batches = "batch_size" in inspect.signature(network.accuracy).parameters
+    rows = _rows(x, t, "accuracy")
+    right = 0
+    for start in range(0, rows, _ROWS):
+        end = min(start + _ROWS, rows)
+        option = {"batch_size": end - start} if own_batches else {}
+        share = network.accuracy(x[start:end, ...], t[start:end, ...], **option)
+        right += round(float(share) * (end - start))
+    return right / rows
+
+
+def mean_loss(network: Any, x: Array, t: Array) -> float:
+    """The mean over all rows of ``network.loss``, which is itself a mean over the rows of a batch."""
+    rows = _rows(x, t, "mean_loss")
+    total: Any = 0.0
+    for start in range(0, rows, _ROWS):
+        end = min(start + _ROWS, rows)
+        total = total + network.loss(x[start:end, ...], t[start:end, ...]) * (end - start)
+    return float(total) / rows
+
+
+def _rows(x: Array, t: Array, owner: str) -> int:
+    if x.shape[0] != t.shape[0] or x.shape[0] == 0:
+        raise ShapeError(
+            f"{owner}: expected as many rows of x as of t, and at least one, got {x.shape[0]} and {t.shape[0]}"
+        )
+    return int(x.shape[0])

@@ -1,0 +1,52 @@
+"""What a training run was like."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from xpdl.storage import write_atomically
+
+
+@dataclasses.dataclass
+class History:
+    """Losses and accuracies of a run, as plain Python numbers.
+
+    Attributes
+    ----------
+    train_loss_list : list of float
+        The loss of each step, in training mode and before its update.
+    train_acc_list, test_acc_list : list of float
+        After each epoch, for classification.
+    test_loss_list : list of float
+        After each epoch, for regression, which has no accuracy.
+    seconds : list of float
+        Each epoch's duration, evaluation included.
+    """
+
+    train_loss_list: list[float] = dataclasses.field(default_factory=list)
+    train_acc_list: list[float] = dataclasses.field(default_factory=list)
+    test_acc_list: list[float] = dataclasses.field(default_factory=list)
+    test_loss_list: list[float] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file, atomically."""
+        write_atomically(path, (json.dumps(dataclasses.asdict(self), allow_nan=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> History:
+        """Read what `save` wrote; `ValueError` if the file is something else."""
+        try:
+            lists = json.loads(Path(path).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path}: is not a history file ({error})") from None
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(lists, dict) or set(lists) != set(names):
+            raise ValueError(f"{path}: is not a history file, which holds the lists {', '.join(names)}")
+        for name, values in lists.items():
+            if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
+                raise ValueError(f"{path}: {name} is not a list of numbers")
+        return cls(**lists)

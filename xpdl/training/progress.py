@@ -1,0 +1,48 @@
+"""What a running training shows: a bar on a terminal, and one line per epoch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+# A loss that is shown must be read from the device, which then waits for all its work: seldom enough not to be felt.
+_SECONDS_BETWEEN_LOSSES = 3.0
+
+
+class Progress:
+    """One line per epoch on standard output; where standard error is a terminal, a bar over the steps there."""
+
+    def __init__(self, verbose: bool) -> None:
+        self.verbose = verbose
+        self._bar: Any = None
+        self._next_loss = 0.0
+
+    def start(self, title: str, steps: int) -> None:
+        """Begin an epoch."""
+        if self.verbose and sys.stderr.isatty():
+            self._bar = tqdm(total=steps, desc=title, leave=False, file=sys.stderr)
+            self._next_loss = time.monotonic() + _SECONDS_BETWEEN_LOSSES
+
+    def step(self, read_loss: Callable[[], float]) -> None:
+        """A step is done; `read_loss` is called only when it is time to show the loss, and only with a bar."""
+        if self._bar is None:
+            return
+        self._bar.update()
+        if time.monotonic() >= self._next_loss:
+            self._bar.set_postfix_str(f"loss {read_loss():.4f}")
+            self._next_loss = time.monotonic() + _SECONDS_BETWEEN_LOSSES
+
+    def close(self) -> None:
+        """Take the bar away; also right when there is none."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def line(self, text: str) -> None:
+        if self.verbose:
+            # at once, also into a pipe: somebody is watching
+            print(text, flush=True)
