@@ -20,10 +20,10 @@ class Softmax(Layer):
     Examples
     --------
     >>> layer = Softmax()
-    >>> layer.forward(np.array([[-1.0, 0.0, 2.0]]))
-    array([[0.04201007, 0.1141952 , 0.84379473]])
-    >>> layer.backward(np.array([[1.0, 1.0, 1.0]]))
-    array([[ 0.00000000e+00,  0.00000000e+00, -1.11022302e-16]])
+    >>> layer.forward(np.array([[-1.0, 0.0, 2.0]])).round(3)
+    array([[0.042, 0.114, 0.844]])
+    >>> layer.backward(np.array([[0.0, 0.0, 1.0]])).round(3)
+    array([[-0.035, -0.096,  0.132]])
     """
 
     def __init__(self) -> None:
