@@ -17,7 +17,7 @@ from xpdl.backends.namespaces import (
     is_floating,
     is_writable,
 )
-from xpdl.errors import DTypeError
+from xpdl.errors import DTypeError, ShapeError
 
 # Twice the step should be near the cube root of the machine epsilon; float64 keeps the book's 1e-4.
 _STEPS = {"float64": 1e-4, "float32": 5e-3, "float16": 0.1, "bfloat16": 0.2}
@@ -64,6 +64,8 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     ------
     DTypeError
         If `x` holds integers, where a step of 1e-4 would be lost.
+    ShapeError
+        If `f` returns more than one element.
 
     Examples
     --------
@@ -97,14 +99,22 @@ def _value_at(xp: Namespace, f: Callable[[Array], Any], x: Array, index: tuple[i
     if not is_writable(x):
         flat = [0.0] * math.prod(x.shape)
         flat[_flat(index, x.shape)] = step
-        return float(f(x + xp.reshape(xp.asarray(flat, dtype=x.dtype, device=device(x)), x.shape)))
+        return _number(f(x + xp.reshape(xp.asarray(flat, dtype=x.dtype, device=device(x)), x.shape)))
     # a copy: indexing may give a view of the element that is about to change
     before = xp.asarray(x[index], copy=True)
     x[index] = before + step
     try:
-        return float(f(x))
+        return _number(f(x))
     finally:
         x[index] = before
+
+
+def _number(value: Any) -> float:
+    shape = tuple(getattr(value, "shape", ()))
+    if math.prod(shape) != 1:
+        raise ShapeError(f"numerical_gradient: f must return one number, such as a sum, got an array of shape {shape}")
+    # float() takes arrays of rank 0 only
+    return float(array_namespace(value).reshape(value, ()) if shape else value)
 
 
 def _flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
