@@ -52,9 +52,11 @@ class Layer:
     # what a subclass gives
 
     def forward(self, x: Array) -> Array:
+        """The output for a batch `x` (N, ...); what `backward` needs is remembered."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, dout: Array) -> Array:
+        """``dx`` for `dout`, the gradient of the output of the last `forward`; fills `grads`."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def output_shape(self, input_shape: Shape) -> Shape:
