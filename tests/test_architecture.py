@@ -1,0 +1,273 @@
+"""The rules of the tree, read from its source: who may name an array library, who may import whom, how long is too long."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import xpdl
+
+PACKAGE = Path(xpdl.__file__).parent
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+each_file = pytest.mark.parametrize("name", FILES)
+
+LIBRARIES = {"numpy", "cupy", "cupyx", "torch", "jax", "onnx", "ndonnx", "array_api_strict", "dask"}
+COMPAT = {"array_api_compat", "array_api_extra"}
+
+# Host-side work that computes with NumPy, and why; nothing else outside of backends/ may name a library at all.
+HOST_NUMPY = {
+    "initializers.py": "weights are drawn on the host, so that they are the same bits everywhere",
+    "storage.py": "files hold bytes of the host",
+    "models/files.py": "as storage.py",
+    "training/checkpoint.py": "as storage.py",
+    "plots.py": "figures are drawn on the host",
+    "data/": "data sets are read and made on the host",
+}
+# Words for people: help texts and messages that list what there is to choose from.
+NAMES_IN_TEXT = {"cli.py"}
+
+# A unit imports units of lower rank only, and itself.
+RANKS = {
+    "errors": 0,
+    "version": 0,
+    "backends": 1,
+    "ops": 2,
+    "initializers": 2,
+    "gradients": 2,
+    "storage": 2,
+    "perceptron": 2,
+    "layers": 3,
+    "optimizers": 3,
+    "functional": 3,
+    "gradient_check": 3,
+    "data": 3,
+    "models": 4,
+    "training": 5,
+    "compare": 5,
+    "plots": 5,
+    "testing": 5,
+    "cli": 6,
+    "__init__": 7,
+    "__main__": 8,
+}
+
+LONGEST_FILE = 300
+LONGEST_CLASS = 120
+# docstrings do not count; each of these is one concept that reads worse in two halves
+LONGER_CLASSES = {
+    "Sequential": "the whole protocol of a trainer, a few lines for each of its methods",
+    "Trainer": "one loop, and every option of it",
+}
+
+
+@functools.cache
+def source(name: str) -> str:
+    return (PACKAGE / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(source(name))
+
+
+def unit(name: str) -> str:
+    """The package or module directly below xpdl that a file belongs to."""
+    return name.split("/")[0].removesuffix(".py")
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Full names of what a statement imports: ``from a import b`` is a.b, which may be a module."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    assert not node.level, "relative imports hide where a line points"
+    return [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+def imports(name: str) -> Iterator[tuple[int, str]]:
+    """(line, full name) of everything a file imports anywhere."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from ((node.lineno, full) for full in imported(node))
+
+
+def docstrings(name: str) -> set[int]:
+    """The ids of the nodes that are docstrings."""
+    found = set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                found.add(id(first.value))
+    return found
+
+
+def library_words(name: str) -> Iterator[tuple[int, str]]:
+    """(line, library) wherever code, and not a comment or docstring, names one: identifiers, attributes, strings."""
+    prose = docstrings(name)
+    for node in ast.walk(tree(name)):
+        words: list[str] = []
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            words = [full.split(".")[0] for full in imported(node)]
+        elif isinstance(node, ast.Name):
+            words = node.id.split("_")
+        elif isinstance(node, ast.Attribute):
+            words = node.attr.split("_")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            words = re.findall(r"\w+", node.value)
+        yield from ((node.lineno, word) for word in words if word in LIBRARIES | COMPAT)
+
+
+def host_side(name: str) -> bool:
+    return any(name == path or (path.endswith("/") and name.startswith(path)) for path in HOST_NUMPY)
+
+
+def test_the_tree_is_found() -> None:
+    assert {"backends/namespaces.py", "ops/convolution.py", "layers/affine.py", "errors.py"} <= set(FILES)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if unit(name) != "backends"])
+def test_only_backends_name_an_array_library(name: str) -> None:
+    allowed = {"numpy"} if host_side(name) else LIBRARIES if name in NAMES_IN_TEXT else set()
+    found = [f"{name}:{line} {word}" for line, word in library_words(name) if word not in allowed]
+    assert not found
+
+
+def test_the_search_for_names_finds_them() -> None:
+    """It would be quiet, too, if it looked in the wrong places."""
+    found = {word for _, word in library_words("backends/__init__.py")}
+    assert {"numpy", "cupy", "torch", "jax", "array_api_strict"} <= found
+    assert {word for _, word in library_words("backends/namespaces.py")} >= {"numpy", "array_api_compat", "torch"}
+
+
+@each_file
+def test_array_api_compat_is_imported_in_one_place(name: str) -> None:
+    found = {full.split(".")[0] for _, full in imports(name)} & COMPAT
+    assert not found or name == "backends/namespaces.py"
+
+
+@each_file
+def test_imports_point_downward(name: str) -> None:
+    own = unit(name)
+    assert own in RANKS, f"give {own} its place in RANKS: what may it import, and who may import it?"
+    for line, full in imports(name):
+        parts = full.split(".")
+        # "import xpdl" alone is for those above everything
+        other = (parts[1] if parts[1:] and parts[1] in RANKS else "__init__") if parts[0] == "xpdl" else None
+        if other == "__init__":
+            assert own in ("cli", "__main__", "__init__"), f"{name}:{line} imports {full}: name the module instead"
+        elif other is not None and other != own:
+            assert RANKS[other] < RANKS[own], f"{name}:{line} {own} imports {other}, which is not below it"
+
+
+@each_file
+def test_imports_come_first(name: str) -> None:
+    body = tree(name).body
+    first_definition = next((n.lineno for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef))), 10**6)
+    late = [n.lineno for n in body if isinstance(n, (ast.Import, ast.ImportFrom)) and n.lineno > first_definition]
+    assert not late, f"{name}: imports below the first definition, in lines {late}"
+
+
+@each_file
+def test_no_import_of_our_own_hides_in_a_function(name: str) -> None:
+    """An import that waits for a call hides a cycle."""
+    hidden = [
+        f"{name}:{node.lineno}"
+        for function in ast.walk(tree(name))
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and any(full.split(".")[0] == "xpdl" for full in imported(node))
+    ]
+    assert not hidden
+
+
+@each_file
+def test_files_are_short(name: str) -> None:
+    lines = source(name).count("\n")
+    assert lines <= LONGEST_FILE, f"{name} has {lines} lines: two concepts? split them"
+
+
+def class_lengths(name: str) -> dict[str, int]:
+    """Lines of each class of a file, without docstrings."""
+    lengths = {}
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ClassDef):
+            prose = sum(
+                part.body[0].end_lineno - part.body[0].lineno + 1
+                for part in ast.walk(node)
+                if isinstance(part, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(part)
+            )
+            lengths[node.name] = node.end_lineno - node.lineno + 1 - prose
+    return lengths
+
+
+@each_file
+def test_classes_are_short(name: str) -> None:
+    for cls, lines in class_lengths(name).items():
+        assert lines <= LONGEST_CLASS or cls in LONGER_CLASSES, f"{name}: {cls} has {lines} lines: two concepts? split"
+
+
+def test_exceptions_are_still_needed() -> None:
+    lengths = {cls: lines for name in FILES for cls, lines in class_lengths(name).items()}
+    assert [cls for cls in LONGER_CLASSES if lengths.get(cls, 999) <= LONGEST_CLASS] == []
+
+
+@each_file
+def test_nothing_is_caught_and_dropped(name: str) -> None:
+    silent = [
+        f"{name}:{node.lineno}"
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or all(isinstance(statement, ast.Pass) for statement in node.body))
+    ]
+    assert not silent
+
+
+@each_file
+def test_no_global_random_state(name: str) -> None:
+    """`numpy.random` has one, and so has Python's module; what is drawn comes from named streams."""
+    made = {"default_rng", "Generator", "SeedSequence", "PCG64"}
+    drawn = [
+        f"{name}:{node.lineno} random.{node.attr}"
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Attribute)
+        and node.attr not in made
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "random"
+    ]
+    assert not drawn
+    assert not [full for _, full in imports(name) if full.split(".")[0] == "random"]
+
+
+@each_file
+def test_every_module_says_what_it_is(name: str) -> None:
+    assert ast.get_docstring(tree(name))
+
+
+@pytest.mark.parametrize("module", ["functional", "layers", "optimizers", "models", "perceptron", "gradient_check"])
+def test_public_functions_classes_and_methods_have_docstrings(module: str) -> None:
+    loaded = importlib.import_module(f"xpdl.{module}")
+    names = getattr(loaded, "__all__", None) or [
+        name for name, value in vars(loaded).items() if getattr(value, "__module__", "") == loaded.__name__
+    ]
+    public = {name: getattr(loaded, name) for name in names if not name.startswith("_")}
+    public = {name: value for name, value in public.items() if inspect.isclass(value) or inspect.isfunction(value)}
+    assert public
+    missing = [name for name, value in public.items() if not value.__doc__]
+    for name, value in public.items():
+        if inspect.isclass(value):
+            methods = [method for method, _ in inspect.getmembers(value, inspect.isfunction) if method[0] != "_"]
+            # an overriding method may leave the words to the one it overrides
+            missing += [f"{name}.{method}" for method in methods if not inspect.getdoc(getattr(value, method))]
+    assert not missing
+
+
+def test_types_are_announced() -> None:
+    assert (PACKAGE / "py.typed").is_file()
