@@ -198,7 +198,11 @@ def get_backend() -> Backend:
     """
     global _current
     if _current is None:
-        use(os.environ.get("XPDL_BACKEND") or "numpy")
+        named = os.environ.get("XPDL_BACKEND") or "numpy"
+        try:
+            use(named)
+        except BackendError as error:
+            raise BackendError(f"XPDL_BACKEND={named}: {error}") from error
     assert _current is not None
     return _current
 
