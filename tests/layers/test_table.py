@@ -1,0 +1,176 @@
+"""Every layer, in every configuration of the table, on every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.harness import Backend
+from tests.layers.table import CORE, FIRST, ROWS, Row, wanted
+from tests.pairs import HALF, as_tuple, cast, check
+from xpdl import layers
+from xpdl.errors import ShapeError
+
+Make = Callable[[Backend, Any], Any]
+
+
+def plain(backend: Backend, a: Any) -> Any:
+    return backend.asarray(a)
+
+
+def transposed(backend: Backend, a: Any) -> Any:
+    """Columns first in memory."""
+    axes = tuple(reversed(range(a.ndim)))
+    return backend.xp.permute_dims(backend.asarray(a.transpose(axes)), axes)
+
+
+def sliced(backend: Backend, a: Any) -> Any:
+    """Every second entry of a larger array, whose other entries are NaN or the largest integer."""
+    if a.ndim == 0:
+        return backend.asarray(a)
+    wide = np.full((*a.shape[:-1], 2 * a.shape[-1] + 1), np.nan if a.dtype.kind == "f" else 127, a.dtype)
+    wide[..., 1::2] = a
+    return backend.asarray(wide)[..., 1 : 2 * a.shape[-1] : 2]
+
+
+def each_row(rows: list[Row]) -> Any:
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.id)
+
+
+def drive(backend: Backend, row: Row, dtype: str, make: Make = plain) -> None:
+    """Forward, backward and gradients against the oracle; nothing that came in is changed.
+
+    Namespace, device, dtype and shape are checked too.
+    """
+    want = wanted(row)
+    hosts = [cast(a, dtype) for a in (*row.inputs, want.dout, *row.params.values(), *row.constants.values())]
+    arrays = [make(backend, a) for a in hosts]
+    count = len(row.inputs)
+    names = [*row.params, *row.constants]
+
+    def run(*arrays: Any) -> Any:
+        inputs, dout = arrays[:count], arrays[count]
+        layer = row.make(dict(zip(names, arrays[count + 1 :], strict=True)))
+        y = layer.forward(*inputs)
+        dinputs = as_tuple(layer.backward(dout))
+        grads = dict(getattr(layer, "grads", {}))
+        assert list(grads) == list(row.params), "one gradient for each parameter, in their order"
+        return y, dinputs[: row.wrt], grads
+
+    y, dinputs, grads = backend.call(run, *arrays)
+    check(backend, y, want.output, dtype, {"float16": HALF}.get(dtype))
+    # central differences in float64 are good to about 1e-10 of the largest value
+    loose = {"float64": 1e-8, "float32": 5e-5, "float16": HALF}[dtype]
+    for got, desired in zip(dinputs, want.dinputs, strict=True):
+        check(backend, got, desired, dtype, loose)
+    for name, desired in want.dparams.items():
+        check(backend, grads[name], desired, dtype, loose)
+    if backend.spec.values:
+        for a, host in zip(arrays, hosts, strict=True):
+            np.testing.assert_array_equal(backend.to_numpy(a), host, err_msg="an argument was modified")
+
+
+@each_row(ROWS)
+@pytest.mark.backends("numpy", "array_api_strict", "torch", "cupy")
+def test_agrees_with_the_oracle(backend: Backend, row: Row) -> None:
+    for dtype in ("float64", "float32") if backend.spec.float64 else ("float32",):
+        drive(backend, row, dtype)
+
+
+@each_row(CORE)
+@pytest.mark.backends("jit")
+def test_agrees_with_the_oracle_when_traced(backend: Backend, row: Row) -> None:
+    drive(backend, row, "float32")
+
+
+# without jit, JAX compiles every operation for every shape: slow
+@each_row(FIRST)
+@pytest.mark.backends("jax")
+@pytest.mark.backends("eager")
+def test_agrees_with_the_oracle_on_jax_untraced(backend: Backend, row: Row) -> None:
+    drive(backend, row, "float32")
+
+
+@each_row(CORE)
+@pytest.mark.backends("numpy", "torch", "cupy")
+def test_float16_stays_float16(backend: Backend, row: Row) -> None:
+    drive(backend, row, "float16")
+
+
+@each_row(CORE)
+@pytest.mark.parametrize("layout", [transposed, sliced])
+@pytest.mark.backends("numpy", "torch", "cupy")
+@pytest.mark.backends("plain")
+def test_accepts_any_memory_layout(backend: Backend, row: Row, layout: Make) -> None:
+    drive(backend, row, "float64", layout)
+
+
+@each_row(CORE)
+@pytest.mark.backends("numpy")
+def test_backward_can_be_repeated_and_keeps_the_output(backend: Backend, row: Row) -> None:
+    want = wanted(row)
+    layer = row.make({name: backend.asarray(a) for name, a in {**row.params, **row.constants}.items()})
+    y = layer.forward(*map(backend.asarray, row.inputs))
+    kept = np.array(y)
+    first, second = (
+        (*as_tuple(layer.backward(backend.asarray(want.dout))), *getattr(layer, "grads", {}).values()) for _ in range(2)
+    )
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(y, kept)
+
+
+@each_row([row for row in ROWS if row.cls not in (layers.Identity, layers.AddLayer)])
+def test_backward_before_forward_is_an_error(row: Row) -> None:
+    """`Identity` and `AddLayer` have nothing to remember."""
+    layer = row.make({**row.params, **row.constants})
+    with pytest.raises(RuntimeError, match="backward needs a forward first"):
+        layer.backward(wanted(row).dout)
+
+
+@each_row(
+    [
+        row
+        for row in ROWS
+        if wanted(row).dout.ndim > 1 and row.cls not in (layers.Identity, layers.AddLayer, layers.MulLayer)
+    ]
+)
+def test_a_dout_of_another_shape_is_an_error(row: Row) -> None:
+    layer = row.make({**row.params, **row.constants})
+    layer.forward(*row.inputs)
+    with pytest.raises(ShapeError, match=r"dout must have the shape of the output"):
+        layer.backward(wanted(row).dout[:, :-1])
+
+
+@each_row(
+    [
+        row
+        for row in ROWS
+        if isinstance(row.make({**row.params, **row.constants}), layers.Layer) and len(row.inputs) == 1
+    ]
+)
+def test_the_output_shape_is_known_before(row: Row) -> None:
+    layer = row.make({**row.params, **row.constants})
+    assert layer.built
+    assert layer.output_shape(row.inputs[0].shape[1:]) == wanted(row).output.shape[1:]
+    assert layer.build((None, *row.inputs[0].shape[1:])) == wanted(row).output.shape[1:]
+
+
+def test_every_layer_has_a_core_row() -> None:
+    abstract = {"Layer", "LossLayer"}
+    missing = set(layers.__all__) - abstract - {row.cls.__name__ for row in CORE}
+    assert not missing, f"add rows to tests/layers/table.py for {sorted(missing)}"
+
+
+def test_every_class_of_layer_is_public() -> None:
+    found = {
+        c.__name__ for c in _subclasses(layers.Layer) if c.__module__.startswith("xpdl.layers") and c.__name__[0] != "_"
+    }
+    assert found - {"Composite"} <= set(layers.__all__)
+
+
+def _subclasses(cls: type) -> set[type]:
+    return {cls}.union(*(_subclasses(sub) for sub in cls.__subclasses__()))
