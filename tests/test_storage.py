@@ -49,7 +49,7 @@ class TestTensors:
                 damaged = bytearray(whole)
                 damaged[place] ^= 1 << bit
                 path.write_bytes(damaged)
-                with pytest.raises(ValueError, match="damaged|not a readable"):
+                with pytest.raises(ValueError, match=r"damaged|not a readable"):
                     storage.load_arrays(path)
 
     def test_any_truncation_is_noticed(self, path):
@@ -79,7 +79,7 @@ class TestTensors:
         monkeypatch.setattr(storage, "FORMAT_VERSION", 2)
         storage.write_tensors(path, ARRAYS)
         monkeypatch.setattr(storage, "FORMAT_VERSION", 1)
-        with pytest.raises(ValueError, match="format 2.*install a newer"):
+        with pytest.raises(ValueError, match=r"format 2.*install a newer"):
             storage.load_arrays(path)
 
 

@@ -9,13 +9,14 @@ import pickle
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
+
+from xpdl.version import __version__
 
 #: of the files `write_tensors` makes; a reader refuses what is newer than itself
 FORMAT_VERSION = 1
@@ -58,7 +59,7 @@ def write_tensors(
         **(metadata or {}),
         "format": "xpdl",
         "format_version": str(FORMAT_VERSION),
-        "xpdl_version": version("xpdl"),
+        "xpdl_version": __version__,
     }
     header["sha256"] = _checksum(stored, header)
     write_atomically(path, safetensors_bytes(stored, header))

@@ -1,0 +1,157 @@
+"""The command line as a user meets it: in processes of its own, in an empty folder."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from xpdl import cli
+from xpdl.storage import load_arrays
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the command line in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args, **env):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+        done = subprocess.run(
+            [sys.executable, "-m", "xpdl", *args], capture_output=True, text=True, env=environment, check=False
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return call
+
+
+SMALL = ("train", "--model", "TwoLayerNet", "--epochs", "2")
+
+
+class TestTrain:
+    def test_writes_model_and_history_and_ends_with_the_accuracy(self, run, tmp_path):
+        code, out, err = run(*SMALL)
+        assert (code, err) == (0, "")
+        lines = out.splitlines()
+        assert re.fullmatch(r"test accuracy: 0\.[89]\d{3}", lines[-1])
+        assert sum(line.startswith("epoch ") for line in lines) == 2
+        history = json.loads((tmp_path / "runs" / "TwoLayerNet.history.json").read_text())
+        assert f"test accuracy: {history['test_acc_list'][-1]:.4f}" == lines[-1]
+        assert sorted(os.listdir(tmp_path / "runs")) == ["TwoLayerNet.history.json", "TwoLayerNet.safetensors"]
+
+        code, evaluated, _ = run("evaluate")
+        assert code == 0 and evaluated.splitlines()[-1] == lines[-1]
+
+    def test_same_seed_same_numbers(self, run):
+        first, second, other = (run(*SMALL, "--seed", seed)[1] for seed in "112")
+        accuracy = [re.sub(r"\S+ s\b", "", out) for out in (first, second, other)]
+        assert accuracy[0] == accuracy[1] != accuracy[2]
+
+    def test_resumed_run_equals_the_uninterrupted_one(self, run, tmp_path):
+        run(*SMALL, "--out", "whole")
+        # ctrl-C in the second epoch
+        program = (
+            "import sys; from xpdl import cli\n"
+            "def stop(trainer, epoch):\n"
+            "    if epoch == 2: raise KeyboardInterrupt\n"
+            "train = cli.Trainer.train\n"
+            "def interrupted(self):\n"
+            "    self.callbacks.callbacks.append(type('Stop', (), {'on_epoch_begin': staticmethod(stop)}))\n"
+            "    return train(self)\n"
+            "cli.Trainer.train = interrupted\n"
+            "sys.exit(cli.main(sys.argv[1:]))\n"
+        )
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", program, *SMALL, "--out", "parts"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 130 and "--resume" in done.stderr
+        assert os.listdir(tmp_path / "parts") == ["TwoLayerNet.checkpoint"]
+        code, out, _ = run(*SMALL, "--out", "parts", "--resume")
+        assert code == 0 and "going on after epoch 1" in out
+        whole, parts = (load_arrays(tmp_path / folder / "TwoLayerNet.safetensors")[0] for folder in ("whole", "parts"))
+        for name, value in whole.items():
+            np.testing.assert_array_equal(value, parts[name])
+
+    @pytest.mark.parametrize(
+        "args, says",
+        [
+            (["train", "--model", "Nonsense"], "invalid choice: 'Nonsense'"),
+            (["train", "--optimizer", "best"], "no optimizer is called 'best'"),
+            (["train", "--epochs", "0"], "epochs must be an int of at least 1"),
+            (["train", "--epochs", "many"], "invalid int value: 'many'"),
+            (["train", "--batch-size", "-3"], "mini_batch_size"),
+            (["train", "--lr", "-1"], "lr must be"),
+            (["train", "--backend", "abacus"], "cannot import abacus"),
+            (["train", "--resume"], "no interrupted run"),
+            (["train", "--out", "file"], "file"),
+            (["evaluate"], "no trained network in runs/"),
+            (["evaluate", "missing"], "missing"),
+            (["evaluate", "file"], "is not a readable"),
+            (["predict"], "required: checkpoint, image"),
+            ([], "required: COMMAND"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_wrong_input_is_one_line_and_exit_code_2(self, tmp_path, monkeypatch, capsys, args, says):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "file").write_text("something else")
+        try:
+            code = cli.main(args)
+        except SystemExit as done:
+            code = done.code
+        out, err = capsys.readouterr()
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("xpdl") and says in err
+
+    def test_traceback_with_debug(self):
+        with pytest.raises(FileNotFoundError):
+            cli.main(["evaluate", "missing", "--debug"])
+
+    def test_diverging_run_stops_with_a_reason(self, run):
+        code, _, err = run("train", "--model", "TwoLayerNet", "--optimizer", "sgd", "--lr", "1e20")
+        assert code == 2 and "the loss became" in err and err.count("\n") == 1
+
+
+def test_info_names_each_backend_and_why_not(run):
+    code, out, err = run("info")
+    assert (code, err) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert lines["numpy"] == f"ok  ({np.__version__})"
+    assert {"cupy", "torch", "jax", "array_api_strict"} <= lines.keys()
+
+
+def test_version_and_help(run):
+    import xpdl
+
+    assert run("--version")[1] == f"xpdl {xpdl.__version__}\n"
+    assert "info" in run("--help")[1] and "--epochs" in run("train", "--help")[1]
+
+
+def test_output_may_be_cut_off(tmp_path):
+    command = f"{sys.executable} -m xpdl info | head -c 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stderr == ""
+
+
+def test_predict_recognises_pictures(run, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    from xpdl import load_mini_mnist
+
+    _, (x, t) = load_mini_mnist(normalize=False, flatten=False)
+    assert run("train", "--model", "TwoLayerNet", "--epochs", "4")[0] == 0
+    names = []
+    for k in range(20):
+        picture = image.fromarray(np.asarray(x[k, 0], dtype=np.uint8))
+        if k % 2:  # as a photograph: large, dark on light, off the middle
+            large = picture.resize((140, 140))
+            picture = image.new("RGB", (300, 220), "white")
+            picture.paste(image.eval(large, lambda v: 255 - v).convert("RGB"), (100, 40))
+        names.append(f"{k}.png")
+        picture.save(tmp_path / names[-1])
+    code, out, err = run("predict", "runs/TwoLayerNet.safetensors", *names)
+    assert (code, err) == (0, "")
+    found = [int(re.fullmatch(r"\d+\.png: (\d) \(probability [01]\.\d{3}\)", line)[1]) for line in out.splitlines()]
+    assert np.mean(np.array(found) == np.asarray(t[:20])) >= 0.8

@@ -1,0 +1,124 @@
+"""A run that is interrupted and resumed equals one that is not, bit for bit."""
+
+import numpy as np
+import pytest
+
+from xpdl import (
+    Affine,
+    BatchNormalization,
+    Dropout,
+    Relu,
+    Sequential,
+    SoftmaxWithLoss,
+    Trainer,
+    TwoLayerNet,
+    storage,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(25, 4)).astype(np.float32)
+T = RNG.integers(0, 3, 25)
+RULES = ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "AdaDelta", "Adam", "AdamW"]
+
+
+def trainer(epochs=4, optimizer="adam", checkpoint=None, **options):
+    network = Sequential(
+        Affine(units=5), BatchNormalization(), Relu(), Dropout(0.3), Affine(units=3), loss=SoftmaxWithLoss, seed=0
+    )
+    return Trainer(
+        network, X, T, X, T, epochs, 10, optimizer, verbose=False, **{"seed": 0, "checkpoint": checkpoint, **options}
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.checkpoint"
+
+
+def assert_same_run(one, other):
+    for view in ("params", "buffers"):
+        for name, value in getattr(one.network, view).items():
+            np.testing.assert_array_equal(getattr(other.network, view)[name], value)
+    for lists in ("train_loss_list", "train_acc_list", "test_acc_list"):
+        assert getattr(one, lists) == getattr(other, lists)
+
+
+@pytest.mark.parametrize("optimizer", RULES)
+def test_resumed_run_is_the_same(path, optimizer):
+    whole = trainer(optimizer=optimizer)
+    whole.train()
+    trainer(epochs=2, optimizer=optimizer, checkpoint=path).train()
+    resumed = trainer(optimizer=optimizer, checkpoint=path)
+    resumed.train()
+    assert resumed.current_epoch == 4 and resumed.current_iter == whole.current_iter
+    assert_same_run(whole, resumed)
+
+
+@pytest.mark.backends("plain")
+@pytest.mark.backends("values")
+def test_written_on_any_backend_and_read_on_another(backend, path):
+    with backend.use("float32"):
+        trainer(epochs=2, checkpoint=path).train()
+    resumed = trainer(epochs=3, checkpoint=path)
+    assert len(resumed.train().test_acc_list) == 3
+
+
+def test_saving_changes_nothing(path):
+    one, other = trainer(), trainer(checkpoint=path)
+    one.train()
+    other.train()
+    assert_same_run(one, other)
+
+
+def test_finished_run_trains_no_further(path):
+    trainer(checkpoint=path).train()
+    again = trainer(checkpoint=path)
+    before = path.read_bytes()
+    again.train()
+    assert len(again.train_loss_list) == 12 and path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "other, says",
+    [
+        ({"seed": 1}, "order"),
+        ({"optimizer": "sgd"}, "optimizer Adam there, SGD here"),
+    ],
+)
+def test_of_another_run_is_refused(path, other, says):
+    trainer(checkpoint=path).train()
+    with pytest.raises(ValueError, match=rf"belongs to another run .*{says}"):
+        trainer(checkpoint=path, **other).train()
+
+
+def test_failed_load_leaves_the_trainer_as_it_was(path):
+    trainer(checkpoint=path).train()
+    run, untouched = trainer(checkpoint=path), trainer()
+    arrays, metadata = storage.load_arrays(path)
+    del arrays["optimizer.m.Affine1.W"]
+    storage.write_tensors(path, arrays, metadata)
+    with pytest.raises(ValueError):
+        run.train()
+    for name, value in untouched.network.params.items():
+        np.testing.assert_array_equal(run.network.params[name], value)
+    assert run.current_epoch == 0
+
+
+def test_damaged_is_refused(path):
+    trainer(checkpoint=path).train()
+    damaged = bytearray(path.read_bytes())
+    damaged[-5] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="damaged"):
+        trainer(checkpoint=path).train()
+
+
+def test_model_file_is_no_checkpoint(path):
+    TwoLayerNet(4, 5, 3).save_params(path)
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        trainer(checkpoint=path).train()
+
+
+def test_needs_a_seed(path):
+    with pytest.raises(ValueError, match="needs a seed"):
+        trainer(checkpoint=path, seed=None)

@@ -1,0 +1,197 @@
+"""The command line: what works here, training, and using what was trained."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import xpdl
+from xpdl import data, models, optimizers
+from xpdl.backends import Backend, asnumpy
+from xpdl.data.images import load_digit
+from xpdl.functional import softmax
+from xpdl.models import MODELS
+from xpdl.training import Trainer, evaluation
+
+_DATA = {"mini": data.load_mini_mnist, "mnist": data.load_mnist}
+_WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help says what there is\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for wrong input with one line that says what, 130 for ctrl-C."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # whoever read the output has seen enough; without this, closing standard output fails once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        resume = "; --resume goes on after the last complete epoch" if args.command == "train" else ""
+        print(f"interrupted{resume}", file=sys.stderr)
+        return 130
+    except _WRONG_INPUT as error:
+        if args.debug:
+            raise
+        print(f"xpdl {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="xpdl", description="Deep learning on plain arrays.")
+    parser.add_argument("--version", action="version", version=f"xpdl {xpdl.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        added.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return added
+
+    command("info", _info, "Which array libraries work here, and why the others do not.")
+
+    train = command(
+        "train", _train, "Train a network on handwritten digits; without arguments, a conv net on 6,000 of them."
+    )
+    train.add_argument("--model", choices=MODELS, default="SimpleConvNet")
+    train.add_argument("--data", choices=_DATA, default="mini", help="mini: in the package; mnist: the whole set")
+    _add_backend(train)
+    train.add_argument("--epochs", type=int, default=20, metavar="N")
+    train.add_argument("--batch-size", type=int, default=100, metavar="N")
+    train.add_argument("--optimizer", default="adam", metavar="NAME", help="sgd, momentum, adam, ... (default: adam)")
+    train.add_argument("--lr", type=float, metavar="RATE", help="learning rate (default: the optimizer's)")
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, dropout and order (default: 0)")
+    train.add_argument(
+        "--resume", action="store_true", help="go on after the last complete epoch of an interrupted run"
+    )
+    train.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where to write (default: runs)")
+
+    evaluate = command("evaluate", _evaluate, "Test accuracy of a trained network.")
+    evaluate.add_argument("checkpoint", type=Path, nargs="?", help="its file (default: the newest in runs/)")
+    evaluate.add_argument("--data", choices=_DATA, default="mini")
+    _add_backend(evaluate)
+
+    predict = command("predict", _predict, "Recognise digits in pictures (needs the extra 'images').")
+    predict.add_argument("checkpoint", type=Path, help="file of a trained network")
+    predict.add_argument("images", type=Path, nargs="+", metavar="image", help="one digit each, PNG or the like")
+    _add_backend(predict)
+    return parser
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend", metavar="NAME", help="numpy, cupy, torch, jax, auto (default: XPDL_BACKEND, else numpy)"
+    )
+
+
+def _use(args: argparse.Namespace) -> Backend:
+    if args.backend:
+        xpdl.use(args.backend)
+    return xpdl.get_backend()
+
+
+def _info(args: argparse.Namespace) -> None:
+    print(f"xpdl {xpdl.__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
+    for name, answer in xpdl.available_backends().items():
+        # looking whether it works has imported it
+        version = getattr(sys.modules.get(name), "__version__", "")
+        print(f"{name:<17} {answer}" + (f"  ({version})" if version else ""))
+
+
+def _train(args: argparse.Namespace) -> None:
+    backend = _use(args)
+    # before the work, so that it is not lost afterwards
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not os.access(args.out, os.W_OK):
+        raise PermissionError(f"{args.out}: no permission to write there; choose another folder with --out")
+    param = {} if args.lr is None else {"lr": args.lr}
+    optimizer = optimizers.get(args.optimizer, **param)
+    network = _new_model(args.model, args.seed)
+    train, test = _DATA[args.data](flatten=len(network.input_shape or ()) == 1)
+    checkpoint = args.out / f"{args.model}.checkpoint"
+    if not args.resume:
+        checkpoint.unlink(missing_ok=True)
+    elif not checkpoint.exists():
+        raise FileNotFoundError(f"{checkpoint}: there is no interrupted run to go on with; leave out --resume")
+    trainer = Trainer(
+        network,
+        *train,
+        *test,
+        epochs=args.epochs,
+        mini_batch_size=args.batch_size,
+        optimizer=optimizer,
+        seed=args.seed,
+        checkpoint=checkpoint,
+    )
+    print(
+        f"{args.model} on {args.data}: {train[0].shape[0]} training and {test[0].shape[0]} test images; "
+        f"{backend.name}, {backend.dtype}; {optimizer!r}, batch {args.batch_size}, seed {args.seed}",
+        flush=True,
+    )
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        # NumPy warns of overflow on the way to a loss that is not finite, at which the trainer stops and says where
+        warnings.simplefilter("ignore", RuntimeWarning)
+        history = trainer.train()
+    seconds = time.perf_counter() - start
+    model_file, history_file = args.out / f"{args.model}.safetensors", args.out / f"{args.model}.history.json"
+    network.save_params(model_file)
+    history.save(history_file)
+    checkpoint.unlink()
+    print(f"wrote {model_file} and {history_file} after {seconds:.1f} s of training")
+    print(f"test accuracy: {history.test_acc_list[-1]:.4f}")
+
+
+def _new_model(name: str, seed: int) -> Any:
+    """A model of that name for 28x28 images of ten classes."""
+    arguments: dict[str, dict[str, Any]] = {
+        "TwoLayerNet": {"input_size": 784, "hidden_size": 50, "output_size": 10},
+        "MultiLayerNet": {"input_size": 784, "hidden_size_list": [100, 100], "output_size": 10},
+        "MultiLayerNetExtend": {
+            "input_size": 784,
+            "hidden_size_list": [100, 100],
+            "output_size": 10,
+            "use_batchnorm": True,
+        },
+    }
+    return MODELS[name](**{**arguments.get(name, {}), "seed": seed})
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    _use(args)
+    network = models.load_model(args.checkpoint or _newest(Path("runs")))
+    _, (x, t) = _DATA[args.data](flatten=len(network.input_shape or ()) == 1)
+    print(f"test accuracy: {evaluation.accuracy(network, x, t):.4f}")
+
+
+def _newest(folder: Path) -> Path:
+    files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise FileNotFoundError(f"no trained network in {folder}/; name its file, or train one with 'xpdl train'")
+    return files[-1]
+
+
+def _predict(args: argparse.Namespace) -> None:
+    _use(args)
+    network = models.load_model(args.checkpoint)
+    for path in args.images:
+        x = xpdl.asarray(load_digit(path).reshape(1, *(network.input_shape or ())))
+        probabilities = asnumpy(softmax(network.predict(x)))[0]
+        digit = int(probabilities.argmax())
+        print(f"{path}: {digit} (probability {probabilities[digit]:.3f})", flush=True)

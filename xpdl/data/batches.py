@@ -1,0 +1,122 @@
+"""Rows in random order, and in batches."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+
+from xpdl.backends.namespaces import Array, array_namespace, device
+from xpdl.backends.random import Stream, next_stream
+from xpdl.errors import ShapeError
+from xpdl.ops.checks import positive_int
+
+
+def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Array, Array]:
+    """The rows of `x` and `t` in one random order (the book's ``common/util.py``, for any rank).
+
+    Parameters
+    ----------
+    x, t : array (N, ...) of any library
+    seed : int, optional
+        By default the order follows `xpdl.seed`.
+
+    Returns
+    -------
+    x, t : array
+        New arrays, on the device of the old ones.
+    """
+    rows = _rows(x, t, "shuffle_dataset")
+    order = next_stream("shuffle_dataset", seed).generator("order").permutation(rows)
+    return _taken(x, order), _taken(t, order)
+
+
+class Batches:
+    """The batches of a data set: each iteration is one pass over all rows, an epoch.
+
+    Parameters
+    ----------
+    x, t : array (N, ...) of any library
+        They stay where they are; batches are gathered on their device.
+    batch_size : int
+    shuffle : bool
+        Another order in each epoch; without it, batches are slices of `x` and `t` in order.
+    seed : int, optional
+        The order depends on it and on `epoch` alone. By default it follows `xpdl.seed`.
+    drop_last : bool
+        Leave out the last batch where it has fewer rows.
+    transform : callable, optional
+        ``transform(x)`` or ``transform(x, stream)`` -> the rows to train with, for each batch of `x`. The
+        `Stream <xpdl.backends.random.Stream>` depends on seed, epoch and batch alone; draw from ``stream.generator(name)``.
+
+    Attributes
+    ----------
+    epoch : int
+        The number of the next pass, from 0; goes up with each complete one, and may be set.
+
+    Examples
+    --------
+    >>> x, t = np.arange(10.0).reshape(5, 2), np.arange(5)
+    >>> [len(t) for x, t in Batches(x, t, 2, seed=0)]
+    [2, 2, 1]
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        t: Array,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int | None = None,
+        drop_last: bool = False,
+        transform: Callable[..., Array] | None = None,
+    ) -> None:
+        self.rows = _rows(x, t, "Batches")
+        self.x, self.t = x, t
+        self.batch_size = positive_int(batch_size, "batch_size", "Batches")
+        if drop_last and self.batch_size > self.rows:
+            raise ShapeError(f"Batches: {self.rows} rows do not fill one batch of {self.batch_size}")
+        self.shuffle, self.drop_last, self.transform = shuffle, drop_last, transform
+        self.seed = next_stream("Batches").words("seed")[0] if seed is None else int(seed)
+        self.epoch = 0
+        self._takes_stream = transform is not None and _takes_two(transform)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.rows, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        stream = Stream(self.seed, f"epoch {self.epoch}")
+        order = stream.generator("order").permutation(self.rows) if self.shuffle else None
+        for number in range(len(self)):
+            rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, self.rows))
+            if order is None:
+                x, t = self.x[rows, ...], self.t[rows, ...]
+            else:
+                x, t = _taken(self.x, order[rows]), _taken(self.t, order[rows])
+            if self.transform is not None:
+                x = self.transform(x, stream.child(f"batch {number}")) if self._takes_stream else self.transform(x)
+            yield x, t
+        self.epoch += 1
+
+
+def _rows(x: Array, t: Array, owner: str) -> int:
+    if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0] or x.shape[0] == 0:
+        raise ShapeError(
+            f"{owner}: x and t must have the same number of rows, at least one, "
+            f"got shapes {tuple(x.shape)} and {tuple(t.shape)}"
+        )
+    return int(x.shape[0])
+
+
+def _taken(a: Array, order: Array) -> Array:
+    xp = array_namespace(a)
+    return xp.take(a, xp.asarray(order, device=device(a)), axis=0)
+
+
+def _takes_two(transform: Callable[..., Array]) -> bool:
+    try:
+        inspect.signature(transform).bind(None, None)
+    except TypeError:
+        return False
+    return True

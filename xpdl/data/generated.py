@@ -1,0 +1,92 @@
+"""Small data sets in the plane, drawn when asked for; on the host, in NumPy, and then moved to the backend in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends import asarray
+from xpdl.backends.namespaces import Array
+from xpdl.backends.random import next_stream
+from xpdl.ops.checks import positive_int
+
+
+def spiral(
+    n_per_class: int = 100, classes: int = 3, *, noise: float = 0.2, seed: int | None = None
+) -> tuple[Array, Array]:
+    """Interleaved arms of a spiral, one class each.
+
+    Parameters
+    ----------
+    n_per_class, classes : int
+    noise : float
+        Standard deviation of the angle, in radians.
+    seed : int, optional
+        By default the points follow `xpdl.seed`.
+
+    Returns
+    -------
+    x : floating array (classes * n_per_class, 2), within the unit circle
+    t : integer array (classes * n_per_class,)
+    """
+    positive_int(n_per_class, "n_per_class", "spiral")
+    positive_int(classes, "classes", "spiral")
+    rng = next_stream("spiral", seed).generator("points")
+    t = np.repeat(np.arange(classes), n_per_class)
+    radius = np.tile(np.arange(n_per_class) / n_per_class, classes)
+    angle = 4 * (t + radius) + noise * rng.standard_normal(t.size)
+    return _placed(np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1), t)
+
+
+def moons(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> tuple[Array, Array]:
+    """Two half circles that reach into each other.
+
+    Parameters
+    ----------
+    n : int
+        Points in all.
+    noise : float
+        Standard deviation of each coordinate.
+    seed : int, optional
+        By default the points follow `xpdl.seed`.
+
+    Returns
+    -------
+    x : floating array (n, 2)
+    t : integer array (n,) of 0 and 1
+    """
+    positive_int(n, "n", "moons")
+    rng = next_stream("moons", seed).generator("points")
+    t = np.arange(n) % 2
+    angle = np.pi * rng.random(n)
+    upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    lower = np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], axis=1)
+    return _placed(np.where(t[:, None] == 0, upper, lower) + noise * rng.standard_normal((n, 2)), t)
+
+
+def xor_points(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> tuple[Array, Array]:
+    """Clouds around the corners of the unit square, labelled by the exclusive or of their coordinates.
+
+    Parameters
+    ----------
+    n : int
+        Points in all.
+    noise : float
+        Standard deviation of each coordinate.
+    seed : int, optional
+        By default the points follow `xpdl.seed`.
+
+    Returns
+    -------
+    x : floating array (n, 2)
+    t : integer array (n,) of 0 and 1
+    """
+    positive_int(n, "n", "xor_points")
+    rng = next_stream("xor_points", seed).generator("points")
+    corner = np.stack([np.arange(n) // 2 % 2, np.arange(n) % 2], axis=1)
+    return _placed(corner + noise * rng.standard_normal((n, 2)), corner[:, 0] ^ corner[:, 1])
+
+
+def _placed(x: np.ndarray[Any, Any], t: np.ndarray[Any, Any]) -> tuple[Array, Array]:
+    return asarray(x), asarray(t)

@@ -1,0 +1,105 @@
+"""A training run in a file, complete enough to go on with the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpdl import storage
+from xpdl.backends import Backend, asnumpy
+from xpdl.backends.namespaces import Array, is_array
+from xpdl.training.history import History
+
+if TYPE_CHECKING:
+    from xpdl.training.trainer import Trainer
+
+
+def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Write weights, statistics, optimizer, random streams and history of a run between two epochs, atomically."""
+    arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in _slots(trainer) if is_array(owner[key])}
+    optimizer: dict[str, Any] = {}
+    for name, value in trainer.optimizer.state_dict().items():
+        if isinstance(value, dict):
+            arrays.update({f"optimizer.{name}.{key}": asnumpy(array) for key, array in value.items()})
+        else:
+            optimizer[name] = value
+    for name, values in dataclasses.asdict(trainer.history).items():
+        arrays[f"history.{name}"] = np.asarray(values, dtype=np.float64)
+    metadata = {
+        "kind": "checkpoint",
+        "run": json.dumps(_run(trainer)),
+        "epoch": str(trainer.current_epoch),
+        "iter": str(trainer.current_iter),
+        "optimizer": json.dumps(optimizer),
+        "counters": json.dumps({name: owner[key] for name, owner, key in _slots(trainer) if not is_array(owner[key])}),
+    }
+    storage.write_tensors(path, arrays, metadata)
+
+
+def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Bring `trainer` into the state that `save` wrote.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is damaged, is no checkpoint, or is one of another run; the trainer is then as it was.
+    """
+    arrays, metadata = storage.load_arrays(path)
+    if metadata.get("kind") != "checkpoint":
+        raise ValueError(f"{path}: is not a checkpoint of a training run")
+    written, asked = json.loads(metadata["run"]), json.loads(json.dumps(_run(trainer)))
+    differing = [
+        f"{name} {written.get(name)} there, {asked[name]} here" for name in asked if asked[name] != written.get(name)
+    ]
+    if differing:
+        raise ValueError(f"{path}: belongs to another run ({'; '.join(differing)}); remove it or name another file")
+    backend = Backend.of(next(filter(is_array, trainer.network.params.values())))
+    try:
+        counters, state = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
+        epoch, steps = int(metadata["epoch"]), int(metadata["iter"])
+        history = History(**{name: array.tolist() for name, array in _under(arrays, "history.")})
+        values = [
+            backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name]
+            for name, owner, key in _slots(trainer)
+        ]
+        for kind in trainer.optimizer.memory:
+            state[kind] = {name: backend.asarray(array) for name, array in _under(arrays, f"optimizer.{kind}.")}
+        trainer.optimizer.load_state_dict(state)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: is not a whole checkpoint ({error!r})") from error
+    for (_, owner, key), value in zip(_slots(trainer), values, strict=True):
+        owner[key] = value
+    trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, steps
+
+
+def _run(trainer: Trainer) -> dict[str, Any]:
+    """What makes it the same run: with another of these, it would not go on as it began."""
+    return {
+        "network": type(trainer.network).__name__,
+        "arrays": {name: list(owner[key].shape) for name, owner, key in _slots(trainer) if is_array(owner[key])},
+        "optimizer": type(trainer.optimizer).__name__,
+        "rows": int(trainer.x_train.shape[0]),
+        "batch size": trainer.batch_size,
+        "order": trainer.batches.seed,
+    }
+
+
+def _slots(trainer: Trainer) -> Iterator[tuple[str, Any, str]]:
+    """(name, dict, key) of everything the network changes in training; of other libraries' networks, the parameters."""
+    network = trainer.network
+    if hasattr(network, "slots"):
+        yield from network.slots("params")
+        yield from network.slots("state")
+    else:
+        yield from ((name, network.params, name) for name in network.params)
+
+
+def _under(arrays: dict[str, Any], prefix: str) -> Iterator[tuple[str, Array]]:
+    return ((name.removeprefix(prefix), array) for name, array in arrays.items() if name.startswith(prefix))

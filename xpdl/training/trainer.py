@@ -1,0 +1,281 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from xpdl import optimizers
+from xpdl.backends import Backend, asnumpy, get_backend
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
+from xpdl.backends.random import next_stream
+from xpdl.data import Batches, check_labels
+from xpdl.errors import ShapeError
+from xpdl.layers.losses import SoftmaxWithLoss
+from xpdl.models.sequential import Sequential
+from xpdl.ops.checks import positive_int
+from xpdl.optimizers import Optimizer
+from xpdl.training import checkpoint as checkpoints
+from xpdl.training import evaluation
+from xpdl.training.callbacks import Callbacks
+from xpdl.training.history import History
+from xpdl.training.non_finite import first_non_finite
+from xpdl.training.progress import Progress
+
+# Losses on a device are read together: often enough to stop soon after the first NaN, seldom enough that the device hardly
+# ever waits for the host.
+_STEPS_BETWEEN_READS = 100
+
+_BOOK_PARAM: Mapping[str, Any] = MappingProxyType({"lr": 0.01})
+
+
+class Trainer:
+    """Trains a network by mini-batches and records how it goes (the book's ``common/trainer.py``).
+
+    Parameters
+    ----------
+    network
+        A model of xpdl, or any object with ``params``, ``gradient(x, t)``, ``loss(x, t)`` and, for classification,
+        ``accuracy(x, t)``, such as the networks written out in the book. A `Sequential` that has no parameters yet is
+        built for the rows of `x_train`.
+    x_train, x_test : array (N, ...) of any library
+        Moved once to the network's library, device and dtype.
+    t_train, t_test : array (N,) of integer labels, or (N, K) one-hot rows or targets
+    epochs : int
+        Passes over all rows of `x_train`.
+    mini_batch_size : int
+        Rows of a step; the last one of an epoch has what is left.
+    optimizer : str, class or Optimizer
+        See `xpdl.optimizers.get`.
+    optimizer_param : mapping
+        The optimizer's arguments; not looked at when `optimizer` is an instance.
+    evaluate_sample_num_per_epoch : int, optional
+        After an epoch, measure accuracy on so many first rows of each set instead of on all.
+    verbose : bool
+        Print one line per epoch, and show a progress bar where standard error is a terminal.
+    callbacks : iterable
+        Objects with some of the methods ``on_train_begin(trainer)``, ``on_epoch_begin(trainer, epoch)``,
+        ``on_batch_end(trainer, step)``, ``on_epoch_end(trainer, epoch)`` and ``on_train_end(trainer)``; epochs and steps
+        count from 1. One that sets ``trainer.stop_training`` ends the training with that epoch.
+    seed : int, optional
+        Of the order of the rows and of `augment`; by default they follow `xpdl.seed`.
+    augment : callable, optional
+        The ``transform`` of `xpdl.data.Batches` for training rows.
+    checkpoint : path, optional
+        A file written after each epoch. Where it exists when `train` begins, the run goes on from it, with the same bits
+        as if it had not been interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
+
+    Attributes
+    ----------
+    history : History
+        Its ``train_loss_list``, ``train_acc_list`` and ``test_acc_list`` are also attributes of the trainer.
+    optimizer : Optimizer
+    iter_per_epoch, current_epoch, current_iter : int
+
+    Raises
+    ------
+    ShapeError
+        If rows do not fit together or do not fit the network.
+    LabelError
+        If a label is not one of the classes of a network of xpdl; checked once, here.
+
+    Notes
+    -----
+    Unlike the book's: an epoch is one pass over all rows, shuffled without replacement, and exactly `epochs` of them are
+    made; a step computes its loss once, in the pass forward that the gradient needs anyway; losses are read from the
+    device in blocks. For a regression, mean losses of the test set stand in ``history.test_loss_list``.
+
+    Examples
+    --------
+    >>> x, t = xpdl.data.moons(200, noise=0.1, seed=0)
+    >>> net = Sequential(Affine(units=16), Relu(), Affine(units=2), loss=SoftmaxWithLoss, seed=0)
+    >>> trainer = Trainer(net, x, t, x, t, epochs=60, optimizer="adam", verbose=False, seed=0)
+    >>> trainer.train().test_acc_list[-1] > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        x_train: Any,
+        t_train: Any,
+        x_test: Any,
+        t_test: Any,
+        epochs: int = 20,
+        mini_batch_size: int = 100,
+        optimizer: str | Optimizer | type[Optimizer] = "SGD",
+        optimizer_param: Mapping[str, Any] = _BOOK_PARAM,
+        evaluate_sample_num_per_epoch: int | None = None,
+        verbose: bool = True,
+        *,
+        callbacks: Iterable[Any] = (),
+        seed: int | None = None,
+        augment: Callable[..., Array] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.network = network
+        self.epochs = positive_int(epochs, "epochs", "Trainer")
+        self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
+        if evaluate_sample_num_per_epoch is not None:
+            positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
+        self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
+        given = isinstance(optimizer, Optimizer)
+        self.optimizer = optimizers.get(optimizer, **({} if given else optimizer_param))
+        self.verbose = verbose
+        self.callbacks = Callbacks(callbacks)
+
+        for which, x, t in (("train", x_train, t_train), ("test", x_test, t_test)):
+            _check_rows(which, x, t)
+        if isinstance(network, Sequential) and not network.built:
+            network.build(tuple(x_train.shape[1:]))
+        first = next(filter(is_array, network.params.values()), None)
+        backend = get_backend() if first is None else Backend.of(first)
+        self.x_train, self.t_train = _entered(x_train, t_train, network, backend, "train")
+        self.x_test, self.t_test = _entered(x_test, t_test, network, backend, "test")
+
+        order = next_stream("Trainer", seed).words("order")[0]
+        self.batches = Batches(self.x_train, self.t_train, self.batch_size, shuffle=True, seed=order, transform=augment)
+        self.iter_per_epoch = len(self.batches)
+        self.current_epoch = 0
+        self.current_iter = 0
+        self.stop_training = False
+        self.history = History()
+        if checkpoint is not None and seed is None:
+            raise ValueError("Trainer: a run with a checkpoint needs a seed, or it cannot go on in the order it began")
+        self.checkpoint = checkpoint
+        last = getattr(network, "last_layer", None)
+        self._classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
+        self._unread: list[Any] = []
+
+    @property
+    def train_loss_list(self) -> list[float]:
+        return self.history.train_loss_list
+
+    @property
+    def train_acc_list(self) -> list[float]:
+        return self.history.train_acc_list
+
+    @property
+    def test_acc_list(self) -> list[float]:
+        return self.history.test_acc_list
+
+    def train(self) -> History:
+        """Train up to `epochs` epochs and return the history; what an earlier, interrupted call completed counts.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss becomes NaN or infinite; the message names the first layer where that is seen.
+        """
+        progress = Progress(self.verbose)
+        self.stop_training = False
+        if self.checkpoint is not None and self.current_epoch == 0 and os.path.exists(self.checkpoint):
+            checkpoints.load(self, self.checkpoint)
+            progress.line(f"going on after epoch {self.current_epoch} from {self.checkpoint}")
+        self.callbacks.call("on_train_begin", self)
+        while self.current_epoch < self.epochs and not self.stop_training:
+            self._epoch(progress)
+        self.callbacks.call("on_train_end", self)
+        return self.history
+
+    def _epoch(self, progress: Progress) -> None:
+        begin = time.perf_counter()
+        epoch = self.current_epoch + 1
+        losses_before = len(self.history.train_loss_list)
+        self.batches.epoch = self.current_epoch
+        self._unread = []
+        self.callbacks.call("on_epoch_begin", self, epoch)
+        progress.start(f"epoch {epoch}/{self.epochs}", self.iter_per_epoch)
+        try:
+            for x, t in self.batches:
+                grads = self.network.gradient(x, t)
+                loss = self._loss(x, t)
+                self._unread.append(loss)
+                # before the update, which would spread a NaN over all parameters
+                if len(self._unread) >= _STEPS_BETWEEN_READS or not is_array(loss) or is_host(loss):
+                    self._read_losses(x)
+                self.optimizer.update(self.network.params, grads)
+                self.current_iter += 1
+                progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
+                self.callbacks.call("on_batch_end", self, self.current_iter)
+            self._read_losses(x)
+        finally:
+            progress.close()
+        losses = self.history.train_loss_list[losses_before:]
+        measured = self._evaluate()
+        self.history.seconds.append(time.perf_counter() - begin)
+        self.current_epoch = epoch
+        progress.line(
+            f"epoch {epoch}/{self.epochs}  loss {math.fsum(losses) / len(losses):.4f}  {measured}  "
+            f"{self.history.seconds[-1]:.1f} s"
+        )
+        self.callbacks.call("on_epoch_end", self, epoch)
+        if self.checkpoint is not None:
+            checkpoints.save(self, self.checkpoint)
+
+    def _loss(self, x: Array, t: Array) -> Any:
+        """The loss that the gradient computed on its way, on the device, where the network or its last layer keeps it."""
+        network = self.network
+        for owner in (network, getattr(network, "last_layer", None), getattr(network, "lastLayer", None)):
+            for name in ("last_loss", "loss"):
+                loss = getattr(owner, name, None)
+                if loss is not None and not callable(loss):
+                    return loss
+        # nobody does: once more forward
+        return network.loss(x, t)
+
+    def _read_losses(self, x: Array) -> None:
+        """Move the losses of the last steps to the history, and stop at one that is not finite."""
+        losses, self._unread = self._unread, []
+        if losses and is_array(losses[0]) and not is_host(losses[0]):
+            losses = list(asnumpy(array_namespace(losses[0]).stack(losses)))
+        for later, value in zip(range(len(losses) - 1, -1, -1), map(float, losses), strict=True):
+            if not math.isfinite(value):
+                seen = f" ({later} steps later)" if later else ""
+                raise FloatingPointError(
+                    f"Trainer: the loss became {value} at step {len(self.history.train_loss_list) + 1}: "
+                    f"{first_non_finite(self.network, x)}{seen}; "
+                    "lower the learning rate, clip gradients (clip_norm), or look at the data"
+                )
+            self.history.train_loss_list.append(value)
+
+    def _evaluate(self) -> str:
+        """Measure after an epoch, and say it in words."""
+        rows = slice(self.evaluate_sample_num_per_epoch)
+        history, network = self.history, self.network
+        if not self._classifies:
+            history.test_loss_list.append(evaluation.mean_loss(network, self.x_test[rows, ...], self.t_test[rows, ...]))
+            return f"test loss {history.test_loss_list[-1]:.4f}"
+        for x, t, found in (
+            (self.x_train, self.t_train, history.train_acc_list),
+            (self.x_test, self.t_test, history.test_acc_list),
+        ):
+            found.append(evaluation.accuracy(network, x[rows, ...], t[rows, ...]))
+        return f"train accuracy {history.train_acc_list[-1]:.4f}  test accuracy {history.test_acc_list[-1]:.4f}"
+
+
+def _check_rows(which: str, x: Any, t: Any) -> None:
+    for name, array in (("x", x), ("t", t)):
+        if not is_array(array):
+            raise TypeError(
+                f"Trainer: {name}_{which} must be an array of rows, got {type(array).__name__}; "
+                "xpdl.asarray makes one of a list"
+            )
+    if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0] or x.shape[0] == 0:
+        raise ShapeError(
+            f"Trainer: x_{which} and t_{which} must have the same number of rows, at least one, "
+            f"got shapes {tuple(x.shape)} and {tuple(t.shape)}"
+        )
+
+
+def _entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple[Array, Array]:
+    """A data set as the network wants it: on its device, in its dtype, with labels that it knows."""
+    if isinstance(network, Sequential):
+        out = network.output_shape(tuple(x.shape[1:]))
+        if isinstance(network.last_layer, SoftmaxWithLoss):
+            check_labels(t, out[0], f"Trainer: t_{which}")
+    return backend.asarray(x), backend.asarray(t)
