@@ -64,7 +64,9 @@ class MultiLayerNetExtend(BookNet):
             known = ", ".join(_ACTIVATIONS)
             raise ValueError(f"{type(self).__name__}: activation must be one of {known}, got {activation!r}")
         if weight_decay_lambda < 0:
-            raise ValueError(f"{type(self).__name__}: weight_decay_lambda must not be negative, got {weight_decay_lambda}")
+            raise ValueError(
+                f"{type(self).__name__}: weight_decay_lambda must not be negative, got {weight_decay_lambda}"
+            )
         self.weight_decay_lambda = float(weight_decay_lambda)
         layers: list[tuple[str, Layer]] = []
         for k, units in enumerate(hidden_size_list, start=1):

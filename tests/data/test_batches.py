@@ -1,0 +1,109 @@
+"""Batches cover every row once, repeat by seed and epoch, and stay on their device."""
+
+import numpy as np
+import pytest
+
+import xpdl
+from xpdl import Batches, ShapeError, shuffle_dataset
+
+X, T = np.arange(14.0).reshape(7, 2), np.arange(7)
+ARRAYS = pytest.mark.backends("values")
+
+
+def labels(batches):
+    return [t.tolist() for _, t in batches]
+
+
+@ARRAYS
+@pytest.mark.skip_backend("jit", reason="iteration is not traced")
+class TestOnEveryBackend:
+    def test_pass_covers_every_row_once(self, backend):
+        x, t = backend.asarray(X), backend.asarray(T)
+        with backend.rules():
+            found = list(Batches(x, t, 3, seed=0))
+        assert [part.shape[0] for part, _ in found] == [3, 3, 1]
+        order = np.concatenate([backend.to_numpy(part) for _, part in found])
+        assert sorted(order) == list(range(7))
+        for part_x, part_t in found:
+            backend.check(part_x, X[backend.to_numpy(part_t)])
+
+    def test_order_is_the_same_everywhere(self, backend):
+        found = [backend.to_numpy(t).tolist() for _, t in Batches(backend.asarray(X), backend.asarray(T), 3, seed=0)]
+        assert found == labels(Batches(X, T, 3, seed=0))
+
+    @pytest.mark.parametrize("shape", [(7,), (7, 2), (7, 1, 2), (7, 1, 2, 1)])
+    def test_shuffle_takes_any_rank(self, backend, shape):
+        x = np.resize(np.arange(7.0), (np.prod(shape[1:], dtype=int), 7)).T.reshape(shape)
+        shuffled, t = shuffle_dataset(backend.asarray(x), backend.asarray(T), seed=3)
+        backend.check(shuffled, x[backend.to_numpy(t)])
+        assert sorted(backend.to_numpy(t)) == list(range(7))
+
+
+class TestOrder:
+    def test_differs_from_epoch_to_epoch_and_repeats_by_seed(self):
+        one, other = Batches(X, T, 3, seed=0), Batches(X, T, 3, seed=0)
+        passes = [labels(one) for _ in range(3)]
+        assert passes == [labels(other) for _ in range(3)]
+        assert passes[0] != passes[1] != passes[2]
+        assert labels(Batches(X, T, 3, seed=1)) != passes[0]
+
+    def test_depends_on_seed_and_epoch_alone(self):
+        batches = Batches(X, T, 3, seed=0)
+        passes = [labels(batches) for _ in range(3)]
+        batches.epoch = 1
+        assert labels(batches) == passes[1] and batches.epoch == 2
+
+    def test_unfinished_pass_does_not_count(self):
+        batches = Batches(X, T, 3, seed=0)
+        first = labels([next(iter(batches))])
+        assert labels(batches)[:1] == first
+
+    def test_without_a_seed_follows_xpdl_seed(self):
+        found = []
+        for n in (1, 1, 2):
+            xpdl.seed(n)
+            found.append((labels(Batches(X, T, 3)), shuffle_dataset(X, T)[1].tolist()))
+        assert found[0] == found[1] != found[2]
+
+    def test_without_shuffling_gives_slices(self):
+        found = list(Batches(X, T, 3, shuffle=False))
+        assert labels(found) == [[0, 1, 2], [3, 4, 5], [6]]
+        assert all(np.shares_memory(x, X) for x, _ in found)
+
+
+def test_drop_last_leaves_out_what_is_too_small():
+    batches = Batches(X, T, 3, drop_last=True)
+    assert len(batches) == len(list(batches)) == 2
+    assert len(Batches(X, T, 7, drop_last=True)) == 1
+    assert len(Batches(X, T, 100)) == 1
+
+
+def test_transform_sees_each_batch_and_a_stream_of_its_own():
+    def noisy(x, stream):
+        return x + stream.generator("noise").normal(size=x.shape)
+
+    first, second = (list(Batches(X, T, 3, seed=0, transform=noisy)) for _ in range(2))
+    for (x, t), (again, _) in zip(first, second, strict=True):
+        np.testing.assert_array_equal(x, again)
+        assert not np.array_equal(x, X[t])
+    assert not np.array_equal((first[0][0] - X[first[0][1]]), (first[1][0] - X[first[1][1]]))
+    doubled = list(Batches(X, T, 3, seed=0, transform=lambda x: 2 * x))
+    np.testing.assert_array_equal(doubled[0][0], 2 * X[doubled[0][1]])
+
+
+@pytest.mark.parametrize("x, t", [(X, T[:6]), (X[:0], T[:0]), (np.asarray(1.0), T)])
+def test_rows_must_fit_together(x, t):
+    for make in (lambda: Batches(x, t, 2), lambda: shuffle_dataset(x, t)):
+        with pytest.raises(ShapeError, match="same number of rows"):
+            make()
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
+def test_batch_size_is_a_positive_int(size):
+    with pytest.raises(ShapeError, match="batch_size"):
+        Batches(X, T, size)
+
+
+def test_no_whole_batch_is_an_error():
+    with pytest.raises(ShapeError, match="do not fill one batch"):
+        Batches(X, T, 8, drop_last=True)

@@ -1,0 +1,106 @@
+"""Pictures of digits come out as MNIST images, whatever their size, colour and ground."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from xpdl import load_mini_mnist
+from xpdl.data.images import load_digit
+
+image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture
+def digit():
+    return np.asarray(load_mini_mnist(normalize=False, flatten=False)[1][0][3, 0])
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "digit.png"
+
+
+def centre(grey):
+    return [np.average(np.arange(28), weights=grey.sum(axis=axis)) for axis in (1, 0)]
+
+
+def test_mnist_image_is_taken_as_it_is(digit, path):
+    image.fromarray(digit).save(path)
+    found = load_digit(path)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, digit.astype(np.float32) / 255)
+
+
+def test_dark_on_light_is_inverted(digit, path):
+    image.fromarray(255 - digit).save(path)
+    np.testing.assert_allclose(load_digit(path), digit / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1"])
+@pytest.mark.parametrize("dark", [True, False])
+def test_large_picture_is_cut_scaled_and_centred(digit, path, mode, dark):
+    picture = image.new("L", (400, 300), 255 if dark else 0)
+    large = image.fromarray(255 - digit if dark else digit).resize((112, 112))
+    picture.paste(large, (250, 30))
+    picture.convert(mode).save(path)
+    found = load_digit(path)
+    assert found.shape == (28, 28) and found.min() == 0 and found.max() > 0.8
+    np.testing.assert_allclose(centre(found), [13.5, 13.5], atol=1.0)
+    ink = np.argwhere(found > 0.2)
+    assert max(np.ptp(ink, axis=0)) + 1 in (19, 20, 21)
+    correlation = np.corrcoef(found.ravel(), digit.ravel())[0, 1]
+    assert correlation > 0.7
+
+
+def test_transparent_ground_counts_as_white(digit, path):
+    rgba = np.zeros((60, 60, 4), np.uint8)
+    rgba[16:44, 16:44, 3] = digit
+    image.fromarray(rgba).save(path)
+    assert load_digit(path).max() > 0.8
+
+
+def test_thin_and_flat_digits_stay_inside(path):
+    for shape in ((200, 3), (3, 200)):
+        grey = np.zeros((300, 300), np.uint8)
+        grey[40 : 40 + shape[0], 60 : 60 + shape[1]] = 255
+        image.fromarray(grey).save(path)
+        assert load_digit(path).sum() > 10
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_empty_picture_is_an_error(path, value):
+    image.new("L", (50, 60), value).save(path)
+    with pytest.raises(ValueError, match=r"digit\.png: shows no digit"):
+        load_digit(path)
+
+
+def test_what_is_no_picture_is_an_error(digit, path):
+    image.fromarray(digit).save(path)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:60], whole[:-40]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"digit\.png: is not a readable picture"):
+            load_digit(path)
+
+
+def test_enormous_picture_is_refused(path):
+    image.new("1", (9000, 9000)).save(path)
+    with pytest.raises(ValueError, match="9000x9000 pixels are too many"):
+        load_digit(path)
+
+
+def test_missing_file_is_an_oserror(path):
+    with pytest.raises(FileNotFoundError):
+        load_digit(path)
+
+
+def test_without_pillow_says_what_to_install(digit, path, monkeypatch):
+    image.fromarray(digit).save(path)
+
+    def missing(name, *args):
+        raise ImportError(f"No module named {name}")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(ImportError, match=r"xpdl\[images\]"):
+        load_digit(path)
