@@ -1,0 +1,115 @@
+"""The NumPy convolution equals the generic one, in any geometry and memory order, and really runs."""
+
+import numpy as np
+import pytest
+
+from xpdl.backends import dispatch
+from xpdl.backends.numpy import convolution as kernels
+from xpdl.ops import convolution as ops
+
+
+def geometry(rng):
+    """A random configuration whose filter fits."""
+    size, stride, dilation = (tuple(int(v) for v in rng.integers(1, high, 2)) for high in (5, 4, 3))
+    pad = tuple(int(v) for v in rng.integers(0, 4, 2))
+    extent = [d * (k - 1) + 1 for d, k in zip(dilation, size, strict=True)]
+    images = [max(1, e - 2 * p) + int(rng.integers(0, 6)) for e, p in zip(extent, pad, strict=True)]
+    n, c, f = (int(v) for v in rng.integers(1, 5, 3))
+    return (n, c, *images), (f, c, *size), {"stride": stride, "pad": pad, "dilation": dilation}
+
+
+ORDERS = {
+    "C": np.ascontiguousarray,
+    "images innermost": lambda a: np.ascontiguousarray(a.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2),
+    "channels last": lambda a: np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "strided": lambda a: np.repeat(a, 2, axis=3)[..., ::2],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("seed", range(40))
+def test_equals_the_generic_op(seed, order):
+    rng = np.random.default_rng(seed)
+    x_shape, W_shape, options = geometry(rng)
+    x, W, b = (rng.normal(size=shape) for shape in (x_shape, W_shape, W_shape[:1]))
+    with dispatch.generic_only():
+        y = ops.convolution(x, W, b, **options)
+        dy = rng.normal(size=y.shape)
+        expected = y, *ops.convolution_backward(dy, x, W, **options)
+    x, dy = ORDERS[order](x), ORDERS[order](dy)
+    for array in (x, W, b, dy):
+        array.flags.writeable = False
+    found = kernels.convolution(x, W, b, **options)
+    gradients = kernels.convolution_backward(dy, x, W, **options)
+    if gradients is dispatch.DECLINE:
+        assert any(s > 1 and d > 1 for s, d in zip(options["stride"], options["dilation"], strict=True))
+        gradients = expected[1:]
+    for actual, desired in zip((found, *gradients), expected, strict=True):
+        assert actual.shape == desired.shape and actual.dtype == np.float64
+        np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
+    none, dW, _db = ops.convolution_backward(dy, x, W, **options, need_dx=False)
+    assert none is None
+    np.testing.assert_allclose(dW, expected[2], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("images", [1, 127, 128, 129, 300])
+def test_large_batches_are_cut_in_blocks(images):
+    rng = np.random.default_rng(0)
+    x, W, b = (rng.normal(size=shape) for shape in ((images, 2, 6, 5), (3, 2, 3, 3), (3,)))
+    dy = rng.normal(size=(images, 3, 3, 3))
+    options = {"stride": (2, 2), "pad": (1, 1)}
+    with dispatch.generic_only():
+        expected = ops.convolution(x, W, b, **options), *ops.convolution_backward(dy, x, W, **options)
+    found = kernels.convolution(x, W, b, **options), *kernels.convolution_backward(dy, x, W, **options)
+    for actual, desired in zip(found, expected, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-10, atol=1e-10)
+
+
+def test_float32_is_as_exact_as_the_generic_op():
+    rng = np.random.default_rng(0)
+    x, W = rng.normal(size=(20, 16, 14, 14)), rng.normal(size=(16, 16, 3, 3))
+    with dispatch.generic_only():
+        exact = ops.convolution(x, W, pad=(1, 1))
+    found = kernels.convolution(x.astype(np.float32), W.astype(np.float32), pad=(1, 1))
+    assert found.dtype == np.float32
+    assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+def test_is_called_and_generic_only_switches_it_off(monkeypatch):
+    calls = []
+    run = kernels.threads.run
+    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    x, W = np.ones((2, 1, 4, 4)), np.ones((1, 1, 3, 3))
+    y = ops.convolution(x, W)
+    ops.convolution_backward(y, x, W)
+    assert len(calls) == 2
+    with dispatch.generic_only():
+        ops.convolution(x, W)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "x_shape, W_shape, dtype, options",
+    [
+        ((1, 2, 4, 4), (2, 1, 2, 2), "float64", {"groups": 2}),
+        ((1, 1, 4, 4), (1, 1, 2, 2), "float16", {}),
+        ((0, 1, 4, 4), (1, 1, 2, 2), "float64", {}),
+    ],
+)
+def test_declines_what_it_does_not_serve(x_shape, W_shape, dtype, options):
+    x, W = np.ones(x_shape, dtype), np.ones(W_shape, dtype)
+    assert kernels.convolution(x, W, **options) is dispatch.DECLINE
+    assert kernels.convolution_backward(ops.convolution(x, W, **options), x, W, **options) is dispatch.DECLINE
+
+
+def test_columns_are_never_stored_whole():
+    import tracemalloc
+
+    x, W = np.ones((200, 8, 32, 32), np.float32), np.ones((8, 8, 5, 5), np.float32)
+    y = kernels.convolution(x, W, pad=(2, 2))
+    tracemalloc.start()
+    kernels.convolution_backward(y, x, W, pad=(2, 2))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # all columns would be 25 times x; dx, and what the threads work on, are there
+    assert peak < 6 * x.nbytes

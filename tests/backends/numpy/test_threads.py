@@ -1,0 +1,152 @@
+"""The threads behind the kernels: all tasks done, errors raised, BLAS as it was, the same bits for any number of them."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from xpdl.backends.numpy import threads
+
+
+@pytest.fixture(params=[1, 2, 5])
+def count(request, monkeypatch):
+    monkeypatch.setenv("XPDL_NUM_THREADS", str(request.param))
+    return request.param
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_every_task_runs_once(count):
+    done = []
+    threads.run([lambda k=k: done.append(k) for k in range(50)])
+    assert sorted(done) == list(range(50))
+    threads.run([])
+
+
+def test_as_many_threads_as_asked_for_work(count):
+    seen = set()
+    barrier = threading.Barrier(count)
+
+    def task():
+        seen.add(threading.get_ident())
+        barrier.wait(timeout=30)
+
+    threads.run([task] * count)
+    assert len(seen) == count
+
+
+def test_blas_has_one_thread_inside_and_what_it_had_outside(count):
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        inside = []
+        threads.run([lambda: inside.append(blas_threads())] * 3)
+        assert all(set(found) == {1} for found in inside)
+        assert set(blas_threads()) == {2}
+        with pytest.raises(ZeroDivisionError):
+            threads.run([lambda: 1 / 0] * 3)
+        assert set(blas_threads()) == {2}
+
+
+def test_error_is_raised_after_all_have_ended(count):
+    running = []
+
+    def slow():
+        running.append(1)
+        time.sleep(0.05)
+        running.pop()
+
+    def fail():
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        threads.run([slow, fail, slow, slow])
+    assert not running
+
+
+def test_tasks_may_run_tasks(count):
+    done = []
+    threads.run([lambda: threads.run([lambda: done.append(1)] * 3)] * 4)
+    assert len(done) == 12
+
+
+def test_several_callers_at_once(count):
+    results = []
+
+    def caller(k):
+        mine = []
+        for _ in range(20):
+            threads.run([lambda: mine.append(k)] * 4)
+        results.append(len(mine))
+
+    callers = [threading.Thread(target=caller, args=(k,)) for k in range(4)]
+    for caller_thread in callers:
+        caller_thread.start()
+    for caller_thread in callers:
+        caller_thread.join(timeout=60)
+    assert results == [80] * 4
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two"])
+def test_wrong_number_is_named(monkeypatch, value):
+    monkeypatch.setenv("XPDL_NUM_THREADS", value)
+    with pytest.raises(ValueError, match="XPDL_NUM_THREADS must be a positive int"):
+        threads.run([])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_child_of_a_fork_has_threads_of_its_own(monkeypatch):
+    program = (
+        "import os\nfrom xpdl.backends.numpy import threads\n"
+        "done = []\n"
+        "threads.run([lambda: done.append(1)] * 4)\n"
+        "child = os.fork()\n"
+        "threads.run([lambda: done.append(1)] * 4)\n"
+        "if child == 0: os._exit(0 if len(done) == 8 else 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0 and len(done) == 8\n"
+    )
+    monkeypatch.setenv("XPDL_NUM_THREADS", "2")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+
+
+def test_results_are_the_same_bits_for_any_number_of_threads():
+    program = (
+        "import hashlib, numpy as np, xpdl\n"
+        "net = xpdl.DeepConvNet(seed=0)\n"
+        "rng = np.random.default_rng(0)\n"
+        "x = rng.random((30, 1, 28, 28), np.float32)\n"
+        "adam = xpdl.Adam()\n"
+        "for _ in range(2): adam.update(net.params, net.gradient(x, np.arange(30) % 10))\n"
+        "print(hashlib.sha256(b''.join(p.tobytes() for p in net.params.values())).hexdigest())\n"
+    )
+    found = set()
+    for count in "1", "2", "3":
+        environment = {**os.environ, "XPDL_NUM_THREADS": count, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        found.add(done.stdout)
+    assert len(found) == 1 and len(found.pop().strip()) == hashlib.sha256().digest_size * 2
+
+
+def test_arrays_of_the_caller_are_whole_after_an_interrupt():
+    out = np.zeros(4)
+
+    def task(k):
+        time.sleep(0.02)
+        out[k] = 1
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.run([lambda: task(0), interrupt, lambda: task(2), lambda: task(3)])
+    before = out.copy()
+    time.sleep(0.1)
+    np.testing.assert_array_equal(out, before)

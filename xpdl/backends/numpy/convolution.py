@@ -1,0 +1,227 @@
+"""Convolution as stacks of matrix products, one per row of the output.
+
+Images are worked on in the order (H, C, W, N) of memory, images innermost; the results are views (N, C, H, W) of it.
+NumPy's element-wise functions keep that order, so it goes from layer to layer and nothing is converted but the data at the
+entrance. In this order the windows of a filter over one row of the output are rows of a matrix that lie one after the other:
+only the shifts along W are copied, FW times instead of FH * FW times, and the matrices of neighbouring output rows overlap
+in memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from xpdl.backends.dispatch import DECLINE, kernel
+from xpdl.backends.numpy import threads
+from xpdl.ops.windows import Pair, output_sizes
+
+Host = np.ndarray[Any, Any]
+
+_FLOATS = (np.float32, np.float64)
+
+# Of copied windows in one task: what a core's cache takes.
+_TASK_BYTES = 4 << 20
+# Images in one block, innermost in memory: long enough for quick products, short enough that a task has several rows.
+_BLOCK = 128
+
+
+@kernel("numpy", "convolution")
+def convolution(
+    x: Host,
+    W: Host,
+    b: Host | None = None,
+    *,
+    stride: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Host:
+    """As `xpdl.ops.convolution.convolution`; the result is a view of memory in the order (H, C, W, N)."""
+    if (
+        groups != 1
+        or x.dtype.type not in _FLOATS
+        or not x.dtype == W.dtype == (x if b is None else b).dtype
+        or not x.size
+    ):
+        return DECLINE  # type: ignore[no-any-return]
+    filters, _, fh, fw = W.shape
+    out = output_sizes((x.shape[2], x.shape[3]), (fh, fw), stride, pad, dilation, "convolution")
+    y = np.empty((out[0], filters, out[1], x.shape[0]), x.dtype)
+    threads.run(_correlation(_inner(x), W.transpose(0, 2, 3, 1), y, stride, pad, dilation, b))
+    return _outer(y)
+
+
+@kernel("numpy", "convolution_backward")
+def convolution_backward(
+    dy: Host,
+    x: Host,
+    W: Host,
+    *,
+    stride: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    need_dx: bool = True,
+) -> tuple[Host | None, Host, Host]:
+    """As `xpdl.ops.convolution.convolution_backward`."""
+    strided_and_dilated = any(s > 1 and d > 1 for s, d in zip(stride, dilation, strict=True))
+    if (
+        groups != 1
+        or x.dtype.type not in _FLOATS
+        or not dy.dtype == x.dtype == W.dtype
+        or not x.size
+        or strided_and_dilated
+    ):
+        return DECLINE  # type: ignore[no-any-return]
+    dyt = np.ascontiguousarray(_inner(dy))
+    partial: list[tuple[Host, Host]] = []
+    tasks = _weight_gradients(dyt, _inner(x), W.shape, stride, pad, dilation, partial)
+    if need_dx:
+        dx = np.empty((x.shape[2], x.shape[1], x.shape[3], x.shape[0]), x.dtype)
+        tasks += _input_gradient(dyt, W, dx, stride, pad, dilation)
+    threads.run(tasks)
+    # in the order of the tasks, whoever did them
+    dW, db = (functools.reduce(np.add, parts) for parts in zip(*partial, strict=True))
+    filters, depth, fh, fw = W.shape
+    dW = np.ascontiguousarray(dW.reshape(filters, fh, fw, depth).transpose(0, 3, 1, 2))
+    return (_outer(dx) if need_dx else None), dW, db
+
+
+def _inner(x: Host) -> Host:
+    """(N, C, H, W) as a view (H, C, W, N)."""
+    return x.transpose(2, 1, 3, 0)
+
+
+def _outer(x: Host) -> Host:
+    """(H, C, W, N) as a view (N, C, H, W)."""
+    return x.transpose(3, 1, 0, 2)
+
+
+def _correlation(
+    src: Host, weights: Host, out: Host, stride: Pair, pad: Pair, dilation: Pair, b: Host | None = None
+) -> list[threads.Task]:
+    """Tasks that fill `out`.
+
+    ``out[i, f, j, n] = b[f] + sum over u, v, c of weights[f, u, v, c] src[i sh + u dh - ph, c, j sw + v dw - pw, n]``, where
+    `src` is 0 outside its range; `pad` may be negative, and what `out` has beyond the last window too.
+    """
+    size = (weights.shape[1], weights.shape[2])
+    matrix = weights.reshape(weights.shape[0], -1)
+
+    def task(rows: slice, images: slice) -> None:
+        windows = _windows(src, rows, images, size, out.shape[2], stride, pad, dilation)
+        target = out[rows, :, :, images]
+        whole = target.flags.c_contiguous
+        product = target.reshape(len(target), out.shape[1], -1) if whole else None
+        product = np.matmul(matrix, windows, out=product)
+        if b is not None:
+            product += b[:, np.newaxis]
+        if not whole:
+            target[...] = product.reshape(target.shape)
+
+    return [functools.partial(task, *block) for block in _blocks(out, size, weights.shape[3], stride)]
+
+
+def _weight_gradients(
+    dyt: Host,
+    src: Host,
+    W_shape: tuple[int, ...],
+    stride: Pair,
+    pad: Pair,
+    dilation: Pair,
+    partial: list[tuple[Host, Host]],
+) -> list[threads.Task]:
+    """Tasks that put into `partial`, one entry each, sums over their rows: dW (FN, FH * FW * C) and db (FN,)."""
+    filters, depth, *size = W_shape
+
+    def task(rows: slice, images: slice, place: int) -> None:
+        windows = _windows(src, rows, images, (size[0], size[1]), dyt.shape[2], stride, pad, dilation)
+        d = dyt[rows, :, :, images].reshape(rows.stop - rows.start, filters, -1)
+        partial[place] = np.matmul(d, windows.transpose(0, 2, 1)).sum(axis=0), d.sum(axis=2).sum(axis=0)
+
+    blocks = _blocks(dyt, (size[0], size[1]), depth, stride)
+    partial[:] = [(dyt, dyt)] * len(blocks)
+    return [functools.partial(task, *block, place) for place, block in enumerate(blocks)]
+
+
+def _input_gradient(dyt: Host, W: Host, dx: Host, stride: Pair, pad: Pair, dilation: Pair) -> list[threads.Task]:
+    """Tasks that fill `dx` (H, C, W, N).
+
+    With stride s, the inputs at places a, a + s, a + 2 s... see the taps a, a + s... of the filter alone: their gradient is
+    a correlation, with stride 1, of `dy` with those taps, turned round.
+    """
+    turned = W.transpose(1, 2, 3, 0)
+    tasks: list[threads.Task] = []
+    for rows in range(stride[0]):
+        for columns in range(stride[1]):
+            taps = turned[:, rows :: stride[0], columns :: stride[1]][:, ::-1, ::-1]
+            # the first window position whose tap falls on the image, and where
+            first = [-((a - p) // s) for a, p, s in zip((rows, columns), pad, stride, strict=True)]
+            start = [a + s * q - p for a, s, q, p in zip((rows, columns), stride, first, pad, strict=True)]
+            part = dx[start[0] :: stride[0], :, start[1] :: stride[1]]
+            reach = [(taps.shape[1] - 1) * dilation[0] - first[0], (taps.shape[2] - 1) * dilation[1] - first[1]]
+            if not taps.size:
+                part[...] = 0
+            elif part.size:
+                weights = np.ascontiguousarray(taps)
+                tasks += _correlation(dyt, weights, part, (1, 1), (reach[0], reach[1]), dilation)
+    return tasks
+
+
+def _blocks(out: Host, size: Pair, depth: int, stride: Pair) -> list[tuple[slice, slice]]:
+    """Rows and images of `out` (OH, F, OW, N) for each task; they depend on shapes alone."""
+    rows, _, width, images = out.shape
+    blocks = -(-images // _BLOCK)
+    edges = [images * k // blocks for k in range(blocks + 1)]
+    row_bytes = stride[0] * size[1] * depth * width * max(1, edges[1]) * out.itemsize
+    # at least four tasks, so that few cores share the work evenly
+    step = max(1, min(_TASK_BYTES // row_bytes, -(-rows * blocks // 4)))
+    return [
+        (slice(start, min(start + step, rows)), slice(*edge))
+        for edge in itertools.pairwise(edges)
+        for start in range(0, rows, step)
+    ]
+
+
+def _windows(
+    src: Host, rows: slice, images: slice, size: Pair, width: int, stride: Pair, pad: Pair, dilation: Pair
+) -> Host:
+    """What a filter of `size` sees in `src` (H, C, W, N) at some rows of the output: (rows, FH * FW * C, OW * images)."""
+    fh, fw = size
+    count = rows.stop - rows.start
+    first = rows.start * stride[0] - pad[0]
+    needed = (count - 1) * stride[0] + (fh - 1) * dilation[0] + 1
+    inside = _inside(needed, first, 1, src.shape[0])
+    seen = np.empty((needed, fw, src.shape[1], width, images.stop - images.start), src.dtype)
+    seen[: inside.start] = 0
+    seen[inside.stop :] = 0
+    from_rows = src[first + inside.start : first + inside.stop, :, :, images]
+    for tap in range(fw):
+        offset = tap * dilation[1] - pad[1]
+        columns = _inside(width, offset, stride[1], src.shape[2])
+        part = seen[inside, tap]
+        part[:, :, : columns.start] = 0
+        part[:, :, columns.stop :] = 0
+        if columns.start < columns.stop:
+            start = columns.start * stride[1] + offset
+            end = (columns.stop - 1) * stride[1] + offset + 1
+            part[:, :, columns] = from_rows[:, :, start : end : stride[1]]
+    row, line = seen.strides[0], seen.strides[2]
+    shape = (count, fh * fw * src.shape[1], width * seen.shape[4])
+    if dilation[0] == 1:
+        # the rows under a filter lie one after the other: matrices that share memory, not one of them copied
+        return as_strided(seen, shape, (stride[0] * row, line, seen.itemsize), writeable=False)
+    taps = [seen[u * dilation[0] : u * dilation[0] + (count - 1) * stride[0] + 1 : stride[0]] for u in range(fh)]
+    return np.stack(taps, axis=1).reshape(shape)
+
+
+def _inside(count: int, offset: int, stride: int, length: int) -> slice:
+    """Those k of ``range(count)`` for which ``k stride + offset`` lies in ``range(length)``."""
+    start = min(max(0, -(offset // stride)), count)
+    stop = min(max(start, (length - 1 - offset) // stride + 1), count)
+    return slice(start, stop)
