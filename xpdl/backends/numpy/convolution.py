@@ -18,9 +18,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.numpy import threads
-from xpdl.ops.windows import Pair, output_sizes
 
 Host = np.ndarray[Any, Any]
+Pair = tuple[int, int]
 
 _FLOATS = (np.float32, np.float64)
 
@@ -49,8 +49,10 @@ def convolution(
         or not x.size
     ):
         return DECLINE  # type: ignore[no-any-return]
-    filters, _, fh, fw = W.shape
-    out = output_sizes((x.shape[2], x.shape[3]), (fh, fw), stride, pad, dilation, "convolution")
+    filters = W.shape[0]
+    out = [(x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+    if min(out) < 1:  # the generic op says what does not fit
+        return DECLINE  # type: ignore[no-any-return]
     y = np.empty((out[0], filters, out[1], x.shape[0]), x.dtype)
     threads.run(_correlation(_inner(x), W.transpose(0, 2, 3, 1), y, stride, pad, dilation, b))
     return _outer(y)

@@ -1,0 +1,87 @@
+"""Activations and masks in one pass over memory, whatever the order of the axes in it.
+
+Selecting with `numpy.where` takes 4 ns per element where the mask is random, for its branches are mispredicted. A product of
+the float's bits, as an int, with the mask takes 0.25 ns, and is exact: 1 keeps them, 0 gives +0.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends.dispatch import DECLINE, kernel
+from xpdl.backends.numpy import threads
+
+Host = np.ndarray[Any, Any]
+
+_INTS = {2: np.int16, 4: np.int32, 8: np.int64}
+
+# Elements of a task and of one call in it: threads need long tasks, caches short calls.
+_TASK_SIZE = 1 << 17
+_CALL_SIZE = 1 << 15
+
+
+def bits(x: Host) -> Host:
+    """The same memory as ints."""
+    return x.view(_INTS[x.itemsize])
+
+
+@kernel("numpy", "relu")
+def relu(x: Host) -> Host:
+    """As `xpdl.ops.activations.relu`."""
+    y = np.empty_like(x)
+    # against an array of zeros: three times as quick as against the number
+    zeros = np.zeros(min(_CALL_SIZE, x.size), x.dtype)
+    if not _flat(lambda x, y: np.maximum(x, zeros[: x.size], out=y), x, y):
+        return DECLINE  # type: ignore[no-any-return]
+    return y
+
+
+@kernel("numpy", "relu_backward")
+def relu_backward(dy: Host, y: Host) -> Host:
+    """As `xpdl.ops.activations.relu_backward`."""
+    dx = np.empty_like(y)
+    if dy.dtype != y.dtype or not _flat(lambda dy, y, dx: np.multiply(bits(dy), y > 0, out=bits(dx)), dy, y, dx):
+        return DECLINE  # type: ignore[no-any-return]
+    return dx
+
+
+@kernel("numpy", "dropout")
+def dropout(x: Host, mask: Host, scale: float = 1.0) -> Host:
+    """As `xpdl.ops.dropout.dropout`."""
+    y = np.empty_like(x)
+
+    def call(x: Host, mask: Host, y: Host) -> None:
+        np.multiply(x, x.dtype.type(scale), out=y)
+        np.multiply(bits(y), mask, out=bits(y))
+
+    if not _flat(call, x, mask, y):
+        return DECLINE  # type: ignore[no-any-return]
+    return y
+
+
+def _flat(call: Callable[..., Any], *arrays: Host) -> bool:
+    """Apply `call` to equal pieces of arrays that lie in memory without gaps and in one order of axes; False if not so."""
+    first = arrays[0]
+    if first.dtype.kind != "f" or any(a.shape != first.shape for a in arrays):
+        return False
+    steps = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
+    # the last one was just made, without gaps and in the order of another
+    if any(step != steps[-1] for step in steps):
+        return False
+    lines = [a.ravel(order="K") for a in arrays]
+
+    def task(begin: int, end: int) -> None:
+        for start in range(begin, end, _CALL_SIZE):
+            call(*(line[start : min(start + _CALL_SIZE, end)] for line in lines))
+
+    size = first.size
+    if size < 2 * _TASK_SIZE:
+        task(0, size)
+    else:
+        starts = range(0, size, _TASK_SIZE)
+        threads.run([functools.partial(task, start, min(start + _TASK_SIZE, size)) for start in starts])
+    return True
