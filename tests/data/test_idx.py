@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def test_reads_what_is_there(write, array):
     found = read_idx(write(content(array)))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, array)
+    assert found.flags.writeable
 
 
 def test_every_truncation_is_refused(write):
@@ -73,6 +75,30 @@ def test_gzip_bomb_is_not_unpacked(tmp_path):
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(content() + bytes(10**7)))
     with pytest.raises(ValueError, match="does not fit its length"):
+        read_idx(path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_header_that_lies_claims_no_memory(tmp_path, suffix):
+    path = tmp_path / f"images{suffix}"
+    # within what a gzip file of its size could hold, and not there
+    data = b"\0\0\x08\x01" + struct.pack(">I", 2**28) + np.random.default_rng(0).bytes(300_000)
+    path.write_bytes(gzip.compress(data) if suffix else data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"images.*is not a whole IDX file"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_than_a_set_of_images_can_have_is_refused(tmp_path):
+    path = tmp_path / "images"
+    path.write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 2**30 + 1))
+    with path.open("r+b") as file:
+        file.truncate(8 + 2**30 + 1)  # a sparse file: all of the bytes are there
+    with pytest.raises(ValueError, match="asks for 1073741825 bytes"):
         read_idx(path)
 
 

@@ -1,7 +1,9 @@
 """MNIST: the small set in the package, the whole one from files, and clear words where it is missing."""
 
 import gzip
+import runpy
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,10 +45,11 @@ def test_forms(flatten, shape):
     np.testing.assert_array_equal(t.argmax(axis=1), load_mini_mnist()[1][1])
 
 
-def test_damaged_package_file_is_an_error(monkeypatch, tmp_path):
+@pytest.mark.parametrize("place", [0, 5, 28, 61, 600_000, -8, -50, -52, -238])
+def test_damaged_package_file_is_an_error(monkeypatch, tmp_path, place):
     source = mnist.resources.files("xpdl.data") / "mini_mnist.npz"
     damaged = bytearray(source.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
+    damaged[place] ^= 1
     (tmp_path / "mini_mnist.npz").write_bytes(damaged)
     monkeypatch.setattr(mnist.resources, "files", lambda _: tmp_path)
     with pytest.raises(ValueError, match=r"mini_mnist\.npz: is damaged"):
@@ -77,9 +80,18 @@ class TestWholeSet:
     def test_is_the_real_one(self, monkeypatch, mnist_dir):
         monkeypatch.setenv("XPDL_DATA", str(mnist_dir))
         (x_train, t_train), (x_test, t_test) = load_mnist(normalize=False, flatten=False)
-        assert x_train.shape == (60000, 1, 28, 28) and x_test.shape == (10000, 1, 28, 28)
+        assert x_train.flags.writeable and x_train.shape == (60000, 1, 28, 28) and x_test.shape == (10000, 1, 28, 28)
         assert np.bincount(t_test).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
         assert t_train[:5].tolist() == [5, 0, 4, 1, 9]
+
+    def test_script_draws_the_small_set_again(self, monkeypatch, mnist_dir):
+        monkeypatch.setenv("XPDL_DATA", str(mnist_dir))
+        script = Path(__file__).parents[2] / "scripts" / "make_mini_mnist.py"
+        again = runpy.run_path(str(script))["mini_set"]()
+        with np.load(mnist.resources.files("xpdl.data") / "mini_mnist.npz") as shipped:
+            assert sorted(shipped) == sorted(again)
+            for name, array in again.items():
+                np.testing.assert_array_equal(shipped[name], array, strict=True)
 
     def test_small_set_is_part_of_the_real_one(self, monkeypatch, mnist_dir):
         monkeypatch.setenv("XPDL_DATA", str(mnist_dir))
