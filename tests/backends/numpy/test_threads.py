@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -52,6 +53,31 @@ def test_blas_has_one_thread_inside_and_what_it_had_outside(count):
         with pytest.raises(ZeroDivisionError):
             threads.run([lambda: 1 / 0] * 3)
         assert set(blas_threads()) == {2}
+
+
+def test_tasks_see_the_errstate_of_the_caller(count):
+    seen = []
+    barrier = threading.Barrier(count)
+
+    def task():
+        seen.append(np.geterr()["over"])
+        barrier.wait(timeout=30)
+
+    with np.errstate(over="raise"):
+        threads.run([task] * count)
+    assert seen == ["raise"] * count
+
+
+def test_arrays_are_let_go_of(count):
+    array = np.zeros(3)
+    threads.run([lambda array=array: None] * 3)
+    reference = weakref.ref(array)
+    del array
+    for _ in range(100):
+        if reference() is None:
+            break
+        time.sleep(0.01)
+    assert reference() is None
 
 
 def test_error_is_raised_after_all_have_ended(count):

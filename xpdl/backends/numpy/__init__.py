@@ -1,5 +1,5 @@
 """CPU kernels for NumPy arrays; importing this package registers them."""
 
-from xpdl.backends.numpy import convolution, elementwise, pooling
+from xpdl.backends.numpy import affine, convolution, elementwise, pooling
 
-__all__ = ["convolution", "elementwise", "pooling"]
+__all__ = ["affine", "convolution", "elementwise", "pooling"]

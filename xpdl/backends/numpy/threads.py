@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
 import os
 import queue
 import threading
@@ -53,10 +54,10 @@ class _Job:
                 return
             task()
 
-    def help(self) -> None:
-        """Work, and report the end of it."""
+    def help(self, context: contextvars.Context) -> None:
+        """Work as the caller would, with its `numpy.errstate`, and report the end of it."""
         try:
-            self.work()
+            context.run(self.work)
         except BaseException as error:  # raised again by the thread that waits
             self.tasks.clear()
             self.left.put(error)
@@ -67,13 +68,16 @@ class _Job:
 class _Pool:
     def __init__(self, threads: int) -> None:
         self.helpers = threads - 1
-        self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[tuple[_Job, contextvars.Context]] = queue.SimpleQueue()
         for _ in range(self.helpers):
             threading.Thread(target=self._serve, name="xpdl", daemon=True).start()
 
     def _serve(self) -> None:
         while True:
-            self.jobs.get().help()
+            job, context = self.jobs.get()
+            job.help(context)
+            # nothing of the caller's is kept while waiting
+            del job, context
 
     def run(self, tasks: Sequence[Task]) -> None:
         helpers = min(self.helpers, len(tasks) - 1)
@@ -84,7 +88,7 @@ class _Pool:
             return
         job = _Job(tasks)
         for _ in range(helpers):
-            self.jobs.put(job)
+            self.jobs.put((job, contextvars.copy_context()))
         errors: list[BaseException | None] = []
         try:
             job.work()

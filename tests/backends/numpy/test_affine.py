@@ -1,0 +1,70 @@
+"""The NumPy affine map equals the generic one, whatever the order of images in memory."""
+
+import numpy as np
+import pytest
+
+from tests.backends.numpy.test_convolution import ORDERS
+from xpdl.backends import dispatch
+from xpdl.backends.numpy import affine as kernels
+from xpdl.ops import affine as ops
+
+CASES = [
+    ((3, 4), 2, "C"),
+    ((1, 1), 1, "C"),
+    ((100, 784), 50, "C"),
+    ((300, 900), 400, "C"),
+    *(((4, 3, 5, 2), 6, order) for order in ORDERS),
+    ((50, 8, 9, 10), 120, "images innermost"),
+    ((5, 1, 1, 1), 3, "images innermost"),
+    ((2, 3, 4), 2, "C"),
+]
+
+
+@pytest.mark.parametrize("shape, units, order", CASES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_equals_the_generic_op(shape, units, order, bias):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape)
+    x = ORDERS[order](x) if x.ndim == 4 else x
+    W, b, dy = (rng.normal(size=s) for s in ((np.prod(shape[1:]), units), (units,), (shape[0], units)))
+    for array in (x, W, b, dy):
+        array.flags.writeable = False
+    arrays = (x, W, b) if bias else (x, W)
+    with dispatch.generic_only():
+        expected = ops.affine(*arrays), *ops.affine_backward(dy, x, W)
+    found = kernels.affine(*arrays), *kernels.affine_backward(dy, x, W)
+    for actual, desired in zip(found, expected, strict=True):
+        assert actual.shape == desired.shape
+        np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
+    none, dW, _db = ops.affine_backward(dy, x, W, need_dx=False)
+    assert none is None
+    np.testing.assert_allclose(dW, expected[2], rtol=1e-11, atol=1e-11)
+
+
+def test_gradient_of_images_keeps_their_memory_order():
+    x = ORDERS["images innermost"](np.ones((5, 3, 4, 2)))
+    dx, _, _ = kernels.affine_backward(np.ones((5, 2)), x, np.ones((24, 2)))
+    assert dx.transpose(2, 1, 3, 0).flags.c_contiguous
+
+
+def test_is_called_and_generic_only_switches_it_off(monkeypatch):
+    calls = []
+    run = kernels.threads.run
+    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    ops.affine(np.ones((300, 900)), np.ones((900, 400)))
+    ops.affine(np.ones((3, 9)), np.ones((9, 4)))
+    assert calls == [8, 1]
+    with dispatch.generic_only():
+        ops.affine(np.ones((3, 9)), np.ones((9, 4)))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("x, W", [(np.ones((2, 3), int), np.ones((3, 2), int)), (np.ones((0, 3)), np.ones((3, 2)))])
+def test_declines_what_it_does_not_serve(x, W):
+    assert kernels.affine(x, W) is dispatch.DECLINE
+    assert kernels.affine_backward(np.ones((len(x), 2)), x, W) is dispatch.DECLINE
+
+
+def test_shapes_that_do_not_fit_get_the_generic_error():
+    with pytest.raises(ValueError):
+        ops.affine(np.ones((2, 3)), np.ones((4, 2)))

@@ -1,0 +1,82 @@
+"""Activations and masks on NumPy are the generic ones, to the bit, for every float and any memory order."""
+
+import numpy as np
+import pytest
+
+from tests.backends.numpy.test_convolution import ORDERS
+from xpdl.backends import dispatch
+from xpdl.backends.numpy import elementwise as kernels
+from xpdl.ops import activations
+from xpdl.ops import dropout as dropout_ops
+
+SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 1e-40, -1e-40, 3e38]
+SHAPES = [(), (0,), (1,), (7, 3), (2, 3, 4, 5), (70, 6, 28, 28)]
+
+
+def values(shape, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=shape)
+    if x.size > len(SPECIAL):
+        x.flat[rng.choice(x.size, len(SPECIAL), replace=False)] = SPECIAL
+    with np.errstate(over="ignore"):
+        return np.asarray(x, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_equal_the_generic_ops(shape, dtype):
+    x, dy, mask = values(shape, dtype), values(shape, dtype, 1), np.random.default_rng(2).random(shape) < 0.5
+    calls = [
+        (activations.relu, (x,)),
+        (activations.relu_backward, (dy, np.maximum(x, 0))),
+        (dropout_ops.dropout, (dy, mask)),
+        (dropout_ops.dropout, (dy, mask, 0.5)),
+    ]
+    for op, arrays in calls:
+        found = op(*arrays)
+        with dispatch.generic_only():
+            expected = op(*arrays)
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_take_any_memory_order(order):
+    x = ORDERS[order](values((3, 4, 6, 5), "float32"))
+    dy = values((3, 4, 6, 5), "float32", 1)
+    np.testing.assert_array_equal(activations.relu(x), np.maximum(x, 0))
+    y = activations.relu(x)
+    for other in ORDERS.values():
+        np.testing.assert_array_equal(activations.relu_backward(other(dy), y), np.where(y > 0, dy, 0))
+
+
+def test_arguments_are_not_modified():
+    x, dy = values((50,), "float32"), values((50,), "float32", 1)
+    mask = dy > 0
+    for array in (x, dy, mask):
+        array.flags.writeable = False
+    kernels.relu(x)
+    kernels.relu_backward(dy, x)
+    kernels.dropout(x, mask, 0.5)
+
+
+def test_large_arrays_are_shared_between_threads(monkeypatch):
+    calls = []
+    run = kernels.threads.run
+    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    x = values((70, 6, 28, 28), "float32")
+    activations.relu(x)
+    activations.relu_backward(x, x)
+    assert calls == [3, 3]
+    with dispatch.generic_only():
+        activations.relu(x)
+    assert len(calls) == 2
+    activations.relu(x[:1])
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("x", [np.arange(3), np.zeros((4, 4))[:, ::2]])
+def test_decline_what_they_do_not_serve(x):
+    assert kernels.relu(x) is dispatch.DECLINE
+    assert kernels.relu_backward(x, x) is dispatch.DECLINE
+    assert kernels.dropout(x, x > 0) is dispatch.DECLINE

@@ -1,0 +1,97 @@
+"""The affine map as matrix products in a few pieces, each on one thread.
+
+The threads of BLAS are left alone: after a product they spin for a tenth of a second and take the processor from ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends.dispatch import DECLINE, kernel
+from xpdl.backends.numpy import threads
+
+Host = np.ndarray[Any, Any]
+
+# Multiplications in a task: with fewer, threads wait for each other longer than they work.
+_TASK_PRODUCTS = 1 << 22
+
+
+@kernel("numpy", "affine")
+def affine(x: Host, W: Host, b: Host | None = None) -> Host:
+    """As `xpdl.ops.affine.affine`."""
+    if not _served(x, W) or (b is not None and b.dtype != x.dtype):
+        return DECLINE  # type: ignore[no-any-return]
+    rows, weights = _matching(x, W)
+    y = np.empty((rows.shape[0], W.shape[1]), x.dtype)
+
+    def task(part: slice) -> None:
+        np.matmul(rows, weights[:, part], out=y[:, part])
+        if b is not None:
+            y[:, part] += b[part]
+
+    threads.run(_tasks(task, W.shape[1], x.size))
+    return y
+
+
+@kernel("numpy", "affine_backward")
+def affine_backward(dy: Host, x: Host, W: Host, *, need_dx: bool = True) -> tuple[Host | None, Host, Host]:
+    """As `xpdl.ops.affine.affine_backward`."""
+    if not _served(x, W) or dy.dtype != x.dtype:
+        return DECLINE  # type: ignore[no-any-return]
+    rows, weights = _matching(x, W)
+    dW = np.empty(weights.shape, x.dtype)
+    # in the memory order of x
+    drows = np.empty_like(rows)
+
+    def task(part: slice) -> None:
+        np.matmul(rows[:, part].T, dy, out=dW[part])
+        if need_dx:
+            np.matmul(dy, weights[part].T, out=drows[:, part])
+
+    threads.run(_tasks(task, W.shape[0], dy.size * (2 if need_dx else 1)))
+    dx = _restored(drows, x) if need_dx else None
+    if weights is not W:
+        _, c, h, w = x.shape
+        dW = np.ascontiguousarray(dW.reshape(h, c, w, -1).transpose(1, 0, 2, 3)).reshape(W.shape)
+    return dx, dW, dy.sum(axis=0)
+
+
+def _served(x: Host, W: Host) -> bool:
+    return (
+        x.dtype == W.dtype
+        and x.dtype.type in (np.float32, np.float64)
+        and x.size > 0
+        and math.prod(x.shape[1:]) == len(W)
+    )
+
+
+def _matching(x: Host, W: Host) -> tuple[Host, Host]:
+    """`x` as rows (N, D) and `W` (D, M), both in the order of features that spares copying `x`."""
+    if x.ndim != 4 or not _images_innermost(x):
+        return x.reshape(len(x), -1), W
+    _, c, h, w = x.shape
+    return x.transpose(2, 1, 3, 0).reshape(-1, len(x)).T, W.reshape(c, h, w, -1).transpose(1, 0, 2, 3).reshape(W.shape)
+
+
+def _restored(rows: Host, like: Host) -> Host:
+    """What `_matching` made of an array with the shape and memory order of `like`, back in that shape."""
+    if like.ndim != 4 or not _images_innermost(like):
+        return rows.reshape(like.shape)
+    n, c, h, w = like.shape
+    return rows.T.reshape(h, c, w, n).transpose(3, 1, 0, 2)
+
+
+def _images_innermost(x: Host) -> bool:
+    """Whether memory is in the order (H, C, W, N), in which convolutions leave it, and in no other as well."""
+    return x.transpose(2, 1, 3, 0).flags.c_contiguous and not x.flags.c_contiguous
+
+
+def _tasks(task: Any, length: int, products: int) -> list[threads.Task]:
+    """`task` on equal parts of ``range(length)``, each index of which takes so many multiplications."""
+    count = max(1, min(8, length * products // _TASK_PRODUCTS, length))
+    edges = [length * k // count for k in range(count + 1)]
+    return [functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)]
