@@ -1,42 +1,68 @@
 """Downloads, from a server on this machine: the right content, or an error and no file."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
-import os
+import random
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+from xpdl import storage
 from xpdl.data import download
 
-CONTENT = os.urandom(200_000)
+CONTENT = random.Random(0).randbytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files`, path -> (content, length that it claims); of ``/slow`` a half, and the rest when
+    `go_on` is set; after ``/endless`` zeros until then."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.files, self.asked = {}, []
+        self.halfway, self.go_on = threading.Event(), threading.Event()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        body, length = self.server.files.get(self.path, (None, 0))
+        if body is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        half = len(body) // 2
+        with contextlib.suppress(ConnectionError):  # the client may be gone by now
+            self.wfile.write(body[:half])
+            if self.path == "/slow":
+                self.server.halfway.set()
+                self.server.go_on.wait(60)
+            self.wfile.write(body[half:])
+            while self.path == "/endless" and not self.server.go_on.is_set():
+                self.wfile.write(bytes(1 << 16))
+
+    def log_message(self, *args):
+        pass
+
+
 @pytest.fixture
-def served():
-    """A server, and the dict of what it serves."""
-    files = {}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            body, length = files.get(self.path, (None, 0))
-            if body is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+def server():
+    with Server() as server:
+        files = server.files
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         whole = gzip.compress(CONTENT)
+        files["/slow"] = whole, len(whole)
+        files["/endless"] = whole, 10**12
         files["/good"] = whole, len(whole)
         files["/cut"] = whole[:-5000], len(whole)
         files["/short"] = whole[:-5000], len(whole) - 5000
@@ -44,9 +70,15 @@ def served():
         files["/plain"] = CONTENT, len(CONTENT)
         bomb = gzip.compress(bytes(10**7))
         files["/bomb"] = bomb, len(bomb)
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield server
+        server.go_on.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def served(server):
+    return server.url
 
 
 @pytest.fixture
@@ -58,9 +90,30 @@ def fetch(urls, path):
     download.fetch_gzip("file", urls, path, len(CONTENT), SHA256)
 
 
-def test_right_content_is_kept(served, path):
-    fetch([f"{served}/good"], path)
-    assert path.read_bytes() == CONTENT and list(path.parent.iterdir()) == [path]
+def fetch_in_a_process(url, path):
+    """The process, which has said that it is about to start."""
+    code = (
+        "import sys; from pathlib import Path; from xpdl.data import download; url, path, size, sha256 = sys.argv[1:];"
+        "print('ready', flush=True); download.fetch_gzip('file', [url], Path(path), int(size), sha256)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, url, str(path), str(len(CONTENT)), SHA256],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout.readline().strip() == b"ready"
+    return process
+
+
+def kept(path):
+    """What lies in the folder, without the lock that stays."""
+    return [file for file in path.parent.iterdir() if file.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("name", ["good", "endless"])
+def test_right_content_is_kept(served, path, name):
+    fetch([f"{served}/{name}"], path)
+    assert path.read_bytes() == CONTENT and kept(path) == [path]
     assert download.has_hash(path, SHA256)
 
 
@@ -68,7 +121,7 @@ def test_right_content_is_kept(served, path):
 def test_anything_else_leaves_no_file_and_the_next_mirror_is_tried(served, path, name):
     with pytest.raises(OSError, match=f"/{name}: "):
         fetch([f"{served}/{name}"], path)
-    assert not path.exists()
+    assert not kept(path)
     fetch([f"{served}/{name}", f"{served}/good"], path)
     assert path.read_bytes() == CONTENT
 
@@ -83,7 +136,45 @@ def test_no_server_is_an_oserror(path):
         fetch(["http://127.0.0.1:9/file"], path)
 
 
-def test_two_at_once_both_end_with_the_right_file(served, path):
+def test_silent_server_is_an_oserror(server, path, monkeypatch):
+    monkeypatch.setattr(download, "_SECONDS", 0.1)
+    with pytest.raises(OSError, match="/slow: timed out"):
+        fetch([f"{server.url}/slow"], path)
+    assert not kept(path)
+
+
+def test_keyboard_interrupt_leaves_nothing(served, path, monkeypatch):
+    def interrupted(_):
+        assert kept(path)  # the temporary file is there by now
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage.os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch([f"{served}/good"], path)
+    assert not kept(path)
+
+
+def test_killed_midway_leaves_no_file_and_no_lock(server, path):
+    with fetch_in_a_process(f"{server.url}/slow", path) as process:
+        assert server.halfway.wait(60)
+        process.kill()
+    assert not kept(path)
+    fetch([f"{server.url}/good"], path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_of_two_processes_at_once_one_downloads(server, path):
+    with fetch_in_a_process(f"{server.url}/slow", path) as one:
+        assert server.halfway.wait(60)
+        with fetch_in_a_process(f"{server.url}/slow", path) as other:
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.3)  # for the first, which holds the lock
+            server.go_on.set()
+            assert one.wait(60) == 0 and other.wait(60) == 0
+    assert path.read_bytes() == CONTENT and kept(path) == [path] and server.asked == ["/slow"]
+
+
+def test_many_threads_at_once_end_with_the_right_file(served, path):
     failures = []
 
     def run():
@@ -97,7 +188,7 @@ def test_two_at_once_both_end_with_the_right_file(served, path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert not failures and path.read_bytes() == CONTENT and list(path.parent.iterdir()) == [path]
+    assert not failures and path.read_bytes() == CONTENT and kept(path) == [path]
 
 
 def test_cache_folder_is_the_users(monkeypatch, tmp_path):
@@ -107,3 +198,6 @@ def test_cache_folder_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
     assert download.cache_dir() == tmp_path / "xpdl"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert download.cache_dir() == tmp_path / "home" / ".cache" / "xpdl"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import http.client
 import os
 import sys
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,11 +25,9 @@ def cache_dir() -> Path:
     """Where downloads are kept: ``XPDL_CACHE``, or ``xpdl`` in the user's cache folder."""
     if os.environ.get("XPDL_CACHE"):
         return Path(os.environ["XPDL_CACHE"])
-    if sys.platform == "win32":
-        root = os.environ.get("LOCALAPPDATA", str(Path.home()))
-    else:
-        root = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-    return Path(root) / "xpdl"
+    # set but empty means not set
+    root = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    return Path(root or Path.home() / ".cache") / "xpdl"
 
 
 def has_hash(path: Path, sha256: str) -> bool:
@@ -41,6 +41,9 @@ def has_hash(path: Path, sha256: str) -> bool:
 def fetch_gzip(name: str, urls: Sequence[str], path: Path, size: int, sha256: str) -> None:
     """Download a gzip file and keep what it holds as `path`, written atomically and only if it is the right content.
 
+    Of several processes that want the same file, one downloads and the others wait for it. The empty lock file that they
+    wait at stays beside `path`.
+
     Parameters
     ----------
     name : str
@@ -53,8 +56,17 @@ def fetch_gzip(name: str, urls: Sequence[str], path: Path, size: int, sha256: st
     Raises
     ------
     OSError
-        If no mirror gives the right content; the message says what each did, and no file is left.
+        If no mirror gives the right content; the message says what each did, and no part of the file is left.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_name(f".{path.name}.lock")):
+        if has_hash(path, sha256):  # another process was here first
+            return
+        write_atomically(path, _from_first(name, urls, size, sha256))
+
+
+def _from_first(name: str, urls: Sequence[str], size: int, sha256: str) -> bytes:
+    """The content from the first mirror that has it."""
     reasons = []
     for url in urls:
         try:
@@ -63,24 +75,45 @@ def fetch_gzip(name: str, urls: Sequence[str], path: Path, size: int, sha256: st
             reasons.append(f"{url}: {error}")
             continue
         if hashlib.sha256(content).hexdigest() == sha256:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
-            return
+            return content
         reasons.append(f"{url}: its content is not what it should be")
     raise OSError("; ".join(reasons))
 
 
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the system takes the lock back from a process that ends, even if it is killed."""
+    with path.open("ab") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            while True:
+                try:
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                except OSError as error:  # it gives up after ten seconds
+                    if error.errno != errno.EDEADLK:
+                        raise
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file unlocks it
+
+
 def _downloaded(name: str, url: str, size: int) -> bytes:
+    """What the gzip file at `url` holds, up to one byte more than `size`."""
     unpack = zlib.decompressobj(wbits=31)  # gzip
     content = bytearray()
-    with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
-        total = int(answer.headers.get("Content-Length") or 0) or None
-        with tqdm(
-            total=total, desc=name, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False
-        ) as bar:
-            while block := answer.read(_BLOCK):
-                content += unpack.decompress(block, size + 1 - len(content))
-                if len(content) > size:
-                    break
-                bar.update(len(block))
+    with (
+        urllib.request.urlopen(url, timeout=_SECONDS) as answer,
+        tqdm(
+            total=answer.length, desc=name, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False
+        ) as bar,
+    ):
+        # not beyond the end of the gzip data: what follows is not wanted, and may not end
+        while not unpack.eof and len(content) <= size and (block := answer.read(_BLOCK)):
+            content += unpack.decompress(block, size + 1 - len(content))
+            bar.update(len(block))
     return bytes(content)
