@@ -91,6 +91,22 @@ def test_transform_sees_each_batch_and_a_stream_of_its_own():
     np.testing.assert_array_equal(doubled[0][0], 2 * X[doubled[0][1]])
 
 
+def test_transform_that_can_do_without_a_stream_gets_none():
+    def cubed(x, power=3):
+        return x**power
+
+    for transform in (np.negative, np.flip, cubed):  # each has a second parameter of its own
+        (x, t), *_ = Batches(X, T, 3, seed=0, transform=transform)
+        np.testing.assert_array_equal(x, transform(X[t]))
+
+
+@pytest.mark.parametrize("x, t", [(X.tolist(), T), (X, T.tolist())])
+def test_list_is_told_to_become_an_array(x, t):
+    for make in (lambda: Batches(x, t, 2), lambda: shuffle_dataset(x, t)):
+        with pytest.raises(TypeError, match=r"expected arrays, got list; make one with xpdl\.asarray"):
+            make()
+
+
 @pytest.mark.parametrize("x, t", [(X, T[:6]), (X[:0], T[:0]), (np.asarray(1.0), T)])
 def test_rows_must_fit_together(x, t):
     for make in (lambda: Batches(x, t, 2), lambda: shuffle_dataset(x, t)):

@@ -54,3 +54,10 @@ def test_xor_is_the_exclusive_or():
 def test_counts_are_positive_ints(make, n):
     with pytest.raises(ShapeError, match=r"n(_per_class)? must be"):
         make(n)
+
+
+@pytest.mark.parametrize("make", [moons, xor_points, spiral])
+@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), "loud", None])
+def test_noise_is_a_finite_number(make, noise):
+    with pytest.raises(ValueError, match=f"{make.__name__}: noise is a standard deviation"):
+        make(noise=noise)

@@ -81,7 +81,6 @@ def test_gzip_bomb_is_not_unpacked(tmp_path):
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_a_header_that_lies_claims_no_memory(tmp_path, suffix):
     path = tmp_path / f"images{suffix}"
-    # within what a gzip file of its size could hold, and not there
     data = b"\0\0\x08\x01" + struct.pack(">I", 2**28) + np.random.default_rng(0).bytes(300_000)
     path.write_bytes(gzip.compress(data) if suffix else data)
     tracemalloc.start()
@@ -96,8 +95,6 @@ def test_a_header_that_lies_claims_no_memory(tmp_path, suffix):
 def test_more_than_a_set_of_images_can_have_is_refused(tmp_path):
     path = tmp_path / "images"
     path.write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 2**30 + 1))
-    with path.open("r+b") as file:
-        file.truncate(8 + 2**30 + 1)  # a sparse file: all of the bytes are there
     with pytest.raises(ValueError, match="asks for 1073741825 bytes"):
         read_idx(path)
 

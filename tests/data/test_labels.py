@@ -28,6 +28,15 @@ class TestOnEveryBackend:
         with pytest.raises(ShapeError, match=r"here: expected labels \(N,\) or one-hot rows \(N, 3\)"):
             check_labels(backend.asarray(np.zeros(shape, np.int64)), 3, "here")
 
+    def test_one_hot_as_labels_of_another_number_of_classes_are_named(self, backend):
+        with pytest.raises(ShapeError, match=r"got shape \(3, 3\)"):
+            check_labels(backend.asarray(np.eye(3)), 4, "here")
+
     def test_floats_are_no_labels(self, backend):
         with pytest.raises(DTypeError, match="must be integers"):
             check_labels(backend.asarray([0.0, 1.0]), 3, "here")
+
+
+def test_list_is_told_to_become_an_array():
+    with pytest.raises(TypeError, match=r"here: expected arrays, got list; make one with xpdl\.asarray"):
+        check_labels([0, 1], 2, "here")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 
 from xpdl.backends.namespaces import Array, array_namespace, device
 from xpdl.backends.random import Stream, next_stream
@@ -24,10 +27,17 @@ def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Arr
     -------
     x, t : array
         New arrays, on the device of the old ones.
+
+    Raises
+    ------
+    ShapeError
+        If `x` and `t` differ in rows, or have none.
+    TypeError
+        If one of them is no array.
     """
     rows = _rows(x, t, "shuffle_dataset")
     order = next_stream("shuffle_dataset", seed).generator("order").permutation(rows)
-    return _taken(x, order), _taken(t, order)
+    return _taken(x, _beside(x, order)), _taken(t, _beside(t, order))
 
 
 class Batches:
@@ -45,13 +55,21 @@ class Batches:
     drop_last : bool
         Leave out the last batch where it has fewer rows.
     transform : callable, optional
-        ``transform(x)`` or ``transform(x, stream)`` -> the rows to train with, for each batch of `x`. The
-        `Stream <xpdl.backends.random.Stream>` depends on seed, epoch and batch alone; draw from ``stream.generator(name)``.
+        ``transform(x)`` -> the rows to train with, for each batch of `x`. One that cannot be called without a second
+        argument gets a `Stream <xpdl.backends.random.Stream>` there, which depends on seed, epoch and batch alone; draw
+        from ``stream.generator(name)``.
 
     Attributes
     ----------
     epoch : int
         The number of the next pass, from 0; goes up with each complete one, and may be set.
+
+    Raises
+    ------
+    ShapeError
+        If `x` and `t` differ in rows or have none, or `batch_size` is not a positive int or leaves no batch.
+    TypeError
+        If `x` or `t` is no array.
 
     Examples
     --------
@@ -79,7 +97,7 @@ class Batches:
         self.shuffle, self.drop_last, self.transform = shuffle, drop_last, transform
         self.seed = next_stream("Batches").words("seed")[0] if seed is None else int(seed)
         self.epoch = 0
-        self._takes_stream = transform is not None and _takes_two(transform)
+        self._needs_stream = transform is not None and _needs_two(transform)
 
     def __len__(self) -> int:
         whole, rest = divmod(self.rows, self.batch_size)
@@ -87,20 +105,26 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
         stream = Stream(self.seed, f"epoch {self.epoch}")
-        order = stream.generator("order").permutation(self.rows) if self.shuffle else None
+        orders = None
+        if self.shuffle:
+            order = stream.generator("order").permutation(self.rows)
+            # moved once for the whole pass
+            orders = _beside(self.x, order), _beside(self.t, order)
         for number in range(len(self)):
             rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, self.rows))
-            if order is None:
+            if orders is None:
                 x, t = self.x[rows, ...], self.t[rows, ...]
             else:
-                x, t = _taken(self.x, order[rows]), _taken(self.t, order[rows])
+                x, t = _taken(self.x, orders[0][rows]), _taken(self.t, orders[1][rows])
             if self.transform is not None:
-                x = self.transform(x, stream.child(f"batch {number}")) if self._takes_stream else self.transform(x)
+                x = self.transform(x, stream.child(f"batch {number}")) if self._needs_stream else self.transform(x)
             yield x, t
         self.epoch += 1
 
 
 def _rows(x: Array, t: Array, owner: str) -> int:
+    for a in (x, t):
+        array_namespace(a, owner=owner)
     if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0] or x.shape[0] == 0:
         raise ShapeError(
             f"{owner}: x and t must have the same number of rows, at least one, "
@@ -109,14 +133,23 @@ def _rows(x: Array, t: Array, owner: str) -> int:
     return int(x.shape[0])
 
 
+def _beside(a: Array, order: np.ndarray[Any, Any]) -> Array:
+    """`order` in the library and on the device of `a`."""
+    return array_namespace(a).asarray(order, device=device(a))
+
+
 def _taken(a: Array, order: Array) -> Array:
-    xp = array_namespace(a)
-    return xp.take(a, xp.asarray(order, device=device(a)), axis=0)
+    return array_namespace(a).take(a, order, axis=0)
 
 
-def _takes_two(transform: Callable[..., Array]) -> bool:
+def _needs_two(transform: Callable[..., Array]) -> bool:
+    """Whether it has to be called with two arguments; one it could be called with has a meaning of its own."""
     try:
-        inspect.signature(transform).bind(None, None)
-    except TypeError:
+        signature = inspect.signature(transform)
+    except ValueError:  # some functions written in C have none
         return False
-    return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        return True
+    return False

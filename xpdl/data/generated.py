@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -29,9 +31,17 @@ def spiral(
     -------
     x : floating array (classes * n_per_class, 2), within the unit circle
     t : integer array (classes * n_per_class,)
+
+    Raises
+    ------
+    ShapeError
+        If a count is not a positive int.
+    ValueError
+        If `noise` is negative or not finite.
     """
     positive_int(n_per_class, "n_per_class", "spiral")
     positive_int(classes, "classes", "spiral")
+    _check_noise(noise, "spiral")
     rng = next_stream("spiral", seed).generator("points")
     t = np.repeat(np.arange(classes), n_per_class)
     radius = np.tile(np.arange(n_per_class) / n_per_class, classes)
@@ -55,8 +65,16 @@ def moons(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> tuple
     -------
     x : floating array (n, 2)
     t : integer array (n,) of 0 and 1
+
+    Raises
+    ------
+    ShapeError
+        If a count is not a positive int.
+    ValueError
+        If `noise` is negative or not finite.
     """
     positive_int(n, "n", "moons")
+    _check_noise(noise, "moons")
     rng = next_stream("moons", seed).generator("points")
     t = np.arange(n) % 2
     angle = np.pi * rng.random(n)
@@ -81,11 +99,24 @@ def xor_points(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> 
     -------
     x : floating array (n, 2)
     t : integer array (n,) of 0 and 1
+
+    Raises
+    ------
+    ShapeError
+        If a count is not a positive int.
+    ValueError
+        If `noise` is negative or not finite.
     """
     positive_int(n, "n", "xor_points")
+    _check_noise(noise, "xor_points")
     rng = next_stream("xor_points", seed).generator("points")
     corner = np.stack([np.arange(n) // 2 % 2, np.arange(n) % 2], axis=1)
     return _placed(corner + noise * rng.standard_normal((n, 2)), corner[:, 0] ^ corner[:, 1])
+
+
+def _check_noise(noise: Any, owner: str) -> None:
+    if not (isinstance(noise, numbers.Real) and 0 <= float(noise) < math.inf):
+        raise ValueError(f"{owner}: noise is a standard deviation, a number of at least 0, got {noise!r}")
 
 
 def _placed(x: np.ndarray[Any, Any], t: np.ndarray[Any, Any]) -> tuple[Array, Array]:

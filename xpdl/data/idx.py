@@ -14,8 +14,6 @@ import numpy as np
 # A header is believed up to here, so that a damaged one does not ask for all memory there is. The largest set of this
 # kind, EMNIST by class, has half of it.
 _MOST_BYTES = 2**30
-# how much a byte of gzip can stand for at most (zlib's technical details, "maximum compression factor")
-_MOST_PER_BYTE = 1032
 _BLOCK = 1 << 20
 
 
@@ -32,18 +30,16 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
     with open(path, "rb") as raw:
         compressed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        stored = os.fstat(raw.fileno()).st_size
         try:
             if compressed:
                 with gzip.GzipFile(fileobj=raw) as file:
-                    return _read(file, stored * _MOST_PER_BYTE)
-            return _read(raw, stored)
+                    return _read(file)
+            return _read(raw)
         except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
             raise ValueError(f"{path}: is not a whole IDX file of bytes ({error}); take another copy of it") from error
 
 
-def _read(file: IO[bytes] | gzip.GzipFile, most: int) -> np.ndarray[Any, Any]:
-    """The array in `file`, which holds no more than `most` bytes."""
+def _read(file: IO[bytes] | gzip.GzipFile) -> np.ndarray[Any, Any]:
     magic = file.read(4)
     # two zeros, the type (8: unsigned byte), the rank
     if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
@@ -54,7 +50,7 @@ def _read(file: IO[bytes] | gzip.GzipFile, most: int) -> np.ndarray[Any, Any]:
         raise ValueError("it ends within its header")
     shape = struct.unpack(f">{rank}I", header)
     size = math.prod(shape)
-    if size > min(most, _MOST_BYTES):
+    if size > _MOST_BYTES:
         raise ValueError(f"its header asks for {size} bytes")
     # block by block: reading all at once would claim the memory before it is known that the bytes are there
     data = bytearray()

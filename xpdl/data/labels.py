@@ -17,7 +17,10 @@ def check_labels(t: Array, classes: int, owner: str) -> None:
         If labels (N,) are not integers.
     ShapeError
         If `t` has neither shape.
+    TypeError
+        If `t` is no array.
     """
+    array_namespace(t, owner=owner)
     if t.ndim == 2 and t.shape[1] == classes:
         return
     if t.ndim != 1:
