@@ -73,9 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", choices=_DATA, default="mini", help="mini: in the package; mnist: the whole set")
     _add_backend(train)
     train.add_argument("--epochs", type=int, default=20, metavar="N")
-    train.add_argument("--batch-size", type=int, default=100, metavar="N")
+    train.add_argument("--batch-size", type=int, default=32, metavar="N")
     train.add_argument("--optimizer", default="adam", metavar="NAME", help="sgd, momentum, adam, ... (default: adam)")
-    train.add_argument("--lr", type=float, metavar="RATE", help="learning rate (default: the optimizer's)")
+    train.add_argument(
+        "--lr", type=float, metavar="RATE", help="learning rate (default: 0.002 for adam, else the optimizer's)"
+    )
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, dropout and order (default: 0)")
     train.add_argument(
         "--resume", action="store_true", help="go on after the last complete epoch of an interrupted run"
@@ -120,7 +122,8 @@ def _train(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if not os.access(args.out, os.W_OK):
         raise PermissionError(f"{args.out}: no permission to write there; choose another folder with --out")
-    param = {} if args.lr is None else {"lr": args.lr}
+    rate = 0.002 if args.lr is None and args.optimizer.lower() == "adam" else args.lr
+    param = {} if rate is None else {"lr": rate}
     optimizer = optimizers.get(args.optimizer, **param)
     network = _new_model(args.model, args.seed)
     train, test = _DATA[args.data](flatten=len(network.input_shape or ()) == 1)
