@@ -44,6 +44,7 @@ class AdaDelta(Optimizer):
         The running means of the squares of gradients, and of steps before `lr`.
     """
 
+    elementwise = True
     memory = ("h", "s")
     rho = Hyper("in [0, 1)")
     eps = Hyper("positive")

@@ -34,6 +34,7 @@ class AdaGrad(Optimizer):
         The sum of squared gradients of each parameter.
     """
 
+    elementwise = True
     memory = ("h",)
     eps = Hyper("positive")
     h: dict[str, Array]

@@ -49,6 +49,7 @@ class Adam(Optimizer):
         The t of the last update. It counts updates of the optimizer, not of single parameters.
     """
 
+    elementwise = True
     memory = ("m", "v")
     beta1 = Hyper("in [0, 1)")
     beta2 = Hyper("in [0, 1)")

@@ -53,6 +53,8 @@ class AdamW(Adam):
         super().__init__(lr, beta1, beta2, eps=eps, max_norm=max_norm, clip_norm=clip_norm)
         self.weight_decay = weight_decay
 
+    elementwise = True
+
     def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
         keep = 1.0 - self.lr * self.weight_decay
         return adam_w_step(

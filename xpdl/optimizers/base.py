@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ClassVar, TypedDict
 
+from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, device, write
 from xpdl.optimizers.checks import check_update, checked_state, copied
 from xpdl.optimizers.clipping import clip_scale
 from xpdl.optimizers.hyper import Hyper, hypers
+
+
+@op
+def step_elementwise(
+    p: Array, step: Callable[..., tuple[Array, ...]], g: Array, memory: tuple[Array, ...]
+) -> tuple[Array, ...]:
+    """``step(p, g, *memory)``, for a rule that takes each element by itself: a kernel may go through the arrays in pieces.
+
+    `p` and `memory` are given up to it: a kernel may write the results into them and return them.
+    """
+    return step(p, g, *memory)
 
 
 class Options(TypedDict, total=False):
@@ -45,6 +57,8 @@ class Optimizer:
         If a hyper-parameter is out of its bounds, here or when it is assigned later.
     """
 
+    #: whether `step` computes each element from the elements at the same place alone, and so may be given pieces of arrays
+    elementwise: ClassVar[bool] = False
     #: attributes that hold one array per parameter, as dicts by its name, in the order `step` takes and returns them
     memory: ClassVar[tuple[str, ...]] = ()
 
@@ -72,6 +86,11 @@ class Optimizer:
         self.iter = 0
         for kind in self.memory:
             setattr(self, kind, {})
+
+    def __init_subclass__(cls) -> None:
+        # a rule of its own is not taken for elementwise because its parent's is
+        if "step" in cls.__dict__ and "elementwise" not in cls.__dict__:
+            cls.elementwise = False
 
     def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
         """New values of a parameter and of what is remembered of it, from its gradient; all of one shape and dtype.
@@ -114,7 +133,8 @@ class Optimizer:
                 if name not in kept:
                     kept[name] = xp.zeros(p.shape, dtype=p.dtype, device=device(p))
             g = _effective(grads[name], p, scale, self.l1, self.l2)
-            new, *remembered = self.step(p, g, *(kept[name] for kept in memory.values()))
+            own = tuple(kept[name] for kept in memory.values())
+            new, *remembered = step_elementwise(p, self.step, g, own) if self.elementwise else self.step(p, g, *own)
             if self.max_norm is not None:
                 new = xp.clip(new, -self.max_norm, self.max_norm)
             # a kernel has written into `p` itself

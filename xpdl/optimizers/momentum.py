@@ -34,6 +34,7 @@ class Momentum(Optimizer):
         The velocity of each parameter. It holds `lr` already: unlike in PyTorch, a change of `lr` does not rescale it.
     """
 
+    elementwise = True
     memory = ("v",)
     momentum = Hyper("in [0, 1)")
     v: dict[str, Array]

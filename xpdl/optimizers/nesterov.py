@@ -40,6 +40,7 @@ class Nesterov(Optimizer):
     An early printing of the book's code updates `v` first and then uses the new one, which is another rule.
     """
 
+    elementwise = True
     memory = ("v",)
     momentum = Hyper("in [0, 1)")
     v: dict[str, Array]

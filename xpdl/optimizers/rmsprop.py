@@ -38,6 +38,7 @@ class RMSprop(Optimizer):
         The running mean of squared gradients of each parameter.
     """
 
+    elementwise = True
     memory = ("h",)
     decay_rate = Hyper("in [0, 1)")
     eps = Hyper("positive")

@@ -36,5 +36,7 @@ class SGD(Optimizer):
         super().__init__(**options)
         self.lr = lr
 
+    elementwise = True
+
     def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
         return sgd_step(p, g, lr=self.lr)
