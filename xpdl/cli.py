@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import platform
+import statistics
 import sys
 import time
 import warnings
@@ -13,11 +16,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import xpdl
-from xpdl import data, models, optimizers
+from xpdl import bench, data, models, optimizers
 from xpdl.backends import Backend, asnumpy
 from xpdl.data.images import load_digit
 from xpdl.functional import softmax
 from xpdl.models import MODELS
+from xpdl.storage import write_atomically
 from xpdl.training import Trainer, evaluation
 
 _DATA = {"mini": data.load_mini_mnist, "mnist": data.load_mnist}
@@ -93,6 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("checkpoint", type=Path, help="file of a trained network")
     predict.add_argument("images", type=Path, nargs="+", metavar="image", help="one digit each, PNG or the like")
     _add_backend(predict)
+    timed = command("bench", _bench, "Time training steps, here and against PyTorch.")
+    timed.add_argument("--model", choices=bench.NETS, nargs="+", default=["SimpleConvNet"], metavar="NAME")
+    timed.add_argument("--backend", nargs="+", default=["numpy"], metavar="NAME")
+    timed.add_argument("--batch-size", type=int, nargs="+", default=[100], metavar="N")
+    timed.add_argument("--task", choices=("train", "predict"), default="train")
+    timed.add_argument("--against", choices=("torch",), help="time the same net in PyTorch, in alternating rounds")
+    timed.add_argument("--rounds", type=int, default=11, metavar="N")
+    timed.add_argument("--profile", action="store_true", help="print the time of each layer instead")
+    timed.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     return parser
 
 
@@ -198,3 +211,29 @@ def _predict(args: argparse.Namespace) -> None:
         probabilities = asnumpy(softmax(network.predict(x)))[0]
         digit = int(probabilities.argmax())
         print(f"{path}: {digit} (probability {probabilities[digit]:.3f})", flush=True)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    figures: list[bench.Figure] = []
+    for name in args.model:
+        for size in args.batch_size:
+            if args.profile:
+                print(f"{name}, batch {size}, {args.backend[0]}: milliseconds forward and backward")
+                for layer, forward, backward in bench.profile(name, backend=args.backend[0], batch_size=size):
+                    print(f"{layer:<20} {forward:9.3f} {backward:9.3f}")
+                continue
+            figures += bench.bench(
+                name,
+                backends=args.backend,
+                batch_size=size,
+                rounds=args.rounds,
+                task=args.task,
+                against_torch=args.against == "torch",
+            )
+    if figures:
+        print(bench.table(figures))
+        ratios = [figure.ratio for figure in figures if figure.ratio is not None and "torch" not in figure.backend]
+        if len(ratios) > 1:
+            print(f"geometric mean of the ratios to PyTorch: {statistics.geometric_mean(ratios):.2f}")
+    if args.json is not None:
+        write_atomically(args.json, (json.dumps([dataclasses.asdict(f) for f in figures], indent=1) + "\n").encode())

@@ -14,7 +14,7 @@ from xpdl.backends.numpy import threads
 Host = np.ndarray[Any, Any]
 
 # Elements of one call of the rule, and of a task.
-_PIECE = 1 << 14
+_PIECE = 1 << 15
 _TASK_SIZE = 1 << 18
 
 

@@ -1,0 +1,103 @@
+"""The bench times what it says it times: the nets, and in PyTorch the same ones. Nothing here looks at a clock."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from xpdl import Affine, Flatten, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, bench, cli
+from xpdl.bench import measure, torch_peer
+from xpdl.bench.nets import NETS
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_peer_computes_the_same_scores_and_gradients(net):
+    torch = pytest.importorskip("torch")
+    network, x, t = measure._prepared(net, 6)
+    for layer in network.layers.values():
+        if type(layer).__name__ == "Dropout":
+            layer.dropout_ratio = 0.0
+    module = torch_peer.peer(network, threads=1)
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    scores = network.predict(x)
+    np.testing.assert_allclose(
+        scores, torch_peer.predictor(module, x)().numpy(), rtol=1e-3, atol=1e-4 * float(np.abs(scores).max())
+    )
+    module.train()
+    loss = torch.nn.CrossEntropyLoss()(module(torch.tensor(x)), torch.tensor(t))
+    loss.backward()
+    gradients = network.gradient(x, t)
+    assert float(network.last_loss) == pytest.approx(loss.item(), rel=1e-5)
+    found = sorted(float(np.linalg.norm(g)) for g in gradients.values())
+    expected = sorted(float(p.grad.norm()) for p in module.parameters())
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["train", "predict"])
+def test_figures_are_of_what_was_asked_for(task):
+    (figure,) = bench.bench("TwoLayerNet", batch_size=7, rounds=3, task=task)
+    assert (figure.net, figure.task, figure.backend, figure.batch_size) == ("TwoLayerNet", task, "numpy", 7)
+    assert 0 < figure.fastest <= figure.milliseconds <= figure.slowest
+    assert figure.images_per_second == pytest.approx(7e3 / figure.milliseconds)
+    assert figure.peak_megabytes > 0 and figure.ratio is None
+
+
+def test_against_torch_gives_a_ratio():
+    pytest.importorskip("torch")
+    figures = {
+        figure.backend: figure for figure in bench.bench("SimpleConvNet", batch_size=2, rounds=1, against_torch=True)
+    }
+    assert set(figures) == {"numpy", "torch", "torch channels_last"}
+    ratio = figures["numpy"].milliseconds / figures["torch"].milliseconds
+    assert figures["numpy"].ratio == pytest.approx(ratio) and figures["torch"].ratio is None
+
+
+def test_profile_has_every_layer_and_adds_up():
+    rows = bench.profile("SimpleConvNet", batch_size=2, steps=1)
+    names = [name for name, _, _ in rows]
+    assert names[:6] == ["Conv1", "Relu1", "Pool1", "Affine1", "Relu2", "Affine2"]
+    assert names[-2:] == ["optimizer and rest", "whole step"]
+    assert math.fsum(f + b for _, f, b in rows[:-1]) == pytest.approx(rows[-1][1])
+    assert all(f > 0 and b > 0 for _, f, b in rows[:6])
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"net": "None"}, "no net is called"),
+        ({"task": "rest"}, "task must be"),
+        ({"rounds": 0}, "rounds"),
+        ({"batch_size": -1}, "batch_size"),
+    ],
+)
+def test_wrong_input_is_named(options, says):
+    with pytest.raises(ValueError, match=says):
+        bench.bench(**{"net": "TwoLayerNet", **options})
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Sequential(Flatten(), Affine(units=2), loss=IdentityWithLoss),
+        Sequential(Affine(units=2), Sigmoid(), loss=SoftmaxWithLoss),
+    ],
+)
+def test_nets_without_a_peer_are_refused(network):
+    pytest.importorskip("torch")
+    network.build((3,))
+    with pytest.raises(TypeError, match="bench: "):
+        torch_peer.peer(network, threads=1)
+
+
+def test_command_prints_a_table_and_writes_json(tmp_path, capsys):
+    file = tmp_path / "figures.json"
+    args = ["bench", "--model", "TwoLayerNet", "--batch-size", "3", "5", "--rounds", "1", "--json", str(file)]
+    assert cli.main(args) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 4 and "| TwoLayerNet | train | 3 | numpy |" in table[2]
+    assert [figure["batch_size"] for figure in json.loads(file.read_text())] == [3, 5]
+    assert cli.main(["bench", "--model", "TwoLayerNet", "--profile"]) == 0
+    assert "whole step" in capsys.readouterr().out

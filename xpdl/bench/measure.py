@@ -1,0 +1,190 @@
+"""Timing, in rounds that alternate between what is compared, so that a slow spell of the machine strikes all alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xpdl.backends import get_backend, use
+from xpdl.backends.numpy.threads import thread_count
+from xpdl.backends.random import Stream
+from xpdl.bench import torch_peer
+from xpdl.bench.nets import NETS
+from xpdl.models import Sequential
+from xpdl.ops.checks import positive_int
+from xpdl.optimizers import Adam
+
+# One measurement lasts at least so long: the clock and a scheduler's slice are short beside it.
+_SECONDS = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """What was measured of one net on one backend.
+
+    Attributes
+    ----------
+    milliseconds, fastest, slowest : float
+        Median, smallest and largest time of a step, or of a prediction, over the rounds.
+    images_per_second : float
+    peak_megabytes : float or None
+        Most memory that a step on NumPy held at once, beyond what was there before it; None where that cannot be told.
+    ratio : float or None
+        `milliseconds` by those of PyTorch in the same rounds; below 1 is faster.
+    """
+
+    net: str
+    task: str
+    backend: str
+    batch_size: int
+    milliseconds: float
+    fastest: float
+    slowest: float
+    images_per_second: float
+    peak_megabytes: float | None = None
+    ratio: float | None = None
+
+
+def bench(
+    net: str,
+    *,
+    backends: Sequence[str] = ("numpy",),
+    batch_size: int = 100,
+    rounds: int = 11,
+    task: str = "train",
+    against_torch: bool = False,
+) -> list[Figure]:
+    """Time a training step, or a prediction, of a net on each backend.
+
+    Parameters
+    ----------
+    net : str
+        A key of `NETS`.
+    backends : sequence of str
+        Names for `xpdl.use`.
+    batch_size, rounds : int
+    task : {"train", "predict"}
+        A step is forward, softmax cross entropy, backward and Adam.
+    against_torch : bool
+        Also time PyTorch, eager, on the processor, and with its layout ``channels_last`` where images are; with the same
+        number of threads, in the same rounds.
+
+    Returns
+    -------
+    list of Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no such net or task.
+    """
+    if net not in NETS:
+        raise ValueError(f"bench: no net is called {net!r}; there are {', '.join(NETS)}")
+    if task not in ("train", "predict"):
+        raise ValueError(f"bench: task must be 'train' or 'predict', got {task!r}")
+    positive_int(batch_size, "batch_size", "bench")
+    positive_int(rounds, "rounds", "bench")
+    calls: dict[str, Callable[[], Any]] = {}
+    peaks: dict[str, float] = {}
+    for name in backends:
+        with use(name):
+            network, x, t = _prepared(net, batch_size)
+            calls[name] = _call(network, x, t, task)
+            if name == "numpy":
+                peaks[name] = _peak_megabytes(calls[name])
+    if against_torch:
+        with use("numpy"):
+            network, x, t = _prepared(net, batch_size)
+        for layout in ("torch", "torch channels_last") if x.ndim == 4 else ("torch",):
+            last = layout != "torch"
+            module = torch_peer.peer(network, thread_count(), last)
+            calls[layout] = (
+                torch_peer.stepper(module, x, t, last) if task == "train" else torch_peer.predictor(module, x)
+            )
+    times = _alternating(calls, rounds)
+    torch_time = statistics.median(times["torch"]) if against_torch else None
+    figures = []
+    for name, found in times.items():
+        median = statistics.median(found)
+        figures.append(
+            Figure(
+                net=net,
+                task=task,
+                backend=name,
+                batch_size=batch_size,
+                milliseconds=1e3 * median,
+                fastest=1e3 * min(found),
+                slowest=1e3 * max(found),
+                images_per_second=batch_size / median,
+                peak_megabytes=peaks.get(name),
+                ratio=None if torch_time is None or name == "torch" else median / torch_time,
+            )
+        )
+    return figures
+
+
+def _prepared(net: str, batch_size: int) -> tuple[Sequential, Any, Any]:
+    """A net on the backend in use, and random rows for it."""
+    build, shape = NETS[net]
+    generator = Stream(0, "bench").generator("rows")
+    backend = get_backend()
+    x = backend.asarray(generator.random((batch_size, *shape)))
+    t = backend.asarray(generator.integers(0, 10, batch_size))
+    network = build()
+    network.build(shape)
+    return network, x, t
+
+
+def _call(network: Sequential, x: Any, t: Any, task: str) -> Callable[[], Any]:
+    if task == "predict":
+        return lambda: network.predict(x)
+    adam = Adam()
+
+    def step() -> Any:
+        adam.update(network.params, network.gradient(x, t))
+        return network.last_loss
+
+    return step
+
+
+def _alternating(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of one call, for each round."""
+    repeats = {}
+    for name, call in calls.items():
+        _wait(call())  # warm-up: libraries load, compile and allocate
+        start = time.perf_counter()
+        _wait(call())
+        repeats[name] = max(1, round(_SECONDS / (time.perf_counter() - start)))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                result = call()
+            _wait(result)
+            times[name].append((time.perf_counter() - start) / repeats[name])
+    return times
+
+
+def _wait(result: Any) -> None:
+    """Reading one value waits for a device to finish."""
+    if result is not None:
+        while getattr(result, "ndim", 0):
+            result = result[0, ...]
+        float(result)
+
+
+def _peak_megabytes(step: Callable[[], Any]) -> float:
+    step()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        step()
+        return (tracemalloc.get_traced_memory()[1] - before) / 1e6
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,137 @@
+"""The same net in PyTorch, with the same weights."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from xpdl.backends import asnumpy
+from xpdl.layers import (
+    Affine,
+    BatchNormalization,
+    Chain,
+    Convolution,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling,
+    Identity,
+    Layer,
+    Pooling,
+    Relu,
+    Residual,
+    SoftmaxWithLoss,
+)
+from xpdl.models import Sequential
+
+
+def peer(network: Sequential, threads: int, channels_last: bool = False) -> Any:
+    """A ``torch.nn.Module`` that computes what `network` does; Adam and cross entropy go with it in `step` and `predict`.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed.
+    TypeError
+        If the net has a layer that is not known here.
+    """
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        raise ImportError(f"comparing with PyTorch needs it: pip install 'torch>=2.6' ({error})") from error
+    torch.set_num_threads(threads)
+    if not isinstance(network.last_layer, SoftmaxWithLoss):
+        raise TypeError(f"bench: only nets with SoftmaxWithLoss are compared, got {network.last_layer!r}")
+    module = _chain(torch, network)
+    return module.to(memory_format=torch.channels_last) if channels_last else module
+
+
+def stepper(module: Any, x: Any, t: Any, channels_last: bool = False) -> Callable[[], Any]:
+    """A training step with Adam on host arrays `x` and `t`."""
+    torch = importlib.import_module("torch")
+    optimizer, criterion = torch.optim.Adam(module.parameters()), torch.nn.CrossEntropyLoss()
+    rows, labels = torch.tensor(asnumpy(x)), torch.tensor(asnumpy(t))
+    if channels_last and rows.ndim == 4:
+        rows = rows.to(memory_format=torch.channels_last)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        criterion(module(rows), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def predictor(module: Any, x: Any) -> Callable[[], Any]:
+    """Scores of host rows `x`, without gradients."""
+    torch = importlib.import_module("torch")
+    rows = torch.tensor(asnumpy(x))
+
+    def predict() -> Any:
+        module.eval()
+        with torch.inference_mode():
+            return module(rows)
+
+    return predict
+
+
+def _layer(torch: Any, layer: Layer) -> Any:
+    nn = torch.nn
+    match layer:
+        case Affine():
+            linear = nn.Linear(*layer.W.shape, bias=layer.b is not None)
+            _fill(torch, linear, layer.W.T, layer.b)
+            return nn.Sequential(nn.Flatten(), linear)
+        case Convolution():
+            filters, depth, *_ = layer.W.shape
+            options = {name: getattr(layer, name) for name in ("stride", "dilation", "groups")}
+            conv = nn.Conv2d(
+                depth * layer.groups, filters, layer.size, padding=layer.pad, bias=layer.b is not None, **options
+            )
+            _fill(torch, conv, layer.W, layer.b)
+            return conv
+        case BatchNormalization():
+            kind = nn.BatchNorm1d if len(layer.gamma.shape) == 0 else nn.BatchNorm2d
+            norm = kind(layer.gamma.shape[0], eps=layer.eps, momentum=1 - layer.momentum)
+            _fill(torch, norm, layer.gamma, layer.beta)
+            return norm
+        case Relu():
+            return nn.ReLU()
+        case Pooling():
+            return nn.MaxPool2d(layer.size, layer.stride, layer.pad)
+        case GlobalAveragePooling():
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case Flatten():
+            return nn.Flatten()
+        case Dropout():
+            return nn.Dropout(layer.dropout_ratio)
+        case Identity():
+            return nn.Identity()
+        case Residual():
+            return _sum(torch, _chain(torch, layer.body), _chain(torch, layer.shortcut))
+    raise TypeError(f"bench: {type(layer).__name__} has no counterpart here in PyTorch")
+
+
+def _fill(torch: Any, module: Any, weight: Any, bias: Any) -> None:
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor(asnumpy(weight)))
+        if bias is not None:
+            module.bias.copy_(torch.tensor(asnumpy(bias)))
+
+
+def _chain(torch: Any, chain: Chain) -> Any:
+    return torch.nn.Sequential(*(_layer(torch, layer) for layer in chain.layers.values()))
+
+
+def _sum(torch: Any, body: Any, shortcut: Any) -> Any:
+    class Sum(torch.nn.Module):  # type: ignore[misc]
+        """``body(x) + shortcut(x)``."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.shortcut = body, shortcut
+
+        def forward(self, x: Any) -> Any:
+            return self.body(x) + self.shortcut(x)
+
+    return Sum()
