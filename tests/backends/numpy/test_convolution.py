@@ -52,12 +52,32 @@ def test_equals_the_generic_op(seed, order):
     np.testing.assert_allclose(dW, expected[2], rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("images", [1, 127, 128, 129, 300])
-def test_large_batches_are_cut_in_blocks(images):
+@pytest.mark.parametrize(
+    "height, stride, pad", [(1, 1, (0, 0)), (3, 1, (1, 1)), (3, 2, (1, 0)), (2, 1, (0, 2)), (5, 3, (2, 2))]
+)
+@pytest.mark.parametrize("width", [4, 5, 6, 7, 12, 13])
+def test_filters_of_three_columns_are_computed_in_tiles(width, height, stride, pad):
     rng = np.random.default_rng(0)
-    x, W, b = (rng.normal(size=shape) for shape in ((images, 2, 6, 5), (3, 2, 3, 3), (3,)))
-    dy = rng.normal(size=(images, 3, 3, 3))
-    options = {"stride": (2, 2), "pad": (1, 1)}
+    x, W, b = (rng.normal(size=shape) for shape in ((3, 2, 9, width + 2 - 2 * pad[1]), (4, 2, height, 3), (4,)))
+    options = {"stride": (stride, 1), "pad": pad}
+    assert kernels._in_tiles(W.shape[2:], width, options["stride"], (1, 1))
+    with dispatch.generic_only():
+        y = ops.convolution(x, W, b, **options)
+        dy = rng.normal(size=y.shape)
+        expected = y, *ops.convolution_backward(dy, x, W, **options)
+    assert y.shape[3] == width
+    found = kernels.convolution(x, W, b, **options), *kernels.convolution_backward(dy, x, W, **options)
+    for actual, desired in zip(found, expected, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("images", [1, 127, 128, 129, 300])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_large_batches_are_cut_in_blocks(images, stride):
+    rng = np.random.default_rng(0)
+    x, W, b = (rng.normal(size=shape) for shape in ((images, 2, 6, 9), (3, 2, 3, 3), (3,)))
+    dy = rng.normal(size=(images, 3, 6 // stride, 9 // stride + 9 % stride))
+    options = {"stride": (stride, stride), "pad": (1, 1)}
     with dispatch.generic_only():
         expected = ops.convolution(x, W, b, **options), *ops.convolution_backward(dy, x, W, **options)
     found = kernels.convolution(x, W, b, **options), *kernels.convolution_backward(dy, x, W, **options)

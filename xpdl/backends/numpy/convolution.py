@@ -14,10 +14,10 @@ import itertools
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import threads
+from xpdl.backends.numpy import threads, winograd
+from xpdl.backends.numpy.windows import gathered, overlapping
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -89,8 +89,7 @@ def convolution_backward(
     threads.run(tasks)
     # in the order of the tasks, whoever did them
     dW, db = (functools.reduce(np.add, parts) for parts in zip(*partial, strict=True))
-    filters, depth, fh, fw = W.shape
-    dW = np.ascontiguousarray(dW.reshape(filters, fh, fw, depth).transpose(0, 3, 1, 2))
+    dW = np.ascontiguousarray(dW.transpose(0, 3, 1, 2))
     return (_outer(dx) if need_dx else None), dW, db
 
 
@@ -112,12 +111,18 @@ def _correlation(
     ``out[i, f, j, n] = b[f] + sum over u, v, c of weights[f, u, v, c] src[i sh + u dh - ph, c, j sw + v dw - pw, n]``, where
     `src` is 0 outside its range; `pad` may be negative, and what `out` has beyond the last window too.
     """
-    size = (weights.shape[1], weights.shape[2])
-    matrix = weights.reshape(weights.shape[0], -1)
+    size, width = (weights.shape[1], weights.shape[2]), out.shape[2]
+    tiled = _in_tiles(size, width, stride, dilation)
+    matrix = winograd.transformed_filters(weights)[:, np.newaxis] if tiled else weights.reshape(len(weights), -1)
 
     def task(rows: slice, images: slice) -> None:
-        windows = _windows(src, rows, images, size, out.shape[2], stride, pad, dilation)
         target = out[rows, :, :, images]
+        if tiled:
+            first = rows.start * stride[0] - pad[0]
+            V = winograd.transformed_windows(src, first, len(target), images, size[0], width, stride[0], pad[1])
+            winograd.write_outputs(np.matmul(matrix, V), b, target)
+            return
+        windows = _windows(src, rows, images, size, width, stride, pad, dilation)
         whole = target.flags.c_contiguous
         product = target.reshape(len(target), out.shape[1], -1) if whole else None
         product = np.matmul(matrix, windows, out=product)
@@ -138,15 +143,24 @@ def _weight_gradients(
     dilation: Pair,
     partial: list[tuple[Host, Host]],
 ) -> list[threads.Task]:
-    """Tasks that put into `partial`, one entry each, sums over their rows: dW (FN, FH * FW * C) and db (FN,)."""
-    filters, depth, *size = W_shape
+    """Tasks that put into `partial`, one entry each, sums over their rows: dW (FN, FH, FW, C) and db (FN,)."""
+    filters, depth, fh, fw = W_shape
+    size, width = (fh, fw), dyt.shape[2]
+    tiled = _in_tiles(size, width, stride, dilation)
 
     def task(rows: slice, images: slice, place: int) -> None:
-        windows = _windows(src, rows, images, (size[0], size[1]), dyt.shape[2], stride, pad, dilation)
-        d = dyt[rows, :, :, images].reshape(rows.stop - rows.start, filters, -1)
-        partial[place] = np.matmul(d, windows.transpose(0, 2, 1)).sum(axis=0), d.sum(axis=2).sum(axis=0)
+        d = dyt[rows, :, :, images]
+        if tiled:
+            first = rows.start * stride[0] - pad[0]
+            V = winograd.transformed_windows(src, first, len(d), images, fh, width, stride[0], pad[1])
+            dW = winograd.filter_gradient(V, d).reshape(filters, 3, fh, depth).transpose(0, 2, 1, 3)
+        else:
+            windows = _windows(src, rows, images, size, width, stride, pad, dilation)
+            lines = d.reshape(len(d), filters, -1)
+            dW = np.matmul(lines, windows.transpose(0, 2, 1)).sum(axis=0).reshape(filters, fh, fw, depth)
+        partial[place] = dW, d.reshape(len(d), filters, -1).sum(axis=2).sum(axis=0)
 
-    blocks = _blocks(dyt, (size[0], size[1]), depth, stride)
+    blocks = _blocks(dyt, size, depth, stride)
     partial[:] = [(dyt, dyt)] * len(blocks)
     return [functools.partial(task, *block, place) for place, block in enumerate(blocks)]
 
@@ -190,40 +204,22 @@ def _blocks(out: Host, size: Pair, depth: int, stride: Pair) -> list[tuple[slice
     ]
 
 
+def _in_tiles(size: Pair, width: int, stride: Pair, dilation: Pair) -> bool:
+    """Whether `winograd` serves the filter; rows may have any size and stride."""
+    return size[1] == 3 and stride[1] == 1 and dilation == (1, 1) and width > 3
+
+
 def _windows(
     src: Host, rows: slice, images: slice, size: Pair, width: int, stride: Pair, pad: Pair, dilation: Pair
 ) -> Host:
     """What a filter of `size` sees in `src` (H, C, W, N) at some rows of the output: (rows, FH * FW * C, OW * images)."""
-    fh, fw = size
-    count = rows.stop - rows.start
-    first = rows.start * stride[0] - pad[0]
+    (fh, fw), count = size, rows.stop - rows.start
     needed = (count - 1) * stride[0] + (fh - 1) * dilation[0] + 1
-    inside = _inside(needed, first, 1, src.shape[0])
-    seen = np.empty((needed, fw, src.shape[1], width, images.stop - images.start), src.dtype)
-    seen[: inside.start] = 0
-    seen[inside.stop :] = 0
-    from_rows = src[first + inside.start : first + inside.stop, :, :, images]
-    for tap in range(fw):
-        offset = tap * dilation[1] - pad[1]
-        columns = _inside(width, offset, stride[1], src.shape[2])
-        part = seen[inside, tap]
-        part[:, :, : columns.start] = 0
-        part[:, :, columns.stop :] = 0
-        if columns.start < columns.stop:
-            start = columns.start * stride[1] + offset
-            end = (columns.stop - 1) * stride[1] + offset + 1
-            part[:, :, columns] = from_rows[:, :, start : end : stride[1]]
-    row, line = seen.strides[0], seen.strides[2]
-    shape = (count, fh * fw * src.shape[1], width * seen.shape[4])
+    offsets = [tap * dilation[1] - pad[1] for tap in range(fw)]
+    seen = gathered(src, rows.start * stride[0] - pad[0], needed, offsets, stride[1], width, images)
+    lines = seen.reshape(needed, fw * src.shape[1], -1)
     if dilation[0] == 1:
         # the rows under a filter lie one after the other: matrices that share memory, not one of them copied
-        return as_strided(seen, shape, (stride[0] * row, line, seen.itemsize), writeable=False)
-    taps = [seen[u * dilation[0] : u * dilation[0] + (count - 1) * stride[0] + 1 : stride[0]] for u in range(fh)]
-    return np.stack(taps, axis=1).reshape(shape)
-
-
-def _inside(count: int, offset: int, stride: int, length: int) -> slice:
-    """Those k of ``range(count)`` for which ``k stride + offset`` lies in ``range(length)``."""
-    start = min(max(0, -(offset // stride)), count)
-    stop = min(max(start, (length - 1 - offset) // stride + 1), count)
-    return slice(start, stop)
+        return overlapping(lines, count, fh, stride[0])
+    taps = [lines[u * dilation[0] : u * dilation[0] + (count - 1) * stride[0] + 1 : stride[0]] for u in range(fh)]
+    return np.stack(taps, axis=1).reshape(count, -1, lines.shape[2])
