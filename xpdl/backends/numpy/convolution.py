@@ -42,19 +42,19 @@ def convolution(
     groups: int = 1,
 ) -> Host:
     """As `xpdl.ops.convolution.convolution`; the result is a view of memory in the order (H, C, W, N)."""
-    if (
-        groups != 1
-        or x.dtype.type not in _FLOATS
-        or not x.dtype == W.dtype == (x if b is None else b).dtype
-        or not x.size
-    ):
+    if x.dtype.type not in _FLOATS or not x.dtype == W.dtype == (x if b is None else b).dtype or not x.size:
         return DECLINE  # type: ignore[no-any-return]
-    filters = W.shape[0]
     out = [(x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-    if min(out) < 1:  # the generic op says what does not fit
+    if min(out) < 1 or x.shape[1] != W.shape[1] * groups:  # the generic op says what does not fit
         return DECLINE  # type: ignore[no-any-return]
-    y = np.empty((out[0], filters, out[1], x.shape[0]), x.dtype)
-    threads.run(_correlation(_inner(x), W.transpose(0, 2, 3, 1), y, stride, pad, dilation, b))
+    y = np.empty((out[0], len(W), out[1], len(x)), x.dtype)
+    src = _inner(x)
+    tasks: list[threads.Task] = []
+    for filters, channels in _groups(W, groups):
+        bias = None if b is None else b[filters]
+        weights = W[filters].transpose(0, 2, 3, 1)
+        tasks += _correlation(src[:, channels], weights, y[:, filters], stride, pad, dilation, bias)
+    threads.run(tasks)
     return _outer(y)
 
 
@@ -72,25 +72,28 @@ def convolution_backward(
 ) -> tuple[Host | None, Host, Host]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     strided_and_dilated = any(s > 1 and d > 1 for s, d in zip(stride, dilation, strict=True))
-    if (
-        groups != 1
-        or x.dtype.type not in _FLOATS
-        or not dy.dtype == x.dtype == W.dtype
-        or not x.size
-        or strided_and_dilated
-    ):
+    if x.dtype.type not in _FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size or strided_and_dilated:
         return DECLINE  # type: ignore[no-any-return]
-    dyt = np.ascontiguousarray(_inner(dy))
-    partial: list[tuple[Host, Host]] = []
-    tasks = _weight_gradients(dyt, _inner(x), W.shape, stride, pad, dilation, partial)
-    if need_dx:
-        dx = np.empty((x.shape[2], x.shape[1], x.shape[3], x.shape[0]), x.dtype)
-        tasks += _input_gradient(dyt, W, dx, stride, pad, dilation)
+    src, dyt = _inner(x), np.ascontiguousarray(_inner(dy))
+    dx = np.empty(src.shape, x.dtype) if need_dx else None
+    tasks: list[threads.Task] = []
+    sums: list[list[tuple[Host, Host]]] = []
+    for filters, channels in _groups(W, groups):
+        sums.append([])
+        tasks += _weight_gradients(dyt[:, filters], src[:, channels], W[filters].shape, stride, pad, dilation, sums[-1])
+        if dx is not None:
+            tasks += _input_gradient(dyt[:, filters], W[filters], dx[:, channels], stride, pad, dilation)
     threads.run(tasks)
     # in the order of the tasks, whoever did them
-    dW, db = (functools.reduce(np.add, parts) for parts in zip(*partial, strict=True))
-    dW = np.ascontiguousarray(dW.transpose(0, 3, 1, 2))
-    return (_outer(dx) if need_dx else None), dW, db
+    totals = [[functools.reduce(np.add, parts) for parts in zip(*group, strict=True)] for group in sums]
+    dW, db = (np.concatenate(parts) for parts in zip(*totals, strict=True))
+    return (None if dx is None else _outer(dx)), np.ascontiguousarray(dW.transpose(0, 3, 1, 2)), db
+
+
+def _groups(W: Host, groups: int) -> list[tuple[slice, slice]]:
+    """The filters and the channels of each group."""
+    filters, depth = len(W) // groups, W.shape[1]
+    return [(slice(k * filters, (k + 1) * filters), slice(k * depth, (k + 1) * depth)) for k in range(groups)]
 
 
 def _inner(x: Host) -> Host:
