@@ -43,20 +43,27 @@ class Backend:
     def asarray(self, a: Any, dtype: str | DType | None = None) -> Array:
         """`a`, from any library, as an array here; floats take this backend's dtype unless `dtype` is given."""
         xp = self.xp
-        if isinstance(dtype, str):
-            dtype = getattr(xp, dtype)
-        if namespaces.is_array(a) and array_namespace(a) is xp:
-            if dtype is None:
-                dtype = self.float if namespaces.is_floating(a) else a.dtype
-            a = xp.asarray(a) if isinstance(a, np.generic) else a
-            a = a if a.dtype == dtype else xp.astype(a, dtype)
-            return namespaces.to_device(a, self.device)
-        host = namespaces.to_numpy(a)
-        if host.dtype.kind not in "biufc":
-            raise DTypeError(f"asarray: expected numbers, got {type(a).__name__} of {host.dtype}")
-        if dtype is None and host.dtype.kind == "f":
+        if dtype is not None:
+            dtype = self._own_dtype(dtype)
+        given, own = type(a).__name__, namespaces.is_array(a) and array_namespace(a) is xp
+        if not own:
+            a = namespaces.to_numpy(a)
+        if namespaces.is_host(a) and a.dtype.kind not in "biufc":
+            raise DTypeError(f"asarray: expected numbers, got {given} of {a.dtype}")
+        if dtype is None and namespaces.is_floating(a):
             dtype = self.float
-        return namespaces.from_numpy(host, xp, self.device, dtype)
+        if not own:
+            return namespaces.from_numpy(a, xp, self.device, dtype)
+        a = xp.asarray(a) if isinstance(a, np.generic) else a
+        a = a if dtype is None or a.dtype == dtype else xp.astype(a, dtype)
+        return namespaces.to_device(a, self.device)
+
+    def _own_dtype(self, dtype: str | DType) -> DType:
+        """This library's dtype of the name of `dtype`, which may be any library's."""
+        name = dtype if isinstance(dtype, str) else dtype_name(dtype)
+        if name not in self.xp.__array_namespace_info__().dtypes() and not (name in _FLOATS and hasattr(self.xp, name)):
+            raise DTypeError(f"asarray: {self.name} has no dtype {name!r}")
+        return getattr(self.xp, name)
 
     @classmethod
     def of(cls, x: Array) -> Backend:

@@ -76,18 +76,21 @@ def random_bits(like: Array, words: tuple[int, ...], counter: int) -> Array:
     dtype = xp.uint32 if narrow else xp.int64
     mask = 0xFFFFFFFF
 
+    def word(value: int) -> Array | int:
+        # JAX takes a Python int for an int32 unless 64-bit types are on
+        return xp.asarray(value, dtype=dtype) if library_name(xp) == "jax" else value
+
     def hashed(h: Array) -> Array:
-        h = h ^ (h >> 16)
-        h = h * 0x7FEB352D if narrow else (h * 0x7FEB352D) & mask
-        h = h ^ (h >> 15)
-        h = h * 0x846CA68B if narrow else (h * 0x846CA68B) & mask
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            h = h ^ (h >> shift)
+            h = h * word(factor) if narrow else (h * factor) & mask
         return h ^ (h >> 16)
 
     size = math.prod(like.shape)
     # the counter stirs both keys, on the host, so that masks of successive steps share nothing
     key = Stream(counter, ",".join(map(str, words))).words("step")
     index = xp.arange(size, dtype=dtype, device=device(like))
-    bits = hashed(hashed(index ^ key[0]) ^ key[1]) >> 8
+    bits = hashed(hashed(index ^ word(key[0])) ^ word(key[1])) >> 8
     return xp.reshape(bits, like.shape)
 
 

@@ -66,7 +66,7 @@ def dropout(x: Host, mask: Host, scale: float = 1.0) -> Host:
 def _flat(call: Callable[..., Any], *arrays: Host) -> bool:
     """Apply `call` to equal pieces of arrays that lie in memory without gaps and in one order of axes; False if not so."""
     first = arrays[0]
-    if first.dtype.kind != "f" or any(a.shape != first.shape for a in arrays):
+    if first.dtype.kind != "f" or any(not isinstance(a, np.ndarray) or a.shape != first.shape for a in arrays):
         return False
     steps = [tuple(s // a.itemsize for s in a.strides) for a in arrays]
     # the last one was just made, without gaps and in the order of another

@@ -1,0 +1,52 @@
+"""What is particular to the layers without parameters; values and gradients are in the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xpdl.layers import Flatten, Identity, Relu, Sigmoid, Softmax, Tanh
+
+
+@pytest.mark.parametrize("cls", [Relu, Sigmoid, Softmax, Tanh])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_integers_become_floats(cls: type, dtype: str) -> None:
+    x = np.array([[0, 1, 1]])
+    y = cls().forward(x.astype(dtype))
+    assert y.dtype == np.float64
+    np.testing.assert_array_equal(y, cls().forward(x.astype(float)))
+
+
+def test_relu_has_no_slope_at_zero() -> None:
+    layer = Relu()
+    layer.forward(np.array([-0.0, 0.0, 1e-300]))
+    np.testing.assert_array_equal(layer.backward(np.ones(3)), [0.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("cls", [Sigmoid, Tanh, Softmax])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_floats_give_finite_values_and_gradients(cls: type, dtype: type) -> None:
+    big = np.finfo(dtype).max / 4
+    layer = cls()
+    y = layer.forward(np.array([[-big, 0.0, big]], dtype))
+    assert np.isfinite(y).all() and y[0, 2] == 1.0
+    assert np.isfinite(layer.backward(np.ones_like(y))).all()
+
+
+def test_rows_of_softmax_are_probabilities() -> None:
+    y = Softmax().forward(np.random.default_rng(0).normal(0, 50, (6, 4)))
+    np.testing.assert_allclose(y.sum(axis=1), 1.0, rtol=1e-12)
+    assert (y >= 0).all()
+
+
+def test_identity_gives_back_the_array_itself() -> None:
+    x = np.ones(3)
+    assert Identity().forward(x) is x and Identity().backward(x) is x
+
+
+def test_flatten_keeps_the_order_and_what_is_flat() -> None:
+    x = np.arange(24).reshape(2, 3, 2, 2)
+    layer = Flatten()
+    np.testing.assert_array_equal(layer.forward(x), np.arange(24).reshape(2, 12))
+    np.testing.assert_array_equal(layer.backward(np.arange(24).reshape(2, 12)), x)
+    assert layer.output_shape((3, 2, 2)) == (12,) and layer.output_shape((5,)) == (5,)

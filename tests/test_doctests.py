@@ -1,0 +1,41 @@
+"""Every example in a docstring is run: one test for each module."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpdl
+
+MODULES = ["xpdl", *(module.name for module in pkgutil.walk_packages(xpdl.__path__, "xpdl."))]
+MODULES = [name for name in MODULES if not name.endswith("__main__")]  # runs when imported
+
+
+def example_names() -> dict[str, Any]:
+    """What an example may use without importing it: `np`, `xpdl`, and what ``from xpdl import ...`` gives."""
+    public = {name: value for name, value in vars(xpdl).items() if not name.startswith("_")}
+    return {**public, "np": np, "xpdl": xpdl}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str) -> None:
+    module = importlib.import_module(name)
+    out: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF)
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=example_names()):
+        # a module's own names come first: two modules may have one name for different things
+        test.globs.update(vars(module))
+        runner.run(test, out=out.append)
+    assert not runner.failures, "".join(out)
+
+
+def test_examples_are_found() -> None:
+    finder = doctest.DocTestFinder()
+    found = [test.name for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
+    assert "xpdl.layers.affine.Affine" in found
+    assert "xpdl.backends.use" in found
