@@ -1,4 +1,4 @@
-"""The README's parts that come from the code; ``python -m tests.readme`` writes them anew.
+"""The README's parts that come from the code; ``JAX_ENABLE_X64=1 python -m tests.readme`` writes them anew.
 
 The support table is filled by running the ops, so it takes an environment with every CPU backend in it.
 """
@@ -79,7 +79,7 @@ def cell(op: str, column: str) -> str:
 
 
 def ops() -> list[str]:
-    return list(dict.fromkeys(case.pair.forward.__name__ for case in FIRST))
+    return list(dict.fromkeys(case.pair.forward.__name__ for case in reversed(FIRST)))
 
 
 def support() -> str:
