@@ -81,14 +81,62 @@ def test_finished_run_trains_no_further(path):
 @pytest.mark.parametrize(
     "other, says",
     [
-        ({"seed": 1}, "order"),
-        ({"optimizer": "sgd"}, "optimizer Adam there, SGD here"),
+        ({"seed": 1}, "seed 0 there, 1 here"),
+        ({"optimizer": "sgd"}, r"optimizer Adam\(lr=0.01, .*\) there, SGD\(lr=0.01\) here"),
+        ({"optimizer_param": {"lr": 0.5}}, r"optimizer Adam\(lr=0.01, .*\) there, Adam\(lr=0.5, .*\) here"),
     ],
 )
 def test_of_another_run_is_refused(path, other, says):
     trainer(checkpoint=path).train()
     with pytest.raises(ValueError, match=rf"belongs to another run .*{says}"):
         trainer(checkpoint=path, **other).train()
+
+
+class Once:
+    """Raises `error` in that step, the first time it comes."""
+
+    def __init__(self, step, error):
+        self.step, self.error = step, error
+
+    def on_batch_end(self, trainer, step):
+        if step == self.step and self.error:
+            error, self.error = self.error, None
+            raise error
+
+
+class LowersTheRate:
+    def on_epoch_end(self, trainer, epoch):
+        trainer.optimizer.lr *= 0.5
+
+
+def test_a_schedule_of_the_rate_does_not_make_it_another_run(path):
+    whole = trainer(callbacks=[LowersTheRate()])
+    whole.train()
+    trainer(epochs=2, checkpoint=path, callbacks=[LowersTheRate()]).train()
+    resumed = trainer(checkpoint=path, callbacks=[LowersTheRate()])
+    resumed.train()
+    assert_same_run(whole, resumed)
+
+
+def test_same_trainer_goes_on_from_the_last_whole_epoch(path):
+    whole = trainer()
+    whole.train()
+    broken = trainer(checkpoint=path, callbacks=[Once(8, KeyboardInterrupt())])
+    with pytest.raises(KeyboardInterrupt):
+        broken.train()
+    broken.train()
+    assert broken.current_iter == whole.current_iter
+    assert_same_run(whole, broken)
+
+
+@pytest.mark.parametrize("step", [2, 8])
+def test_without_a_file_a_broken_epoch_is_recorded_once(step):
+    broken = trainer(callbacks=[Once(step, RuntimeError("stop"))])
+    with pytest.raises(RuntimeError):
+        broken.train()
+    history = broken.train()
+    assert len(history.train_loss_list) == broken.current_iter == 12
+    assert len(history.test_acc_list) == 4
 
 
 def test_failed_load_leaves_the_trainer_as_it_was(path):

@@ -84,10 +84,11 @@ def _run(trainer: Trainer) -> dict[str, Any]:
     return {
         "network": type(trainer.network).__name__,
         "arrays": {name: list(owner[key].shape) for name, owner, key in _slots(trainer) if is_array(owner[key])},
-        "optimizer": type(trainer.optimizer).__name__,
+        # as it was asked for: a schedule may have changed its rate since
+        "optimizer": trainer.optimizer_at_start,
         "rows": int(trainer.x_train.shape[0]),
         "batch size": trainer.batch_size,
-        "order": trainer.batches.seed,
+        "seed": trainer.seed,
     }
 
 

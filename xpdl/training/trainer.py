@@ -125,6 +125,7 @@ class Trainer:
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
         given = isinstance(optimizer, Optimizer)
         self.optimizer = optimizers.get(optimizer, **({} if given else optimizer_param))
+        self.optimizer_at_start = repr(self.optimizer)
         self.verbose = verbose
         self.callbacks = Callbacks(callbacks)
 
@@ -137,6 +138,7 @@ class Trainer:
         self.x_train, self.t_train = _entered(x_train, t_train, network, backend, "train")
         self.x_test, self.t_test = _entered(x_test, t_test, network, backend, "test")
 
+        self.seed = seed
         order = next_stream("Trainer", seed).words("order")[0]
         self.batches = Batches(self.x_train, self.t_train, self.batch_size, shuffle=True, seed=order, transform=augment)
         self.iter_per_epoch = len(self.batches)
@@ -164,7 +166,10 @@ class Trainer:
         return self.history.test_acc_list
 
     def train(self) -> History:
-        """Train up to `epochs` epochs and return the history; what an earlier, interrupted call completed counts.
+        """Train up to `epochs` epochs and return the history.
+
+        Epochs that an earlier, interrupted call completed count. One that it broke off is made again: from the checkpoint,
+        where there is one, otherwise from the weights as they are.
 
         Raises
         ------
@@ -173,7 +178,8 @@ class Trainer:
         """
         progress = Progress(self.verbose)
         self.stop_training = False
-        if self.checkpoint is not None and self.current_epoch == 0 and os.path.exists(self.checkpoint):
+        begun = self.current_iter == self.current_epoch * self.iter_per_epoch > 0  # and between two epochs
+        if self.checkpoint is not None and not begun and os.path.exists(self.checkpoint):
             checkpoints.load(self, self.checkpoint)
             progress.line(f"going on after epoch {self.current_epoch} from {self.checkpoint}")
         self.callbacks.call("on_train_begin", self)
@@ -185,7 +191,9 @@ class Trainer:
     def _epoch(self, progress: Progress) -> None:
         begin = time.perf_counter()
         epoch = self.current_epoch + 1
-        losses_before = len(self.history.train_loss_list)
+        # steps of an epoch that was broken off are made again
+        losses_before = self.current_iter = self.current_epoch * self.iter_per_epoch
+        del self.history.train_loss_list[losses_before:]
         self.batches.epoch = self.current_epoch
         self._unread = []
         self.callbacks.call("on_epoch_begin", self, epoch)
