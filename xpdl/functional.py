@@ -52,7 +52,7 @@ def step_function(x: Any) -> Array:
     """1 where ``x > 0`` and 0 elsewhere, as integers of the shape of `x` (ch. 3.2)."""
     x = asarray(x) if isinstance(x, (int, float)) and not hasattr(x, "dtype") else x
     xp = array_namespace(x, owner="step_function")
-    return xp.astype(x > 0, xp.int64)
+    return xp.astype(x > 0, xp.asarray(0).dtype)  # the library's own integers: JAX has no int64 by default
 
 
 def sigmoid(x: Any) -> Array:

@@ -331,3 +331,14 @@ def test_progress_bar_only_on_a_terminal():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "" and done.stdout.startswith("epoch 1/1")
+
+
+def test_trains_on_jax_without_64_bit_types():
+    jax = pytest.importorskip("jax")
+    x, t = xpdl.data.moons(20, seed=0)
+    with jax.enable_x64(False), xpdl.use("jax"):
+        net = Sequential(Affine(units=2), loss=SoftmaxWithLoss, seed=0)
+        history = Trainer(net, x, t, x, t, epochs=1, verbose=False).train()
+        steps = xpdl.step_function(xpdl.asarray([-1.0, 2.0]))
+    assert 0 <= history.test_acc_list[0] <= 1
+    assert xpdl.asnumpy(steps).tolist() == [0, 1]

@@ -126,7 +126,7 @@ class Sequential(Chain):
             scores = self.forward(self._moved(x[start:end, ...]), False)
             hits = last.correct(scores, self._moved(t[start:end, ...]))
             xp = array_namespace(hits)
-            right = right + xp.sum(xp.astype(hits, xp.int64))
+            right = right + xp.sum(xp.astype(hits, xp.int32))  # JAX has no int64 by default
         return float(right) / rows
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
