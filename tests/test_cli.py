@@ -75,6 +75,24 @@ class TestTrain:
         for name, value in whole.items():
             np.testing.assert_array_equal(value, parts[name])
 
+    def test_interrupted_before_there_is_anything_to_resume_does_not_offer_it(self, tmp_path, monkeypatch, capsys):
+        def interrupted(self):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli.Trainer, "train", interrupted)
+        assert cli.main([*SMALL, "--out", str(tmp_path)]) == 130
+        assert capsys.readouterr().err == "interrupted\n"
+
+    def test_resume_with_another_rate_is_refused(self, tmp_path, monkeypatch, capsys):
+        def full(*_):
+            raise OSError("disk full")
+
+        monkeypatch.setattr("xpdl.training.history.History.save", full)  # leaves the checkpoint behind
+        assert cli.main([*SMALL, "--out", str(tmp_path)]) == 2
+        assert cli.main([*SMALL, "--out", str(tmp_path), "--resume", "--lr", "0.5"]) == 2
+        err = capsys.readouterr().err.splitlines()[-1]
+        assert "belongs to another run" in err and "lr=0.002" in err and "lr=0.5" in err
+
     @pytest.mark.parametrize(
         "args, says",
         [

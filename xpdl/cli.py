@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if args.debug:
             raise
-        resume = "; --resume goes on after the last complete epoch" if args.command == "train" else ""
+        resumable = args.command == "train" and _checkpoint(args).exists()
+        resume = "; --resume goes on after the last complete epoch" if resumable else ""
         print(f"interrupted{resume}", file=sys.stderr)
         return 130
     except _WRONG_INPUT as error:
@@ -140,7 +141,7 @@ def _train(args: argparse.Namespace) -> None:
     optimizer = optimizers.get(args.optimizer, **param)
     network = _new_model(args.model, args.seed)
     train, test = _DATA[args.data](flatten=len(network.input_shape or ()) == 1)
-    checkpoint = args.out / f"{args.model}.checkpoint"
+    checkpoint = _checkpoint(args)
     if not args.resume:
         checkpoint.unlink(missing_ok=True)
     elif not checkpoint.exists():
@@ -172,6 +173,10 @@ def _train(args: argparse.Namespace) -> None:
     checkpoint.unlink()
     print(f"wrote {model_file} and {history_file} after {seconds:.1f} s of training")
     print(f"test accuracy: {history.test_acc_list[-1]:.4f}")
+
+
+def _checkpoint(args: argparse.Namespace) -> Path:
+    return Path(args.out) / f"{args.model}.checkpoint"
 
 
 def _new_model(name: str, seed: int) -> Any:
