@@ -26,6 +26,8 @@ _FLOATS = (np.float32, np.float64)
 
 # Of copied windows in one task: what a core's cache takes.
 _TASK_BYTES = 4 << 20
+# Multiplications that are worth sharing between threads.
+_SHARED_PRODUCTS = 1 << 22
 # Images in one block, innermost in memory: long enough for quick products, short enough that a task has several rows.
 _BLOCK = 128
 
@@ -198,8 +200,9 @@ def _blocks(out: Host, size: Pair, depth: int, stride: Pair) -> list[tuple[slice
     blocks = -(-images // _BLOCK)
     edges = [images * k // blocks for k in range(blocks + 1)]
     row_bytes = stride[0] * size[1] * depth * width * max(1, edges[1]) * out.itemsize
-    # at least four tasks, so that few cores share the work evenly
-    step = max(1, min(_TASK_BYTES // row_bytes, -(-rows * blocks // 4)))
+    # where it is worth a hand-over between threads, at least four tasks, so that few cores share the work evenly
+    least = 4 if out.size * size[0] * size[1] * depth > _SHARED_PRODUCTS else 1
+    step = max(1, min(_TASK_BYTES // row_bytes, -(-rows * blocks // least)))
     return [
         (slice(start, min(start + step, rows)), slice(*edge))
         for edge in itertools.pairwise(edges)
