@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from xpdl import storage
 from xpdl.backends import get_backend
 from xpdl.backends.namespaces import to_numpy
+from xpdl.backends.random import Stream
 
 if TYPE_CHECKING:
     from xpdl.models.sequential import Sequential
@@ -39,6 +41,10 @@ def load(model: Sequential, path: str | os.PathLike[str]) -> None:
             raise ValueError(
                 f"{path}: the model has no parameters yet and the file names no input shape; call build(input_shape) first"
             ) from None
+        # a copy tries it first: what fails leaves the model without parameters
+        trial = copy.deepcopy(model)
+        trial.build(shape, stream=Stream(0))
+        load(trial, path)
         model.build(shape)
     backend = model.backend or get_backend()
     params, buffers = model.params, model.buffers

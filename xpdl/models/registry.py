@@ -26,13 +26,12 @@ def load_model(path: str | os.PathLike[str]) -> BookNet:
         If the file is damaged, or names no model that can be made from its metadata.
     """
     _, metadata = storage.load_arrays(path)
-    name = metadata.get("model")
+    name = metadata.get("model", "no model")
     try:
-        config = json.loads(metadata.get("config", ""))
-        model = MODELS[str(name)](**config)
+        model = MODELS[name](**json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: does not describe one of {', '.join(MODELS)} (it names {name!r}: {error}); "
+            f"{path}: names {name}, with which load_model cannot make one of {', '.join(MODELS)}; "
             "make the model and call its load_params"
         ) from error
     model.load_params(path)
