@@ -154,6 +154,11 @@ def test_output_may_be_cut_off(tmp_path):
     assert done.stderr == ""
 
 
+def test_runs_without_a_standard_output():
+    done = subprocess.run(f"{sys.executable} -m xpdl info >&-", shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_predict_recognises_pictures(run, tmp_path):
     image = pytest.importorskip("PIL.Image")
     from xpdl import load_mini_mnist

@@ -1,6 +1,7 @@
 """Files of arrays: whole or absent, unchanged or refused, and pickles that can do nothing."""
 
 import collections
+import errno
 import os
 import pickle
 import subprocess
@@ -100,6 +101,15 @@ class TestAtomicWriting:
         with pytest.raises(type(failure)):
             storage.write_atomically(path, b"new")
         assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
+
+    def test_full_disk_names_the_file_and_its_cause(self, path, monkeypatch):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match=rf"No space left on device: '.*{path.name}'$") as failed:
+            storage.write_atomically(path, b"new")
+        assert failed.value.errno == errno.ENOSPC
 
     def test_missing_folder_is_named(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):

@@ -45,8 +45,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         # mkstemp makes files for their owner alone; a saved model is an ordinary file
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno is not None:
+            # a full disk comes without a name, and nobody has heard of the temporary file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
