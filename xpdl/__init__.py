@@ -3,7 +3,7 @@
 from xpdl import data, functional, initializers, layers, models, optimizers, training
 from xpdl.backends import asarray, asnumpy, available_backends, get_backend, use
 from xpdl.backends.random import seed
-from xpdl.data import Batches, load_mini_mnist, load_mnist, moons, shuffle_dataset, spiral, xor_points
+from xpdl.data import Batches, augment, load_mini_mnist, load_mnist, moons, shuffle_dataset, spiral, xor_points
 from xpdl.errors import BackendError, DTypeError, GradientCheckError, LabelError, MixedArraysError, ShapeError
 from xpdl.functional import (
     col2im,
@@ -116,6 +116,7 @@ __all__ = [
     "__version__",
     "asarray",
     "asnumpy",
+    "augment",
     "available_backends",
     "check_gradients",
     "col2im",

@@ -100,6 +100,14 @@ def test_transform_that_can_do_without_a_stream_gets_none():
         np.testing.assert_array_equal(x, transform(X[t]))
 
 
+@pytest.mark.parametrize(
+    "wrong, message", [(3, "got 3"), (dict, r"make one: dict\(\)"), ([np.negative, 3], "1: .*got 3")]
+)
+def test_transform_must_be_callable(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        Batches(X, T, 2, transform=wrong)
+
+
 @pytest.mark.parametrize("x, t", [(X.tolist(), T), (X, T.tolist())])
 def test_list_is_told_to_become_an_array(x, t):
     for make in (lambda: Batches(x, t, 2), lambda: shuffle_dataset(x, t)):

@@ -1,5 +1,6 @@
 """Data sets, and rows in batches."""
 
+from xpdl.data import augment
 from xpdl.data.batches import Batches, shuffle_dataset
 from xpdl.data.generated import moons, spiral, xor_points
 from xpdl.data.labels import check_labels
@@ -7,6 +8,7 @@ from xpdl.data.mnist import load_mini_mnist, load_mnist
 
 __all__ = [
     "Batches",
+    "augment",
     "check_labels",
     "load_mini_mnist",
     "load_mnist",

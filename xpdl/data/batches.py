@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpdl.backends.namespaces import Array, array_namespace, device
 from xpdl.backends.random import Stream, next_stream
+from xpdl.data.compose import Compose, ready
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import positive_int
 
@@ -54,10 +54,10 @@ class Batches:
         The order depends on it and on `epoch` alone. By default it follows `xpdl.seed`.
     drop_last : bool
         Leave out the last batch where it has fewer rows.
-    transform : callable, optional
-        ``transform(x)`` -> the rows to train with, for each batch of `x`. One that cannot be called without a second
-        argument gets a `Stream <xpdl.backends.random.Stream>` there, which depends on seed, epoch and batch alone; draw
-        from ``stream.generator(name)``.
+    transform : callable or sequence of them, optional
+        ``transform(x)`` -> the rows to train with, for each batch of `x`; see `xpdl.data.augment`. One that cannot be
+        called without a second argument gets a `Stream <xpdl.backends.random.Stream>` there, which depends on seed,
+        epoch and batch alone; draw from ``stream.generator(name)``. Several are put together by `Compose`.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Batches:
     ShapeError
         If `x` and `t` differ in rows or have none, or `batch_size` is not a positive int or leaves no batch.
     TypeError
-        If `x` or `t` is no array.
+        If `x` or `t` is no array, or `transform` cannot be called.
 
     Examples
     --------
@@ -87,17 +87,18 @@ class Batches:
         shuffle: bool = True,
         seed: int | None = None,
         drop_last: bool = False,
-        transform: Callable[..., Array] | None = None,
+        transform: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
     ) -> None:
         self.rows = _rows(x, t, "Batches")
         self.x, self.t = x, t
         self.batch_size = positive_int(batch_size, "batch_size", "Batches")
         if drop_last and self.batch_size > self.rows:
             raise ShapeError(f"Batches: {self.rows} rows do not fill one batch of {self.batch_size}")
-        self.shuffle, self.drop_last, self.transform = shuffle, drop_last, transform
+        self.shuffle, self.drop_last = shuffle, drop_last
+        self.transform = Compose(*transform) if isinstance(transform, Sequence) else transform
+        self._transform = None if self.transform is None else ready(self.transform, "Batches")
         self.seed = next_stream("Batches").words("seed")[0] if seed is None else int(seed)
         self.epoch = 0
-        self._needs_stream = transform is not None and _needs_two(transform)
 
     def __len__(self) -> int:
         whole, rest = divmod(self.rows, self.batch_size)
@@ -116,8 +117,8 @@ class Batches:
                 x, t = self.x[rows, ...], self.t[rows, ...]
             else:
                 x, t = _taken(self.x, orders[0][rows]), _taken(self.t, orders[1][rows])
-            if self.transform is not None:
-                x = self.transform(x, stream.child(f"batch {number}")) if self._needs_stream else self.transform(x)
+            if self._transform is not None:
+                x = self._transform(x, stream.child(f"batch {number}"))
             yield x, t
         self.epoch += 1
 
@@ -140,16 +141,3 @@ def _beside(a: Array, order: np.ndarray[Any, Any]) -> Array:
 
 def _taken(a: Array, order: Array) -> Array:
     return array_namespace(a).take(a, order, axis=0)
-
-
-def _needs_two(transform: Callable[..., Array]) -> bool:
-    """Whether it has to be called with two arguments; one it could be called with has a meaning of its own."""
-    try:
-        signature = inspect.signature(transform)
-    except ValueError:  # some functions written in C have none
-        return False
-    try:
-        signature.bind(None)
-    except TypeError:
-        return True
-    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -63,8 +63,8 @@ class Trainer:
         count from 1. One that sets ``trainer.stop_training`` ends the training with that epoch.
     seed : int, optional
         Of the order of the rows and of `augment`; by default they follow `xpdl.seed`.
-    augment : callable, optional
-        The ``transform`` of `xpdl.data.Batches` for training rows.
+    augment : callable or sequence of them, optional
+        The ``transform`` of `xpdl.data.Batches` for training rows, such as ``[augment.Shift(2), augment.Rotate(10)]``.
     checkpoint : path, optional
         A file written after each epoch. Where it exists when `train` begins, the run goes on from it, with the same bits
         as if it had not been interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
@@ -114,7 +114,7 @@ class Trainer:
         *,
         callbacks: Iterable[Any] = (),
         seed: int | None = None,
-        augment: Callable[..., Array] | None = None,
+        augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.network = network
