@@ -3,7 +3,18 @@
 from xpdl import data, functional, initializers, layers, models, optimizers, training
 from xpdl.backends import asarray, asnumpy, available_backends, get_backend, use
 from xpdl.backends.random import seed
-from xpdl.data import Batches, augment, load_mini_mnist, load_mnist, moons, shuffle_dataset, spiral, xor_points
+from xpdl.data import (
+    Batches,
+    ChunkedBatches,
+    Prefetch,
+    augment,
+    load_mini_mnist,
+    load_mnist,
+    moons,
+    shuffle_dataset,
+    spiral,
+    xor_points,
+)
 from xpdl.errors import BackendError, DTypeError, GradientCheckError, LabelError, MixedArraysError, ShapeError
 from xpdl.functional import (
     col2im,
@@ -79,6 +90,7 @@ __all__ = [
     "BackendError",
     "BatchNormalization",
     "Batches",
+    "ChunkedBatches",
     "Convolution",
     "DTypeError",
     "DeepConvNet",
@@ -100,6 +112,7 @@ __all__ = [
     "Optimizer",
     "Perceptron",
     "Pooling",
+    "Prefetch",
     "RMSprop",
     "Relu",
     "Residual",

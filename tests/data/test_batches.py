@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpdl
-from xpdl import Batches, ShapeError, shuffle_dataset
+from xpdl import Batches, LabelError, ShapeError, shuffle_dataset
 
 X, T = np.arange(14.0).reshape(7, 2), np.arange(7)
 ARRAYS = pytest.mark.backends("values")
@@ -106,6 +106,21 @@ def test_transform_that_can_do_without_a_stream_gets_none():
 def test_transform_must_be_callable(wrong, message):
     with pytest.raises(TypeError, match=message):
         Batches(X, T, 2, transform=wrong)
+
+
+def test_labels_are_checked_once_on_entry():
+    x, t = X.copy(), T.copy()
+    assert len(Batches(x, t, 3, classes=7)) == 3
+    with pytest.raises(LabelError, match="Batches: label 6 of row 6 is not one of the 6 classes"):
+        Batches(x, t, 3, classes=6)
+
+
+@pytest.mark.backends("plain")
+def test_batches_move_to_a_backend_before_they_are_transformed(backend):
+    with backend.use() as used:
+        for x, t in Batches(X.astype(np.float32), T, 3, seed=0, backend=used, transform=lambda x: x + x):
+            backend.check(x, 2 * X[backend.to_numpy(t)], dtype=backend.float)
+            backend.check(t, backend.to_numpy(t), dtype="int64")
 
 
 @pytest.mark.parametrize("x, t", [(X.tolist(), T), (X, T.tolist())])

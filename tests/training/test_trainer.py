@@ -126,6 +126,15 @@ class TestStep:
         trainer(epochs=1, augment=transform).train()
         assert seen == [10, 10, 5]
 
+    def test_mapped_file_stays_on_the_disk_and_gives_the_same_run(self, tmp_path):
+        path = tmp_path / "x.npy"
+        np.save(path, X)
+        mapped = np.load(path, mmap_mode="r")
+        run = trainer(x=mapped)
+        assert run.x_train is mapped
+        found, expected = run.train(), trainer().train()
+        assert found.train_loss_list == expected.train_loss_list and found.test_acc_list == expected.test_acc_list
+
 
 class TestBookNetworks:
     def test_learn_and_report_the_loss_before_each_update(self):

@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, array_namespace, device
 from xpdl.backends.random import Stream, next_stream
 from xpdl.data.compose import Compose, ready
+from xpdl.data.labels import check_labels
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import positive_int
+
+Pair = tuple[Array, Array]
+Transforms = Callable[..., Array] | Sequence[Callable[..., Array]]
 
 
 def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Array, Array]:
@@ -35,18 +40,54 @@ def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Arr
     TypeError
         If one of them is no array.
     """
-    rows = _rows(x, t, "shuffle_dataset")
+    rows = row_count(x, t, "shuffle_dataset")
     order = next_stream("shuffle_dataset", seed).generator("order").permutation(rows)
     return _taken(x, _beside(x, order)), _taken(t, _beside(t, order))
 
 
-class Batches:
+class Passes:
+    """What `Batches` and `ChunkedBatches` share: passes over rows, each with a stream of random numbers of its own."""
+
+    def __init__(
+        self,
+        batch_size: int,
+        shuffle: bool,
+        seed: int | None,
+        drop_last: bool,
+        transform: Transforms | None,
+        backend: Backend | None,
+    ) -> None:
+        owner = type(self).__name__
+        self.batch_size = positive_int(batch_size, "batch_size", owner)
+        self.shuffle, self.drop_last, self.backend = shuffle, drop_last, backend
+        self.transform = Compose(*transform) if isinstance(transform, Sequence) else transform
+        self._transform = None if self.transform is None else ready(self.transform, owner)
+        self.seed = next_stream(owner).words("seed")[0] if seed is None else int(seed)
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Pair]:
+        stream = Stream(self.seed, f"epoch {self.epoch}")
+        for number, (x, t) in enumerate(self._batches(stream)):
+            if self.backend is not None:
+                x, t = self.backend.asarray(x), self.backend.asarray(t)
+            if self._transform is not None:
+                x = self._transform(x, stream.child(f"batch {number}"))
+            yield x, t
+        self.epoch += 1
+
+    def _batches(self, stream: Stream) -> Iterator[Pair]:
+        """The rows of one pass, as they are."""
+        raise NotImplementedError
+
+
+class Batches(Passes):
     """The batches of a data set: each iteration is one pass over all rows, an epoch.
 
     Parameters
     ----------
     x, t : array (N, ...) of any library
-        They stay where they are; batches are gathered on their device.
+        They stay where they are; batches are gathered on their device. Of a file mapped into memory (`numpy.memmap`), no
+        more than the rows of a batch are read for it: the file may be larger than the memory. See also `Prefetch`.
     batch_size : int
     shuffle : bool
         Another order in each epoch; without it, batches are slices of `x` and `t` in order.
@@ -58,6 +99,10 @@ class Batches:
         ``transform(x)`` -> the rows to train with, for each batch of `x`; see `xpdl.data.augment`. One that cannot be
         called without a second argument gets a `Stream <xpdl.backends.random.Stream>` there, which depends on seed,
         epoch and batch alone; draw from ``stream.generator(name)``. Several are put together by `Compose`.
+    classes : int, optional
+        Check once, here, that all labels are of so many classes, see `check_labels`.
+    backend : Backend, optional
+        Where each batch is moved to before it is transformed, ``xpdl.get_backend()`` for example; floats take its dtype.
 
     Attributes
     ----------
@@ -70,6 +115,8 @@ class Batches:
         If `x` and `t` differ in rows or have none, or `batch_size` is not a positive int or leaves no batch.
     TypeError
         If `x` or `t` is no array, or `transform` cannot be called.
+    LabelError
+        If a label is not one of `classes`.
 
     Examples
     --------
@@ -87,43 +134,44 @@ class Batches:
         shuffle: bool = True,
         seed: int | None = None,
         drop_last: bool = False,
-        transform: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
+        transform: Transforms | None = None,
+        classes: int | None = None,
+        backend: Backend | None = None,
     ) -> None:
-        self.rows = _rows(x, t, "Batches")
+        super().__init__(batch_size, shuffle, seed, drop_last, transform, backend)
+        self.rows = row_count(x, t, "Batches")
         self.x, self.t = x, t
-        self.batch_size = positive_int(batch_size, "batch_size", "Batches")
         if drop_last and self.batch_size > self.rows:
             raise ShapeError(f"Batches: {self.rows} rows do not fill one batch of {self.batch_size}")
-        self.shuffle, self.drop_last = shuffle, drop_last
-        self.transform = Compose(*transform) if isinstance(transform, Sequence) else transform
-        self._transform = None if self.transform is None else ready(self.transform, "Batches")
-        self.seed = next_stream("Batches").words("seed")[0] if seed is None else int(seed)
-        self.epoch = 0
+        if classes is not None:
+            check_labels(t, classes, "Batches")
 
     def __len__(self) -> int:
         whole, rest = divmod(self.rows, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        stream = Stream(self.seed, f"epoch {self.epoch}")
-        orders = None
-        if self.shuffle:
-            order = stream.generator("order").permutation(self.rows)
-            # moved once for the whole pass
-            orders = _beside(self.x, order), _beside(self.t, order)
+    def _batches(self, stream: Stream) -> Iterator[Pair]:
+        take = rows_of(self.x, self.t, stream.generator("order") if self.shuffle else None)
         for number in range(len(self)):
-            rows = slice(number * self.batch_size, min((number + 1) * self.batch_size, self.rows))
-            if orders is None:
-                x, t = self.x[rows, ...], self.t[rows, ...]
-            else:
-                x, t = _taken(self.x, orders[0][rows]), _taken(self.t, orders[1][rows])
-            if self._transform is not None:
-                x = self._transform(x, stream.child(f"batch {number}"))
-            yield x, t
-        self.epoch += 1
+            yield take(number * self.batch_size, min((number + 1) * self.batch_size, self.rows))
 
 
-def _rows(x: Array, t: Array, owner: str) -> int:
+def rows_of(x: Array, t: Array, rng: np.random.Generator | None) -> Callable[[int, int], Pair]:
+    """A function of (begin, end) that gives these rows of both, in a random order if there is an `rng`."""
+    if rng is None:
+        return lambda begin, end: (_read(x[begin:end, ...]), _read(t[begin:end, ...]))
+    order = rng.permutation(x.shape[0])
+    # moved once for the whole pass
+    of_x, of_t = _beside(x, order), _beside(t, order)
+    return lambda begin, end: (_read(_taken(x, of_x[begin:end])), _read(_taken(t, of_t[begin:end])))
+
+
+def is_mapped(a: Array) -> bool:
+    """Whether `a` is a file mapped into memory, which may be larger than that."""
+    return isinstance(a, np.memmap)
+
+
+def row_count(x: Array, t: Array, owner: str) -> int:
     for a in (x, t):
         array_namespace(a, owner=owner)
     if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0] or x.shape[0] == 0:
@@ -141,3 +189,8 @@ def _beside(a: Array, order: np.ndarray[Any, Any]) -> Array:
 
 def _taken(a: Array, order: Array) -> Array:
     return array_namespace(a).take(a, order, axis=0)
+
+
+def _read(a: Array) -> Array:
+    """`a` itself, or what it shows of a mapped file, read into memory now."""
+    return np.array(a) if is_mapped(a) else a

@@ -13,7 +13,7 @@ from xpdl import optimizers
 from xpdl.backends import Backend, asnumpy, get_backend
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
 from xpdl.backends.random import next_stream
-from xpdl.data import Batches, check_labels
+from xpdl.data import Batches, Prefetch, check_labels, is_mapped
 from xpdl.errors import ShapeError
 from xpdl.layers.losses import SoftmaxWithLoss
 from xpdl.models.sequential import Sequential
@@ -43,7 +43,8 @@ class Trainer:
         ``accuracy(x, t)``, such as the networks written out in the book. A `Sequential` that has no parameters yet is
         built for the rows of `x_train`.
     x_train, x_test : array (N, ...) of any library
-        Moved once to the network's library, device and dtype.
+        Moved once to the network's library, device and dtype. A file mapped into memory (`numpy.memmap`) stays where it
+        is: its rows are read and moved batch by batch, those to train with ahead of time.
     t_train, t_test : array (N,) of integer labels, or (N, K) one-hot rows or targets
     epochs : int
         Passes over all rows of `x_train`.
@@ -140,7 +141,11 @@ class Trainer:
 
         self.seed = seed
         order = next_stream("Trainer", seed).words("order")[0]
-        self.batches = Batches(self.x_train, self.t_train, self.batch_size, shuffle=True, seed=order, transform=augment)
+        self.batches: Batches | Prefetch = Batches(
+            self.x_train, self.t_train, self.batch_size, seed=order, transform=augment, backend=backend
+        )
+        if is_mapped(self.x_train):
+            self.batches = Prefetch(self.batches)
         self.iter_per_epoch = len(self.batches)
         self.current_epoch = 0
         self.current_iter = 0
@@ -286,4 +291,4 @@ def _entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tupl
         out = network.output_shape(tuple(x.shape[1:]))
         if isinstance(network.last_layer, SoftmaxWithLoss):
             check_labels(t, out[0], f"Trainer: t_{which}")
-    return backend.asarray(x), backend.asarray(t)
+    return x if is_mapped(x) else backend.asarray(x), backend.asarray(t)

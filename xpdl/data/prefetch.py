@@ -1,0 +1,111 @@
+"""Batches made ahead of time, by a thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, cast
+
+from xpdl.data.batches import Batches
+from xpdl.data.chunks import ChunkedBatches
+from xpdl.ops.checks import positive_int
+
+_END = object()
+
+
+class Prefetch:
+    """The same batches in the same order, read and transformed by a thread while others are computed with.
+
+    Worth it where a batch takes long to make: rows read from a disk, transforms. NumPy and the libraries beside it let
+    other threads run while they compute.
+
+    Parameters
+    ----------
+    batches : Batches, ChunkedBatches or any iterable
+        Iterated over in the thread: what it calls, a ``transform`` for example, runs there. Such a function must not
+        share what it changes with the rest of the program.
+    ahead : int
+        So many batches are in memory at most, beside the one that was handed out.
+
+    Attributes
+    ----------
+    epoch : int
+        That of `batches`, where it has one; counts the passes that were handed out whole.
+
+    Raises
+    ------
+    ShapeError
+        If `ahead` is no positive int.
+
+    Notes
+    -----
+    What the thread raises is raised here, after the batches before it, and ends the pass. A loop that is left early, by
+    ``break`` or an exception, ends the thread with its iterator; it waits for the batch that is being made.
+
+    Examples
+    --------
+    >>> x, t = np.arange(10.0).reshape(5, 2), np.arange(5)
+    >>> [len(t) for x, t in Prefetch(Batches(x, t, 2, seed=0))]
+    [2, 2, 1]
+    """
+
+    def __init__(self, batches: Batches | ChunkedBatches | Iterable[Any], ahead: int = 2) -> None:
+        self.batches = batches
+        self.ahead = positive_int(ahead, "ahead", "Prefetch")
+
+    def __len__(self) -> int:
+        return len(cast(Batches, self.batches))
+
+    @property
+    def epoch(self) -> int:
+        return cast(Batches, self.batches).epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        cast(Batches, self.batches).epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = getattr(self.batches, "epoch", None)
+        made: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        slots, stop = threading.Semaphore(self.ahead), threading.Event()
+        thread = threading.Thread(
+            target=_make, args=(self.batches, made, slots, stop), name="xpdl.Prefetch", daemon=True
+        )
+        thread.start()
+        whole = False
+        try:
+            while (item := made.get()) is not _END:
+                batch, error = item
+                if error is not None:
+                    raise error
+                slots.release()
+                yield batch
+            whole = True
+        finally:
+            stop.set()
+            slots.release()
+            thread.join()
+            if not whole and epoch is not None:
+                # the thread may have come to the end of the pass all the same
+                self.epoch = epoch
+
+
+def _make(
+    batches: Iterable[Any], made: queue.SimpleQueue[Any], slots: threading.Semaphore, stop: threading.Event
+) -> None:
+    """The thread: a slot is taken before a batch is made, so that no more than these are ever in memory."""
+    try:
+        iterator = iter(batches)
+        while True:
+            slots.acquire()
+            if stop.is_set():
+                break
+            if (batch := next(iterator, _END)) is _END:
+                break
+            made.put((batch, None))
+        if isinstance(iterator, Generator):
+            iterator.close()
+        made.put(_END)
+    except BaseException as error:  # any: whoever waits must learn of it
+        made.put((None, error))
