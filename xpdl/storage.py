@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 HostArray = np.ndarray[Any, Any]
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray) -> None:
     """Make `data` the content of the file `path`; whatever happens meanwhile, the file is the old one or the new one.
 
     Raises

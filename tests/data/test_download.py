@@ -1,9 +1,7 @@
 """Downloads, from a server on this machine: the right content, or an error and no file."""
 
-import contextlib
 import gzip
 import hashlib
-import http.server
 import random
 import subprocess
 import sys
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.server import running
 from xpdl import storage
 from xpdl.data import download
 
@@ -20,59 +19,19 @@ CONTENT = random.Random(0).randbytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`, path -> (content, length that it claims); of ``/slow`` a half, and the rest when
-    `go_on` is set; after ``/endless`` zeros until then."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.files, self.asked = {}, []
-        self.halfway, self.go_on = threading.Event(), threading.Event()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        body, length = self.server.files.get(self.path, (None, 0))
-        if body is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        half = len(body) // 2
-        with contextlib.suppress(ConnectionError):  # the client may be gone by now
-            self.wfile.write(body[:half])
-            if self.path == "/slow":
-                self.server.halfway.set()
-                self.server.go_on.wait(60)
-            self.wfile.write(body[half:])
-            while self.path == "/endless" and not self.server.go_on.is_set():
-                self.wfile.write(bytes(1 << 16))
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def server():
-    with Server() as server:
+    with running() as server:
         files = server.files
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
         whole = gzip.compress(CONTENT)
         files["/slow"] = whole, len(whole)
         files["/endless"] = whole, 10**12
-        files["/good"] = whole, len(whole)
+        server.offer("/good", whole)
         files["/cut"] = whole[:-5000], len(whole)
         files["/short"] = whole[:-5000], len(whole) - 5000
-        files["/other"] = gzip.compress(b"other"), len(gzip.compress(b"other"))
-        files["/plain"] = CONTENT, len(CONTENT)
+        server.offer("/other", gzip.compress(b"other"))
+        server.offer("/plain", CONTENT)
         yield server
-        server.go_on.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -87,6 +46,16 @@ def path(tmp_path):
 
 def fetch(urls, path):
     download.fetch_gzip("file", urls, path, len(CONTENT), SHA256)
+
+
+def test_file_is_kept_as_it_is_published(server, path):
+    content, _ = server.files["/good"]
+    urls = [f"{server.url}/{name}" for name in ("other", "endless", "short", "cut", "missing", "good")]
+    download.fetch_file("file", urls, path, len(content), hashlib.sha256(content).hexdigest())
+    assert path.read_bytes() == content and kept(path) == [path]
+    assert [server.url + asked for asked in server.asked] == urls
+    with pytest.raises(OSError, match="/other: its content is not what it should be"):
+        download.fetch_file("file", urls[:1], path, len(content), SHA256)
 
 
 def fetch_in_a_process(url, path):
@@ -127,7 +96,7 @@ def test_anything_else_leaves_no_file_and_the_next_mirror_is_tried(served, path,
 
 def test_bomb_is_not_unpacked(server, path):
     bomb = gzip.compress(bytes(10**8))
-    server.files["/bomb"] = bomb, len(bomb)
+    server.offer("/bomb", bomb)
     tracemalloc.start()
     try:
         with pytest.raises(OSError, match="/bomb: "):

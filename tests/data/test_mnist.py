@@ -1,6 +1,8 @@
 """MNIST: the small set in the package, the whole one from files, and clear words where it is missing."""
 
+import dataclasses
 import gzip
+import hashlib
 import runpy
 import struct
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data.server import running
 from xpdl import load_mini_mnist, load_mnist
 from xpdl.data import download, mnist
 
@@ -103,34 +106,37 @@ class TestWholeSet:
     def test_missing_and_offline_says_which_files_to_put_where(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XPDL_DATA", str(tmp_path / "nothing"))
         monkeypatch.setenv("XPDL_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(mnist, "_MIRRORS", ("http://127.0.0.1:9/",))
+        monkeypatch.setattr(mnist, "MNIST", dataclasses.replace(mnist.MNIST, mirrors=("http://127.0.0.1:9/",)))
         with pytest.raises(OSError) as error:
             load_mnist()
-        for part in (*(f"{name}.gz" for name in mnist._FILES), "XPDL_DATA", "nothing", "refused", "load_mini_mnist()"):
+        for part in (
+            *(f"{name}.gz" for name in mnist.MNIST.files),
+            "XPDL_DATA",
+            "nothing",
+            "refused",
+            "load_mini_mnist()",
+        ):
             assert part in str(error.value)
 
     def test_is_kept_in_the_cache_and_replaced_when_damaged(self, monkeypatch, tmp_path):
         monkeypatch.delenv("XPDL_DATA", raising=False)
         monkeypatch.setenv("XPDL_CACHE", str(tmp_path / "cache"))
-        write_set(tmp_path / "served")
-        served = {file.name: file.read_bytes() for file in (tmp_path / "served").iterdir()}
-        fetched = []
-
-        def fetch(name, urls, path, size, sha256):
-            fetched.append(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(served[name])
-
-        hashes = {n: (len(b), mnist.hashlib.sha256(b).hexdigest()) for n, b in served.items()}
-        monkeypatch.setattr(mnist, "_FILES", {name: hashes[name] for name in mnist._FILES})
-        monkeypatch.setattr(mnist, "fetch_gzip", fetch)
-        load_mnist()
-        assert sorted(fetched) == sorted(served)
-        load_mnist()
-        assert len(fetched) == 4
-        (download.cache_dir() / "mnist" / "t10k-labels-idx1-ubyte").write_bytes(b"damaged")
-        load_mnist()
-        assert fetched[4:] == ["t10k-labels-idx1-ubyte"]
+        write_set(tmp_path / "plain")
+        files = {file.name: file.read_bytes() for file in (tmp_path / "plain").iterdir()}
+        hashes = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
+        assert hashes.keys() == mnist.MNIST.files.keys()
+        with running() as server:
+            for name, data in files.items():
+                server.offer(f"/{name}.gz", gzip.compress(data))
+            served = dataclasses.replace(mnist.MNIST, mirrors=(f"{server.url}/",), files=hashes)
+            monkeypatch.setattr(mnist, "MNIST", served)
+            load_mnist()
+            assert sorted(server.asked) == sorted(server.files)
+            load_mnist()
+            assert len(server.asked) == 4
+            (download.cache_dir() / "mnist" / "t10k-labels-idx1-ubyte").write_bytes(b"damaged")
+            load_mnist()
+            assert server.asked[4:] == ["/t10k-labels-idx1-ubyte.gz"]
 
     def test_files_that_do_not_go_together_are_named(self, monkeypatch, tmp_path):
         write_set(tmp_path, rows=(5, 3))

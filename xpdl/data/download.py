@@ -38,8 +38,8 @@ def has_hash(path: Path, sha256: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
-def fetch_gzip(name: str, urls: Sequence[str], path: Path, size: int, sha256: str) -> None:
-    """Download a gzip file and keep what it holds as `path`, written atomically and only if it is the right content.
+def fetch_file(name: str, urls: Sequence[str], path: Path, size: int, sha256: str) -> None:
+    """Download a file and keep it as `path`, written atomically and only if it has the right content.
 
     Of several processes that want the same file, one downloads and the others wait for it. The empty lock file that they
     wait at stays beside `path`.
@@ -51,26 +51,35 @@ def fetch_gzip(name: str, urls: Sequence[str], path: Path, size: int, sha256: st
     urls : sequence of str
         Mirrors, tried in order.
     size, sha256
-        Of the uncompressed content; more than `size` bytes are never unpacked.
+        Of the content; more than `size` bytes are never read.
 
     Raises
     ------
     OSError
         If no mirror gives the right content; the message says what each did, and no part of the file is left.
     """
+    _fetch(name, urls, path, size, sha256, packed=False)
+
+
+def fetch_gzip(name: str, urls: Sequence[str], path: Path, size: int, sha256: str) -> None:
+    """As `fetch_file`, of a gzip file that is unpacked on the way: `size` and `sha256` are of what it holds."""
+    _fetch(name, urls, path, size, sha256, packed=True)
+
+
+def _fetch(name: str, urls: Sequence[str], path: Path, size: int, sha256: str, packed: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.with_name(f".{path.name}.lock")):
         if has_hash(path, sha256):  # another process was here first
             return
-        write_atomically(path, _from_first(name, urls, size, sha256))
+        write_atomically(path, _from_first(name, urls, size, sha256, packed))
 
 
-def _from_first(name: str, urls: Sequence[str], size: int, sha256: str) -> bytes:
+def _from_first(name: str, urls: Sequence[str], size: int, sha256: str, packed: bool) -> bytes | bytearray:
     """The content from the first mirror that has it."""
     reasons = []
     for url in urls:
         try:
-            content = _downloaded(name, url, size)
+            content = _downloaded(name, url, size, packed)
         except (OSError, http.client.HTTPException, zlib.error) as error:
             reasons.append(f"{url}: {error}")
             continue
@@ -102,8 +111,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield  # closing the file unlocks it
 
 
-def _downloaded(name: str, url: str, size: int) -> bytes:
-    """What the gzip file at `url` holds, up to one byte more than `size`."""
+def _downloaded(name: str, url: str, size: int, packed: bool) -> bytearray:
+    """What the file at `url` is or, if it is `packed`, what it holds, up to one byte more than `size`."""
     unpack = zlib.decompressobj(wbits=31)  # gzip
     content = bytearray()
     with (
@@ -114,6 +123,6 @@ def _downloaded(name: str, url: str, size: int) -> bytes:
     ):
         # not beyond the end of the gzip data: what follows is not wanted, and may not end
         while not unpack.eof and len(content) <= size and (block := answer.read(_BLOCK)):
-            content += unpack.decompress(block, size + 1 - len(content))
+            content += unpack.decompress(block, size + 1 - len(content)) if packed else block
             bar.update(len(block))
-    return bytes(content)
+    return content

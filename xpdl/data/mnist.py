@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from importlib import resources
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from xpdl.backends import get_backend
-from xpdl.backends.namespaces import Array
-from xpdl.data.download import cache_dir, fetch_gzip, has_hash
-from xpdl.data.idx import read_idx
+from xpdl.data.idx_set import IdxSet
+from xpdl.data.image_set import Split, prepared
 
-Images = np.ndarray[Any, Any]
-Split = tuple[Array, Array]
-
-_CLASSES = 10
-_MIRRORS = ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/")
-
-#: name -> size and SHA-256, both of the uncompressed content
-_FILES = {
-    "train-images-idx3-ubyte": (47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
-    "train-labels-idx1-ubyte": (60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-    "t10k-images-idx3-ubyte": (7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-    "t10k-labels-idx1-ubyte": (10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
-}
+MNIST = IdxSet(
+    "MNIST",
+    ("", "mnist"),
+    ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
+    # uncompressed: mirrors offer files that are packed in different ways
+    {
+        "train-images-idx3-ubyte": (47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+        "train-labels-idx1-ubyte": (60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+        "t10k-images-idx3-ubyte": (7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+        "t10k-labels-idx1-ubyte": (10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    },
+    ", or use load_mini_mnist(), which needs no download",
+)
 
 #: of the file mini_mnist.npz
 _MINI_SHA256 = "5689d6c9b769eba80163ac6a1ff2a4c5292851d4fe1398e6eafce973122eaf1c"
@@ -63,17 +58,7 @@ def load_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool
     The four files of the data set, plain or with ``.gz``, are looked for in the folder ``XPDL_DATA`` and its subfolder
     ``mnist``, then in the cache (``XPDL_CACHE``, by default the user's cache folder), and else downloaded there.
     """
-    found = {name: _located(name) for name in _FILES}
-    arrays = {name: read_idx(path) for name, path in found.items()}
-    return tuple(  # type: ignore[return-value]
-        _prepared(
-            *_checked(arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"], found, part),
-            normalize,
-            flatten,
-            one_hot_label,
-        )
-        for part in ("train", "t10k")
-    )
+    return MNIST.load(normalize, flatten, one_hot_label)
 
 
 def load_mini_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool = False) -> tuple[Split, Split]:
@@ -100,51 +85,7 @@ def load_mini_mnist(normalize: bool = True, flatten: bool = True, one_hot_label:
         raise ValueError(f"{path}: is damaged; install xpdl again")
     options = normalize, flatten, one_hot_label
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return (
-            _prepared(arrays["x_train"], arrays["t_train"], *options),
-            _prepared(arrays["x_test"], arrays["t_test"], *options),
+        train, test = (
+            prepared(arrays[f"x_{part}"][:, np.newaxis], arrays[f"t_{part}"], *options) for part in ("train", "test")
         )
-
-
-def _located(name: str) -> Path:
-    """The file of the data set with that name, downloaded if it is nowhere."""
-    data = os.environ.get("XPDL_DATA")
-    for folder in (Path(data), Path(data) / "mnist") if data else ():
-        # both ways of writing the name are about
-        for spelled in (name, name.replace("-idx", ".idx")):
-            for path in (folder / spelled, folder / f"{spelled}.gz"):
-                if path.is_file():
-                    return path
-    size, sha256 = _FILES[name]
-    cached = cache_dir() / "mnist" / name
-    if not has_hash(cached, sha256):
-        try:
-            fetch_gzip(name, [f"{mirror}{name}.gz" for mirror in _MIRRORS], cached, size, sha256)
-        except OSError as error:
-            raise OSError(
-                f"MNIST: {name} is neither in XPDL_DATA ({data or 'not set'}) nor in {cached.parent}, and cannot be "
-                f"downloaded ({error}). Put {', '.join(f'{file}.gz' for file in _FILES)} into a folder and set XPDL_DATA "
-                "to it, or use load_mini_mnist(), which needs no download"
-            ) from error
-    return cached
-
-
-def _checked(images: Images, labels: Images, paths: dict[str, Path], part: str) -> tuple[Images, Images]:
-    where = paths[f"{part}-images-idx3-ubyte"]
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or len(images) == 0:
-        raise ValueError(f"{where}: has shape {images.shape}, which does not go with labels of shape {labels.shape}")
-    if labels.max() >= _CLASSES:
-        raise ValueError(f"{paths[f'{part}-labels-idx1-ubyte']}: has the label {labels.max()}; digits go to 9")
-    return images, labels
-
-
-def _prepared(images: Images, labels: Images, normalize: bool, flatten: bool, one_hot_label: bool) -> Split:
-    """Images (N, H, W) and labels (N,) of bytes as arrays of the backend in use."""
-    backend = get_backend()
-    x = images.reshape(len(images), -1) if flatten else images[:, np.newaxis]
-    if normalize:
-        # NumPy has no bfloat16; the backend rounds to it
-        dtype = np.dtype(backend.dtype if backend.dtype != "bfloat16" else "float32")
-        x = np.divide(x, 255, dtype=dtype)
-    t = np.eye(_CLASSES)[labels] if one_hot_label else labels.astype(np.int64)
-    return backend.asarray(x), backend.asarray(t)
+    return train, test

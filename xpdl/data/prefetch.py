@@ -17,8 +17,8 @@ _END = object()
 class Prefetch:
     """The same batches in the same order, read and transformed by a thread while others are computed with.
 
-    Worth it where a batch takes long to make: rows read from a disk, transforms. NumPy and the libraries beside it let
-    other threads run while they compute.
+    Worth it where a batch has to be waited for: rows read from a disk or computed by another program, transforms on the
+    host for a net on a GPU. Where the net keeps all processors busy, as on NumPy, transforms cost what they cost.
 
     Parameters
     ----------
