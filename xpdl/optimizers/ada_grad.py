@@ -12,9 +12,9 @@ from xpdl.optimizers.hyper import Hyper
 
 @op
 def ada_grad_step(p: Array, g: Array, h: Array, *, lr: float, eps: float) -> tuple[Array, Array]:
-    """``h = h + g^2``, then ``p - lr g / (sqrt(h) + eps)``."""
+    """``h = h + g^2``, then ``p - lr (g / (sqrt(h) + eps))``."""
     h = h + g * g
-    return p - lr * g / (array_namespace(p).sqrt(h) + eps), h
+    return p - lr * (g / (array_namespace(p).sqrt(h) + eps)), h
 
 
 class AdaGrad(Optimizer):

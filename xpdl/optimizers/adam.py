@@ -15,13 +15,13 @@ from xpdl.optimizers.hyper import Hyper
 def adam_step(
     p: Array, g: Array, m: Array, v: Array, *, lr: float, beta1: float, beta2: float, eps: float
 ) -> tuple[Array, Array, Array]:
-    """New means `m` of gradients and `v` of their squares, and ``p - lr m / (sqrt(v) + eps)``; as `p`, `m`, `v`.
+    """New means `m` of gradients and `v` of their squares, and ``p - lr (m / (sqrt(v) + eps))``; as `p`, `m`, `v`.
 
     `lr` has the bias correction in it.
     """
     m = beta1 * m + (1.0 - beta1) * g
     v = beta2 * v + (1.0 - beta2) * (g * g)
-    return p - lr * m / (array_namespace(p).sqrt(v) + eps), m, v
+    return p - lr * (m / (array_namespace(p).sqrt(v) + eps)), m, v
 
 
 class Adam(Optimizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ClassVar, TypedDict
 
@@ -126,24 +127,38 @@ class Optimizer:
         self.iter += 1
         names = list(params)
         scale = None if self.clip_norm is None else clip_scale([grads[name] for name in names], self.clip_norm)
+        adjusts = scale is not None or self.l1 or self.l2 or self.max_norm is not None
         for name in names:
-            p = params[name]
-            xp = array_namespace(p)
+            p, g = params[name], grads[name]
             for kept in memory.values():
                 if name not in kept:
-                    kept[name] = xp.zeros(p.shape, dtype=p.dtype, device=device(p))
-            g = _effective(grads[name], p, scale, self.l1, self.l2)
+                    kept[name] = array_namespace(p).zeros(p.shape, dtype=p.dtype, device=device(p))
             own = tuple(kept[name] for kept in memory.values())
-            new, *remembered = step_elementwise(p, self.step, g, own) if self.elementwise else self.step(p, g, *own)
-            if self.max_norm is not None:
-                new = xp.clip(new, -self.max_norm, self.max_norm)
+            if not adjusts:
+                new, *remembered = self.step(p, _in_dtype_of(p, g), *own)
+            elif self.elementwise:
+                new, *remembered = step_elementwise(p, functools.partial(self._adjusted_step, scale), g, own)
+            else:
+                new, *remembered = self._adjusted_step(scale, p, g, *own)
             # a kernel has written into `p` itself
             written = p if new is p else write(p, new)
             # asarray, as NumPy computes scalars from arrays of no axes
             if written is not p:
-                params[name] = xp.asarray(written)
-            for kept, array in zip(memory.values(), remembered, strict=True):
-                kept[name] = xp.asarray(array)
+                params[name] = array_namespace(p).asarray(written)
+            for kept, old, array in zip(memory.values(), own, remembered, strict=True):
+                if array is not old:
+                    kept[name] = array_namespace(p).asarray(array)
+
+    def _adjusted_step(self, scale: Array | float | None, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
+        """`step` with the gradient clipped and the decay added before it, and the constraint after it."""
+        xp = array_namespace(p)
+        g = _in_dtype_of(p, g if scale is None else g * scale)
+        if self.l1:
+            g = g + self.l1 * xp.sign(p)
+        if self.l2:
+            g = g + self.l2 * p
+        new, *remembered = self.step(p, g, *memory)
+        return (new if self.max_norm is None else xp.clip(new, -self.max_norm, self.max_norm), *remembered)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later run needs to go on with the same bits.
@@ -176,15 +191,5 @@ class Optimizer:
         return f"{type(self).__name__}({shown})"
 
 
-def _effective(g: Array, p: Array, scale: Array | float | None, l1: float, l2: float) -> Array:
-    """The gradient that the rule sees: in the dtype of `p`, clipped, with the decay added."""
-    xp = array_namespace(p)
-    if scale is not None:
-        g = g * scale
-    if g.dtype != p.dtype:
-        g = xp.astype(g, p.dtype)
-    if l1:
-        g = g + l1 * xp.sign(p)
-    if l2:
-        g = g + l2 * p
-    return g
+def _in_dtype_of(p: Array, g: Array) -> Array:
+    return g if g.dtype == p.dtype else array_namespace(p).astype(g, p.dtype)

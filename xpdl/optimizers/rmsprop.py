@@ -12,9 +12,9 @@ from xpdl.optimizers.hyper import Hyper
 
 @op
 def rmsprop_step(p: Array, g: Array, h: Array, *, lr: float, decay_rate: float, eps: float) -> tuple[Array, Array]:
-    """``h = decay_rate h + (1 - decay_rate) g^2``, then ``p - lr g / (sqrt(h) + eps)``."""
+    """``h = decay_rate h + (1 - decay_rate) g^2``, then ``p - lr (g / (sqrt(h) + eps))``."""
     h = decay_rate * h + (1.0 - decay_rate) * (g * g)
-    return p - lr * g / (array_namespace(p).sqrt(h) + eps), h
+    return p - lr * (g / (array_namespace(p).sqrt(h) + eps)), h
 
 
 class RMSprop(Optimizer):

@@ -1,4 +1,6 @@
-"""Steps in pieces are the steps of whole arrays, bit for bit, for every rule."""
+"""Steps in place and in pieces are the generic ones, bit for bit, for every rule, float and shape."""
+
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,54 +10,81 @@ from xpdl.backends import dispatch
 from xpdl.backends.numpy import optimizers as kernels
 
 RULES = [SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop]
-SIZE = 2 * kernels._TASK_SIZE + kernels._PIECE + 17
+SIZE = 2 * kernels._PIECE + 17
+SHAPES = {"large": (SIZE,), "matrix": (7, 5), "one": (1,), "scalar": (), "none": (0, 3)}
 
 
-def trained(rule, steps=3, **options):
+def trained(rule, dtype="float32", steps=3, **options):
     rng = np.random.default_rng(0)
-    params = {"W": rng.normal(size=(SIZE,)).astype(np.float32), "b": rng.normal(size=5).astype(np.float32)}
+    params = {name: np.asarray(rng.normal(size=shape), dtype) for name, shape in SHAPES.items()}
     optimizer = rule(0.01, **options)
     for _ in range(steps):
-        grads = {name: rng.normal(size=p.shape).astype(np.float32) for name, p in params.items()}
+        grads = {name: np.asarray(rng.normal(size=p.shape), dtype) for name, p in params.items()}
         optimizer.update(params, grads)
     return params, optimizer.state_dict()
 
 
-@pytest.mark.parametrize("options", [{}, {"max_norm": 0.5, "clip_norm": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "dtype, options",
+    [("float32", {}), ("float64", {}), ("float16", {}), ("float32", {"max_norm": 0.5, "clip_norm": 1.0})],
+    ids=str,
+)
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_gives_the_same_bits(rule, options):
-    params, state = trained(rule, **options)
+def test_every_rule_gives_the_same_bits(rule, dtype, options):
+    params, state = trained(rule, dtype, **options)
     with dispatch.generic_only():
-        expected, expected_state = trained(rule, **options)
+        expected, expected_state = trained(rule, dtype, **options)
     for name, value in expected.items():
+        assert params[name].dtype == dtype
         np.testing.assert_array_equal(params[name], value)
     for kind in rule.memory:
         for name, value in expected_state[kind].items():
             np.testing.assert_array_equal(state[kind][name], value)
 
 
-def test_is_called_in_place_and_generic_only_switches_it_off(monkeypatch):
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_a_kernel_that_is_called_in_place_and_generic_only_switches_it_off(rule, monkeypatch):
     calls = []
     run = kernels.threads.run
     monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     W = np.ones(SIZE, np.float32)
     params = {"W": W, "b": np.ones(5, np.float32)}
-    Adam().update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
-    assert calls == [3] and params["W"] is W and W[0] != 1
+    optimizer = rule(0.01)
+    optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
+    memory = [getattr(optimizer, kind)["W"] for kind in rule.memory]
+    optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
+    assert calls == [3, 3] and params["W"] is W and W[0] != 1
+    assert all(getattr(optimizer, kind)["W"] is a for kind, a in zip(rule.memory, memory, strict=True))
     with dispatch.generic_only():
-        Adam().update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
-    assert calls == [3]
+        optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
+    assert calls == [3, 3]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_norm": 0.5, "weight_decay": {"l1": 0.1, "l2": 0.1}}], ids=str)
+def test_nothing_of_the_size_of_a_parameter_is_made(options):
+    size = 64 * kernels._PIECE
+    params, grads = ({"W": np.ones(size, np.float32)} for _ in range(2))
+    optimizer = Adam(**options)
+    optimizer.update(params, grads)
+    tracemalloc.start()
+    try:
+        optimizer.update(params, grads)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < params["W"].nbytes / 2
 
 
 def test_gradients_are_not_modified():
     grads = {"W": np.ones(SIZE, np.float32)}
     grads["W"].flags.writeable = False
-    Adam().update({"W": np.ones(SIZE, np.float32)}, grads)
+    for rule in RULES:
+        rule().update({"W": np.ones(SIZE, np.float32)}, grads)
 
 
 @pytest.mark.parametrize("make", [lambda a: a.reshape(2, -1).T, lambda a: np.repeat(a, 2)[::2]])
-def test_other_memory_orders_are_left_to_the_generic_step(make):
-    even = np.ones(2 * kernels._TASK_SIZE, np.float32)
+def test_other_memory_orders_are_served(make):
+    even = np.ones(2 * kernels._PIECE, np.float32)
     params = {"W": make(even)}
     Adam(0.1).update(params, {"W": np.ones(params["W"].shape, np.float32)})
     np.testing.assert_allclose(params["W"], 0.9, rtol=1e-4)
@@ -69,6 +98,11 @@ def test_read_only_parameters_are_rebound():
     assert W[0] == 1 and params["W"][0] == 0.5
 
 
+def test_other_dtypes_of_memory_are_declined():
+    p, g = np.ones(3, np.float32), np.ones(3)
+    assert kernels.sgd_step(p, g, lr=0.1) is dispatch.DECLINE and p[0] == 1
+
+
 def test_rule_that_is_not_elementwise_sees_whole_arrays():
     class Normed(Adam):
         """Divides by the norm of the gradient."""
@@ -79,5 +113,6 @@ def test_rule_that_is_not_elementwise_sees_whole_arrays():
 
     seen = []
     assert not Normed.elementwise and not Optimizer.elementwise
-    Normed().update({"W": np.ones(SIZE, np.float32)}, {"W": np.ones(SIZE, np.float32)})
-    assert seen == [(SIZE,)]
+    for options in ({}, {"max_norm": 0.5}):
+        Normed(**options).update({"W": np.ones(SIZE, np.float32)}, {"W": np.ones(SIZE, np.float32)})
+    assert seen == [(SIZE,)] * 2
