@@ -25,7 +25,9 @@ COMPAT = {"array_api_compat", "array_api_extra"}
 HOST_NUMPY = {
     "initializers.py": "weights are drawn on the host, so that they are the same bits everywhere",
     "storage.py": "files hold bytes of the host",
-    "models/files.py": "as storage.py",
+    "pickles.py": "as storage.py",
+    "models/state.py": "what is loaded comes from the host",
+    "models/pytorch.py": "as storage.py",
     "training/checkpoint.py": "as storage.py",
     "plots.py": "figures are drawn on the host",
     "data/": "data sets are read and made on the host",
@@ -40,6 +42,7 @@ RANKS = {
     "errors": 0,
     "version": 0,
     "backends": 1,
+    "pickles": 1,
     "ops": 2,
     "initializers": 2,
     "gradients": 2,

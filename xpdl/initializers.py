@@ -7,9 +7,11 @@ activations alive depends on the fan-in, the number of inputs of one unit, which
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -142,6 +144,19 @@ def resolve(spec: Any) -> Initializer:
     )
 
 
+@contextlib.contextmanager
+def at_most(values: int, source: str) -> Iterator[None]:
+    """Inside, drawing more than so many values in all is a `ShapeError`: for sizes that a file names."""
+    token = _budget.set([values, source])
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+_budget: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("_budget", default=None)
+
+
 def draw(spec: Any, shape: Shape, stream: Stream, name: str, backend: Backend) -> Array:
     """Initial values for the parameter `name`: a new array on `backend`, in its dtype.
 
@@ -153,6 +168,11 @@ def draw(spec: Any, shape: Shape, stream: Stream, name: str, backend: Backend) -
     ValueError, ShapeError
         If `spec` names no initializer, it cannot serve `shape`, or returns another shape.
     """
+    budget = _budget.get()
+    if budget is not None:
+        budget[0] -= math.prod(shape)
+        if budget[0] < 0:
+            raise ShapeError(f"{budget[1]}: describes a model with more parameters than the file holds")
     values = np.asarray(resolve(spec)(tuple(shape), stream.generator(name)), dtype=np.float64)
     if values.shape != tuple(shape):
         raise ShapeError(f"initializer: {spec!r} returned shape {values.shape} for {name}, expected {tuple(shape)}")

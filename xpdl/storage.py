@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import pickle
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
+from xpdl import pickles
 from xpdl.version import __version__
 
 #: of the files `write_tensors` makes; a reader refuses what is newer than itself
@@ -68,6 +67,14 @@ def write_tensors(
     write_atomically(path, safetensors_bytes(stored, header))
 
 
+def write_plain_tensors(
+    path: str | os.PathLike[str], arrays: Mapping[str, HostArray], metadata: Mapping[str, str]
+) -> None:
+    """Write a safetensors file for another library's reader, atomically, without a checksum."""
+    stored = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    write_atomically(path, safetensors_bytes(stored, dict(metadata)))
+
+
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict[str, str]]:
     """Named arrays and metadata of a safetensors file, or the arrays of a pickled dict as the book's code writes it.
 
@@ -85,7 +92,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dic
     # a safetensors file starts with the size of its JSON header, in 8 bytes whose upper ones are zeros; a pickled dict with
     # its protocol, or in the text protocols with the opcode of a dict
     if not start.endswith(b"\0{") and start[:1] in (b"\x80", b"(", b"}"):
-        return _read_pickle(path), {}
+        return pickles.read(path), {}
     return _read_safetensors(path)
 
 
@@ -93,7 +100,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            half = [name for name in file.keys() if file.get_slice(name).get_dtype() == "BF16"]  # noqa: SIM118  no dict
+            arrays = {name: file.get_tensor(name) for name in file.keys() if name not in half}  # noqa: SIM118
+        if half:
+            arrays.update(_bfloat16(path, set(half)))
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: is not a readable safetensors file, or a damaged one ({error})") from error
     # any one of the keys shows whose file it is, so that damage to another does not switch the check off
@@ -102,13 +112,26 @@ def _read_safetensors(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]
     return arrays, metadata
 
 
+def _bfloat16(path: Path, names: set[str]) -> dict[str, HostArray]:
+    """Tensors in bfloat16, which NumPy has not, as float32: the same values, whose lower 16 bits are zeros."""
+    found = {}
+    for name, tensor in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
+        if name in names:
+            bits = np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16
+            found[name] = bits.view(np.float32).reshape(tensor["shape"])
+    return found
+
+
 def _verify(path: Path, arrays: dict[str, HostArray], metadata: dict[str, str]) -> None:
     expected = metadata.pop("sha256", None)
     if _checksum(arrays, metadata) != expected:
         raise ValueError(f"{path}: is damaged: its content does not match its checksum; take another copy of the file")
-    if int(metadata["format_version"]) > FORMAT_VERSION:
+    version = metadata.get("format_version", "")
+    if not re.fullmatch("[0-9]{1,9}", version):
+        raise ValueError(f"{path}: its format is {version[:100]!r}, which is no number; take another copy of the file")
+    if int(version) > FORMAT_VERSION:
         raise ValueError(
-            f"{path}: was written by xpdl {metadata['xpdl_version']} in format {metadata['format_version']}, and this "
+            f"{path}: was written by xpdl {metadata.get('xpdl_version')} in format {version}, and this "
             f"xpdl reads formats up to {FORMAT_VERSION}; install a newer one"
         )
 
@@ -128,107 +151,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-# Pickle calls whatever a file tells it to. The book's companion code keeps trained weights in pickles, so they are read, but
-# by an unpickler that knows stand-ins for what arrays are made of, and nothing else. It is the one of the standard library
-# that is written in Python: its memo is a dict and its reads end with the file, so a small file cannot claim much memory.
-
-
-def _read_pickle(path: Path) -> dict[str, HostArray]:
-    try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-        if not isinstance(content, dict):
-            raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict of arrays")
-        return {_key(key): _value(key, value) for key, value in content.items()}
-    except Exception as error:  # malformed opcodes end in almost any exception
-        raise ValueError(f"{path}: is not a readable pickle of a dict of arrays ({error})") from error
-
-
-def _key(key: object) -> str:
-    if not isinstance(key, str):
-        raise pickle.UnpicklingError(f"its key {key!r} is not a string")
-    return key
-
-
-def _value(key: object, value: object) -> HostArray:
-    if isinstance(value, _PickledArray):
-        return value.array
-    if isinstance(value, (int, float, np.number)):
-        return np.asarray(value)
-    raise pickle.UnpicklingError(f"{key!r} is not an array but a {type(value).__name__}")
-
-
-class _ArraysOnly(pickle._Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        make = _STAND_INS.get((module.replace("numpy._core", "numpy.core"), name))
-        if make is None:
-            raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}; only arrays, dicts, strings and numbers are read"
-            )
-        return _StandIn(make)
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to objects outside the file")
-
-
-class _StandIn:
-    """What a file may call, one for each time it is named: nothing it does to it lasts."""
-
-    __slots__ = ("make",)
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self.make = make
-
-    def __call__(self, *args: Any) -> Any:
-        return self.make(*args)
-
-
-class _PickledDType:
-    __slots__ = ("dtype",)
-
-    def __init__(self, code: str, *_: Any) -> None:
-        if not re.fullmatch(r"[?biuf][0-9]{0,2}", code):
-            raise pickle.UnpicklingError(f"its arrays have dtype {code!r}; only numbers are read")
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class _PickledArray:
-    __slots__ = ("array",)
-
-    array: HostArray
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, data = state
-        self.array = _filled(data, dtype, shape, "F" if fortran else "C")
-
-
-def _filled(data: Any, dtype: _PickledDType, shape: tuple[int, ...], order: Literal["C", "F"]) -> HostArray:
-    raw = data.encode("latin1") if isinstance(data, str) else data  # a Python 2 string
-    native = dtype.dtype.newbyteorder("=")
-    return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order).astype(native)
-
-
-def _from_buffer(data: Any, dtype: _PickledDType, shape: tuple[int, ...], order: Literal["C", "F"]) -> _PickledArray:
-    pickled = _PickledArray()
-    pickled.array = _filled(data, dtype, shape, order)
-    return pickled
-
-
-def _scalar(dtype: _PickledDType, data: Any) -> Any:
-    return _filled(data, dtype, (), "C")[()]
-
-
-_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): lambda *_: _PickledArray(),
-    ("numpy", "dtype"): _PickledDType,
-    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _PickledArray(),
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    # how protocols up to 2 write bytes
-    ("__builtin__", "bytes"): lambda: b"",
-    ("_codecs", "encode"): lambda text, encoding: str(text).encode("latin1"),
-}

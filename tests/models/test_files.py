@@ -150,3 +150,43 @@ def test_model_of_other_files_is_not_made(path, config):
     save_file({"W1": np.zeros((7, 4), np.float32)}, path, metadata)
     with pytest.raises(ValueError, match=r"names TwoLayerNet, .* make the model"):
         load_model(path)
+
+
+HUGE = 10**7
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("TwoLayerNet", {"input_size": HUGE, "hidden_size": HUGE, "output_size": HUGE}),
+        ("MultiLayerNetExtend", {"input_size": 1, "hidden_size_list": [HUGE, HUGE], "output_size": 1}),
+        ("SimpleConvNet", {"input_dim": [1, HUGE, HUGE]}),
+        ("SimpleConvNet", {"input_dim": "abc"}),
+        ("SimpleConvNet", {"conv_param": [1]}),
+        ("DeepConvNet", {"conv_param_1": {"filter_num": 10**400}}),
+        ("MultiLayerNet", {"input_size": 1, "hidden_size_list": [1], "output_size": 1, "activation": 3}),
+        ("MultiLayerNet", {"input_size": 1, "hidden_size_list": 3, "output_size": 1}),
+        ("MultiLayerNet", {"input_size": 1, "hidden_size_list": [1], "output_size": 1, "weight_init_std": [1]}),
+    ],
+)
+def test_small_file_does_not_ask_for_a_large_model(path, name, config):
+    save_file({"W1": np.zeros((7, 4), np.float32)}, path, {"model": name, "config": json.dumps(config)})
+    with pytest.raises(ValueError, match="with which load_model cannot make"):
+        load_model(path)
+
+
+def test_shape_in_a_file_does_not_ask_for_a_large_model(path):
+    save_file({"Affine1.W": np.zeros((2, 3), np.float32)}, path, {"input_shape": json.dumps([HUGE, HUGE])})
+    model = Sequential(Affine(units=HUGE))
+    with pytest.raises(ValueError, match="more parameters than the file holds"):
+        model.load_params(path)
+    assert not model.built
+
+
+@pytest.mark.parametrize("key", ["config", "input_shape"])
+def test_deeply_nested_metadata_are_refused(path, key):
+    save_file({"W1": np.zeros((7, 4), np.float32)}, path, {"model": "TwoLayerNet", key: "[" * 10**5})
+    with pytest.raises(ValueError, match="cannot make"):
+        load_model(path)
+    with pytest.raises(ValueError, match="names no input shape"):
+        Sequential(Affine(units=3)).load_params(path)

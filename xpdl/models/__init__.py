@@ -2,6 +2,7 @@
 
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
+from xpdl.models.pytorch import load_pytorch, save_pytorch
 from xpdl.models.registry import MODELS, load_model
 from xpdl.models.sequential import Sequential
 from xpdl.models.simple_conv_net import SimpleConvNet
@@ -16,4 +17,6 @@ __all__ = [
     "SimpleConvNet",
     "TwoLayerNet",
     "load_model",
+    "load_pytorch",
+    "save_pytorch",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from xpdl import storage
+from xpdl import initializers, storage
 from xpdl.models.book import BookNet
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
@@ -25,13 +25,15 @@ def load_model(path: str | os.PathLike[str]) -> BookNet:
     ValueError, OSError
         If the file is damaged, or names no model that can be made from its metadata.
     """
-    _, metadata = storage.load_arrays(path)
+    arrays, metadata = storage.load_arrays(path)
     name = metadata.get("model", "no model")
     try:
-        model = MODELS[name](**json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError) as error:
+        # a small file must not ask for a large model
+        with initializers.at_most(sum(array.size for array in arrays.values()), f"{path}"):
+            model = MODELS[name](**json.loads(metadata["config"]))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(
-            f"{path}: names {name}, with which load_model cannot make one of {', '.join(MODELS)}; "
+            f"{path}: names {name[:100]}, with which load_model cannot make one of {', '.join(MODELS)}; "
             "make the model and call its load_params"
         ) from error
     model.load_params(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from xpdl.backends import Backend, make_backend
@@ -14,7 +14,7 @@ from xpdl.gradients import numerical_gradient
 from xpdl.layers.base import Layer, Shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
-from xpdl.models import files
+from xpdl.models import files, state
 from xpdl.models.summary import summary_table
 from xpdl.ops.losses import batch_rows
 
@@ -154,7 +154,44 @@ class Sequential(Chain):
             owner.update(values)
         return found
 
-    # files and words
+    # dicts, files and words
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and running statistics by name, in the model's library.
+
+        Raises
+        ------
+        ShapeError
+            If the model has no parameters yet.
+        """
+        return {name: array_namespace(a).asarray(a, copy=True) for name, a in state.state_of(self).items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> state.Differences:
+        """Copy arrays of any library into the model: all of them, or none and an error.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to floating array
+            What `state_dict` returned. Values go to the model's library and device, and are rounded to its dtype.
+        strict : bool
+            Whether names that only one side has are an error. A wrong shape always is one.
+
+        Returns
+        -------
+        missing, unexpected : list of str
+            The names that `state_dict` lacks, and those that the model lacks.
+
+        Raises
+        ------
+        ValueError
+            With the list of all that is missing, unexpected, of another shape, no floats, or out of the range of the
+            model's dtype; the model is then as it was.
+        ShapeError
+            If the model has no parameters yet.
+        TypeError
+            If `state_dict` is no mapping.
+        """
+        return state.fill(self, state_dict, f"{self.name}.load_state_dict", strict=strict)
 
     def save_params(self, path: str | os.PathLike[str]) -> None:
         """Write parameters and running statistics to a safetensors file, with a checksum, atomically."""

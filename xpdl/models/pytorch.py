@@ -1,0 +1,176 @@
+"""State dicts of PyTorch in safetensors files: names and layouts there, arrays of a model here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from xpdl import storage
+from xpdl.backends.namespaces import to_numpy
+from xpdl.layers.affine import Affine
+from xpdl.layers.base import Layer
+from xpdl.layers.batch_normalization import BatchNormalization
+from xpdl.layers.composite import Composite
+from xpdl.layers.convolution import Convolution
+from xpdl.models import state
+from xpdl.models.sequential import Sequential
+
+Names = Literal["short", "index"] | Mapping[str, str]
+
+_SHORT: dict[type[Layer], str] = {Convolution: "conv", Affine: "fc", BatchNormalization: "bn"}
+_THERE = {
+    "W": "weight",
+    "b": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "running_mean": "running_mean",
+    "running_var": "running_var",
+}
+# a counter that its batch normalization keeps beside the statistics
+_COUNTER = "num_batches_tracked"
+
+
+def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names = "short") -> None:
+    """Write a model's arrays to a safetensors file that PyTorch's ``load_state_dict`` takes.
+
+    Parameters
+    ----------
+    model : Sequential
+    path : path
+    names : "short", "index" or mapping
+        What layers are called there. "short": ``conv1 conv2 fc1 bn1``, numbered by kind through the whole model. "index":
+        places in nested ``nn.Sequential``, ``0 3 7``. A mapping gives a name, such as ``features.0``, for each layer
+        with parameters, by its name here.
+
+    Raises
+    ------
+    ShapeError
+        If the model has no parameters yet.
+    TypeError
+        If a layer with parameters has no counterpart in PyTorch.
+    ValueError
+        If `names` is none of these, leaves out a layer, or names two alike.
+    OSError
+        If the file cannot be written.
+
+    Notes
+    -----
+    The weights of `Affine` are transposed to (out, in); its input order after images is NCHW there as here. Batch
+    normalisation in PyTorch has eps 1e-5, here 1e-6, and a running variance that is unbiased: files keep arrays only, so
+    give both nets one eps. There is no counterpart of its form with a gamma per activation for images.
+
+    Examples
+    --------
+    >>> net = Sequential(Convolution(filters=2, size=3), Relu(), Affine(units=3))
+    >>> net.build((1, 5, 5))
+    (3,)
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pytorch(net, pathlib.Path(folder) / "net.safetensors")
+    ...     load_pytorch(net, pathlib.Path(folder) / "net.safetensors")
+    Differences(missing=[], unexpected=[])
+    """
+    own = state.state_of(model)
+    arrays = {}
+    for entry in _entries(model, names):
+        array = to_numpy(own[entry.here])
+        arrays[entry.there] = array.T if entry.transposed else array
+        if entry.there.endswith(".running_mean"):
+            arrays[entry.there.removesuffix("running_mean") + _COUNTER] = np.asarray(0)
+    storage.write_plain_tensors(path, arrays, {"format": "pt"})
+
+
+def load_pytorch(
+    model: Sequential, path: str | os.PathLike[str], names: Names = "short", *, strict: bool = True
+) -> state.Differences:
+    """Read a safetensors file with a state dict of PyTorch into a model: all of it, or none and an error.
+
+    Parameters
+    ----------
+    model : Sequential
+        It has parameters already: call ``build(input_shape)`` first.
+    path : path
+    names
+        As in `save_pytorch`.
+    strict : bool
+        Whether arrays that only one side has are an error; a wrong shape always is one.
+
+    Returns
+    -------
+    missing, unexpected : list of str
+        The model's names that the file lacks, and the file's that the model lacks.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or does not fit, with the list of all that does not; the model is then as it was.
+    OSError
+        If it cannot be read.
+    ShapeError, TypeError
+        As in `save_pytorch`.
+
+    Notes
+    -----
+    Floats of any width, bfloat16 too, are rounded to the model's dtype.
+    """
+    own = state.state_of(model)
+    arrays, _ = storage.load_arrays(path)
+    entries = {entry.there: entry for entry in _entries(model, names)}
+    found = {}
+    for there, array in arrays.items():
+        entry = entries.get(there)
+        if entry is not None:
+            # what has not two axes keeps its shape, for the message
+            found[entry.here] = array.T if entry.transposed and array.ndim == 2 else array
+        elif not there.endswith(f".{_COUNTER}"):
+            # under a name that cannot be one of the model's own
+            found[there if there not in own else f"{there} (of the file)"] = array
+    return state.fill(model, found, f"{os.fspath(path)}", strict=strict)
+
+
+class _Entry(NamedTuple):
+    here: str
+    there: str
+    transposed: bool
+
+
+def _entries(model: Sequential, names: Names) -> Iterator[_Entry]:
+    """Each array of the model, its name there, and whether its axes are swapped there."""
+    if not (names in ("short", "index") if isinstance(names, str) else isinstance(names, Mapping)):
+        raise ValueError(f"names must be 'short', 'index' or a mapping of layer names, got {names!r}")
+    counts: dict[str, int] = {}
+    taken: dict[str, str] = {}
+    for place, index, layer in _layers(model, "", ""):
+        keys = [*layer.params, *(key for key in layer.state if key in _THERE)]
+        if not keys:
+            continue
+        short = next((name for kind, name in _SHORT.items() if isinstance(layer, kind)), None)
+        if short is None:
+            raise TypeError(f"{place}: {type(layer).__name__} has no counterpart in PyTorch")
+        counts[short] = counts.get(short, 0) + 1
+        if isinstance(names, Mapping):
+            if place not in names:
+                raise ValueError(f"names: has no name for {place}")
+            module: Any = names[place]
+        else:
+            module = f"{short}{counts[short]}" if names == "short" else index
+        if module in taken:
+            raise ValueError(f"names: {taken[module]} and {place} are both called {module!r}")
+        taken[module] = place
+        for key in keys:
+            path = f"{place}.{key}"
+            yield _Entry(model.shown_names.get(path, path), f"{module}.{_THERE[key]}", key == "W" and short == "fc")
+
+
+def _layers(layer: Layer, place: str, index: str) -> Iterator[tuple[str, str, Layer]]:
+    """(name here, place in nested sequences, layer) of all layers that are not made of layers."""
+    if not isinstance(layer, Composite):
+        yield place, index, layer
+        return
+    chain = hasattr(layer, "layers")
+    for number, (name, child) in enumerate(layer.children()):
+        step = str(number) if chain else name
+        yield from _layers(child, f"{place}.{name}" if place else name, f"{index}.{step}" if index else step)
