@@ -73,7 +73,16 @@ from xpdl.models import (
 )
 from xpdl.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from xpdl.perceptron import AND, NAND, OR, XOR, Perceptron
-from xpdl.training import History, Trainer, smooth_curve
+from xpdl.training import (
+    History,
+    Trainer,
+    choice,
+    log_uniform,
+    random_search,
+    smooth_curve,
+    successive_halving,
+    uniform,
+)
 from xpdl.version import __version__
 
 __all__ = [
@@ -134,6 +143,7 @@ __all__ = [
     "augment",
     "available_backends",
     "check_gradients",
+    "choice",
     "col2im",
     "conv_output_size",
     "cross_entropy_error",
@@ -151,12 +161,14 @@ __all__ = [
     "load_mnist",
     "load_model",
     "log_softmax",
+    "log_uniform",
     "mean_squared_error",
     "models",
     "moons",
     "numerical_diff",
     "numerical_gradient",
     "optimizers",
+    "random_search",
     "relu",
     "relu_grad",
     "seed",
@@ -168,9 +180,11 @@ __all__ = [
     "softmax_cross_entropy",
     "spiral",
     "step_function",
+    "successive_halving",
     "sum_squared_error",
     "tanh",
     "training",
+    "uniform",
     "use",
     "xor_points",
 ]

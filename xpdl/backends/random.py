@@ -6,6 +6,7 @@ from a counter hashed in array operations, where the activations live: no transf
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -52,6 +53,18 @@ def seed(n: int) -> None:
         raise TypeError(f"seed: expected an int, got {n!r}")
     _seed = int(n)
     _unnamed = itertools.count()
+
+
+@contextlib.contextmanager
+def seeded(n: int) -> Iterator[None]:
+    """`seed(n)` for a ``with`` block; after it, streams go on as if it had not been."""
+    global _seed, _unnamed
+    before = _seed, _unnamed
+    seed(n)
+    try:
+        yield
+    finally:
+        _seed, _unnamed = before
 
 
 def next_stream(name: str, seed: int | None = None) -> Stream:

@@ -1,7 +1,21 @@
 """Training: the loop, what it records, and what it tells."""
 
 from xpdl.training.history import History
+from xpdl.training.search import random_search, successive_halving
+from xpdl.training.search_result import SearchResult, Trial
+from xpdl.training.search_space import choice, log_uniform, uniform
 from xpdl.training.smoothing import smooth_curve
 from xpdl.training.trainer import Trainer
 
-__all__ = ["History", "Trainer", "smooth_curve"]
+__all__ = [
+    "History",
+    "SearchResult",
+    "Trainer",
+    "Trial",
+    "choice",
+    "log_uniform",
+    "random_search",
+    "smooth_curve",
+    "successive_halving",
+    "uniform",
+]

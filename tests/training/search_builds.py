@@ -1,0 +1,48 @@
+"""What searches in tests train: functions that another process can import."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+
+from xpdl import Affine, Relu, Sequential, SoftmaxWithLoss, Trainer, get_backend
+from xpdl.data import moons
+
+
+def net(lr, units, epochs=2):
+    x, t = moons(60, noise=0.2, seed=0)
+    network = Sequential(Affine(units=units), Relu(), Affine(units=2), loss=SoftmaxWithLoss)
+    return Trainer(network, x, t, x, t, epochs, 20, "SGD", {"lr": lr}, verbose=False)
+
+
+def parabola(x):
+    """Best at 3."""
+    return -((x - 3.0) ** 2)
+
+
+def overflowing(lr):
+    with np.errstate(all="ignore"):
+        return net(lr, 4).train()
+
+
+def broken(x):
+    if x > 5:
+        raise KeyError("no such thing")
+    return x
+
+
+def backend(x):
+    made = get_backend()
+    assert (made.name, made.dtype) == ("numpy", "float64")
+    return x
+
+
+def killed_at_the_fourth(x):
+    """The process ends at the fourth trial, as if it ran out of memory."""
+    place = Path(os.environ["SEARCH_COUNT"])
+    with place.open("a") as file:
+        file.write(".")
+    if len(place.read_text()) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x

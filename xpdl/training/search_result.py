@@ -1,0 +1,167 @@
+"""What a search of hyper-parameters found, and its log."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from xpdl.training.history import History
+
+_SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One training with one set of hyper-parameters.
+
+    Attributes
+    ----------
+    number : int
+        From 0, in the order of drawing.
+    params : dict
+        The hyper-parameters.
+    score : float
+        Higher is better; ``-inf`` where the training broke off because of a NaN.
+    history : History or None
+        Of the training, if it was one.
+    seconds : float
+    epochs : int or None
+        What `successive_halving` granted.
+    error : str
+        Why the training broke off.
+    """
+
+    number: int
+    params: dict[str, Any]
+    score: float
+    history: History | None = None
+    seconds: float = 0.0
+    epochs: int | None = None
+    error: str = ""
+
+
+class SearchResult:
+    """All trials of a search; printed, it is the table of the best ones.
+
+    Attributes
+    ----------
+    trials : list of Trial
+        By number, and where there are several of one, by epochs.
+    ranked : list of Trial
+        One for each number, with the most epochs it got; the best one first.
+    best : Trial
+    """
+
+    def __init__(self, trials: list[Trial]) -> None:
+        self.trials = sorted(trials, key=lambda trial: (trial.number, trial.epochs or 0))
+        longest = {trial.number: trial for trial in self.trials}
+        self.ranked = sorted(longest.values(), key=lambda trial: (-(trial.epochs or 0), -trial.score, trial.number))
+
+    @property
+    def best(self) -> Trial:
+        return self.ranked[0]
+
+    def table(self, rows: int = _SHOWN) -> str:
+        """The best `rows` trials, one in a line."""
+        shown = self.ranked[:rows]
+        names = list(self.best.params)
+        granted = any(trial.epochs is not None for trial in shown)
+        lines = [["rank", "trial", "score", *names, *(["epochs"] if granted else []), "seconds"]]
+        for rank, trial in enumerate(shown, 1):
+            score = f"{trial.score:.4f}" if math.isfinite(trial.score) else "diverged"
+            values = [_short(trial.params[name]) for name in names]
+            epochs = [str(trial.epochs)] if granted else []
+            lines.append([str(rank), str(trial.number), score, *values, *epochs, f"{trial.seconds:.1f}"])
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        return "\n".join(
+            "  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines
+        )
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        return f"<SearchResult of {len(self.trials)} trials, best score {self.best.score:.4g}>"
+
+
+class TrialLog:
+    """Trials in a file of JSON lines, of which the first says which search they belong to.
+
+    A line is whole or, after a crash, the last one and cut off: then it is dropped, and its trial made again.
+
+    Attributes
+    ----------
+    done : dict
+        (number, epochs) -> the trial, of those that are in the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, header: dict[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self.done: dict[tuple[int, int | None], Trial] = {}
+        if self.path is None:
+            return
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            if content and not _line(header).startswith(content):
+                raise ValueError(f"{self.path}: is not the log of a search")
+            self._write(_line(header), 0)
+            return
+        first, *lines = whole.splitlines()
+        found = self._read(first)
+        if found != json.loads(_line(header)):
+            raise ValueError(
+                f"{self.path}: is the log of another search, {json.dumps(found)}, this one is {json.dumps(header)}; "
+                "take another file, or remove it"
+            )
+        for line in lines:
+            trial = self._trial(self._read(line))
+            self.done[trial.number, trial.epochs] = trial
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+
+    def add(self, trial: Trial) -> None:
+        """Note a trial: it is on the disk when this returns."""
+        self.done[trial.number, trial.epochs] = trial
+        if self.path is not None:
+            self._write(_line({**dataclasses.asdict(trial), "score": _finite(trial.score)}), None)
+
+    def _write(self, line: bytes, at: int | None) -> None:
+        assert self.path is not None
+        with self.path.open("ab") as file:
+            if at is not None:
+                file.truncate(at)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, line: bytes) -> Any:
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: is not the log of a search, or damaged ({error})") from None
+
+    def _trial(self, values: Any) -> Trial:
+        try:
+            score = -math.inf if values["score"] is None else float(values["score"])
+            history = None if values["history"] is None else History(**values["history"])
+            return Trial(**{**values, "score": score, "history": history})
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"{self.path}: has a line that is no trial of this version ({error!r})") from None
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    # what JSON does not know is written for people alone
+    return (json.dumps(value, allow_nan=False, default=repr) + "\n").encode()
+
+
+def _finite(score: float) -> float | None:
+    return score if math.isfinite(score) else None
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
