@@ -7,12 +7,13 @@ import threading
 
 class Server(http.server.ThreadingHTTPServer):
     """Serves `files`, path -> (content, length that it claims); of ``/slow`` a half, and the rest when
-    `go_on` is set; after ``/endless`` zeros until then."""
+    `go_on` is set; after ``/endless`` zeros until then. `failures`, path -> what is answered before: a status, or None
+    for no answer at all."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.files, self.asked = {}, []
+        self.files, self.failures, self.asked = {}, {}, []
         self.halfway, self.go_on = threading.Event(), threading.Event()
 
     def offer(self, path, body):
@@ -22,6 +23,11 @@ class Server(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
+        if self.server.failures.get(self.path):
+            failure = self.server.failures[self.path].pop(0)
+            if failure is not None:
+                self.send_error(failure)
+            return
         body, length = self.server.files.get(self.path, (None, 0))
         if body is None:
             self.send_error(404)

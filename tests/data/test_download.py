@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ def server():
         files["/short"] = whole[:-5000], len(whole) - 5000
         server.offer("/other", gzip.compress(b"other"))
         server.offer("/plain", CONTENT)
+        server.offer("/more", gzip.compress(CONTENT + b"x"))
         yield server
 
 
@@ -42,6 +44,14 @@ def served(server):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "cache" / "mnist" / "file"
+
+
+@pytest.fixture(autouse=True)
+def slept(monkeypatch):
+    """The pauses, which are not made."""
+    pauses = []
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: pauses.append(seconds) if seconds else None)
+    return pauses
 
 
 def fetch(urls, path):
@@ -85,13 +95,41 @@ def test_right_content_is_kept(served, path, name):
     assert download.has_hash(path, SHA256)
 
 
-@pytest.mark.parametrize("name", ["missing", "cut", "short", "other", "plain"])
+@pytest.mark.parametrize("name", ["missing", "cut", "short", "other", "plain", "more"])
 def test_anything_else_leaves_no_file_and_the_next_mirror_is_tried(served, path, name):
     with pytest.raises(OSError, match=f"/{name}: "):
         fetch([f"{served}/{name}"], path)
     assert not kept(path)
     fetch([f"{served}/{name}", f"{served}/good"], path)
     assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("failure", [None, 408, 429, 500, 503])
+def test_what_may_pass_is_tried_again_after_longer_and_longer_pauses(server, path, slept, failure):
+    server.failures["/good"] = [failure] * 2
+    fetch([f"{server.url}/good"], path)
+    assert path.read_bytes() == CONTENT and server.asked == ["/good"] * 3
+    assert slept == [1.0, 4.0]
+
+
+def test_other_mirrors_come_before_a_second_round(server, path, slept):
+    server.failures["/slow"] = [503]
+    fetch([f"{server.url}/slow", f"{server.url}/good"], path)
+    assert server.asked == ["/slow", "/good"] and slept == []
+
+
+@pytest.mark.parametrize("name", ["missing", "other", "plain", "more"])
+def test_what_stays_wrong_is_asked_for_once(server, path, slept, name):
+    with pytest.raises(OSError, match=f"/{name}"):
+        fetch([f"{server.url}/{name}"], path)
+    assert server.asked == [f"/{name}"] and slept == []
+
+
+@pytest.mark.parametrize("name", ["cut", "short"])
+def test_given_up_after_three_rounds(server, path, slept, name):
+    with pytest.raises(OSError, match=f"/{name}"):
+        fetch([f"{server.url}/{name}", f"{server.url}/missing"], path)
+    assert server.asked == [f"/{name}", "/missing", f"/{name}", f"/{name}"] and slept == [1.0, 4.0]
 
 
 def test_bomb_is_not_unpacked(server, path):
@@ -114,6 +152,16 @@ def test_each_mirror_says_why(served, path):
 def test_no_server_is_an_oserror(path):
     with pytest.raises(OSError, match="refused"):
         fetch(["http://127.0.0.1:9/file"], path)
+
+
+def test_offline_is_said_at_once(path, slept, monkeypatch):
+    def offline(*_, **__):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    with pytest.raises(OSError, match=r"https://one/file: .*name resolution.*; https://two/file: .*name resolution"):
+        fetch(["https://one/file", "https://two/file"], path)
+    assert slept == []
 
 
 def test_silent_server_is_an_oserror(server, path, monkeypatch):

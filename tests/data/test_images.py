@@ -1,6 +1,7 @@
 """Pictures of digits come out as MNIST images, whatever their size, colour and ground."""
 
 import importlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -88,6 +89,38 @@ def test_enormous_picture_is_refused(path):
     image.new("1", (9000, 9000)).save(path)
     with pytest.raises(ValueError, match="9000x9000 pixels are too many"):
         load_digit(path)
+
+
+def test_picture_that_pillow_warns_of_is_refused_without_a_warning(path):
+    image.new("1", (10_000, 9_000)).save(path)
+    with pytest.raises(ValueError, match="10000x9000 pixels are too many"):
+        load_digit(path)
+
+
+def test_small_file_does_not_unpack_to_a_large_picture(path):
+    """The size is read before anything is unpacked."""
+    image.new("1", (9000, 9000)).save(path)
+    assert path.stat().st_size < 10**5
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="too many"):
+            load_digit(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "TIFF", "PDF"])
+def test_formats_whose_readers_do_more_than_read_are_refused(digit, path, kind):
+    image.fromarray(digit).save(path, kind)
+    with pytest.raises(ValueError, match=r"digit\.png: is not a readable picture"):
+        load_digit(path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM"])
+def test_formats_that_are_read(digit, path, kind):
+    image.fromarray(digit).save(path, kind)
+    np.testing.assert_allclose(load_digit(path), digit / 255, atol=0.2)
 
 
 def test_missing_file_is_an_oserror(path):

@@ -215,6 +215,22 @@ class TestCifar10:
         finally:
             tracemalloc.stop()
 
+    def test_small_archive_does_not_unpack_to_much(self, folder, monkeypatch):
+        """Neither as a file nor as a header, whose size only the header itself says."""
+        monkeypatch.setattr("xpdl.data.cifar10._MOST_BYTES", 10**6)
+        for kind in (tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+            with tarfile.open(folder / "cifar-10-binary.tar.gz", mode="w:gz") as tar:
+                member = tarfile.TarInfo("other.bin")
+                member.size, member.type = 10**8, kind
+                tar.addfile(member, io.BytesIO(bytes(member.size)))
+            tracemalloc.start()
+            try:
+                with pytest.raises(ValueError, match="it unpacks to more than 1000000 bytes"):
+                    load_cifar10()
+                assert tracemalloc.get_traced_memory()[1] < 10**7
+            finally:
+                tracemalloc.stop()
+
     def test_missing_file_of_the_folder_is_named(self, folder):
         (folder / "cifar-10-batches-bin").mkdir()
         for name, body in contents().items():

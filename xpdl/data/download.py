@@ -7,7 +7,10 @@ import errno
 import hashlib
 import http.client
 import os
+import socket
 import sys
+import time
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +21,8 @@ from tqdm import tqdm
 from xpdl.storage import write_atomically
 
 _SECONDS = 30  # without an answer
+_PAUSES = (1.0, 4.0)  # seconds before the second and the third round
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a server says when it may do better later
 _BLOCK = 1 << 16
 
 
@@ -49,7 +54,8 @@ def fetch_file(name: str, urls: Sequence[str], path: Path, size: int, sha256: st
     name : str
         For the progress bar, shown where standard error is a terminal.
     urls : sequence of str
-        Mirrors, tried in order.
+        Mirrors, tried in order; those that failed for a reason that may pass, such as a connection that broke, are tried
+        again twice, after 1 and 4 seconds.
     size, sha256
         Of the content; more than `size` bytes are never read.
 
@@ -76,17 +82,39 @@ def _fetch(name: str, urls: Sequence[str], path: Path, size: int, sha256: str, p
 
 def _from_first(name: str, urls: Sequence[str], size: int, sha256: str, packed: bool) -> bytes | bytearray:
     """The content from the first mirror that has it."""
-    reasons = []
-    for url in urls:
-        try:
-            content = _downloaded(name, url, size, packed)
-        except (OSError, http.client.HTTPException, zlib.error) as error:
-            reasons.append(f"{url}: {error}")
-            continue
-        if hashlib.sha256(content).hexdigest() == sha256:
-            return content
-        reasons.append(f"{url}: its content is not what it should be")
-    raise OSError("; ".join(reasons))
+    reasons: dict[str, str] = {}
+    for pause in (0.0, *_PAUSES):
+        time.sleep(pause)
+        again = []
+        for url in urls:
+            try:
+                content = _downloaded(name, url, size, packed)
+            except (OSError, http.client.HTTPException, zlib.error) as error:
+                reasons[url] = str(error) or type(error).__name__
+                if _may_pass(error):
+                    again.append(url)
+                continue
+            if len(content) == size and hashlib.sha256(content).hexdigest() == sha256:
+                return content
+            reasons[url] = "its content is not what it should be"
+        urls = again
+        if not urls:
+            break
+    raise OSError("; ".join(f"{url}: {reason}" for url, reason in reasons.items()))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same question may have another answer in a few seconds."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in _PASSING
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, (socket.gaierror, ConnectionRefusedError)):  # offline, or nobody there
+        return False
+    return isinstance(cause, (TimeoutError, ConnectionError, http.client.HTTPException, _EndedEarlyError))
+
+
+class _EndedEarlyError(OSError):
+    """A connection that was closed before the end of the content."""
 
 
 @contextlib.contextmanager
@@ -125,4 +153,6 @@ def _downloaded(name: str, url: str, size: int, packed: bool) -> bytearray:
         while not unpack.eof and len(content) <= size and (block := answer.read(_BLOCK)):
             content += unpack.decompress(block, size + 1 - len(content)) if packed else block
             bar.update(len(block))
+        if len(content) <= size and (not unpack.eof if packed else answer.length):
+            raise _EndedEarlyError("it ended early")
     return content

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ Image = np.ndarray[Any, Any]
 _SIDE = 28  # of an MNIST image
 _BOX = 20  # that its digit fits in
 _MOST_PIXELS = 50_000_000
+# without those whose readers start other programs or unpack archives
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")
 
 
 def load_digit(path: str | os.PathLike[str]) -> Image:
@@ -21,9 +26,9 @@ def load_digit(path: str | os.PathLike[str]) -> Image:
     Parameters
     ----------
     path
-        Any picture that Pillow reads. One of 28x28 pixels is taken as it is; otherwise the digit is cut out, scaled to fit
-        20x20 pixels and placed with its centre of mass in the middle, as for MNIST. Dark on light is inverted: MNIST has
-        white digits on black, and what the border shows is taken for the ground.
+        A picture in PNG, JPEG, BMP, GIF, WebP or PGM. One of 28x28 pixels is taken as it is; otherwise the digit is cut
+        out, scaled to fit 20x20 pixels and placed with its centre of mass in the middle, as for MNIST. Dark on light is
+        inverted: MNIST has white digits on black, and what the border shows is taken for the ground.
 
     Returns
     -------
@@ -56,7 +61,7 @@ def _read(path: str | os.PathLike[str]) -> Image:
     pillow = _pillow()
     with open(path, "rb") as file:  # so that a missing file is not taken for a damaged one
         try:
-            with pillow.open(file) as picture:
+            with _without_warning(pillow), pillow.open(file, formats=_FORMATS) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:
                     raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
                 # transparent counts as white paper
@@ -65,6 +70,14 @@ def _read(path: str | os.PathLike[str]) -> Image:
                 return np.asarray(canvas.convert("L"), dtype=np.float32) / 255
         except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
             raise ValueError(f"{path}: is not a readable picture ({error})") from error
+
+
+@contextlib.contextmanager
+def _without_warning(pillow: Any) -> Iterator[None]:
+    """Pillow warns of a size that is an error here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
+        yield
 
 
 def _border(grey: Image) -> Image:
