@@ -2,6 +2,7 @@
 
 from xpdl.training.history import History
 from xpdl.training.search import random_search, successive_halving
+from xpdl.training.search_optuna import optuna_objective
 from xpdl.training.search_result import SearchResult, Trial
 from xpdl.training.search_space import choice, log_uniform, uniform
 from xpdl.training.smoothing import smooth_curve
@@ -14,6 +15,7 @@ __all__ = [
     "Trial",
     "choice",
     "log_uniform",
+    "optuna_objective",
     "random_search",
     "smooth_curve",
     "successive_halving",
