@@ -27,6 +27,14 @@ def test_of_arrays_are_read(path, protocol):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_weights_of_the_size_of_a_net_are_read(path, protocol):
+    weights = np.random.default_rng(0).standard_normal((784, 50))
+    for dtype in ("float32", "float64"):
+        path.write_bytes(pickle.dumps({"W1": weights.astype(dtype)}, protocol))
+        np.testing.assert_array_equal(storage.load_arrays(path)[0]["W1"], weights.astype(dtype))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_of_numbers_and_foreign_byte_order_are_read(path, protocol):
     content = {"a": np.float32(0.5), "b": 3, "c": 2.5, "d": np.arange(3, dtype=">f8"), "e": ARRAYS["W1"]}
     path.write_bytes(pickle.dumps({**content, "again": content["e"]}, protocol))

@@ -58,8 +58,9 @@ class _ArraysOnly(pickle._Unpickler):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
-        # each byte of an array stands in the file once: more of them come from one that is read over and over
-        self.left = len(data)
+        # each byte of an array stands in the file once, and protocols up to 2 make it from a text first: more of them come
+        # from one that is read over and over
+        self.left = 2 * len(data)
 
     def find_class(self, module: str, name: str) -> Any:
         make = _STAND_INS.get((module.replace("numpy._core", "numpy.core"), name))
