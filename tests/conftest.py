@@ -17,6 +17,7 @@ import pytest
 os.environ["JAX_ENABLE_X64"] = "1"
 
 import xpdl.backends
+from tests.backends.cupy import fake
 from tests.harness import Backend, gpu_required, problem, selected
 from xpdl.backends import random
 
@@ -44,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest) -> Backend:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """Each array library in turn, under the rules of `tests.harness.SPECS`.
 
     Markers: ``backends("torch", "jit")`` runs on backends with one of the tags, ``skip_backend("jit", reason="...")``
@@ -58,6 +59,8 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         if spec.gpu and gpu_required():
             pytest.fail(f"a GPU is required, and {spec.id} does not work: {reason}")
         pytest.skip(reason)
+    if spec.stand_in:
+        fake.install(monkeypatch)
     return Backend(spec)
 
 

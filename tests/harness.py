@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import xpdl.backends
+from tests.backends.cupy import fake, host
 from xpdl.backends import diagnosis, namespaces
 
 # relative errors that rounding alone explains in nets of a few hundred operations
@@ -35,6 +36,7 @@ class Spec:
     float64: bool = True
     host_reads: bool = True  # whether float(), bool(), np.asarray... may be used inside the call under test
     gpu: bool = False
+    stand_in: bool = False  # for a library that needs hardware; only where it is asked for
     flags: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -81,6 +83,7 @@ SPECS = {
         Spec("torch:meta", "torch", device="meta", values=False, host_reads=False),
         Spec("jax", "jax"),
         Spec("jax:jit", "jax", jit=True, host_reads=False),
+        Spec("cupy:host", "cupy", host_reads=False, stand_in=True),
         Spec("cupy", "cupy", gpu=True),
         Spec("torch:cuda", "torch", device="cuda", gpu=True),
     )
@@ -94,6 +97,9 @@ def gpu_required() -> bool:
 def selected() -> list[Spec]:
     """The backends of this run: those ``XPDL_BACKENDS`` names (``all`` or ids with commas), else all that could work.
 
+    ``cupy:host`` is CuPy without a GPU: the CUDA kernels, compiled by the host's compiler, on a stand-in for its arrays. It
+    has tests of its own in tests/backends/cupy, and is otherwise for those who ask for it.
+
     Without the variable, GPU backends are left out where no NVIDIA driver is found, unless ``XPDL_REQUIRE_GPU`` is set.
     """
     asked = os.environ.get("XPDL_BACKENDS", "")
@@ -105,12 +111,14 @@ def selected() -> list[Spec]:
             raise ValueError(f"XPDL_BACKENDS names {unknown}; known are: all, {', '.join(SPECS)}")
         return [SPECS[name] for name in asked.split(",")]
     gpu = gpu_required() or diagnosis._driver_found()
-    return [spec for spec in SPECS.values() if gpu or not spec.gpu]
+    return [spec for spec in SPECS.values() if (gpu or not spec.gpu) and not spec.stand_in]
 
 
 @functools.cache
 def problem(spec: Spec) -> str | None:
     """Why this backend cannot be tested here, or None."""
+    if spec.stand_in:
+        return None if host.COMPILER else "the CUDA kernels are compiled for the host, and there is no g++"
     if spec.library == "cupy":
         return diagnosis.cupy_problem()
     try:
@@ -140,7 +148,8 @@ class Backend:
         self.spec = spec
         self.id = spec.id
         self.float = "float64" if spec.float64 else "float32"
-        made = xpdl.backends.make_backend(spec.library, spec.device, self.float)
+        self.module = fake.module if spec.stand_in else spec.library
+        made = xpdl.backends.make_backend(self.module, spec.device, self.float)
         self.xp = made.xp
         self.device = made.device
 
@@ -149,7 +158,7 @@ class Backend:
 
     def use(self, dtype: str | None = None) -> Any:
         """``xpdl.use`` of this backend, for a ``with`` statement; float64 where it can, unless `dtype` is given."""
-        return xpdl.backends.use(self.spec.library, device=self.device, dtype=dtype or self.float)
+        return xpdl.backends.use(self.module, device=self.device, dtype=dtype or self.float)
 
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         """A fresh array of this backend with the values, shape and dtype of `a`; float64 only where it exists."""
@@ -172,6 +181,8 @@ class Backend:
                 stack.enter_context(self.xp.ArrayAPIStrictFlags(**dict(self.spec.flags)))
             if self.spec.library == "array_api_strict" and not self.spec.host_reads:
                 stack.enter_context(no_host_reads(self.xp))
+            if self.spec.stand_in:
+                stack.enter_context(fake.no_host_reads())
             yield
 
     def call(self, f: Callable[..., Any], *arrays: Any, **static: Any) -> Any:

@@ -27,7 +27,7 @@ class _Decline:
 DECLINE: Any = _Decline()
 
 # Imported when an array of that library is first seen, so that `import xpdl` loads NumPy alone.
-_KERNEL_MODULES = {"numpy": "xpdl.backends.numpy"}
+_KERNEL_MODULES = {"numpy": "xpdl.backends.numpy", "cupy": "xpdl.backends.cupy"}
 
 _kernels: dict[tuple[str, str], Callable[..., Any]] = {}
 _generics: dict[str, Callable[..., Any]] = {}
@@ -55,15 +55,17 @@ def find(name: str, xp: Namespace) -> Callable[..., Any]:
 
 
 def op(generic: Callable[P, R]) -> Callable[P, R]:
-    """Make `generic` an op that kernels may override; its first argument is the array that decides."""
+    """Make `generic` an op that kernels may override; its first argument is the array, or list of arrays, that decides."""
     name = generic.__name__
-    first = next(iter(inspect.signature(generic).parameters))
+    first, parameter = next(iter(inspect.signature(generic).parameters.items()))
+    takes_list = str(parameter.annotation).startswith("list[")
     _generics[name] = generic
 
     @functools.wraps(generic)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if not _generic_depth and (args or first in kwargs):
-            found = find(name, array_namespace(args[0] if args else kwargs[first]))
+            decides: Any = args[0] if args else kwargs[first]
+            found = find(name, array_namespace(decides[0] if takes_list else decides))
             if found is not generic:
                 result = found(*args, **kwargs)
                 if result is not DECLINE:

@@ -100,13 +100,23 @@ def random_bits(like: Array, words: tuple[int, ...], counter: int) -> Array:
         return h ^ (h >> 16)
 
     size = math.prod(like.shape)
-    # the counter stirs both keys, on the host, so that masks of successive steps share nothing
-    key = Stream(counter, ",".join(map(str, words))).words("step")
+    key = mask_keys(words, counter)
     index = xp.arange(size, dtype=dtype, device=device(like))
     bits = hashed(hashed(index ^ word(key[0])) ^ word(key[1])) >> 8
     return xp.reshape(bits, like.shape)
 
 
+def mask_keys(words: tuple[int, ...], counter: int) -> tuple[int, int]:
+    """The two keys of the hash: `counter` stirs both, on the host, so that masks of successive steps share nothing."""
+    first, second, *_ = Stream(counter, ",".join(map(str, words))).words("step")
+    return first, second
+
+
+def mask_threshold(drop_ratio: float) -> int:
+    """What the 24 bits of a value that is kept must reach."""
+    return round(drop_ratio * 2**24)
+
+
 def keep_mask(like: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
     """A boolean mask of the shape of `like` that is False with probability `drop_ratio`."""
-    return random_bits(like, words, counter) >= round(drop_ratio * 2**24)
+    return random_bits(like, words, counter) >= mask_threshold(drop_ratio)

@@ -45,6 +45,7 @@ class AdaDelta(Optimizer):
     """
 
     elementwise = True
+    rule = staticmethod(ada_delta_step)
     memory = ("h", "s")
     rho = Hyper("in [0, 1)")
     eps = Hyper("positive")
@@ -55,5 +56,5 @@ class AdaDelta(Optimizer):
         super().__init__(**options)
         self.lr, self.rho, self.eps = lr, rho, eps
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        return ada_delta_step(p, g, *memory, lr=self.lr, rho=self.rho, eps=self.eps)
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr, "rho": self.rho, "eps": self.eps}

@@ -35,6 +35,7 @@ class AdaGrad(Optimizer):
     """
 
     elementwise = True
+    rule = staticmethod(ada_grad_step)
     memory = ("h",)
     eps = Hyper("positive")
     h: dict[str, Array]
@@ -43,5 +44,5 @@ class AdaGrad(Optimizer):
         super().__init__(**options)
         self.lr, self.eps = lr, eps
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        return ada_grad_step(p, g, *memory, lr=self.lr, eps=self.eps)
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr, "eps": self.eps}

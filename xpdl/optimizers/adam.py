@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Unpack
+from typing import Any, ClassVar, Unpack
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
@@ -50,6 +50,7 @@ class Adam(Optimizer):
     """
 
     elementwise = True
+    rule: ClassVar[Any] = staticmethod(adam_step)
     memory = ("m", "v")
     beta1 = Hyper("in [0, 1)")
     beta2 = Hyper("in [0, 1)")
@@ -75,5 +76,5 @@ class Adam(Optimizer):
         t = self.iter
         return float(self.lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t))
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        return adam_step(p, g, *memory, lr=self.corrected_lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps)
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.corrected_lr, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}

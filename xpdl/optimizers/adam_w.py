@@ -54,9 +54,7 @@ class AdamW(Adam):
         self.weight_decay = weight_decay
 
     elementwise = True
+    rule = staticmethod(adam_w_step)
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        keep = 1.0 - self.lr * self.weight_decay
-        return adam_w_step(
-            p, g, *memory, keep=keep, lr=self.corrected_lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps
-        )
+    def numbers(self) -> dict[str, float]:
+        return {"keep": 1.0 - self.lr * self.weight_decay, **super().numbers()}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, ClassVar, TypedDict
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, ClassVar, NamedTuple, TypedDict
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, device, write
@@ -24,6 +24,44 @@ def step_elementwise(
     return step(p, g, *memory)
 
 
+class Rule(NamedTuple):
+    """A step in words, for kernels that do it on all parameters at once.
+
+    Attributes
+    ----------
+    name : str
+        Of the op; empty where the step is no op's.
+    numbers : mapping
+        What the op takes besides arrays.
+    scale : array () or float, optional
+        By which all gradients are multiplied first.
+    l1, l2, max_norm
+        As in `Optimizer`.
+    """
+
+    name: str
+    numbers: Mapping[str, float]
+    scale: Array | float | None
+    l1: float
+    l2: float
+    max_norm: float | None
+
+
+@op
+def step_together(
+    params: list[Array],
+    grads: list[Array],
+    memory: list[tuple[Array, ...]],
+    step: Callable[..., tuple[Array, ...]],
+    rule: Rule,
+) -> Iterable[tuple[Array, ...]]:
+    """``step(p, g, *memory)`` for each parameter, one after the other; a kernel may do what `rule` says on all at once.
+
+    `params` and `memory` are given up to it, as in `step_elementwise`.
+    """
+    return (step(p, g, *kept) for p, g, kept in zip(params, grads, memory, strict=True))
+
+
 class Options(TypedDict, total=False):
     """The keyword options that all optimizers share; see `Optimizer`."""
 
@@ -33,7 +71,7 @@ class Options(TypedDict, total=False):
 
 
 class Optimizer:
-    """Changes parameters by their gradients; a subclass gives the rule for one parameter, `step`.
+    """Changes parameters by their gradients; a subclass gives its `rule` and `numbers`, or else a `step`.
 
     Parameters
     ----------
@@ -60,6 +98,8 @@ class Optimizer:
 
     #: whether `step` computes each element from the elements at the same place alone, and so may be given pieces of arrays
     elementwise: ClassVar[bool] = False
+    #: the op that is the rule, ``rule(p, g, *memory, **numbers)``
+    rule: ClassVar[Any] = None
     #: attributes that hold one array per parameter, as dicts by its name, in the order `step` takes and returns them
     memory: ClassVar[tuple[str, ...]] = ()
 
@@ -99,7 +139,14 @@ class Optimizer:
         It calls one op of the rule, so that a kernel can compute the whole step. `p` and `memory` are given up to it: a
         kernel may write the results into them and return them. `g` belongs to the caller.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no step")
+        if self.rule is None:
+            raise NotImplementedError(f"{type(self).__name__} has neither a rule nor a step")
+        new: tuple[Array, ...] = self.rule(p, g, *memory, **self.numbers())
+        return new
+
+    def numbers(self) -> dict[str, float]:
+        """What `rule` takes besides arrays, for the current update."""
+        return {}
 
     def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
         """Change every parameter by the gradient of the same name.
@@ -128,18 +175,23 @@ class Optimizer:
         names = list(params)
         scale = None if self.clip_norm is None else clip_scale([grads[name] for name in names], self.clip_norm)
         adjusts = scale is not None or self.l1 or self.l2 or self.max_norm is not None
+        if not names:
+            return
         for name in names:
-            p, g = params[name], grads[name]
+            p = params[name]
             for kept in memory.values():
                 if name not in kept:
                     kept[name] = array_namespace(p).zeros(p.shape, dtype=p.dtype, device=device(p))
-            own = tuple(kept[name] for kept in memory.values())
-            if not adjusts:
-                new, *remembered = self.step(p, _in_dtype_of(p, g), *own)
-            elif self.elementwise:
-                new, *remembered = step_elementwise(p, functools.partial(self._adjusted_step, scale), g, own)
-            else:
-                new, *remembered = self._adjusted_step(scale, p, g, *own)
+        owned = [tuple(kept[name] for kept in memory.values()) for name in names]
+        stepped = step_together(
+            [params[name] for name in names],
+            [grads[name] for name in names],
+            owned,
+            functools.partial(self._whole_step, scale) if adjusts else self._plain_step,
+            Rule(self._rule_name(), self.numbers(), scale, self.l1, self.l2, self.max_norm),
+        )
+        for name, own, (new, *remembered) in zip(names, owned, stepped, strict=True):
+            p = params[name]
             # a kernel has written into `p` itself
             written = p if new is p else write(p, new)
             # asarray, as NumPy computes scalars from arrays of no axes
@@ -148,6 +200,19 @@ class Optimizer:
             for kept, old, array in zip(memory.values(), own, remembered, strict=True):
                 if array is not old:
                     kept[name] = array_namespace(p).asarray(array)
+
+    def _rule_name(self) -> str:
+        """The op that `step` calls; empty when it is not the step of this class but one written over it."""
+        own = getattr(self.step, "__func__", None) is Optimizer.step
+        return self.rule.__name__ if own and self.rule is not None else ""
+
+    def _plain_step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
+        return self.step(p, _in_dtype_of(p, g), *memory)
+
+    def _whole_step(self, scale: Array | float | None, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
+        if self.elementwise:
+            return step_elementwise(p, functools.partial(self._adjusted_step, scale), g, memory)
+        return self._adjusted_step(scale, p, g, *memory)
 
     def _adjusted_step(self, scale: Array | float | None, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
         """`step` with the gradient clipped and the decay added before it, and the constraint after it."""

@@ -35,6 +35,7 @@ class Momentum(Optimizer):
     """
 
     elementwise = True
+    rule = staticmethod(momentum_step)
     memory = ("v",)
     momentum = Hyper("in [0, 1)")
     v: dict[str, Array]
@@ -43,5 +44,5 @@ class Momentum(Optimizer):
         super().__init__(**options)
         self.lr, self.momentum = lr, momentum
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        return momentum_step(p, g, *memory, lr=self.lr, momentum=self.momentum)
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr, "momentum": self.momentum}

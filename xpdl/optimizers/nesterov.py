@@ -41,6 +41,7 @@ class Nesterov(Optimizer):
     """
 
     elementwise = True
+    rule = staticmethod(nesterov_step)
     memory = ("v",)
     momentum = Hyper("in [0, 1)")
     v: dict[str, Array]
@@ -49,5 +50,5 @@ class Nesterov(Optimizer):
         super().__init__(**options)
         self.lr, self.momentum = lr, momentum
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        return nesterov_step(p, g, *memory, lr=self.lr, momentum=self.momentum)
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr, "momentum": self.momentum}

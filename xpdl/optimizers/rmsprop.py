@@ -39,6 +39,7 @@ class RMSprop(Optimizer):
     """
 
     elementwise = True
+    rule = staticmethod(rmsprop_step)
     memory = ("h",)
     decay_rate = Hyper("in [0, 1)")
     eps = Hyper("positive")
@@ -50,5 +51,5 @@ class RMSprop(Optimizer):
         super().__init__(**options)
         self.lr, self.decay_rate, self.eps = lr, decay_rate, eps
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        return rmsprop_step(p, g, *memory, lr=self.lr, decay_rate=self.decay_rate, eps=self.eps)
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr, "decay_rate": self.decay_rate, "eps": self.eps}

@@ -37,6 +37,7 @@ class SGD(Optimizer):
         self.lr = lr
 
     elementwise = True
+    rule = staticmethod(sgd_step)
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        return sgd_step(p, g, lr=self.lr)
+    def numbers(self) -> dict[str, float]:
+        return {"lr": self.lr}

@@ -1,0 +1,60 @@
+"""Every kernel, in every instance, is compiled for real GPUs by NVRTC, which needs none.
+
+``pip install ".[gpu-ci]"`` brings it, and ``python -m pytest -m slow tests/backends/cupy/test_compile.py`` runs this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from xpdl.backends.cupy import sources
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
+pytestmark = pytest.mark.slow
+
+
+@functools.cache
+def nvrtc() -> ctypes.CDLL:
+    spec = importlib.util.find_spec("nvidia")
+    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    found = [path for place in places for path in sorted(place.glob("*/lib/libnvrtc.so.*"))]
+    if not found:
+        pytest.skip("NVRTC is not installed: pip install '.[gpu-ci]'")
+    return ctypes.CDLL(str(found[-1]))
+
+
+def compile_for(architecture: str, code: str) -> tuple[bool, str]:
+    """Whether `code` compiles to machine code, and what the compiler says."""
+    compiler, program = nvrtc(), ctypes.c_void_p()
+    assert compiler.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
+    options = [f"--gpu-architecture={architecture}", *sources.OPTIONS]
+    failed = compiler.nvrtcCompileProgram(
+        program, len(options), (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    )
+    size = ctypes.c_size_t()
+    compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    compiler.nvrtcGetProgramLog(program, log)
+    compiler.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    compiler.nvrtcDestroyProgram(ctypes.byref(program))
+    return not failed and size.value > 0, log.value.decode()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", sources.FILES)
+def test_compiles_without_a_warning(file: str, architecture: str) -> None:
+    for dtype in sources.TYPES:
+        for wide in sources.INDICES:
+            works, log = compile_for(architecture, sources.source(file, dtype, wide))
+            assert works and not log.strip(), f"{dtype}, wide indices {wide}: {log}"
+
+
+def test_a_name_that_does_not_exist_is_noticed() -> None:
+    code = sources.source("elementwise", "float32", False).replace("hashed(uint32 h)", "hashed(uint h)", 1)
+    works, log = compile_for("sm_80", code)
+    assert not works and "uint" in log

@@ -1,0 +1,372 @@
+"""The CUDA kernels, compiled for the host, are the generic ops: from dispatch through launch to every element."""
+
+import contextlib
+import ctypes
+import inspect
+import itertools
+
+import numpy as np
+import pytest
+
+import xpdl.backends
+from tests.backends.cupy import fake
+from tests.backends.cupy import host as compiled
+from tests.ops.table import CORE
+from tests.pairs import check_pair
+from xpdl import layers, optimizers
+from xpdl.backends import dispatch
+from xpdl.backends.cupy import convolution as convolutions
+from xpdl.backends.cupy import launch, sources
+from xpdl.backends.cupy import optimizers as steps
+from xpdl.models import Sequential
+from xpdl.ops import activations, affine, convolution, dropout, losses, normalization, pooling, windows
+
+RULES = [
+    optimizers.SGD,
+    optimizers.Momentum,
+    optimizers.Nesterov,
+    optimizers.AdaGrad,
+    optimizers.RMSprop,
+    optimizers.AdaDelta,
+    optimizers.Adam,
+    optimizers.AdamW,
+]
+TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 5e-5, "float64": 1e-11}
+
+
+def launched():
+    return {name for name, *_ in fake.launches}
+
+
+def compare(host, op, *arrays, dtype="float32", **static):
+    """What a kernel gives on the stand-in against the generic op in float64, from the same values."""
+    rounded = [a.astype(dtype) if a.dtype.kind == "f" else a for a in arrays]
+    before = len(fake.launches)
+    with host.rules():
+        got = op(*map(fake.module.asarray, rounded), **static)
+    assert len(fake.launches) > before, "no kernel ran"
+    with dispatch.generic_only():
+        want = op(*(a.astype("float64") if a.dtype.kind not in "biu" else a for a in rounded), **static)
+    for actual, desired in zip(*(r if isinstance(r, tuple) else (r,) for r in (got, want)), strict=True):
+        if desired is None:
+            assert actual is None
+            continue
+        assert isinstance(actual, fake.ndarray) and actual.shape == np.shape(desired)
+        if np.asarray(desired).dtype.kind != "f":
+            np.testing.assert_array_equal(actual.get(), desired)
+            continue
+        assert actual.dtype.name == dtype
+        finite = np.abs(desired)[np.isfinite(desired)]
+        tolerance = TOLERANCE[dtype]
+        limit = tolerance * finite.max(initial=0.0)
+        np.testing.assert_allclose(actual.get().astype("float64"), desired, rtol=tolerance, atol=limit)
+
+
+def test_every_kernel_takes_the_arguments_of_its_op():
+    kernels = {name: f for (library, name), f in dispatch._kernels.items() if library == "cupy"}
+    assert {"convolution", "max_pooling", "step_together", "dropout_mask"} <= set(kernels)
+    for name, kernel in kernels.items():
+        wanted = inspect.signature(dispatch._generics[name]).parameters.values()
+        given = inspect.signature(kernel).parameters.values()
+        assert [(p.name, p.kind, p.default) for p in given] == [(p.name, p.kind, p.default) for p in wanted], name
+
+
+@pytest.mark.parametrize("case", CORE, ids=lambda case: case.id)
+def test_op_of_the_table(host, case):
+    check_pair(host, case, "float32")
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
+@pytest.mark.parametrize("dtype", sources.TYPES)
+def test_every_kernel_runs_in_every_instance(host, monkeypatch, dtype, wide):
+    """Together they launch all there are, so that none is compiled and never compared."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    monkeypatch.setattr(launch, "_NARROW", 0 if wide else 1 << 30)
+    monkeypatch.setattr(convolutions, "COLUMN_BYTES", 4000)
+    rng = np.random.default_rng(0)
+    x, W, b = rng.normal(size=(5, 4, 7, 6)), rng.normal(size=(6, 2, 3, 2)), rng.normal(size=6)
+    options = {"stride": (2, 1), "pad": (1, 2), "dilation": (1, 2), "groups": 2}
+    y = convolution.convolution(x, W, b, **options)
+    dy = rng.normal(size=y.shape)
+    compare(host, convolution.convolution, x, W, b, dtype=dtype, **options)
+    compare(host, convolution.convolution_backward, dy, x, W, dtype=dtype, **options)
+    rows, weights, bias = rng.normal(size=(9, 5)), rng.normal(size=(5, 3)), rng.normal(size=3)
+    compare(host, affine.affine, rows, weights, bias, dtype=dtype)
+    compare(host, affine.affine_backward, rng.normal(size=(9, 3)), rows, weights, dtype=dtype)
+    for op in (activations.relu, activations.sigmoid):
+        compare(host, op, rows, dtype=dtype)
+    for op in (activations.relu_backward, activations.sigmoid_backward, activations.tanh_backward):
+        compare(host, op, rows, np.tanh(rows[::-1]), dtype=dtype)
+    compare(host, dropout.dropout, rows, rows > 0, dtype=dtype, scale=1.25)
+    compare(host, dropout.dropout_mask, rows, dtype=dtype, drop_ratio=0.3, words=(1, 2, 3, 4), counter=5)
+    # few different values: ties
+    tied = rng.integers(-2, 3, x.shape).astype(float)
+    pools = {"size": (3, 2), "stride": (2, 1), "pad": (1, 1)}
+    top = pooling.max_pooling(tied, **pools)
+    compare(host, pooling.max_pooling, tied, dtype=dtype, **pools)
+    compare(host, pooling.max_pooling_backward, rng.integers(-8, 9, top.shape) / 8, tied, top, dtype=dtype, **pools)
+    compare(host, pooling.average_pooling, tied, dtype=dtype, **pools)
+    compare(host, pooling.average_pooling_backward, rng.normal(size=top.shape), tied, dtype=dtype, **pools)
+    taps = {"filter_h": 3, "filter_w": 2, "stride": (2, 1), "pad": (1, 0)}
+    col = windows.im2col(x, **taps)
+    compare(host, windows.im2col, x, dtype=dtype, **taps)
+    compare(host, windows.col2im, col, dtype=dtype, input_shape=x.shape, **taps)
+    for values in (x, rows):
+        gamma, beta, mean, var = rng.normal(size=(4, values.shape[1]))
+        _, hat, inv_std, *_ = normalization.batch_normalization(values, gamma, beta, 1e-3)
+        compare(host, normalization.batch_normalization, values, gamma, beta, dtype=dtype, eps=1e-3)
+        compare(host, normalization.normalize, values, gamma, beta, mean, np.abs(var), dtype=dtype, eps=1e-3)
+        for op in (normalization.batch_normalization_backward, normalization.normalize_backward):
+            compare(host, op, rng.normal(size=values.shape), hat, inv_std, gamma, dtype=dtype)
+    labels, soft = np.array([0, 4, 1, 2, 3, 4, 0, 0, 2]), np.abs(rng.normal(size=rows.shape))
+    for t in (labels, labels.astype("uint8"), soft):
+        compare(host, losses.softmax_with_loss, rows, t, dtype=dtype)
+        compare(host, losses.softmax_with_loss_backward, activations.softmax(rows), t, dtype=dtype, dout=2.5)
+    compare(host, losses.softmax_with_loss_backward, activations.softmax(rows), soft, np.array(2.5), dtype=dtype)
+    for rule in RULES:
+        stepped(host, rule, [(3, 2), (5,)], dtype)
+    assert launched() == {kernel for file in sources.FILES for kernel in compiled.kernels(file)}
+    # a mask looks at no value: one instance serves all
+    assert {(d, w) for name, d, w, *_ in fake.launches if name != "dropout_mask"} == {(dtype, wide)}
+
+
+def stepped(host, rule, shapes, dtype="float32", **options):
+    """Parameters after three steps on the stand-in, against those of NumPy in float64."""
+    rng = np.random.default_rng(1)
+    start = {f"p{k}": rng.normal(size=shape).astype(dtype) for k, shape in enumerate(shapes)}
+    gradients = [{name: rng.normal(size=p.shape).astype(dtype) for name, p in start.items()} for _ in range(3)]
+    ours, theirs = rule(0.1, **options), rule(0.1, **options)
+    params = {name: fake.module.asarray(p) for name, p in start.items()}
+    owned = dict(params)
+    exact = {name: p.astype("float64") for name, p in start.items()}
+    for grads in gradients:
+        with host.rules():
+            ours.update(params, {name: fake.module.asarray(g) for name, g in grads.items()})
+        theirs.update(exact, {name: g.astype("float64") for name, g in grads.items()})
+    for name, p in params.items():
+        assert p is owned[name], "updated in place"
+        tolerance = 3 * TOLERANCE[dtype]
+        np.testing.assert_allclose(p.get().astype("float64"), exact[name], rtol=tolerance, atol=tolerance)
+    for kind in rule.memory:
+        for name, kept in getattr(ours, kind).items():
+            desired = getattr(theirs, kind)[name]
+            limit = 3 * TOLERANCE[dtype] * max(1.0, np.abs(desired).max())
+            np.testing.assert_allclose(kept.get().astype("float64"), desired, rtol=3 * TOLERANCE[dtype], atol=limit)
+
+
+class TestOptimizers:
+    @pytest.mark.parametrize("rule", RULES)
+    def test_one_launch_for_all_parameters(self, host, rule):
+        stepped(host, rule, [(7, 3), (3,), (steps.CHUNK,), (2 * steps.CHUNK + 1,), ()])
+        assert len(fake.launches) == 3
+
+    def test_more_parameters_than_a_table_has_rows(self, host):
+        stepped(host, optimizers.Adam, [(3,)] * (steps.TENSORS + 2))
+        assert len(fake.launches) == 6
+
+    @pytest.mark.parametrize("rule", [rule for rule in RULES if rule is not optimizers.AdamW])
+    def test_clipping_decay_and_limit_are_in_the_launch(self, host, rule):
+        stepped(host, rule, [(4, 3), (3,)], clip_norm=0.5, max_norm=0.7, weight_decay={"l1": 0.01, "l2": 0.1})
+        assert len(fake.launches) == 3
+
+    def test_rule_of_ones_own_is_left_to_its_step(self, host):
+        class Halved(optimizers.SGD):
+            def step(self, p, g, *memory):
+                return (p - self.lr * g / 2,)
+
+        params = {"W": fake.module.asarray(np.ones(4, "float32"))}
+        Halved(0.5).update(params, {"W": fake.module.asarray(np.ones(4, "float32"))})
+        np.testing.assert_array_equal(params["W"].get(), 0.75)
+        assert not fake.launches
+
+    def test_table_fits_a_launch(self):
+        assert steps._TABLE.itemsize + steps._SHARED.itemsize + 8 * 8 <= 4096
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_pooling_of_any_shape(host, seed):
+    rng = np.random.default_rng(seed)
+    size, stride = (tuple(int(v) for v in rng.integers(1, 4, 2)) for _ in range(2))
+    pad = tuple(int(rng.integers(0, k)) for k in size)
+    x = rng.integers(-2, 3, (*rng.integers(1, 4, 2), *(k + int(rng.integers(0, 6)) for k in size))).astype(float)
+    y = pooling.max_pooling(x, size, stride, pad)
+    dy = rng.normal(size=y.shape)
+    static = {"size": size, "stride": stride, "pad": pad}
+    compare(host, pooling.max_pooling, x, **static)
+    compare(host, pooling.max_pooling_backward, dy, x, y, **static)
+    compare(host, pooling.average_pooling_backward, dy, x, **static)
+
+
+def test_not_a_number_wins_a_window_and_takes_no_gradient(host):
+    x = np.arange(16.0).reshape(1, 1, 4, 4)
+    x[0, 0, 0, 1], x[0, 0, 2, 2] = np.nan, -np.inf
+    static = {"size": (2, 2), "stride": (2, 2)}
+    compare(host, pooling.max_pooling, x, **static)
+    compare(
+        host, pooling.max_pooling_backward, np.ones((1, 1, 2, 2)), x, pooling.max_pooling(x, (2, 2), (2, 2)), **static
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_convolution_in_chunks(host, seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    groups, n = int(rng.integers(1, 3)), int(rng.integers(1, 7))
+    size, stride, dilation = (tuple(int(v) for v in rng.integers(1, 4, 2)) for _ in range(3))
+    pad = tuple(int(v) for v in rng.integers(0, 3, 2))
+    shape = (int(rng.integers(0, 5)) + dilation[i] * (size[i] - 1) + 1 for i in (0, 1))
+    x = rng.normal(size=(n, 2 * groups, *shape))
+    W = rng.normal(size=(3 * groups, 2, *size))
+    static = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+    dy = rng.normal(size=convolution.convolution(x, W, **static).shape)
+    monkeypatch.setattr(convolutions, "COLUMN_BYTES", int(rng.integers(1, 20000)))
+    compare(host, convolution.convolution, x, W, **static)
+    compare(host, convolution.convolution_backward, dy, x, W, **static)
+    compare(host, convolution.convolution_backward, dy, x, W, **static, need_dx=False)
+
+
+def test_columns_take_no_more_than_their_buffer(host, monkeypatch):
+    limit = 100_000
+    monkeypatch.setattr(convolutions, "COLUMN_BYTES", limit)
+    sizes = []
+    gather = convolutions.gather
+    monkeypatch.setattr(convolutions, "gather", lambda x, col, *rest: sizes.append(col.nbytes) or gather(x, col, *rest))
+    x, W = np.ones((40, 3, 16, 16)), np.ones((4, 3, 3, 3))
+    compare(host, convolution.convolution, x, W, pad=(1, 1))
+    assert max(sizes) <= limit and sum(sizes) == 40 * 27 * 256 * 4
+
+
+@pytest.mark.parametrize("shape", [(700, 3), (40, 70), (6, 5, 40, 40), (3, 1, 70, 60)], ids=str)
+def test_sums_of_several_blocks(host, shape):
+    rng = np.random.default_rng(2)
+    # far from 0: a variance as the difference of two sums would be lost
+    x, gamma, beta = 300.0 + rng.normal(size=shape), *rng.normal(size=(2, shape[1]))
+    _, hat, inv_std, *_ = normalization.batch_normalization(x, gamma, beta, 1e-3)
+    compare(host, normalization.batch_normalization, x, gamma, beta, dtype="float64", eps=1e-3)
+    compare(host, normalization.batch_normalization_backward, rng.normal(size=shape), hat, inv_std, gamma)
+    narrow = [fake.module.asarray(a.astype("float32")) for a in (x, gamma, beta)]
+    _, _, _, mean, var = normalization.batch_normalization(*narrow, 1e-3)
+    axes = (0, *range(2, x.ndim))
+    np.testing.assert_allclose(mean.get(), x.mean(axis=axes), rtol=1e-6)
+    np.testing.assert_allclose(var.get(), x.var(axis=axes), rtol=1e-3)
+
+
+@pytest.mark.parametrize("rows,classes", [(1, 1), (300, 10), (3, 1000), (17, 65)])
+def test_losses_of_any_number_of_classes(host, rows, classes):
+    rng = np.random.default_rng(3)
+    x, t = 20 * rng.normal(size=(rows, classes)), rng.integers(0, classes, rows)
+    compare(host, losses.softmax_with_loss, x, t)
+    compare(host, losses.softmax_with_loss_backward, activations.softmax(x), t)
+
+
+def test_infinite_scores(host):
+    x = np.array([[1.0, -np.inf, 2.0], [3.0, 1.0, -np.inf]])
+    compare(host, losses.softmax_with_loss, x, np.array([0, 0]))
+    compare(host, losses.softmax_with_loss, x, np.array([1, 0]))
+
+
+@pytest.mark.parametrize("counter,ratio", [(0, 0.5), (7, 0.1), (1 << 40, 0.9)])
+def test_masks_are_those_of_the_cpu(host, counter, ratio):
+    x = np.zeros((3, 1001), "float32")
+    words = (0xFFFFFFFF, 2, 3, 4)
+    mask = dropout.dropout_mask(fake.module.asarray(x), ratio, words, counter)
+    np.testing.assert_array_equal(mask.get(), dropout.dropout_mask(x, ratio, words, counter))
+    assert launched() == {"dropout_mask"}
+
+
+def test_mixed_dtypes_empty_arrays_and_integers_are_left_to_the_generic_op(host):
+    ones = {dtype: fake.module.asarray(np.ones((2, 3), dtype)) for dtype in ("float32", "float64", "int64")}
+    empty = fake.module.asarray(np.ones((0, 3), "float32"))
+    assert activations.relu_backward(ones["float32"], ones["float64"]).get().sum() == 6
+    assert activations.relu(empty).shape == (0, 3)
+    assert activations.relu(ones["int64"]).get().sum() == 6
+    assert not fake.launches
+
+
+def network():
+    return Sequential(
+        layers.Convolution(filters=4, size=3, pad=1),
+        layers.BatchNormalization(),
+        layers.Relu(),
+        layers.Pooling(2, 2),
+        layers.Dropout(0.25),
+        layers.Affine(units=12),
+        layers.Sigmoid(),
+        layers.Affine(units=10),
+        loss=layers.SoftmaxWithLoss,
+        seed=0,
+    )
+
+
+def trained(backend, module, steps, rules=contextlib.nullcontext):
+    rng = np.random.default_rng(4)
+    with backend:
+        net, adam = network(), optimizers.Adam()
+        net.build((1, 8, 8))
+        for _ in range(steps):
+            x, t = module.asarray(rng.normal(size=(7, 1, 8, 8))), module.asarray(rng.integers(0, 10, 7))
+            with rules():
+                adam.update(net.params, net.gradient(x, t))
+    return net
+
+
+def test_training_step_reads_nothing_back_and_is_that_of_numpy(host):
+    ours = trained(host.use("float64"), fake.module, 5, host.rules)
+    theirs = trained(xpdl.backends.use("numpy", dtype="float64"), np, 5)
+    for name, value in theirs.params.items():
+        np.testing.assert_allclose(ours.params[name].get(), value, rtol=1e-9, atol=1e-12)
+    for name, value in theirs.buffers.items():
+        np.testing.assert_allclose(ours.buffers[name].get(), value, rtol=1e-9, atol=1e-12)
+
+
+class TestTheStandIn:
+    """It would be of no use if it let everything through."""
+
+    def test_a_wrong_dtype_is_noticed(self, host):
+        x = fake.module.asarray(np.ones(4, "float64"))
+        with pytest.raises(AssertionError, match=r"relu: float64 where \*float32 is expected"):
+            launch.each("elementwise", "relu", "float32", 4, x, x)
+
+    def test_a_missing_argument_is_noticed(self, host):
+        with pytest.raises(AssertionError, match=r"relu takes .* got 2"):
+            launch.each("elementwise", "relu", "float32", 4, fake.module.asarray(np.ones(4, "float32")))
+
+    def test_arguments_in_another_order_are_noticed(self, host):
+        x = fake.module.asarray(np.ones(4, "float32"))
+        with pytest.raises(AssertionError, match=r"dropout: .* is expected"):
+            launch.each("elementwise", "dropout", "float32", 4, x, x, x > 0, 1.0)
+
+    def test_writing_beyond_the_end_is_noticed(self, host):
+        x, y = fake.module.asarray(np.ones(8, "float32")), launch.empty((4,), np.dtype("float32"))
+        with pytest.raises(AssertionError, match="relu wrote beyond an array"):
+            launch.each("elementwise", "relu", "float32", 8, x, y)
+
+    def test_what_is_not_written_is_not_a_number(self, host):
+        assert np.isnan(launch.empty((4,), np.dtype("float32")).get()).all()
+
+    def test_reading_on_the_host_is_refused_under_the_rules(self, host):
+        x = fake.module.asarray(np.ones(()))
+        for read in (float, bool, fake.ndarray.get):
+            with host.rules(), pytest.raises(RuntimeError, match="read on the host"):
+                read(x)
+
+    def test_a_barrier_that_some_threads_miss_is_noticed(self, host, monkeypatch, tmp_path):
+        right = sources.text("losses.cu")
+        wrong = right.replace("I end = row < (I)rows ? K : 0;", "I end = K; if (row >= (I)rows) return;")
+        assert wrong != right
+        text = sources.text
+        monkeypatch.setattr(sources, "text", lambda file: wrong if file == "losses.cu" else text(file))
+        compiled.library.cache_clear()
+        kernel = compiled.HostKernel("losses", "float32", False, "softmax_with_loss")
+        monkeypatch.undo()
+        compiled.library.cache_clear()
+        x, losses = np.ones((3, 8), "float32"), np.ones(3, "float32")
+        labels, y = np.zeros(3, "int64"), np.empty_like(x)
+        args = [ctypes.c_void_p(a.ctypes.data if isinstance(a, np.ndarray) else a) for a in (x, labels, 0, y, losses)]
+        with pytest.raises(AssertionError, match="miss a barrier"):
+            kernel.run((1,), (4, 64), [*args, ctypes.c_longlong(3), ctypes.c_longlong(8)])
+
+
+def test_every_kernel_is_found_by_the_tests():
+    names = list(itertools.chain.from_iterable(map(compiled.kernels, sources.FILES)))
+    assert len(names) == len(set(names)) == sum(sources.text(f"{f}.cu").count("__global__") for f in sources.FILES)

@@ -1,0 +1,40 @@
+"""The affine map: matrix products by cuBLAS, the bias and its gradient by kernels of ours."""
+
+from __future__ import annotations
+
+import math
+
+from xpdl.backends.cupy.elementwise import add_bias
+from xpdl.backends.cupy.launch import cupy, kernel, ready, served
+from xpdl.backends.cupy.normalization import bias_gradient
+from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.namespaces import Array
+
+
+@kernel("affine")
+def affine(x: Array, W: Array, b: Array | None = None) -> Array:
+    """As `xpdl.ops.affine.affine`."""
+    if not _fits(x, W, b):
+        return DECLINE
+    y = cupy().matmul(_rows(x), W)
+    if b is not None:
+        add_bias(y, b)
+    return y
+
+
+@kernel("affine_backward")
+def affine_backward(dy: Array, x: Array, W: Array, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+    """As `xpdl.ops.affine.affine_backward`."""
+    if not _fits(x, W, None) or not served(dy, x) or dy.ndim != 2:
+        return DECLINE  # type: ignore[no-any-return]
+    xp = cupy()
+    dx = xp.matmul(dy, W.T).reshape(x.shape) if need_dx else None
+    return dx, xp.matmul(_rows(x).T, dy), bias_gradient(dy)
+
+
+def _fits(x: Array, W: Array, b: Array | None) -> bool:
+    return served(x, W, b) and W.ndim == 2 and math.prod(x.shape[1:]) == W.shape[0]
+
+
+def _rows(x: Array) -> Array:
+    return x if x.ndim == 2 else ready(x).reshape(x.shape[0], -1)

@@ -1,0 +1,100 @@
+"""Convolution by CuPy alone: columns of some images at a time, and one matrix product for them.
+
+The columns of all images together would take FH * FW times the memory of the images; here they take `COLUMN_BYTES`, or those
+of one image where that is more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from xpdl.backends.cupy.launch import cupy, empty, kernel, served
+from xpdl.backends.cupy.normalization import bias_gradient
+from xpdl.backends.cupy.windows import add_up, gather, images_of_rows, rows_of_images
+from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.namespaces import Array
+
+Pair = tuple[int, int]
+
+#: the most memory that a buffer of columns takes
+COLUMN_BYTES = 256 << 20
+
+
+@kernel("convolution")
+def convolution(
+    x: Array,
+    W: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """As `xpdl.ops.convolution.convolution`."""
+    out = _out_size(x, W, stride, pad, dilation)
+    if not served(x, W, b) or min(out) < 1 or x.shape[1] != W.shape[1] * groups:
+        return DECLINE
+    y = empty((x.shape[0], W.shape[0], *out), x.dtype)
+    weights = W.reshape(groups, W.shape[0] // groups, -1)
+    for images in _chunks(x, W, out, groups):
+        col = empty(_column_shape(images, W, out, groups), x.dtype)
+        gather(x[images], col, out, W.shape[2:], stride, pad, dilation)
+        images_of_rows(cupy().matmul(weights, col), y[images], b)
+    return y
+
+
+@kernel("convolution_backward")
+def convolution_backward(
+    dy: Array,
+    x: Array,
+    W: Array,
+    *,
+    stride: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    need_dx: bool = True,
+) -> tuple[Array | None, Array, Array]:
+    """As `xpdl.ops.convolution.convolution_backward`."""
+    if not served(dy, x, W):
+        return DECLINE  # type: ignore[no-any-return]
+    xp, size = cupy(), W.shape[2:]
+    out = (dy.shape[2], dy.shape[3])
+    weights = W.reshape(groups, W.shape[0] // groups, -1)
+    dx = empty(x.shape, x.dtype) if need_dx else None
+    dW = None
+    for images in _chunks(x, W, out, groups):
+        rows = rows_of_images(dy[images]).reshape(groups, W.shape[0] // groups, -1)
+        col = empty(_column_shape(images, W, out, groups), x.dtype)
+        gather(x[images], col, out, size, stride, pad, dilation)
+        part = xp.matmul(rows, col.transpose(0, 2, 1))
+        # in the order of the images: equal runs give equal bits
+        dW = part if dW is None else dW + part
+        if dx is not None:
+            del col  # its memory serves the next line
+            add_up(xp.matmul(weights.transpose(0, 2, 1), rows), dx[images], out, size, stride, pad, dilation)
+    assert dW is not None  # there is at least one image
+    return dx, dW.reshape(W.shape), bias_gradient(dy)
+
+
+def _out_size(x: Array, W: Array, stride: Pair, pad: Pair, dilation: Pair) -> Pair:
+    height, width = (
+        (x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)
+    )
+    return height, width
+
+
+def _column_shape(images: slice, W: Array, out: Pair, groups: int) -> tuple[int, int, int]:
+    count: int = images.stop - images.start
+    return groups, math.prod(W.shape[1:]), count * out[0] * out[1]
+
+
+def _chunks(x: Array, W: Array, out: Pair, groups: int) -> Iterator[slice]:
+    """Images whose columns fit the buffer, in runs of about equal length."""
+    of_one = groups * math.prod(W.shape[1:]) * out[0] * out[1] * x.itemsize
+    images = x.shape[0]
+    count = -(-images // max(1, COLUMN_BYTES // of_one))
+    edges = [images * k // count for k in range(count + 1)]
+    return (slice(*edges[k : k + 2]) for k in range(count))

@@ -1,0 +1,129 @@
+"""From a kernel's name to its launch: everything here that CuPy is asked for, besides array functions."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from xpdl.backends import dispatch
+from xpdl.backends.cupy import sources
+from xpdl.backends.namespaces import Array
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: threads of a block; kernels have shared memory for so many
+BLOCK = 256
+# More blocks than any GPU runs at once; threads go on in strides of the grid.
+_MOST_BLOCKS = 1 << 16
+# Beyond it, an index and a stride added to it may not fit 32 bits.
+_NARROW = 1 << 30
+
+
+_LIBRARY = "cupy"
+
+
+@functools.cache
+def cupy() -> Any:
+    """The module, imported when the first of its arrays is here."""
+    return importlib.import_module(_LIBRARY)
+
+
+def kernel(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register the decorated function as CuPy's kernel for the op `name`; it runs on the device of the first argument."""
+
+    def register(function: Callable[P, R]) -> Callable[P, R]:
+        first = next(iter(inspect.signature(function).parameters))
+
+        @functools.wraps(function)
+        def on_its_device(*args: P.args, **kwargs: P.kwargs) -> R:
+            decides: Any = args[0] if args else kwargs[first]
+            device = (decides[0] if isinstance(decides, list) else decides).device
+            if device.id == cupy().cuda.device.get_device_id():
+                return function(*args, **kwargs)
+            with device:
+                return function(*args, **kwargs)
+
+        return dispatch.kernel("cupy", name)(on_its_device)
+
+    return register
+
+
+@functools.cache
+def module(file: str, dtype: str, wide: bool) -> Any:
+    """The compiled kernels of a file; CuPy loads them on each device they are launched on, and keeps them on disk."""
+    return cupy().RawModule(code=sources.source(file, dtype, wide), options=sources.OPTIONS)
+
+
+@functools.cache
+def _function(file: str, name: str, dtype: str, wide: bool) -> Any:
+    return module(file, dtype, wide).get_function(name)
+
+
+def launch(
+    file: str, name: str, dtype: str, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], largest: int
+) -> None:
+    """Start a kernel on the current stream.
+
+    Parameters
+    ----------
+    file, name, dtype : str
+        Which kernel, in which instance.
+    grid, block : tuple of ints
+    args : tuple
+        CuPy arrays (given as pointers), ints (int64), floats (double), NumPy structures of size 1 (by value), and 0 for
+        a null pointer.
+    largest : int
+        No index in the kernel exceeds this.
+    """
+    _function(file, name, dtype, largest >= _NARROW)(grid, block, args)
+
+
+def each(file: str, name: str, dtype: str, size: int, *args: Any, largest: int = 0) -> None:
+    """Start a kernel whose threads share the numbers below `size`, its last argument."""
+    blocks = min(-(-size // BLOCK), _MOST_BLOCKS)
+    launch(file, name, dtype, (blocks,), (BLOCK,), (*args, size), max(size, largest))
+
+
+def struct(names: str, *values: int) -> Any:
+    """A structure of int64 fields, to give by value."""
+    return np.array([values], np.int64).view(_struct_type(names))
+
+
+@functools.cache
+def _struct_type(names: str) -> np.dtype[Any]:
+    return np.dtype([(name, np.int64) for name in names.split()])
+
+
+def served(*arrays: Array | None) -> bool:
+    """Whether all are CuPy's, on one device, of one dtype that kernels have, and none is empty."""
+    first: Array = arrays[0]
+    if not beside(first, *arrays):  # the generic op says what does not fit together
+        return False
+    dtype = first.dtype
+    return dtype.name in sources.TYPES and all(a is None or (a.dtype == dtype and a.size) for a in arrays)
+
+
+def beside(first: Array, *arrays: Array | None) -> bool:
+    """Whether all are CuPy's and on the device of `first`."""
+    own = cupy().ndarray
+    return all(a is None or (isinstance(a, own) and a.data.device_id == first.data.device_id) for a in arrays)
+
+
+def ready(a: Array) -> Array:
+    """`a` without gaps in memory, in the order of its axes: itself if it is so already."""
+    return a if a.flags.c_contiguous else cupy().ascontiguousarray(a)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    return cupy().empty(shape, dtype=dtype)
+
+
+def computing_dtype(dtype: Any) -> str:
+    """The dtype of sums."""
+    return "float64" if dtype.name == "float64" else "float32"

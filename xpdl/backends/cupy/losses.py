@@ -1,0 +1,61 @@
+"""Softmax with cross entropy: probabilities and loss in one kernel, the gradient in another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpdl.backends.cupy.launch import BLOCK, beside, computing_dtype, cupy, empty, kernel, launch, ready, served
+from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.namespaces import Array
+
+
+@kernel("softmax_with_loss")
+def softmax_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
+    """As `xpdl.ops.losses.softmax_with_loss`."""
+    given = _targets(x, t)
+    if given is None:
+        return DECLINE  # type: ignore[no-any-return]
+    rows, classes = x.shape
+    y, losses, loss = empty(x.shape, x.dtype), empty((rows,), computing_dtype(x.dtype)), empty((), x.dtype)
+    grid, block = _shares(rows, classes)
+    launch(
+        "losses", "softmax_with_loss", x.dtype.name, grid, block, (ready(x), *given, y, losses, rows, classes), x.size
+    )
+    launch("losses", "mean_loss", x.dtype.name, (1,), (BLOCK,), (losses, loss, rows), rows)
+    return loss, y
+
+
+@kernel("softmax_with_loss_backward")
+def softmax_with_loss_backward(y: Array, t: Array, dout: Array | float = 1.0) -> Array:
+    """As `xpdl.ops.losses.softmax_with_loss_backward`."""
+    given = _targets(y, t)
+    number = isinstance(dout, (int, float))
+    if given is None or not (number or (beside(y, dout) and dout.dtype == y.dtype and dout.size == 1)):  # type: ignore[union-attr]
+        return DECLINE
+    rows, classes = y.shape
+    dx = empty(y.shape, y.dtype)
+    factor: tuple[Any, float] = (0, float(dout)) if number else (dout, 1.0)
+    grid, block = _shares(rows, classes)
+    args = (ready(y), *given, *factor, dx, rows, classes)
+    launch("losses", "softmax_with_loss_backward", y.dtype.name, grid, block, args, y.size)
+    return dx
+
+
+def _targets(x: Array, t: Array) -> tuple[Any, Any] | None:
+    """Labels and weights for the kernel, one of them a null pointer; None for what the generic op is to look at."""
+    if x.ndim != 2 or not served(x) or not beside(x, t):
+        return None
+    if t.shape == x.shape:
+        return 0, ready(t if t.dtype == x.dtype else t.astype(x.dtype))
+    if t.shape != x.shape[:1] or t.dtype.kind not in "iu":
+        return None
+    return ready(t if t.dtype.name == "int64" else t.astype(cupy().int64)), 0
+
+
+def _shares(rows: int, classes: int) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Grid and block: a row has lanes, a power of two, for two classes each or more."""
+    lanes = 1
+    while lanes < BLOCK and 2 * lanes < classes:
+        lanes *= 2
+    in_block = BLOCK // lanes
+    return (-(-rows // in_block),), (lanes, in_block)

@@ -1,0 +1,80 @@
+"""Optimizer steps: one launch for many parameters, with clipping, decay and the limit of values in it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends.cupy.launch import BLOCK, kernel, launch, ready, served
+from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.namespaces import Array
+
+#: rule -> its numbers in the order in which its kernel takes them, and how many arrays it remembers
+RULES = {
+    "sgd_step": (("lr",), 0),
+    "momentum_step": (("lr", "momentum"), 1),
+    "nesterov_step": (("lr", "momentum"), 1),
+    "ada_grad_step": (("lr", "eps"), 1),
+    "rmsprop_step": (("lr", "decay_rate", "eps"), 1),
+    "ada_delta_step": (("lr", "rho", "eps"), 2),
+    "adam_step": (("lr", "beta1", "beta2", "eps"), 2),
+    "adam_w_step": (("keep", "lr", "beta1", "beta2", "eps"), 2),
+}
+
+# As in cuda/optimizers.cu; the table has to fit the 4 KB that a launch may bring with it.
+TENSORS, CHUNK = 48, 1024
+_POINTERS = ("p", "g", "first", "second")
+_TABLE = np.dtype([(name, np.int64, TENSORS) for name in (*_POINTERS, "size", "blocks")])
+_SHARED = np.dtype([("scale", np.int64), ("l1", np.float64), ("l2", np.float64), ("limit", np.float64)])
+
+
+@kernel("step_together")
+def step_together(
+    params: list[Array],
+    grads: list[Array],
+    memory: list[tuple[Array, ...]],
+    step: Callable[..., tuple[Array, ...]],
+    rule: Any,
+) -> Iterable[tuple[Array, ...]]:
+    """As `xpdl.optimizers.base.step_together`; results are written into `params` and `memory`."""
+    dtype = params[0].dtype
+    written = [*params, *itertools.chain.from_iterable(memory)]
+    if (
+        rule.name not in RULES
+        or not served(*params)
+        or not served(*written)
+        or not all(a.flags.c_contiguous for a in written)
+    ):
+        return DECLINE  # type: ignore[no-any-return]
+    order, remembered = RULES[rule.name]
+    if set(order) != set(rule.numbers) or any(len(kept) != remembered for kept in memory):
+        return DECLINE  # type: ignore[no-any-return]
+    grads = [ready(g if g.dtype == dtype else g.astype(dtype)) for g in grads]
+    scale = None if isinstance(rule.scale, (int, float)) else rule.scale
+    if scale is not None and scale.dtype != dtype:
+        scale = scale.astype(dtype)
+    shared = np.zeros(1, _SHARED)
+    shared["scale"] = 0 if scale is None else scale.data.ptr
+    shared["l1"], shared["l2"], shared["limit"] = rule.l1, rule.l2, rule.max_norm or 0.0
+    values = tuple(float(rule.numbers[name]) for name in order)
+    for start in range(0, len(params), TENSORS):
+        part = slice(start, start + TENSORS)
+        table, blocks = _table(params[part], grads[part], memory[part])
+        largest = int(table["size"].max())
+        launch("optimizers", rule.name, dtype.name, (blocks,), (BLOCK,), (table, shared, *values), largest)
+    return [(p, *kept) for p, kept in zip(params, memory, strict=True)]
+
+
+def _table(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]]) -> tuple[Any, int]:
+    """Addresses and sizes, by value for the kernel, and the number of blocks."""
+    table = np.zeros(1, _TABLE)
+    blocks = 0
+    for k, (p, g, kept) in enumerate(zip(params, grads, memory, strict=True)):
+        for name, array in zip(_POINTERS, (p, g, *kept), strict=False):
+            table[name][0, k] = array.data.ptr
+        blocks += -(-p.size // CHUNK)
+        table["size"][0, k], table["blocks"][0, k] = p.size, blocks
+    return table, blocks

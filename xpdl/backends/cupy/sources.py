@@ -1,0 +1,39 @@
+"""The text of the CUDA kernels, for each dtype; no GPU and no CuPy is needed to have it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+
+#: the files of kernels, in the folder ``cuda``
+FILES = ("elementwise", "pooling", "windows", "normalization", "losses", "optimizers")
+
+#: dtype -> the type that arrays have in memory, and the one that kernels compute with
+TYPES = {
+    "float16": ("float16", "float"),
+    "bfloat16": ("bfloat16", "float"),
+    "float32": ("float", "float"),
+    "float64": ("double", "double"),
+}
+
+#: how NVRTC is asked to compile them
+OPTIONS = ("-std=c++17",)
+
+INDICES = {False: "int", True: "int64"}
+
+
+@functools.cache
+def text(file: str) -> str:
+    """A file of the folder ``cuda``."""
+    return (importlib.resources.files(__package__) / "cuda" / file).read_text(encoding="utf-8")
+
+
+def types(dtype: str, wide: bool) -> str:
+    """The types of one instance; `wide` ones have indices of 64 bits."""
+    stored, computed = TYPES[dtype]
+    return f"typedef {stored} T;\ntypedef {computed} A;\ntypedef {INDICES[wide]} I;\n"
+
+
+def source(file: str, dtype: str, wide: bool) -> str:
+    """All that a compiler needs for the kernels of one file and dtype."""
+    return text("common.cuh") + types(dtype, wide) + text(f"{file}.cu")

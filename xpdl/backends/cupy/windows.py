@@ -1,0 +1,98 @@
+"""im2col and col2im as gathers, in the order of the book's function or in that of one large matrix product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpdl.backends.cupy.launch import each, empty, kernel, ready, served, struct
+from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.namespaces import Array
+
+Pair = tuple[int, int]
+_ONE = (1, 1)
+
+
+@kernel("im2col")
+def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int | Pair = 1, pad: int | Pair = 0) -> Array:
+    """As `xpdl.ops.windows.im2col`."""
+    found = _checked(input_data, getattr(input_data, "shape", ()), filter_h, filter_w, stride, pad)
+    if found is None:
+        return DECLINE
+    out, size, strides, pads = found
+    n, c = input_data.shape[:2]
+    col = empty((n * out[0] * out[1], c * size[0] * size[1]), input_data.dtype)
+    gather(input_data, col, out, size, strides, pads, _ONE, rows=True)
+    return col
+
+
+@kernel("col2im")
+def col2im(
+    col: Array,
+    input_shape: tuple[int, int, int, int],
+    filter_h: int,
+    filter_w: int,
+    stride: int | Pair = 1,
+    pad: int | Pair = 0,
+) -> Array:
+    """As `xpdl.ops.windows.col2im`."""
+    found = _checked(col, input_shape, filter_h, filter_w, stride, pad)
+    if found is None:
+        return DECLINE
+    out, size, strides, pads = found
+    n, c = input_shape[:2]
+    if col.shape != (n * out[0] * out[1], c * size[0] * size[1]):
+        return DECLINE
+    x = empty(tuple(input_shape), col.dtype)
+    add_up(ready(col), x, out, size, strides, pads, _ONE, rows=True)
+    return x
+
+
+def gather(
+    x: Array, col: Array, out: Pair, size: Pair, stride: Pair, pad: Pair, dilation: Pair, *, rows: bool = False
+) -> None:
+    """Fill `col` with what windows of `x` (N, C, H, W) see: (N * OH * OW, C * FH * FW), or without `rows` its transpose,
+    in the order (C, FH * FW, N, OH * OW)."""
+    layout = _layout(x.shape, out, size, stride, pad, dilation, rows)
+    each("windows", "im2col", x.dtype.name, col.size, ready(x), col, layout, largest=x.size)
+
+
+def add_up(
+    col: Array, x: Array, out: Pair, size: Pair, stride: Pair, pad: Pair, dilation: Pair, *, rows: bool = False
+) -> None:
+    """The adjoint of `gather`: fill `x`."""
+    layout = _layout(x.shape, out, size, stride, pad, dilation, rows)
+    each("windows", "col2im", x.dtype.name, x.size, col, x, layout, largest=col.size)
+
+
+def images_of_rows(rows: Array, y: Array, b: Array | None) -> None:
+    """Fill `y` (N, C, H, W) from `rows` (C, N * H * W), with `b` (C,) added."""
+    n, c = y.shape[:2]
+    bias = 0 if b is None else ready(b)
+    each("windows", "images_of_rows", y.dtype.name, y.size, rows, bias, y, n, c, y.size // (n * c))
+
+
+def rows_of_images(y: Array) -> Array:
+    """(C, N * H * W) of `y` (N, C, H, W)."""
+    n, c = y.shape[:2]
+    rows = empty((c, y.size // c), y.dtype)
+    each("windows", "rows_of_images", y.dtype.name, y.size, ready(y), rows, n, c, y.size // (n * c))
+    return rows
+
+
+def _checked(a: Array, shape: Any, filter_h: int, filter_w: int, stride: Any, pad: Any) -> Any:
+    """Output size, filter size, strides and pads as pairs; None for what the generic op is to look at."""
+    strides = stride if isinstance(stride, tuple) else (stride, stride)
+    pads = pad if isinstance(pad, tuple) else (pad, pad)
+    size = (filter_h, filter_w)
+    numbers = (*size, *strides, *pads)
+    if any(type(v) is not int for v in numbers) or min(*size, *strides) < 1 or min(pads) < 0 or len(numbers) != 6:
+        return None
+    if len(shape) != 4 or not served(a):
+        return None
+    out = tuple((shape[i + 2] + 2 * pads[i] - size[i]) // strides[i] + 1 for i in (0, 1))
+    return None if min(out) < 1 else (out, size, strides, pads)
+
+
+def _layout(shape: Any, out: Pair, size: Pair, stride: Pair, pad: Pair, dilation: Pair, rows: bool) -> Any:
+    names = "N C H W OH OW KH KW SH SW PH PW DH DW rows"
+    return struct(names, *shape, *out, *size, *stride, *pad, *dilation, rows)
