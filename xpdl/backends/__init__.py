@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -78,9 +80,9 @@ _current: Backend | None = None
 class _Use:
     """What `use` returns: the backend is in force already; leaving a ``with`` block restores the one before."""
 
-    def __init__(self, backend: Backend, before: Backend | None) -> None:
+    def __init__(self, backend: Backend, undo: Callable[[], None]) -> None:
         self.backend = backend
-        self._before = before
+        self._undo = undo
 
     def __enter__(self) -> Backend:
         return self.backend
@@ -88,8 +90,7 @@ class _Use:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        global _current
-        _current = self._before
+        self._undo()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
@@ -98,7 +99,13 @@ class _Use:
         return f"<xpdl.use {self.backend.name} {self.backend.device} {self.backend.dtype}>"
 
 
-def use(name: str | ModuleType | Namespace = "auto", *, device: Any = None, dtype: str = "float32") -> _Use:
+def use(
+    name: str | ModuleType | Namespace = "auto",
+    *,
+    device: Any = None,
+    dtype: str = "float32",
+    threads: int | None = None,
+) -> _Use:
     """Choose where new arrays are made: parameters, data sets, batches.
 
     Existing arrays are untouched: functions and layers follow their inputs.
@@ -113,6 +120,9 @@ def use(name: str | ModuleType | Namespace = "auto", *, device: Any = None, dtyp
         A device of that library or its name, such as ``"cuda:0"`` for torch; the library's default when not given.
     dtype : str
         Floating dtype of new arrays: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``.
+    threads : int, optional
+        So many threads share the work on NumPy arrays from now on. Otherwise what was chosen before stays, and at first
+        ``XPDL_NUM_THREADS`` or the number of processors. Results are the same bits for any number.
 
     Returns
     -------
@@ -125,6 +135,8 @@ def use(name: str | ModuleType | Namespace = "auto", *, device: Any = None, dtyp
     BackendError
         If the library cannot be used here. For CuPy the message says whether it is not installed, has no driver, no
         device, or is built for another CUDA version.
+    ValueError
+        If `threads` is not a positive int.
 
     Examples
     --------
@@ -138,8 +150,24 @@ def use(name: str | ModuleType | Namespace = "auto", *, device: Any = None, dtyp
         reason = diagnosis.cupy_problem()
         name = "numpy" if reason else "cupy"
         print(f"xpdl: using {name}: {reason or 'a CUDA device answers'}", file=sys.stderr)
-    _current = make_backend(name, device, dtype)
-    return _Use(_current, before)
+    backend = make_backend(name, device, dtype)
+    restore_threads = None if threads is None else _choose_threads(threads)
+    _current = backend
+
+    def undo() -> None:
+        global _current
+        _current = before
+        if restore_threads is not None:
+            restore_threads()
+
+    return _Use(backend, undo)
+
+
+def _choose_threads(count: int) -> Callable[[], Any]:
+    """Have the NumPy kernels use so many threads; what is returned undoes it."""
+    # here: kernels are loaded when they are first needed
+    pool = importlib.import_module("xpdl.backends.numpy.threads")
+    return functools.partial(pool.choose, pool.choose(count))
 
 
 def make_backend(name: str | ModuleType | Namespace, device: Any = None, dtype: str = "float32") -> Backend:

@@ -7,11 +7,13 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import threadpoolctl
 
+import xpdl
 from xpdl.backends.numpy import threads
 
 
@@ -123,7 +125,58 @@ def test_several_callers_at_once(count):
 def test_wrong_number_is_named(monkeypatch, value):
     monkeypatch.setenv("XPDL_NUM_THREADS", value)
     with pytest.raises(ValueError, match="XPDL_NUM_THREADS must be a positive int"):
-        threads.run([])
+        threads.run([lambda: None] * 2)
+
+
+def test_use_chooses_the_number_until_the_end_of_the_block(monkeypatch):
+    monkeypatch.setenv("XPDL_NUM_THREADS", "2")
+    with xpdl.use("numpy", threads=3):
+        assert threads.thread_count() == 3
+        with xpdl.use("numpy"), xpdl.use("numpy", threads=1):
+            assert threads.thread_count() == 1
+        assert threads.thread_count() == 3
+    assert threads.thread_count() == 2
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "two"])
+def test_use_names_a_wrong_number_and_changes_nothing(value):
+    before = xpdl.get_backend(), threads.thread_count()
+    with pytest.raises(ValueError, match=r"use: threads must be a positive int, got"):
+        xpdl.use("numpy", dtype="float64", threads=value)
+    assert (xpdl.get_backend(), threads.thread_count()) == before
+
+
+def test_blas_is_held_and_set_free_by_any_thread_of_the_caller(count):
+    def work():
+        with ThreadPoolExecutor(1) as caller:
+            caller.submit(threads.run, [lambda: inside.append(blas_threads())] * 3).result()
+
+    inside = []
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        threads.run([lambda: None] * 2)
+        work()
+        # one thread begins to hold it, and another one stops last
+        entered, left = threading.Event(), threading.Event()
+        first = threading.Thread(target=threads.run, args=([lambda: (entered.set(), left.wait(30))],))
+        first.start()
+        assert entered.wait(30)
+        threads.run([left.set])
+        first.join(30)
+        assert all(set(found) == {1} for found in inside) and len(inside) == 3
+        assert set(blas_threads()) == {2}
+
+
+def test_a_job_does_not_wait_for_threads_that_find_no_time_for_it(monkeypatch):
+    monkeypatch.setenv("XPDL_NUM_THREADS", "2")
+    busy, free = threading.Event(), threading.Event()
+    other = threading.Thread(target=threads.run, args=([lambda: (busy.set(), free.wait(30))] * 2,))
+    other.start()
+    assert busy.wait(30)
+    done = []
+    threads.run([lambda: done.append(1)] * 5)
+    assert len(done) == 5 and other.is_alive()
+    free.set()
+    other.join(30)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -144,12 +197,14 @@ def test_child_of_a_fork_has_threads_of_its_own(monkeypatch):
 def test_results_are_the_same_bits_for_any_number_of_threads():
     program = (
         "import hashlib, numpy as np, xpdl\n"
-        "net = xpdl.DeepConvNet(seed=0)\n"
         "rng = np.random.default_rng(0)\n"
         "x = rng.random((30, 1, 28, 28), np.float32)\n"
-        "adam = xpdl.Adam()\n"
-        "for _ in range(2): adam.update(net.params, net.gradient(x, np.arange(30) % 10))\n"
-        "print(hashlib.sha256(b''.join(p.tobytes() for p in net.params.values())).hexdigest())\n"
+        "digest = hashlib.sha256()\n"
+        "for net in xpdl.DeepConvNet(seed=0), xpdl.MultiLayerNet(784, [700, 1000], 10, seed=0):\n"
+        "    adam = xpdl.Adam()\n"
+        "    for _ in range(2): adam.update(net.params, net.gradient(x, np.arange(30) % 10))\n"
+        "    for p in net.params.values(): digest.update(p.tobytes())\n"
+        "print(digest.hexdigest())\n"
     )
     found = set()
     for count in "1", "2", "3":

@@ -7,20 +7,27 @@ are the same bits for any number of threads.
 from __future__ import annotations
 
 import collections
-import contextlib
 import contextvars
+import itertools
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import threadpoolctl
 
 Task = Callable[[], None]
 
 
+# The number chosen in code, which comes before that of the environment.
+_chosen: int | None = None
+
+
 def thread_count() -> int:
-    """``XPDL_NUM_THREADS``, or the number of processors this process may use."""
+    """What `choose` was given, else ``XPDL_NUM_THREADS``, else the number of processors this process may use."""
+    if _chosen is not None:
+        return _chosen
     asked = os.environ.get("XPDL_NUM_THREADS")
     if not asked:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -29,13 +36,32 @@ def thread_count() -> int:
     return int(asked)
 
 
+def choose(count: int | None) -> int | None:
+    """Use so many threads from now on, in the whole process; None takes a choice back. What was chosen before."""
+    global _chosen
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        raise ValueError(f"use: threads must be a positive int, got {count!r}")
+    before, _chosen = _chosen, count
+    return before
+
+
 def run(tasks: Sequence[Task]) -> None:
     """Run all tasks, in any order and at the same time, and return when all are done.
 
     An exception in one of them, or ctrl-C here, skips those not yet begun and is raised when the others have ended.
     """
-    with _one_blas_thread():
-        _pool().run(tasks)
+    blas = _blas_here()
+    blas.hold()
+    try:
+        helpers = min(thread_count(), len(tasks)) - 1 if len(tasks) > 1 else 0
+        # a task of ours that calls a kernel: the others are at work already
+        if helpers and threading.current_thread().name != "xpdl":
+            _share(tasks, helpers)
+        else:
+            for task in tasks:
+                task()
+    finally:
+        blas.release()
 
 
 class _Job:
@@ -44,6 +70,9 @@ class _Job:
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.tasks = collections.deque(tasks)
         self.left: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self.lock = threading.Lock()
+        self.helpers = 0
+        self.open = True
 
     def work(self) -> None:
         """Take tasks until there are none."""
@@ -55,7 +84,11 @@ class _Job:
             task()
 
     def help(self, context: contextvars.Context) -> None:
-        """Work as the caller would, with its `numpy.errstate`, and report the end of it."""
+        """Work as the caller would, with its `numpy.errstate`, and report the end of it; nothing if it is too late."""
+        with self.lock:
+            if not self.open:
+                return
+            self.helpers += 1
         try:
             context.run(self.work)
         except BaseException as error:  # raised again by the thread that waits
@@ -64,54 +97,52 @@ class _Job:
         else:
             self.left.put(None)
 
-
-class _Pool:
-    def __init__(self, threads: int) -> None:
-        self.helpers = threads - 1
-        self.jobs: queue.SimpleQueue[tuple[_Job, contextvars.Context]] = queue.SimpleQueue()
-        for _ in range(self.helpers):
-            threading.Thread(target=self._serve, name="xpdl", daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            job, context = self.jobs.get()
-            job.help(context)
-            # nothing of the caller's is kept while waiting
-            del job, context
-
-    def run(self, tasks: Sequence[Task]) -> None:
-        helpers = min(self.helpers, len(tasks) - 1)
-        # a task of ours that calls a kernel: the others are at work already
-        if helpers < 1 or threading.current_thread().name == "xpdl":
-            for task in tasks:
-                task()
-            return
-        job = _Job(tasks)
-        for _ in range(helpers):
-            self.jobs.put((job, contextvars.copy_context()))
-        errors: list[BaseException | None] = []
-        try:
-            job.work()
-        finally:
-            job.tasks.clear()
-            # not before: they write into arrays of the caller
-            errors += [job.left.get() for _ in range(helpers)]
-        for error in errors:
-            if error is not None:
-                raise error
+    def close(self) -> list[BaseException]:
+        """Wait for those who help, and let nobody begin any more; what they raised."""
+        with self.lock:
+            self.open = False
+        self.tasks.clear()
+        ends = [self.left.get() for _ in range(self.helpers)]
+        return [error for error in ends if error is not None]
 
 
+def _share(tasks: Sequence[Task], helpers: int) -> None:
+    """Do the tasks here and in helpers that find the time: waking one takes as long as a small task."""
+    job, jobs = _Job(tasks), _jobs_for(helpers)
+    for _ in range(helpers):
+        jobs.put((job, contextvars.copy_context()))
+    try:
+        job.work()
+    finally:
+        # also when a task has failed here: the others write into arrays of the caller
+        errors = job.close()
+    for error in errors:
+        raise error
+
+
+_Jobs = queue.SimpleQueue[tuple[_Job, contextvars.Context]]
 _lock = threading.Lock()
-_pools: dict[int, _Pool] = {}
+_jobs: _Jobs = queue.SimpleQueue()
+_helpers = 0
 
 
-def _pool() -> _Pool:
-    threads = thread_count()
-    pool = _pools.get(threads)
-    if pool is None:
+def _jobs_for(helpers: int) -> _Jobs:
+    """Where at least so many threads wait for jobs."""
+    global _helpers
+    if _helpers < helpers:
         with _lock:
-            pool = _pools.setdefault(threads, _Pool(threads)) if threads not in _pools else _pools[threads]
-    return pool
+            for _ in range(helpers - _helpers):
+                threading.Thread(target=_serve, args=(_jobs,), name="xpdl", daemon=True).start()
+                _helpers += 1
+    return _jobs
+
+
+def _serve(jobs: _Jobs) -> None:
+    while True:
+        job, context = jobs.get()
+        job.help(context)
+        # nothing of the caller's is kept while waiting
+        del job, context
 
 
 class _Blas:
@@ -120,46 +151,65 @@ class _Blas:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.holders = 0
-        # finding them takes a millisecond, setting them a microsecond
-        self.libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+        # finding them takes a millisecond, setting them less than one microsecond
+        libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+        self.controls = [_control(library) for library in libraries]
         self.before: list[int] = []
+
+    def hold(self) -> None:
+        with self.lock:
+            if self.holders == 0:
+                self.before = [count() for count, _ in self.controls]
+                self._set([1] * len(self.controls))
+            self.holders += 1
+
+    def release(self) -> None:
+        with self.lock:
+            self.holders -= 1
+            if self.holders == 0:
+                self._set(self.before)
+
+    def _set(self, counts: list[int]) -> None:
+        for (_, set_count), count, before in zip(self.controls, counts, self.before, strict=True):
+            if before != 1:
+                set_count(count)
+
+
+def _control(library: Any) -> tuple[Callable[[], int], Callable[[int], Any]]:
+    """What reads and what sets a library's number of threads.
+
+    For OpenBLAS with threads of its own these are its functions: threadpoolctl's setter does nothing where another thread
+    of the caller's has called it before.
+    """
+    if library.internal_api == "openblas" and library.threading_layer == "pthreads":
+        for affixes in itertools.product(("", "scipy_"), ("", "64_", "_64")):
+            count, set_count = (
+                getattr(library.dynlib, f"openblas_{verb}_num_threads".join(affixes), None) for verb in ("get", "set")
+            )
+            if count is not None and set_count is not None:
+                return count, set_count
+    return library.get_num_threads, library.set_num_threads
 
 
 _blas: _Blas | None = None
 
 
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
+def _blas_here() -> _Blas:
     global _blas
     if _blas is None:
-        _blas = _Blas()
-    blas = _blas
-    with blas.lock:
-        if blas.holders == 0:
-            blas.before = [library.get_num_threads() for library in blas.libraries]
-            for library in blas.libraries:
-                library.set_num_threads(1)
-        blas.holders += 1
-    try:
-        yield
-    finally:
-        with blas.lock:
-            blas.holders -= 1
-            if blas.holders == 0:
-                for library, count in zip(blas.libraries, blas.before, strict=True):
-                    library.set_num_threads(count)
+        with _lock:
+            _blas = _blas or _Blas()
+    return _blas
 
 
 def _after_fork() -> None:
     """A child process has none of its parent's threads, and perhaps a lock that one of them held."""
-    global _lock, _blas
-    _lock = threading.Lock()
-    _pools.clear()
+    global _lock, _jobs, _helpers, _blas
+    _lock, _jobs, _helpers = threading.Lock(), queue.SimpleQueue(), 0
     if _blas is not None:
-        if _blas.holders:
-            for library, count in zip(_blas.libraries, _blas.before, strict=True):
-                library.set_num_threads(count)
-        _blas = None
+        blas, _blas = _blas, None
+        if blas.holders:
+            blas._set(blas.before)
 
 
 if hasattr(os, "register_at_fork"):
