@@ -69,7 +69,7 @@ def to_device(x: Array, device: Any) -> Array:
 
 
 def is_array(x: object) -> bool:
-    return bool(array_api_compat.is_array_api_obj(x))
+    return type(x) is np.ndarray or bool(array_api_compat.is_array_api_obj(x))
 
 
 def is_host(x: Array) -> bool:
@@ -85,6 +85,8 @@ def is_writable(x: Array) -> bool:
 
 
 def is_floating(x: Array) -> bool:
+    if type(x) is np.ndarray:  # at a twentieth of the cost, as in `array_namespace`
+        return bool(x.dtype.kind == "f")
     return bool(array_namespace(x).isdtype(x.dtype, "real floating"))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from xpdl.backends.numpy import threads
 
 Host = np.ndarray[Any, Any]
 
-# Multiplications in a task: with fewer, threads wait for each other longer than they work.
-_TASK_PRODUCTS = 1 << 22
+# Multiplications in a task, at the least: fewer, some 70 us, are not worth a hand-over between threads.
+_TASK_PRODUCTS = 1 << 23
+# More than four tasks cost 5 to 10 % on two cores, as each copies all rows into the order that BLAS multiplies in; with so
+# many multiplications that is worth it for machines with more cores.
+_MANY_PRODUCTS = 1 << 30
 
 
 @kernel("numpy", "affine")
@@ -28,12 +32,19 @@ def affine(x: Host, W: Host, b: Host | None = None) -> Host:
     rows, weights = _matching(x, W)
     y = np.empty((rows.shape[0], W.shape[1]), x.dtype)
 
-    def task(part: slice) -> None:
+    def rows_task(part: slice) -> None:
+        np.matmul(rows[part], weights, out=y[part])
+        if b is not None:
+            y[part] += b
+
+    def columns_task(part: slice) -> None:
         np.matmul(rows, weights[:, part], out=y[:, part])
         if b is not None:
             y[:, part] += b[part]
 
-    threads.run(_tasks(task, W.shape[1], x.size))
+    # what is cut is the longer side: each task copies all of the other one into the order that BLAS multiplies in
+    tall = len(y) > y.shape[1]
+    threads.run(_tasks(rows_task if tall else columns_task, max(y.shape), rows.size * y.shape[1]))
     return y
 
 
@@ -52,7 +63,7 @@ def affine_backward(dy: Host, x: Host, W: Host, *, need_dx: bool = True) -> tupl
         if need_dx:
             np.matmul(dy, weights[part].T, out=drows[:, part])
 
-    threads.run(_tasks(task, W.shape[0], dy.size * (2 if need_dx else 1)))
+    threads.run(_tasks(task, W.shape[0], W.size * len(dy) * (2 if need_dx else 1)))
     dx = _restored(drows, x) if need_dx else None
     if weights is not W:
         _, c, h, w = x.shape
@@ -90,8 +101,8 @@ def _images_innermost(x: Host) -> bool:
     return x.transpose(2, 1, 3, 0).flags.c_contiguous and not x.flags.c_contiguous
 
 
-def _tasks(task: Any, length: int, products: int) -> list[threads.Task]:
-    """`task` on equal parts of ``range(length)``, each index of which takes so many multiplications."""
-    count = max(1, min(8, length * products // _TASK_PRODUCTS, length))
+def _tasks(task: Callable[[slice], None], length: int, products: int) -> list[threads.Task]:
+    """`task` on equal parts of ``range(length)``, which take so many multiplications together."""
+    count = min(8 if products >= _MANY_PRODUCTS else 4, max(1, products // _TASK_PRODUCTS), length)
     edges = [length * k // count for k in range(count + 1)]
     return [functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)]
