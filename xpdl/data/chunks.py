@@ -21,8 +21,8 @@ class ChunkedBatches(Passes):
     ----------
     chunks : sequence of pairs (x, t), or function
         Pieces of any size, arrays (N, ...) of any library such as memory-mapped files, which nobody writes to while a pass
-        lasts. A function is called without arguments in each pass and returns the pairs one by one, as one that
-        ``yield``s does.
+        lasts. A function is called without arguments in each pass and returns the pairs one by one, as one
+        that yields them does.
     batch_size, drop_last, seed, transform, classes, backend
         As for `Batches`.
     shuffle : bool

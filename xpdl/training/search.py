@@ -134,7 +134,7 @@ def successive_halving(
     Returns
     -------
     SearchResult
-        Of all rounds; `SearchResult.ranked` has for each net its longest training.
+        Of all rounds; its ``ranked`` has for each net its longest training.
 
     Raises
     ------

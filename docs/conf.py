@@ -1,0 +1,52 @@
+"""How the site is built: ``sphinx-build -n -W --keep-going docs site`` (``pip install ".[docs]"``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docutils.nodes import Element
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
+
+import xpdl
+
+project = "xpdl"
+version = release = xpdl.__version__
+html_title = f"xpdl {version}"
+html_theme = "furo"
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc", "myst_parser"]
+myst_enable_extensions = ["fieldlist"]
+myst_heading_anchors = 2
+
+# what stands between single backticks is a name of ours or, where it is none, a parameter
+default_role = "py:obj"
+nitpicky = True
+# parameters, formulas and names of other libraries: anything but a dotted name of ours or a word like a class
+nitpick_ignore_regex = [("py:obj", r"(?!xpdl\.)(?![A-Z][a-z])[^`]*"), ("py:obj", r"numpy\.\w+")]
+
+autodoc_default_options = {"members": True}
+add_module_names = False
+autodoc_member_order = "bysource"
+# types stand in the docstrings
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+numpydoc_use_plots = False
+
+
+def find_by_its_last_name(app: Sphinx, env: BuildEnvironment, node: Element, content: Element) -> Any:
+    """`Trainer` and `xpdl.Trainer` are `xpdl.training.Trainer`, which is where it is documented."""
+    if node.get("refdomain") != "py" or node.get("reftype") != "obj":
+        return None
+    target = node["reftarget"].removeprefix("xpdl.")
+    objects = env.domains.python_domain.objects
+    found = [name for name in objects if name == target or name.endswith("." + target)]
+    if not found:
+        return None
+    name = min(found, key=len)
+    assert app.builder
+    return make_refnode(app.builder, node["refdoc"], objects[name].docname, objects[name].node_id, content, name)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("missing-reference", find_by_its_last_name)
