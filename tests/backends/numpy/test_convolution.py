@@ -42,9 +42,6 @@ def test_equals_the_generic_op(seed, order):
         array.flags.writeable = False
     found = kernels.convolution(x, W, b, **options)
     gradients = kernels.convolution_backward(dy, x, W, **options)
-    if gradients is dispatch.DECLINE:
-        assert any(s > 1 and d > 1 for s, d in zip(options["stride"], options["dilation"], strict=True))
-        gradients = expected[1:]
     for actual, desired in zip((found, *gradients), expected, strict=True):
         assert actual.shape == desired.shape and actual.dtype == np.float64
         np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
@@ -53,26 +50,7 @@ def test_equals_the_generic_op(seed, order):
     np.testing.assert_allclose(dW, expected[2], rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize(
-    "height, stride, pad", [(1, 1, (0, 0)), (3, 1, (1, 1)), (3, 2, (1, 0)), (2, 1, (0, 2)), (5, 3, (2, 2))]
-)
-@pytest.mark.parametrize("width", [4, 5, 6, 7, 12, 13])
-def test_filters_of_three_columns_are_computed_in_tiles(width, height, stride, pad):
-    rng = np.random.default_rng(0)
-    x, W, b = (rng.normal(size=shape) for shape in ((3, 2, 9, width + 2 - 2 * pad[1]), (4, 2, height, 3), (4,)))
-    options = {"stride": (stride, 1), "pad": pad}
-    assert kernels._in_tiles(W.shape[2:], width, options["stride"], (1, 1))
-    with dispatch.generic_only():
-        y = ops.convolution(x, W, b, **options)
-        dy = rng.normal(size=y.shape)
-        expected = y, *ops.convolution_backward(dy, x, W, **options)
-    assert y.shape[3] == width
-    found = kernels.convolution(x, W, b, **options), *kernels.convolution_backward(dy, x, W, **options)
-    for actual, desired in zip(found, expected, strict=True):
-        np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("images", [1, 127, 128, 129, 300])
+@pytest.mark.parametrize("images", [1, 255, 256, 257, 600])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_large_batches_are_cut_in_blocks(images, stride):
     rng = np.random.default_rng(0)
@@ -110,17 +88,13 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "x_shape, W_shape, dtype, options",
-    [
-        ((1, 1, 4, 4), (1, 1, 2, 2), "float16", {}),
-        ((0, 1, 4, 4), (1, 1, 2, 2), "float64", {}),
-        ((1, 1, 9, 9), (1, 1, 2, 2), "float64", {"stride": (2, 1), "dilation": (2, 1)}),
-    ],
+    "x_shape, dtype",
+    [((1, 1, 4, 4), "float16"), ((0, 1, 4, 4), "float64")],
 )
-def test_declines_what_it_does_not_serve(x_shape, W_shape, dtype, options):
-    x, W = np.ones(x_shape, dtype), np.ones(W_shape, dtype)
-    assert options or kernels.convolution(x, W) is dispatch.DECLINE
-    assert kernels.convolution_backward(ops.convolution(x, W, **options), x, W, **options) is dispatch.DECLINE
+def test_declines_what_it_does_not_serve(x_shape, dtype):
+    x, W = np.ones(x_shape, dtype), np.ones((1, 1, 2, 2), dtype)
+    assert kernels.convolution(x, W) is dispatch.DECLINE
+    assert kernels.convolution_backward(ops.convolution(x, W), x, W) is dispatch.DECLINE
 
 
 def test_columns_are_never_stored_whole():

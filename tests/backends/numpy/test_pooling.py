@@ -58,7 +58,7 @@ def test_many_channels_are_shared_between_threads(monkeypatch):
     calls = []
     run = kernels.threads.run
     monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
-    x = np.random.default_rng(0).normal(size=(50, 8, 40, 40))
+    x = np.random.default_rng(0).normal(size=(100, 8, 40, 40))
     with dispatch.generic_only():
         expected = ops.max_pooling(x, (3, 3), (2, 2), (1, 1))
         expected_dx = ops.max_pooling_backward(expected, x, expected, (3, 3), (2, 2), (1, 1))
@@ -66,7 +66,7 @@ def test_many_channels_are_shared_between_threads(monkeypatch):
     dx = ops.max_pooling_backward(y, x, y, (3, 3), (2, 2), (1, 1))
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-12, atol=1e-12)
-    assert calls == [4, 4]
+    assert calls == [2, 2]
 
 
 def test_declines_what_it_does_not_serve():

@@ -4,32 +4,44 @@ Images are worked on in the order (H, C, W, N) of memory, images innermost; the 
 NumPy's element-wise functions keep that order, so it goes from layer to layer and nothing is converted but the data at the
 entrance. In this order the windows of a filter over one row of the output are rows of a matrix that lie one after the other:
 only the shifts along W are copied, FW times instead of FH * FW times, and the matrices of neighbouring output rows overlap
-in memory.
+in memory. A task takes some rows of some columns, so that what it copies stays in the cache of a core.
+
+Measured on two cores of a Xeon with AVX-512: a step of DeepConvNet, batch 100, takes 343 ms with the generic ops and 54 ms
+with the kernels of this package.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import threads, winograd
-from xpdl.backends.numpy.windows import gathered, overlapping
+from xpdl.backends.numpy import threads
+from xpdl.backends.numpy.scratch import scratch
+from xpdl.backends.numpy.windows import Block, windows
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
+# A place for a sum, and the arrays to be summed.
+Sum = tuple[Host, list[Host]]
 
 _FLOATS = (np.float32, np.float64)
 
-# Of copied windows in one task: what a core's cache takes.
-_TASK_BYTES = 4 << 20
+# Bytes of copied windows in one task.
+_TASK_BYTES = 5 << 19
 # Multiplications that are worth sharing between threads.
 _SHARED_PRODUCTS = 1 << 22
-# Images in one block, innermost in memory: long enough for quick products, short enough that a task has several rows.
-_BLOCK = 128
+# Multiplications that OpenBLAS does on matrices as they lie; larger ones it packs first, which costs narrow ones a third.
+_UNPACKED_PRODUCTS = 1_000_000
+# Columns that are enough for a quick product, if those are packed.
+_PRODUCT_COLUMNS = 400
+# Images in one task.
+_TASK_IMAGES = 256
 
 
 @kernel("numpy", "convolution")
@@ -73,23 +85,27 @@ def convolution_backward(
     need_dx: bool = True,
 ) -> tuple[Host | None, Host, Host]:
     """As `xpdl.ops.convolution.convolution_backward`."""
-    strided_and_dilated = any(s > 1 and d > 1 for s, d in zip(stride, dilation, strict=True))
-    if x.dtype.type not in _FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size or strided_and_dilated:
+    if x.dtype.type not in _FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE  # type: ignore[no-any-return]
     src, dyt = _inner(x), np.ascontiguousarray(_inner(dy))
     dx = np.empty(src.shape, x.dtype) if need_dx else None
-    tasks: list[threads.Task] = []
-    sums: list[list[tuple[Host, Host]]] = []
-    for filters, channels in _groups(W, groups):
-        sums.append([])
-        tasks += _weight_gradients(dyt[:, filters], src[:, channels], W[filters].shape, stride, pad, dilation, sums[-1])
-        if dx is not None:
-            tasks += _input_gradient(dyt[:, filters], W[filters], dx[:, channels], stride, pad, dilation)
+    dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)
+    rows = dyt.reshape(len(dyt), len(W), -1)
+    db = np.empty(rows.shape[:2], x.dtype)
+    # a product is the quickest sum
+    tasks: list[threads.Task] = [functools.partial(np.matmul, rows, np.ones(rows.shape[2], x.dtype), out=db)]
+    sums: list[Sum] = []
+    for group, (filters, channels) in enumerate(_groups(W, groups)):
+        d, images = dyt[:, filters], src[:, channels]
+        if dx is None:
+            tasks += _weight_gradient(d, images, dW[group], stride, pad, dilation, sums)
+        else:
+            tasks += _gradients(d, images, W[filters], dx[:, channels], dW[group], stride, pad, dilation, sums)
     threads.run(tasks)
-    # in the order of the tasks, whoever did them
-    totals = [[functools.reduce(np.add, parts) for parts in zip(*group, strict=True)] for group in sums]
-    dW, db = (np.concatenate(parts) for parts in zip(*totals, strict=True))
-    return (None if dx is None else _outer(dx)), np.ascontiguousarray(dW.transpose(0, 3, 1, 2)), db
+    for total, parts in sums:
+        # in the order of the tasks, whoever did them
+        total[...] = functools.reduce(np.add, parts).reshape(total.shape)
+    return (None if dx is None else _outer(dx)), dW.reshape(W.shape), db.sum(axis=0)
 
 
 def _groups(W: Host, groups: int) -> list[tuple[slice, slice]]:
@@ -109,123 +125,161 @@ def _outer(x: Host) -> Host:
 
 
 def _correlation(
-    src: Host, weights: Host, out: Host, stride: Pair, pad: Pair, dilation: Pair, b: Host | None = None
+    src: Host,
+    weights: Host,
+    out: Host,
+    stride: Pair,
+    pad: Pair,
+    dilation: Pair,
+    b: Host | None = None,
+    inputs: Host | None = None,
+    parts: list[Host] | None = None,
 ) -> list[threads.Task]:
     """Tasks that fill `out`.
 
     ``out[i, f, j, n] = b[f] + sum over u, v, c of weights[f, u, v, c] src[i sh + u dh - ph, c, j sw + v dw - pw, n]``, where
     `src` is 0 outside its range; `pad` may be negative, and what `out` has beyond the last window too.
+
+    With `inputs`, of the shape of `out`, the tasks also put into `parts`, one entry each, what is to be summed for
+    ``sum over i, j, n of src[i sh + u dh - ph, c, j sw + v dw - pw, n] inputs[i, f, j, n]``, an array (FH * FW * C, F).
     """
-    size, width = (weights.shape[1], weights.shape[2]), out.shape[2]
-    tiled = _in_tiles(size, width, stride, dilation)
-    matrix = winograd.transformed_filters(weights)[:, np.newaxis] if tiled else weights.reshape(len(weights), -1)
+    size = weights.shape[1], weights.shape[2]
+    matrix = _with_bias(weights, b)
+    blocks = _blocks(out, weights.shape, stride, dilation)
 
-    def task(rows: slice, images: slice) -> None:
-        target = out[rows, :, :, images]
-        if tiled:
-            first = rows.start * stride[0] - pad[0]
-            V = winograd.transformed_windows(src, first, len(target), images, size[0], width, stride[0], pad[1])
-            winograd.write_outputs(np.matmul(matrix, V), b, target)
-            return
-        windows = _windows(src, rows, images, size, width, stride, pad, dilation)
-        whole = target.flags.c_contiguous
-        product = target.reshape(len(target), out.shape[1], -1) if whole else None
-        product = np.matmul(matrix, windows, out=product)
-        if b is not None:
-            product += b[:, np.newaxis]
-        if not whole:
-            target[...] = product.reshape(target.shape)
+    def task(place: int, block: Block) -> None:
+        seen = windows(src, block, size, stride, pad, dilation, with_ones=b is not None)
+        rows, columns, images = block
+        target = out[rows, :, columns, images]
+        if _gapless(target):
+            np.matmul(matrix, seen, out=_lines(target))
+        else:
+            target[...] = np.matmul(matrix, seen).reshape(target.shape)
+        if inputs is not None and parts is not None:
+            parts[place] = _product_with(seen, inputs[rows, :, columns, images])
 
-    return [functools.partial(task, *block) for block in _blocks(out, size, weights.shape[3], stride)]
+    if parts is not None:
+        parts += [matrix] * len(blocks)
+    return [functools.partial(task, place, block) for place, block in enumerate(blocks)]
 
 
-def _weight_gradients(
+def _with_bias(weights: Host, b: Host | None) -> Host:
+    """Filters as rows of a matrix; with `b`, for windows that have a line of ones under each row of the filter."""
+    filters, fh, fw, depth = weights.shape
+    lines = weights.reshape(filters, fh, fw * depth)
+    if b is not None:
+        ones = np.zeros((filters, fh, 1), b.dtype)
+        ones[:, 0, 0] = b
+        lines = np.concatenate([lines, ones], axis=2)
+    return lines.reshape(filters, -1)
+
+
+def _product_with(seen: Host, x: Host) -> Host:
+    """Windows (rows, K, columns) times `x` (rows, F, columns of it, images), summed over rows: (K, F)."""
+    lines = scratch("lines", x.shape, x.dtype)
+    # which also lets BLAS take small matrices as they lie
+    lines[...] = x
+    product: Host = np.matmul(seen, _lines(lines).swapaxes(1, 2)).sum(axis=0)
+    return product
+
+
+def _gapless(part: Host) -> bool:
+    """Whether the columns of a part of an array (H, C, W, N) follow each other in memory."""
+    return part.strides[3] == part.itemsize and part.strides[2] == part.shape[3] * part.itemsize
+
+
+def _lines(part: Host) -> Host:
+    """(H, C, W, N) as a view (H, C, W * N)."""
+    shape = (*part.shape[:2], part.shape[2] * part.shape[3])
+    return as_strided(part, shape, (*part.strides[:2], part.itemsize))
+
+
+def _gradients(
     dyt: Host,
     src: Host,
-    W_shape: tuple[int, ...],
+    W: Host,
+    dx: Host,
+    dW: Host,
     stride: Pair,
     pad: Pair,
     dilation: Pair,
-    partial: list[tuple[Host, Host]],
+    sums: list[Sum],
 ) -> list[threads.Task]:
-    """Tasks that put into `partial`, one entry each, sums over their rows: dW (FN, FH, FW, C) and db (FN,)."""
-    filters, depth, fh, fw = W_shape
-    size, width = (fh, fw), dyt.shape[2]
-    tiled = _in_tiles(size, width, stride, dilation)
+    """Tasks that fill `dx` (H, C, W, N), and what is to be summed for `dW`.
 
-    def task(rows: slice, images: slice, place: int) -> None:
-        d = dyt[rows, :, :, images]
-        if tiled:
-            first = rows.start * stride[0] - pad[0]
-            V = winograd.transformed_windows(src, first, len(d), images, fh, width, stride[0], pad[1])
-            dW = winograd.filter_gradient(V, d).reshape(filters, 3, fh, depth).transpose(0, 2, 1, 3)
-        else:
-            windows = _windows(src, rows, images, size, width, stride, pad, dilation)
-            lines = d.reshape(len(d), filters, -1)
-            dW = np.matmul(lines, windows.transpose(0, 2, 1)).sum(axis=0).reshape(filters, fh, fw, depth)
-        partial[place] = dW, d.reshape(len(d), filters, -1).sum(axis=2).sum(axis=0)
-
-    blocks = _blocks(dyt, size, depth, stride)
-    partial[:] = [(dyt, dyt)] * len(blocks)
-    return [functools.partial(task, *block, place) for place, block in enumerate(blocks)]
-
-
-def _input_gradient(dyt: Host, W: Host, dx: Host, stride: Pair, pad: Pair, dilation: Pair) -> list[threads.Task]:
-    """Tasks that fill `dx` (H, C, W, N).
-
-    With stride s, the inputs at places a, a + s, a + 2 s... see the taps a, a + s... of the filter alone: their gradient is
-    a correlation, with stride 1, of `dy` with those taps, turned round.
+    With stride s and dilation d, the inputs at places a, a + s, a + 2 s... see every ``s / gcd(s, d)``-th tap alone: their
+    gradient is a correlation, with stride 1, of `dy` with those taps, turned round. The gradients of those taps are products
+    of those inputs with the same windows of `dy`.
     """
-    turned = W.transpose(1, 2, 3, 0)
     tasks: list[threads.Task] = []
-    for rows in range(stride[0]):
-        for columns in range(stride[1]):
-            taps = turned[:, rows :: stride[0], columns :: stride[1]][:, ::-1, ::-1]
-            # the first window position whose tap falls on the image, and where
-            first = [-((a - p) // s) for a, p, s in zip((rows, columns), pad, stride, strict=True)]
-            start = [a + s * q - p for a, s, q, p in zip((rows, columns), stride, first, pad, strict=True)]
-            part = dx[start[0] :: stride[0], :, start[1] :: stride[1]]
-            reach = [(taps.shape[1] - 1) * dilation[0] - first[0], (taps.shape[2] - 1) * dilation[1] - first[1]]
-            if not taps.size:
-                part[...] = 0
-            elif part.size:
-                weights = np.ascontiguousarray(taps)
-                tasks += _correlation(dyt, weights, part, (1, 1), (reach[0], reach[1]), dilation)
+    for phase in itertools.product(range(stride[0]), range(stride[1])):
+        places = slice(phase[0], None, stride[0]), slice(None), slice(phase[1], None, stride[1])
+        axes = zip(phase, W.shape[2:], stride, pad, dilation, strict=True)
+        (rows, reach_h, step_h), (columns, reach_w, step_w) = (_taps_seen(*axis) for axis in axes)
+        taps, into = W[:, :, rows, columns], dx[places]
+        if not into.size:
+            continue
+        if not taps.size:
+            into[...] = 0
+            continue
+        weights = np.ascontiguousarray(taps[:, :, ::-1, ::-1].transpose(1, 2, 3, 0))
+        parts: list[Host] = []
+        reach, step = (reach_h, reach_w), (step_h, step_w)
+        tasks += _correlation(dyt, weights, into, (1, 1), reach, step, inputs=src[places], parts=parts)
+        sums.append((dW[:, :, rows, columns][:, :, ::-1, ::-1].transpose(2, 3, 0, 1), parts))
     return tasks
 
 
-def _blocks(out: Host, size: Pair, depth: int, stride: Pair) -> list[tuple[slice, slice]]:
-    """Rows and images of `out` (OH, F, OW, N) for each task; they depend on shapes alone."""
+def _taps_seen(first: int, size: int, stride: int, pad: int, dilation: int) -> tuple[slice, int, int]:
+    """Along one axis, the taps that the inputs `first`, `first` + `stride`... see; pad and dilation of their gradient."""
+    common = math.gcd(stride, dilation)
+    step, spread = stride // common, dilation // common
+    tap = next((u for u in range(min(step, size)) if (first + pad - u * dilation) % stride == 0), size)
+    last = len(range(tap, size, step)) - 1
+    return slice(tap, None, step), last * spread - (first + pad - tap * dilation) // stride, spread
+
+
+def _weight_gradient(
+    dyt: Host,
+    src: Host,
+    dW: Host,
+    stride: Pair,
+    pad: Pair,
+    dilation: Pair,
+    sums: list[Sum],
+) -> list[threads.Task]:
+    """Tasks for what is to be summed for `dW` (FN, C, FH, FW), where nobody asks for `dx`."""
+    filters, depth, fh, fw = dW.shape
+    blocks = _blocks(dyt, (filters, fh, fw, depth), stride, dilation)
+    parts = [dW] * len(blocks)
+
+    def task(place: int, block: Block) -> None:
+        rows, columns, images = block
+        seen = windows(src, block, (fh, fw), stride, pad, dilation)
+        parts[place] = _product_with(seen, dyt[rows, :, columns, images])
+
+    sums.append((dW.transpose(2, 3, 1, 0), parts))
+    return [functools.partial(task, place, block) for place, block in enumerate(blocks)]
+
+
+def _blocks(out: Host, weights: tuple[int, ...], stride: Pair, dilation: Pair) -> list[Block]:
+    """The parts of `out` (OH, F, OW, N) that make a task, in the order of its rows; they depend on shapes alone."""
     rows, _, width, images = out.shape
-    blocks = -(-images // _BLOCK)
-    edges = [images * k // blocks for k in range(blocks + 1)]
-    row_bytes = stride[0] * size[1] * depth * width * max(1, edges[1]) * out.itemsize
-    # where it is worth a hand-over between threads, at least four tasks, so that few cores share the work evenly
-    least = 4 if out.size * size[0] * size[1] * depth > _SHARED_PRODUCTS else 1
-    step = max(1, min(_TASK_BYTES // row_bytes, -(-rows * blocks // least)))
-    return [
-        (slice(start, min(start + step, rows)), slice(*edge))
-        for edge in itertools.pairwise(edges)
-        for start in range(0, rows, step)
-    ]
+    filters, fh, fw, depth = weights
+    if out.size * fh * fw * depth <= _SHARED_PRODUCTS:
+        return [(slice(0, rows), slice(0, width), slice(0, images))]
+    most_images = min(images, _TASK_IMAGES)
+    enough = max(_UNPACKED_PRODUCTS // (filters * fh * fw * depth), _PRODUCT_COLUMNS)
+    most_columns = max(1, min(width, enough // most_images))
+    row_bytes = fw * depth * most_columns * most_images * out.itemsize
+    shared = (fh - 1) * dilation[0] + 1 - stride[0]
+    # two at least, so that few threads share the work evenly
+    most_rows = max(1, min((_TASK_BYTES // row_bytes - shared) // stride[0], -(-rows // 2)))
+    return list(itertools.product(_cut(rows, most_rows), _cut(width, most_columns), _cut(images, most_images)))
 
 
-def _in_tiles(size: Pair, width: int, stride: Pair, dilation: Pair) -> bool:
-    """Whether `winograd` serves the filter; rows may have any size and stride."""
-    return size[1] == 3 and stride[1] == 1 and dilation == (1, 1) and width > 3
-
-
-def _windows(
-    src: Host, rows: slice, images: slice, size: Pair, width: int, stride: Pair, pad: Pair, dilation: Pair
-) -> Host:
-    """What a filter of `size` sees in `src` (H, C, W, N) at some rows of the output: (rows, FH * FW * C, OW * images)."""
-    (fh, fw), count = size, rows.stop - rows.start
-    needed = (count - 1) * stride[0] + (fh - 1) * dilation[0] + 1
-    offsets = [tap * dilation[1] - pad[1] for tap in range(fw)]
-    seen = gathered(src, rows.start * stride[0] - pad[0], needed, offsets, stride[1], width, images)
-    lines = seen.reshape(needed, fw * src.shape[1], -1)
-    if dilation[0] == 1:
-        # the rows under a filter lie one after the other: matrices that share memory, not one of them copied
-        return overlapping(lines, count, fh, stride[0])
-    taps = [lines[u * dilation[0] : u * dilation[0] + (count - 1) * stride[0] + 1 : stride[0]] for u in range(fh)]
-    return np.stack(taps, axis=1).reshape(count, -1, lines.shape[2])
+def _cut(length: int, most: int) -> list[slice]:
+    """``range(length)`` in about equal parts of `most` at most."""
+    count = -(-length // most)
+    edges = [length * k // count for k in range(count + 1)]
+    return list(itertools.starmap(slice, itertools.pairwise(edges)))

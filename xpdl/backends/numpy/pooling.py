@@ -1,9 +1,13 @@
-"""Max pooling, one tap of the window after the other, each a slice of the images; any memory order goes in and comes out."""
+"""Max pooling, one tap of the window after the other, each a slice of the images; any memory order goes in and comes out.
+
+The largest value of a window is the largest of those of its columns: forward takes FH taps, and then FW.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,12 +15,15 @@ import numpy as np
 from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.numpy import threads
 from xpdl.backends.numpy.elementwise import bits
+from xpdl.backends.numpy.scratch import scratch
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
+# For each tap of a window along one axis: the outputs that have it inside the image, and where they see it.
+Taps = list[tuple[slice, slice]]
 
-# Elements of a task's output: with fewer, threads wait for each other longer than they work.
-_TASK_SIZE = 1 << 15
+# Elements of a task's images: with fewer, threads wait for each other longer than they work.
+_TASK_SIZE = 1 << 19
 
 
 @kernel("numpy", "max_pooling")
@@ -25,20 +32,16 @@ def max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
     out = _out_size(x, size, stride, pad)
     if min(out) < 1 or x.dtype.kind != "f":
         return DECLINE  # type: ignore[no-any-return]
-    y = _empty_in_order_of(x, out)
+    y = _in_order_of(x, out)
+    by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
 
     def task(channels: slice) -> None:
-        images, largest = x[:, channels], y[:, channels]
-        if pad == (0, 0):
-            largest[...] = images[
-                :, :, : (out[0] - 1) * stride[0] + 1 : stride[0], : (out[1] - 1) * stride[1] + 1 : stride[1]
-            ]
-        else:
-            largest[...] = -np.inf
-        for inside, seen in _taps(images, out, size, stride, pad):
-            np.maximum(largest[inside], images[seen], out=largest[inside])
+        images = x[:, channels]
+        rows = _in_order_of(images, (out[0], x.shape[3]), "rows")
+        _maximum(images, 2, by_rows, rows)
+        _maximum(rows, 3, by_columns, y[:, channels])
 
-    _over_channels(task, y)
+    _over_channels(task, x)
     return y
 
 
@@ -48,29 +51,53 @@ def max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, p
     if not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
         return DECLINE  # type: ignore[no-any-return]
     dx = np.empty_like(x)
+    out = _out_size(x, size, stride, pad)
+    by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
+    taps = [
+        ((..., rows[0], columns[0]), (..., rows[1], columns[1]))
+        for rows, columns in itertools.product(by_rows, by_columns)
+    ]
     overlapping = size[0] > stride[0] or size[1] > stride[1]
-    covered = size == stride and pad == (0, 0) and all(y.shape[i] * size[i - 2] == x.shape[i] for i in (2, 3))
+    covered = not overlapping and sum(dx[seen].size for _, seen in taps) == dx.size
 
     def task(channels: slice) -> None:
         images, largest, into = x[:, channels], y[:, channels], dx[:, channels]
         if not covered:
             into[...] = 0
-        # what has found no winner yet; products and differences of the bits as ints are exact, also for infinities
-        left = np.empty_like(largest)
+        # Of a tap; copying to and from there is quicker than functions on lines with gaps between them.
+        # Products and differences of the bits as ints are exact, also for infinities.
+        left, tap, won = (_in_order_of(images, out, name) for name in ("left", "tap", "won"))
         left[...] = dy[:, channels]
-        for inside, seen in _taps(images, (y.shape[2], y.shape[3]), size, stride, pad):
-            wins = images[seen] == largest[inside]
+        for inside, seen in taps:
+            tap[inside] = images[seen]
+            np.multiply(bits(left[inside]), tap[inside] == largest[inside], out=bits(won[inside]))
+            bits(left)[inside] -= bits(won[inside])
             if overlapping:
-                won = np.empty_like(largest[inside])
-                np.multiply(bits(left[inside]), wins, out=bits(won))
-                into[seen] += won
+                into[seen] += won[inside]
             else:
-                won = into[seen]
-                np.multiply(bits(left[inside]), wins, out=bits(won))
-            bits(left)[inside] -= bits(won)
+                into[seen] = won[inside]
 
-    _over_channels(task, y)
+    _over_channels(task, x)
     return dx
+
+
+def _maximum(x: Host, axis: int, taps: Taps, y: Host) -> None:
+    """The largest value of the windows of `x` along one axis."""
+    views = [(_along(y, axis, inside), _along(x, axis, seen)) for inside, seen in taps]
+    whole = [seen for inside, seen in views if inside.shape == y.shape]
+    if len(whole) > 1:
+        np.maximum(whole[0], whole[1], out=y)
+    elif whole:
+        y[...] = whole[0]
+    else:
+        y[...] = -np.inf
+    for inside, seen in views:
+        if not any(seen is done for done in whole[:2]):
+            np.maximum(inside, seen, out=inside)
+
+
+def _along(x: Host, axis: int, part: slice) -> Host:
+    return x[:, :, part] if axis == 2 else x[:, :, :, part]
 
 
 def _out_size(x: Host, size: Pair, stride: Pair, pad: Pair) -> Pair:
@@ -78,38 +105,31 @@ def _out_size(x: Host, size: Pair, stride: Pair, pad: Pair) -> Pair:
     return height, width
 
 
-def _empty_in_order_of(x: Host, size: Pair) -> Host:
-    """(N, C, *size) with the axes in the order that `x` has them in memory."""
+def _in_order_of(x: Host, size: Pair, name: str | None = None) -> Host:
+    """(N, C, *size) with the axes in the order that `x` has them in memory; scratch memory of that `name`, or fresh."""
     shape = (*x.shape[:2], *size)
     axes = sorted(range(4), key=lambda axis: -abs(x.strides[axis]))
-    in_memory = np.empty([shape[axis] for axis in axes], x.dtype)
+    sizes = tuple(shape[axis] for axis in axes)
+    in_memory = np.empty(sizes, x.dtype) if name is None else scratch(name, sizes, x.dtype)
     return in_memory.transpose(np.argsort(axes))
 
 
-def _taps(x: Host, out: Pair, size: Pair, stride: Pair, pad: Pair) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """For each tap of the window, row by row: which outputs have it inside the image, and where they see it."""
-    for u in range(size[0]):
-        for v in range(size[1]):
-            inside: list[slice] = []
-            seen: list[slice] = []
-            for i, tap in enumerate((u, v)):
-                offset, length = tap - pad[i], x.shape[i + 2]
-                first = max(0, -(offset // stride[i]))
-                last = min(out[i], (length - 1 - offset) // stride[i] + 1)
-                if first >= last:
-                    break
-                inside.append(slice(first, last))
-                seen.append(slice(first * stride[i] + offset, (last - 1) * stride[i] + offset + 1, stride[i]))
-            if len(inside) == 2:
-                yield (..., *inside), (..., *seen)
+def _taps(x: Host, axis: int, out: Pair, size: Pair, stride: Pair, pad: Pair) -> Taps:
+    """The taps along the axis 2 or 3 of `x`, in order; those that no output has inside are left out."""
+    length, count, step = x.shape[axis], out[axis - 2], stride[axis - 2]
+    taps: Taps = []
+    for tap in range(size[axis - 2]):
+        offset = tap - pad[axis - 2]
+        first = max(0, -(offset // step))
+        last = min(count, (length - 1 - offset) // step + 1)
+        if first < last:
+            taps.append((slice(first, last), slice(first * step + offset, (last - 1) * step + offset + 1, step)))
+    return taps
 
 
-def _over_channels(task: Callable[[slice], None], y: Host) -> None:
+def _over_channels(task: Callable[[slice], None], x: Host) -> None:
     """Run `task` on some channels at a time: windows of different channels share nothing."""
-    channels = y.shape[1]
-    count = max(1, min(channels, y.size // _TASK_SIZE))
-    if count == 1:
-        task(slice(None))
-        return
+    channels = x.shape[1]
+    count = max(1, min(channels, x.size // _TASK_SIZE))
     edges = [channels * k // count for k in range(count + 1)]
     threads.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])

@@ -65,34 +65,42 @@ def run(tasks: Sequence[Task]) -> None:
 
 
 class _Job:
-    """The tasks of one `run`."""
+    """The tasks of one `run`, in as many shares as there are workers."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.tasks = collections.deque(tasks)
+    def __init__(self, tasks: Sequence[Task], workers: int) -> None:
+        # As tasks go through memory in order, a worker has the same part of every array in its cache, kernel after kernel.
+        edges = [len(tasks) * k // workers for k in range(workers + 1)]
+        self.shares = [collections.deque(tasks[start:end]) for start, end in itertools.pairwise(edges)]
         self.left: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self.lock = threading.Lock()
         self.helpers = 0
         self.open = True
 
-    def work(self) -> None:
-        """Take tasks until there are none."""
-        while True:
-            try:
-                task = self.tasks.popleft()
-            except IndexError:
-                return
-            task()
+    def work(self, place: int) -> None:
+        """Do the share of one worker, then what others have not begun."""
+        for take in (self.shares[place].popleft, *(share.pop for share in self.shares)):
+            while True:
+                try:
+                    task = take()
+                except IndexError:
+                    break
+                task()
 
-    def help(self, context: contextvars.Context) -> None:
+    def clear(self) -> None:
+        """Skip what nobody has begun."""
+        for share in self.shares:
+            share.clear()
+
+    def help(self, place: int, context: contextvars.Context) -> None:
         """Work as the caller would, with its `numpy.errstate`, and report the end of it; nothing if it is too late."""
         with self.lock:
             if not self.open:
                 return
             self.helpers += 1
         try:
-            context.run(self.work)
+            context.run(self.work, place)
         except BaseException as error:  # raised again by the thread that waits
-            self.tasks.clear()
+            self.clear()
             self.left.put(error)
         else:
             self.left.put(None)
@@ -101,18 +109,18 @@ class _Job:
         """Wait for those who help, and let nobody begin any more; what they raised."""
         with self.lock:
             self.open = False
-        self.tasks.clear()
+        self.clear()
         ends = [self.left.get() for _ in range(self.helpers)]
         return [error for error in ends if error is not None]
 
 
 def _share(tasks: Sequence[Task], helpers: int) -> None:
     """Do the tasks here and in helpers that find the time: waking one takes as long as a small task."""
-    job, jobs = _Job(tasks), _jobs_for(helpers)
-    for _ in range(helpers):
-        jobs.put((job, contextvars.copy_context()))
+    job, jobs = _Job(tasks, helpers + 1), _jobs_for(helpers)
+    for place in range(1, helpers + 1):
+        jobs.put((job, place, contextvars.copy_context()))
     try:
-        job.work()
+        job.work(0)
     finally:
         # also when a task has failed here: the others write into arrays of the caller
         errors = job.close()
@@ -120,7 +128,7 @@ def _share(tasks: Sequence[Task], helpers: int) -> None:
         raise error
 
 
-_Jobs = queue.SimpleQueue[tuple[_Job, contextvars.Context]]
+_Jobs = queue.SimpleQueue[tuple[_Job, int, contextvars.Context]]
 _lock = threading.Lock()
 _jobs: _Jobs = queue.SimpleQueue()
 _helpers = 0
@@ -139,8 +147,8 @@ def _jobs_for(helpers: int) -> _Jobs:
 
 def _serve(jobs: _Jobs) -> None:
     while True:
-        job, context = jobs.get()
-        job.help(context)
+        job, place, context = jobs.get()
+        job.help(place, context)
         # nothing of the caller's is kept while waiting
         del job, context
 

@@ -7,29 +7,39 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from xpdl.backends.numpy.scratch import scratch
+
 Host = np.ndarray[Any, Any]
+Pair = tuple[int, int]
+# rows, columns and images of an output
+Block = tuple[slice, slice, slice]
 
 
-def gathered(src: Host, first_row: int, rows: int, offsets: list[int], step: int, width: int, images: slice) -> Host:
-    """Rows of `src` (H, C, W, N), shifted along W: (rows, shifts, C, width, images).
+def windows(
+    src: Host, block: Block, size: Pair, stride: Pair, pad: Pair, dilation: Pair, *, with_ones: bool = False
+) -> Host:
+    """What a filter of `size` sees in `src` (H, C, W, N) at a block of the output: (rows, FH * FW * C, columns * images).
 
-    Entry ``[i, k, c, j]`` is ``src[first_row + i, c, offsets[k] + j step]``, and 0 outside of `src`.
+    `with_ones` adds a line of ones to each row of the filter, (rows, FH * (FW * C + 1), columns * images), for the bias.
+
+    Only the shifts along W are copied, into scratch memory: the rows under a filter lie one after the other in it, and the
+    matrices of neighbouring outputs share them.
     """
-    seen = np.empty((rows, len(offsets), src.shape[1], width, images.stop - images.start), src.dtype)
-    inside = _inside(rows, first_row, 1, src.shape[0])
-    seen[: inside.start] = 0
-    seen[inside.stop :] = 0
-    from_rows = src[first_row + inside.start : first_row + inside.stop, :, :, images]
-    for shift, offset in enumerate(offsets):
-        columns = _inside(width, offset, step, src.shape[2])
-        part = seen[inside, shift]
-        part[:, :, : columns.start] = 0
-        part[:, :, columns.stop :] = 0
-        if columns.start < columns.stop:
-            start = columns.start * step + offset
-            end = (columns.stop - 1) * step + offset + 1
-            part[:, :, columns] = from_rows[:, :, start:end:step]
-    return seen
+    rows, columns, images = block
+    (fh, fw), count, width = size, rows.stop - rows.start, columns.stop - columns.start
+    needed = (count - 1) * stride[0] + (fh - 1) * dilation[0] + 1
+    offsets = [tap * dilation[1] - pad[1] + columns.start * stride[1] for tap in range(fw)]
+    images_seen = images.stop - images.start
+    depth = src.shape[1]
+    memory = scratch("windows", (needed, fw * depth + with_ones, width, images_seen), src.dtype)
+    seen = memory[:, : fw * depth].reshape(needed, fw, depth, width, images_seen)
+    gather(src[:, :, :, images], rows.start * stride[0] - pad[0], offsets, stride[1], seen)
+    memory[:, fw * depth :] = 1
+    lines = memory.reshape(*memory.shape[:2], -1)
+    if dilation[0] == 1:
+        return overlapping(lines, count, fh, stride[0])
+    taps = [lines[u * dilation[0] : u * dilation[0] + (count - 1) * stride[0] + 1 : stride[0]] for u in range(fh)]
+    return np.stack(taps, axis=1).reshape(count, -1, lines.shape[2])
 
 
 def overlapping(lines: Host, count: int, height: int, stride: int) -> Host:
@@ -41,6 +51,26 @@ def overlapping(lines: Host, count: int, height: int, stride: int) -> Host:
     *outer_strides, row, line, item = lines.strides
     shape, strides = (*outer, count, height * per_row, length), (*outer_strides, stride * row, line, item)
     return as_strided(lines, shape, strides, writeable=False)
+
+
+def gather(src: Host, first_row: int, offsets: list[int], step: int, seen: Host) -> None:
+    """Fill `seen` (rows, shifts, C, width, N): entry ``[i, k, c, j]`` is ``src[first_row + i, c, offsets[k] + j step]``.
+
+    It is 0 where that is outside of `src` (H, C, W, N).
+    """
+    inside = _inside(len(seen), first_row, 1, len(src))
+    seen[: inside.start] = 0
+    seen[inside.stop :] = 0
+    from_rows = src[first_row + inside.start : first_row + inside.stop]
+    for shift, offset in enumerate(offsets):
+        columns = _inside(seen.shape[3], offset, step, src.shape[2])
+        part = seen[inside, shift]
+        part[:, :, : columns.start] = 0
+        part[:, :, columns.stop :] = 0
+        if columns.start < columns.stop:
+            start = columns.start * step + offset
+            end = (columns.stop - 1) * step + offset + 1
+            part[:, :, columns] = from_rows[:, :, start:end:step]
 
 
 def _inside(count: int, offset: int, step: int, length: int) -> slice:
