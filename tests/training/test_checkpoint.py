@@ -54,6 +54,18 @@ def test_resumed_run_is_the_same(path, optimizer):
     assert_same_run(whole, resumed)
 
 
+def test_resumed_run_augments_as_it_would_have(path):
+    def noisy(x, stream):
+        return x + 0.1 * stream.generator("noise").standard_normal(x.shape, np.float32)
+
+    whole = trainer(augment=[noisy, np.negative])
+    whole.train()
+    trainer(epochs=2, augment=[noisy, np.negative], checkpoint=path).train()
+    resumed = trainer(augment=[noisy, np.negative], checkpoint=path)
+    resumed.train()
+    assert_same_run(whole, resumed)
+
+
 @pytest.mark.backends("plain")
 @pytest.mark.backends("values")
 def test_written_on_any_backend_and_read_on_another(backend, path):
