@@ -2,6 +2,7 @@
 
 from xpdl import data, functional, initializers, layers, models, optimizers, training
 from xpdl.backends import asarray, asnumpy, available_backends, get_backend, use
+from xpdl.backends.numerics import numerics
 from xpdl.backends.random import seed
 from xpdl.data import (
     Batches,
@@ -167,6 +168,7 @@ __all__ = [
     "moons",
     "numerical_diff",
     "numerical_gradient",
+    "numerics",
     "optimizers",
     "random_search",
     "relu",

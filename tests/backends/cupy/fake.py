@@ -21,7 +21,7 @@ import pytest
 
 from tests.backends.cupy import host
 from xpdl.backends import diagnosis
-from xpdl.backends.cupy import launch
+from xpdl.backends.cupy import cudnn, launch, products
 
 _GUARD, _POISON = 64, 0xFF
 
@@ -294,16 +294,24 @@ module.matmul = _matmul  # type: ignore[attr-defined]
 module.RawModule = RawModule  # type: ignore[attr-defined]
 module.__array_namespace_info__ = _Info  # type: ignore[attr-defined]
 module.bool = np.bool_  # type: ignore[attr-defined]
-module.cuda = types.SimpleNamespace(device=types.SimpleNamespace(get_device_id=lambda: 0))  # type: ignore[attr-defined]
+module.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
+    device=types.SimpleNamespace(get_device_id=lambda: 0),
+    get_current_stream=lambda: types.SimpleNamespace(ptr=0),
+)
+# matrix products are NumPy's, in full precision
+module._core = types.SimpleNamespace(set_compute_type=lambda dtype, kind: None)  # type: ignore[attr-defined]
+_routines = types.SimpleNamespace(COMPUTE_TYPE_FP32=4, COMPUTE_TYPE_TF32=7)
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make xpdl take this module for CuPy until the end of a test."""
     # under its own name, array-api-compat would take it for CuPy and ask for more than it has
     monkeypatch.setitem(sys.modules, "stand_in_for_cupy", module)
+    monkeypatch.setitem(sys.modules, "stand_in_for_cupy._core._routines_linalg", _routines)
     monkeypatch.setattr(launch, "_LIBRARY", "stand_in_for_cupy")
     monkeypatch.setattr(diagnosis, "cupy_problem", lambda: None)
-    for cached in (launch.cupy, launch.module, launch._function):
+    monkeypatch.setattr(cudnn, "problem", lambda: "the stand-in has none")
+    for cached in (products._set_precision, launch.cupy, launch.module, launch._function):
         cached.cache_clear()
     launches.clear()
     return module

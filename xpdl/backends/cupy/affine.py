@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from xpdl.backends.cupy.elementwise import add_bias
-from xpdl.backends.cupy.launch import cupy, kernel, ready, served
+from xpdl.backends.cupy.launch import kernel, ready, served
 from xpdl.backends.cupy.normalization import bias_gradient
+from xpdl.backends.cupy.products import matmul
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -16,7 +17,7 @@ def affine(x: Array, W: Array, b: Array | None = None) -> Array:
     """As `xpdl.ops.affine.affine`."""
     if not _fits(x, W, b):
         return DECLINE
-    y = cupy().matmul(_rows(x), W)
+    y = matmul(_rows(x), W)
     if b is not None:
         add_bias(y, b)
     return y
@@ -27,9 +28,8 @@ def affine_backward(dy: Array, x: Array, W: Array, *, need_dx: bool = True) -> t
     """As `xpdl.ops.affine.affine_backward`."""
     if not _fits(x, W, None) or not served(dy, x) or dy.ndim != 2:
         return DECLINE  # type: ignore[no-any-return]
-    xp = cupy()
-    dx = xp.matmul(dy, W.T).reshape(x.shape) if need_dx else None
-    return dx, xp.matmul(_rows(x).T, dy), bias_gradient(dy)
+    dx = matmul(dy, W.T).reshape(x.shape) if need_dx else None
+    return dx, matmul(_rows(x).T, dy), bias_gradient(dy)
 
 
 def _fits(x: Array, W: Array, b: Array | None) -> bool:

@@ -1,4 +1,4 @@
-"""Convolution by CuPy alone: columns of some images at a time, and one matrix product for them.
+"""Convolution by cuDNN where it is there and serves the case, else by columns of some images and one matrix product.
 
 The columns of all images together would take FH * FW times the memory of the images; here they take `COLUMN_BYTES`, or those
 of one image where that is more.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from xpdl.backends.cupy.launch import cupy, empty, kernel, served
+from xpdl.backends.cupy import cudnn
+from xpdl.backends.cupy.launch import empty, kernel, served
 from xpdl.backends.cupy.normalization import bias_gradient
+from xpdl.backends.cupy.products import matmul
 from xpdl.backends.cupy.windows import add_up, gather, images_of_rows, rows_of_images
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
@@ -36,12 +38,15 @@ def convolution(
     out = _out_size(x, W, stride, pad, dilation)
     if not served(x, W, b) or min(out) < 1 or x.shape[1] != W.shape[1] * groups:
         return DECLINE
+    y = cudnn.forward(x, W, b, out, (stride, pad, dilation))
+    if y is not None:
+        return y
     y = empty((x.shape[0], W.shape[0], *out), x.dtype)
     weights = W.reshape(groups, W.shape[0] // groups, -1)
     for images in _chunks(x, W, out, groups):
         col = empty(_column_shape(images, W, out, groups), x.dtype)
         gather(x[images], col, out, W.shape[2:], stride, pad, dilation)
-        images_of_rows(cupy().matmul(weights, col), y[images], b)
+        images_of_rows(matmul(weights, col), y[images], b)
     return y
 
 
@@ -60,7 +65,10 @@ def convolution_backward(
     """As `xpdl.ops.convolution.convolution_backward`."""
     if not served(dy, x, W):
         return DECLINE  # type: ignore[no-any-return]
-    xp, size = cupy(), W.shape[2:]
+    found = cudnn.backward(dy, x, W, (stride, pad, dilation), need_dx)
+    if found is not None:
+        return (*found, bias_gradient(dy))
+    size = W.shape[2:]
     out = (dy.shape[2], dy.shape[3])
     weights = W.reshape(groups, W.shape[0] // groups, -1)
     dx = empty(x.shape, x.dtype) if need_dx else None
@@ -69,12 +77,12 @@ def convolution_backward(
         rows = rows_of_images(dy[images]).reshape(groups, W.shape[0] // groups, -1)
         col = empty(_column_shape(images, W, out, groups), x.dtype)
         gather(x[images], col, out, size, stride, pad, dilation)
-        part = xp.matmul(rows, col.transpose(0, 2, 1))
+        part = matmul(rows, col.transpose(0, 2, 1))
         # in the order of the images: equal runs give equal bits
         dW = part if dW is None else dW + part
         if dx is not None:
             del col  # its memory serves the next line
-            add_up(xp.matmul(weights.transpose(0, 2, 1), rows), dx[images], out, size, stride, pad, dilation)
+            add_up(matmul(weights.transpose(0, 2, 1), rows), dx[images], out, size, stride, pad, dilation)
     assert dW is not None  # there is at least one image
     return dx, dW.reshape(W.shape), bias_gradient(dy)
 

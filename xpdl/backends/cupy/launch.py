@@ -34,6 +34,11 @@ def cupy() -> Any:
     return importlib.import_module(_LIBRARY)
 
 
+def submodule(name: str) -> Any:
+    """A module of CuPy by its name within it."""
+    return importlib.import_module(f"{_LIBRARY}.{name}")
+
+
 def kernel(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register the decorated function as CuPy's kernel for the op `name`; it runs on the device of the first argument."""
 
