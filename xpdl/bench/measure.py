@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xpdl.backends import get_backend, use
@@ -20,6 +21,11 @@ from xpdl.optimizers import Adam
 
 # One measurement lasts at least so long: the clock and a scheduler's slice are short beside it.
 _SECONDS = 0.05
+_PAUSE = 0.05
+
+# One step or prediction, and what makes it from the beginning.
+Call = Callable[[], Any]
+Start = Callable[[], Call]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,24 +94,16 @@ def bench(
         raise ValueError(f"bench: task must be 'train' or 'predict', got {task!r}")
     positive_int(batch_size, "batch_size", "bench")
     positive_int(rounds, "rounds", "bench")
-    calls: dict[str, Callable[[], Any]] = {}
+    starts: dict[str, Start] = {}
     peaks: dict[str, float] = {}
     for name in backends:
-        with use(name):
-            network, x, t = _prepared(net, batch_size)
-            calls[name] = _call(network, x, t, task)
-            if name == "numpy":
-                peaks[name] = _peak_megabytes(calls[name])
+        starts[name] = functools.partial(_start, net, name, batch_size, task)
+        if name == "numpy":
+            peaks[name] = _peak_megabytes(starts[name]())
     if against_torch:
-        with use("numpy"):
-            network, x, t = _prepared(net, batch_size)
-        for layout in ("torch", "torch channels_last") if x.ndim == 4 else ("torch",):
-            last = layout != "torch"
-            module = torch_peer.peer(network, thread_count(), last)
-            calls[layout] = (
-                torch_peer.stepper(module, x, t, last) if task == "train" else torch_peer.predictor(module, x)
-            )
-    times = _alternating(calls, rounds)
+        for layout in ("torch", "torch channels_last") if len(NETS[net][1]) == 3 else ("torch",):
+            starts[layout] = functools.partial(_start_torch, net, layout != "torch", batch_size, task)
+    times = _alternating(starts, rounds)
     torch_time = statistics.median(times["torch"]) if against_torch else None
     figures = []
     for name, found in times.items():
@@ -139,7 +137,22 @@ def _prepared(net: str, batch_size: int) -> tuple[Sequential, Any, Any]:
     return network, x, t
 
 
-def _call(network: Sequential, x: Any, t: Any, task: str) -> Callable[[], Any]:
+def _start(net: str, backend: str, batch_size: int, task: str) -> Call:
+    """A call of the task on a new net."""
+    with use(backend):
+        return _call(*_prepared(net, batch_size), task)
+
+
+def _start_torch(net: str, channels_last: bool, batch_size: int, task: str) -> Call:
+    with use("numpy"):
+        network, x, t = _prepared(net, batch_size)
+    module = torch_peer.peer(network, thread_count(), channels_last)
+    if task == "train":
+        return torch_peer.stepper(module, x, t, channels_last)
+    return torch_peer.predictor(module, x, channels_last)
+
+
+def _call(network: Sequential, x: Any, t: Any, task: str) -> Call:
     if task == "predict":
         return lambda: network.predict(x)
     adam = Adam()
@@ -151,22 +164,31 @@ def _call(network: Sequential, x: Any, t: Any, task: str) -> Callable[[], Any]:
     return step
 
 
-def _alternating(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of one call, for each round."""
-    repeats = {}
-    for name, call in calls.items():
-        _wait(call())  # warm-up: libraries load, compile and allocate
-        start = time.perf_counter()
-        _wait(call())
-        repeats[name] = max(1, round(_SECONDS / (time.perf_counter() - start)))
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
+def _alternating(starts: Mapping[str, Start], rounds: int) -> dict[str, list[float]]:
+    """Seconds of one call, for each round.
+
+    A round starts anew, so that training goes equally far in all: on the same rows again and again, Adam's means of
+    gradients that have become zero decay in some 800 steps to subnormal numbers, with which processors are slow.
+    """
+    repeats: dict[str, int] = {}
+    times: dict[str, list[float]] = {name: [] for name in starts}
+    for number in range(rounds + 1):  # the first is not counted: libraries load and compile
+        for name, start in starts.items():
+            call = start()
+            # threads of another library, PyTorch's for one, go on spinning for a while after their work
+            time.sleep(_PAUSE)
+            for _ in range(3):
+                _wait(call())
+            if name not in repeats:
+                begin = time.perf_counter()
+                _wait(call())
+                repeats[name] = max(1, round(_SECONDS / (time.perf_counter() - begin)))
+            begin = time.perf_counter()
             for _ in range(repeats[name]):
                 result = call()
             _wait(result)
-            times[name].append((time.perf_counter() - start) / repeats[name])
+            if number:
+                times[name].append((time.perf_counter() - begin) / repeats[name])
     return times
 
 
@@ -178,7 +200,7 @@ def _wait(result: Any) -> None:
         float(result)
 
 
-def _peak_megabytes(step: Callable[[], Any]) -> float:
+def _peak_megabytes(step: Call) -> float:
     step()
     tracemalloc.start()
     try:

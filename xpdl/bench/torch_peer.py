@@ -50,9 +50,7 @@ def stepper(module: Any, x: Any, t: Any, channels_last: bool = False) -> Callabl
     """A training step with Adam on host arrays `x` and `t`."""
     torch = importlib.import_module("torch")
     optimizer, criterion = torch.optim.Adam(module.parameters()), torch.nn.CrossEntropyLoss()
-    rows, labels = torch.tensor(asnumpy(x)), torch.tensor(asnumpy(t))
-    if channels_last and rows.ndim == 4:
-        rows = rows.to(memory_format=torch.channels_last)
+    rows, labels = _rows(torch, x, channels_last), torch.tensor(asnumpy(t))
 
     def step() -> None:
         optimizer.zero_grad()
@@ -62,17 +60,22 @@ def stepper(module: Any, x: Any, t: Any, channels_last: bool = False) -> Callabl
     return step
 
 
-def predictor(module: Any, x: Any) -> Callable[[], Any]:
+def predictor(module: Any, x: Any, channels_last: bool = False) -> Callable[[], Any]:
     """Scores of host rows `x`, without gradients."""
     torch = importlib.import_module("torch")
-    rows = torch.tensor(asnumpy(x))
+    rows = _rows(torch, x, channels_last)
+    module.eval()
 
     def predict() -> Any:
-        module.eval()
         with torch.inference_mode():
             return module(rows)
 
     return predict
+
+
+def _rows(torch: Any, x: Any, channels_last: bool) -> Any:
+    rows = torch.tensor(asnumpy(x))
+    return rows.to(memory_format=torch.channels_last) if channels_last else rows
 
 
 def _layer(torch: Any, layer: Layer) -> Any:
