@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 
+from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 
 
-def clip_scale(grads: Sequence[Array], limit: float) -> Array | float:
+@op
+def clip_scale(grads: list[Array], limit: float) -> Array | float:
     """What to multiply all `grads` by so that their L2 norm, over all of them together, is at most `limit`.
 
     An array () on their device, at most 1; 1 for gradients that are all zero.

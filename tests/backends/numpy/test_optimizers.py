@@ -8,6 +8,8 @@ import pytest
 from xpdl import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from xpdl.backends import dispatch
 from xpdl.backends.numpy import optimizers as kernels
+from xpdl.optimizers.base import faded_to_zero
+from xpdl.optimizers.clipping import clip_scale
 
 RULES = [SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop]
 SIZE = 2 * kernels._PIECE + 17
@@ -26,7 +28,7 @@ def trained(rule, dtype="float32", steps=3, **options):
 
 @pytest.mark.parametrize(
     "dtype, options",
-    [("float32", {}), ("float64", {}), ("float16", {}), ("float32", {"max_norm": 0.5, "clip_norm": 1.0})],
+    [("float32", {}), ("float64", {}), ("float16", {}), ("float32", {"max_norm": 0.5})],
     ids=str,
 )
 @pytest.mark.parametrize("rule", RULES)
@@ -53,11 +55,11 @@ def test_every_rule_has_a_kernel_that_is_called_in_place_and_generic_only_switch
     optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
     memory = [getattr(optimizer, kind)["W"] for kind in rule.memory]
     optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
-    assert calls == [3, 3] and params["W"] is W and W[0] != 1
+    assert calls == [4, 4] and params["W"] is W and W[0] != 1
     assert all(getattr(optimizer, kind)["W"] is a for kind, a in zip(rule.memory, memory, strict=True))
     with dispatch.generic_only():
         optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
-    assert calls == [3, 3]
+    assert calls == [4, 4]
 
 
 @pytest.mark.parametrize("options", [{}, {"max_norm": 0.5, "weight_decay": {"l1": 0.1, "l2": 0.1}}], ids=str)
@@ -98,9 +100,71 @@ def test_read_only_parameters_are_rebound():
     assert W[0] == 1 and params["W"][0] == 0.5
 
 
-def test_other_dtypes_of_memory_are_declined():
-    p, g = np.ones(3, np.float32), np.ones(3)
-    assert kernels.sgd_step(p, g, lr=0.1) is dispatch.DECLINE and p[0] == 1
+def test_gradients_of_another_dtype_are_left_to_the_generic_step():
+    params = {"W": np.ones(3, np.float32)}
+    SGD(0.5).update(params, {"W": np.ones(3)})
+    assert params["W"].dtype == np.float32 and params["W"][0] == 0.5
+
+
+class Halved(Momentum):
+    """An elementwise rule that is not one of ours."""
+
+    elementwise = True
+
+    def step(self, p, g, v):
+        self.seen.append(p.size)
+        return p - 0.5 * g - 0.5 * v, g
+
+
+@pytest.mark.parametrize("options", [{}, {"max_norm": 0.5, "weight_decay": {"l2": 0.1}}], ids=str)
+def test_an_elementwise_rule_of_the_user_gets_pieces(options):
+    def trained():
+        optimizer, params = Halved(**options), {"W": np.linspace(-1, 1, SIZE)}
+        optimizer.seen = []
+        for k in range(3):
+            optimizer.update(params, {"W": np.linspace(k, 1, SIZE)})
+        return params["W"], optimizer.v["W"], set(optimizer.seen)
+
+    W, v, seen = trained()
+    with dispatch.generic_only():
+        wanted, wanted_v, whole = trained()
+    np.testing.assert_array_equal(W, wanted)
+    np.testing.assert_array_equal(v, wanted_v)
+    assert seen == {kernels._PIECE, 17} and whole == {SIZE}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1.0, 1e18, 1e-18])
+def test_clipping_equals_the_generic_one(dtype, size):
+    rng = np.random.default_rng(0)
+    grads = [np.asarray(size * rng.normal(size=shape), dtype) for shape in ((SIZE,), (3, 4), (0,), ())]
+    for limit in (size / 10, 1e4 * size):
+        found = clip_scale(grads, limit)
+        with dispatch.generic_only():
+            wanted = clip_scale(grads, limit)
+        assert found.dtype == dtype and found.shape == ()
+        np.testing.assert_allclose(found, wanted, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, np.inf, np.nan])
+def test_clipping_of_gradients_without_a_size_is_the_generic_one(value):
+    grads = [np.full(3, value)]
+    assert kernels.clip_scale(grads, 1.0) is dispatch.DECLINE
+    assert kernels.clip_scale([grads[0].reshape(1, 3)[:, ::2]], 1.0) is dispatch.DECLINE
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("size", [SIZE, 3])
+def test_faded_values_become_zero_as_in_the_generic_op(dtype, size):
+    info = np.finfo(dtype)
+    faded, x = [info.smallest_subnormal, info.smallest_normal, -info.smallest_normal], np.ones(size, dtype)
+    x[-3:] = faded
+    with dispatch.generic_only():
+        wanted = faded_to_zero(x)
+    found = faded_to_zero(x)
+    np.testing.assert_array_equal(found, wanted)
+    assert found is x
+    np.testing.assert_array_equal(found[-3:], faded if dtype == "float16" else [0, 0, 0])
 
 
 def test_rule_that_is_not_elementwise_sees_whole_arrays():

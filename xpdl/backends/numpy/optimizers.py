@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,65 +21,125 @@ Host = np.ndarray[Any, Any]
 _PIECE = 1 << 17
 
 
-@kernel("numpy", "step_elementwise")
-def step_elementwise(
-    p: Host, step: Callable[..., tuple[Host, ...]], g: Host, memory: tuple[Host, ...]
-) -> tuple[Host, ...]:
-    """As `xpdl.optimizers.base.step_elementwise`; results are written into `p` and `memory`."""
-
-    def write(*pieces: Host) -> None:
-        for old, new in zip((pieces[0], *pieces[2:]), step(*pieces), strict=True):
-            if new is not old:
-                old[...] = new
-
-    return _stepped(write, p, g, memory) if p.size > _PIECE else DECLINE
+_RULES: dict[str, Callable[..., None]] = {}
 
 
-def _rule(name: str) -> Callable[[Callable[..., None]], Callable[..., Any]]:
-    """Register as the kernel of a rule a function that writes the same bits into `p` and the memory."""
-
-    def register(write: Callable[..., None]) -> Callable[..., Any]:
-        @kernel("numpy", name)
-        @functools.wraps(write)
-        def step(p: Host, g: Host, *memory: Host, **hypers: float) -> Any:
-            return _stepped(functools.partial(write, **hypers), p, g, memory)
-
-        return step
-
-    return register
-
-
-def _stepped(write: Callable[..., None], p: Host, g: Host, memory: tuple[Host, ...]) -> tuple[Host, ...]:
-    """`p` and `memory` after `write` on all of them, or on pieces; `DECLINE` where they cannot be written into."""
-    arrays = (p, g, *memory)
-    for a in arrays:
-        if type(a) is not np.ndarray or a.dtype != p.dtype or not (a is g or a.flags.writeable):
-            return DECLINE  # type: ignore[no-any-return]
-    if p.size <= _PIECE or not all(a.flags.c_contiguous for a in arrays):
-        write(*arrays)
-    else:
-        lines = [a.reshape(-1) for a in arrays]
-
-        def task(part: slice) -> None:
-            write(*(line[part] for line in lines))
-
-        threads.run([functools.partial(task, slice(k, k + _PIECE)) for k in range(0, p.size, _PIECE)])
-    return (p, *memory)
+@kernel("numpy", "step_together")
+def step_together(
+    params: list[Host],
+    grads: list[Host],
+    memory: list[tuple[Host, ...]],
+    step: Callable[..., tuple[Host, ...]],
+    rule: Any,
+) -> Iterable[tuple[Host, ...]]:
+    """As `xpdl.optimizers.base.step_together`; results are written into `params` and `memory`."""
+    stepped = [(p, *kept) for p, kept in zip(params, memory, strict=True)]
+    if not rule.elementwise or not all(map(_served, stepped, grads)):
+        return DECLINE  # type: ignore[no-any-return]
+    write = _adjusted(_RULES[rule.name], rule) if rule.name in _RULES else functools.partial(_write_new, step)
+    tasks: list[threads.Task] = []
+    for (p, *kept), g in zip(stepped, grads, strict=True):
+        arrays = (p, g, *kept)
+        if p.size > _PIECE and all(a.flags.c_contiguous for a in arrays):
+            lines = [a.reshape(-1) for a in arrays]
+            tasks += [_on_pieces(write, lines, slice(k, k + _PIECE)) for k in range(0, p.size, _PIECE)]
+        else:
+            tasks.append(functools.partial(write, *arrays))
+    if sum(p.size for p in params) > _PIECE:
+        threads.run(tasks)
+    else:  # not worth a hand-over between threads
+        for task in tasks:
+            task()
+    return stepped
 
 
-@_rule("sgd_step")
+@kernel("numpy", "faded_to_zero")
+def faded_to_zero(x: Host) -> Host:
+    """As `xpdl.optimizers.base.faded_to_zero`; the result is written into `x`."""
+    info = np.finfo(x.dtype)
+    limit = info.smallest_normal / info.eps
+    if limit > 1e-30 or not _served((x,), x) or not x.flags.c_contiguous:
+        return DECLINE  # type: ignore[no-any-return]
+    line = x.reshape(-1)
+    for k in range(0, x.size, _PIECE):
+        piece = line[k : k + _PIECE]
+        piece[np.abs(piece) < limit] = 0.0
+    return x
+
+
+@kernel("numpy", "clip_scale")
+def clip_scale(grads: list[Host], limit: float) -> Host | float:
+    """As `xpdl.optimizers.clipping.clip_scale`."""
+    if not all(type(g) is np.ndarray and g.flags.c_contiguous and g.dtype == grads[0].dtype for g in grads):
+        return DECLINE  # type: ignore[no-any-return]
+    grads = [g.reshape(-1) for g in grads if g.size]
+    peak = max((max(g.max(), -g.min()) for g in grads), default=0.0)
+    if not 0 < peak < math.inf:
+        return DECLINE  # type: ignore[no-any-return]
+    total = 0.0
+    for g in grads:
+        for k in range(0, g.size, _PIECE):
+            piece = g[k : k + _PIECE] / peak
+            total += float(np.vecdot(piece, piece))
+    norm = float(peak) * math.sqrt(total)
+    return np.asarray(limit / max(norm, limit), grads[0].dtype)
+
+
+def _served(written: tuple[Host, ...], g: Host) -> bool:
+    """Whether a rule can write into these arrays, from the gradient `g`."""
+    return type(g) is np.ndarray and all(
+        type(a) is np.ndarray and a.dtype == g.dtype and a.flags.writeable for a in written
+    )
+
+
+def _on_pieces(write: Callable[..., None], lines: list[Host], part: slice) -> threads.Task:
+    return lambda: write(*[line[part] for line in lines])
+
+
+def _write_new(step: Callable[..., tuple[Host, ...]], p: Host, g: Host, *memory: Host) -> None:
+    """The step of a rule that is not known here."""
+    for old, new in zip((p, *memory), step(p, g, *memory), strict=True):
+        old[...] = new
+
+
+def _adjusted(write: Callable[..., None], rule: Any) -> Callable[..., None]:
+    """`write` with the numbers of the rule, and with its options."""
+    write = functools.partial(write, **rule.numbers)
+    if rule.scale is None and not rule.l1 and not rule.l2 and rule.max_norm is None:
+        return write
+
+    def adjusted(p: Host, g: Host, *memory: Host) -> None:
+        g = g.copy() if rule.scale is None else g * rule.scale
+        if rule.l1:
+            g += rule.l1 * np.sign(p)
+        if rule.l2:
+            g += rule.l2 * p
+        write(p, g, *memory)
+        if rule.max_norm is not None:
+            np.clip(p, -rule.max_norm, rule.max_norm, out=p)
+
+    return adjusted
+
+
+def _rule(write: Callable[..., None]) -> Callable[..., None]:
+    """Make known a rule in place, of the same bits as the op of its name."""
+    _RULES[write.__name__] = write
+    return write
+
+
+@_rule
 def sgd_step(p: Host, g: Host, *, lr: float) -> None:
     p -= lr * g
 
 
-@_rule("momentum_step")
+@_rule
 def momentum_step(p: Host, g: Host, v: Host, *, lr: float, momentum: float) -> None:
     v *= momentum
     v -= lr * g
     p += v
 
 
-@_rule("nesterov_step")
+@_rule
 def nesterov_step(p: Host, g: Host, v: Host, *, lr: float, momentum: float) -> None:
     s = np.multiply(v, momentum * momentum, out=np.empty_like(p))
     p += s
@@ -87,21 +148,21 @@ def nesterov_step(p: Host, g: Host, v: Host, *, lr: float, momentum: float) -> N
     v -= np.multiply(g, lr, out=s)
 
 
-@_rule("ada_grad_step")
+@_rule
 def ada_grad_step(p: Host, g: Host, h: Host, *, lr: float, eps: float) -> None:
     s = np.multiply(g, g, out=np.empty_like(p))
     h += s
     _scaled_step(p, g, h, lr, eps, s)
 
 
-@_rule("rmsprop_step")
+@_rule
 def rmsprop_step(p: Host, g: Host, h: Host, *, lr: float, decay_rate: float, eps: float) -> None:
     s = np.empty_like(p)
     _mean(h, np.multiply(g, g, out=s), decay_rate, s)
     _scaled_step(p, g, h, lr, eps, s)
 
 
-@_rule("ada_delta_step")
+@_rule
 def ada_delta_step(p: Host, g: Host, h: Host, s: Host, *, lr: float, rho: float, eps: float) -> None:
     d, root = np.empty_like(p), np.empty_like(p)
     _mean(h, np.multiply(g, g, out=d), rho, d)
@@ -112,24 +173,18 @@ def ada_delta_step(p: Host, g: Host, h: Host, s: Host, *, lr: float, rho: float,
     _mean(s, np.multiply(d, d, out=d), rho, d)
 
 
-@_rule("adam_step")
+@_rule
 def adam_step(p: Host, g: Host, m: Host, v: Host, *, lr: float, beta1: float, beta2: float, eps: float) -> None:
-    _adam_step(p, g, m, v, lr, beta1, beta2, eps)
-
-
-@_rule("adam_w_step")
-def adam_w_step(
-    p: Host, g: Host, m: Host, v: Host, *, keep: float, lr: float, beta1: float, beta2: float, eps: float
-) -> None:
-    p *= keep
-    _adam_step(p, g, m, v, lr, beta1, beta2, eps)
-
-
-def _adam_step(p: Host, g: Host, m: Host, v: Host, lr: float, beta1: float, beta2: float, eps: float) -> None:
     s = np.empty_like(p)
     _mean(m, g, beta1, s)
     _mean(v, np.multiply(g, g, out=s), beta2, s)
     _scaled_step(p, m, v, lr, eps, s)
+
+
+@_rule
+def adam_w_step(p: Host, g: Host, m: Host, v: Host, *, keep: float, **numbers: float) -> None:
+    p *= keep
+    adam_step(p, g, m, v, **numbers)
 
 
 def _mean(mean: Host, x: Host, decay: float, s: Host) -> None:
