@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.data.test_mnist import write_set
 from xpdl import cli
 from xpdl.storage import load_arrays
 
@@ -44,6 +45,14 @@ class TestTrain:
 
         code, evaluated, _ = run("evaluate")
         assert code == 0 and evaluated.splitlines()[-1] == lines[-1]
+
+    def test_other_data_is_read_from_its_folder(self, run, tmp_path):
+        write_set(tmp_path / "fashion-mnist", rows=(20, 10), size=(28, 28))
+        data = {"XPDL_DATA": str(tmp_path)}
+        code, out, err = run(*SMALL, "--data", "fashion-mnist", **data)
+        assert (code, err) == (0, "") and re.fullmatch(r"test accuracy: [01]\.\d{4}", out.splitlines()[-1])
+        code, evaluated, _ = run("evaluate", "--data", "fashion-mnist", **data)
+        assert code == 0 and evaluated.splitlines()[-1] == out.splitlines()[-1]
 
     def test_same_seed_same_numbers(self, run):
         first, second, other = (run(*SMALL, "--seed", seed)[1] for seed in "112")

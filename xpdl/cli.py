@@ -24,7 +24,7 @@ from xpdl.models import MODELS
 from xpdl.storage import write_atomically
 from xpdl.training import Trainer, evaluation
 
-_DATA = {"mini": data.load_mini_mnist, "mnist": data.load_mnist}
+_DATA = {"mini": data.load_mini_mnist, "mnist": data.load_mnist, "fashion-mnist": data.load_fashion_mnist}
 _WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
 
 
@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         "train", _train, "Train a network on handwritten digits; without arguments, a conv net on 6,000 of them."
     )
     train.add_argument("--model", choices=MODELS, default="SimpleConvNet")
-    train.add_argument("--data", choices=_DATA, default="mini", help="mini: in the package; mnist: the whole set")
+    train.add_argument(
+        "--data", choices=_DATA, default="mini", help="mini: in the package; others: in XPDL_DATA, or downloaded"
+    )
     _add_backend(train)
     train.add_argument("--epochs", type=int, default=20, metavar="N")
     train.add_argument("--batch-size", type=int, default=32, metavar="N")

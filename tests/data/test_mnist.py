@@ -59,11 +59,11 @@ def test_damaged_package_file_is_an_error(monkeypatch, tmp_path, place):
         load_mini_mnist()
 
 
-def write_set(folder, suffix="", rows=(5, 3), name="{part}-{kind}-idx{rank}-ubyte"):
+def write_set(folder, suffix="", rows=(5, 3), name="{part}-{kind}-idx{rank}-ubyte", size=(4, 3)):
     rng = np.random.default_rng(0)
     folder.mkdir(exist_ok=True)
     for part, n in zip(("train", "t10k"), rows, strict=True):
-        for kind, array in (("images", rng.integers(0, 256, (n, 4, 3))), ("labels", np.arange(n) % 10)):
+        for kind, array in (("images", rng.integers(0, 256, (n, *size))), ("labels", np.arange(n) % 10)):
             data = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
             data += array.astype(np.uint8).tobytes()
             file = folder / (name.format(part=part, kind=kind, rank=array.ndim) + suffix)
