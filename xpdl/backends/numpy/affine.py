@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import threads
+from xpdl.backends.numpy import memory, threads
 
 Host = np.ndarray[Any, Any]
 
@@ -30,7 +30,7 @@ def affine(x: Host, W: Host, b: Host | None = None) -> Host:
     if not _served(x, W) or (b is not None and b.dtype != x.dtype):
         return DECLINE  # type: ignore[no-any-return]
     rows, weights = _matching(x, W)
-    y = np.empty((rows.shape[0], W.shape[1]), x.dtype)
+    y = memory.empty((rows.shape[0], W.shape[1]), x.dtype)
 
     def rows_task(part: slice) -> None:
         np.matmul(rows[part], weights, out=y[part])
@@ -54,9 +54,9 @@ def affine_backward(dy: Host, x: Host, W: Host, *, need_dx: bool = True) -> tupl
     if not _served(x, W) or dy.dtype != x.dtype:
         return DECLINE  # type: ignore[no-any-return]
     rows, weights = _matching(x, W)
-    dW = np.empty(weights.shape, x.dtype)
+    dW = memory.empty(weights.shape, x.dtype)
     # in the memory order of x
-    drows = np.empty_like(rows)
+    drows = memory.empty_like(rows)
 
     def task(part: slice) -> None:
         np.matmul(rows[:, part].T, dy, out=dW[part])

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import threads
+from xpdl.backends.numpy import memory, threads
 from xpdl.backends.numpy.scratch import scratch
 from xpdl.backends.numpy.windows import Block, windows
 
@@ -61,7 +61,7 @@ def convolution(
     out = [(x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
     if min(out) < 1 or x.shape[1] != W.shape[1] * groups:  # the generic op says what does not fit
         return DECLINE  # type: ignore[no-any-return]
-    y = np.empty((out[0], len(W), out[1], len(x)), x.dtype)
+    y = memory.empty((out[0], len(W), out[1], len(x)), x.dtype)
     src = _inner(x)
     tasks: list[threads.Task] = []
     for filters, channels in _groups(W, groups):
@@ -88,7 +88,7 @@ def convolution_backward(
     if x.dtype.type not in _FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE  # type: ignore[no-any-return]
     src, dyt = _inner(x), np.ascontiguousarray(_inner(dy))
-    dx = np.empty(src.shape, x.dtype) if need_dx else None
+    dx = memory.empty(src.shape, x.dtype) if need_dx else None
     dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)
     rows = dyt.reshape(len(dyt), len(W), -1)
     db = np.empty(rows.shape[:2], x.dtype)

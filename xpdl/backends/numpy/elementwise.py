@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import threads
+from xpdl.backends.numpy import memory, threads
 
 Host = np.ndarray[Any, Any]
 
@@ -31,7 +31,7 @@ def bits(x: Host) -> Host:
 @kernel("numpy", "relu")
 def relu(x: Host) -> Host:
     """As `xpdl.ops.activations.relu`."""
-    y = np.empty_like(x)
+    y = memory.empty_like(x)
     # against an array of zeros: three times as quick as against the number
     zeros = np.zeros(min(2 * _TASK_SIZE, x.size), x.dtype)
     if not _flat(lambda x, y: np.maximum(x, zeros[: x.size], out=y), x, y):
@@ -42,7 +42,7 @@ def relu(x: Host) -> Host:
 @kernel("numpy", "relu_backward")
 def relu_backward(dy: Host, y: Host) -> Host:
     """As `xpdl.ops.activations.relu_backward`."""
-    dx = np.empty_like(y)
+    dx = memory.empty_like(y)
     if dy.dtype != y.dtype or not _flat(lambda dy, y, dx: np.multiply(bits(dy), y > 0, out=bits(dx)), dy, y, dx):
         return DECLINE  # type: ignore[no-any-return]
     return dx
@@ -51,7 +51,7 @@ def relu_backward(dy: Host, y: Host) -> Host:
 @kernel("numpy", "dropout")
 def dropout(x: Host, mask: Host, scale: float = 1.0) -> Host:
     """As `xpdl.ops.dropout.dropout`."""
-    y = np.empty_like(x)
+    y = memory.empty_like(x)
 
     def call(x: Host, mask: Host, y: Host) -> None:
         np.multiply(x, x.dtype.type(scale), out=y)

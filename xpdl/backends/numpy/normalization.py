@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import threads
+from xpdl.backends.numpy import memory, threads
 
 Host = np.ndarray[Any, Any]
 
@@ -23,7 +23,7 @@ def batch_normalization(x: Host, gamma: Host, beta: Host, eps: float) -> tuple[H
     lines = _lines(x)
     if lines is None or not gamma.dtype == beta.dtype == x.dtype:
         return DECLINE  # type: ignore[no-any-return]
-    y, x_hat = np.empty_like(x), np.empty_like(x)
+    y, x_hat = memory.empty_like(x), memory.empty_like(x)
     y_lines, hat_lines = _lines(y), _lines(x_hat)
     mean, var, inv_std = (np.empty(x.shape[1], x.dtype) for _ in range(3))
     count = x.size // x.shape[1]
@@ -48,12 +48,12 @@ def batch_normalization_backward(dy: Host, x_hat: Host, inv_std: Host, gamma: Ho
     lines = _lines(x_hat)
     if lines is None or not dy.dtype == gamma.dtype == x_hat.dtype:
         return DECLINE  # type: ignore[no-any-return]
-    dx = np.empty_like(x_hat)
+    dx = memory.empty_like(x_hat)
     dx_lines = _lines(dx)
     dgamma, dbeta = np.empty_like(inv_std), np.empty_like(inv_std)
     dy_lines = _lines(dy) if dy.strides == x_hat.strides else None
     if dy_lines is None:
-        ordered = np.empty_like(x_hat)
+        ordered = memory.empty_like(x_hat)
         ordered[...] = dy
         dy_lines = _lines(ordered)
     count = x_hat.size // x_hat.shape[1]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import threads
+from xpdl.backends.numpy import memory, threads
 from xpdl.backends.numpy.elementwise import bits
 from xpdl.backends.numpy.scratch import scratch
 
@@ -50,7 +50,7 @@ def max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, p
     """As `xpdl.ops.pooling.max_pooling_backward`."""
     if not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
         return DECLINE  # type: ignore[no-any-return]
-    dx = np.empty_like(x)
+    dx = memory.empty_like(x)
     out = _out_size(x, size, stride, pad)
     by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
     taps = [
@@ -110,7 +110,7 @@ def _in_order_of(x: Host, size: Pair, name: str | None = None) -> Host:
     shape = (*x.shape[:2], *size)
     axes = sorted(range(4), key=lambda axis: -abs(x.strides[axis]))
     sizes = tuple(shape[axis] for axis in axes)
-    in_memory = np.empty(sizes, x.dtype) if name is None else scratch(name, sizes, x.dtype)
+    in_memory = memory.empty(sizes, x.dtype) if name is None else scratch(name, sizes, x.dtype)
     return in_memory.transpose(np.argsort(axes))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-Host = np.ndarray[Any, Any]
+from xpdl.backends.numpy.memory import aligned
 
-_ALIGNMENT = 64  # bytes: of a cache line, and of the widest vector of the processor
+Host = np.ndarray[Any, Any]
 
 _kept = threading.local()
 
@@ -21,12 +21,6 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> Host:
     arrays: dict[str, Host] = _kept.__dict__
     memory = arrays.get(name)
     if memory is None or memory.nbytes < needed:
-        memory = arrays[name] = _aligned(needed)
+        memory = arrays[name] = aligned(needed)
     array: Host = memory[:needed].view(dtype).reshape(shape)
     return array
-
-
-def _aligned(size: int) -> Host:
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size]

@@ -1,0 +1,92 @@
+"""Memory of results, used again once nobody holds it.
+
+The system takes 1 us or more to hand out a page of 4 KiB that was not in use before, and a kernel fills it in 0.1 us.
+Measured on two cores of a Xeon, a step of SimpleConvNet, batch 100: 13.5 ms with `numpy.empty`, 10.9 ms with this.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+Host = np.ndarray[Any, Any]
+
+_ALIGNMENT = 64  # bytes: of a line of the cache, and of the widest vector of the processor
+# Smaller results come from pages that the process has already.
+_SMALLEST = 1 << 17
+# Bytes of blocks that are kept for later.
+_KEPT = 256 << 20
+
+# Blocks, and where the first line of the cache begins in them.
+_blocks: deque[tuple[Host, int]] = deque()
+# References to a block that no array uses: of its entry, of a local variable and of the call that counts.
+_UNUSED = 3
+_counts_are_exact = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Host:
+    """As `numpy.empty`."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < _SMALLEST or not _counts_are_exact:
+        return np.empty(shape, dtype)
+    block, start = _unused(size) or _fresh(size)
+    array: Host = block[start : start + size].view(dtype).reshape(shape)
+    return array
+
+
+def empty_like(x: Host) -> Host:
+    """As `numpy.empty_like`: in the memory order of `x`."""
+    if x.nbytes < _SMALLEST:
+        return np.empty_like(x)
+    axes = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
+    in_memory = empty(tuple(x.shape[axis] for axis in axes), x.dtype)
+    return in_memory.transpose(sorted(range(x.ndim), key=axes.__getitem__))
+
+
+def aligned(size: int) -> Host:
+    """So many fresh bytes, the first at the beginning of a line of the cache."""
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size]
+
+
+def _unused(size: int) -> tuple[Host, int] | None:
+    """A block that is large enough, and not much larger, and that nobody uses."""
+    for _ in range(len(_blocks)):
+        try:
+            # while it is looked at, no other thread sees it
+            entry = _blocks.popleft()
+        except IndexError:
+            break
+        block, _ = entry
+        fits = size <= block.nbytes - _ALIGNMENT <= size + size // 4
+        if fits and sys.getrefcount(block) == _UNUSED:
+            _blocks.append(entry)
+            return entry
+        _blocks.append(entry)
+    return None
+
+
+def _fresh(size: int) -> tuple[Host, int]:
+    """A new block, which is kept for later if there is room."""
+    block = np.empty(size + _ALIGNMENT, np.uint8)
+    entry = block, -block.ctypes.data % _ALIGNMENT
+    if _kept() + block.nbytes > _KEPT:
+        for _ in range(len(_blocks)):
+            try:
+                old, start = _blocks.popleft()
+            except IndexError:
+                break
+            if sys.getrefcount(old) > _UNUSED - 1:
+                _blocks.append((old, start))
+    if _kept() + block.nbytes <= _KEPT:
+        _blocks.append(entry)
+    return entry
+
+
+def _kept() -> int:
+    return sum(block.nbytes for block, _ in tuple(_blocks))
