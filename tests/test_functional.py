@@ -14,7 +14,7 @@ from tests import oracles
 from tests.harness import Backend
 from tests.pairs import sample
 from xpdl import functional
-from xpdl.errors import ShapeError
+from xpdl.errors import DTypeError, ShapeError
 
 Function = Callable[..., Any]
 
@@ -196,3 +196,19 @@ class TestScores:
     def test_no_scores_at_all_is_an_error(self, name: str, shape: tuple[int, ...]) -> None:
         with pytest.raises(ShapeError, match=f"^{name}: expected at least one score along the last axis, got shape"):
             getattr(functional, name)(np.zeros(shape))
+
+
+@pytest.mark.backends("numpy", "strict:device1", "torch")
+@pytest.mark.backends("values")
+class TestOtherKindsOfNumbers:
+    @pytest.mark.parametrize("name", [name for name in ELEMENTWISE if name != "identity_function"])
+    def test_booleans_are_0_and_1(self, backend: Backend, name: str) -> None:
+        f = getattr(functional, name)
+        got = backend.to_numpy(f(backend.asarray(np.array([True, False]))))
+        np.testing.assert_allclose(got, [ELEMENTWISE[name](1.0), ELEMENTWISE[name](0.0)], rtol=1e-6)
+
+    @pytest.mark.parametrize("name", [*(name for name in ELEMENTWISE if name != "identity_function"), *SCORES])
+    def test_complex_numbers_are_refused(self, backend: Backend, name: str) -> None:
+        x = backend.asarray(np.ones(3, np.complex128), "complex128")
+        with pytest.raises(DTypeError, match=r"expected real numbers, got complex128"):
+            getattr(functional, name)(x)

@@ -190,3 +190,9 @@ class TestWhatIsChecked:
     def test_integers_are_an_error(self) -> None:
         with pytest.raises(DTypeError, match="check_gradients: expected a floating array, got int64"):
             check_gradients(Affine(units=2), np.ones((2, 3), int))
+
+
+@pytest.mark.parametrize("what", [3, Relu, np.ones(2)], ids=["number", "class", "array"])
+def test_what_is_no_layer_is_refused(what: Any) -> None:
+    with pytest.raises(TypeError, match="check_gradients: expected a layer or a model, got"):
+        check_gradients(what, ROWS)

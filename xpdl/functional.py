@@ -13,7 +13,7 @@ from xpdl.errors import ShapeError
 from xpdl.gradients import gradient_descent, numerical_diff, numerical_gradient
 from xpdl.ops import activations
 from xpdl.ops import losses as loss_ops
-from xpdl.ops.checks import as_floating, require_shape
+from xpdl.ops.checks import as_floating, label_rows, require_scores, require_shape
 from xpdl.ops.windows import col2im, conv_output_size, im2col
 
 __all__ = [
@@ -39,8 +39,8 @@ __all__ = [
 ]
 
 
-def _floating(x: Any) -> Array:
-    return as_floating(asarray(float(x)) if isinstance(x, (int, float)) and not hasattr(x, "dtype") else x)
+def _floating(x: Any, owner: str) -> Array:
+    return as_floating(asarray(float(x)) if isinstance(x, (int, float)) and not hasattr(x, "dtype") else x, owner)
 
 
 def identity_function(x: Any) -> Any:
@@ -50,14 +50,14 @@ def identity_function(x: Any) -> Any:
 
 def step_function(x: Any) -> Array:
     """1 where ``x > 0`` and 0 elsewhere, as integers of the shape of `x` (ch. 3.2)."""
-    x = asarray(x) if isinstance(x, (int, float)) and not hasattr(x, "dtype") else x
-    xp = array_namespace(x, owner="step_function")
+    x = _floating(x, "step_function")
+    xp = array_namespace(x)
     return xp.astype(x > 0, xp.asarray(0).dtype)  # the library's own integers: JAX has no int64 by default
 
 
 def sigmoid(x: Any) -> Array:
     """``1 / (1 + exp(-x))``, without overflow for any `x` (ch. 3.2)."""
-    return activations.sigmoid(_floating(x))
+    return activations.sigmoid(_floating(x, "sigmoid"))
 
 
 def sigmoid_grad(x: Any) -> Array:
@@ -68,22 +68,23 @@ def sigmoid_grad(x: Any) -> Array:
 
 def relu(x: Any) -> Array:
     """``max(x, 0)`` (ch. 3.2); integers stay integers."""
-    if isinstance(x, (int, float)) and not hasattr(x, "dtype"):
-        x = asarray(x)
+    x = asarray(x) if isinstance(x, (int, float)) and not hasattr(x, "dtype") else x
     xp = array_namespace(x, owner="relu")
-    return xp.maximum(x, xp.zeros_like(x)) if xp.isdtype(x.dtype, "integral") else activations.relu(x)
+    if xp.isdtype(x.dtype, "integral"):
+        return xp.maximum(x, xp.zeros_like(x))
+    return activations.relu(as_floating(x, "relu"))
 
 
 def relu_grad(x: Any) -> Array:
     """Derivative of `relu` at `x`: 1 where ``x > 0``, else 0, in the dtype of `x`."""
-    x = _floating(x)
+    x = _floating(x, "relu_grad")
     xp = array_namespace(x)
     return xp.astype(x > 0, x.dtype)
 
 
 def tanh(x: Any) -> Array:
     """Hyperbolic tangent."""
-    return activations.tanh(_floating(x))
+    return activations.tanh(_floating(x, "tanh"))
 
 
 def softmax(x: Any) -> Array:
@@ -97,9 +98,8 @@ def log_softmax(x: Any) -> Array:
 
 
 def _scores(x: Any, owner: str) -> Array:
-    x = _floating(x)
-    if x.ndim == 0 or x.shape[-1] == 0:
-        raise ShapeError(f"{owner}: expected at least one score along the last axis, got shape {tuple(x.shape)}")
+    x = _floating(x, owner)
+    require_scores(x, owner)
     return x
 
 
@@ -111,9 +111,10 @@ def sum_squared_error(y: Array, t: Array) -> Array:
     ShapeError
         If `y` and `t` differ in shape.
     """
-    y, t = _floating(y), _floating(t)
-    xp = array_namespace(y, t, owner="sum_squared_error")
-    require_shape(t, y.shape, "sum_squared_error", "t")
+    owner = "sum_squared_error"
+    y, t = _floating(y, owner), _floating(t, owner)
+    xp = array_namespace(y, t, owner=owner)
+    require_shape(t, y.shape, owner, "t")
     return 0.5 * xp.sum((y - t) ** 2)
 
 
@@ -130,7 +131,8 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     y : array (N, K) or (K,)
         Probabilities of one sample or of a batch.
     t : array
-        One-hot, of the shape of `y`, or integer labels of one rank less. The kind is read from the rank.
+        One-hot, of the shape of `y`, or integer labels of one rank less; also a column (N, 1) of them, where there are
+        several classes. The kind is read from the rank and the dtype.
 
     Notes
     -----
@@ -142,8 +144,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
         If `t` fits neither form, labels are no integers, or lie outside the K classes.
     """
     owner = "cross_entropy_error"
-    y = _floating(y)
-    y, t = _batch(y, t, owner)
+    y, t = _batch(_floating(y, owner), t, owner)
     xp = array_namespace(y, t, owner=owner)
     weights = loss_ops.class_weights(y, t, owner)
     return -xp.sum(weights * xp.log(y + 1e-7)) / loss_ops.batch_rows(y, owner)
@@ -162,9 +163,10 @@ def _batch(y: Array, t: Any, owner: str) -> tuple[Array, Array]:
     """One sample (K,) and its target as a batch of one."""
     if y.ndim not in (1, 2):
         raise ShapeError(f"{owner}: expected (N, K) or (K,), got shape {tuple(y.shape)}")
-    if y.ndim == 2:
-        return y, t
-    xp = array_namespace(y)
-    if isinstance(t, int):
+    if y.ndim == 1 and isinstance(t, int):
         t = Backend.of(y).asarray(t)
-    return xp.expand_dims(y, axis=0), xp.expand_dims(t, axis=0)
+    array_namespace(t, owner=owner)
+    xp = array_namespace(y, t, owner=owner)
+    if y.ndim == 1:
+        y, t = xp.expand_dims(y, axis=0), xp.expand_dims(t, axis=0)
+    return y, label_rows(t, y)

@@ -12,6 +12,7 @@ from xpdl.backends import Backend, make_backend
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
 from xpdl.backends.random import Stream
 from xpdl.errors import BackendError, GradientCheckError
+from xpdl.layers.base import Layer
 from xpdl.ops.checks import require_floating
 
 # (step of the difference, relative error still taken for rounding)
@@ -71,6 +72,8 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
     >>> check_gradients(Affine(units=2), x).worst in ("x", "W", "b")
     True
     """
+    if not isinstance(model_or_layer, Layer):
+        raise TypeError(f"check_gradients: expected a layer or a model, got {model_or_layer!r}")
     require_floating(x, "check_gradients")
     layer = copy.deepcopy(model_or_layer).train()
     layer.build_for(x)

@@ -20,6 +20,11 @@ class TestOnEveryBackend:
         with pytest.raises(LabelError, match=rf"here: label {bad} of row 1 is not one of the 3 classes 0 to 2"):
             check_labels(backend.asarray([0, bad, bad], "int64"), 3, "here")
 
+    def test_a_column_of_labels_is_looked_at_too(self, backend):
+        check_labels(backend.asarray([[0], [2]], "int64"), 3, "here")
+        with pytest.raises(LabelError, match="label 5 of row 1"):
+            check_labels(backend.asarray([[0], [5]], "int64"), 3, "here")
+
     def test_rows_of_as_many_columns_as_classes_pass(self, backend):
         check_labels(backend.asarray(np.eye(3)), 3, "here")
 

@@ -12,7 +12,22 @@ from tests.harness import Backend
 from tests.layers.table import CORE, ROWS, Row
 from xpdl.backends.namespaces import array_namespace, device, dtype_name
 from xpdl.errors import DTypeError, MixedArraysError, ShapeError
-from xpdl.layers import Affine, BatchNormalization, Chain, Convolution, Layer, Pooling, Relu, Residual
+from xpdl.layers import (
+    Affine,
+    BatchNormalization,
+    Chain,
+    Convolution,
+    Flatten,
+    GlobalAveragePooling,
+    Identity,
+    Layer,
+    Pooling,
+    Relu,
+    Residual,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
 
 # (id, layer without arrays, shape of an input, its parameters)
 LAZY = [
@@ -270,3 +285,54 @@ def test_what_does_not_fit_is_an_error_at_build_time_that_names_the_layer(layer:
     layer.place("net.third")
     with pytest.raises(ShapeError, match=r"^net\.third: "):
         layer.build(row)
+
+
+@pytest.mark.parametrize("row", [row for row in WITH_PARAMETERS if row.cls is not Residual], ids=lambda row: row.id)
+@pytest.mark.backends("numpy", "array_api_strict", "torch")
+def test_an_integer_dout_is_refused_where_there_are_parameters(backend: Backend, row: Row) -> None:
+    layer = row.make({name: backend.asarray(a) for name, a in {**row.params, **row.constants}.items()})
+    y = layer.forward(backend.asarray(row.inputs[0]))
+    with pytest.raises(DTypeError, match=r"\.backward: expected a floating array, got int64"):
+        layer.backward(backend.asarray(np.ones(tuple(y.shape), np.int64)))
+
+
+@pytest.mark.parametrize("row", [row for row in MEETS_DOUT if not row.params and row.core], ids=lambda row: row.id)
+@pytest.mark.backends("numpy", "array_api_strict", "torch")
+@pytest.mark.backends("values")
+def test_an_integer_dout_becomes_floats_elsewhere(backend: Backend, row: Row) -> None:
+    def gradient(dtype: str) -> Any:
+        layer = row.make({name: backend.asarray(a) for name, a in row.constants.items()})
+        y = layer.forward(backend.asarray(row.inputs[0]))
+        return backend.to_numpy(layer.backward(backend.asarray(np.ones(tuple(y.shape)), dtype)))
+
+    np.testing.assert_allclose(gradient("int64"), gradient("float64"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [Relu, Sigmoid, Tanh, Softmax, Identity, Flatten, Affine, GlobalAveragePooling])
+@pytest.mark.parametrize("x", [[1.0, 2.0], None, 3.0, "text"], ids=repr)
+def test_an_input_that_is_no_array_is_an_error_that_names_the_layer(cls: Any, x: Any) -> None:
+    layer = cls(units=1) if cls is Affine else cls()
+    with pytest.raises(TypeError, match="expected arrays, got"):
+        layer.forward(x)
+
+
+@pytest.mark.parametrize("cls", [Relu, Sigmoid, Tanh, Softmax])
+@pytest.mark.backends("numpy", "strict:device1", "torch")
+def test_complex_numbers_are_refused(backend: Backend, cls: Any) -> None:
+    x = backend.asarray(np.ones((2, 3), np.complex128), "complex128")
+    with pytest.raises(DTypeError, match=f"{cls.__name__}: expected real numbers, got complex128"):
+        cls().forward(x)
+
+
+@pytest.mark.backends("numpy", "array_api_strict", "torch")
+def test_what_has_no_rows_or_no_scores_is_an_error(backend: Backend) -> None:
+    for shape in ((), (2, 0)):
+        with pytest.raises(ShapeError, match="Softmax: expected at least one score"):
+            Softmax().forward(backend.asarray(np.ones(shape)))
+    with pytest.raises(ShapeError, match=r"Flatten: expected a batch \(N, \.\.\.\)"):
+        Flatten().forward(backend.asarray(1.0))
+    for shape in ((0, 3), (0, 3, 2, 2)):
+        norm, x = BatchNormalization(), backend.asarray(np.ones(shape))
+        with pytest.raises(ShapeError, match="BatchNormalization: the mean over an empty batch is undefined"):
+            norm.forward(x)
+        assert tuple(norm.eval().forward(x).shape) == shape

@@ -75,6 +75,13 @@ def test_mixed_devices_are_refused(backend: Backend) -> None:
             SGD().update(params, grads)
 
 
+def test_what_is_no_dict_is_refused() -> None:
+    one = {"a": np.ones(2)}
+    for params, grads, what in ((3, one, "params"), (one, [np.ones(2)], "grads"), ([1.0], one, "params")):
+        with pytest.raises(TypeError, match=rf"SGD\.update: {what} must be a dict of arrays by name, got"):
+            SGD().update(params, grads)
+
+
 @pytest.mark.backends("numpy", "torch")
 @pytest.mark.backends("plain")
 def test_another_network_under_the_same_names_is_refused(backend: Backend) -> None:

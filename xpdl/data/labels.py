@@ -7,7 +7,7 @@ from xpdl.errors import DTypeError, LabelError, ShapeError
 
 
 def check_labels(t: Array, classes: int, owner: str) -> None:
-    """Check labels (N,) of integers in ``[0, classes)``, or rows (N, classes) of numbers, one-hot for example.
+    """Check labels (N,) or (N, 1) of integers in ``[0, classes)``, or rows (N, classes) of numbers, one-hot for example.
 
     Raises
     ------
@@ -20,12 +20,14 @@ def check_labels(t: Array, classes: int, owner: str) -> None:
     TypeError
         If `t` is no array.
     """
-    array_namespace(t, owner=owner)
+    xp = array_namespace(t, owner=owner)
     if t.ndim == 2 and t.shape[1] == classes:
         return
+    if t.ndim == 2 and t.shape[1] == 1 and xp.isdtype(t.dtype, "integral"):
+        t = t[:, 0]
     if t.ndim != 1:
         raise ShapeError(f"{owner}: expected labels (N,) or one-hot rows (N, {classes}), got shape {tuple(t.shape)}")
-    if not array_namespace(t).isdtype(t.dtype, "integral"):
+    if not xp.isdtype(t.dtype, "integral"):
         raise DTypeError(
             f"{owner}: labels must be integers, got {dtype_name(t.dtype)}; cast them, or pass one-hot rows"
         )

@@ -12,7 +12,7 @@ from xpdl.backends import Backend, get_backend
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating
 from xpdl.backends.random import Stream, next_stream
 from xpdl.errors import DTypeError, ShapeError
-from xpdl.ops.checks import require_floating
+from xpdl.ops.checks import as_floating, require_floating
 
 Shape = tuple[int, ...]
 Slot = tuple[str, dict[str, Any], str]
@@ -127,8 +127,11 @@ class Layer:
             raise RuntimeError(f"{self.name}: backward needs a forward first")
         return remembered
 
-    def require_dout(self, dout: Array, shape: Sequence[int], remembered: Array | None = None) -> None:
-        """Check that `dout` is an array of the shape of the output, beside what the layer has."""
+    def require_dout(self, dout: Array, shape: Sequence[int], remembered: Array | None = None) -> Array:
+        """`dout`, checked to be an array of the shape of the output, beside what the layer has.
+
+        Integers are refused by layers with parameters, and become floats in others, as inputs do.
+        """
         owner = f"{self.name}.backward"
         if not is_array(dout):
             raise TypeError(f"{owner}: expected an array dout of the shape of the output, got {type(dout).__name__}")
@@ -137,6 +140,9 @@ class Layer:
             raise ShapeError(
                 f"{self.name}: dout must have the shape of the output, {tuple(shape)}, got {tuple(dout.shape)}"
             )
+        if self.params:
+            require_floating(dout, owner)
+        return as_floating(dout, owner)
 
     def train(self: L, mode: bool = True) -> L:
         """Put the layer into training mode, or with ``mode=False`` into evaluation."""

@@ -8,6 +8,7 @@ from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
 from xpdl.ops import normalization as ops
+from xpdl.ops.losses import batch_rows
 
 
 class BatchNormalization(Layer):
@@ -28,7 +29,7 @@ class BatchNormalization(Layer):
     Raises
     ------
     ShapeError
-        If the input has one axis only, or does not fit gamma.
+        If the input has one axis only or does not fit gamma, or a batch to train with is empty.
 
     Notes
     -----
@@ -135,6 +136,7 @@ class BatchNormalization(Layer):
         rows = xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 and self.gamma.shape[0] != x.shape[1] else x
         training = self.training if train_flg is None else train_flg
         if training:
+            batch_rows(x, self.name)
             y, x_hat, inv_std, mean, var = ops.batch_normalization(rows, self.gamma, self.beta, self.eps)
             for key, batch in (("running_mean", mean), ("running_var", var)):
                 self.state[key] = self.momentum * self.state[key] + (1.0 - self.momentum) * batch

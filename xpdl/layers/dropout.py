@@ -85,5 +85,5 @@ class Dropout(Layer):
 
     def backward(self, dout: Array) -> Array:
         """``dx``: `dout` through the same mask and scale."""
-        self.require_dout(dout, self.recall(self._shape), self.mask)
+        dout = self.require_dout(dout, self.recall(self._shape), self.mask)
         return dout * self._scale if self.mask is None else ops.dropout(dout, self.mask, self._scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape, row_size
 
 
@@ -18,11 +19,14 @@ class Flatten(Layer):
 
     def forward(self, x: Array) -> Array:
         """(N, D) for `x` (N, ...)."""
+        xp = array_namespace(x, owner=self.name)
+        if x.ndim == 0:
+            raise ShapeError(f"{self.name}: expected a batch (N, ...), got shape ()")
         self._shape = tuple(x.shape)
-        return array_namespace(x).reshape(x, (x.shape[0], row_size(self._shape[1:])))
+        return xp.reshape(x, (x.shape[0], row_size(self._shape[1:])))
 
     def backward(self, dout: Array) -> Array:
         """`dout` in the shape of the input."""
         shape = self.recall(self._shape)
-        self.require_dout(dout, (shape[0], row_size(shape[1:])))
+        dout = self.require_dout(dout, (shape[0], row_size(shape[1:])))
         return array_namespace(dout).reshape(dout, shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.layers.base import Layer
 
 
@@ -11,6 +11,7 @@ class Identity(Layer):
 
     def forward(self, x: Array) -> Array:
         """`x` itself."""
+        array_namespace(x, owner=self.name)
         return x
 
     def backward(self, dout: Array) -> Array:

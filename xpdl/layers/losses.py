@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace
-from xpdl.errors import DTypeError, ShapeError
+from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
-from xpdl.ops.checks import require_floating, require_labels, require_shape
+from xpdl.ops.checks import as_floating, label_rows, require_floating, require_labels, require_shape
 
 
 class LossLayer(Layer):
@@ -36,7 +36,7 @@ class LossLayer(Layer):
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        """``dx`` in the shape of `x`, scaled by `dout`."""
+        """``dx`` in the shape of `x`, scaled by `dout`, a number or an array ()."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def correct(self, x: Array, t: Array) -> Array:
@@ -47,8 +47,19 @@ class LossLayer(Layer):
         if t is None:
             raise TypeError(f"{self.name}: forward(x, t) needs the targets t")
         require_floating(x, self.name)
+        array_namespace(t, owner=self.name)
         array_namespace(x, t, owner=self.name)
         return t
+
+    def _scale(self, dout: Any, y: Array) -> Array | float:
+        """`dout` as a number that leaves the dtype of `y` alone: a Python one, or an array () of that dtype."""
+        owner = f"{self.name}.backward"
+        if isinstance(dout, (int, float)):
+            return float(dout)
+        array_namespace(dout, owner=owner)
+        xp = array_namespace(dout, y, owner=owner)
+        require_shape(dout, (), owner, "dout")
+        return xp.astype(as_floating(dout, owner), y.dtype)
 
 
 class SoftmaxWithLoss(LossLayer):
@@ -56,9 +67,9 @@ class SoftmaxWithLoss(LossLayer):
 
     Notes
     -----
-    `forward` takes scores `x` (N, K), or (K,) for one sample, and `t`: integer labels (N,), or one-hot rows (N, K), whose
-    values may be any weights over the classes. The loss comes from log-softmax and does not saturate, unlike the book's,
-    which adds 1e-7 to a probability and stops at 16.118. ``dx = (y - t) dout / N``; the book ignores `dout`.
+    `forward` takes scores `x` (N, K), or (K,) for one sample, and `t`: integer labels (N,) or (N, 1), or one-hot rows
+    (N, K), whose values may be any weights over the classes. The loss comes from log-softmax and does not saturate, unlike
+    the book's, which adds 1e-7 to a probability and stops at 16.118. ``dx = (y - t) dout / N``; the book ignores `dout`.
 
     Raises
     ------
@@ -82,6 +93,7 @@ class SoftmaxWithLoss(LossLayer):
         t = self._targets(x, t)
         if x.ndim not in (1, 2):
             raise ShapeError(f"{self.name}: expected scores (N, K) or (K,), got shape {tuple(x.shape)}")
+        t = label_rows(t, x)
         self.t, self._one = t, x.ndim == 1
         xp = array_namespace(x)
         if self._one:
@@ -92,12 +104,14 @@ class SoftmaxWithLoss(LossLayer):
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         y = self.recall(self.y)
+        dout = self._scale(dout, y)
         if self._one:
             return ops.softmax_with_loss_backward(array_namespace(y).expand_dims(y, axis=0), self._rows, dout)[0, ...]
         return ops.softmax_with_loss_backward(y, self._rows, dout)
 
     def correct(self, x: Array, t: Array) -> Array:
         xp = array_namespace(x, t, owner=self.name)
+        t = label_rows(t, x)
         found = xp.argmax(x, axis=-1)
         if t.ndim == x.ndim:
             require_shape(t, x.shape, self.name, "one-hot t")
@@ -122,7 +136,8 @@ class SigmoidWithLoss(LossLayer):
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        return ops.sigmoid_with_loss_backward(self.recall(self.y), self.t, dout)
+        y = self.recall(self.y)
+        return ops.sigmoid_with_loss_backward(y, self.t, self._scale(dout, y))
 
     def correct(self, x: Array, t: Array) -> Array:
         return (x > 0) == (_like(x, t, self.name) > 0.5)
@@ -144,15 +159,12 @@ class IdentityWithLoss(LossLayer):
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        return ops.identity_with_loss_backward(self.recall(self.y), self.t, dout)
+        y = self.recall(self.y)
+        return ops.identity_with_loss_backward(y, self.t, self._scale(dout, y))
 
 
 def _like(x: Array, t: Array, owner: str) -> Array:
     """`t` in the shape and dtype of `x`."""
-    xp = array_namespace(x, t, owner=owner)
     if t.ndim + 1 == x.ndim and x.shape[-1] == 1:
-        t = xp.expand_dims(t, axis=-1)
-    require_shape(t, x.shape, owner, "t")
-    if xp.isdtype(t.dtype, "complex floating"):
-        raise DTypeError(f"{owner}: t must be real, got {t.dtype}")
-    return t if t.dtype == x.dtype else xp.astype(t, x.dtype)
+        t = array_namespace(t).expand_dims(t, axis=-1)
+    return ops.targets(x, t, owner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
 
 
@@ -25,6 +25,7 @@ class ParameterView(MutableMapping[str, Array]):
         if name not in self.slots:
             raise KeyError(f"no parameter {name!r}; there are {', '.join(self.slots)}")
         owner, key = self.slots[name]
+        array_namespace(value, owner=f"parameter {name!r}")
         if tuple(value.shape) != tuple(owner[key].shape):
             raise ShapeError(f"parameter {name!r} has shape {tuple(owner[key].shape)}, got {tuple(value.shape)}")
         owner[key] = value

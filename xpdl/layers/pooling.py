@@ -78,7 +78,7 @@ class Pooling(_WindowPooling):
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, C, OH, OW)."""
         x, y = self.recall(self.x), self.recall(self.out)
-        self.require_dout(dout, y.shape, y)
+        dout = self.require_dout(dout, y.shape, y)
         return ops.max_pooling_backward(dout, x, y, self.size, self.stride, self.pad)
 
 
@@ -98,7 +98,7 @@ class AveragePooling(_WindowPooling):
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, C, OH, OW)."""
         x = self.recall(self.x)
-        self.require_dout(dout, self.recall(self.out).shape, self.out)
+        dout = self.require_dout(dout, self.recall(self.out).shape, self.out)
         return ops.average_pooling_backward(dout, x, self.size, self.stride, self.pad)
 
 
@@ -124,7 +124,7 @@ class GlobalAveragePooling(Layer):
     def backward(self, dout: Array) -> Array:
         """``dx``: each pixel has an equal share of its channel's `dout` (N, C)."""
         x = self.recall(self.x)
-        self.require_dout(dout, x.shape[:2], x)
+        dout = self.require_dout(dout, x.shape[:2], x)
         xp = array_namespace(dout, x)
         share = xp.reshape(dout / float(x.shape[2] * x.shape[3]), (*dout.shape, 1, 1))
         return xp.zeros_like(x) + share

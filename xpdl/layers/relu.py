@@ -32,11 +32,11 @@ class Relu(Layer):
 
     def forward(self, x: Array) -> Array:
         """The activation of an array of any shape; integers become floats."""
-        self.out = activations.relu(as_floating(x))
+        self.out = activations.relu(as_floating(x, self.name))
         return self.out
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
         y = self.recall(self.out)
-        self.require_dout(dout, y.shape, y)
+        dout = self.require_dout(dout, y.shape, y)
         return activations.relu_backward(dout, y)

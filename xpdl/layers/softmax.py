@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpdl.backends.namespaces import Array
 from xpdl.layers.base import Layer
 from xpdl.ops import activations
-from xpdl.ops.checks import as_floating
+from xpdl.ops.checks import as_floating, require_scores
 
 
 class Softmax(Layer):
@@ -31,12 +31,14 @@ class Softmax(Layer):
         self.out: Array | None = None
 
     def forward(self, x: Array) -> Array:
-        """The activation of an array of any shape; integers become floats."""
-        self.out = activations.softmax(as_floating(x))
+        """The activation of an array (..., K); integers become floats."""
+        x = as_floating(x, self.name)
+        require_scores(x, self.name)
+        self.out = activations.softmax(x)
         return self.out
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
         y = self.recall(self.out)
-        self.require_dout(dout, y.shape, y)
+        dout = self.require_dout(dout, y.shape, y)
         return activations.softmax_backward(dout, y)

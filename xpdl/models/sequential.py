@@ -16,6 +16,7 @@ from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
 from xpdl.models import files, state
 from xpdl.models.summary import summary_table
+from xpdl.ops.checks import positive_int
 from xpdl.ops.losses import batch_rows
 
 S = TypeVar("S", bound="Sequential")
@@ -117,9 +118,11 @@ class Sequential(Chain):
 
     def accuracy(self, x: Array, t: Array, batch_size: int = 100) -> float:
         """Share of the rows of `x`, all of them, that are classified as `t` (labels or one-hot) says."""
-        rows, last = batch_rows(x, f"{self.name}.accuracy"), self._loss_layer()
-        if t.shape[0] != rows:
-            raise ShapeError(f"{self.name}.accuracy: {rows} rows of x, but {t.shape[0]} of t")
+        owner, last = f"{self.name}.accuracy", self._loss_layer()
+        batch_size = positive_int(batch_size, "batch_size", owner)
+        rows = batch_rows(x, owner)
+        if batch_rows(t, owner) != rows:
+            raise ShapeError(f"{owner}: {rows} rows of x, but {t.shape[0]} of t")
         right: Any = 0
         for start in range(0, rows, batch_size):
             end = min(start + batch_size, rows)

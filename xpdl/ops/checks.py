@@ -54,12 +54,30 @@ def require_shape(x: Array, shape: tuple[int | None, ...], owner: str, what: str
         raise ShapeError(f"{owner}: {what} must have shape {tuple(shape)}, got {tuple(x.shape)}")
 
 
-def as_floating(x: Array) -> Array:
-    """`x` itself, or integers and booleans cast to their library's default floating dtype."""
+def require_scores(x: Array, owner: str) -> None:
+    """At least one value along the last axis, over which a softmax goes."""
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ShapeError(f"{owner}: expected at least one score along the last axis, got shape {tuple(x.shape)}")
+
+
+def as_floating(x: Array, owner: str = "") -> Array:
+    """`x` itself, or integers and booleans cast to their library's default floating dtype; `DTypeError` for others."""
+    xp = array_namespace(x, owner=owner)
     if is_floating(x):
         return x
-    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, ("integral", "bool")):
+        prefix = f"{owner}: " if owner else ""
+        raise DTypeError(f"{prefix}expected real numbers, got {dtype_name(x.dtype)}; pass floats")
     return xp.astype(x, default_float(xp, x))
+
+
+def label_rows(t: Array, x: Array) -> Array:
+    """Integer labels in a column (N, 1), as the book's ch. 7 has them, as (N,); other targets of scores `x` as they are.
+
+    With several classes a row of one value cannot be one-hot.
+    """
+    column = t.ndim == x.ndim and t.ndim > 0 and t.shape[-1] == 1 != x.shape[-1]
+    return t[..., 0] if column and array_namespace(t).isdtype(t.dtype, "integral") else t
 
 
 def require_labels(t: Array, classes: int, owner: str) -> None:

@@ -7,18 +7,19 @@ classes) of the same shape. The kind is decided by rank and dtype, never guessed
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, Namespace, array_namespace, device
-from xpdl.errors import ShapeError
+from xpdl.backends.namespaces import Array, Namespace, array_namespace, device, dtype_name
+from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.activations import log_softmax, sigmoid
-from xpdl.ops.checks import require_labels, require_shape
+from xpdl.ops.checks import require_labels, require_scores, require_shape
 
 
 def class_weights(x: Array, t: Array, owner: str) -> Array:
     """`t` as weights over the classes, one row per row of scores `x` (N, K): one-hot for labels."""
+    array_namespace(t, owner=owner)
     xp = array_namespace(x, t, owner=owner)
     if t.ndim == x.ndim:
         require_shape(t, x.shape, owner, "one-hot t")
-        return t if t.dtype == x.dtype else xp.astype(t, x.dtype)
+        return _in_dtype_of(x, t, owner)
     require_shape(t, x.shape[:-1], owner, f"t, integer labels or one-hot rows for scores of shape {tuple(x.shape)},")
     require_labels(t, x.shape[-1], owner)
     # the library's default integers: a label dtype such as uint8 need not hold every class
@@ -28,13 +29,22 @@ def class_weights(x: Array, t: Array, owner: str) -> Array:
 
 def targets(x: Array, t: Array, owner: str) -> Array:
     """`t` in the dtype of `x`, whose shape it must have: (N,) and (N, 1) would broadcast to (N, N)."""
-    xp = array_namespace(x, t, owner=owner)
+    array_namespace(t, owner=owner)
+    array_namespace(x, t, owner=owner)
     require_shape(t, x.shape, owner, "t")
+    return _in_dtype_of(x, t, owner)
+
+
+def _in_dtype_of(x: Array, t: Array, owner: str) -> Array:
+    xp = array_namespace(x, t)
+    if xp.isdtype(t.dtype, "complex floating"):
+        raise DTypeError(f"{owner}: t must be real, got {dtype_name(t.dtype)}")
     return t if t.dtype == x.dtype else xp.astype(t, x.dtype)
 
 
 def batch_rows(x: Array, owner: str) -> int:
     """The number of rows of a batch (N, ...), which must not be 0."""
+    array_namespace(x, owner=owner)
     if x.ndim == 0 or x.shape[0] == 0:
         raise ShapeError(f"{owner}: the mean over an empty batch is undefined, got shape {tuple(x.shape)}")
     return int(x.shape[0])
@@ -64,6 +74,7 @@ def softmax_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
     """
     owner = "SoftmaxWithLoss"
     rows = batch_rows(x, owner)
+    require_scores(x, owner)
     weights = class_weights(x, t, owner)
     xp = array_namespace(x)
     log_y = log_softmax(x)

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
+from xpdl.backends import asnumpy
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, device, write
-from xpdl.optimizers.checks import check_update, checked_state, copied
+from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number
 from xpdl.optimizers.clipping import clip_scale
 from xpdl.optimizers.hyper import Hyper, hypers
 
@@ -164,7 +165,7 @@ class Optimizer:
         Parameters
         ----------
         params : mutable mapping of str to floating array
-            A dict, or the ``params`` of a model or layer.
+            A dict, or the ``params`` of a model or layer. Python numbers, as in the book's ch. 6.1, are replaced by floats.
         grads : mapping of str to floating array
             Never modified. What `params` has not is passed over; another floating dtype is cast to the parameter's.
 
@@ -176,6 +177,9 @@ class Optimizer:
             If a gradient, or what is remembered from earlier updates, does not fit its parameter, or the parameters
             are of several libraries or devices. Whatever is raised, nothing has been changed.
         """
+        if are_numbers(params):
+            _update_numbers(self, params, grads)
+            return
         memory: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.memory}
         check_update(params, grads, memory, type(self).__name__)
         self.iter += 1
@@ -258,6 +262,13 @@ class Optimizer:
         values = [(name, getattr(self, name)) for name in hypers(type(self))]
         shown = ", ".join(f"{name}={value}" for name, value in values if name == "lr" or value)
         return f"{type(self).__name__}({shown})"
+
+
+def _update_numbers(optimizer: Optimizer, params: MutableMapping[str, Any], grads: Mapping[str, Any]) -> None:
+    # in float64 on the host; new floats each time, as whoever draws the path keeps the old ones
+    arrays = {name: asnumpy(float(p)) for name, p in params.items()}
+    optimizer.update(arrays, {name: asnumpy(float(g)) if is_number(g) else g for name, g in grads.items()})
+    params.update({name: float(p) for name, p in arrays.items()})
 
 
 def _in_dtype_of(p: Array, g: Array) -> Array:

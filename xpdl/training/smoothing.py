@@ -37,7 +37,7 @@ def smooth_curve(x: Any) -> Array:
     >>> smooth_curve([1.0, 1.0, 1.0]).round(3)
     array([1., 1., 1.])
     """
-    x = as_floating(x if is_array(x) else asnumpy(x))
+    x = as_floating(x if is_array(x) else asnumpy(x), "smooth_curve")
     require_rank(x, 1, "smooth_curve", "one curve (n,)")
     xp = array_namespace(x)
     points = x.shape[0]

@@ -1,0 +1,104 @@
+"""What loss layers take for targets and for the gradient of the loss, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.harness import Backend
+from xpdl.errors import DTypeError, LabelError, MixedArraysError, ShapeError
+from xpdl.layers import IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+
+LAYERS = [SoftmaxWithLoss, SigmoidWithLoss, IdentityWithLoss]
+_rng = np.random.default_rng(3)
+X, T = _rng.standard_normal((4, 3)), np.array([2, 0, 1, 1])
+
+
+class TestColumnsOfLabels:
+    @pytest.mark.parametrize("dtype", ["int64", "uint8"])
+    @pytest.mark.backends("precompiled")
+    @pytest.mark.backends("values")
+    def test_are_labels_where_there_are_several_classes(self, backend: Backend, dtype: str) -> None:
+        layer, same = SoftmaxWithLoss(), SoftmaxWithLoss()
+        x, column, labels = backend.asarray(X), backend.asarray(T[:, None], dtype), backend.asarray(T, dtype)
+        backend.check(layer.forward(x, column), backend.to_numpy(same.forward(x, labels)))
+        backend.check(layer.backward(), backend.to_numpy(same.backward()))
+        np.testing.assert_array_equal(
+            backend.to_numpy(layer.correct(x, column)), backend.to_numpy(same.correct(x, labels))
+        )
+
+    def test_are_one_hot_where_there_is_one_class(self) -> None:
+        layer = SoftmaxWithLoss()
+        # weights of 0 and 1: no loss from the first row, and none from the second, as one class is certain
+        assert float(layer.forward(np.array([[3.0], [4.0]]), np.array([[0], [1]]))) == 0.0
+        assert layer.t.shape == (2, 1)
+
+    def test_of_floats_are_refused(self) -> None:
+        with pytest.raises(ShapeError, match=r"one-hot t must have shape \(4, 3\), got \(4, 1\)"):
+            SoftmaxWithLoss().forward(X, np.zeros((4, 1)))
+
+    def test_must_be_in_range(self) -> None:
+        with pytest.raises(LabelError, match="label 3 is not one of the 3 classes"):
+            SoftmaxWithLoss().forward(X, np.array([[0], [1], [3], [0]]))
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+class TestDout:
+    @pytest.mark.parametrize("dout", [2, np.float64(2), np.array(2.0), np.array(2)], ids=repr)
+    def test_keeps_float32(self, cls: Any, dout: Any) -> None:
+        layer = cls()
+        layer.forward(X.astype(np.float32), np.eye(3, dtype=np.float32)[T])
+        once, scaled = layer.backward(), layer.backward(dout)
+        assert scaled.dtype == np.float32
+        np.testing.assert_array_equal(scaled, 2 * once)
+
+    @pytest.mark.backends("precompiled")
+    @pytest.mark.backends("values")
+    def test_may_be_an_array_without_axes(self, backend: Backend, cls: Any) -> None:
+        layer = cls()
+        layer.forward(backend.asarray(X), backend.asarray(np.eye(3)[T]))
+        once = backend.to_numpy(layer.backward())
+        backend.check(layer.backward(backend.asarray(-0.5)), -0.5 * once)
+
+    def test_of_another_shape_would_broadcast_and_is_refused(self, cls: Any) -> None:
+        layer = cls()
+        layer.forward(X, np.eye(3)[T])
+        for dout in (np.ones((4, 3)), np.ones(3), np.ones(1)):
+            with pytest.raises(ShapeError, match=rf"{cls.__name__}\.backward: dout must have shape \(\), got"):
+                layer.backward(dout)
+
+    def test_that_is_no_number_is_refused(self, cls: Any) -> None:
+        layer = cls()
+        layer.forward(X, np.eye(3)[T])
+        for dout in ("2", None, [1.0]):
+            with pytest.raises(TypeError, match=rf"{cls.__name__}\.backward: expected arrays, got"):
+                layer.backward(dout)
+
+    @pytest.mark.backends("array_api_strict", "torch")
+    def test_of_another_library_is_refused(self, backend: Backend, cls: Any) -> None:
+        layer = cls()
+        layer.forward(backend.asarray(X), backend.asarray(np.eye(3)[T]))
+        with pytest.raises(MixedArraysError, match=rf"{cls.__name__}\.backward: .*numpy"):
+            layer.backward(np.array(1.0))
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+@pytest.mark.backends("numpy", "strict:device1", "torch")
+def test_complex_targets_are_refused(backend: Backend, cls: Any) -> None:
+    with pytest.raises(DTypeError, match=f"{cls.__name__}: t must be real, got complex128"):
+        cls().forward(backend.asarray(X), backend.asarray(np.eye(3, dtype=np.complex128)[T], "complex128"))
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+@pytest.mark.parametrize("t", [None, [0, 1, 2, 0], 1], ids=repr)
+def test_targets_that_are_no_array_are_refused(cls: Any, t: Any) -> None:
+    with pytest.raises(TypeError, match=f"{cls.__name__}: "):
+        cls().forward(X, t)
+
+
+@pytest.mark.backends("numpy", "array_api_strict", "torch")
+def test_scores_of_no_class_are_refused(backend: Backend) -> None:
+    with pytest.raises(ShapeError, match="SoftmaxWithLoss: expected at least one score"):
+        SoftmaxWithLoss().forward(backend.asarray(np.ones((2, 0))), backend.asarray(np.ones((2, 0))))
