@@ -21,5 +21,9 @@ class LabelError(ValueError):
     """A class label lies outside the classes."""
 
 
+class OutOfMemoryError(MemoryError):
+    """A step needs more memory than the device has free; the message says how much, and what batch size would fit."""
+
+
 class GradientCheckError(AssertionError):
     """A backward pass disagrees with the numerical gradient."""

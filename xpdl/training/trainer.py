@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xpdl import optimizers
-from xpdl.backends import Backend, asnumpy, get_backend
+from xpdl.backends import Backend, asnumpy, get_backend, memory
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
 from xpdl.backends.random import next_stream
 from xpdl.data import Batches, Prefetch, check_labels, is_mapped
@@ -44,7 +44,8 @@ class Trainer:
         built for the rows of `x_train`.
     x_train, x_test : array (N, ...) of any library
         Moved once to the network's library, device and dtype. A file mapped into memory (`numpy.memmap`) stays where it
-        is: its rows are read and moved batch by batch, those to train with ahead of time.
+        is: its rows are read and moved batch by batch, those to train with ahead of time. Rows that would take more than
+        half of what a GPU has free are moved batch by batch too.
     t_train, t_test : array (N,) of integer labels, or (N, K) one-hot rows or targets
     epochs : int
         Passes over all rows of `x_train`.
@@ -135,7 +136,7 @@ class Trainer:
         if isinstance(network, Sequential) and not network.built:
             network.build(tuple(x_train.shape[1:]))
         first = next(filter(is_array, network.params.values()), None)
-        backend = get_backend() if first is None else Backend.of(first)
+        self.backend = backend = get_backend() if first is None else Backend.of(first)
         self.x_train, self.t_train = _entered(x_train, t_train, network, backend, "train")
         self.x_test, self.t_test = _entered(x_test, t_test, network, backend, "test")
 
@@ -180,6 +181,8 @@ class Trainer:
         ------
         FloatingPointError
             If the loss becomes NaN or infinite; the message names the first layer where that is seen.
+        OutOfMemoryError
+            If a GPU has not enough for a step; the message says what batch size would fit.
         """
         progress = Progress(self.verbose)
         self.stop_training = False
@@ -205,7 +208,8 @@ class Trainer:
         progress.start(f"epoch {epoch}/{self.epochs}", self.iter_per_epoch)
         try:
             for x, t in self.batches:
-                grads = self.network.gradient(x, t)
+                with memory.explained(self.backend, x.shape[0]):
+                    grads = self.network.gradient(x, t)
                 loss = self._loss(x, t)
                 self._unread.append(loss)
                 # before the update, which would spread a NaN over all parameters
@@ -291,4 +295,5 @@ def _entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tupl
         out = network.output_shape(tuple(x.shape[1:]))
         if isinstance(network.last_layer, SoftmaxWithLoss):
             check_labels(t, out[0], f"Trainer: t_{which}")
-    return x if is_mapped(x) else backend.asarray(x), backend.asarray(t)
+    stays = is_mapped(x) or not memory.fits(backend, x)
+    return x if stays else backend.asarray(x), backend.asarray(t)

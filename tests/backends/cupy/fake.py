@@ -34,6 +34,14 @@ class Device:
     """The one device there is."""
 
     id = 0
+    #: bytes free, and in all
+    mem_info = (1 << 40, 1 << 40)
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device)
@@ -269,6 +277,29 @@ def _argument(name: str, value: Any, word: str) -> Any:
     return ctypes.c_longlong(value) if word == "int64" else ctypes.c_double(value)
 
 
+class OutOfMemoryError(MemoryError):
+    """CuPy's error, of which xpdl looks at the bytes asked for."""
+
+    def __init__(self, size: int, total: int, limit: int = 0) -> None:
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+        self._size = size
+
+
+class Pool:
+    """CuPy's memory pool, of which xpdl asks three numbers."""
+
+    used = unused = limit = 0
+
+    def used_bytes(self) -> int:
+        return self.used
+
+    def free_bytes(self) -> int:
+        return self.unused
+
+    def get_limit(self) -> int:
+        return self.limit
+
+
 class _Module(types.ModuleType):
     """The module ``cupy``: own arrays and kernels, and functions of NumPy on them."""
 
@@ -296,8 +327,11 @@ module.__array_namespace_info__ = _Info  # type: ignore[attr-defined]
 module.bool = np.bool_  # type: ignore[attr-defined]
 module.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
     device=types.SimpleNamespace(get_device_id=lambda: 0),
+    memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     get_current_stream=lambda: types.SimpleNamespace(ptr=0),
 )
+pool = Pool()
+module.get_default_memory_pool = lambda: pool  # type: ignore[attr-defined]
 # matrix products are NumPy's, in full precision
 module._core = types.SimpleNamespace(set_compute_type=lambda dtype, kind: None)  # type: ignore[attr-defined]
 _routines = types.SimpleNamespace(COMPUTE_TYPE_FP32=4, COMPUTE_TYPE_TF32=7)
