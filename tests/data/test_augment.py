@@ -139,6 +139,14 @@ class TestDraws:
         assert not np.array_equal(first, other)
         assert not np.array_equal(first, transform(x, Stream(0, "other")))
 
+    def test_follow_xpdl_seed_without_a_stream(self, transform):
+        x, found = images(), []
+        for seed in (1, 1, 2):
+            xpdl.seed(seed)
+            found.append([transform(x), transform(x)])
+        np.testing.assert_array_equal(found[0], found[1])
+        assert not np.array_equal(found[0][0], found[0][1]) and not np.array_equal(found[0], found[2])
+
     def test_differ_from_image_to_image(self, transform):
         found = transform(np.repeat(images(1), 16, axis=0), Stream(0))
         assert len({image.tobytes() for image in found}) > 3
@@ -164,7 +172,7 @@ class TestWrongCalls:
         ):
             transform(np.ones(shape), Stream(0))
 
-    @pytest.mark.parametrize("stream", [0, None, np.random.default_rng(0)])
+    @pytest.mark.parametrize("stream", [0, "0", np.random.default_rng(0)])
     def test_stream(self, transform, stream):
         with pytest.raises(TypeError, match=r"expected a Stream to draw from, got .*Stream\(seed\) is one"):
             transform(images(), stream)
@@ -185,6 +193,11 @@ class TestCompose:
     def test_takes_functions_without_a_stream(self):
         x = images()
         np.testing.assert_array_equal(Compose(np.negative, Compose(lambda x: x + 1))(x, Stream(0)), 1 - x)
+
+    def test_takes_them_in_a_list_too(self):
+        several = [Flip(), Noise(0.1)]
+        np.testing.assert_array_equal(Compose(several)(images(), Stream(0)), Compose(*several)(images(), Stream(0)))
+        assert Compose([])(images()).shape == images().shape
 
     @pytest.mark.parametrize("wrong, message", [(Flip, r"1: .*class; make one: Flip\(\)"), (2, "transform 1: .*got 2")])
     def test_takes_nothing_else(self, wrong, message):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpdl.backends.namespaces import Array
-from xpdl.backends.random import Stream
+from xpdl.backends.random import Stream, next_stream
 
 
 class Compose:
@@ -17,8 +17,8 @@ class Compose:
     Parameters
     ----------
     *transforms : callable
-        ``transform(x, stream)``, or ``transform(x)`` where nothing is drawn. Each has a stream of its own, which depends
-        on its place.
+        ``transform(x, stream)``, or ``transform(x)`` where nothing is drawn; or one sequence of them. Each has a stream of
+        its own, which depends on its place.
 
     Raises
     ------
@@ -27,18 +27,21 @@ class Compose:
 
     Examples
     --------
-    >>> from xpdl.backends.random import Stream
     >>> x = np.ones((2, 1, 4, 4), dtype="float32")
-    >>> augment.Compose(augment.Flip(), lambda x: x - 0.5)(x, Stream(0)).mean()
+    >>> augment.Compose(augment.Flip(), lambda x: x - 0.5)(x).mean()
     np.float32(0.5)
     """
 
-    def __init__(self, *transforms: Callable[..., Array]) -> None:
+    takes_stream = True
+
+    def __init__(self, *transforms: Callable[..., Array] | Sequence[Callable[..., Array]]) -> None:
+        if len(transforms) == 1 and isinstance(transforms[0], Sequence):
+            transforms = tuple(transforms[0])
         self.transforms = transforms
         self._calls = [ready(transform, f"Compose: transform {number}") for number, transform in enumerate(transforms)]
 
-    def __call__(self, x: Array, stream: Stream) -> Array:
-        require_stream(stream, "Compose")
+    def __call__(self, x: Array, stream: Stream | None = None) -> Array:
+        stream = given_stream(stream, "Compose")
         for number, call in enumerate(self._calls):
             x = call(x, stream.child(f"transform {number}"))
         return x
@@ -47,27 +50,34 @@ class Compose:
         return f"Compose({', '.join(map(repr, self.transforms))})"
 
 
-def require_stream(stream: Any, owner: str) -> None:
+def given_stream(stream: Any, owner: str) -> Stream:
+    """`stream`, or where it is None a fresh one that follows `xpdl.seed`."""
+    if stream is None:
+        return next_stream(owner)
     if not isinstance(stream, Stream):
         raise TypeError(
             f"{owner}: expected a Stream to draw from, got {stream!r}; xpdl.backends.random.Stream(seed) is one"
         )
+    return stream
 
 
-def ready(transform: Callable[..., Array], owner: str) -> Callable[[Array, Stream], Array]:
-    """`transform`, to be called with a stream in any case; it sees the stream only if it cannot be called without.
+def ready(transform: Any, owner: str) -> Callable[[Array, Stream], Array]:
+    """`transform`, to be called with a stream in any case.
 
-    One that could be called with rows alone has a meaning of its own for a second argument.
+    It sees the stream if it says ``takes_stream`` or cannot be called without; one that can be called with rows alone has a
+    meaning of its own for a second argument.
     """
     if isinstance(transform, type):
         raise TypeError(f"{owner}: expected a transform, got a class; make one: {transform.__name__}()")
     if not callable(transform):
         raise TypeError(f"{owner}: expected a callable of (x, stream) or (x), got {transform!r}")
+    if getattr(transform, "takes_stream", False):
+        return transform  # type: ignore[no-any-return]
     alone = functools.partial(_without_stream, transform)
     try:
         inspect.signature(transform).bind(None)
     except TypeError:
-        return transform
+        return transform  # type: ignore[no-any-return]
     except ValueError:  # some functions written in C have no signature
         return alone
     return alone

@@ -1,8 +1,8 @@
 """Images changed at random, so that a net sees another set in each epoch: for ``Batches`` and ``Trainer``.
 
-Each transform is a callable ``transform(x, stream) -> x`` for images (N, C, H, W) of any library, which it leaves as they
-are; the result has their dtype and lies on their device. What happens to an image is drawn for each one from `stream`
-alone, so that a seed gives the same images on every backend.
+Each transform is a callable ``transform(x) -> x`` for images (N, C, H, W) of any library, which it leaves as they are; the
+result has their dtype and lies on their device. What happens to an image is drawn for each one from a stream of random
+numbers alone, so that a seed gives the same images on every backend.
 
 Examples
 --------

@@ -10,22 +10,23 @@ import numpy as np
 
 from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, device, dtype_name, from_numpy
 from xpdl.backends.random import Stream
-from xpdl.data.compose import require_stream
+from xpdl.data.compose import given_stream
 from xpdl.ops.checks import require_floating, require_rank
 
 
 class Transform:
     """A random change of images; a subclass says in `apply` which.
 
-    Call it as ``transform(x, stream)``.
+    Call it as ``transform(x)`` or ``transform(x, stream)``.
 
     Parameters
     ----------
     x : array (N, C, H, W)
         Not modified. Transforms that compute with values want a floating dtype, those that only move or erase pixels
         take any.
-    stream : Stream
-        Of `xpdl.backends.random`: what `Batches` gives, or ``Stream(seed)``.
+    stream : Stream, optional
+        What is drawn depends on it alone: `Batches` gives one for each batch, and ``Stream(seed)`` of
+        `xpdl.backends.random` is one. By default, a fresh one follows `xpdl.seed`.
 
     Returns
     -------
@@ -42,12 +43,13 @@ class Transform:
         If `x` is no array or `stream` no `Stream`.
     """
 
+    takes_stream: ClassVar[bool] = True
     computes: ClassVar[bool] = True  # whether values are computed, rather than moved or erased
 
-    def __call__(self, x: Array, stream: Stream) -> Array:
+    def __call__(self, x: Array, stream: Stream | None = None) -> Array:
         owner = type(self).__name__
         array_namespace(x, owner=owner)
-        require_stream(stream, owner)
+        stream = given_stream(stream, owner)
         require_rank(x, 4, owner, "images (N, C, H, W) (data sets: flatten=False)")
         if self.computes:
             require_floating(x, owner)
