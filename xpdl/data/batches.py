@@ -96,9 +96,9 @@ class Batches(Passes):
     drop_last : bool
         Leave out the last batch where it has fewer rows.
     transform : callable or sequence of them, optional
-        ``transform(x)`` -> the rows to train with, for each batch of `x`; see `xpdl.data.augment`. One that cannot be
-        called without a second argument gets a `Stream <xpdl.backends.random.Stream>` there, which depends on seed,
-        epoch and batch alone; draw from ``stream.generator(name)``. Several are put together by `Compose`.
+        ``transform(x)`` -> the rows to train with, for each batch of `x`, such as those of `xpdl.data.augment`. These, and
+        one that cannot be called without a second argument, get a `Stream <xpdl.backends.random.Stream>` there, which
+        depends on seed, epoch and batch alone; draw from ``stream.generator(name)``. Several are put together by `Compose`.
     classes : int, optional
         Check once, here, that all labels are of so many classes, see `check_labels`.
     backend : Backend, optional

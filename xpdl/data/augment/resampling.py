@@ -33,7 +33,8 @@ def pick(x: Array, rows: Array, columns: Array) -> Array:
     """
     xp = array_namespace(x)
     height, width = x.shape[2:]
-    return _Ringed(x).at(xp.clip(rows, -1, height), xp.clip(columns, -1, width))
+    images = _Ringed(x)
+    return images.at(images.index(xp.clip(rows, -1, height), xp.clip(columns, -1, width)))
 
 
 def bilinear(x: Array, rows: Array, columns: Array) -> Array:
@@ -59,16 +60,17 @@ def bilinear(x: Array, rows: Array, columns: Array) -> Array:
     top, down = _split(rows, x.shape[2])
     left, right = _split(columns, x.shape[3])
     integer = pixels(1, x, 0).dtype
-    i, j = xp.astype(top, integer), xp.astype(left, integer)
+    index = images.index(xp.astype(top, integer), xp.astype(left, integer))
     dtype = rows.dtype
     # one axis for the channels
     down, right = xp.expand_dims(down, axis=1), xp.expand_dims(right, axis=1)
 
-    def across(i: Array) -> Array:
-        first, second = xp.astype(images.at(i, j), dtype), xp.astype(images.at(i, j + 1), dtype)
-        return first * (1.0 - right) + second * right
+    def across(index: Array) -> Array:
+        first, second = xp.astype(images.at(index), dtype), xp.astype(images.at(index + 1), dtype)
+        return first + right * (second - first)
 
-    return xp.astype(across(i) * (1.0 - down) + across(i + 1) * down, x.dtype)
+    above, below = across(index), across(index + images.width)
+    return xp.astype(above + down * (below - above), x.dtype)
 
 
 def affine(x: Array, matrices: np.ndarray[Any, Any], shifts: np.ndarray[Any, Any]) -> Array:
@@ -121,9 +123,12 @@ class _Ringed:
         self.flat = self.xp.reshape(last, (self.images * self.height * self.width, self.channels))
         self.first = pixels(self.images, x, 0) * self.height
 
-    def at(self, rows: Array, columns: Array) -> Array:
-        """The pixels (N, C, OH, OW) at `rows` and `columns`, which broadcast to (N, OH, OW)."""
+    def index(self, rows: Array, columns: Array) -> Array:
+        """Where in `flat` the pixels at `rows` and `columns` are, which broadcast to (N, OH, OW); 1 more is to the right."""
+        return (self.first + rows + 1) * self.width + columns + 1
+
+    def at(self, index: Array) -> Array:
+        """The pixels (N, C, OH, OW) there."""
         xp = self.xp
-        index = (self.first + rows + 1) * self.width + columns + 1
         taken = xp.take(self.flat, xp.reshape(index, (-1,)), axis=0)
         return xp.permute_dims(xp.reshape(taken, (*index.shape, self.channels)), (0, 3, 1, 2))
