@@ -41,7 +41,8 @@ class Composite(Layer):
     @property
     def grads(self) -> dict[str, Array]:  # type: ignore[override]
         """Names -> gradients of the last backward pass."""
-        return dict(self._view("grads"))
+        shown = self.shown_names
+        return {shown.get(path, path): owner[key] for path, owner, key in self.slots("grads")}
 
     @property
     def buffers(self) -> ParameterView:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from xpdl.backends import Backend, make_backend
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating
 from xpdl.backends.random import Stream
 from xpdl.errors import ShapeError
 from xpdl.gradients import numerical_gradient
@@ -89,7 +89,7 @@ class Sequential(Chain):
     @property
     def backend(self) -> Backend | None:
         """Where the parameters are; None before they exist."""
-        first = next(iter(self.params.values()), None)
+        first = self._first_parameter()
         return None if first is None else Backend.of(first)
 
     def to(self: S, backend: str | Backend | Any) -> S:
@@ -223,6 +223,9 @@ class Sequential(Chain):
             raise TypeError(f"{self.name}: has no loss; make it with loss=SoftmaxWithLoss or another loss layer")
         return self.last_layer
 
+    def _first_parameter(self) -> Array | None:
+        return next((owner[key] for _, owner, key in self.slots("params")), None)
+
     def _at_home(self, x: Array) -> bool:
         backend = self.backend
         if backend is None:
@@ -232,12 +235,11 @@ class Sequential(Chain):
 
     def _cast(self, x: Array) -> Array:
         """`x` in the model's dtype."""
-        backend = self.backend
-        if backend is None or not is_array(x) or not is_floating(x):
+        first = self._first_parameter()
+        if first is None or (type(x) is type(first) and x.dtype == first.dtype) or not (is_array(x) and is_floating(x)):
             return x
         xp = array_namespace(x)
-        dtype = getattr(xp, backend.dtype)
-        return x if x.dtype == dtype else xp.astype(x, dtype)
+        return xp.astype(x, getattr(xp, dtype_name(first.dtype)), copy=False)
 
     def _moved(self, x: Array) -> Array:
         """`x` on the model's device, floating values in its dtype."""

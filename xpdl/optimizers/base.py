@@ -183,36 +183,38 @@ class Optimizer:
         memory: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.memory}
         check_update(params, grads, memory, type(self).__name__)
         self.iter += 1
-        names = list(params)
-        if not names:
+        arrays = dict(params.items())
+        if not arrays:
             return
-        scale = None if self.clip_norm is None else clip_scale([grads[name] for name in names], self.clip_norm)
+        gradients = [grads[name] for name in arrays]
+        scale = None if self.clip_norm is None else clip_scale(gradients, self.clip_norm)
         adjusts = scale is not None or self.l1 or self.l2 or self.max_norm is not None
-        for name in names:
-            p = params[name]
-            for kept in memory.values():
+        for kept in memory.values():
+            for name, p in arrays.items():
                 if name not in kept:
                     kept[name] = array_namespace(p).zeros(p.shape, dtype=p.dtype, device=device(p))
-        owned = [tuple(kept[name] for kept in memory.values()) for name in names]
+        columns = [[kept[name] for name in arrays] for kept in memory.values()]
+        owned = list(zip(*columns, strict=True)) if columns else [()] * len(arrays)
         stepped = step_together(
-            [params[name] for name in names],
-            [grads[name] for name in names],
+            list(arrays.values()),
+            gradients,
             owned,
             functools.partial(self._adjusted_step, scale) if adjusts else self._plain_step,
             Rule(self._rule_name(), self.numbers(), scale, self.l1, self.l2, self.max_norm, self.elementwise),
         )
-        for name, own, (new, *remembered) in zip(names, owned, stepped, strict=True):
-            p = params[name]
+        for (name, p), own, (new, *remembered) in zip(arrays.items(), owned, stepped, strict=True):
             # a kernel has written into `p` itself
             written = p if new is p else write(p, new)
             # asarray, as NumPy computes scalars from arrays of no axes
             if written is not p:
                 params[name] = array_namespace(p).asarray(written)
             for kept, old, array in zip(memory.values(), own, remembered, strict=True):
-                if self.iter % _UPDATES_BETWEEN_SWEEPS == 0:
-                    array = faded_to_zero(array)
                 if array is not old:
                     kept[name] = array_namespace(p).asarray(array)
+        if self.iter % _UPDATES_BETWEEN_SWEEPS == 0:
+            for kept in memory.values():
+                for name in arrays:
+                    kept[name] = faded_to_zero(kept[name])
 
     def _rule_name(self) -> str:
         """The op that `step` calls; empty when it is not the step of this class but one written over it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, host_floats_alike, is_array, is_host
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import require_floating
 from xpdl.optimizers.hyper import Hyper
@@ -28,15 +28,18 @@ def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], memory
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{owner}.update: {what} must be a dict of arrays by name, got {type(mapping).__name__}")
     first = next(iter(params.values()), None)
+    on_host = is_host(first)
     for name, p in params.items():
-        where = f"{owner}: parameter {name!r}"
         g = grads.get(name)
+        kept = [arrays[name] for arrays in memory.values() if name in arrays]
+        if on_host and host_floats_alike(p, g, *kept):
+            continue
+        where = f"{owner}: parameter {name!r}"
         if g is None:
             raise KeyError(f"{where} has no gradient; there are gradients of {', '.join(map(str, grads)) or 'none'}")
         for what, array in (("the parameter", p), ("its gradient", g)):
             if not is_array(array):
                 raise TypeError(f"{where}: {what} must be an array, got {type(array).__name__}")
-        kept = [arrays[name] for arrays in memory.values() if name in arrays]
         array_namespace(first, p, g, *kept, owner=where)
         require_floating(p, where)
         if g.dtype != p.dtype:

@@ -56,15 +56,15 @@ def affine_backward(dy: Host, x: Host, W: Host, *, need_dx: bool = True) -> tupl
     rows, weights = _matching(x, W)
     dW = memory.empty(weights.shape, x.dtype)
     # in the memory order of x
-    drows = memory.empty_like(rows)
+    drows = memory.empty_like(rows) if need_dx else None
 
     def task(part: slice) -> None:
         np.matmul(rows[:, part].T, dy, out=dW[part])
-        if need_dx:
+        if drows is not None:
             np.matmul(dy, weights[part].T, out=drows[:, part])
 
     threads.run(_tasks(task, W.shape[0], W.size * len(dy) * (2 if need_dx else 1)))
-    dx = _restored(drows, x) if need_dx else None
+    dx = None if drows is None else _restored(drows, x)
     if weights is not W:
         _, c, h, w = x.shape
         dW = np.ascontiguousarray(dW.reshape(h, c, w, -1).transpose(1, 0, 2, 3)).reshape(W.shape)
@@ -104,5 +104,7 @@ def _images_innermost(x: Host) -> bool:
 def _tasks(task: Callable[[slice], None], length: int, products: int) -> list[threads.Task]:
     """`task` on equal parts of ``range(length)``, which take so many multiplications together."""
     count = min(8 if products >= _MANY_PRODUCTS else 4, max(1, products // _TASK_PRODUCTS), length)
+    if count == 1:
+        return [functools.partial(task, slice(None))]
     edges = [length * k // count for k in range(count + 1)]
     return [functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)]

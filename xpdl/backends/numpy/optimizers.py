@@ -34,7 +34,7 @@ def step_together(
 ) -> Iterable[tuple[Host, ...]]:
     """As `xpdl.optimizers.base.step_together`; results are written into `params` and `memory`."""
     stepped = [(p, *kept) for p, kept in zip(params, memory, strict=True)]
-    if not rule.elementwise or not all(map(_served, stepped, grads)):
+    if not rule.elementwise or not all([_served(arrays, g) for arrays, g in zip(stepped, grads, strict=True)]):
         return DECLINE  # type: ignore[no-any-return]
     write = _adjusted(_RULES[rule.name], rule) if rule.name in _RULES else functools.partial(_write_new, step)
     tasks: list[threads.Task] = []
@@ -87,9 +87,10 @@ def clip_scale(grads: list[Host], limit: float) -> Host | float:
 
 def _served(written: tuple[Host, ...], g: Host) -> bool:
     """Whether a rule can write into these arrays, from the gradient `g`."""
-    return type(g) is np.ndarray and all(
-        type(a) is np.ndarray and a.dtype == g.dtype and a.flags.writeable for a in written
-    )
+    for a in written:
+        if type(a) is not np.ndarray or a.dtype != g.dtype or not a.flags.writeable:
+            return False
+    return type(g) is np.ndarray
 
 
 def _on_pieces(write: Callable[..., None], lines: list[Host], part: slice) -> threads.Task:
