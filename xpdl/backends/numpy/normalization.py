@@ -14,7 +14,9 @@ from xpdl.backends.numpy import memory, threads
 Host = np.ndarray[Any, Any]
 
 # Elements of a task.
-_TASK_SIZE = 1 << 17
+_TASK_SIZE = 1 << 18
+# Elements of NumPy's buffer: 8192 by default. Forward takes 2.2 ms with that and 1.6 ms with this, for (100, 16, 32, 32).
+_BUFFER = 512
 
 
 @kernel("numpy", "batch_normalization")
@@ -86,4 +88,13 @@ def _over_channels(task: Callable[[slice], None], lines: Host) -> None:
     channels = lines.shape[1]
     count = max(1, min(channels, lines.size // _TASK_SIZE))
     edges = [channels * k // count for k in range(count + 1)]
-    threads.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])
+    threads.run([functools.partial(_with_small_buffers, task, slice(*edges[k : k + 2])) for k in range(count)])
+
+
+def _with_small_buffers(task: Callable[[slice], None], part: slice) -> None:
+    """NumPy copies an operand that is one number for a whole line to a buffer; the shorter that is, the quicker."""
+    before = np.setbufsize(_BUFFER)
+    try:
+        task(part)
+    finally:
+        np.setbufsize(before)

@@ -1,0 +1,34 @@
+"""Layers in a row."""
+
+import numpy as np
+import pytest
+
+from xpdl.layers import AveragePooling, Pooling, Relu
+from xpdl.layers.chain import Chain
+
+
+def images(shape, seed=0):
+    # few different values, so that there are ties, and windows without a positive value
+    return np.random.default_rng(seed).integers(-3, 2, shape).astype(np.float64)
+
+
+@pytest.mark.backends("values")
+@pytest.mark.parametrize("args", [(2, 2), (3, 3, 2, 1), (3, 2, 1), (2, 2, 3)])
+def test_rectifying_after_max_pooling_is_the_same(backend, args):
+    host = images((3, 2, 8, 9))
+    x = backend.asarray(host)
+    chain, relu, pooling = Chain(Pooling(1, 1, 1), Relu(), Pooling(*args)), Relu(), Pooling(*args)
+    y = chain.forward(x)
+    expected = pooling.forward(relu.forward(x))
+    dy = images(expected.shape, 1)
+    dx = chain.backward(backend.asarray(dy))
+    np.testing.assert_array_equal(backend.to_numpy(y), backend.to_numpy(expected))
+    expected_dx = relu.backward(pooling.backward(backend.asarray(dy)))
+    np.testing.assert_array_equal(backend.to_numpy(dx), backend.to_numpy(expected_dx))
+    # fewer values were rectified
+    assert tuple(chain.layers["Relu1"].out.shape) == tuple(y.shape)
+
+
+def test_only_max_pooling_changes_places_with_relu():
+    chain = Chain(Pooling(1, 1, 1), Relu(), AveragePooling(2, 2))
+    np.testing.assert_array_equal(chain.forward(np.array([[[[-4.0, 4.0], [8.0, -8.0]]]])), [[[[3.0]]]])
