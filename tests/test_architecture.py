@@ -35,7 +35,14 @@ HOST_NUMPY = {
 # A file that builds on another library on purpose, and why.
 OTHER_LIBRARY = {"bench/torch_peer.py": ("torch", "the same net in PyTorch, to time it beside ours")}
 # Words for people: help texts and messages that list what there is to choose from.
-NAMES_IN_TEXT = {"cli.py", "bench/measure.py", "bench/profile.py"}
+NAMES_IN_TEXT = {
+    "cli.py",
+    "bench/measure.py",
+    "bench/profile.py",
+    "gpu_gate/gate.py",
+    "gpu_gate/report.py",
+    "gpu_gate/steps.py",
+}
 
 # A unit imports units of lower rank only, and itself.
 RANKS = {
@@ -59,6 +66,7 @@ RANKS = {
     "compare": 5,
     "plots": 5,
     "testing": 5,
+    "gpu_gate": 6,
     "cli": 6,
     "__init__": 7,
     "__main__": 8,

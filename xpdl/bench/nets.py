@@ -10,13 +10,17 @@ from xpdl.models import DeepConvNet, MultiLayerNet, Sequential, SimpleConvNet, T
 Shape = tuple[int, ...]
 
 
-def resnet() -> Sequential:
-    """A small residual net for 32x32 images in colour: three stages of 16, 32 and 64 channels, two blocks in each."""
-    layers: list[Residual | Convolution | BatchNormalization | Relu] = [*_normalized(16, 1), Relu()]
-    depth = 16
-    for filters in (16, 32, 64):
+def resnet(stages: tuple[int, ...] = (16, 32, 64)) -> Sequential:
+    """A residual net for 32x32 images in colour: so many channels in each of its stages, two blocks in each.
+
+    ``(64, 128, 256, 512)`` makes a ResNet-18 (arXiv:1512.03385) with the entrance that small images have and no
+    batch norm in the shortcuts.
+    """
+    depth = stages[0]
+    layers: list[Residual | Convolution | BatchNormalization | Relu] = [*_normalized(depth, 1), Relu()]
+    for filters in stages:
         for block in range(2):
-            stride = 2 if block == 0 and filters > 16 else 1
+            stride = 2 if block == 0 and filters > stages[0] else 1
             shortcut = None
             if stride > 1 or filters != depth:
                 shortcut = Convolution(filters=filters, size=1, stride=stride, use_bias=False)

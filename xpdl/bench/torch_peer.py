@@ -47,10 +47,12 @@ def peer(network: Sequential, threads: int, channels_last: bool = False) -> Any:
 
 
 def stepper(module: Any, x: Any, t: Any, channels_last: bool = False) -> Callable[[], Any]:
-    """A training step with Adam on host arrays `x` and `t`."""
+    """A training step with Adam on arrays `x` and `t`, which are moved to where the module is; fused Adam on a GPU."""
     torch = importlib.import_module("torch")
-    optimizer, criterion = torch.optim.Adam(module.parameters()), torch.nn.CrossEntropyLoss()
-    rows, labels = _rows(torch, x, channels_last), torch.tensor(asnumpy(t))
+    device = next(module.parameters()).device
+    fused = True if device.type == "cuda" else None
+    optimizer, criterion = torch.optim.Adam(module.parameters(), fused=fused), torch.nn.CrossEntropyLoss()
+    rows, labels = _rows(torch, x, channels_last).to(device), torch.tensor(asnumpy(t)).to(device)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -58,6 +60,14 @@ def stepper(module: Any, x: Any, t: Any, channels_last: bool = False) -> Callabl
         optimizer.step()
 
     return step
+
+
+def on_gpu(module: Any, precision: str, compiled: bool) -> Any:
+    """`module` on the GPU, and PyTorch told to compute in the precision of `xpdl.numerics`."""
+    torch = importlib.import_module("torch")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    module = module.to("cuda")
+    return torch.compile(module, mode="reduce-overhead") if compiled else module
 
 
 def predictor(module: Any, x: Any, channels_last: bool = False) -> Callable[[], Any]:

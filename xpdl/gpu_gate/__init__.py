@@ -1,0 +1,1 @@
+"""``python -m xpdl.gpu_gate``: the tests on a CUDA GPU, then the figures beside PyTorch."""
