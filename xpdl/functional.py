@@ -62,7 +62,7 @@ def sigmoid(x: Any) -> Array:
 
 def sigmoid_grad(x: Any) -> Array:
     """Derivative of `sigmoid` at `x`: ``sigmoid(x) (1 - sigmoid(x))``."""
-    y = sigmoid(x)
+    y = activations.sigmoid(_floating(x, "sigmoid_grad"))
     return y * (1.0 - y)
 
 
@@ -155,7 +155,9 @@ def softmax_cross_entropy(x: Array, t: Array) -> Array:
 
     `x` and `t` as in `cross_entropy_error`, with scores for probabilities.
     """
-    x, t = _batch(_scores(x, "softmax_cross_entropy"), t, "softmax_cross_entropy")
+    owner = "softmax_cross_entropy"
+    x, t = _batch(_scores(x, owner), t, owner)
+    loss_ops.batch_rows(x, owner)
     return loss_ops.softmax_with_loss(x, t)[0]
 
 

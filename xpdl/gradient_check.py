@@ -10,7 +10,7 @@ from typing import Any
 
 from xpdl.backends import Backend, make_backend
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
-from xpdl.backends.random import Stream
+from xpdl.backends.random import Stream, checked_seed
 from xpdl.errors import BackendError, GradientCheckError
 from xpdl.layers.base import Layer
 from xpdl.ops.checks import require_floating
@@ -74,7 +74,9 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
     """
     if not isinstance(model_or_layer, Layer):
         raise TypeError(f"check_gradients: expected a layer or a model, got {model_or_layer!r}")
+    array_namespace(x, owner="check_gradients")
     require_floating(x, "check_gradients")
+    seed = checked_seed(seed, "check_gradients")
     layer = copy.deepcopy(model_or_layer).train()
     layer.build_for(x)
     backend = _widest(Backend.of(x))

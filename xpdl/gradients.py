@@ -18,6 +18,7 @@ from xpdl.backends.namespaces import (
     is_writable,
 )
 from xpdl.errors import DTypeError, ShapeError
+from xpdl.ops.checks import function, int_at_least, number, require_floating
 
 # Twice the step should be near the cube root of the machine epsilon; float64 keeps the book's 1e-4.
 _STEPS = {"float64": 1e-4, "float32": 5e-3, "float16": 0.1, "bfloat16": 0.2}
@@ -38,6 +39,9 @@ def numerical_diff(f: Callable[[Any], Any], x: Any) -> Any:
     >>> round(numerical_diff(lambda x: 0.01 * x**2 + 0.1 * x, 5), 6)
     0.2
     """
+    function(f, "f", "numerical_diff")
+    if not is_array(x):
+        number(x, "x", "numerical_diff")
     h = _step(x) if is_array(x) and hasattr(x, "dtype") and is_floating(x) else 1e-4
     return (f(x + h) - f(x - h)) / (2 * h)
 
@@ -72,6 +76,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     >>> numerical_gradient(lambda x: np.sum(x**2), np.array([3.0, 4.0])).round(6)
     array([6., 8.])
     """
+    function(f, "f", "numerical_gradient")
     xp = array_namespace(x, owner="numerical_gradient")
     if not is_floating(x):
         raise DTypeError(
@@ -146,7 +151,11 @@ def gradient_descent(f: Callable[[Array], Any], init_x: Array, lr: float = 0.01,
     >>> gradient_descent(lambda x: np.sum(x**2), np.array([-3.0, 4.0]), lr=0.1).round(6) + 0.0
     array([0., 0.])
     """
+    function(f, "f", "gradient_descent")
+    lr = number(lr, "lr", "gradient_descent", "at least 0")
+    step_num = int_at_least(0, step_num, "step_num", "gradient_descent")
     xp = array_namespace(init_x, owner="gradient_descent")
+    require_floating(init_x, "gradient_descent")
     x = xp.asarray(init_x, copy=True)
     for _ in range(step_num):
         x = x - lr * numerical_gradient(f, x)

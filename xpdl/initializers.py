@@ -116,7 +116,7 @@ _NAMES: dict[str, Initializer] = {
 }
 
 
-def resolve(spec: Any) -> Initializer:
+def resolve(spec: Any, owner: str = "initializer") -> Initializer:
     """The initializer that `spec` stands for.
 
     Parameters
@@ -132,15 +132,15 @@ def resolve(spec: Any) -> Initializer:
     """
     if isinstance(spec, str) and spec.lower() in _NAMES:
         return _NAMES[spec.lower()]
-    if _is_number(spec):
+    if _is_number(spec) and 0 <= spec < math.inf:
         return normal(spec)
     if spec is normal:
         return _NAMES["normal"]
     if callable(spec):
         return cast(Initializer, spec)
     raise ValueError(
-        f"initializer: expected a standard deviation, a function (shape, generator), or one of {', '.join(_NAMES)}; "
-        f"got {spec!r}"
+        f"{owner}: expected a standard deviation, at least 0, a function (shape, generator), or one of "
+        f"{', '.join(_NAMES)}; got {spec!r}"
     )
 
 

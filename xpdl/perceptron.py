@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from xpdl.errors import ShapeError
+from xpdl.ops.checks import number
 
 
 class Perceptron:
@@ -19,6 +20,15 @@ class Perceptron:
     b : number
         Bias: how easily it fires.
 
+    Raises
+    ------
+    ValueError
+        If a weight, the bias or an input is no finite number.
+    TypeError
+        If `w` is no sequence.
+    ShapeError
+        If it is called with more or fewer inputs than weights.
+
     Examples
     --------
     >>> Perceptron([0.5, 0.5], -0.7)(1, 1)
@@ -26,17 +36,27 @@ class Perceptron:
     """
 
     def __init__(self, w: Sequence[Any], b: float) -> None:
-        self.w = [float(weight) for weight in w]
-        self.b = float(b)
+        if isinstance(w, str) or not isinstance(w, Iterable):
+            raise TypeError(f"Perceptron: w must be a sequence of numbers, got {w!r}")
+        self.w = [_number(weight, "each of w") for weight in w]
+        self.b = _number(b, "b")
 
     def __call__(self, *x: Any) -> int:
         """1 or 0 for one number per weight."""
         if len(x) != len(self.w):
             raise ShapeError(f"Perceptron: has {len(self.w)} weights, got {len(x)} inputs")
-        return int(sum(map(operator.mul, self.w, x)) + self.b > 0)
+        inputs = [_number(value, "each input") for value in x]
+        return int(sum(map(operator.mul, self.w, inputs)) + self.b > 0)
 
     def __repr__(self) -> str:
         return f"Perceptron({self.w}, {self.b})"
+
+
+def _number(value: Any, name: str) -> float:
+    # truth values are what gates are for, and an element of an array may be an array without axes
+    return number(
+        float(value) if isinstance(value, bool) or getattr(value, "shape", None) == () else value, name, "Perceptron"
+    )
 
 
 _and, _nand, _or = Perceptron([0.5, 0.5], -0.7), Perceptron([-0.5, -0.5], 0.7), Perceptron([0.5, 0.5], -0.2)

@@ -97,7 +97,7 @@ class TestSeed:
 
     @pytest.mark.parametrize("n", [1.0, "1", None, True, np.float64(1), [1]])
     def test_anything_else_is_an_error(self, n: Any) -> None:
-        with pytest.raises(TypeError, match="seed: expected an int, got"):
+        with pytest.raises(TypeError, match="seed: seed must be an int, got"):
             seed(n)
 
     def test_without_a_seed_processes_differ(self) -> None:

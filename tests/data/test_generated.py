@@ -59,5 +59,5 @@ def test_counts_are_positive_ints(make, n):
 @pytest.mark.parametrize("make", [moons, xor_points, spiral])
 @pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), "loud", None])
 def test_noise_is_a_finite_number(make, noise):
-    with pytest.raises(ValueError, match=f"{make.__name__}: noise is a standard deviation"):
+    with pytest.raises(ValueError, match=f"{make.__name__}: noise must be a finite number at least 0"):
         make(noise=noise)

@@ -65,7 +65,7 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if not _generic_depth and (args or first in kwargs):
             decides: Any = args[0] if args else kwargs[first]
-            found = find(name, array_namespace(decides[0] if takes_list else decides))
+            found = find(name, array_namespace(decides[0] if takes_list else decides, owner=name))
             if found is not generic:
                 result = found(*args, **kwargs)
                 if result is not DECLINE:

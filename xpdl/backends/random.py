@@ -43,15 +43,20 @@ _seed = secrets.randbits(63)
 _unnamed: Iterator[int] = itertools.count()
 
 
+def checked_seed(n: int, owner: str) -> int:
+    """`n` as an int; `TypeError` for what is none, such as a string that would give a seed of its own."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"{owner}: seed must be an int, got {n!r}")
+    return int(n)
+
+
 def seed(n: int) -> None:
     """Set the seed of xpdl's own streams: everything built or shuffled afterwards without a seed of its own.
 
     No global random state of NumPy, CuPy, PyTorch or Python is touched.
     """
     global _seed, _unnamed
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"seed: expected an int, got {n!r}")
-    _seed = int(n)
+    _seed = checked_seed(n, "seed")
     _unnamed = itertools.count()
 
 
@@ -73,7 +78,7 @@ def next_stream(name: str, seed: int | None = None) -> Stream:
     With a `seed` given, it depends on that and `name` alone.
     """
     if seed is not None:
-        return Stream(int(seed), name)
+        return Stream(checked_seed(seed, name), name)
     return Stream(_seed, f"{name}#{next(_unnamed)}")
 
 

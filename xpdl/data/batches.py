@@ -9,11 +9,11 @@ import numpy as np
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, array_namespace, device
-from xpdl.backends.random import Stream, next_stream
+from xpdl.backends.random import Stream, checked_seed, next_stream
 from xpdl.data.compose import Compose, ready
 from xpdl.data.labels import check_labels
 from xpdl.errors import ShapeError
-from xpdl.ops.checks import positive_int
+from xpdl.ops.checks import flag, positive_int
 
 Pair = tuple[Array, Array]
 Transforms = Callable[..., Array] | Sequence[Callable[..., Array]]
@@ -59,10 +59,13 @@ class Passes:
     ) -> None:
         owner = type(self).__name__
         self.batch_size = positive_int(batch_size, "batch_size", owner)
-        self.shuffle, self.drop_last, self.backend = shuffle, drop_last, backend
+        self.shuffle, self.drop_last = flag(shuffle, "shuffle", owner), flag(drop_last, "drop_last", owner)
+        if backend is not None and not callable(getattr(backend, "asarray", None)):
+            raise TypeError(f"{owner}: backend must be what xpdl.use or xpdl.get_backend returned, got {backend!r}")
+        self.backend = backend
         self.transform = Compose(*transform) if isinstance(transform, Sequence) else transform
         self._transform = None if self.transform is None else ready(self.transform, owner)
-        self.seed = next_stream(owner).words("seed")[0] if seed is None else int(seed)
+        self.seed = next_stream(owner).words("seed")[0] if seed is None else checked_seed(seed, owner)
         self.epoch = 0
 
     def __iter__(self) -> Iterator[Pair]:
@@ -144,7 +147,7 @@ class Batches(Passes):
         if drop_last and self.batch_size > self.rows:
             raise ShapeError(f"Batches: {self.rows} rows do not fill one batch of {self.batch_size}")
         if classes is not None:
-            check_labels(t, classes, "Batches")
+            check_labels(t, positive_int(classes, "classes", "Batches"), "Batches")
 
     def __len__(self) -> int:
         whole, rest = divmod(self.rows, self.batch_size)

@@ -10,6 +10,7 @@ from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.random import Stream
 from xpdl.data.batches import Pair, Passes, Transforms, row_count, rows_of
 from xpdl.data.labels import check_labels
+from xpdl.ops.checks import positive_int
 
 
 class ChunkedBatches(Passes):
@@ -72,7 +73,8 @@ class ChunkedBatches(Passes):
                 f"ChunkedBatches: expected a sequence of pairs (x, t) or a function that returns them, got {chunks!r}"
             )
         super().__init__(batch_size, shuffle, seed, drop_last, transform, backend)
-        self.chunks, self.classes = chunks, classes
+        self.chunks = chunks
+        self.classes = None if classes is None else positive_int(classes, "classes", "ChunkedBatches")
 
     def _batches(self, stream: Stream) -> Iterator[Pair]:
         waiting: Pair | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.data.image_set import CLASSES, Images, Split, in_cache, in_xpdl_data, prepared
+from xpdl.data.image_set import CLASSES, Images, Split, check_flags, in_cache, in_xpdl_data, prepared
 
 #: what the labels 0 to 9 stand for
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -44,6 +44,7 @@ def load_cifar10(normalize: bool = True, flatten: bool = True, one_hot_label: bo
     or the folder ``cifar-10-batches-bin`` unpacked from it, is looked for in the folder ``XPDL_DATA`` and its subfolder
     ``cifar-10``; then the archive in the cache, and else it is downloaded there (170 MB).
     """
+    check_flags("load_cifar10", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label)
     found = in_xpdl_data(("", _SUBFOLDER), (f"{_UNPACKED}/{_TEST[0]}", _ARCHIVE)) or in_cache(
         "CIFAR-10",
         _SUBFOLDER,

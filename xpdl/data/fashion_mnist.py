@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpdl.data.idx_set import IdxSet
-from xpdl.data.image_set import Split
+from xpdl.data.image_set import Split, check_flags
 
 #: what the labels 0 to 9 stand for
 FASHION_MNIST_CLASSES = (
@@ -48,4 +48,5 @@ def load_fashion_mnist(
     arXiv:1708.07747. The four files, which are called like those of MNIST, plain or with ``.gz``, are looked for in the
     subfolder ``fashion-mnist`` of the folder ``XPDL_DATA``, then in the cache, and else downloaded there.
     """
+    check_flags("load_fashion_mnist", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label)
     return FASHION_MNIST.load(normalize, flatten, one_hot_label)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ import numpy as np
 from xpdl.backends import asarray
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import next_stream
-from xpdl.ops.checks import positive_int
+from xpdl.ops.checks import number, positive_int
 
 
 def spiral(
@@ -41,7 +39,7 @@ def spiral(
     """
     positive_int(n_per_class, "n_per_class", "spiral")
     positive_int(classes, "classes", "spiral")
-    _check_noise(noise, "spiral")
+    noise = number(noise, "noise", "spiral", "at least 0")
     rng = next_stream("spiral", seed).generator("points")
     t = np.repeat(np.arange(classes), n_per_class)
     radius = np.tile(np.arange(n_per_class) / n_per_class, classes)
@@ -74,7 +72,7 @@ def moons(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> tuple
         If `noise` is negative or not finite.
     """
     positive_int(n, "n", "moons")
-    _check_noise(noise, "moons")
+    noise = number(noise, "noise", "moons", "at least 0")
     rng = next_stream("moons", seed).generator("points")
     t = np.arange(n) % 2
     angle = np.pi * rng.random(n)
@@ -108,15 +106,10 @@ def xor_points(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> 
         If `noise` is negative or not finite.
     """
     positive_int(n, "n", "xor_points")
-    _check_noise(noise, "xor_points")
+    noise = number(noise, "noise", "xor_points", "at least 0")
     rng = next_stream("xor_points", seed).generator("points")
     corner = np.stack([np.arange(n) // 2 % 2, np.arange(n) % 2], axis=1)
     return _placed(corner + noise * rng.standard_normal((n, 2)), corner[:, 0] ^ corner[:, 1])
-
-
-def _check_noise(noise: Any, owner: str) -> None:
-    if not (isinstance(noise, numbers.Real) and 0 <= float(noise) < math.inf):
-        raise ValueError(f"{owner}: noise is a standard deviation, a number of at least 0, got {noise!r}")
 
 
 def _placed(x: np.ndarray[Any, Any], t: np.ndarray[Any, Any]) -> tuple[Array, Array]:

@@ -12,11 +12,18 @@ import numpy as np
 from xpdl.backends import get_backend
 from xpdl.backends.namespaces import Array
 from xpdl.data.download import cache_dir, fetch_file, fetch_gzip, has_hash
+from xpdl.ops.checks import flag
 
 Images = np.ndarray[Any, Any]
 Split = tuple[Array, Array]
 
 CLASSES = 10  # of every set there is so far
+
+
+def check_flags(owner: str, **flags: bool) -> None:
+    """Before anything is read."""
+    for name, value in flags.items():
+        flag(value, name, owner)
 
 
 def in_xpdl_data(folders: Iterable[str], names: Sequence[str]) -> Path | None:

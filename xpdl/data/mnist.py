@@ -9,7 +9,7 @@ from importlib import resources
 import numpy as np
 
 from xpdl.data.idx_set import IdxSet
-from xpdl.data.image_set import Split, prepared
+from xpdl.data.image_set import Split, check_flags, prepared
 
 MNIST = IdxSet(
     "MNIST",
@@ -58,6 +58,7 @@ def load_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool
     The four files of the data set, plain or with ``.gz``, are looked for in the folder ``XPDL_DATA`` and its subfolder
     ``mnist``, then in the cache (``XPDL_CACHE``, by default the user's cache folder), and else downloaded there.
     """
+    check_flags("load_mnist", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label)
     return MNIST.load(normalize, flatten, one_hot_label)
 
 
@@ -78,6 +79,7 @@ def load_mini_mnist(normalize: bool = True, flatten: bool = True, one_hot_label:
     >>> x_train.shape, t_test.shape
     ((6000, 784), (1000,))
     """
+    check_flags("load_mini_mnist", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label)
     path = resources.files("xpdl.data") / "mini_mnist.npz"
     content = path.read_bytes()
     # before anything is unpacked: a damaged archive ends in one of a dozen exceptions, or unnoticed

@@ -51,6 +51,8 @@ class Prefetch:
     """
 
     def __init__(self, batches: Batches | ChunkedBatches | Iterable[Any], ahead: int = 2) -> None:
+        if not isinstance(batches, Iterable):
+            raise TypeError(f"Prefetch: batches must be something to iterate over, got {batches!r}")
         self.batches = batches
         self.ahead = positive_int(ahead, "ahead", "Prefetch")
 

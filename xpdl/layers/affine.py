@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl import initializers
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
 from xpdl.ops import affine as ops
-from xpdl.ops.checks import positive_int
+from xpdl.ops.checks import flag, positive_int
 
 
 class Affine(Layer):
@@ -76,8 +77,9 @@ class Affine(Layer):
                 )
             self.units = W.shape[1]
             self.params = {"W": W} if b is None else {"W": W, "b": b}
+        initializers.resolve(init, f"{self.name}: init")
         self.init = init
-        self.use_bias = use_bias if W is None else b is not None
+        self.use_bias = flag(use_bias, "use_bias", self.name) if W is None else b is not None
         self.x: Array | None = None
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -203,6 +203,11 @@ def row_shape(input_shape: Sequence[int | None], owner: str) -> Shape:
 def require_parameters(owner: str, **arrays: Array | None) -> None:
     """Check that given parameters are floating arrays of one library and device."""
     given = {key: value for key, value in arrays.items() if value is not None}
+    for key, value in given.items():
+        if not is_array(value):
+            raise TypeError(
+                f"{owner}: {key} must be an array, got {type(value).__name__}; make one with xpdl.asarray(...)"
+            )
     array_namespace(*given.values(), owner=owner)
     for key, value in given.items():
         if not is_floating(value):

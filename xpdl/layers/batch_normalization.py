@@ -8,6 +8,7 @@ from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
 from xpdl.ops import normalization as ops
+from xpdl.ops.checks import number
 from xpdl.ops.losses import batch_rows
 
 
@@ -67,15 +68,12 @@ class BatchNormalization(Layer):
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNormalization: momentum must lie in [0, 1], got {momentum!r}")
-        if not eps > 0:
-            raise ValueError(f"BatchNormalization: eps must be positive, got {eps!r}")
-        self.momentum, self.eps = float(momentum), float(eps)
+        self.momentum = number(momentum, "momentum", self.name, "in [0, 1]")
+        self.eps = number(eps, "eps", self.name, "positive")
         self._fill = {"gamma": 1.0, "beta": 0.0}
         for key, given in (("gamma", gamma), ("beta", beta)):
-            if isinstance(given, (int, float)):
-                self._fill[key] = float(given)
+            if isinstance(given, (int, float)):  # bool too, which is none
+                self._fill[key] = number(given, key, self.name)
             elif given is not None:
                 self.params[key] = given
         for key, given in (("running_mean", running_mean), ("running_var", running_var)):

@@ -25,9 +25,11 @@ class Chain(Composite):
         self.layers: dict[str, Layer] = {}
         counts: dict[str, int] = {}
         for item in layers:
-            name, layer = item if isinstance(item, tuple) else ("", item)
-            if not isinstance(layer, Layer):
-                raise TypeError(f"{self.name}: expected layers, got {layer!r}; write Relu() rather than Relu")
+            name, layer = item if isinstance(item, tuple) and len(item) == 2 else ("", item)
+            if not (isinstance(layer, Layer) and isinstance(name, str)):
+                raise TypeError(
+                    f"{self.name}: expected layers or pairs (name, layer), got {item!r}; write Relu() rather than Relu"
+                )
             if not name:
                 kind = type(layer).__name__
                 counts[kind] = counts.get(kind, 0) + 1

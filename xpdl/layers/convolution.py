@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl import initializers
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters
 from xpdl.ops import convolution as ops
-from xpdl.ops.checks import pair, positive_int
+from xpdl.ops.checks import flag, pair, positive_int
 from xpdl.ops.windows import output_sizes
 
 
@@ -95,8 +96,9 @@ class Convolution(Layer):
             self.params = {"W": W} if b is None else {"W": W, "b": b}
         if self.filters % self.groups:
             raise ShapeError(f"Convolution: {self.filters} filters do not divide into {self.groups} groups")
+        initializers.resolve(init, f"{self.name}: init")
         self.init = init
-        self.use_bias = use_bias if W is None else b is not None
+        self.use_bias = flag(use_bias, "use_bias", self.name) if W is None else b is not None
         self.x: Array | None = None
         self._out_size: tuple[int, int] | None = None
 

@@ -10,7 +10,7 @@ from xpdl.backends.namespaces import Array
 from xpdl.backends.random import Stream, next_stream
 from xpdl.layers.base import Layer, Shape
 from xpdl.ops import dropout as ops
-from xpdl.ops.checks import require_floating
+from xpdl.ops.checks import flag, number, require_floating
 
 
 class Dropout(Layer):
@@ -45,10 +45,8 @@ class Dropout(Layer):
 
     def __init__(self, dropout_ratio: float = 0.5, *, inverted: bool = False) -> None:
         super().__init__()
-        if not 0 <= dropout_ratio < 1:
-            raise ValueError(f"Dropout: dropout_ratio must lie in [0, 1), got {dropout_ratio!r}")
-        self.dropout_ratio = float(dropout_ratio)
-        self.inverted = inverted
+        self.dropout_ratio = number(dropout_ratio, "dropout_ratio", self.name, "in [0, 1)")
+        self.inverted = flag(inverted, "inverted", self.name)
         self.mask: Array | None = None
         self.state["step"] = 0
         self._words: tuple[int, ...] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
@@ -46,6 +46,11 @@ class LossLayer(Layer):
     def _targets(self, x: Array, t: Any) -> Array:
         if t is None:
             raise TypeError(f"{self.name}: forward(x, t) needs the targets t")
+        for array in (x, t):
+            if not is_array(array):
+                raise TypeError(
+                    f"{self.name}: expected arrays, got {type(array).__name__}; make one with xpdl.asarray(...)"
+                )
         require_floating(x, self.name)
         array_namespace(t, owner=self.name)
         array_namespace(x, t, owner=self.name)

@@ -12,6 +12,7 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
 from xpdl.layers.identity import Identity
+from xpdl.ops.checks import require_floating
 
 
 class Residual(Composite):
@@ -32,6 +33,8 @@ class Residual(Composite):
 
     def __init__(self, *layers: Layer | tuple[str, Layer], shortcut: Layer | None = None) -> None:
         super().__init__()
+        if not (shortcut is None or isinstance(shortcut, Layer)):
+            raise TypeError(f"{self.name}: shortcut must be a layer, got {shortcut!r}; write Relu() rather than Relu")
         self.body = Chain(*layers)
         self.shortcut = Chain(Identity() if shortcut is None else shortcut)
 
@@ -59,6 +62,7 @@ class Residual(Composite):
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """``f(x) + s(x)``; `train_flg` stands for the mode of all layers inside when given."""
+        require_floating(x, self.name)
         self.build_for(x)
         self.output_shape(tuple(x.shape[1:]))
         return self.body.forward(x, train_flg) + self.shortcut.forward(x, train_flg)

@@ -11,6 +11,7 @@ from xpdl.layers.pooling import Pooling
 from xpdl.layers.relu import Relu
 from xpdl.models.book import BookNet
 from xpdl.models.simple_conv_net import conv_options, make_convolution
+from xpdl.ops.checks import positive_int, sizes
 
 _DEFAULT = {"filter_num": 16, "filter_size": 3, "pad": 1, "stride": 1}
 
@@ -46,9 +47,13 @@ class DeepConvNet(BookNet):
         *,
         seed: int | None = None,
     ) -> None:
+        owner = type(self).__name__
+        input_dim = sizes(input_dim, "input_dim", owner)
+        hidden_size = positive_int(hidden_size, "hidden_size", owner)
+        output_size = positive_int(output_size, "output_size", owner)
         given = (conv_param_1, conv_param_2, conv_param_3, conv_param_4, conv_param_5, conv_param_6)
         convs = {
-            f"conv_param_{k}": conv_options(conv, _DEFAULT, f"DeepConvNet: conv_param_{k}")
+            f"conv_param_{k}": conv_options(conv, _DEFAULT, f"{owner}: conv_param_{k}")
             for k, conv in enumerate(given, start=1)
         }
         layers: list[tuple[str, Layer]] = []
@@ -65,7 +70,7 @@ class DeepConvNet(BookNet):
         ]
         super().__init__(
             layers,
-            tuple(input_dim),
+            input_dim,
             seed,
             {"input_dim": list(input_dim), **convs, "hidden_size": hidden_size, "output_size": output_size},
         )

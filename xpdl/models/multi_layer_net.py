@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from xpdl import initializers
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
@@ -14,6 +15,7 @@ from xpdl.layers.relu import Relu
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.tanh import Tanh
 from xpdl.models.book import BookNet
+from xpdl.ops.checks import flag, number, positive_int, sizes
 
 _ACTIVATIONS: dict[str, type[Layer]] = {"relu": Relu, "sigmoid": Sigmoid, "tanh": Tanh}
 
@@ -58,16 +60,20 @@ class MultiLayerNetExtend(BookNet):
         *,
         seed: int | None = None,
     ) -> None:
-        config = {name: value for name, value in locals().items() if name not in ("self", "seed", "__class__")}
+        owner = type(self).__name__
+        input_size = positive_int(input_size, "input_size", owner)
+        hidden_size_list = sizes(hidden_size_list, "hidden_size_list", owner)
+        output_size = positive_int(output_size, "output_size", owner)
+        initializers.resolve(weight_init_std, f"{owner}: weight_init_std")
+        if not isinstance(activation, str) or activation.lower() not in _ACTIVATIONS:
+            raise ValueError(f"{owner}: activation must be one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+        self.weight_decay_lambda = number(weight_decay_lambda, "weight_decay_lambda", owner, "at least 0")
+        flag(use_dropout, "use_dropout", owner)
+        flag(use_batchnorm, "use_batchnorm", owner)
+        dropout_ration = number(dropout_ration, "dropout_ration", owner, "in [0, 1)")
+        hidden = ("self", "seed", "owner", "__class__")
+        config = {name: value for name, value in locals().items() if name not in (*hidden, "hidden")}
         config["hidden_size_list"] = list(hidden_size_list)
-        if str(activation).lower() not in _ACTIVATIONS:
-            known = ", ".join(_ACTIVATIONS)
-            raise ValueError(f"{type(self).__name__}: activation must be one of {known}, got {activation!r}")
-        if weight_decay_lambda < 0:
-            raise ValueError(
-                f"{type(self).__name__}: weight_decay_lambda must not be negative, got {weight_decay_lambda}"
-            )
-        self.weight_decay_lambda = float(weight_decay_lambda)
         layers: list[tuple[str, Layer]] = []
         for k, units in enumerate(hidden_size_list, start=1):
             layers.append((f"Affine{k}", Affine(units=units, init=weight_init_std)))

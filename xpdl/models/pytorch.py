@@ -153,7 +153,7 @@ def _entries(model: Sequential, names: Names) -> Iterator[_Entry]:
         counts[short] = counts.get(short, 0) + 1
         if isinstance(names, Mapping):
             if place not in names:
-                raise ValueError(f"names: has no name for {place}")
+                raise ValueError(f"names: has no name for {place}, got {dict(names)!r}")
             module: Any = names[place]
         else:
             module = f"{short}{counts[short]}" if names == "short" else index

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from xpdl.backends import Backend, make_backend
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating
-from xpdl.backends.random import Stream
+from xpdl.backends.random import Stream, checked_seed
 from xpdl.errors import ShapeError
 from xpdl.gradients import numerical_gradient
 from xpdl.layers.base import Layer, Shape
@@ -65,13 +65,12 @@ class Sequential(Chain):
         seed: int | None = None,
     ) -> None:
         super().__init__(*layers)
-        if isinstance(loss, type):
-            loss = loss()
-        if not (loss is None or isinstance(loss, LossLayer)):
+        made = loss() if isinstance(loss, type) and issubclass(loss, LossLayer) else loss
+        if not (made is None or isinstance(made, LossLayer)):
             raise TypeError(f"{self.name}: loss must be a loss layer such as SoftmaxWithLoss, got {loss!r}")
-        self.last_layer = loss
+        self.last_layer = made
         self.last_loss: Array | None = None
-        self.seed = seed
+        self.seed = None if seed is None else checked_seed(seed, self.name)
         self.input_shape: Shape | None = None
         #: the constructor's arguments, where a class of its own can make the model again from them
         self.config: dict[str, Any] | None = None

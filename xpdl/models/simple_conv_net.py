@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from xpdl import initializers
 from xpdl.layers.affine import Affine
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.pooling import Pooling
 from xpdl.layers.relu import Relu
 from xpdl.models.book import BookNet
+from xpdl.ops.checks import pair, positive_int, sizes
 
 _CONV = {"filter_num": 30, "filter_size": 5, "pad": 0, "stride": 1}
 
@@ -42,6 +44,11 @@ class SimpleConvNet(BookNet):
         *,
         seed: int | None = None,
     ) -> None:
+        owner = type(self).__name__
+        input_dim = sizes(input_dim, "input_dim", owner)
+        hidden_size = positive_int(hidden_size, "hidden_size", owner)
+        output_size = positive_int(output_size, "output_size", owner)
+        initializers.resolve(weight_init_std, f"{owner}: weight_init_std")
         conv = conv_options(conv_param, _CONV, "SimpleConvNet: conv_param")
         super().__init__(
             [
@@ -52,7 +59,7 @@ class SimpleConvNet(BookNet):
                 ("Relu2", Relu()),
                 ("Affine2", Affine(units=output_size, init=weight_init_std)),
             ],
-            tuple(input_dim),
+            input_dim,
             seed,
             {
                 "input_dim": list(input_dim),
@@ -66,10 +73,16 @@ class SimpleConvNet(BookNet):
 
 def conv_options(given: Mapping[str, int], default: Mapping[str, int], owner: str) -> dict[str, int]:
     """`given` over `default`, refusing keys that mean nothing."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{owner}: expected a dict with some of {', '.join(default)}, got {given!r}")
     unknown = set(given) - set(default)
     if unknown:
-        raise ValueError(f"{owner}: unknown {', '.join(sorted(unknown))}; it takes {', '.join(default)}")
-    return {**default, **given}
+        raise ValueError(f"{owner}: unknown {', '.join(sorted(map(str, unknown)))}; it takes {', '.join(default)}")
+    conv = {**default, **given}
+    positive_int(conv["filter_num"], "filter_num", owner)
+    for name, least in (("filter_size", 1), ("pad", 0), ("stride", 1)):
+        pair(conv[name], name, owner, least)
+    return conv
 
 
 def make_convolution(conv: Mapping[str, int], init: float | str) -> Convolution:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from xpdl import initializers
 from xpdl.layers.affine import Affine
 from xpdl.layers.relu import Relu
 from xpdl.models.book import BookNet
+from xpdl.ops.checks import positive_int
 
 
 class TwoLayerNet(BookNet):
@@ -37,6 +39,11 @@ class TwoLayerNet(BookNet):
         *,
         seed: int | None = None,
     ) -> None:
+        owner = type(self).__name__
+        input_size = positive_int(input_size, "input_size", owner)
+        hidden_size = positive_int(hidden_size, "hidden_size", owner)
+        output_size = positive_int(output_size, "output_size", owner)
+        initializers.resolve(weight_init_std, f"{owner}: weight_init_std")
         super().__init__(
             [
                 ("Affine1", Affine(units=hidden_size, init=weight_init_std)),

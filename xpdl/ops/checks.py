@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace, default_float, dtype_name, is_floating, is_host
@@ -17,7 +19,7 @@ def pair(value: Any, name: str, owner: str, minimum: int) -> tuple[int, int]:
         height, width = (operator.index(item) for item in items)
     except (TypeError, ValueError):
         raise ShapeError(f"{owner}: {name} must be an int or a pair of ints, got {value!r}") from None
-    if isinstance(value, bool) or min(height, width) < minimum:
+    if any(isinstance(item, bool) for item in items) or min(height, width) < minimum:
         raise ShapeError(f"{owner}: {name} must be at least {minimum}, got {value!r}")
     return height, width
 
@@ -36,8 +38,55 @@ def positive_int(value: Any, name: str, owner: str) -> int:
     return int_at_least(1, value, name, owner)
 
 
+def sizes(value: Any, name: str, owner: str) -> tuple[int, ...]:
+    """`value`, a sequence of positive ints, as a tuple."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ShapeError(f"{owner}: {name} must be a sequence of ints, got {value!r}")
+    return tuple(positive_int(size, f"each of {name}", owner) for size in value)
+
+
+#: what numbers may be asked to be, all of them finite
+BOUNDS: dict[str, Callable[[float], bool]] = {
+    "": math.isfinite,
+    "at least 0": lambda value: 0 <= value < math.inf,
+    "in [0, 1)": lambda value: 0 <= value < 1,
+    "in [0, 1]": lambda value: 0 <= value <= 1,
+    "positive": lambda value: 0 < value < math.inf,
+}
+
+
+def number(value: Any, name: str, owner: str, bounds: str = "", *, optional: bool = False) -> float:
+    """`value` as a float, Python's own: a NumPy float in a formula would turn float32 arrays into float64.
+
+    `ValueError` when it is no number or not what `BOUNDS` says of it; `optional` is for the message alone.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    try:
+        result = float(value) if is_number else math.nan  # which lies in no bounds
+    except OverflowError:  # of an int
+        result = math.inf
+    if BOUNDS[bounds](result):
+        return result
+    choice = " or None" if optional else ""
+    raise ValueError(f"{owner}: {name} must be a finite number{bounds and f' {bounds}'}{choice}, got {value!r}")
+
+
+def function(value: Any, name: str, owner: str) -> Any:
+    """`value` itself, which can be called."""
+    if callable(value):
+        return value
+    raise TypeError(f"{owner}: {name} must be a function, got {value!r}")
+
+
+def flag(value: Any, name: str, owner: str) -> bool:
+    """`value`, True or False; `TypeError` for what could only be taken for one of them."""
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f"{owner}: {name} must be True or False, got {value!r}")
+
+
 def require_floating(x: Array, owner: str) -> None:
-    if not is_floating(x):
+    if not array_namespace(x, owner=owner).isdtype(x.dtype, "real floating"):
         raise DTypeError(
             f"{owner}: expected a floating array, got {dtype_name(x.dtype)}; "
             "convert it with xpdl.asarray(x, dtype='float32') (images: divide by 255)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, Namespace, array_namespace, device
 from xpdl.errors import ShapeError
-from xpdl.ops.checks import int_at_least, pair, require_rank, require_shape
+from xpdl.ops.checks import int_at_least, pair, require_rank, require_shape, sizes
 
 Pair = tuple[int, int]
 
@@ -206,7 +206,7 @@ def col2im(
     """
     owner = "col2im"
     xp = array_namespace(col, owner=owner)
-    if len(input_shape) != 4:
+    if len(sizes(input_shape, "input_shape", owner)) != 4:
         raise ShapeError(f"{owner}: input_shape must be (N, C, H, W), got {tuple(input_shape)}")
     size = pair((filter_h, filter_w), "filter size", owner, 1)
     stride, pad = pair(stride, "stride", owner, 1), pair(pad, "pad", owner, 0)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Callable
 from typing import Any
 
-_BOUNDS: dict[str, Callable[[float], bool]] = {
-    "at least 0": lambda value: 0 <= value < math.inf,
-    "in [0, 1)": lambda value: 0 <= value < 1,
-    "positive": lambda value: 0 < value < math.inf,
-}
+from xpdl.ops.checks import number
 
 
 class Hyper:
@@ -37,12 +30,7 @@ class Hyper:
         """`value` as a float; `ValueError` when it is no number or out of bounds."""
         if value is None and self.optional:
             return None
-        is_number = isinstance(value, numbers.Real) and value is not True and value is not False
-        number = float(value) if is_number else math.nan  # which lies in no bounds
-        if _BOUNDS[self.bounds](number):
-            return number
-        choice = " or None" if self.optional else ""
-        raise ValueError(f"{owner}: {self.name} must be a finite number {self.bounds}{choice}, got {value!r}")
+        return number(value, self.name, owner, self.bounds, optional=self.optional)
 
 
 def hypers(cls: type) -> dict[str, Hyper]:

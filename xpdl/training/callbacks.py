@@ -12,6 +12,8 @@ class Callbacks:
     """Objects that each have some of the methods in `EVENTS`, called in their order."""
 
     def __init__(self, callbacks: Iterable[Any]) -> None:
+        if not isinstance(callbacks, Iterable):
+            raise TypeError(f"Trainer: callbacks must be a list of objects, got {callbacks!r}")
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
             if isinstance(callback, type) or not any(callable(getattr(callback, event, None)) for event in EVENTS):

@@ -16,8 +16,8 @@ from typing import Any
 import threadpoolctl
 
 from xpdl.backends import get_backend, make_backend, use
-from xpdl.backends.random import Stream, next_stream, seeded
-from xpdl.ops.checks import int_at_least, positive_int
+from xpdl.backends.random import Stream, checked_seed, next_stream, seeded
+from xpdl.ops.checks import flag, function, int_at_least, positive_int
 from xpdl.training.history import History
 from xpdl.training.progress import Progress
 from xpdl.training.search_result import SearchResult, Trial, TrialLog
@@ -188,9 +188,10 @@ class _Runs:
         log: str | os.PathLike[str] | None,
         verbose: bool,
     ) -> None:
-        self.build, self.space, self.stream, self.score = build, space, stream, score
+        self.build, self.score = function(build, "build", owner), function(score, "score", owner)
+        self.space, self.stream = space, stream
         self.processes = positive_int(processes, "processes", owner)
-        self.progress = Progress(verbose)
+        self.progress = Progress(flag(verbose, "verbose", owner))
         header = {"search": owner, "seed": stream.seed, "space": {name: repr(space[name]) for name in space}}
         self.log = TrialLog(log, header)
 
@@ -290,4 +291,4 @@ def _processors() -> int:
 def _stream(owner: str, seed: int | None, log: str | os.PathLike[str] | None) -> Stream:
     if seed is None and log is not None:
         raise ValueError(f"{owner}: a search with a log needs a seed, or it cannot go on with the same trials")
-    return Stream(next_stream(owner).words("seed")[0] if seed is None else int(seed), owner)
+    return Stream(next_stream(owner).words("seed")[0] if seed is None else checked_seed(seed, owner), owner)

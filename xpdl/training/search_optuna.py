@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.backends.random import next_stream, seeded
+from xpdl.ops.checks import function
 from xpdl.training.history import History
 from xpdl.training.search import Build, Score, last_score
 from xpdl.training.search_space import Distribution, check_space
@@ -45,6 +46,8 @@ def optuna_objective(
         study.optimize(optuna_objective(build, space, seed=0), n_trials=50)
     """
     check_space(space, "optuna_objective")
+    function(build, "build", "optuna_objective")
+    function(score, "score", "optuna_objective")
     stream = next_stream("optuna_objective", seed)
 
     def objective(trial: Any) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from xpdl.backends.random import Stream
+from xpdl.ops.checks import number
 
 
 class Distribution(Protocol):
@@ -32,8 +32,7 @@ class Range:
     def __post_init__(self) -> None:
         ends: dict[str, Any] = {"low": self.low, "high": self.high}
         for name, value in ends.items():
-            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-                raise ValueError(f"{self._name}: {name} must be a finite number, got {value!r}")
+            number(value, name, self._name)
         if self.low > self.high:
             raise ValueError(f"{self._name}: low must not exceed high, got {self.low!r} and {self.high!r}")
         if self.log and self.low <= 0:
@@ -100,8 +99,10 @@ def choice(options: Sequence[Any]) -> Choice:
     ValueError
         If there are none.
     """
+    if isinstance(options, str) or not isinstance(options, Collection):
+        raise TypeError(f"choice: options must be a sequence of values, got {options!r}")
     if len(options) == 0:
-        raise ValueError("choice: expected at least one option, got none")
+        raise ValueError(f"choice: expected at least one option, got {options!r}")
     return Choice(tuple(options))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xpdl.backends import asnumpy
@@ -37,8 +38,13 @@ def smooth_curve(x: Any) -> Array:
     >>> smooth_curve([1.0, 1.0, 1.0]).round(3)
     array([1., 1., 1.])
     """
-    x = as_floating(x if is_array(x) else asnumpy(x), "smooth_curve")
-    require_rank(x, 1, "smooth_curve", "one curve (n,)")
+    owner = "smooth_curve"
+    if not is_array(x):
+        if isinstance(x, (str, Mapping)) or not isinstance(x, Iterable):
+            raise TypeError(f"{owner}: expected an array or a sequence of numbers, got {x!r}")
+        x = asnumpy(list(x))
+    x = as_floating(x, owner)
+    require_rank(x, 1, owner, "one curve (n,)")
     xp = array_namespace(x)
     points = x.shape[0]
     if points == 0:

@@ -17,7 +17,7 @@ from xpdl.data import Batches, Prefetch, check_labels, is_mapped
 from xpdl.errors import ShapeError
 from xpdl.layers.losses import SoftmaxWithLoss
 from xpdl.models.sequential import Sequential
-from xpdl.ops.checks import positive_int
+from xpdl.ops.checks import flag, positive_int
 from xpdl.optimizers import Optimizer
 from xpdl.training import checkpoint as checkpoints
 from xpdl.training import evaluation
@@ -119,6 +119,14 @@ class Trainer:
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
+        if isinstance(network, type) or not (
+            hasattr(network, "params") and callable(getattr(network, "gradient", None))
+        ):
+            raise TypeError(
+                f"Trainer: network must be a model, or an object with params, gradient(x, t) and loss(x, t), got {network!r}"
+            )
+        if not isinstance(optimizer_param, Mapping):
+            raise TypeError(f"Trainer: optimizer_param must be a dict such as {{'lr': 0.01}}, got {optimizer_param!r}")
         self.network = network
         self.epochs = positive_int(epochs, "epochs", "Trainer")
         self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
@@ -128,7 +136,7 @@ class Trainer:
         given = isinstance(optimizer, Optimizer)
         self.optimizer = optimizers.get(optimizer, **({} if given else optimizer_param))
         self.optimizer_at_start = repr(self.optimizer)
-        self.verbose = verbose
+        self.verbose = flag(verbose, "verbose", "Trainer")
         self.callbacks = Callbacks(callbacks)
 
         for which, x, t in (("train", x_train, t_train), ("test", x_test, t_test)):

@@ -71,7 +71,10 @@ def number(value: Any, name: str, owner: str, low: float = -math.inf, high: floa
     """`value` as a finite float in ``[low, high]``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # of an int
+        result = math.inf
     if not (math.isfinite(result) and low <= result <= high):
         least = f" of at least {low:g}" if math.isfinite(low) else ""
         most = f" of at most {high:g}" if math.isfinite(high) else ""

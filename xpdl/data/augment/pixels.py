@@ -11,7 +11,7 @@ from xpdl.backends.random import Stream
 from xpdl.data.augment.base import Transform, beside, number
 from xpdl.data.augment.resampling import affine, pick, pixels
 from xpdl.errors import ShapeError
-from xpdl.ops.checks import pair, require_floating
+from xpdl.ops.checks import flag, pair, require_floating
 
 
 class Flip(Transform):
@@ -65,12 +65,12 @@ class Shift(Transform):
 
     def __init__(self, pixels: float | tuple[float, float] = 2, *, whole: bool = True) -> None:
         self.pixels: tuple[float, float]
-        if whole:
+        if flag(whole, "whole", "Shift"):
             self.pixels = pair(pixels, "pixels", "Shift", 0)
         else:
             down, right = pixels if isinstance(pixels, (tuple, list)) and len(pixels) == 2 else (pixels, pixels)
             self.pixels = number(down, "pixels", "Shift", 0.0), number(right, "pixels", "Shift", 0.0)
-        self.whole = bool(whole)
+        self.whole = whole
 
     def apply(self, x: Array, stream: Stream) -> Array:
         rng, images = self.generator(stream, "pixels"), x.shape[0]

@@ -1,0 +1,424 @@
+"""Every argument of every public function and constructor, by kind: what the tests of wrong arguments are made from.
+
+`CALLS` has one `Call` per public name. Each of its arguments has a `Kind`, which lists values that are wrong for it, or a
+sentence saying why no value is. A public name, or an argument, that is missing here is a failure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpdl
+from xpdl import data, layers, models, training
+from xpdl.backends.random import Stream
+from xpdl.data import augment
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What a value may be, by values that it may not be."""
+
+    wrong: tuple[Any, ...]
+
+    def __or__(self, allowed: Any) -> Kind:
+        """The same, where `allowed` is right, too."""
+        return Kind(tuple(value for value in self.wrong if value is not allowed))
+
+
+class Anything:
+    def __repr__(self) -> str:
+        return "<anything>"
+
+
+_THING = Anything()
+_WORDS = ("3", "", "yes", None, [], (), {}, [1.0], _THING)
+COUNT = Kind((*_WORDS, True, False, 0, -1, 1.5, 2.0, math.nan, math.inf, np.float32(2), 1j))
+PAIR = Kind((*_WORDS, True, False, 0, -1, 1.5, math.nan, (1, 2, 3), (1, 0), (1, "2"), (True, 1), (1, None), (1.0, 2)))
+BORDER = Kind(tuple(value for value in PAIR.wrong if not (type(value) is int and value == 0) and value != (1, 0)))
+NUMBER = Kind((*_WORDS, True, False, math.nan, math.inf, -math.inf, 1j, (1.0, 2.0, 3.0)))
+AT_LEAST_0 = Kind((*NUMBER.wrong, -1, -1e-9, 10**400))
+POSITIVE = Kind((*AT_LEAST_0.wrong, 0, 0.0))
+SHARE = Kind((*AT_LEAST_0.wrong, 1.0, 2))  # below 1
+PROBABILITY = Kind((*AT_LEAST_0.wrong, 1.5))
+FLAG = Kind((*_WORDS, 0, 1, 1.0, math.nan))
+SEED = Kind((*(value for value in _WORDS if value is not None), True, 1.5, math.nan))
+SIZES = Kind((3, None, True, "28", [0], [-1], [1.5], ["3"], [None], [True], _THING))
+WEIGHTS = Kind((True, "nonsense", "", [1.0], {}, _THING, math.nan, math.inf, -1.0, None))
+FUNCTION = Kind((None, 3, "f", [1]))
+CHOICE = Kind(("nonsense", "", 3, None, True, [1], _THING))
+FILE = Kind((Path(tempfile.gettempdir()) / "no such folder" / "file",))
+ARRAY = Kind(("text", None, [1.0, 2.0], (1.0,), {}, True, _THING))
+VALUES = Kind(("text", None, {}, _THING))  # lists and numbers are right
+NONE = Kind(())
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A public function or class, arguments with which it works, and kinds of all of them.
+
+    `free` are arguments for which nothing is wrong, or nothing that could be told, each with the reason.
+    """
+
+    function: Callable[..., Any]
+    valid: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kinds: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
+    free: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+
+_rng = np.random.default_rng(5)
+X = _rng.standard_normal((4, 3))
+IMAGES = _rng.standard_normal((4, 2, 6, 6))
+T = np.asarray([0, 1, 2, 1])
+OUT = "an array of one's own, checked in test_arrays.py"
+OPTIONS = {"weight_decay": Kind((3, "l2", True, [1], {"l3": 1.0}, {"l2": "3"}, {"l2": -1.0}, {"l1": math.nan}))}
+OPTIONS |= {"max_norm": POSITIVE | None, "clip_norm": POSITIVE | None}
+_W = {"W": Kind(("text", [[1.0]], 3, _THING, np.ones(2))), "b": Kind(("text", [1.0], 3, _THING, np.ones(3)))}
+_CONV = Kind(
+    (3, None, "x", [1], {"filter_numb": 3}, {"filter_num": 0}, {"pad": -1}, {"stride": 0}, {"stride": "3"}, _THING)
+)
+
+
+def _model() -> Any:
+    return models.TwoLayerNet(3, 4, 3, seed=0)
+
+
+def _mean(x: Any) -> Any:
+    return (x**2).sum()
+
+
+def _square(x: Any) -> Any:
+    return x**2
+
+
+def _constant(lr: float, epochs: int = 1) -> float:
+    return 1.0
+
+
+def _plain(function: Callable[..., Any], **valid: Any) -> Call:
+    """Of arrays alone."""
+    return Call(function, valid, dict.fromkeys(valid, ARRAY))
+
+
+def _layer(function: Any) -> Call:
+    return Call(function)
+
+
+def _rule(function: Any, **kinds: Kind) -> Call:
+    return Call(function, {}, {"lr": AT_LEAST_0, **OPTIONS, **kinds})
+
+
+_GATES = [
+    Call(gate, {"x1": 1, "x2": 0}, dict.fromkeys(("x1", "x2"), Kind(("1", None, math.nan, [1], _THING))))
+    for gate in (xpdl.AND, xpdl.NAND, xpdl.OR, xpdl.XOR)
+]
+_ELEMENTWISE = [
+    Call(function, {"x": X}, {"x": Kind(("text", None, [1.0, 2.0], {}, _THING))})
+    for function in (
+        *(xpdl.relu, xpdl.relu_grad, xpdl.sigmoid, xpdl.sigmoid_grad, xpdl.softmax, xpdl.log_softmax, xpdl.tanh),
+        xpdl.step_function,
+    )
+]
+_FUNCTIONS = [
+    Call(xpdl.identity_function, {"x": X}, {}, {"x": "whatever it is, it is given back"}),
+    _plain(xpdl.sum_squared_error, y=X, t=X),
+    _plain(xpdl.mean_squared_error, y=X, t=X),
+    _plain(xpdl.cross_entropy_error, y=X * X, t=T),
+    _plain(xpdl.softmax_cross_entropy, x=X, t=T),
+    Call(
+        xpdl.im2col,
+        {"input_data": IMAGES, "filter_h": 2, "filter_w": 2, "stride": 1, "pad": 0},
+        {"input_data": ARRAY, "filter_h": COUNT, "filter_w": COUNT, "stride": PAIR, "pad": BORDER},
+    ),
+    Call(
+        xpdl.col2im,
+        {"col": np.zeros((16, 4)), "input_shape": (1, 1, 5, 5), "filter_h": 2, "filter_w": 2, "stride": 1, "pad": 0},
+        {
+            "col": ARRAY,
+            "input_shape": Kind((*SIZES.wrong, (1, 5, 5), ())),
+            "filter_h": COUNT,
+            "filter_w": COUNT,
+            "stride": PAIR,
+            "pad": BORDER,
+        },
+    ),
+    Call(
+        xpdl.conv_output_size,
+        {"input_size": 5, "filter_size": 2},
+        {
+            "input_size": COUNT,
+            "filter_size": COUNT,
+            "stride": COUNT,
+            "dilation": COUNT,
+            "pad": Kind(tuple(value for value in COUNT.wrong if type(value) is not int or value != 0)),
+        },
+        {"owner": "stands in messages"},
+    ),
+    Call(xpdl.numerical_diff, {"f": _square, "x": 3.0}, {"f": FUNCTION, "x": Kind(("text", None, {}, True, _THING))}),
+    Call(xpdl.numerical_gradient, {"f": _mean, "x": X}, {"f": FUNCTION, "x": ARRAY}),
+    Call(
+        xpdl.gradient_descent,
+        {"f": _mean, "init_x": X, "lr": 0.1, "step_num": 1},
+        {
+            "f": FUNCTION,
+            "init_x": ARRAY,
+            "lr": NUMBER,
+            "step_num": Kind(tuple(value for value in COUNT.wrong if type(value) is not int or value != 0)),
+        },
+    ),
+    Call(
+        xpdl.check_gradients,
+        {"model_or_layer": xpdl.Affine(units=2), "x": X},
+        {"model_or_layer": Kind((None, 3, "layer", xpdl.Affine)), "x": ARRAY, "seed": Kind((*SEED.wrong, None))},
+        {"t": "targets are the model's to judge"},
+    ),
+    Call(xpdl.smooth_curve, {"x": [1.0, 2.0]}, {"x": VALUES}),
+    Call(xpdl.asarray, {"a": X}, {"a": VALUES, "dtype": Kind(("float31", "text", 3)), "device": Kind(("nowhere",))}),
+    Call(xpdl.asnumpy, {"a": X}, {}, {"a": "NumPy makes an array of anything"}),
+    Call(xpdl.available_backends),
+    Call(xpdl.get_backend),
+    Call(xpdl.seed, {"n": 1}, {"n": Kind((*SEED.wrong, None))}),
+    Call(
+        xpdl.use,
+        {"name": "numpy"},
+        {
+            "name": Kind(("no_such_library", "", None, 3, _THING, math)),
+            "device": Kind(("nowhere", 3)),
+            "dtype": Kind(("float31", "int32", None, 3)),
+        },
+    ),
+]
+_LAYERS = [
+    *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh, layers.Softmax)),
+    *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
+    *map(_layer, (layers.SoftmaxWithLoss, layers.SigmoidWithLoss, layers.IdentityWithLoss)),
+    Call(layers.Affine, {"units": 3}, {"units": COUNT | None, "init": WEIGHTS, "use_bias": FLAG}),
+    Call(layers.Affine, {"W": np.ones((3, 2)), "b": np.ones(2)}, _W),
+    Call(
+        layers.Convolution,
+        {"filters": 2, "size": 3},
+        {
+            "stride": PAIR,
+            "pad": BORDER,
+            "filters": COUNT | None,
+            "size": PAIR | None,
+            "dilation": PAIR,
+            "groups": COUNT,
+            "init": WEIGHTS,
+            "use_bias": FLAG,
+        },
+    ),
+    Call(layers.Convolution, {"W": np.ones((2, 1, 3, 3)), "b": np.ones(2)}, _W),
+    *(
+        Call(
+            pooling,
+            {"pool_h": 2, "pool_w": 2},
+            {"pool_h": COUNT, "pool_w": COUNT, "stride": PAIR, "pad": Kind((*BORDER.wrong, 2))},
+        )
+        for pooling in (layers.Pooling, layers.AveragePooling)
+    ),
+    Call(
+        layers.BatchNormalization,
+        {},
+        {
+            **dict.fromkeys(
+                ("gamma", "beta"), Kind(("text", [1.0], True, math.nan, math.inf, _THING, np.ones((2, 2))))
+            ),
+            **dict.fromkeys(("running_mean", "running_var"), Kind(("text", [1.0], 3.0, _THING, np.ones((2, 2))))),
+            "momentum": PROBABILITY,
+            "eps": POSITIVE,
+        },
+    ),
+    Call(layers.Dropout, {}, {"dropout_ratio": SHARE, "inverted": FLAG}),
+    Call(layers.Residual, {}, {"shortcut": Kind((3, "x", xpdl.Relu, (1, 2, 3), _THING))}),
+]
+_MODELS = [
+    Call(
+        models.Sequential,
+        {},
+        {"loss": Kind((3, "softmax", xpdl.Relu, xpdl.Relu(), [1], _THING)), "seed": SEED},
+    ),
+    Call(layers.Chain),
+    Call(
+        models.TwoLayerNet,
+        {"input_size": 3, "hidden_size": 2, "output_size": 3},
+        {"input_size": COUNT, "hidden_size": COUNT, "output_size": COUNT, "weight_init_std": WEIGHTS, "seed": SEED},
+    ),
+    *(
+        Call(
+            model,
+            {"input_size": 3, "hidden_size_list": [2], "output_size": 3},
+            {
+                "input_size": COUNT,
+                "hidden_size_list": SIZES,
+                "output_size": COUNT,
+                "activation": CHOICE,
+                "weight_init_std": WEIGHTS,
+                "weight_decay_lambda": AT_LEAST_0,
+                "seed": SEED,
+                **extended,
+            },
+        )
+        for model, extended in (
+            (models.MultiLayerNet, {}),
+            (models.MultiLayerNetExtend, {"use_dropout": FLAG, "dropout_ration": SHARE, "use_batchnorm": FLAG}),
+        )
+    ),
+    Call(
+        models.SimpleConvNet,
+        {"input_dim": (1, 8, 8)},
+        {
+            "input_dim": Kind(SIZES.wrong),
+            "conv_param": _CONV,
+            "hidden_size": COUNT,
+            "output_size": COUNT,
+            "weight_init_std": WEIGHTS,
+            "seed": SEED,
+        },
+    ),
+    Call(
+        models.DeepConvNet,
+        {"input_dim": (1, 8, 8)},
+        {
+            "input_dim": Kind(SIZES.wrong),
+            "hidden_size": COUNT,
+            "output_size": COUNT,
+            "seed": SEED,
+            **{f"conv_param_{k}": _CONV for k in range(1, 7)},
+        },
+    ),
+    Call(models.load_model, {}, {"path": FILE}),
+    Call(
+        models.save_pytorch,
+        {"model": _model(), "path": Path(tempfile.gettempdir()) / "xpdl-unused" / "x"},
+        {"path": FILE, "names": Kind(("long", None, 3, ["conv"], {}))},
+        {"model": "one of another kind has not the attributes that are read"},
+    ),
+    Call(
+        models.load_pytorch,
+        {"model": _model(), "path": Path(tempfile.gettempdir()) / "xpdl-unused" / "x"},
+        {"path": FILE, "strict": NONE},
+        {"model": "as above", "names": "as above, once the file was found"},
+    ),
+]
+_OPTIMIZERS = [
+    Call(xpdl.Optimizer, {}, OPTIONS),
+    _rule(xpdl.SGD),
+    _rule(xpdl.Momentum, momentum=SHARE),
+    _rule(xpdl.Nesterov, momentum=SHARE),
+    _rule(xpdl.AdaGrad, eps=POSITIVE),
+    _rule(xpdl.RMSprop, decay_rate=SHARE, eps=POSITIVE),
+    _rule(xpdl.AdaDelta, rho=SHARE, eps=POSITIVE),
+    _rule(xpdl.Adam, beta1=SHARE, beta2=SHARE, eps=POSITIVE),
+    _rule(xpdl.AdamW, beta1=SHARE, beta2=SHARE, eps=POSITIVE, weight_decay=AT_LEAST_0),
+]
+_LOADERS = [
+    Call(loader, {}, {"normalize": FLAG, "flatten": FLAG, "one_hot_label": FLAG})
+    for loader in (xpdl.load_mini_mnist, xpdl.load_mnist, xpdl.load_fashion_mnist, xpdl.load_cifar10)
+]
+_BATCHES = {"batch_size": COUNT, "shuffle": FLAG, "seed": SEED, "drop_last": FLAG}
+_BATCHES |= {
+    "transform": Kind((3, "flip", [3], _THING)),
+    "classes": COUNT | None,
+    "backend": Kind((3, "numpy", _THING)),
+}
+_DATA = [
+    Call(xpdl.Batches, {"x": X, "t": T, "batch_size": 2}, {"x": ARRAY, "t": ARRAY, **_BATCHES}),
+    Call(
+        xpdl.ChunkedBatches,
+        {"chunks": [(X, T)], "batch_size": 2},
+        {"chunks": Kind((3, None, _THING)), **_BATCHES},
+    ),
+    Call(
+        xpdl.Prefetch,
+        {"batches": [(X, T)], "ahead": 2},
+        {"batches": Kind((3, None, _THING)), "ahead": COUNT},
+    ),
+    Call(xpdl.shuffle_dataset, {"x": X, "t": T}, {"x": ARRAY, "t": ARRAY, "seed": SEED}),
+    Call(xpdl.spiral, {}, {"n_per_class": COUNT, "classes": COUNT, "noise": AT_LEAST_0, "seed": SEED}),
+    Call(xpdl.moons, {}, {"n": COUNT, "noise": AT_LEAST_0, "seed": SEED}),
+    Call(xpdl.xor_points, {}, {"n": COUNT, "noise": AT_LEAST_0, "seed": SEED}),
+    Call(
+        data.check_labels,
+        {"t": T, "classes": 3, "owner": "check_labels"},
+        {"t": Kind((*ARRAY.wrong, np.asarray([3]), np.asarray([-1]), np.asarray([0.0])))},
+        {"classes": "comes from a shape", "owner": "stands in messages"},
+    ),
+    Call(data.is_mapped, {"a": X}, {}, {"a": "what is no mapped array is none"}),
+]
+_AUGMENT = [
+    Call(augment.Transform),
+    Call(augment.Brightness, {}, {"low": AT_LEAST_0, "high": AT_LEAST_0}),
+    Call(augment.Scale, {}, {"low": POSITIVE, "high": AT_LEAST_0}),
+    Call(augment.Crop, {}, {"size": PAIR | None, "pad": BORDER}),
+    Call(augment.Cutout, {}, {"size": BORDER}),
+    Call(augment.Elastic, {}, {"alpha": AT_LEAST_0, "sigma": POSITIVE}),
+    Call(augment.Flip, {}, {"horizontal": PROBABILITY, "vertical": PROBABILITY}),
+    Call(augment.Noise, {}, {"std": AT_LEAST_0}),
+    Call(augment.Rotate, {}, {"degrees": NUMBER}),
+    Call(augment.Shift, {}, {"pixels": NUMBER, "whole": FLAG}),
+    Call(augment.Compose),
+]
+_SEARCH = {"n_trials": COUNT, "seed": SEED, "score": FUNCTION, "processes": COUNT, "verbose": FLAG}
+_SEARCH |= {"build": FUNCTION, "space": Kind((3, None, [1], {"lr": 3}, {"lr": (0, 1)})), "log": FILE}
+_SPACE: Mapping[str, Any] = {"build": _constant, "space": {"lr": xpdl.uniform(0, 1)}, "n_trials": 1, "verbose": False}
+_TRAINING = [
+    Call(
+        xpdl.Trainer,
+        {"network": _model(), "x_train": X, "t_train": T, "x_test": X, "t_test": T, "seed": 0},
+        {
+            "network": Kind((None, 3, "net", models.TwoLayerNet)),
+            **dict.fromkeys(("x_train", "t_train", "x_test", "t_test"), Kind((*ARRAY.wrong, np.zeros((3, 3))))),
+            "epochs": COUNT,
+            "mini_batch_size": COUNT,
+            "evaluate_sample_num_per_epoch": COUNT | None,
+            "verbose": FLAG,
+            "seed": SEED,
+            "augment": Kind((3, "flip", [3], _THING)),
+            "optimizer": Kind(("nonsense", "", 3, None, xpdl.Relu, [1], _THING)),
+            "optimizer_param": Kind(({"rate": 0.1}, {"lr": -1}, {"lr": math.nan}, {"lr": "3"}, 3, None, [1])),
+            "callbacks": Kind((3, None, _THING)),
+        },
+        {"checkpoint": "a file that cannot be written is said by the run itself"},
+    ),
+    Call(xpdl.random_search, {**_SPACE, "seed": 0}, _SEARCH),
+    Call(
+        training.optuna_objective,
+        {"build": _constant, "space": {"lr": xpdl.uniform(0, 1)}},
+        {key: _SEARCH[key] for key in ("build", "space", "seed", "score")},
+    ),
+    Call(
+        xpdl.successive_halving,
+        {**_SPACE, "seed": 0},
+        {**_SEARCH, "min_epochs": COUNT, "max_epochs": COUNT, "factor": Kind((*COUNT.wrong, 1))},
+    ),
+    Call(xpdl.uniform, {"low": 0, "high": 1}, {"low": Kind((*NUMBER.wrong, 2)), "high": Kind((*NUMBER.wrong, -1))}),
+    Call(xpdl.log_uniform, {"low": 1, "high": 2}, {"low": Kind((*POSITIVE.wrong, 3)), "high": POSITIVE}),
+    Call(xpdl.choice, {"options": [1]}, {"options": Kind((3, None, [], "", _THING))}),
+]
+_PERCEPTRON = [
+    Call(
+        xpdl.Perceptron,
+        {"w": [1.0], "b": 0.5},
+        {"w": Kind((3, None, "3", ["3"], [None], [math.nan], _THING)), "b": Kind(("3", None, [1.0], math.nan, _THING))},
+    )
+]
+
+CALLS = [
+    *(*_GATES, *_ELEMENTWISE, *_FUNCTIONS, *_LAYERS, *_MODELS, *_OPTIMIZERS, *_LOADERS, *_DATA, *_AUGMENT),
+    *(*_TRAINING, *_PERCEPTRON),
+]
+
+#: names of records and of what only other functions make
+RECORDS = {"History", "SearchResult", "Trial"}
+STREAM = Stream(0)

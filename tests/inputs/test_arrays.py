@@ -1,0 +1,330 @@
+"""Wrong arrays in every public function and layer: the same documented error on every backend, which says what to do.
+
+What is no error is said too: an empty batch gives an empty result where that has a meaning, and NaN comes out where it
+went in.
+"""
+
+import re
+
+import numpy as np
+import pytest
+
+import xpdl
+from tests.harness import SPECS, Backend
+from tests.layers.table import FIRST, Row
+from xpdl import layers
+from xpdl.errors import DTypeError, LabelError, MixedArraysError, ShapeError
+
+ROWS = {row.cls.__name__: row for row in FIRST}
+# of numbers as well as arrays, and what only others are made of
+NODES = {"AddLayer", "MulLayer"}
+BASES = {"Layer", "LossLayer"}
+LOSSES = {"SoftmaxWithLoss", "SigmoidWithLoss", "IdentityWithLoss"}
+IMAGES = {"Convolution", "Pooling", "AveragePooling", "GlobalAveragePooling"}
+SIZED = {"Affine", "Convolution", "BatchNormalization", "Residual", "Chain"}
+# give back what they get: of any dtype, and beside nothing else
+KEEPERS = {"Identity", "Flatten"}
+LAYERS = sorted(set(ROWS) - NODES - LOSSES)
+eager = pytest.mark.backends("eager")
+
+FUNCTIONS = {
+    **{name: ((3, 4),) for name in ("relu_grad", "sigmoid", "sigmoid_grad", "softmax", "log_softmax", "tanh")},
+    **{name: ((3, 4), (3, 4)) for name in ("sum_squared_error", "mean_squared_error")},
+    **{name: ((3, 4), (3, 4)) for name in ("cross_entropy_error", "softmax_cross_entropy")},
+    "shuffle_dataset": ((3, 4), (3,)),
+    "im2col": ((1, 2, 4, 4),),
+    "col2im": ((9, 8),),
+    "smooth_curve": ((12,),),
+}
+REST = {"im2col": (2, 2), "col2im": ((1, 2, 4, 4), 2, 2)}
+
+
+def test_every_layer_is_driven():
+    assert set(layers.__all__) - BASES == set(ROWS)
+    assert set(LAYERS) | NODES | LOSSES == set(ROWS)
+
+
+def made(backend, row: Row, dtype="float32"):
+    """A layer of the table and an input that it takes, on a backend."""
+    arrays = {**row.params, **row.constants}
+    layer = row.make({name: backend.asarray(a, dtype) for name, a in arrays.items()})
+    return layer, backend.asarray(row.inputs[0], dtype)
+
+
+def elsewhere(backend, a):
+    """The same array in another library, or, for the strict one, on another device of it."""
+    if backend.spec.library == "array_api_strict":
+        other = "device1" if backend.spec.device != "device1" else "CPU_DEVICE"
+        return backend.xp.asarray(np.asarray(a, np.float32), device=backend.xp.Device(other))
+    if backend.spec.library == "numpy":
+        strict = pytest.importorskip("array_api_strict")
+        return strict.asarray(np.asarray(a, np.float32))
+    return np.asarray(a, np.float32)
+
+
+# two messages differ in what the library calls its dtypes and itself
+def neutral(message):
+    message = re.sub(r"\b(numpy|array_api_strict|torch|jax|cupy)\b", "LIBRARY", message)
+    return re.sub(r"ndarray|ArrayImpl|Tensor|Array\b", "ARRAY", message)
+
+
+def same_everywhere(backend, error, match, run):
+    """The error of `run(backend)`, whose message is that on NumPy."""
+    with pytest.raises(error, match=match) as failed:
+        run(backend)
+    with pytest.raises(error) as plain:
+        run(Backend(SPECS["numpy"]))
+    assert neutral(str(failed.value)) == neutral(str(plain.value))
+
+
+@eager
+@pytest.mark.parametrize("name", LAYERS)
+class TestLayers:
+    @pytest.mark.parametrize("value", [None, "text", [[1.0]], 3.0, object()], ids=repr)
+    def test_what_is_no_array(self, backend, name, value):
+        def run(backend):
+            made(backend, ROWS[name])[0].forward(value)
+
+        if isinstance(value, object) and type(value) is object:
+            with pytest.raises(TypeError, match=r"xpdl\.asarray"):
+                run(backend)
+        else:
+            same_everywhere(backend, TypeError, r"expected (an )?arrays?, got", run)
+
+    @pytest.mark.parametrize("dtype", ["complex64", "bool", "int32"])
+    def test_dtype(self, backend, name, dtype):
+        """Complex numbers nowhere; integers where nothing is learnt from them, as floats."""
+
+        def run(backend):
+            layer, x = made(backend, ROWS[name])
+            return layer.forward(backend.asarray(np.ones(x.shape), dtype))
+
+        if dtype == "complex64" and name in KEEPERS:
+            run(backend)
+        elif dtype == "complex64" or name not in {"Relu", "Sigmoid", "Tanh", "Softmax", "Identity", "Flatten"}:
+            same_everywhere(backend, DTypeError, "real numbers|floating array", run)
+        else:
+            run(backend)
+
+    def test_library_or_device(self, backend, name):
+        """Of parameters and input or, without parameters, of input and dout."""
+        if name in KEEPERS:
+            return
+        layer, x = made(backend, ROWS[name])
+        there = elsewhere(backend, ROWS[name].inputs[0])
+        with pytest.raises(MixedArraysError, match=r"are mixed; move one with xpdl\.asarray"):
+            if any(layer.slots("params")):
+                layer.forward(there)
+            else:
+                y = layer.forward(x)
+                layer.backward(elsewhere(backend, np.ones(y.shape)))
+
+    @pytest.mark.skip_backend("meta", reason="has no values")
+    def test_nan_comes_out(self, backend, name):
+        layer, _ = made(backend, ROWS[name])
+        x = np.array(ROWS[name].inputs[0], np.float32)
+        x[0, ...] = np.nan
+        if name == "Dropout":
+            layer.eval()
+        assert np.isnan(backend.to_numpy(layer.forward(backend.asarray(x)))[0]).all()
+
+    def test_empty_batch(self, backend, name):
+        """Gives an empty result; statistics of no rows are undefined."""
+
+        def run(backend):
+            layer, x = made(backend, ROWS[name])
+            y = layer.forward(x[:0, ...])
+            assert y.shape[0] == 0
+            assert tuple(layer.backward(y).shape) == (0, *x.shape[1:])
+
+        if name == "BatchNormalization":
+            same_everywhere(backend, ShapeError, "BatchNormalization: .* of an empty batch", run)
+        else:
+            run(backend)
+
+    def test_rank(self, backend, name):
+        def run(backend):
+            layer, _ = made(backend, ROWS[name])
+            shape = {"Convolution": (2, 5), "BatchNormalization": (4,)}.get(name, (2, 3) if name in IMAGES else (7,))
+            layer.forward(backend.asarray(np.ones(shape), "float32"))
+
+        if name in IMAGES | SIZED:
+            same_everywhere(backend, ShapeError, "got", run)
+
+    def test_size(self, backend, name):
+        def run(backend):
+            layer, x = made(backend, ROWS[name])
+            shape = (x.shape[0], x.shape[1] + 1, *x.shape[2:])
+            layer.forward(backend.asarray(np.ones(shape), "float32"))
+
+        if name in SIZED:
+            same_everywhere(backend, ShapeError, r"\d", run)
+
+    def test_dout(self, backend, name):
+        if name == "Identity":
+            return  # remembers nothing
+
+        def wrong_shape(backend):
+            layer, x = made(backend, ROWS[name])
+            y = layer.forward(x)
+            layer.backward(backend.asarray(np.ones((*y.shape, 1)), "float32"))
+
+        def no_array(backend):
+            layer, x = made(backend, ROWS[name])
+            layer.forward(x)
+            layer.backward([1.0])
+
+        def too_early(backend):
+            layer, x = made(backend, ROWS[name])
+            layer.backward(x)
+
+        same_everywhere(backend, ShapeError, r"dout must have the shape of the output|got", wrong_shape)
+        same_everywhere(backend, TypeError, r"expected an array dout .*, got list", no_array)
+        same_everywhere(backend, RuntimeError, "backward needs a forward first", too_early)
+
+
+@eager
+@pytest.mark.parametrize("name", ["Convolution", "Pooling", "AveragePooling"])
+def test_window_larger_than_the_padded_image(backend, name):
+    def run(backend):
+        layer = layers.Convolution(filters=1, size=9) if name == "Convolution" else getattr(layers, name)(9, 9)
+        layer.forward(backend.asarray(np.ones((1, 1, 8, 8)), "float32"))
+
+    same_everywhere(backend, ShapeError, r"covers 9 but .* only 8 \+ 2\*0; use a smaller filter", run)
+
+
+@eager
+@pytest.mark.parametrize("name", sorted(LOSSES))
+class TestLosses:
+    def test_empty_batch(self, backend, name):
+        def run(backend):
+            x = backend.asarray(np.ones((0, 3)), "float32")
+            getattr(layers, name)().forward(x, x)
+
+        same_everywhere(backend, ShapeError, "the mean over an empty batch is undefined", run)
+
+    @pytest.mark.parametrize("value", [None, "text", [[1.0]], 3.0], ids=repr)
+    def test_what_is_no_array(self, backend, name, value):
+        x = np.ones((4, 3))
+
+        def scores(backend):
+            getattr(layers, name)().forward(value, backend.asarray(x, "float32"))
+
+        def targets(backend):
+            getattr(layers, name)().forward(backend.asarray(x, "float32"), value)
+
+        same_everywhere(backend, TypeError, rf"{name}: expected|needs the targets", scores)
+        same_everywhere(backend, TypeError, rf"{name}: expected|needs the targets", targets)
+
+    def test_dtype_of_scores(self, backend, name):
+        def run(backend):
+            x = backend.asarray(np.ones((4, 3)), "int32")
+            getattr(layers, name)().forward(x, x)
+
+        same_everywhere(backend, DTypeError, f"{name}: expected a floating array, got int32", run)
+
+    def test_shape_of_targets(self, backend, name):
+        def run(backend):
+            x, t = (backend.asarray(np.ones(shape), "float32") for shape in ((4, 3), (4, 2)))
+            getattr(layers, name)().forward(x, t)
+
+        same_everywhere(backend, ShapeError, r"\(4, 3\).*\(4, 2\)", run)
+
+    def test_library_or_device(self, backend, name):
+        x = np.ones((4, 3))
+        with pytest.raises(MixedArraysError, match=f"{name}: arrays .* are mixed"):
+            getattr(layers, name)().forward(backend.asarray(x, "float32"), elsewhere(backend, x))
+
+    @pytest.mark.skip_backend("meta", reason="has no values")
+    def test_nan_comes_out(self, backend, name):
+        x = backend.asarray(np.full((2, 3), np.nan), "float32")
+        t = backend.asarray(np.eye(3)[:2], "float32")
+        assert np.isnan(backend.to_numpy(getattr(layers, name)().forward(x, t)))
+
+    def test_backward_first(self, backend, name):
+        with pytest.raises(RuntimeError, match="backward needs a forward first"):
+            getattr(layers, name)().backward()
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("label", [-1, 3, 300])
+def test_label_out_of_range(backend, label):
+    """On the host at once; elsewhere when data enters, in `check_labels` and the trainer."""
+    t = backend.asarray([0, label])
+    x = backend.asarray(np.ones((2, 3)), "float32")
+    for function in (layers.SoftmaxWithLoss().forward, xpdl.cross_entropy_error, xpdl.softmax_cross_entropy):
+        with pytest.raises(LabelError, match=f"label {label} is not one of the 3 classes 0 to 2"):
+            function(x, t)
+
+
+@pytest.mark.backends("eager", "values")
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_out_of_range_where_data_enters(backend, label):
+    if not backend.spec.values or backend.spec.jit:
+        pytest.skip("has no values to look at")
+    t = backend.asarray([0, label])
+    with pytest.raises(LabelError, match=rf"label {label} of row 1 is not one of the 3 classes"):
+        xpdl.data.check_labels(t, 3, "data")
+    x = backend.asarray(np.ones((2, 4)), "float32")
+    with backend.use("float32"):
+        net = xpdl.TwoLayerNet(4, 2, 3)
+    with pytest.raises(LabelError, match=f"Trainer: t_train: label {label}"):
+        xpdl.Trainer(net, x, t, x, t)
+
+
+@eager
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+class TestFunctions:
+    def run(self, backend, name, place, value):
+        arrays = [backend.asarray(np.ones(shape), "float32") for shape in FUNCTIONS[name]]
+        arrays[place] = value(backend, FUNCTIONS[name][place]) if callable(value) else value
+        return getattr(xpdl, name)(*arrays, *REST.get(name, ()))
+
+    def test_complex(self, backend, name):
+        if name in ("shuffle_dataset", "im2col", "col2im"):
+            return  # numbers of any kind are moved
+
+        def run(backend):
+            self.run(backend, name, 0, lambda backend, shape: backend.asarray(np.ones(shape), "complex64"))
+
+        same_everywhere(backend, DTypeError, f"{name}: expected real numbers|floating", run)
+
+    def test_library_or_device(self, backend, name):
+        if len(FUNCTIONS[name]) > 1 and name != "shuffle_dataset":
+            with pytest.raises(MixedArraysError, match=f"{name}: arrays .* are mixed"):
+                self.run(backend, name, 1, lambda backend, shape: elsewhere(backend, np.ones(shape)))
+
+    def test_size(self, backend, name):
+        if name in ("sum_squared_error", "mean_squared_error", "cross_entropy_error", "softmax_cross_entropy"):
+
+            def run(backend):
+                self.run(backend, name, 1, lambda backend, shape: backend.asarray(np.ones((3, 5)), "float32"))
+
+            same_everywhere(backend, ShapeError, r"\(3, 4\).*\(3, 5\)", run)
+
+    def test_rank(self, backend, name):
+        if name in ("im2col", "col2im", "cross_entropy_error", "softmax_cross_entropy", "smooth_curve"):
+
+            def run(backend):
+                self.run(backend, name, 0, lambda backend, shape: backend.asarray(np.ones((2, 2, 2)), "float32"))
+
+            same_everywhere(backend, ShapeError, rf"{name}: .*got.*\(2, 2, 2\)", run)
+
+    def test_empty(self, backend, name):
+        empty = {"cross_entropy_error": (0, 4), "softmax_cross_entropy": (0, 4), "shuffle_dataset": (0, 4)}
+        if name in ("softmax", "log_softmax"):
+            empty[name] = (3, 0)
+
+        def run(backend):
+            a = backend.asarray(np.ones(empty.get(name, ())), "float32")
+            getattr(xpdl, name)(*[a] * len(FUNCTIONS[name]))
+
+        if name in empty:
+            same_everywhere(backend, ShapeError, name, run)
+
+    @pytest.mark.skip_backend("meta", reason="has no values")
+    def test_nan_comes_out(self, backend, name):
+        if name in ("relu_grad", "shuffle_dataset"):
+            return  # a comparison with NaN is false; rows of anything
+        y = self.run(backend, name, 0, lambda backend, shape: backend.asarray(np.full(shape, np.nan), "float32"))
+        assert np.isnan(backend.to_numpy(y)).all()
