@@ -40,7 +40,8 @@ __all__ = [
 
 
 def _floating(x: Any, owner: str) -> Array:
-    return as_floating(asarray(float(x)) if isinstance(x, (int, float)) and not hasattr(x, "dtype") else x, owner)
+    number = isinstance(x, (int, float)) and not isinstance(x, bool) and not hasattr(x, "dtype")
+    return as_floating(asarray(float(x)) if number else x, owner)
 
 
 def identity_function(x: Any) -> Any:
@@ -111,7 +112,10 @@ def sum_squared_error(y: Array, t: Array) -> Array:
     ShapeError
         If `y` and `t` differ in shape.
     """
-    owner = "sum_squared_error"
+    return _half_squares(y, t, "sum_squared_error")
+
+
+def _half_squares(y: Array, t: Array, owner: str) -> Array:
     y, t = _floating(y, owner), _floating(t, owner)
     xp = array_namespace(y, t, owner=owner)
     require_shape(t, y.shape, owner, "t")
@@ -120,7 +124,7 @@ def sum_squared_error(y: Array, t: Array) -> Array:
 
 def mean_squared_error(y: Array, t: Array) -> Array:
     """The book's name, in its early printings, for `sum_squared_error`; nothing is divided by the number of elements."""
-    return sum_squared_error(y, t)
+    return _half_squares(y, t, "mean_squared_error")
 
 
 def cross_entropy_error(y: Array, t: Array) -> Array:

@@ -187,6 +187,14 @@ _FUNCTIONS = [
     Call(xpdl.asnumpy, {"a": X}, {}, {"a": "NumPy makes an array of anything"}),
     Call(xpdl.available_backends),
     Call(xpdl.get_backend),
+    Call(
+        xpdl.numerics,
+        {},
+        {
+            "precision": Kind(tuple(value for value in CHOICE.wrong if value is not None)),
+            "deterministic": Kind(tuple(value for value in FLAG.wrong if value is not None)),
+        },
+    ),
     Call(xpdl.seed, {"n": 1}, {"n": Kind((*SEED.wrong, None))}),
     Call(
         xpdl.use,
@@ -194,6 +202,7 @@ _FUNCTIONS = [
         {
             "name": Kind(("no_such_library", "", None, 3, _THING, math)),
             "device": Kind(("nowhere", 3)),
+            "threads": COUNT | None,
             "dtype": Kind(("float31", "int32", None, 3)),
         },
     ),

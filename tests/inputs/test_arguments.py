@@ -77,7 +77,7 @@ def clear(message, call, argument, value):
         return False
     members = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
     # of a collection, the wrong member may be named alone; arrays are named by what is wrong with them
-    named = [repr(value), type(value).__name__, *map(repr, members), *keys]
+    named = [repr(value), type(value).__name__, "no array at all", *map(repr, members), *keys]
     return is_array(value) or any(name in message for name in named)
 
 

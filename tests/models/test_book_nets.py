@@ -129,11 +129,11 @@ def test_sizes_between_layers_follow_from_any_image(size: int) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: TwoLayerNet(0, 5, 3), ShapeError, "positive ints"),
-        (lambda: TwoLayerNet(4, 5.5, 3), ShapeError, "units must be an int of at least 1, got 5.5"),
+        (lambda: TwoLayerNet(0, 5, 3), ShapeError, "input_size must be an int of at least 1"),
+        (lambda: TwoLayerNet(4, 5.5, 3), ShapeError, "hidden_size must be an int of at least 1, got 5.5"),
         (lambda: TwoLayerNet(4, 5, 3, "foo"), ValueError, "expected a standard deviation"),
         (lambda: MultiLayerNet(4, [5], 3, activation="foo"), ValueError, "activation must be one of relu"),
-        (lambda: MultiLayerNet(4, [5], 3, weight_decay_lambda=-1), ValueError, "must not be negative"),
+        (lambda: MultiLayerNet(4, [5], 3, weight_decay_lambda=-1), ValueError, "must be a finite number at least 0"),
         (lambda: SimpleConvNet((1, 4, 4)), ShapeError, "the filter covers 5"),
         (lambda: SimpleConvNet((28, 28)), ShapeError, "expected images"),
         (lambda: SimpleConvNet(conv_param={"filters": 3}), ValueError, "unknown filters; it takes filter_num"),

@@ -44,7 +44,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
     except TypeError as error:
         odd = [a for a in found if not array_api_compat.is_array_api_obj(a)]
         if odd or not found:
-            came = type(odd[0] if odd else arrays[0] if arrays else None).__name__
+            came = type(odd[0]).__name__ if odd else "no array at all"
             raise TypeError(f"{prefix}expected arrays, got {came}; make one with xpdl.asarray(...)") from error
         names = sorted({library_name(array_api_compat.array_namespace(a)) for a in found})
         raise MixedArraysError(f"{prefix}arrays of {' and '.join(names)} are mixed; {_MIX_CURE}") from error

@@ -57,6 +57,8 @@ def numerics(*, precision: str | None = None, deterministic: bool | None = None)
     ------
     ValueError
         If `precision` is neither.
+    TypeError
+        If `deterministic` is no bool.
 
     Examples
     --------
@@ -67,10 +69,12 @@ def numerics(*, precision: str | None = None, deterministic: bool | None = None)
     global _current
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"numerics: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if not (deterministic is None or isinstance(deterministic, bool)):
+        raise TypeError(f"numerics: deterministic must be True or False, got {deterministic!r}")
     before = _current
     _current = Numerics(
         before.precision if precision is None else precision,
-        before.deterministic if deterministic is None else bool(deterministic),
+        before.deterministic if deterministic is None else deterministic,
     )
     return _Setting(before)
 

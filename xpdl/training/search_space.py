@@ -99,7 +99,7 @@ def choice(options: Sequence[Any]) -> Choice:
     ValueError
         If there are none.
     """
-    if isinstance(options, str) or not isinstance(options, Collection):
+    if not isinstance(options, Collection):
         raise TypeError(f"choice: options must be a sequence of values, got {options!r}")
     if len(options) == 0:
         raise ValueError(f"choice: expected at least one option, got {options!r}")

@@ -13,14 +13,12 @@ from xpdl import optimizers
 from xpdl.backends import Backend, asnumpy, get_backend, memory
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
 from xpdl.backends.random import next_stream
-from xpdl.data import Batches, Prefetch, check_labels, is_mapped
-from xpdl.errors import ShapeError
-from xpdl.layers.losses import SoftmaxWithLoss
+from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, positive_int
 from xpdl.optimizers import Optimizer
 from xpdl.training import checkpoint as checkpoints
-from xpdl.training import evaluation
+from xpdl.training import entering, evaluation
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.history import History
 from xpdl.training.non_finite import first_non_finite
@@ -119,14 +117,7 @@ class Trainer:
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
-        if isinstance(network, type) or not (
-            hasattr(network, "params") and callable(getattr(network, "gradient", None))
-        ):
-            raise TypeError(
-                f"Trainer: network must be a model, or an object with params, gradient(x, t) and loss(x, t), got {network!r}"
-            )
-        if not isinstance(optimizer_param, Mapping):
-            raise TypeError(f"Trainer: optimizer_param must be a dict such as {{'lr': 0.01}}, got {optimizer_param!r}")
+        entering.check_network(network, optimizer_param)
         self.network = network
         self.epochs = positive_int(epochs, "epochs", "Trainer")
         self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
@@ -140,13 +131,13 @@ class Trainer:
         self.callbacks = Callbacks(callbacks)
 
         for which, x, t in (("train", x_train, t_train), ("test", x_test, t_test)):
-            _check_rows(which, x, t)
+            entering.check_rows(which, x, t)
         if isinstance(network, Sequential) and not network.built:
             network.build(tuple(x_train.shape[1:]))
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
-        self.x_train, self.t_train = _entered(x_train, t_train, network, backend, "train")
-        self.x_test, self.t_test = _entered(x_test, t_test, network, backend, "test")
+        self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
+        self.x_test, self.t_test = entering.entered(x_test, t_test, network, backend, "test")
 
         self.seed = seed
         order = next_stream("Trainer", seed).words("order")[0]
@@ -281,27 +272,3 @@ class Trainer:
         ):
             found.append(evaluation.accuracy(network, x[rows, ...], t[rows, ...]))
         return f"train accuracy {history.train_acc_list[-1]:.4f}  test accuracy {history.test_acc_list[-1]:.4f}"
-
-
-def _check_rows(which: str, x: Any, t: Any) -> None:
-    for name, array in (("x", x), ("t", t)):
-        if not is_array(array):
-            raise TypeError(
-                f"Trainer: {name}_{which} must be an array of rows, got {type(array).__name__}; "
-                "xpdl.asarray makes one of a list"
-            )
-    if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0] or x.shape[0] == 0:
-        raise ShapeError(
-            f"Trainer: x_{which} and t_{which} must have the same number of rows, at least one, "
-            f"got shapes {tuple(x.shape)} and {tuple(t.shape)}"
-        )
-
-
-def _entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple[Array, Array]:
-    """A data set as the network wants it: on its device, in its dtype, with labels that it knows."""
-    if isinstance(network, Sequential):
-        out = network.output_shape(tuple(x.shape[1:]))
-        if isinstance(network.last_layer, SoftmaxWithLoss):
-            check_labels(t, out[0], f"Trainer: t_{which}")
-    stays = is_mapped(x) or not memory.fits(backend, x)
-    return x if stays else backend.asarray(x), backend.asarray(t)

@@ -1,0 +1,46 @@
+"""What enters a trainer: checked once, and moved to where the network is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xpdl.backends import Backend, memory
+from xpdl.backends.namespaces import Array, is_array
+from xpdl.data import check_labels, is_mapped
+from xpdl.errors import ShapeError
+from xpdl.layers.losses import SoftmaxWithLoss
+from xpdl.models.sequential import Sequential
+
+
+def check_network(network: Any, optimizer_param: Any) -> None:
+    """Refuse what cannot be trained, and arguments of an optimizer that have no names."""
+    if isinstance(network, type) or not (hasattr(network, "params") and hasattr(network, "gradient")):
+        raise TypeError(f"Trainer: network must have params, gradient(x, t) and loss(x, t), got {network!r}")
+    if not isinstance(optimizer_param, Mapping):
+        raise TypeError(f"Trainer: optimizer_param must be a dict such as {{'lr': 0.01}}, got {optimizer_param!r}")
+
+
+def check_rows(which: str, x: Any, t: Any) -> None:
+    """As many rows of `x` as of `t`, and at least one."""
+    for name, array in (("x", x), ("t", t)):
+        if not is_array(array):
+            raise TypeError(
+                f"Trainer: {name}_{which} must be an array of rows, got {type(array).__name__}; "
+                "xpdl.asarray makes one of a list"
+            )
+    if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0] or x.shape[0] == 0:
+        raise ShapeError(
+            f"Trainer: x_{which} and t_{which} must have the same number of rows, at least one, "
+            f"got shapes {tuple(x.shape)} and {tuple(t.shape)}"
+        )
+
+
+def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple[Array, Array]:
+    """A data set as the network wants it: on its device, in its dtype, with labels that it knows."""
+    if isinstance(network, Sequential):
+        out = network.output_shape(tuple(x.shape[1:]))
+        if isinstance(network.last_layer, SoftmaxWithLoss):
+            check_labels(t, out[0], f"Trainer: t_{which}")
+    stays = is_mapped(x) or not memory.fits(backend, x)
+    return x if stays else backend.asarray(x), backend.asarray(t)
