@@ -4,9 +4,17 @@ import os
 import signal
 from pathlib import Path
 
-import numpy as np
-
-from xpdl import Affine, Relu, Sequential, SoftmaxWithLoss, Trainer, get_backend
+from xpdl import (
+    Affine,
+    MultiLayerNet,
+    Relu,
+    Sequential,
+    SoftmaxWithLoss,
+    Trainer,
+    get_backend,
+    load_mini_mnist,
+    shuffle_dataset,
+)
 from xpdl.data import moons
 
 
@@ -21,9 +29,15 @@ def parabola(x):
     return -((x - 3.0) ** 2)
 
 
-def overflowing(lr):
-    with np.errstate(all="ignore"):
-        return net(lr, 4).train()
+def book(lr, weight_decay, epochs=50):
+    """The book's hyperparameter_optimization.py, with the digits in the package."""
+    (x, t), _ = load_mini_mnist()
+    x, t = shuffle_dataset(x, t, seed=0)
+    network = MultiLayerNet(784, [100] * 6, 10, weight_decay_lambda=weight_decay)
+    rows, validation = slice(100, 500), slice(0, 100)
+    return Trainer(
+        network, x[rows], t[rows], x[validation], t[validation], epochs, 100, "sgd", {"lr": lr}, verbose=False
+    )
 
 
 def broken(x):

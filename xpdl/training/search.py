@@ -10,6 +10,7 @@ import multiprocessing
 import numbers
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -257,7 +258,9 @@ def _trial(build: Build, score: Score, job: Job, seed: int) -> Trial:
     begin = time.perf_counter()
     history, error = None, ""
     try:
-        with seeded(seed):
+        with seeded(seed), warnings.catch_warnings():
+            # a training that diverges is told by its score
+            warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)
             made = build(**params) if epochs is None else build(epochs=epochs, **params)
             if callable(getattr(made, "train", None)):
                 made = made.train()
