@@ -1,6 +1,6 @@
 """Deep learning on plain arrays: the same readable layers on NumPy, CuPy and any Array-API library."""
 
-from xpdl import data, functional, initializers, layers, models, optimizers, training
+from xpdl import data, functional, initializers, layers, models, optimizers, plots, training
 from xpdl.backends import asarray, asnumpy, available_backends, get_backend, use
 from xpdl.backends.numerics import numerics
 from xpdl.backends.random import seed
@@ -170,6 +170,7 @@ __all__ = [
     "numerical_gradient",
     "numerics",
     "optimizers",
+    "plots",
     "random_search",
     "relu",
     "relu_grad",

@@ -1,0 +1,141 @@
+"""What figures show, what they take, and what they leave alone."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import xpdl
+from xpdl import plots
+from xpdl.errors import ShapeError
+
+WITHOUT = "import sys; sys.modules['matplotlib'] = None; import xpdl; "
+
+
+def test_without_matplotlib_the_package_loads_and_the_error_says_what_to_do():
+    program = WITHOUT + "xpdl.plots.curves({'a': [1.0, 2.0]})"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("ImportError: xpdl.plots needs matplotlib: pip install 'xpdl[plot]'")
+
+
+def test_every_function_has_a_golden_image():
+    pytest.importorskip("matplotlib")
+    from tests.plots.figures import CASES
+
+    assert [name for name in plots.__all__ if not any(case.startswith(name) for case in CASES)] == []
+
+
+@pytest.fixture
+def mpl():
+    return pytest.importorskip("matplotlib")
+
+
+def test_nothing_global_changes_and_pyplot_stays_out():
+    pytest.importorskip("matplotlib")
+    program = (
+        "import sys, matplotlib; before = repr(matplotlib.rcParams.copy())\n"
+        "from tests.plots.figures import CASES\n"
+        "for draw in CASES.values(): draw()\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "assert repr(matplotlib.rcParams.copy()) == before"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_dark_style_changes_neither_paper_nor_ink(mpl):
+    """White text on white paper is what a figure drawn half by settings would show."""
+    image = pytest.importorskip("PIL.Image")
+    from tests.plots.figures import CASES, pinned_settings
+
+    white = {"text.color": "white", "axes.labelcolor": "white", "xtick.color": "white", "ytick.color": "white"}
+    white |= {"axes.edgecolor": "white", "axes.facecolor": "black", "figure.facecolor": "black"}
+    shown = []
+    for settings in ({}, white):
+        with pinned_settings(), mpl.rc_context(settings):
+            file = io.BytesIO()
+            CASES["learning_curves"]().savefig(file, dpi=40)
+            shown.append(np.asarray(image.open(file)))
+    assert np.array_equal(*shown)
+
+
+def pieces(figure):
+    """Words and numbers of lines of a figure, to compare what was drawn."""
+    return [
+        (axes.get_title(), [np.asarray(line.get_data(), dtype=float).round(5).tolist() for line in axes.lines])
+        for axes in figure.axes
+    ]
+
+
+@pytest.mark.skip_backend("meta", reason="has no values to draw")
+def test_arrays_of_any_library(backend, mpl):
+    x, t = backend.asarray(np.arange(8.0).reshape(4, 2)), [0, 1, 1, 0]
+    shown = plots.curves({"a": x[:, 0], "b": [1.0, 2.0, 3.0, 4.0]})
+    assert pieces(shown) == pieces(plots.curves({"a": [0.0, 2.0, 4.0, 6.0], "b": [1, 2, 3, 4]}))
+    plots.activation_histograms({"layer": x})
+    plots.optimizer_paths(lambda x, y: x * x + y * y, {"path": x})
+    scores = backend.asarray([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    assert plots.confusion_matrix(t, scores).axes[0].get_title() == "accuracy 0.5000"
+    plots.filters(backend.asarray(np.ones((2, 1, 3, 3))))
+    plots.feature_maps(backend.asarray(np.ones((1, 2, 3, 3))))
+    assert len(plots.images(backend.asarray(np.ones((3, 4)))).axes) == 3
+
+
+def test_decision_boundary_asks_in_the_kind_of_the_points(mpl):
+    net = xpdl.Sequential(xpdl.Affine(np.eye(2), np.zeros(2)))
+    asked = []
+
+    def predict(points):
+        asked.append(points)
+        return net.predict(points)
+
+    x = np.array([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
+    plots.decision_boundary(predict, x, [1, 0], resolution=10)
+    assert asked[0].dtype == np.float32 and asked[0].shape == (100, 2)
+
+
+def test_misclassified_counts_and_names(mpl):
+    figure = plots.misclassified(np.zeros((3, 1, 4, 4)), np.array([3, 4, 9]), np.array([3, 9, 4]))
+    assert figure.get_suptitle() == "2 of 3 wrong"
+    assert [axes.get_title() for axes in figure.axes] == ["4 seen as 9", "9 seen as 4"]
+    assert plots.misclassified(np.zeros((1, 1, 4, 4)), [1], [1]).get_suptitle() == "0 of 1 wrong"
+
+
+def test_search_results_are_in_order_of_their_rank(mpl):
+    from tests.plots.figures import search
+
+    figure = plots.search_results(search(), limit=3)
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == ["1: 0.600", "2: 0.500", "3: 0.400"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: plots.curves({"a": [1.0, 2.0]}, x=[1.0]),
+        lambda: plots.decision_boundary(lambda x: x, np.ones((3, 3)), np.ones(3)),
+        lambda: plots.decision_boundary(lambda x: x[:2], np.eye(2), np.array([0, 1])),
+        lambda: plots.optimizer_paths(lambda x, y: x * y, {"a": np.ones(3)}),
+        lambda: plots.confusion_matrix([0, 1], [0]),
+        lambda: plots.confusion_matrix([0, 1], [0, 1], classes=["only"]),
+        lambda: plots.confusion_matrix(np.ones((1, 1, 1)), [0]),
+        lambda: plots.misclassified(np.ones((2, 4)), [0], [0]),
+        lambda: plots.images(np.ones((2, 5))),
+        lambda: plots.filters(np.ones((2, 5))),
+        lambda: plots.feature_maps(np.ones((2, 1, 5, 5))),
+    ],
+)
+def test_what_does_not_fit_is_named(wrong, mpl):
+    with pytest.raises(ShapeError, match=r"expected|has shape|got|gave|names for|must have"):
+        wrong()
+
+
+def test_nothing_to_show_is_said(mpl):
+    with pytest.raises(ValueError, match="give at least one of dead_relu"):
+        plots.diagnostics()
+    with pytest.raises(ValueError, match="no trial has a history"):
+        plots.search_results([])

@@ -1,0 +1,33 @@
+"""Figures of training and of what nets do, one call each (``pip install "xpdl[plot]"`` brings matplotlib).
+
+Every function takes arrays of any library and returns a `matplotlib.figure.Figure`, which ``figure.savefig("name.png")``
+writes; nothing of matplotlib's global state is touched. Ink on white paper reads in print and on a dark page, and curves
+differ in line style as well as in colours that the colour-blind tell apart. Computed on the host, in NumPy.
+
+Examples
+--------
+>>> from xpdl.plots import curves
+>>> figure = curves({"loss": [2.3, 0.9, 0.4]}, xlabel="epoch")  # doctest: +SKIP
+>>> figure.savefig("loss.png")  # doctest: +SKIP
+"""
+
+from xpdl.plots.curves import curves, diagnostics, learning_curves, search_results
+from xpdl.plots.distributions import activation_histograms, confusion_matrix
+from xpdl.plots.plane import decision_boundary, gradient_field, optimizer_paths
+from xpdl.plots.tiles import feature_maps, filters, images, misclassified
+
+__all__ = [
+    "activation_histograms",
+    "confusion_matrix",
+    "curves",
+    "decision_boundary",
+    "diagnostics",
+    "feature_maps",
+    "filters",
+    "gradient_field",
+    "images",
+    "learning_curves",
+    "misclassified",
+    "optimizer_paths",
+    "search_results",
+]

@@ -1,0 +1,204 @@
+"""Small pictures in rows: digits, filters, what layers see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends import asnumpy
+from xpdl.errors import ShapeError
+from xpdl.plots.labels import labels_of
+from xpdl.plots.style import FAINT, INK, SMALL, Axes, Figure, Values, label, named, new_figure, new_panels
+
+_SIDE = 0.85  # inches of a tile
+
+
+def images(x: Any, *, titles: Sequence[str] | None = None, columns: int = 8, title: str = "") -> Figure:
+    """Images side by side.
+
+    Parameters
+    ----------
+    x : array (N, H, W), (N, 1, H, W), (N, 3, H, W), or (N, H * H) of square images
+    titles : sequence of str, optional
+        What stands above each.
+    columns : int
+        Images in a row.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ShapeError
+        If `x` has none of these shapes.
+    """
+    pictures = _pictures(x, "images")
+    height = _SIDE + (0.2 if titles else 0.0)
+    width = max(_SIDE, 0.085 * max(map(len, titles))) if titles else _SIDE
+    figure, panels = new_panels(len(pictures), columns, width, height, title)
+    for k, (picture, axes) in enumerate(zip(pictures, panels, strict=True)):
+        _show(axes, picture, float(pictures.min()), float(pictures.max()), titles[k] if titles else "")
+    return figure
+
+
+def misclassified(x: Any, t: Any, predicted: Any, *, limit: int = 20, columns: int = 5) -> Figure:
+    """The images that a net gets wrong, with what they are and what they were taken for.
+
+    Parameters
+    ----------
+    x : array
+        As in `images`.
+    t : integer array (N,), or (N, K) one-hot
+    predicted : integer array (N,), or scores (N, K)
+    limit : int
+        Images at most.
+    columns : int
+        Images in a row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ShapeError
+        If shapes do not go together.
+    """
+    truth, guess = labels_of(t, "misclassified: t"), labels_of(predicted, "misclassified: predicted")
+    pictures = asnumpy(x)
+    if truth.shape != guess.shape or truth.shape != pictures.shape[:1]:
+        raise ShapeError(
+            f"misclassified: expected as many labels as images, got {len(pictures)} images, {len(truth)} labels and "
+            f"{len(guess)} predictions"
+        )
+    wrong = np.flatnonzero(truth != guess)
+    shown = wrong[:limit]
+    first = f", the first {len(shown)}" if len(shown) < len(wrong) else ""
+    title = f"{len(wrong):,} of {len(truth):,} wrong{first}"
+    if not len(wrong):
+        return new_figure(4.0, 1.0, title)
+    return images(
+        pictures[shown], titles=[f"{truth[k]} seen as {guess[k]}" for k in shown], columns=columns, title=title
+    )
+
+
+def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> Figure:
+    """The weights of a convolution as pictures, all on one scale: white is positive, mid-grey 0, black negative.
+
+    Parameters
+    ----------
+    W : array (FN, C, FH, FW), or mapping
+        Filters, or name -> filters, as those before and after a training, each in a block of its own on its own scale.
+        Filters of several channels give a picture for each.
+    columns : int
+        Pictures in a row.
+    limit : int
+        Pictures at most, of each block.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ShapeError
+        If filters have another rank.
+    """
+    blocks = {}
+    for name, given in named(W).items():
+        array = asnumpy(given)
+        if array.ndim != 4:
+            raise ShapeError(f"filters: expected (FN, C, FH, FW), got shape {array.shape}")
+        blocks[name] = array.reshape(-1, *array.shape[2:])[:limit]
+    rows = {name: math.ceil(len(block) / columns) for name, block in blocks.items()}
+    side = 0.6
+    figure = new_figure(
+        side * columns, sum(side * count + 0.4 for count in rows.values()) + (0.35 * bool(title)), title
+    )
+    parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=[side * n + 0.4 for n in rows.values()])
+    for (name, block), part in zip(blocks.items(), parts[:, 0], strict=True):
+        part.set_facecolor("none")
+        end = float(np.abs(block).max()) or 1.0
+        words = f"{name}: " if name else ""
+        part.suptitle(f"{words}black {-end:.2g}, white {end:.2g}".replace("-", "\u2212"), color=INK, fontsize=SMALL)
+        panels = list(part.subplots(rows[name], columns, squeeze=False).flat)
+        for tile, axes in zip(block, panels, strict=False):
+            _show(axes, tile, -end, end)
+        for unused in panels[len(block) :]:
+            unused.remove()
+    return figure
+
+
+def feature_maps(maps: Any, *, columns: int = 8, title: str = "") -> Figure:
+    """What the channels of layers show of one image: dark where 0 or least, bright where most, each layer on its scale.
+
+    Parameters
+    ----------
+    maps : array (C, H, W), or mapping
+        Channels of one layer, or layer -> channels; a batch of one image (1, C, H, W) does as well.
+    columns : int
+        The first so many channels are shown, a row for each layer.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ShapeError
+        If there are several images, or no rows and columns.
+    """
+    layers = {}
+    for name, given in named(maps).items():
+        array = asnumpy(given)
+        array = array[0] if array.ndim == 4 and len(array) == 1 else array
+        if array.ndim != 3:
+            raise ShapeError(f"feature_maps: expected (C, H, W) of one image, got shape {array.shape}")
+        layers[name] = array
+    columns = min(columns, max(map(len, layers.values())))
+    figure = new_figure(1.3 + _SIDE * columns, _SIDE * len(layers) + (0.35 if title else 0.0), title)
+    panels = figure.subplots(len(layers), columns, squeeze=False)
+    for (name, array), row in zip(layers.items(), panels, strict=True):
+        for channel, axes in enumerate(row):
+            if channel < len(array):
+                _show(axes, array[channel], float(array.min()), float(array.max()), cmap="cividis")
+            else:
+                axes.set_axis_off()
+        size = "×".join(map(str, array.shape))
+        words = f"{name}\n{size}" if name else size
+        row[0].set_ylabel(words, color=INK, fontsize=SMALL, rotation=0, ha="right", va="center")
+    return figure
+
+
+def _pictures(x: Any, owner: str) -> Values:
+    """Images (N, H, W), or (N, H, W, 3) in colour."""
+    array = asnumpy(x)
+    if array.ndim == 2 and math.isqrt(array.shape[1]) ** 2 == array.shape[1]:
+        array = array.reshape(len(array), math.isqrt(array.shape[1]), -1)
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim == 4 and array.shape[1] == 3:
+        array = np.moveaxis(array, 1, 3)
+        array = array / 255 if array.max() > 1 else np.clip(array, 0.0, 1.0)
+    elif array.ndim != 3:
+        array = array[:0]
+    if not array.size:
+        raise ShapeError(
+            f"{owner}: expected images (N, H, W), (N, 1 or 3, H, W) or (N, H * H), got shape {np.shape(x)}"
+        )
+    return array
+
+
+def _show(axes: Axes, picture: Values, low: float, high: float, title: str = "", cmap: str = "gray") -> None:
+    axes.imshow(picture, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
+    label(axes, title, size=SMALL)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_color(FAINT)
