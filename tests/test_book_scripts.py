@@ -206,6 +206,24 @@ def test_a_gradient_check_of_a_convolutional_net() -> None:
     assert network.accuracy(X, T) in (0.0, 1.0)
 
 
+@pytest.mark.parametrize("kind", [SimpleConvNet, DeepConvNet])
+def test_layers_may_be_gone_through_by_hand(kind: Any) -> None:
+    """Back through the layers of a net whose loss was just computed, as the book's own ``gradient`` does."""
+    network = kind((1, 12, 12), seed=0)
+    x, t = np.random.RandomState(0).rand(3, 1, 12, 12).astype("float32"), np.array([3, 1, 9])
+    network.loss(x, t, train_flg=False)
+    dout = network.last_layer.backward(1)
+    layers = list(network.layers.values())
+    layers.reverse()
+    for layer in layers:
+        dout = layer.backward(dout)
+    by_hand = dict(network.grads)
+    network.loss(x, t, train_flg=False)
+    network.backward(network.last_layer.backward())
+    for name, grad in network.grads.items():
+        np.testing.assert_array_equal(grad, by_hand[name])
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_pickled_weights_of_the_book_are_loaded(tmp_path: Any, protocol: int) -> None:
     """A dict of arrays ``W1 ... b3`` as in ch. 3, and of a deep net as in ch. 8."""

@@ -11,6 +11,8 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.composite import Composite
 from xpdl.layers.pooling import Pooling
 from xpdl.layers.relu import Relu
+from xpdl.ops import activations
+from xpdl.ops.checks import as_floating
 
 
 class Chain(Composite):
@@ -62,18 +64,18 @@ class Chain(Composite):
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The output of the last layer; `train_flg` stands for the mode of all layers when given."""
         self.build_for(x)
-        for layer in self._in_order():
+        for layer in self._steps():
             x = layer.forward(x, train_flg) if layer.has_modes else layer.forward(x)  # type: ignore[call-arg]
         return x
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for the input of the first layer; every layer's gradients are filled on the way."""
-        for layer in reversed(self._in_order()):
+        for layer in reversed(self._steps()):
             dout = layer.backward(dout)
         return dout
 
     def backward_parameters(self, dout: Array) -> None:
-        layers = self._in_order()
+        layers = self._steps()
         # nothing before the first layer with parameters needs a gradient
         first = next((i for i, layer in enumerate(layers) if any(layer.slots("params"))), len(layers))
         for layer in reversed(layers[first + 1 :]):
@@ -81,14 +83,36 @@ class Chain(Composite):
         if first < len(layers):
             layers[first].backward_parameters(dout)
 
-    def _in_order(self) -> list[Layer]:
-        """The layers as they are computed: a `Relu` after the `Pooling` that follows it.
+    def _steps(self) -> list[Layer]:
+        """The layers, a `Relu` and the `Pooling` after it as one."""
+        steps: list[Layer] = []
+        for layer in self.layers.values():
+            if type(layer) is Pooling and steps and type(steps[-1]) is Relu:
+                steps[-1] = _RectifiedPooling(steps[-1], layer)
+            else:
+                steps.append(layer)
+        return steps
 
-        The largest of rectified values is the rectified largest value, gradients included, and there are fewer of those: a
-        step of SimpleConvNet takes 6 % less time on NumPy, and 7 MB less memory.
-        """
-        layers = list(self.layers.values())
-        for i in range(1, len(layers) - 1):
-            if type(layers[i]) is Relu and type(layers[i + 1]) is Pooling:
-                layers[i : i + 2] = layers[i + 1], layers[i]
-        return layers
+
+class _RectifiedPooling(Layer):
+    """Max pooling of rectified values, computed as rectified largest values: the same bits, and fewer values to rectify.
+
+    A step of SimpleConvNet takes 6 % less time on NumPy, and 7 MB less memory. Both layers are left as after a forward pass
+    of their own, so that their backward passes may also be called one after the other.
+    """
+
+    def __init__(self, relu: Relu, pooling: Pooling) -> None:
+        super().__init__()
+        self.relu, self.pooling = relu, pooling
+
+    def forward(self, x: Array) -> Array:
+        x = as_floating(x, self.relu.name)
+        largest = self.pooling.forward(x)
+        # relu's backward asks for the sign of its output alone, which is that of its input
+        self.relu.out = x
+        return activations.relu(largest)
+
+    def backward(self, dout: Array) -> Array:
+        largest = self.pooling.recall(self.pooling.out)
+        dout = self.pooling.require_dout(dout, largest.shape, largest)
+        return self.pooling.backward(activations.relu_backward(dout, largest))
