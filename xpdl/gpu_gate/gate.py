@@ -82,7 +82,9 @@ class Clock:
         return max(0.0, self.end - time.monotonic())
 
 
-def run_tests(limit: float, command: Sequence[str] = (sys.executable, "-m", "pytest", "tests")) -> dict[str, Any]:
+def run_tests(
+    limit: float, command: Sequence[str] = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests")
+) -> dict[str, Any]:
     """The suite on the GPU, in the checkout that this package lies in."""
     root = Path(__file__).parents[2]
     if not (root / "tests" / "harness.py").exists():
