@@ -194,3 +194,8 @@ def test_install_steps_work_in_a_clean_environment(path: Path, tmp_path: Path) -
         [environment / "bin/xpdl", "info"], cwd=tmp_path, env={"XPDL_BACKEND": "auto"}, capture_output=True, text=True
     )
     assert done.returncode == 0 and re.search(r"^numpy +ok", done.stdout, re.MULTILINE), done.stderr
+
+
+def test_commands_of_the_readme_name_files_that_are_there() -> None:
+    files = re.findall(r"docker build -f (\S+)", (ROOT / "README.md").read_text())
+    assert files and all(ROOT / name in FILES for name in files)

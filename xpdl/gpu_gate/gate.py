@@ -23,6 +23,8 @@ from xpdl.storage import write_atomically
 from xpdl.version import __version__
 
 _BACKEND = "cupy"
+# In an image, the checkout belongs to another user: pytest could not keep its cache there.
+_PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests")
 # Shares of the minutes: the tests may take so much, and the training to an accuracy keeps so much.
 _TESTS_SHARE, _ACCURACY_SHARE = 0.4, 0.15
 # What the rates of the device are measured with.
@@ -82,9 +84,7 @@ class Clock:
         return max(0.0, self.end - time.monotonic())
 
 
-def run_tests(
-    limit: float, command: Sequence[str] = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests")
-) -> dict[str, Any]:
+def run_tests(limit: float, command: Sequence[str] = _PYTEST) -> dict[str, Any]:
     """The suite on the GPU, in the checkout that this package lies in."""
     root = Path(__file__).parents[2]
     if not (root / "tests" / "harness.py").exists():
