@@ -63,6 +63,13 @@ def device(x: Array) -> Any:
     return array_api_compat.device(x)
 
 
+def same_place(a: Array, b: Array) -> bool:
+    """Whether two arrays are of one library and lie on one device."""
+    if type(a) is np.ndarray and type(b) is np.ndarray:
+        return True
+    return array_namespace(a) is array_namespace(b) and bool(device(a) == device(b))
+
+
 def to_device(x: Array, device: Any) -> Array:
     """`x` on `device` of its own library."""
     return x if array_api_compat.device(x) == device else array_api_compat.to_device(x, device)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from xpdl.backends import Backend, make_backend
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating, same_place
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.errors import ShapeError
 from xpdl.gradients import numerical_gradient
@@ -226,11 +226,8 @@ class Sequential(Chain):
         return next((owner[key] for _, owner, key in self.slots("params")), None)
 
     def _at_home(self, x: Array) -> bool:
-        backend = self.backend
-        if backend is None:
-            return True
-        there = Backend.of(x)
-        return there.xp is backend.xp and there.device == backend.device
+        first = self._first_parameter()
+        return first is None or same_place(x, first)
 
     def _cast(self, x: Array) -> Array:
         """`x` in the model's dtype."""
@@ -242,7 +239,6 @@ class Sequential(Chain):
 
     def _moved(self, x: Array) -> Array:
         """`x` on the model's device, floating values in its dtype."""
-        backend = self.backend
-        if backend is None or self._at_home(x):
+        if self._at_home(x):
             return self._cast(x)
-        return backend.asarray(x)
+        return Backend.of(self._first_parameter()).asarray(x)

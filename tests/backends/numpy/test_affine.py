@@ -55,10 +55,11 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     run = kernels.threads.run
     monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     ops.affine(np.ones((300, 900)), np.ones((900, 400)))
+    ops.affine(np.ones((100, 784)), np.ones((784, 50)))
     ops.affine(np.ones((3, 9)), np.ones((9, 4)))
     assert calls == [4, 1]
     with dispatch.generic_only():
-        ops.affine(np.ones((3, 9)), np.ones((9, 4)))
+        ops.affine(np.ones((100, 784)), np.ones((784, 50)))
     assert len(calls) == 2
 
 

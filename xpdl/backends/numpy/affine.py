@@ -22,6 +22,8 @@ _TASK_PRODUCTS = 1 << 23
 # More than four tasks cost 5 to 10 % on two cores, as each copies all rows into the order that BLAS multiplies in; with so
 # many multiplications that is worth it for machines with more cores.
 _MANY_PRODUCTS = 1 << 30
+# So few BLAS does in one thread anyway; holding it to that takes longer than they do.
+_TINY_PRODUCTS = 1 << 18
 
 
 @kernel("numpy", "affine")
@@ -44,7 +46,7 @@ def affine(x: Host, W: Host, b: Host | None = None) -> Host:
 
     # what is cut is the longer side: each task copies all of the other one into the order that BLAS multiplies in
     tall = len(y) > y.shape[1]
-    threads.run(_tasks(rows_task if tall else columns_task, max(y.shape), rows.size * y.shape[1]))
+    _run(rows_task if tall else columns_task, max(y.shape), len(y), W.size)
     return y
 
 
@@ -63,7 +65,7 @@ def affine_backward(dy: Host, x: Host, W: Host, *, need_dx: bool = True) -> tupl
         if drows is not None:
             np.matmul(dy, weights[part].T, out=drows[:, part])
 
-    threads.run(_tasks(task, W.shape[0], W.size * len(dy) * (2 if need_dx else 1)))
+    _run(task, W.shape[0], len(dy) * (2 if need_dx else 1), W.size)
     dx = None if drows is None else _restored(drows, x)
     if weights is not W:
         _, c, h, w = x.shape
@@ -101,10 +103,16 @@ def _images_innermost(x: Host) -> bool:
     return x.transpose(2, 1, 3, 0).flags.c_contiguous and not x.flags.c_contiguous
 
 
-def _tasks(task: Callable[[slice], None], length: int, products: int) -> list[threads.Task]:
-    """`task` on equal parts of ``range(length)``, which take so many multiplications together."""
-    count = min(8 if products >= _MANY_PRODUCTS else 4, max(1, products // _TASK_PRODUCTS), length)
-    if count == 1:
-        return [functools.partial(task, slice(None))]
+def _run(task: Callable[[slice], None], length: int, rows: int, weights: int) -> None:
+    """Do `task` on equal parts of ``range(length)``; in all, `rows` are multiplied by so many weights."""
+    products = rows * weights
+    if products <= _TINY_PRODUCTS:
+        task(slice(None))
+        return
+    # to fetch a weight takes as long as some 32 multiplications
+    parts = max(products, 32 * weights) // _TASK_PRODUCTS
+    most = 8 if products >= _MANY_PRODUCTS else 4
+    # a power of 2, which few threads share evenly
+    count = min(most, 1 << max(0, parts.bit_length() - 1), length)
     edges = [length * k // count for k in range(count + 1)]
-    return [functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)]
+    threads.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])
