@@ -16,8 +16,6 @@ version = release = xpdl.__version__
 html_title = f"xpdl {version}"
 html_theme = "furo"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc", "myst_parser"]
-myst_enable_extensions = ["fieldlist"]
-myst_heading_anchors = 2
 
 # what stands between single backticks is a name of ours or, where it is none, a parameter
 default_role = "py:obj"

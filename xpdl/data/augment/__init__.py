@@ -4,8 +4,8 @@ Each transform is a callable ``transform(x) -> x`` for images (N, C, H, W) of an
 result has their dtype and lies on their device. What happens to an image is drawn for each one from a stream of random
 numbers alone, so that a seed gives the same images on every backend.
 
-Examples
---------
+For example:
+
 >>> x, t = np.ones((4, 1, 8, 8)), np.arange(4)
 >>> moved = augment.Compose(augment.Shift(2), augment.Rotate(10))
 >>> [x.shape for x, t in Batches(x, t, 2, seed=0, transform=moved)]
