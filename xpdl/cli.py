@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import xpdl
 from xpdl import bench, data, models, optimizers
 from xpdl.backends import Backend, asnumpy
+from xpdl.backends.device_info import machine
 from xpdl.data.images import load_digit
 from xpdl.functional import softmax
 from xpdl.models import MODELS
@@ -131,6 +132,9 @@ def _info(args: argparse.Namespace) -> None:
         # looking whether it works has imported it
         version = getattr(sys.modules.get(name), "__version__", "")
         print(f"{name:<17} {answer}" + (f"  ({version})" if version else ""))
+        if name == "cupy" and answer == "ok":
+            for what, value in machine().items():
+                print(f"  {what}: {value}")
 
 
 def _train(args: argparse.Namespace) -> None:

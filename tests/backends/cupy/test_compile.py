@@ -32,7 +32,8 @@ def compile_for(architecture: str, code: str) -> tuple[bool, str]:
     """Whether `code` compiles to machine code, and what the compiler says."""
     compiler, program = nvrtc(), ctypes.c_void_p()
     assert compiler.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
-    options = [f"--gpu-architecture={architecture}", *sources.OPTIONS]
+    # the last is CuPy's own
+    options = [f"--gpu-architecture={architecture}", *sources.OPTIONS, "-ftz=true"]
     failed = compiler.nvrtcCompileProgram(
         program, len(options), (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     )

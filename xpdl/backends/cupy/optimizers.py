@@ -71,10 +71,11 @@ def step_together(
 def _table(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]]) -> tuple[Any, int]:
     """Addresses and sizes, by value for the kernel, and the number of blocks."""
     table = np.zeros(1, _TABLE)
-    blocks = 0
-    for k, (p, g, kept) in enumerate(zip(params, grads, memory, strict=True)):
-        for name, array in zip(_POINTERS, (p, g, *kept), strict=False):
-            table[name][0, k] = array.data.ptr
-        blocks += -(-p.size // CHUNK)
-        table["size"][0, k], table["blocks"][0, k] = p.size, blocks
-    return table, blocks
+    sizes = [p.size for p in params]
+    blocks = list(itertools.accumulate(-(-size // CHUNK) for size in sizes))
+    count = len(params)
+    # what is not remembered stays a null pointer
+    for name, arrays in zip(_POINTERS, (params, grads, *zip(*memory, strict=True)), strict=False):
+        table[name][0, :count] = [a.data.ptr for a in arrays]
+    table["size"][0, :count], table["blocks"][0, :count] = sizes, blocks
+    return table, blocks[-1]
