@@ -102,6 +102,18 @@ class TestTrain:
         err = capsys.readouterr().err.splitlines()[-1]
         assert "belongs to another run" in err and "lr=0.002" in err and "lr=0.5" in err
 
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no device that is always full")
+    @pytest.mark.parametrize("command", [["info"], [*SMALL, "--out", "runs"]], ids=lambda command: command[0])
+    def test_output_that_cannot_be_written_is_one_line_and_exit_code_2(self, tmp_path, command):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "xpdl", *command],
+                stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+            )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1 and done.stderr.startswith(f"xpdl {command[0]}: error: ")
+
     @pytest.mark.parametrize(
         "args, says",
         [
@@ -113,7 +125,8 @@ class TestTrain:
             (["train", "--lr", "-1"], "lr must be"),
             (["train", "--backend", "abacus"], "cannot import abacus"),
             (["train", "--resume"], "no interrupted run"),
-            (["train", "--out", "file"], "file"),
+            (["train", "--out", "file"], "file: is not a folder"),
+            (["train", "--out", "file/below"], "file/below: is not a folder"),
             (["evaluate"], "no trained network in runs/"),
             (["evaluate", "missing"], "missing"),
             (["evaluate", "file"], "is not a readable"),

@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # closed by whoever started this
             sys.stdout.flush()
     except BrokenPipeError:
-        # whoever read the output has seen enough; without this, closing standard output fails once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # whoever read the output has seen enough
+        _drop_stuck_output()
         return 1
     except KeyboardInterrupt:
         if args.debug:
@@ -56,8 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         print(f"xpdl {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _drop_stuck_output()
         return 2
     return 0
+
+
+def _drop_stuck_output() -> None:
+    """Where standard output takes no more, drop what is left: closing it would fail once more at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except AttributeError:  # there is none
+        pass
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,7 +151,10 @@ def _info(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     backend = _use(args)
     # before the work, so that it is not lost afterwards
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{args.out}: is not a folder, nor can be; choose another with --out") from None
     if not os.access(args.out, os.W_OK):
         raise PermissionError(f"{args.out}: no permission to write there; choose another folder with --out")
     rate = 0.002 if args.lr is None and args.optimizer.lower() == "adam" else args.lr
