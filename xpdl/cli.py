@@ -63,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _drop_stuck_output() -> None:
     """Where standard output takes no more, drop what is left: closing it would fail once more at exit."""
+    if sys.stdout is None:  # closed by whoever started this
+        return
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except AttributeError:  # there is none
-        pass
 
 
 def _parser() -> argparse.ArgumentParser:

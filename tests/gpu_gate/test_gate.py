@@ -64,7 +64,8 @@ def test_what_there_is_no_time_for_is_said(small, tmp_path, capsys):
     found = json.loads((tmp_path / "gpu_gate.json").read_text())
     # the first is measured to know how long one takes
     assert len(found["steps"]) == 1
-    assert "out of time: " in found["notes"][0] and "TwoLayerNet 7 highest on" in found["notes"][0]
+    # without PyTorch there is a note of that, too
+    assert [note for note in found["notes"] if "out of time: " in note and "TwoLayerNet 7 highest on" in note]
 
 
 def test_failing_tests_fail_the_gate_and_are_named(small, tmp_path, monkeypatch, capsys):

@@ -45,7 +45,7 @@ def test_fewer_values_are_rectified(monkeypatch):
 def test_a_dout_of_another_shape_names_the_layer():
     chain = Chain(Relu(), Pooling(2, 2))
     chain.forward(images((1, 1, 4, 6)))
-    with pytest.raises(ShapeError, match=r"Pooling1: dout must have the shape of the output, \(1, 1, 2, 3\)"):
+    with pytest.raises(ShapeError, match=r"Relu1: dout must have the shape of the output, \(1, 1, 2, 3\)"):
         chain.backward(np.ones((1, 1, 4, 6)))
 
 

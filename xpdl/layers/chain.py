@@ -11,7 +11,6 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.composite import Composite
 from xpdl.layers.pooling import Pooling
 from xpdl.layers.relu import Relu
-from xpdl.ops import activations
 from xpdl.ops.checks import as_floating
 
 
@@ -107,12 +106,14 @@ class _RectifiedPooling(Layer):
 
     def forward(self, x: Array) -> Array:
         x = as_floating(x, self.relu.name)
-        largest = self.pooling.forward(x)
+        y = self.relu.forward(self.pooling.forward(x))
         # relu's backward asks for the sign of its output alone, which is that of its input
         self.relu.out = x
-        return activations.relu(largest)
+        return y
 
     def backward(self, dout: Array) -> Array:
-        largest = self.pooling.recall(self.pooling.out)
-        dout = self.pooling.require_dout(dout, largest.shape, largest)
-        return self.pooling.backward(activations.relu_backward(dout, largest))
+        x, self.relu.out = self.relu.out, self.pooling.out
+        try:
+            return self.pooling.backward(self.relu.backward(dout))
+        finally:
+            self.relu.out = x
