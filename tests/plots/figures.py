@@ -86,6 +86,9 @@ CASES: dict[str, Callable[[], Any]] = {
         {"sigmoid": [0.1, 0.3, 0.7, 0.9], "step": [0, 0, 1, 1]}, x=[-2, -1, 1, 2], title="Activations", xlabel="x"
     ),
     "curves_log": lambda: plots.curves({"error": [1, 0.1, 0.01]}, log=True, ylabel="error"),
+    "curve_grid": lambda: plots.curve_grid(
+        {f"std {k}": {"with": [0.4, 0.8, 0.9], "without": [0.1, 0.1 * k, 0.15 * k]} for k in range(6)}, xlabel="epoch"
+    ),
     "learning_curves": lambda: plots.learning_curves(history(), title="One training"),
     "learning_curves_of_three": lambda: plots.learning_curves({f"rate {r}": history(r) for r in (0.001, 0.003, 0.01)}),
     "search_results": lambda: plots.search_results(search(), columns=4),

@@ -11,7 +11,7 @@ Examples
 >>> figure.savefig("loss.png")  # doctest: +SKIP
 """
 
-from xpdl.plots.curves import curves, diagnostics, learning_curves, search_results
+from xpdl.plots.curves import curve_grid, curves, diagnostics, learning_curves, search_results
 from xpdl.plots.distributions import activation_histograms, confusion_matrix
 from xpdl.plots.plane import decision_boundary, gradient_field, optimizer_paths
 from xpdl.plots.tiles import feature_maps, filters, images, misclassified
@@ -19,6 +19,7 @@ from xpdl.plots.tiles import feature_maps, filters, images, misclassified
 __all__ = [
     "activation_histograms",
     "confusion_matrix",
+    "curve_grid",
     "curves",
     "decision_boundary",
     "diagnostics",

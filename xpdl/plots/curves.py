@@ -74,6 +74,38 @@ def curves(
     return figure
 
 
+def curve_grid(
+    panels: Mapping[str, Mapping[str, Any]], *, columns: int = 4, title: str = "", xlabel: str = "", ylabel: str = ""
+) -> Figure:
+    """Lines in many small panels on the same scales, such as a training for each of many settings.
+
+    Parameters
+    ----------
+    panels : mapping
+        What stands above a panel -> its lines: name -> numbers, as in `curves`.
+    columns : int
+        Panels in a row.
+    title, xlabel, ylabel : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ShapeError
+        If a line is no row of numbers.
+    """
+    figure, axes = new_panels(len(panels), columns, 2.1, 1.7, title, sharex=True, sharey=True)
+    for (name, series), panel in zip(panels.items(), axes, strict=True):
+        _draw(panel, series, None, "curve_grid", marked=False)
+        label(panel, name, size=SMALL)
+    figure.supxlabel(xlabel, color=INK, fontsize=SMALL)
+    figure.supylabel(ylabel, color=INK, fontsize=SMALL)
+    legend(axes[0], loc="best")
+    return figure
+
+
 def learning_curves(history: Any, *, title: str = "") -> Figure:
     """Loss over the steps and accuracy over the epochs of a training, or of several.
 
@@ -212,20 +244,20 @@ def diagnostics(
     return figure
 
 
-def _draw(axes: Axes, series: Mapping[str, Any], x: Any, owner: str) -> None:
-    """Lines with their legend."""
+def _draw(axes: Axes, series: Mapping[str, Any], x: Any, owner: str, *, marked: bool = True) -> None:
+    """Lines, with markers and a legend where there is room for them."""
     for number, (name, values) in enumerate(series.items()):
         points = numbers(values)
         places = np.arange(1, points.size + 1) if x is None else numbers(x)
         if points.ndim != 1 or places.shape != points.shape:
             raise ShapeError(f"{owner}: {name!r} has shape {points.shape}, its places have {places.shape}")
         colour, dashes, marker = style(number)
-        mark = marker if points.size <= _FEW else ""
+        mark = marker if marked and points.size <= _FEW else ""
         axes.plot(places, points, color=colour, linestyle=dashes, marker=mark, markersize=4, label=name)
     grid(axes)
     if x is None:
         whole_numbers(axes.xaxis)
-    if len(series) > 1:
+    if marked and len(series) > 1:
         legend(axes, loc="best")
 
 

@@ -1,0 +1,33 @@
+"""Overfitting 300 digits, and what L1, L2 and max-norm do about it (chapter 6.4.2)."""
+
+from shared import digits, options, save
+
+import xpdl
+from xpdl import plots
+
+
+def main(argv=None):
+    args = options(__doc__, argv)
+    train, test = digits(args, train=300, test=500 if args.short else None)
+    penalties = {
+        "none": {},
+        "L2": {"weight_decay": {"l2": 0.1}},
+        "L1": {"weight_decay": {"l1": 0.01}},
+        "max-norm": {"max_norm": 0.2},
+    }
+    histories, gaps = {}, {}
+    for name, penalty in penalties.items():
+        net = xpdl.MultiLayerNet(784, [100] * 6, 10, seed=args.seed)
+        how = {"optimizer": xpdl.SGD(lr=0.01, **penalty), "epochs": 100 if args.short else 200}
+        histories[name] = history = xpdl.Trainer(net, *train, *test, seed=args.seed, verbose=False, **how).train()
+        gaps[name] = history.train_acc_list[-1] - history.test_acc_list[-1]
+        print(
+            f"{name:9} training {history.train_acc_list[-1]:.3f}, test {history.test_acc_list[-1]:.3f}, "
+            f"gap {gaps[name]:.3f}"
+        )
+    save(plots.learning_curves(histories, title="300 digits, seven layers"), args, "overfit_weight_decay")
+    return gaps
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""What all examples share: their options, the digits, trained weights, and where figures go."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import xpdl
+
+
+def options(doc: str, argv: list[str] | None = None, *, data: bool = False, weights: bool = False):
+    """The options of an example; the backend and the seed that they name are in force afterwards."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--backend", default=os.environ.get("XPDL_BACKEND") or "numpy", help="numpy, cupy, torch, jax..."
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="the folder for figures and weights")
+    parser.add_argument(
+        "--short", action="store_true", help="so short that it shows little, to see that all of it runs"
+    )
+    if data:
+        parser.add_argument("--data", choices=["mini", "mnist"], default="mini", help="6,000 digits, or all 60,000")
+    if weights:
+        parser.add_argument("--weights", type=Path, help="a file of trained weights, instead of training first")
+    args = parser.parse_args(argv)
+    xpdl.use(args.backend)
+    xpdl.seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def digits(args: argparse.Namespace, flatten: bool = True, train: int | None = None, test: int | None = None):
+    """``(x_train, t_train), (x_test, t_test)``: as many rows of the digits as asked for, by default all."""
+    load = xpdl.load_mnist if getattr(args, "data", "mini") == "mnist" else xpdl.load_mini_mnist
+    return tuple((x[:rows, ...], t[:rows]) for (x, t), rows in zip(load(flatten=flatten), (train, test), strict=True))
+
+
+def trained(args: argparse.Namespace, net, data, epochs: int, **how):
+    """`net` with the weights of ``--weights``, or else trained now."""
+    if args.weights:
+        net.load_params(args.weights)
+        return net
+    how = {"optimizer": "Adam", "optimizer_param": {"lr": 0.001}} | how
+    xpdl.Trainer(net, *data[0], *data[1], epochs=epochs, seed=args.seed, verbose=not args.short, **how).train()
+    return net
+
+
+def save(figure, args: argparse.Namespace, name: str) -> None:
+    """Write a figure into the folder of ``--out``, and say where."""
+    path = args.out / f"{name}.png"
+    figure.savefig(path, dpi=120)
+    print(f"figure: {path}")

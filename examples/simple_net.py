@@ -1,0 +1,40 @@
+"""The gradient of a net's loss, and why the lambda may ignore its argument (chapter 4.4.2)."""
+
+from shared import options
+
+import xpdl
+
+
+class SimpleNet:
+    """Two inputs, three classes, one matrix of weights."""
+
+    def __init__(self, W):
+        self.W = W
+
+    def predict(self, x):
+        return x @ self.W
+
+    def loss(self, x, t):
+        return xpdl.cross_entropy_error(xpdl.softmax(self.predict(x)), t)
+
+
+def main(argv=None):
+    options(__doc__, argv)
+    net = SimpleNet(xpdl.asarray([[0.47355232, 0.9977393, 0.84668094], [0.85557411, 0.03563661, 0.69422093]]))
+    x, t = xpdl.asarray([0.6, 0.9]), xpdl.asarray([0.0, 0.0, 1.0])
+    print("loss", round(float(net.loss(x, t)), 4))
+
+    # numerical_gradient changes net.W itself, element by element, while the lambda reads it: the argument w is net.W
+    ignoring = xpdl.asnumpy(xpdl.numerical_gradient(lambda w: net.loss(x, t), net.W))
+
+    # where arrays cannot be changed, as in JAX, the lambda gets changed copies, and has to use them
+    using = xpdl.asnumpy(xpdl.numerical_gradient(lambda w: SimpleNet(w).loss(x, t), net.W))
+    print("lambda that uses its argument:\n", using.round(4))
+    print("lambda that ignores it:\n", ignoring.round(4))
+    if not ignoring.any():
+        print("These arrays are immutable: net.W never changed, and the loss with it.")
+    return using
+
+
+if __name__ == "__main__":
+    main()

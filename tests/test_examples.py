@@ -1,0 +1,171 @@
+"""Every example in its short form, and the book's results where so short a form can show them."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+if not EXAMPLES.is_dir():
+    pytest.skip("the examples are not beside the tests", allow_module_level=True)
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "shared")
+LONGEST = 80
+#: those that draw nothing
+WITHOUT_FIGURE = {"computational_graph", "float16", "simple_net", "three_layer_net"}
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Call an example's main, in its short form, in an empty folder."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(tmp_path)
+
+    def main(name, *argv, short=True):
+        for loaded in (name, "shared"):
+            monkeypatch.delitem(sys.modules, loaded, raising=False)
+        found = importlib.import_module(name).main([*(["--short"] if short else []), "--out", str(tmp_path), *argv])
+        for loaded in (name, "shared"):
+            monkeypatch.delitem(sys.modules, loaded, raising=False)
+        return found
+
+    return main
+
+
+def same(value):
+    """An example of which it is enough that it runs."""
+
+
+def the_mean_of_the_end(losses):
+    return statistics.fmean(losses[-10:])
+
+
+def gates(xor):
+    assert xor == [0, 1, 1, 0]
+
+
+def three_layer_net(y):
+    # the book prints these
+    assert y == pytest.approx([0.31682708, 0.69627909], abs=1e-6)
+
+
+def recognise_digits(found):
+    assert found[1] == found[100]
+
+
+def losses(found):
+    # the book's numbers
+    assert found["squares"] == pytest.approx((0.0975, 0.5975), abs=1e-6)
+    assert found["cross entropy"] == pytest.approx((0.510825, 2.302584), abs=1e-5)
+
+
+def numerical_differentiation(slopes):
+    assert slopes == pytest.approx({5: 0.2, 10: 0.3}, abs=1e-6)
+
+
+def gradient_descent(ends):
+    assert ends[0.1] < 0.01 < ends[0.001] < 25 < ends[1.05]
+
+
+def simple_net(gradient):
+    # the book's matrix of gradients for these weights
+    expected = [[0.21924763, 0.14356247, -0.36281009], [0.32887144, 0.2153437, -0.54421514]]
+    assert gradient == pytest.approx(np.array(expected), abs=1e-4)
+
+
+def two_layer_net(differences):
+    assert set(differences) == {"W1", "b1", "W2", "b2"} and max(differences.values()) < 1e-3
+
+
+def computational_graph(found):
+    price, slopes = found
+    assert price == pytest.approx(715)
+    assert slopes == pytest.approx({"apple": 2.2, "apples": 110, "orange": 3.3, "oranges": 165, "tax": 650})
+
+
+def optimizer_paths(ends):
+    assert max(ends["valley"].values()) < 0.2
+    # only momentum carries over the hill into the deeper of the two minima
+    momentum = ends["two_minima"].pop("Momentum")
+    assert momentum < -0.2 and all(0.29 < value < 0.35 for value in ends["two_minima"].values())
+    # dividing by the gradients seen so far leaves the saddle, at 0, early
+    assert max(ends["saddle"]["AdaGrad"], ends["saddle"]["RMSprop"]) < -1 < -0.1 < ends["saddle"]["Momentum"]
+
+
+def compare_optimizers(found):
+    end = {name: the_mean_of_the_end(curve) for name, curve in found.items()}
+    assert max(end["AdaGrad"], end["Adam"], end["Momentum"]) < 0.5 * end["SGD"]
+
+
+def initial_weights(found):
+    spread, curves = found
+    assert spread["Sigmoid", 1.0] > 3 * spread["Sigmoid", "xavier"] > 3 * spread["Sigmoid", 0.01]
+    assert spread["Relu", "he"] > 2 * spread["Relu", "xavier"] > 2 * spread["Relu", 0.01]
+    end = {name: the_mean_of_the_end(curve) for name, curve in curves.items()}
+    # weights that are too small learn nothing: the loss of ten equal classes
+    assert end["0.01"] == pytest.approx(math.log(10), abs=0.01)
+    assert end["he"] < end["xavier"] < 0.7 * end["0.01"]
+
+
+def batch_norm(ends):
+    assert min(ends["with"]) > 0.5
+    # and without it, only at scales about those of Xavier and He
+    assert sum(end > 0.5 for end in ends["without"]) <= 4
+
+
+def overfit_weight_decay(gaps):
+    assert gaps["L2"] < gaps["L1"] < gaps["none"]
+
+
+def overfit_dropout(gaps):
+    assert gaps["with dropout"] < 0.8 * gaps["without"]
+
+
+def hyperparameter_search(result):
+    assert result.best.params["lr"] > 1e-3
+
+
+def float16(accuracy):
+    assert accuracy["float16"] == pytest.approx(accuracy["float32"], abs=0.011)
+
+
+CHECKS = {name: globals().get(name, same) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example(name, run, tmp_path, capsys):
+    CHECKS[name](run(name))
+    assert capsys.readouterr().out
+    drawn = list(tmp_path.glob("*.png"))
+    assert bool(drawn) == (name not in WITHOUT_FIGURE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["torch", "jax", "array_api_strict"])
+@pytest.mark.parametrize("name", NAMES)
+def test_example_on_other_libraries(name, library, run, capsys):
+    """``pytest -m slow tests/test_examples.py``: some minutes on two cores."""
+    pytest.importorskip(library)
+    run(name, "--backend", library)
+    assert capsys.readouterr().out
+
+
+def test_checks_belong_to_examples():
+    named = {name for name, value in globals().items() if callable(value) and name in CHECKS}
+    assert len(named) >= 15
+
+
+@pytest.mark.parametrize("name", [*NAMES, "shared"])
+def test_example_is_small(name):
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= LONGEST
+
+
+def test_table_has_every_example():
+    rows = [line for line in (EXAMPLES / "README.md").read_text().splitlines() if line.startswith("| [")]
+    assert sorted(row.split("[")[1].split(".py]")[0] for row in rows) == NAMES
