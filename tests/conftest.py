@@ -2,6 +2,7 @@
 
 ``XPDL_BACKENDS=numpy,torch`` selects backends (``all`` takes every one); ``XPDL_REQUIRE_GPU=1`` makes a GPU backend
 that does not work a failure instead of a skip. A library that is not installed is a skip that says so.
+``XPDL_HYPOTHESIS=thorough`` draws 1000 examples for each property instead of the same 15.
 """
 
 from __future__ import annotations
@@ -20,6 +21,17 @@ import xpdl.backends
 from tests.backends.cupy import fake
 from tests.harness import Backend, gpu_required, problem, selected
 from xpdl.backends import random
+
+try:
+    import hypothesis
+except ImportError:  # its tests are skipped with that reason
+    pass
+else:
+    # the same examples in every run; XPDL_HYPOTHESIS=thorough draws more of them, and others each time
+    _options = {"deadline": None, "database": None, "suppress_health_check": list(hypothesis.HealthCheck)}
+    hypothesis.settings.register_profile("quick", max_examples=15, derandomize=True, **_options)
+    hypothesis.settings.register_profile("thorough", max_examples=1000, **_options)
+    hypothesis.settings.load_profile(os.environ.get("XPDL_HYPOTHESIS", "quick"))
 
 
 def pytest_report_header() -> str:

@@ -86,6 +86,8 @@ def test_cannot_run_code(path):
     "attack",
     [
         b"\x80\x04\x8e\x00\x00\x00\x00\x00\x01\x00\x00.",  # bytes of 1 TiB
+        b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",  # a bytearray of 4 GiB
+        b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",
         b"\x80\x04Nr\xff\xff\xff\x7f.",  # the memo's entry number 2^31
         b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftR.",  # an array of 2^62 elements
         b"\x80\x02" + b"(" * 100_000 + b".",

@@ -50,6 +50,8 @@ def _value(key: str, value: object) -> HostArray:
 
 class _ArraysOnly(pickle._Unpickler):
     stack: list[Any]
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         pickle.__dict__[name][0]: pickle._Unpickler.dispatch[pickle.__dict__[name][0]]
         for line in _OPCODES
@@ -58,6 +60,7 @@ class _ArraysOnly(pickle._Unpickler):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
+        self.data = data
         # each byte of an array stands in the file once, and protocols up to 2 make it from a text first: more of them come
         # from one that is read over and over
         self.left = 2 * len(data)
@@ -77,6 +80,11 @@ class _ArraysOnly(pickle._Unpickler):
         self.left -= size
         if self.left < 0:
             raise pickle.UnpicklingError("its arrays are larger than the file")
+
+    def load_bytearray8(self) -> None:
+        # the library's own reserves what the file claims before it looks whether so much is there
+        size = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(min(size, len(self.data)))))
 
     # the hash of a nested tuple takes time that doubles with each level
     def _only_strings(self, keys: list[Any]) -> None:
@@ -99,6 +107,7 @@ class _ArraysOnly(pickle._Unpickler):
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
 
 class _StandIn:

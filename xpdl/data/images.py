@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +61,8 @@ def load_digit(path: str | os.PathLike[str]) -> Image:
 
 def _read(path: str | os.PathLike[str]) -> Image:
     pillow = _pillow()
-    with open(path, "rb") as file:  # so that a missing file is not taken for a damaged one
+    # outside, so that a missing file is not taken for a damaged one; and whole, so that no more can be read than is there
+    with io.BytesIO(Path(path).read_bytes()) as file:
         try:
             with _without_warning(pillow), pillow.open(file, formats=_FORMATS) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:

@@ -1,0 +1,59 @@
+"""A few hundred cases of each target of scripts/fuzz.py: read or refused, and nothing else."""
+
+import itertools
+import random
+
+import pytest
+
+pytest.importorskip("resource", reason="limits and alarms are those of Unix")
+hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from scripts import fuzz  # noqa: E402
+from xpdl import storage  # noqa: E402
+from xpdl.data.idx import read_idx  # noqa: E402
+
+CASES = 40
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in fuzz.NAMES if name != "arguments"])
+def test_altered_files_are_read_or_refused(name, tmp_path):
+    if name == "image":
+        pytest.importorskip("PIL")
+    cases = getattr(fuzz.Targets(random.Random(3), tmp_path), name)()
+    for data, read in itertools.islice(cases, CASES):
+        try:
+            read()
+        except fuzz.DOCUMENTED:
+            continue
+        except Exception as error:
+            raise AssertionError(f"{type(error).__name__} from {data!r}") from error
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz") / "file"
+
+
+@given(
+    st.binary(max_size=200), st.sampled_from([b"", b"\x80\x04", b"\x80\x02}", b"(", b"\0\0\x08\x01", b"\x1f\x8b\x08"])
+)
+def test_any_bytes_are_read_or_refused(path, data, start):
+    path.write_bytes(start + data)
+    for read in (storage.load_arrays, read_idx):
+        try:
+            read(path)
+        except ValueError as error:
+            assert str(path) in str(error)  # which file it is
+
+
+@given(st.binary(max_size=120))
+def test_any_header_of_safetensors_is_read_or_refused(path, header):
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    try:
+        storage.load_arrays(path)
+    except ValueError as error:
+        assert str(path) in str(error)
