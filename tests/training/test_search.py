@@ -313,8 +313,14 @@ class TestProcesses:
 
     def test_one_that_dies_is_an_error_and_not_a_wait(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SEARCH_COUNT", str(tmp_path / "count"))
-        with pytest.raises(BrokenProcessPool):
+        with pytest.raises(BrokenProcessPool) as error:
             search(search_builds.killed_at_the_fourth, {"x": uniform(0, 1)}, 9, processes=2)
+        assert "search: a process ended by itself" in error.value.__notes__[0]
+
+    def test_need_functions_that_can_be_sent(self):
+        for options in ({"build": lambda x: x}, {"score": lambda history: 0.0}):
+            with pytest.raises(TypeError, match=r"cannot be sent to another process .* or use processes=1"):
+                search(**{"space": {"x": uniform(0, 1)}, "processes": 2, **options})
 
     def test_only_the_default_device(self):
         pytest.importorskip("array_api_strict")

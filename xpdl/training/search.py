@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import dataclasses
-import functools
-import math
-import multiprocessing
-import numbers
 import os
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import threadpoolctl
-
-from xpdl.backends import get_backend, make_backend, use
-from xpdl.backends.random import Stream, checked_seed, next_stream, seeded
-from xpdl.ops.checks import flag, function, int_at_least, positive_int
+from xpdl.backends.random import Stream, checked_seed, next_stream
+from xpdl.ops.checks import int_at_least, positive_int
 from xpdl.training.history import History
-from xpdl.training.progress import Progress
-from xpdl.training.search_result import SearchResult, Trial, TrialLog
-from xpdl.training.search_space import Distribution, check_space, sampled
-
-Build = Callable[..., Any]
-Score = Callable[[History], float]
-Job = tuple[int, dict[str, Any], int | None]  # number, hyper-parameters, epochs
+from xpdl.training.search_result import SearchResult, Trial
+from xpdl.training.search_runs import Build, Runs, Score
+from xpdl.training.search_space import Distribution, check_space
 
 
 def last_score(history: History) -> float:
@@ -99,7 +83,7 @@ def random_search(
     check_space(space, "random_search")
     stream = _stream("random_search", seed, log)
     n_trials = positive_int(n_trials, "n_trials", "random_search")
-    run = _Runs("random_search", build, space, stream, score, processes, log, verbose)
+    run = Runs("random_search", build, space, stream, score, processes, log, verbose)
     return run.finished(run.made((number, run.params(number), None) for number in range(n_trials)))
 
 
@@ -162,7 +146,7 @@ def successive_halving(
     epochs = positive_int(min_epochs, "min_epochs", owner)
     int_at_least(epochs, max_epochs, "max_epochs", owner)
     int_at_least(2, factor, "factor", owner)
-    run = _Runs(owner, build, space, stream, score, processes, log, verbose)
+    run = Runs(owner, build, space, stream, score, processes, log, verbose)
     trials: list[Trial] = []
     numbers = list(range(n_trials))
     while True:
@@ -173,122 +157,6 @@ def successive_halving(
         best = sorted(made, key=lambda trial: (-trial.score, trial.number))
         numbers = sorted(trial.number for trial in best[: max(1, len(best) // factor)])
         epochs *= factor
-
-
-class _Runs:
-    """The trials of a search: made here or by other processes, unless the log has them."""
-
-    def __init__(
-        self,
-        owner: str,
-        build: Build,
-        space: Mapping[str, Distribution],
-        stream: Stream,
-        score: Score,
-        processes: int,
-        log: str | os.PathLike[str] | None,
-        verbose: bool,
-    ) -> None:
-        self.build, self.score = function(build, "build", owner), function(score, "score", owner)
-        self.space, self.stream = space, stream
-        self.processes = positive_int(processes, "processes", owner)
-        self.progress = Progress(flag(verbose, "verbose", owner))
-        header = {"search": owner, "seed": stream.seed, "space": {name: repr(space[name]) for name in space}}
-        self.log = TrialLog(log, header)
-
-    def params(self, number: int) -> dict[str, Any]:
-        return sampled(self.space, self.stream.child(f"params {number}"))
-
-    def made(self, jobs: Iterable[Job]) -> list[Trial]:
-        """The trials of all `jobs`, in their order."""
-        jobs = list(jobs)
-        missing = [job for job in jobs if (job[0], job[2]) not in self.log.done]
-        if len(missing) < len(jobs):
-            self.progress.line(f"{len(jobs) - len(missing)} of {len(jobs)} trials are in {self.log.path}")
-        for trial in self._trials(missing):
-            self.log.add(trial)
-            self.progress.line(self._told(trial))
-        # from the log, values are those that JSON has of them; these are the values themselves
-        return [dataclasses.replace(self.log.done[number, epochs], params=params) for number, params, epochs in jobs]
-
-    def finished(self, trials: list[Trial]) -> SearchResult:
-        result = SearchResult(trials)
-        self.progress.line(result.table())
-        return result
-
-    def _trials(self, jobs: list[Job]) -> Iterator[Trial]:
-        calls = [functools.partial(_trial, self.build, self.score, job, self._seed(job[0])) for job in jobs]
-        if self.processes == 1:
-            yield from (call() for call in calls)
-            return
-        backend = get_backend()
-        if make_backend(backend.name, None, backend.dtype).device != backend.device:
-            raise ValueError(f"search: other processes work on the default device of {backend.name}; use processes=1")
-        with concurrent.futures.ProcessPoolExecutor(
-            self.processes,
-            # not forked: threads, and a GPU, do not survive that
-            multiprocessing.get_context("spawn"),
-            _enter,
-            (backend.name, backend.dtype, max(1, _processors() // self.processes)),
-        ) as pool:
-            futures = [pool.submit(call) for call in calls]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    yield future.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-
-    def _seed(self, number: int) -> int:
-        return self.stream.child(f"trial {number}").words("seed")[0]
-
-    def _told(self, trial: Trial) -> str:
-        best = max(self.log.done.values(), key=lambda one: (one.score, -one.number))
-        granted = "" if trial.epochs is None else f" ({trial.epochs} epochs)"
-        values = "  ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in trial.params.items()
-        )
-        outcome = f"score {trial.score:.4f} (best {best.score:.4f})" if not trial.error else "diverged"
-        return f"trial {trial.number}{granted}  {outcome}  {values}  {trial.seconds:.1f} s"
-
-
-def _trial(build: Build, score: Score, job: Job, seed: int) -> Trial:
-    """Make one trial; runs here or in another process."""
-    number, params, epochs = job
-    begin = time.perf_counter()
-    history, error = None, ""
-    try:
-        with seeded(seed), warnings.catch_warnings():
-            # a training that diverges is told by its score
-            warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)
-            made = build(**params) if epochs is None else build(epochs=epochs, **params)
-            if callable(getattr(made, "train", None)):
-                made = made.train()
-        if isinstance(made, History):
-            history, value = made, float(score(made))
-        elif isinstance(made, numbers.Real):
-            value = float(made)
-        else:
-            raise TypeError(f"search: build must return a Trainer, a History or a number, got {made!r}")
-    except FloatingPointError as raised:
-        value, error = -math.inf, str(raised)
-    except Exception as raised:
-        raised.add_note(f"in trial {number} of the search, with {params}")
-        raise
-    if not math.isfinite(value):
-        value, error = -math.inf, error or f"the score is {value}"
-    return Trial(number, params, value, history, time.perf_counter() - begin, epochs, error)
-
-
-def _enter(backend: str, dtype: str, threads: int) -> None:
-    """Begin another process: the same backend, and a share of the processors."""
-    os.environ.setdefault("XPDL_NUM_THREADS", str(threads))
-    threadpoolctl.threadpool_limits(threads)
-    use(backend, dtype=dtype)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stream(owner: str, seed: int | None, log: str | os.PathLike[str] | None) -> Stream:
