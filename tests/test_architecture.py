@@ -37,7 +37,11 @@ OTHER_LIBRARY = {"bench/torch_peer.py": ("torch", "the same net in PyTorch, to t
 # Words for people: help texts and messages that list what there is to choose from.
 NAMES_IN_TEXT = {
     "cli.py",
+    "bench/epoch.py",
     "bench/measure.py",
+    "bench/memory.py",
+    "bench/report.py",
+    "bench/scaling.py",
     "bench/profile.py",
     "gpu_gate/gate.py",
     "gpu_gate/report.py",

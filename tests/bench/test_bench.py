@@ -1,7 +1,9 @@
 """The bench times what it says it times: the nets, and in PyTorch the same ones. Nothing here looks at a clock."""
 
+import importlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from xpdl import Affine, Flatten, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, bench, cli
 from xpdl.bench import measure, torch_peer
 from xpdl.bench.nets import NETS
+
+# modules, whose names are those of functions as well
+epoch, memory, scaling = (importlib.import_module(f"xpdl.bench.{name}") for name in ("epoch", "memory", "scaling"))
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -58,7 +63,7 @@ def test_against_torch_gives_a_ratio():
 def test_profile_has_every_layer_and_adds_up():
     rows = bench.profile("SimpleConvNet", batch_size=2, steps=1)
     names = [name for name, _, _ in rows]
-    assert names[:6] == ["Conv1", "Relu1", "Pool1", "Affine1", "Relu2", "Affine2"]
+    assert names[:6] == ["Conv1", "Relu1 + Pool1", "Affine1", "Relu2", "Affine2", "SoftmaxWithLoss"]
     assert names[-2:] == ["optimizer and rest", "whole step"]
     assert math.fsum(f + b for _, f, b in rows[:-1]) == pytest.approx(rows[-1][1])
     assert all(f > 0 and b > 0 for _, f, b in rows[:6])
@@ -97,7 +102,63 @@ def test_command_prints_a_table_and_writes_json(tmp_path, capsys):
     args = ["bench", "--model", "TwoLayerNet", "--batch-size", "3", "5", "--rounds", "1", "--json", str(file)]
     assert cli.main(args) == 0
     table = capsys.readouterr().out.splitlines()
-    assert len(table) == 4 and "| TwoLayerNet | train | 3 | numpy |" in table[2]
-    assert [figure["batch_size"] for figure in json.loads(file.read_text())] == [3, 5]
+    assert len(table) == 5 and "| TwoLayerNet | train | 3 | numpy |" in table[2]
+    document = json.loads(file.read_text())
+    assert [figure["batch_size"] for figure in document["figures"]] == [3, 5]
+    assert document["environment"]["numpy"] == np.__version__ and f"numpy {np.__version__}" in table[4]
     assert cli.main(["bench", "--model", "TwoLayerNet", "--profile"]) == 0
     assert "whole step" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell a peak of memory")
+def test_memory_is_at_least_that_of_the_arrays_and_grows_with_them():
+    few, many = (bench.memory("SimpleConvNet", batch_size=size) for size in (100, 400))
+    assert few.arrays == pytest.approx(
+        (100 * (784 + 2 * 17280 + 4320 + 2 * 100 + 10) + 4 * 433890 + 4 * 10) * 4e-6, rel=0.01
+    )
+    assert few.megabytes > 0.9 * few.arrays
+    assert many.megabytes - few.megabytes > 0.9 * (many.arrays - few.arrays)
+    table = bench.memory_table([few]).splitlines()
+    assert len(table) == 3 and table[2].startswith(f"| SimpleConvNet | 100 | {few.arrays:.1f} |")
+
+
+def test_memory_that_cannot_be_measured_says_why(monkeypatch):
+    monkeypatch.setattr(memory, "_CLEAR", Path("/proc/none"))
+    with pytest.raises(OSError, match="tells the peak of a process on Linux"):
+        bench.memory("TwoLayerNet")
+    monkeypatch.setattr(memory, "_CLEAR", Path("/"))
+    with pytest.raises(OSError, match=r"measuring TwoLayerNet .* failed: .*unknown"):
+        memory._in_own_process("TwoLayerNet", 1, "unknown")
+
+
+def test_growth_has_every_operation_and_size(monkeypatch):
+    monkeypatch.setattr(scaling, "_SECONDS", 0.0)
+    growths = bench.scaling(batches=(1, 2), sides=(4,))
+    assert [(g.operation, g.against) for g in growths] == [
+        (o, a) for o in scaling.OPERATIONS for a in ("batch", "side")
+    ]
+    assert all(len(g.sizes) == len(g.microseconds) and min(g.microseconds) > 0 for g in growths)
+    table = bench.growth_table([bench.Growth("relu", "batch", (1, 2), (3.0, 1.5))]).splitlines()
+    assert table[0].endswith("| batch 1 | batch 2 |") and table[2] == "| relu: 1.50 | 2.00 | 1.00 |"
+
+
+def test_epoch_is_one_pass(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rng.random((250, 784), np.float32), rng.integers(0, 10, 250)
+    monkeypatch.setattr(epoch, "load_mnist", lambda flatten: (rows, rows))
+    steps = []
+    monkeypatch.setattr(epoch.Adam, "update", lambda self, params, grads: steps.append(len(params)))
+    assert list(bench.epoch("TwoLayerNet")) == ["numpy"] and steps == [4] * 3
+    with pytest.raises(ValueError, match="ResNet does not take images of MNIST"):
+        bench.epoch("ResNet")
+
+
+def test_epoch_in_pytorch_is_one_pass_too(monkeypatch):
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    rows = rng.random((250, 784), np.float32), rng.integers(0, 10, 250).astype(np.uint8)
+    monkeypatch.setattr(epoch, "load_mnist", lambda flatten: (rows, rows))
+    assert list(bench.epoch("TwoLayerNet", against_torch=True)) == ["numpy", "torch"]
+    seen = [(len(x), t.tolist()) for x, t in torch_peer.shuffled(*rows, 100)]
+    assert [n for n, _ in seen] == [100, 100, 50]
+    assert sorted(label for _, labels in seen for label in labels) == sorted(rows[1].tolist())

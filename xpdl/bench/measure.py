@@ -88,8 +88,7 @@ def bench(
     ValueError
         If there is no such net or task.
     """
-    if net not in NETS:
-        raise ValueError(f"bench: no net is called {net!r}; there are {', '.join(NETS)}")
+    check_net(net)
     if task not in ("train", "predict"):
         raise ValueError(f"bench: task must be 'train' or 'predict', got {task!r}")
     positive_int(batch_size, "batch_size", "bench")
@@ -123,6 +122,12 @@ def bench(
             )
         )
     return figures
+
+
+def check_net(net: str) -> None:
+    """`ValueError` for a name that is not in `NETS`."""
+    if net not in NETS:
+        raise ValueError(f"bench: no net is called {net!r}; there are {', '.join(NETS)}")
 
 
 def _prepared(net: str, batch_size: int) -> tuple[Sequential, Any, Any]:

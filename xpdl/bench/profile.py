@@ -9,6 +9,7 @@ from typing import Any
 from xpdl.backends import use
 from xpdl.bench.measure import _call, _prepared, _wait
 from xpdl.layers.base import Layer
+from xpdl.models import Sequential
 
 
 def profile(
@@ -23,7 +24,9 @@ def profile(
     step = _call(network, x, t, "train")
     _wait(step())
     spent: dict[str, list[float]] = {}
-    layers = dict(network.children())
+    steps_inside = network._steps()
+    network._steps = lambda: steps_inside  # type: ignore[method-assign]
+    layers = {_name(step, network): step for step in steps_inside}
     if network.last_layer is not None:
         layers[type(network.last_layer).__name__] = network.last_layer
     for name, layer in layers.items():
@@ -38,6 +41,12 @@ def profile(
     rows = [(name, 1e3 * forward / steps, 1e3 * backward / steps) for name, (forward, backward) in spent.items()]
     inside = sum(forward + backward for _, forward, backward in rows)
     return [*rows, ("optimizer and rest", 1e3 * whole / steps - inside, 0.0), ("whole step", 1e3 * whole / steps, 0.0)]
+
+
+def _name(step: Layer, network: Sequential) -> str:
+    """Of the layer in the net, or of the layers that are computed as one."""
+    parts = (step, *vars(step).values())
+    return " + ".join(name for name, layer in network.children() if any(layer is part for part in parts))
 
 
 def _time(layer: Layer, method: str, spent: list[float], which: int) -> None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+import platform
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from xpdl.backends.numpy.threads import thread_count
 from xpdl.bench.measure import Figure
+from xpdl.bench.memory import MemoryFigure
+from xpdl.bench.scaling import Growth
+from xpdl.version import __version__
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -22,3 +31,61 @@ def table(figures: Sequence[Figure]) -> str:
             f"| {f.images_per_second:,.0f} | {peak} | {ratio} |"
         )
     return "\n".join(lines)
+
+
+def memory_table(figures: Sequence[MemoryFigure]) -> str:
+    """One line per figure, in Markdown."""
+    lines = [
+        "| net | batch | arrays MB | peak MB | of the arrays | PyTorch MB | ratio to PyTorch |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for f in figures:
+        there = (
+            "- | -" if f.torch_megabytes is None else f"{f.torch_megabytes:.1f} | {f.megabytes / f.torch_megabytes:.2f}"
+        )
+        lines.append(
+            f"| {f.net} | {f.batch_size} | {f.arrays:.1f} | {f.megabytes:.1f} | {f.megabytes / f.arrays:.2f} | {there} |"
+        )
+    return "\n".join(lines)
+
+
+def growth_table(growths: Sequence[Growth]) -> str:
+    """One line per operation and kind of size, in Markdown: the time of each size by the least of all sizes."""
+    lines = []
+    for against, unit in (("batch", "an image"), ("side", "1000 pixels")):
+        rows = [growth for growth in growths if growth.against == against]
+        if not rows:
+            continue
+        sizes = " | ".join(f"{against} {size}" for size in rows[0].sizes)
+        lines += [f"| us for {unit}, at best | {sizes} |", "|---|" + "---:|" * len(rows[0].sizes)]
+        for growth in rows:
+            best = min(growth.microseconds)
+            times = " | ".join(f"{us / best:.2f}" for us in growth.microseconds)
+            lines.append(f"| {growth.operation}: {best:.2f} | {times} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def environment() -> dict[str, str]:
+    """The machine, the versions and the day of a measurement."""
+    names = ("numpy", "cupy", "torch", "jax")  # those that are loaded
+    versions = {name: str(sys.modules[name].__version__) for name in names if name in sys.modules}
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "machine": f"{_processor()}, {processors} CPUs",
+        "system": platform.platform(),
+        "threads": str(thread_count()),
+        "xpdl": __version__,
+        "python": platform.python_version(),
+        **versions,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()

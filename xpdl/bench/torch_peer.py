@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from xpdl.backends import asnumpy
@@ -50,16 +50,31 @@ def stepper(module: Any, x: Any, t: Any, channels_last: bool = False) -> Callabl
     """A training step with Adam on arrays `x` and `t`, which are moved to where the module is; fused Adam on a GPU."""
     torch = importlib.import_module("torch")
     device = next(module.parameters()).device
-    fused = True if device.type == "cuda" else None
-    optimizer, criterion = torch.optim.Adam(module.parameters(), fused=fused), torch.nn.CrossEntropyLoss()
     rows, labels = _rows(torch, x, channels_last).to(device), torch.tensor(asnumpy(t)).to(device)
+    step = row_stepper(module)
+    return lambda: step(rows, labels)
 
-    def step() -> None:
+
+def row_stepper(module: Any) -> Callable[[Any, Any], None]:
+    """A training step as that of `stepper`, on tensors."""
+    torch = importlib.import_module("torch")
+    fused = True if next(module.parameters()).device.type == "cuda" else None
+    optimizer, criterion = torch.optim.Adam(module.parameters(), fused=fused), torch.nn.CrossEntropyLoss()
+
+    def step(rows: Any, labels: Any) -> None:
         optimizer.zero_grad()
         criterion(module(rows), labels).backward()
         optimizer.step()
 
     return step
+
+
+def shuffled(x: Any, t: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
+    """Batches of host rows and labels as tensors, in random order."""
+    torch = importlib.import_module("torch")
+    rows, labels = torch.tensor(asnumpy(x)), torch.tensor(asnumpy(t)).long()
+    for part in torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).split(batch_size):
+        yield rows[part], labels[part]
 
 
 def on_gpu(module: Any, precision: str, compiled: bool) -> Any:

@@ -1,0 +1,126 @@
+"""How much memory training takes: the most that the process held, here and in PyTorch, each in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from xpdl.backends import use
+from xpdl.bench import torch_peer
+from xpdl.bench.measure import _call, _prepared, check_net
+from xpdl.layers import Chain, Layer
+from xpdl.models import Sequential
+from xpdl.ops.checks import positive_int
+
+_STEPS = 3
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryFigure:
+    """What training of one net holds at most.
+
+    Attributes
+    ----------
+    megabytes : float
+        Growth of the resident memory of the process, from before the net and its rows were made, to its peak.
+    arrays : float
+        Megabytes of the rows, the output of every layer, the parameters, their gradients and Adam's two means of these.
+    torch_megabytes : float or None
+        The growth with the same net in PyTorch.
+    """
+
+    net: str
+    batch_size: int
+    megabytes: float
+    arrays: float
+    torch_megabytes: float | None = None
+
+
+def memory(net: str, *, batch_size: int = 100, against_torch: bool = False) -> MemoryFigure:
+    """Measure three training steps of `net`, after some with two rows for which libraries load what they need.
+
+    Raises
+    ------
+    ValueError
+        If there is no such net.
+    OSError
+        Where the system does not tell the peak of a process: it takes Linux.
+    """
+    check_net(net)
+    positive_int(batch_size, "batch_size", "memory")
+    if not _CLEAR.exists():
+        raise OSError(f"memory: needs {_CLEAR}, which tells the peak of a process on Linux")
+    here = _in_own_process(net, batch_size, "numpy")
+    other = _in_own_process(net, batch_size, "torch")["megabytes"] if against_torch else None
+    return MemoryFigure(net, batch_size, here["megabytes"], here["arrays"], other)
+
+
+def _in_own_process(net: str, batch_size: int, library: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "xpdl.bench.memory", net, str(batch_size), library]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise OSError(f"memory: measuring {net} in a process of its own failed: {' '.join(last)}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def _measured(net: str, batch_size: int, library: str) -> dict[str, float]:
+    with use("numpy"):
+        _steps(net, 2, library)
+        gc.collect()
+        before = _status("VmRSS")
+        _CLEAR.write_text("5")  # the peak is from now on
+        _steps(net, batch_size, library)
+        peak = _status("VmHWM")
+        return {"megabytes": (peak - before) / 1e6, "arrays": _array_bytes(*_prepared(net, batch_size)[:2]) / 1e6}
+
+
+def _steps(net: str, batch_size: int, library: str) -> None:
+    network, x, t = _prepared(net, batch_size)
+    if library == "numpy":
+        step: Callable[[], Any] = _call(network, x, t, "train")
+    elif library == "torch":
+        step = torch_peer.stepper(torch_peer.peer(network, 2), x, t)
+        # PyTorch has its own
+        del network, x
+    else:
+        raise ValueError(f"unknown library {library!r}")
+    for _ in range(_STEPS):
+        step()
+
+
+def _array_bytes(network: Sequential, x: Any) -> int:
+    """Of the rows, the outputs of layers, and four arrays for each parameter."""
+    outputs = len(x) * x.itemsize * _values(network, tuple(x.shape[1:]))
+    return int(x.nbytes + outputs + 4 * sum(p.nbytes for p in network.params.values()))
+
+
+def _values(layer: Layer, shape: tuple[int, ...]) -> int:
+    """How many values there are for a row of `shape` in the outputs of `layer` and of the layers inside it."""
+    inside: list[Layer] = [child for _, child in getattr(layer, "children", lambda: ())()]
+    if not isinstance(layer, Chain):
+        return math.prod(layer.output_shape(shape)) + sum(_values(child, shape) for child in inside)
+    total = 0
+    for child in inside:
+        total += _values(child, shape)
+        shape = child.output_shape(shape)
+    return total
+
+
+def _status(key: str) -> int:
+    """Bytes, from the kilobytes that the system gives."""
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{key}:"))
+    return 1024 * int(line.split()[1])
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measured(sys.argv[1], int(sys.argv[2]), sys.argv[3])))
