@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xpdl.backends.cupy.launch import cupy, empty, ready
+from xpdl.backends.cupy.launch import cupy, empty, named, ready
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
 
@@ -192,7 +192,7 @@ def _run(
         device = _local.devices[device_id] = _Device()
     setting = get_numerics()
     plan = device.plan(
-        Case(kind, *shapes, *options, dtype.name, B in tensors, setting.precision, setting.deterministic)
+        Case(kind, *shapes, *options, named(dtype), B in tensors, setting.precision, setting.deterministic)
     )
     if plan is None or any(array.data.ptr % _ALIGNMENT for array in tensors.values()):
         return None

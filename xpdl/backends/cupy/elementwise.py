@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpdl.backends.cupy.launch import beside, each, empty, kernel, ready, served
+from xpdl.backends.cupy.launch import beside, each, empty, kernel, named, ready, served
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import mask_keys, mask_threshold
@@ -14,7 +14,7 @@ def _map(name: str, *arrays: Array) -> Array:
     if not served(*arrays) or any(a.shape != first.shape for a in arrays):
         return DECLINE
     y = empty(first.shape, first.dtype)
-    each("elementwise", name, first.dtype.name, first.size, *map(ready, arrays), y)
+    each("elementwise", name, named(first.dtype), first.size, *map(ready, arrays), y)
     return y
 
 
@@ -51,10 +51,10 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 @kernel("dropout")
 def dropout(x: Array, mask: Array, scale: float = 1.0) -> Array:
     """As `xpdl.ops.dropout.dropout`."""
-    if not served(x) or not beside(x, mask) or mask.dtype.name != "bool" or mask.shape != x.shape:
+    if not served(x) or not beside(x, mask) or named(mask.dtype) != "bool" or mask.shape != x.shape:
         return DECLINE
     y = empty(x.shape, x.dtype)
-    each("elementwise", "dropout", x.dtype.name, x.size, ready(x), ready(mask), y, float(scale))
+    each("elementwise", "dropout", named(x.dtype), x.size, ready(x), ready(mask), y, float(scale))
     return y
 
 
@@ -73,4 +73,4 @@ def add_bias(y: Array, b: Array) -> None:
     """Add `b` (C,) to axis 1 of `y` (N, C, ...), in place."""
     channels = y.shape[1]
     inner = y.size // (y.shape[0] * channels)
-    each("elementwise", "add_bias", y.dtype.name, y.size, y, ready(b), channels, inner)
+    each("elementwise", "add_bias", named(y.dtype), y.size, y, ready(b), channels, inner)

@@ -105,13 +105,19 @@ def _struct_type(names: str) -> np.dtype[Any]:
     return np.dtype([(name, np.int64) for name in names.split()])
 
 
+@functools.cache
+def named(dtype: Any) -> str:
+    """The name of a dtype; NumPy puts it together anew whenever it is asked, in a microsecond."""
+    return str(dtype.name)
+
+
 def served(*arrays: Array | None) -> bool:
     """Whether all are CuPy's, on one device, of one dtype that kernels have, and none is empty."""
     first: Array = arrays[0]
     if not beside(first, *arrays):  # the generic op says what does not fit together
         return False
     dtype = first.dtype
-    return dtype.name in sources.TYPES and all(a is None or (a.dtype == dtype and a.size) for a in arrays)
+    return named(dtype) in sources.TYPES and all(a is None or (a.dtype == dtype and a.size) for a in arrays)
 
 
 def beside(first: Array, *arrays: Array | None) -> bool:
@@ -131,4 +137,4 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def computing_dtype(dtype: Any) -> str:
     """The dtype of sums."""
-    return "float64" if dtype.name == "float64" else "float32"
+    return "float64" if named(dtype) == "float64" else "float32"

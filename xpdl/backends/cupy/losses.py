@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import BLOCK, beside, computing_dtype, cupy, empty, kernel, launch, ready, served
+from xpdl.backends.cupy.launch import BLOCK, beside, computing_dtype, cupy, empty, kernel, launch, named, ready, served
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -19,9 +19,9 @@ def softmax_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
     y, losses, loss = empty(x.shape, x.dtype), empty((rows,), computing_dtype(x.dtype)), empty((), x.dtype)
     grid, block = _shares(rows, classes)
     launch(
-        "losses", "softmax_with_loss", x.dtype.name, grid, block, (ready(x), *given, y, losses, rows, classes), x.size
+        "losses", "softmax_with_loss", named(x.dtype), grid, block, (ready(x), *given, y, losses, rows, classes), x.size
     )
-    launch("losses", "mean_loss", x.dtype.name, (1,), (BLOCK,), (losses, loss, rows), rows)
+    launch("losses", "mean_loss", named(x.dtype), (1,), (BLOCK,), (losses, loss, rows), rows)
     return loss, y
 
 
@@ -37,7 +37,7 @@ def softmax_with_loss_backward(y: Array, t: Array, dout: Array | float = 1.0) ->
     factor: tuple[Any, float] = (0, float(dout)) if number else (dout, 1.0)
     grid, block = _shares(rows, classes)
     args = (ready(y), *given, *factor, dx, rows, classes)
-    launch("losses", "softmax_with_loss_backward", y.dtype.name, grid, block, args, y.size)
+    launch("losses", "softmax_with_loss_backward", named(y.dtype), grid, block, args, y.size)
     return dx
 
 
@@ -49,7 +49,7 @@ def _targets(x: Array, t: Array) -> tuple[Any, Any] | None:
         return 0, ready(t if t.dtype == x.dtype else t.astype(x.dtype))
     if t.shape != x.shape[:1] or t.dtype.kind not in "iu":
         return None
-    return ready(t if t.dtype.name == "int64" else t.astype(cupy().int64)), 0
+    return ready(t if named(t.dtype) == "int64" else t.astype(cupy().int64)), 0
 
 
 def _shares(rows: int, classes: int) -> tuple[tuple[int, ...], tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import BLOCK, computing_dtype, empty, kernel, launch, ready, served, struct
+from xpdl.backends.cupy.launch import BLOCK, computing_dtype, empty, kernel, launch, named, ready, served, struct
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -79,7 +79,7 @@ def bias_gradient(dy: Array) -> Array:
     launch(
         "normalization",
         "channel_totals",
-        dy.dtype.name,
+        named(dy.dtype),
         (each_channel,),
         (BLOCK,),
         (sums, plan.parts, db, plan.channels),
@@ -107,4 +107,4 @@ class _Plan:
         return empty(self._shape, computing_dtype(self.dtype))
 
     def launch(self, name: str, *args: Any) -> None:
-        launch("normalization", name, self.dtype.name, self.grid, self.block, (*args, self.channels), self.size)
+        launch("normalization", name, named(self.dtype), self.grid, self.block, (*args, self.channels), self.size)

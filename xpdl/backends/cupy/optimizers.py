@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends.cupy.launch import BLOCK, kernel, launch, ready, served
+from xpdl.backends.cupy.launch import BLOCK, kernel, launch, named, ready, served
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -64,7 +64,7 @@ def step_together(
         part = slice(start, start + TENSORS)
         table, blocks = _table(params[part], grads[part], memory[part])
         largest = int(table["size"].max())
-        launch("optimizers", rule.name, dtype.name, (blocks,), (BLOCK,), (table, shared, *values), largest)
+        launch("optimizers", rule.name, named(dtype), (blocks,), (BLOCK,), (table, shared, *values), largest)
     return [(p, *kept) for p, kept in zip(params, memory, strict=True)]
 
 

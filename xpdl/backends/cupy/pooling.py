@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import each, empty, kernel, ready, served, struct
+from xpdl.backends.cupy.launch import each, empty, kernel, named, ready, served, struct
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -30,7 +30,9 @@ def max_pooling_backward(dy: Array, x: Array, y: Array, size: Pair, stride: Pair
         return DECLINE
     dx = empty(x.shape, x.dtype)
     windows = _windows(x, _out_size(x, size, stride, pad), size, stride, pad)
-    each("pooling", "max_pooling_backward", x.dtype.name, x.size, *map(ready, (dy, x, y)), dx, windows, largest=y.size)
+    each(
+        "pooling", "max_pooling_backward", named(x.dtype), x.size, *map(ready, (dy, x, y)), dx, windows, largest=y.size
+    )
     return dx
 
 
@@ -41,7 +43,7 @@ def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad:
         return DECLINE
     dx = empty(x.shape, x.dtype)
     windows = _windows(x, (dy.shape[2], dy.shape[3]), size, stride, pad)
-    each("pooling", "average_pooling_backward", x.dtype.name, x.size, ready(dy), dx, windows, largest=dy.size)
+    each("pooling", "average_pooling_backward", named(x.dtype), x.size, ready(dy), dx, windows, largest=dy.size)
     return dx
 
 
@@ -50,7 +52,7 @@ def _forward(name: str, x: Array, size: Pair, stride: Pair, pad: Pair) -> Array:
     if not served(x) or min(out) < 1:  # the generic op says what does not fit
         return DECLINE
     y = empty((*x.shape[:2], *out), x.dtype)
-    each("pooling", name, x.dtype.name, y.size, ready(x), y, _windows(x, out, size, stride, pad), largest=x.size)
+    each("pooling", name, named(x.dtype), y.size, ready(x), y, _windows(x, out, size, stride, pad), largest=x.size)
     return y
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from xpdl.backends.cupy.launch import cupy, submodule
+from xpdl.backends.cupy.launch import cupy, named, submodule
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
 from xpdl.errors import BackendError
@@ -12,8 +12,11 @@ from xpdl.errors import BackendError
 
 def matmul(a: Array, b: Array) -> Array:
     """``a @ b``."""
-    if a.dtype.name == "float32":
+    if named(a.dtype) == "float32":
         _set_precision(get_numerics().precision)
+    if a.ndim == 3 and a.shape[0] == 1:
+        # matrices that lie transposed in memory go to cuBLAS as they are; in stacks, CuPy copies them first
+        return cupy().matmul(a[0], b[0])[None]
     return cupy().matmul(a, b)
 
 

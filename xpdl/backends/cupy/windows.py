@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import each, empty, kernel, ready, served, struct
+from xpdl.backends.cupy.launch import each, empty, kernel, named, ready, served, struct
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -53,7 +53,7 @@ def gather(
     """Fill `col` with what windows of `x` (N, C, H, W) see: (N * OH * OW, C * FH * FW), or without `rows` its transpose,
     in the order (C, FH * FW, N, OH * OW)."""
     layout = _layout(x.shape, out, size, stride, pad, dilation, rows)
-    each("windows", "im2col", x.dtype.name, col.size, ready(x), col, layout, largest=x.size)
+    each("windows", "im2col", named(x.dtype), col.size, ready(x), col, layout, largest=x.size)
 
 
 def add_up(
@@ -61,21 +61,21 @@ def add_up(
 ) -> None:
     """The adjoint of `gather`: fill `x`."""
     layout = _layout(x.shape, out, size, stride, pad, dilation, rows)
-    each("windows", "col2im", x.dtype.name, x.size, col, x, layout, largest=col.size)
+    each("windows", "col2im", named(x.dtype), x.size, col, x, layout, largest=col.size)
 
 
 def images_of_rows(rows: Array, y: Array, b: Array | None) -> None:
     """Fill `y` (N, C, H, W) from `rows` (C, N * H * W), with `b` (C,) added."""
     n, c = y.shape[:2]
     bias = 0 if b is None else ready(b)
-    each("windows", "images_of_rows", y.dtype.name, y.size, rows, bias, y, n, c, y.size // (n * c))
+    each("windows", "images_of_rows", named(y.dtype), y.size, rows, bias, y, n, c, y.size // (n * c))
 
 
 def rows_of_images(y: Array) -> Array:
     """(C, N * H * W) of `y` (N, C, H, W)."""
     n, c = y.shape[:2]
     rows = empty((c, y.size // c), y.dtype)
-    each("windows", "rows_of_images", y.dtype.name, y.size, ready(y), rows, n, c, y.size // (n * c))
+    each("windows", "rows_of_images", named(y.dtype), y.size, ready(y), rows, n, c, y.size // (n * c))
     return rows
 
 
