@@ -18,6 +18,7 @@ from xpdl.backends import dispatch
 from xpdl.backends.cupy import convolution as convolutions
 from xpdl.backends.cupy import launch, sources
 from xpdl.backends.cupy import optimizers as steps
+from xpdl.backends.random import random_bits
 from xpdl.models import Sequential
 from xpdl.ops import activations, affine, convolution, dropout, losses, normalization, pooling, windows
 
@@ -272,6 +273,28 @@ def test_masks_are_those_of_the_cpu(host, counter, ratio):
     mask = dropout.dropout_mask(fake.module.asarray(x), ratio, words, counter)
     np.testing.assert_array_equal(mask.get(), dropout.dropout_mask(x, ratio, words, counter))
     assert launched() == {"dropout_mask"}
+
+
+def test_a_value_at_the_threshold_is_kept(host):
+    x, words = np.zeros(500, "float32"), (5, 6, 7, 8)
+    ratio = float(random_bits(x, words, 3)[17]) / 2**24
+    mask = dropout.dropout_mask(fake.module.asarray(x), ratio, words, 3)
+    assert mask.get()[17] and (mask.get() == dropout.dropout_mask(x, ratio, words, 3)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_rounded_to_nearest_and_ties_to_even(host, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    every = np.arange(1 << 16, dtype=np.uint16)
+    exponent = {"float16": 0x7C00, "bfloat16": 0x7F80}[dtype]
+    x = every[every & exponent != exponent].view(dtype)
+    # the products have more bits than fit, ties among them, and some overflow
+    for scale in (1.5, 1.0 + 2**-9, 3e-5):
+        got = dropout.dropout(fake.module.asarray(x), fake.module.asarray(np.ones(x.shape, bool)), scale).get()
+        with np.errstate(over="ignore"):
+            want = (x.astype("float32") * np.float32(scale)).astype(dtype)
+        np.testing.assert_array_equal(got.view(np.uint16), want.view(np.uint16))
 
 
 def test_mixed_dtypes_empty_arrays_and_integers_are_left_to_the_generic_op(host):
