@@ -20,6 +20,7 @@ from xpdl import (
     SimpleConvNet,
     SoftmaxWithLoss,
     TwoLayerNet,
+    initializers,
 )
 from xpdl.models import load_model
 
@@ -190,3 +191,35 @@ def test_deeply_nested_metadata_are_refused(path, key):
         load_model(path)
     with pytest.raises(ValueError, match="names no input shape"):
         Sequential(Affine(units=3)).load_params(path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TwoLayerNet(np.int64(6), np.int32(5), np.int64(3), np.float32(0.1)),
+        lambda: MultiLayerNet(6, np.array([5, 4]), 3, weight_decay_lambda=np.float32(0.1)),
+        lambda: SimpleConvNet((np.int64(1), 8, 8), {"filter_num": np.int64(3), "filter_size": 3}, 5, 4),
+    ],
+)
+def test_sizes_that_are_numpy_numbers_are_written(path, make):
+    model = make()
+    model.save_params(path)
+    assert_same(arrays(load_model(path)), arrays(model))
+
+
+def test_a_shape_of_numpy_numbers_is_written(path):
+    model, other = (Sequential(Affine(units=2), loss=SoftmaxWithLoss, seed=seed) for seed in (0, 1))
+    model.build(np.array([5]))
+    model.save_params(path)
+    other.load_params(path)
+    assert model.input_shape == other.input_shape == (5,)
+    assert_same(arrays(other), arrays(model))
+
+
+def test_a_net_with_an_initializer_of_its_own_is_loaded_into_one_like_it(path):
+    model, other = (TwoLayerNet(6, 5, 3, initializers.orthogonal, seed=seed) for seed in (0, 1))
+    model.save_params(path)
+    other.load_params(path)
+    assert_same(arrays(other), arrays(model))
+    with pytest.raises(ValueError, match="make the model and call its load_params"):
+        load_model(path)

@@ -182,3 +182,13 @@ def test_model_file_is_no_checkpoint(path):
 def test_needs_a_seed(path):
     with pytest.raises(ValueError, match="needs a seed"):
         trainer(checkpoint=path, seed=None)
+
+
+def test_a_seed_may_be_a_number_of_numpy(path):
+    one, same = trainer(epochs=1, checkpoint=path, seed=np.int64(3)), trainer(epochs=1, seed=3)
+    one.train()
+    same.train()
+    assert path.exists()
+    assert_same_run(one, same)
+    with pytest.raises(TypeError, match=r"Trainer: seed must be an int, got 1\.5"):
+        trainer(seed=1.5)

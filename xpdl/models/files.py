@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xpdl import initializers, storage
 from xpdl.backends import asnumpy
@@ -22,9 +22,17 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     metadata = {"model": type(model).__name__}
     if model.input_shape is not None:
         metadata["input_shape"] = json.dumps(model.input_shape)
-    if model.config is not None:
-        metadata["config"] = json.dumps(model.config)
+    # an initializer of one's own cannot be written down: load_params reads such a file, load_model cannot
+    if model.config is not None and not any(callable(value) for value in model.config.values()):
+        metadata["config"] = json.dumps(model.config, default=_plain)
     storage.write_tensors(path, arrays, metadata)
+
+
+def _plain(value: Any) -> Any:
+    """The numbers of array libraries as Python's, which JSON knows."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"save_params: {value!r} cannot be written to a file")
 
 
 def load(model: Sequential, path: str | os.PathLike[str]) -> None:

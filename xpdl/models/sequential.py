@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_arra
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.errors import ShapeError
 from xpdl.gradients import numerical_gradient
-from xpdl.layers.base import Layer, Shape
+from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
 from xpdl.models import files, state
@@ -82,7 +82,7 @@ class Sequential(Chain):
         if self.seed is not None:
             stream = Stream(self.seed)
         out = super().build(input_shape, stream=stream, backend=backend)
-        self.input_shape = tuple(size for size in input_shape if size is not None)
+        self.input_shape = row_shape(input_shape, self.name)
         return out
 
     @property

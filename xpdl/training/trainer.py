@@ -12,7 +12,7 @@ from typing import Any
 from xpdl import optimizers
 from xpdl.backends import Backend, asnumpy, get_backend, memory
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
-from xpdl.backends.random import next_stream
+from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, positive_int
@@ -139,8 +139,8 @@ class Trainer:
         self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
         self.x_test, self.t_test = entering.entered(x_test, t_test, network, backend, "test")
 
-        self.seed = seed
-        order = next_stream("Trainer", seed).words("order")[0]
+        self.seed = None if seed is None else checked_seed(seed, "Trainer")
+        order = next_stream("Trainer", self.seed).words("order")[0]
         self.batches: Batches | Prefetch = Batches(
             self.x_train, self.t_train, self.batch_size, seed=order, transform=augment, backend=backend
         )
