@@ -24,6 +24,7 @@ from xpdl.functional import softmax
 from xpdl.models import MODELS
 from xpdl.storage import write_atomically
 from xpdl.training import Trainer, evaluation
+from xpdl.training.checkpoint_files import CheckpointFiles
 
 _DATA = {"mini": data.load_mini_mnist, "mnist": data.load_mnist, "fashion-mnist": data.load_fashion_mnist}
 _WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
@@ -48,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if args.debug:
             raise
-        resumable = args.command == "train" and _checkpoint(args).exists()
-        resume = "; --resume goes on after the last complete epoch" if resumable else ""
+        resumable = args.command == "train" and _checkpoints(args).exist()
+        resume = "; --resume goes on from there" if resumable else ""
         print(f"interrupted{resume}", file=sys.stderr)
         return 130
     except _WRONG_INPUT as error:
@@ -99,8 +100,9 @@ def _parser() -> argparse.ArgumentParser:
         "--lr", type=float, metavar="RATE", help="learning rate (default: 0.002 for adam, else the optimizer's)"
     )
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, dropout and order (default: 0)")
+    train.add_argument("--resume", action="store_true", help="go on with an interrupted run where it stopped")
     train.add_argument(
-        "--resume", action="store_true", help="go on after the last complete epoch of an interrupted run"
+        "--checkpoint-every", type=int, metavar="N", help="write a checkpoint each N steps (default: each epoch)"
     )
     train.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where to write (default: runs)")
 
@@ -168,11 +170,11 @@ def _train(args: argparse.Namespace) -> None:
     optimizer = optimizers.get(args.optimizer, **param)
     network = _new_model(args.model, args.seed)
     train, test = _DATA[args.data](flatten=len(network.input_shape or ()) == 1)
-    checkpoint = _checkpoint(args)
+    checkpoints = _checkpoints(args)
     if not args.resume:
-        checkpoint.unlink(missing_ok=True)
-    elif not checkpoint.exists():
-        raise FileNotFoundError(f"{checkpoint}: there is no interrupted run to go on with; leave out --resume")
+        checkpoints.remove()
+    elif not checkpoints.exist():
+        raise FileNotFoundError(f"{checkpoints.path}: there is no interrupted run to go on with; leave out --resume")
     trainer = Trainer(
         network,
         *train,
@@ -181,7 +183,9 @@ def _train(args: argparse.Namespace) -> None:
         mini_batch_size=args.batch_size,
         optimizer=optimizer,
         seed=args.seed,
-        checkpoint=checkpoint,
+        checkpoint=checkpoints.path,
+        checkpoint_every=args.checkpoint_every,
+        keep=checkpoints.keep,
     )
     print(
         f"{args.model} on {args.data}: {train[0].shape[0]} training and {test[0].shape[0]} test images; "
@@ -192,18 +196,24 @@ def _train(args: argparse.Namespace) -> None:
     with warnings.catch_warnings():
         # NumPy warns of overflow on the way to a loss that is not finite, at which the trainer stops and says where
         warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.showwarning = _show_warning
         history = trainer.train()
     seconds = time.perf_counter() - start
     model_file, history_file = args.out / f"{args.model}.safetensors", args.out / f"{args.model}.history.json"
     network.save_params(model_file)
     history.save(history_file)
-    checkpoint.unlink()
+    checkpoints.remove()
     print(f"wrote {model_file} and {history_file} after {seconds:.1f} s of training")
     print(f"test accuracy: {history.test_acc_list[-1]:.4f}")
 
 
-def _checkpoint(args: argparse.Namespace) -> Path:
-    return Path(args.out) / f"{args.model}.checkpoint"
+def _checkpoints(args: argparse.Namespace) -> CheckpointFiles:
+    return CheckpointFiles(Path(args.out) / f"{args.model}.checkpoint", keep=2)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """In one line, without the place in this library that the user has not written."""
+    print(f"xpdl train: warning: {message}", file=sys.stderr, flush=True)
 
 
 def _new_model(name: str, seed: int) -> Any:

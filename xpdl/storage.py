@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,16 @@ FORMAT_VERSION = 1
 HostArray = np.ndarray[Any, Any]
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray) -> None:
+class DamagedFileError(ValueError):
+    """A file that is not, or no longer, what a writer of this library made."""
+
+
+def write_atomically(
+    path: str | os.PathLike[str], data: bytes | bytearray, before_replacing: Callable[[], None] | None = None
+) -> None:
     """Make `data` the content of the file `path`; whatever happens meanwhile, the file is the old one or the new one.
+
+    `before_replacing` is called once the new file is on the disk and before it takes the place of the old one.
 
     Raises
     ------
@@ -43,6 +51,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray) -> N
             os.fsync(file.fileno())
         # mkstemp makes files for their owner alone; a saved model is an ordinary file
         os.chmod(temporary, 0o666 & ~_umask())
+        if before_replacing is not None:
+            before_replacing()
         os.replace(temporary, path)
     except BaseException as error:
         os.unlink(temporary)
@@ -50,12 +60,53 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray) -> N
             # a full disk comes without a name, and nobody has heard of the temporary file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Wait until the names in a folder are on the disk: a file that was renamed there has its new name for good."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders, and keeps their names itself
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def prepare_to_write(path: str | os.PathLike[str]) -> None:
+    """Try whether `write_atomically` can make the file `path`, and remove what it left behind where it was killed.
+
+    Raises
+    ------
+    OSError
+        If it cannot: the path is a folder, its own folder does not exist, or nothing can be written there.
+    """
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
+    # the names that mkstemp makes there
+    partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.part")
+    for file in path.parent.iterdir():
+        if partial.fullmatch(file.name):
+            file.unlink()
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    os.unlink(temporary)
 
 
 def write_tensors(
-    path: str | os.PathLike[str], arrays: Mapping[str, HostArray], metadata: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, HostArray],
+    metadata: Mapping[str, str] | None = None,
+    before_replacing: Callable[[], None] | None = None,
 ) -> None:
-    """Write named host arrays to a safetensors file, atomically, with a checksum of them and of `metadata`."""
+    """Write named host arrays to a safetensors file, atomically, with a checksum of them and of `metadata`.
+
+    `before_replacing` is as for `write_atomically`.
+    """
     stored = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
     header = {
         **(metadata or {}),
@@ -64,7 +115,7 @@ def write_tensors(
         "xpdl_version": __version__,
     }
     header["sha256"] = _checksum(stored, header)
-    write_atomically(path, safetensors_bytes(stored, header))
+    write_atomically(path, safetensors_bytes(stored, header), before_replacing)
 
 
 def write_plain_tensors(
@@ -105,7 +156,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]
         if half:
             arrays.update(_bfloat16(path, set(half)))
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: is not a readable safetensors file, or a damaged one ({error})") from error
+        raise DamagedFileError(f"{path}: is not a readable safetensors file, or a damaged one ({error})") from error
     # any one of the keys shows whose file it is, so that damage to another does not switch the check off
     if metadata.get("format") == "xpdl" or {"sha256", "format_version", "xpdl_version"} & metadata.keys():
         _verify(path, arrays, metadata)
@@ -125,7 +176,9 @@ def _bfloat16(path: Path, names: set[str]) -> dict[str, HostArray]:
 def _verify(path: Path, arrays: dict[str, HostArray], metadata: dict[str, str]) -> None:
     expected = metadata.pop("sha256", None)
     if _checksum(arrays, metadata) != expected:
-        raise ValueError(f"{path}: is damaged: its content does not match its checksum; take another copy of the file")
+        raise DamagedFileError(
+            f"{path}: is damaged: its content does not match its checksum; take another copy of the file"
+        )
     version = metadata.get("format_version", "")
     if not re.fullmatch("[0-9]{1,9}", version):
         raise ValueError(f"{path}: its format is {version[:100]!r}, which is no number; take another copy of the file")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpdl
-from xpdl import Batches, LabelError, ShapeError, shuffle_dataset
+from xpdl import Batches, ChunkedBatches, LabelError, Prefetch, ShapeError, shuffle_dataset
 
 X, T = np.arange(14.0).reshape(7, 2), np.arange(7)
 ARRAYS = pytest.mark.backends("values")
@@ -146,3 +146,30 @@ def test_batch_size_is_a_positive_int(size):
 def test_no_whole_batch_is_an_error():
     with pytest.raises(ShapeError, match="do not fill one batch"):
         Batches(X, T, 8, drop_last=True)
+
+
+@pytest.mark.parametrize("of", ["rows", "chunks", "prefetched"])
+def test_a_pass_may_begin_with_a_later_batch(of):
+    x = np.arange(14.0).reshape(7, 2)
+    t = np.arange(7)
+
+    def made():
+        def noisy(x, stream):
+            return x + stream.generator("noise").random(x.shape)
+
+        if of == "chunks":
+            return ChunkedBatches([(x[:5], t[:5]), (x[5:], t[5:])], 2, seed=0, transform=noisy)
+        batches = Batches(x, t, 2, seed=0, transform=noisy)
+        return Prefetch(batches) if of == "prefetched" else batches
+
+    whole = made()
+    first, second = list(whole), list(whole)
+    for start in range(5):
+        batches = made()
+        batches.first_batch = start
+        for expected in (first[start:], second):
+            found = list(batches)
+            assert len(found) == len(expected) and batches.first_batch == 0
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one[0], other[0])
+                np.testing.assert_array_equal(one[1], other[1])

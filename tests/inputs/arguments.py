@@ -397,6 +397,8 @@ _TRAINING = [
             "optimizer": Kind(("nonsense", "", 3, None, xpdl.Relu, [1], _THING)),
             "optimizer_param": Kind(({"rate": 0.1}, {"lr": -1}, {"lr": math.nan}, {"lr": "3"}, 3, None, [1])),
             "callbacks": Kind((3, None, _THING)),
+            "checkpoint_every": COUNT | None,
+            "keep": COUNT,
         },
         {"checkpoint": "a file that cannot be written is said by the run itself"},
     ),

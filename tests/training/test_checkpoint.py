@@ -1,5 +1,7 @@
 """A run that is interrupted and resumed equals one that is not, bit for bit."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from xpdl import (
     TwoLayerNet,
     storage,
 )
+from xpdl.training.checkpoint_files import CheckpointFiles
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(25, 4)).astype(np.float32)
@@ -28,6 +31,33 @@ def trainer(epochs=4, optimizer="adam", checkpoint=None, **options):
     return Trainer(
         network, X, T, X, T, epochs, 10, optimizer, verbose=False, **{"seed": 0, "checkpoint": checkpoint, **options}
     )
+
+
+class Stop(Exception):
+    """Ends a run in a way of its own."""
+
+
+class Once:
+    """Raises `error` in that step, the first time it comes."""
+
+    def __init__(self, step, error):
+        self.step, self.error = step, error
+
+    def on_batch_end(self, trainer, step):
+        if step == self.step and self.error:
+            error, self.error = self.error, None
+            raise error
+
+
+class Seen:
+    def __init__(self):
+        self.steps, self.epochs, self.list = [], [], [self]
+
+    def on_epoch_begin(self, trainer, epoch):
+        self.epochs.append(epoch)
+
+    def on_batch_end(self, trainer, step):
+        self.steps.append(step)
 
 
 @pytest.fixture
@@ -54,13 +84,83 @@ def test_resumed_run_is_the_same(path, optimizer):
     assert_same_run(whole, resumed)
 
 
+STEPS = 12  # 4 epochs of 3
+
+
+@pytest.mark.parametrize("optimizer", RULES)
+def test_resumed_in_the_middle_of_an_epoch_is_the_same(path, optimizer):
+    whole = trainer(optimizer=optimizer)
+    whole.train()
+    for step in (1, 5, 6, 11):
+        broken = trainer(optimizer=optimizer, checkpoint=path, checkpoint_every=1, callbacks=[Once(step + 1, Stop())])
+        with pytest.raises(Stop):
+            broken.train()
+        resumed = trainer(optimizer=optimizer, checkpoint=path, callbacks=(seen := Seen()).list)
+        resumed.train()
+        assert seen.steps == list(range(step + 1, STEPS + 1))
+        assert seen.epochs == [epoch for epoch in (1, 2, 3, 4) if epoch > -(-step // 3)]
+        assert_same_run(whole, resumed)
+        assert len(resumed.history.seconds) == 4
+        path.unlink()
+        path.with_name(path.name + ".1").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("every, written", [(1, range(1, 13)), (2, (2, 4, 6, 8, 10, 12)), (5, (5, 10, 12)), (50, [12])])
+def test_is_written_when_asked_for_and_at_the_end(path, every, written, monkeypatch):
+    steps = []
+    write = CheckpointFiles.write
+    monkeypatch.setattr(CheckpointFiles, "write", lambda self, run: steps.append(run.current_iter) or write(self, run))
+    trainer(checkpoint=path, checkpoint_every=every).train()
+    assert steps == list(written)
+
+
+def test_of_rows_in_a_file_it_goes_on_in_the_middle_of_an_epoch(path, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+
+    def on_mapped(**options):
+        network = Sequential(Affine(units=5), Dropout(0.3), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+        return Trainer(network, mapped, T, X, T, 4, 10, "adam", verbose=False, seed=0, **options)
+
+    whole = on_mapped()
+    whole.train()
+    with pytest.raises(Stop):
+        on_mapped(checkpoint=path, checkpoint_every=1, callbacks=[Once(6, Stop())]).train()
+    resumed = on_mapped(checkpoint=path)
+    resumed.train()
+    assert_same_run(whole, resumed)
+
+
+def test_time_of_an_epoch_counts_what_was_before_the_interruption(path):
+    with pytest.raises(Stop):
+        trainer(checkpoint=path, checkpoint_every=1, callbacks=[Once(6, Stop())]).train()
+    arrays, metadata = storage.load_arrays(path)
+    position = json.loads(metadata["position"])
+    assert (position["epoch"], position["step"]) == (1, 5) and position["seconds"] > 0
+    metadata["position"] = json.dumps({**position, "seconds": 1000.0})
+    storage.write_tensors(path, arrays, metadata)
+    before, within, *after = trainer(checkpoint=path).train().seconds
+    assert before < 1000 < within and max(after) < 1000
+
+
+def test_a_run_that_was_stopped_early_is_finished(path):
+    class StopsEarly:
+        def on_epoch_end(self, trainer, epoch):
+            trainer.stop_training = epoch == 2
+
+    trainer(checkpoint=path, checkpoint_every=50, callbacks=[StopsEarly()]).train()
+    again = trainer(checkpoint=path, callbacks=[StopsEarly()])
+    assert len(again.train().test_acc_list) == again.current_epoch == 2
+
+
 def test_resumed_run_augments_as_it_would_have(path):
     def noisy(x, stream):
         return x + 0.1 * stream.generator("noise").standard_normal(x.shape, np.float32)
 
     whole = trainer(augment=[noisy, np.negative])
     whole.train()
-    trainer(epochs=2, augment=[noisy, np.negative], checkpoint=path).train()
+    with pytest.raises(Stop):
+        trainer(augment=[noisy, np.negative], checkpoint=path, checkpoint_every=1, callbacks=[Once(8, Stop())]).train()
     resumed = trainer(augment=[noisy, np.negative], checkpoint=path)
     resumed.train()
     assert_same_run(whole, resumed)
@@ -104,18 +204,6 @@ def test_of_another_run_is_refused(path, other, says):
         trainer(checkpoint=path, **other).train()
 
 
-class Once:
-    """Raises `error` in that step, the first time it comes."""
-
-    def __init__(self, step, error):
-        self.step, self.error = step, error
-
-    def on_batch_end(self, trainer, step):
-        if step == self.step and self.error:
-            error, self.error = self.error, None
-            raise error
-
-
 class LowersTheRate:
     def on_epoch_end(self, trainer, epoch):
         trainer.optimizer.lr *= 0.5
@@ -152,8 +240,8 @@ def test_without_a_file_a_broken_epoch_is_recorded_once(step):
 
 
 def test_failed_load_leaves_the_trainer_as_it_was(path):
-    trainer(checkpoint=path).train()
-    run, untouched = trainer(checkpoint=path), trainer()
+    trainer(checkpoint=path, keep=1).train()
+    run, untouched = trainer(checkpoint=path, keep=1), trainer()
     arrays, metadata = storage.load_arrays(path)
     del arrays["optimizer.m.Affine1.W"]
     storage.write_tensors(path, arrays, metadata)
@@ -165,12 +253,12 @@ def test_failed_load_leaves_the_trainer_as_it_was(path):
 
 
 def test_damaged_is_refused(path):
-    trainer(checkpoint=path).train()
+    trainer(checkpoint=path, keep=1).train()
     damaged = bytearray(path.read_bytes())
     damaged[-5] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match="damaged"):
-        trainer(checkpoint=path).train()
+        trainer(checkpoint=path, keep=1).train()
 
 
 def test_model_file_is_no_checkpoint(path):

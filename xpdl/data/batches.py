@@ -66,11 +66,12 @@ class Passes:
         self.transform = Compose(*transform) if isinstance(transform, Sequence) else transform
         self._transform = None if self.transform is None else ready(self.transform, owner)
         self.seed = next_stream(owner).words("seed")[0] if seed is None else checked_seed(seed, owner)
-        self.epoch = 0
+        self.epoch = self.first_batch = 0
 
     def __iter__(self) -> Iterator[Pair]:
         stream = Stream(self.seed, f"epoch {self.epoch}")
-        for number, (x, t) in enumerate(self._batches(stream)):
+        first, self.first_batch = self.first_batch, 0
+        for number, (x, t) in enumerate(self._batches(stream, first), first):
             if self.backend is not None:
                 x, t = self.backend.asarray(x), self.backend.asarray(t)
             if self._transform is not None:
@@ -78,8 +79,8 @@ class Passes:
             yield x, t
         self.epoch += 1
 
-    def _batches(self, stream: Stream) -> Iterator[Pair]:
-        """The rows of one pass, as they are."""
+    def _batches(self, stream: Stream, first: int) -> Iterator[Pair]:
+        """The rows of one pass from batch `first` on, as they are."""
         raise NotImplementedError
 
 
@@ -111,6 +112,9 @@ class Batches(Passes):
     ----------
     epoch : int
         The number of the next pass, from 0; goes up with each complete one, and may be set.
+    first_batch : int
+        Set it to a number of batches that the next pass, and only that one, leaves out at its beginning: the others come as
+        they would have, which is what a training that was interrupted goes on with.
 
     Raises
     ------
@@ -153,9 +157,9 @@ class Batches(Passes):
         whole, rest = divmod(self.rows, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def _batches(self, stream: Stream) -> Iterator[Pair]:
+    def _batches(self, stream: Stream, first: int) -> Iterator[Pair]:
         take = rows_of(self.x, self.t, stream.generator("order") if self.shuffle else None)
-        for number in range(len(self)):
+        for number in range(first, len(self)):
             yield take(number * self.batch_size, min((number + 1) * self.batch_size, self.rows))
 
 

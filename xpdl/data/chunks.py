@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -32,8 +33,8 @@ class ChunkedBatches(Passes):
 
     Attributes
     ----------
-    epoch : int
-        As of `Batches`.
+    epoch, first_batch : int
+        As of `Batches`; the batches left out are read all the same, as nothing is known of pieces not looked at.
 
     Raises
     ------
@@ -76,7 +77,10 @@ class ChunkedBatches(Passes):
         self.chunks = chunks
         self.classes = None if classes is None else positive_int(classes, "classes", "ChunkedBatches")
 
-    def _batches(self, stream: Stream) -> Iterator[Pair]:
+    def _batches(self, stream: Stream, first: int) -> Iterator[Pair]:
+        return itertools.islice(self._all_batches(stream), first, None)
+
+    def _all_batches(self, stream: Stream) -> Iterator[Pair]:
         waiting: Pair | None = None
         for number, chunk in self._pieces(stream):
             x, t = self._checked(number, chunk)

@@ -32,6 +32,8 @@ class Prefetch:
     ----------
     epoch : int
         That of `batches`, where it has one; counts the passes that were handed out whole.
+    first_batch : int
+        That of `batches`, where it has one.
 
     Raises
     ------
@@ -66,6 +68,14 @@ class Prefetch:
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         cast(Batches, self.batches).epoch = epoch
+
+    @property
+    def first_batch(self) -> int:
+        return cast(Batches, self.batches).first_batch
+
+    @first_batch.setter
+    def first_batch(self, number: int) -> None:
+        cast(Batches, self.batches).first_batch = number
 
     def __iter__(self) -> Iterator[Any]:
         epoch = getattr(self.batches, "epoch", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
 
 
-def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
-    """Write weights, statistics, optimizer, random streams and history of a run between two epochs, atomically."""
+def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Callable[[], None] | None = None) -> None:
+    """Write all that a run needs to go on, between two steps, atomically; see `xpdl.storage.write_atomically`.
+
+    What is drawn at random is a function of the seed, the step and the counters that dropout keeps, which are written.
+    """
     arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in _slots(trainer) if is_array(owner[key])}
     optimizer: dict[str, Any] = {}
     for name, value in trainer.optimizer.state_dict().items():
@@ -33,12 +36,11 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     metadata = {
         "kind": "checkpoint",
         "run": json.dumps(_run(trainer)),
-        "epoch": str(trainer.current_epoch),
-        "iter": str(trainer.current_iter),
+        "position": json.dumps(_position(trainer)),
         "optimizer": json.dumps(optimizer),
         "counters": json.dumps({name: owner[key] for name, owner, key in _slots(trainer) if not is_array(owner[key])}),
     }
-    storage.write_tensors(path, arrays, metadata)
+    storage.write_tensors(path, arrays, metadata, before_replacing)
 
 
 def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
@@ -63,7 +65,9 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     backend = Backend.of(next(filter(is_array, trainer.network.params.values())))
     try:
         counters, state = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
-        epoch, steps = int(metadata["epoch"]), int(metadata["iter"])
+        position = json.loads(metadata["position"])
+        epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
+        stopped = bool(position["stopped"])
         history = History(**{name: array.tolist() for name, array in _under(arrays, "history.")})
         values = [
             backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name]
@@ -73,10 +77,21 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
             state[kind] = {name: backend.asarray(array) for name, array in _under(arrays, f"optimizer.{kind}.")}
         trainer.optimizer.load_state_dict(state)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: is not a whole checkpoint ({error!r})") from error
+        raise storage.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
     for (_, owner, key), value in zip(_slots(trainer), values, strict=True):
         owner[key] = value
-    trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, steps
+    trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step
+    trainer.seconds_in_epoch, trainer.stop_training = spent, stopped
+
+
+def _position(trainer: Trainer) -> dict[str, Any]:
+    """How far a run is: whole epochs, steps, of which some may be of the next epoch, and the time that these took."""
+    return {
+        "epoch": trainer.current_epoch,
+        "step": trainer.current_iter,
+        "seconds": trainer.seconds_in_epoch,
+        "stopped": trainer.stop_training,
+    }
 
 
 def _run(trainer: Trainer) -> dict[str, Any]:

@@ -21,10 +21,10 @@ class Progress:
         self._bar: Any = None
         self._next_loss = 0.0
 
-    def start(self, title: str, steps: int) -> None:
-        """Begin an epoch."""
+    def start(self, title: str, steps: int, done: int = 0) -> None:
+        """Begin an epoch, or go on with one of which some steps are done."""
         if self.verbose and sys.stderr.isatty():
-            self._bar = tqdm(total=steps, desc=title, leave=False, file=sys.stderr)
+            self._bar = tqdm(total=steps, initial=done, desc=title, leave=False, file=sys.stderr)
             self._next_loss = time.monotonic() + _SECONDS_BETWEEN_LOSSES
 
     def step(self, read_loss: Callable[[], float]) -> None:

@@ -17,12 +17,12 @@ from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import checkpoint as checkpoints
 from xpdl.training import entering, evaluation
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.history import History
 from xpdl.training.non_finite import first_non_finite
 from xpdl.training.progress import Progress
+from xpdl.training.resuming import Resuming
 
 # Losses on a device are read together: often enough to stop soon after the first NaN, seldom enough that the device hardly
 # ever waits for the host.
@@ -68,6 +68,12 @@ class Trainer:
     checkpoint : path, optional
         A file written after each epoch. Where it exists when `train` begins, the run goes on from it, with the same bits
         as if it had not been interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
+        A damaged one is passed over with a warning where there is one before it; one that cannot be written while the
+        training runs, on a full disk for example, is a warning too.
+    checkpoint_every : int, optional
+        Write it after so many steps instead, and at the end.
+    keep : int
+        So many checkpoints are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
 
     Attributes
     ----------
@@ -116,6 +122,8 @@ class Trainer:
         seed: int | None = None,
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        keep: int = 2,
     ) -> None:
         entering.check_network(network, optimizer_param)
         self.network = network
@@ -151,9 +159,9 @@ class Trainer:
         self.current_iter = 0
         self.stop_training = False
         self.history = History()
-        if checkpoint is not None and seed is None:
-            raise ValueError("Trainer: a run with a checkpoint needs a seed, or it cannot go on in the order it began")
-        self.checkpoint = checkpoint
+        self._resuming = Resuming(checkpoint, checkpoint_every, keep, seed)
+        #: of the epoch that is under way
+        self.seconds_in_epoch = 0.0
         last = getattr(network, "last_layer", None)
         self._classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
         self._unread: list[Any] = []
@@ -173,8 +181,12 @@ class Trainer:
     def train(self) -> History:
         """Train up to `epochs` epochs and return the history.
 
-        Epochs that an earlier, interrupted call completed count. One that it broke off is made again: from the checkpoint,
-        where there is one, otherwise from the weights as they are.
+        Epochs that an earlier, interrupted call completed count. One that it broke off goes on from the checkpoint, where
+        there is one; otherwise it is made again from the weights as they are.
+
+        With a checkpoint, ctrl-C and SIGTERM end the step, write, and then stop the program with one line that says how to
+        go on; a second one stops it at once. In threads other than the main one, and where the program has handlers of its
+        own for these signals, nothing is done about them.
 
         Raises
         ------
@@ -182,29 +194,33 @@ class Trainer:
             If the loss becomes NaN or infinite; the message names the first layer where that is seen.
         OutOfMemoryError
             If a GPU has not enough for a step; the message says what batch size would fit.
+        OSError
+            If the checkpoint cannot be written, before the training begins.
+        ValueError
+            If the checkpoint is of another run or no checkpoint, or damaged with none before it.
         """
         progress = Progress(self.verbose)
         self.stop_training = False
-        begun = self.current_iter == self.current_epoch * self.iter_per_epoch > 0  # and between two epochs
-        if self.checkpoint is not None and not begun and os.path.exists(self.checkpoint):
-            checkpoints.load(self, self.checkpoint)
-            progress.line(f"going on after epoch {self.current_epoch} from {self.checkpoint}")
+        going_on = self._resuming.begin(self)
+        if going_on is not None:
+            progress.line(going_on)
         self.callbacks.call("on_train_begin", self)
-        while self.current_epoch < self.epochs and not self.stop_training:
-            self._epoch(progress)
+        with self._resuming:
+            while self.current_epoch < self.epochs and not self.stop_training:
+                self._epoch(progress)
         self.callbacks.call("on_train_end", self)
         return self.history
 
     def _epoch(self, progress: Progress) -> None:
-        begin = time.perf_counter()
+        begin = time.perf_counter() - self.seconds_in_epoch
         epoch = self.current_epoch + 1
-        # steps of an epoch that was broken off are made again
-        losses_before = self.current_iter = self.current_epoch * self.iter_per_epoch
-        del self.history.train_loss_list[losses_before:]
-        self.batches.epoch = self.current_epoch
+        losses_before = self.current_epoch * self.iter_per_epoch
+        done = self.current_iter - losses_before
+        self.batches.epoch, self.batches.first_batch = self.current_epoch, done
         self._unread = []
-        self.callbacks.call("on_epoch_begin", self, epoch)
-        progress.start(f"epoch {epoch}/{self.epochs}", self.iter_per_epoch)
+        if done == 0:
+            self.callbacks.call("on_epoch_begin", self, epoch)
+        progress.start(f"epoch {epoch}/{self.epochs}", self.iter_per_epoch, done)
         try:
             for x, t in self.batches:
                 with memory.explained(self.backend, x.shape[0]):
@@ -218,20 +234,24 @@ class Trainer:
                 self.current_iter += 1
                 progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
                 self.callbacks.call("on_batch_end", self, self.current_iter)
+                self._resuming.after_step(self, lambda x=x: self._before_writing(x, begin))  # type: ignore[misc]
             self._read_losses(x)
         finally:
             progress.close()
         losses = self.history.train_loss_list[losses_before:]
         measured = self._evaluate()
         self.history.seconds.append(time.perf_counter() - begin)
-        self.current_epoch = epoch
+        self.current_epoch, self.seconds_in_epoch = epoch, 0.0
         progress.line(
             f"epoch {epoch}/{self.epochs}  loss {math.fsum(losses) / len(losses):.4f}  {measured}  "
             f"{self.history.seconds[-1]:.1f} s"
         )
         self.callbacks.call("on_epoch_end", self, epoch)
-        if self.checkpoint is not None:
-            checkpoints.save(self, self.checkpoint)
+        self._resuming.after_epoch(self)
+
+    def _before_writing(self, x: Array, begin: float) -> None:
+        self._read_losses(x)
+        self.seconds_in_epoch = time.perf_counter() - begin
 
     def _loss(self, x: Array, t: Array) -> Any:
         """The loss that the gradient computed on its way, on the device, where the network or its last layer keeps it."""

@@ -1,0 +1,91 @@
+"""The files of a run: the newest checkpoint, and those before it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xpdl import storage
+from xpdl.training import checkpoint
+
+if TYPE_CHECKING:
+    from xpdl.training.trainer import Trainer
+
+
+class CheckpointFiles:
+    """Writes the newest checkpoint to one path, and keeps those before it beside it, as ``PATH.1``, ``PATH.2`` and so on.
+
+    Parameters
+    ----------
+    path : path
+    keep : int
+        So many files are kept.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], keep: int) -> None:
+        self.path, self.keep = Path(path), keep
+        # a damaged file is written over: in the place of an older one it would be of no use
+        self._newest_is_whole = False
+
+    def exist(self) -> bool:
+        """Whether there is anything to go on with."""
+        return any(path.exists() for path in self._paths())
+
+    def write(self, trainer: Trainer) -> bool:
+        """Write one. Where that fails, as on a full disk, warn and answer False: the files there are remain as they are."""
+        try:
+            checkpoint.save(trainer, self.path, before_replacing=self._rotate)
+        except OSError as error:
+            warnings.warn(f"no checkpoint was written after step {trainer.current_iter}: {error}", stacklevel=2)
+            return False
+        self._newest_is_whole = True
+        return True
+
+    def read(self, trainer: Trainer) -> Path:
+        """Bring `trainer` into the state of the newest whole one, with a warning for each that is not, and name it.
+
+        Raises
+        ------
+        ValueError
+            If none is whole, or one is of another run, a later format, or no checkpoint at all.
+        OSError
+            If none can be read.
+        """
+        failures: list[Exception] = []
+        for path in filter(Path.exists, self._paths()):
+            try:
+                checkpoint.load(trainer, path)
+            except (storage.DamagedFileError, OSError) as error:
+                failures.append(error)
+                continue
+            for failure in failures:
+                warnings.warn(f"{failure}; going on from {path}", stacklevel=2)
+            self._newest_is_whole = path == self.path
+            return path
+        raise failures[0]
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        for path in self._paths():
+            path.unlink(missing_ok=True)
+
+    def _paths(self) -> list[Path]:
+        """From the newest on, as far as they are in a row; the newest may be missing, see `_rotate`."""
+        paths = [self.path, self._before(1)]
+        while (further := self._before(len(paths))).exists():
+            paths.append(further)
+        return paths
+
+    def _before(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+    def _rotate(self) -> None:
+        """Make room at `path`. Killed between two of these, a run has its newest file under the next name."""
+        if not self._newest_is_whole:
+            return
+        for number in range(self.keep - 1, 0, -1):
+            older = self.path if number == 1 else self._before(number - 1)
+            if older.exists():
+                os.replace(older, self._before(number))

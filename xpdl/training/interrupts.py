@@ -1,0 +1,68 @@
+"""Ctrl-C and termination at a moment that suits the training."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+# What a signal does where nobody has said otherwise. A handler of the program's own is left in its place.
+_DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+class Interrupts:
+    """While it is entered, the first SIGINT or SIGTERM is only noted; a second one does at once what it always does.
+
+    Outside of the main thread, which alone may handle signals, it changes nothing.
+
+    Attributes
+    ----------
+    noted : signal.Signals or None
+    """
+
+    def __init__(self) -> None:
+        self.noted: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number, default in _DEFAULTS.items():
+                if signal.getsignal(number) == default:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+        # it came too late for the training to stop
+        if self.noted is not None and kind is None:
+            signal.raise_signal(self.noted)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.noted is not None:
+            self._restore()
+            signal.raise_signal(number)
+        self.noted = signal.Signals(number)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def stop(self, how_to_resume: str) -> None:
+        """End the program as the noted signal asks for, after one line that says how the training goes on.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            For SIGINT, with that line as its message.
+        SystemExit
+            For SIGTERM, with the code that a shell gives it, 143; the line goes to standard error.
+        """
+        if self.noted is signal.SIGINT:
+            raise KeyboardInterrupt(how_to_resume)
+        print(f"terminated: {how_to_resume}", file=sys.stderr, flush=True)
+        raise SystemExit(128 + signal.SIGTERM)

@@ -1,0 +1,105 @@
+"""When a run is written, so that it can go on, and how it stops when it is told to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from xpdl import storage
+from xpdl.ops.checks import positive_int
+from xpdl.training.checkpoint_files import CheckpointFiles
+from xpdl.training.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from xpdl.training.trainer import Trainer
+
+
+class Resuming:
+    """The checkpoints of a trainer; entered while it trains. Without a path, it does nothing.
+
+    Parameters
+    ----------
+    path : path, optional
+    every : int, optional
+        Steps from one to the next; by default they are written between epochs.
+    keep : int
+        So many files are kept.
+    seed : int, optional
+        That of the run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, every: int | None, keep: int, seed: int | None) -> None:
+        if path is not None and seed is None:
+            raise ValueError("Trainer: a run with a checkpoint needs a seed, or it cannot go on in the order it began")
+        self.every = None if every is None else positive_int(every, "checkpoint_every", "Trainer")
+        keep = positive_int(keep, "keep", "Trainer")
+        self.files = None if path is None else CheckpointFiles(path, keep)
+        self._interrupts = Interrupts()
+
+    def begin(self, trainer: Trainer) -> str | None:
+        """Bring `trainer` into the state it was last written in, if it was, and say so.
+
+        Raises
+        ------
+        OSError
+            If its checkpoints cannot be written or read.
+        ValueError
+            If there are some, but none to go on from.
+        """
+        begun = trainer.current_iter == trainer.current_epoch * trainer.iter_per_epoch > 0  # and between two epochs
+        if self.files is not None:
+            storage.prepare_to_write(self.files.path)
+            if not begun and self.files.exist():
+                path = self.files.read(trainer)
+                return f"going on after {_where(trainer)} from {path}"
+        # steps of an epoch that was broken off are made again
+        trainer.current_iter, trainer.seconds_in_epoch = trainer.current_epoch * trainer.iter_per_epoch, 0.0
+        del trainer.history.train_loss_list[trainer.current_iter :]
+        return None
+
+    def __enter__(self) -> Resuming:
+        if self.files is not None:
+            self._interrupts = Interrupts()
+            self._interrupts.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._interrupts.__exit__(kind, error, trace)
+
+    def after_step(self, trainer: Trainer, prepare: Callable[[], None]) -> None:
+        """Write if it is time to, and stop there if that was asked for; `prepare` is called before."""
+        # at the last step of an epoch, the measurements come first
+        if self.files is None or trainer.current_iter % trainer.iter_per_epoch == 0:
+            return
+        if self._interrupts.noted or (self.every is not None and trainer.current_iter % self.every == 0):
+            prepare()
+            self._write(self.files, trainer)
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        """The same between epochs."""
+        if self.files is None:
+            return
+        due = self.every is None or trainer.current_iter % self.every == 0
+        if due or self._interrupts.noted or trainer.stop_training or trainer.current_epoch == trainer.epochs:
+            self._write(self.files, trainer)
+
+    def _write(self, files: CheckpointFiles, trainer: Trainer) -> None:
+        written = files.write(trainer)
+        if self._interrupts.noted:
+            where = f"stopped after {_where(trainer)}"
+            self._interrupts.stop(
+                f"{where}; started again with the same arguments, training goes on from {files.path}"
+                if written
+                else f"{where}, of which no checkpoint could be written; {files.path} is an older one, if there is one"
+            )
+
+
+def _where(trainer: Trainer) -> str:
+    """How far a run is, in words."""
+    if trainer.current_iter == trainer.current_epoch * trainer.iter_per_epoch:
+        return f"epoch {trainer.current_epoch}"
+    return f"step {trainer.current_iter}, in epoch {trainer.current_epoch + 1}"
