@@ -116,7 +116,8 @@ def test_memory_is_at_least_that_of_the_arrays_and_grows_with_them():
     assert few.arrays == pytest.approx(
         (100 * (784 + 2 * 17280 + 4320 + 2 * 100 + 10) + 4 * 433890 + 4 * 10) * 4e-6, rel=0.01
     )
-    assert few.megabytes > 0.9 * few.arrays
+    # one array of the backward pass at least is held beside them
+    assert few.megabytes > few.arrays
     assert many.megabytes - few.megabytes > 0.9 * (many.arrays - few.arrays)
     table = bench.memory_table([few]).splitlines()
     assert len(table) == 3 and table[2].startswith(f"| SimpleConvNet | 100 | {few.arrays:.1f} |")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import gc
 import json
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xpdl.backends import use
+from xpdl.backends.numpy import memory as results
 from xpdl.bench import torch_peer
 from xpdl.bench.measure import _call, _prepared, check_net
 from xpdl.layers import Chain, Layer
@@ -76,12 +79,20 @@ def _in_own_process(net: str, batch_size: int, library: str) -> dict[str, float]
 def _measured(net: str, batch_size: int, library: str) -> dict[str, float]:
     with use("numpy"):
         _steps(net, 2, library)
-        gc.collect()
+        _give_back()
         before = _status("VmRSS")
         _CLEAR.write_text("5")  # the peak is from now on
         _steps(net, batch_size, library)
         peak = _status("VmHWM")
         return {"megabytes": (peak - before) / 1e6, "arrays": _array_bytes(*_prepared(net, batch_size)[:2]) / 1e6}
+
+
+def _give_back() -> None:
+    """Return to the system what earlier steps have left, or the steps that are measured would begin with it."""
+    gc.collect()
+    results.let_go()
+    with contextlib.suppress(AttributeError, OSError):  # other C libraries than GNU's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _steps(net: str, batch_size: int, library: str) -> None:

@@ -120,3 +120,12 @@ def test_results_that_are_kept_stay_as_they_are():
         kept += [(array, array.copy()) for array in (y, dx, layer.dW)]
     for array, copy in kept:
         np.testing.assert_array_equal(array, copy)
+
+
+def test_memory_that_is_let_go_is_not_used_again():
+    held = memory.empty((1 << 20,), np.float32)
+    held[:] = 1
+    memory.let_go()
+    other = memory.empty((1 << 20,), np.float32)
+    other[:] = 2
+    assert len(memory._blocks) == 1 and np.all(held == 1)

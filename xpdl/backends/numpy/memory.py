@@ -54,6 +54,11 @@ def aligned(size: int) -> Host:
     return memory[start : start + size]
 
 
+def let_go() -> None:
+    """Keep none of the blocks any more; those in use are freed by the arrays that use them."""
+    _blocks.clear()
+
+
 def _unused(size: int) -> tuple[Host, int] | None:
     """A block that is large enough, and not much larger, and that nobody uses."""
     for _ in range(len(_blocks)):
