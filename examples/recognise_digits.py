@@ -16,7 +16,7 @@ def main(argv=None):
     args = options(__doc__, argv, data=True, weights=True)
     data = digits(args, train=500 if args.short else None, test=100 if args.short else None)
     net = xpdl.MultiLayerNet(784, [50, 100], 10, activation="sigmoid", weight_init_std="xavier")
-    net = trained(args, net, data, epochs=2 if args.short else 20, optimizer_param={"lr": 0.01})
+    net = trained(args, net, data, epochs=2 if args.short else 20)
 
     x, t = data[1]
     labels = xpdl.asnumpy(t)

@@ -16,7 +16,7 @@ def options(doc: str, argv: list[str] | None = None, *, data: bool = False, weig
         "--backend", default=os.environ.get("XPDL_BACKEND") or "numpy", help="numpy, cupy, torch, jax..."
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="the folder for figures and weights")
+    parser.add_argument("--out", type=Path, default=Path("runs/examples"), help="the folder for figures and weights")
     parser.add_argument(
         "--short", action="store_true", help="so short that it shows little, to see that all of it runs"
     )
@@ -42,7 +42,7 @@ def trained(args: argparse.Namespace, net, data, epochs: int, **how):
     if args.weights:
         net.load_params(args.weights)
         return net
-    how = {"optimizer": "Adam", "optimizer_param": {"lr": 0.001}} | how
+    how = {"optimizer": "Adam", "optimizer_param": {"lr": 0.003}, "mini_batch_size": 50} | how
     xpdl.Trainer(net, *data[0], *data[1], epochs=epochs, seed=args.seed, verbose=not args.short, **how).train()
     return net
 

@@ -11,8 +11,8 @@ def main(argv=None):
     train, test = digits(args, flatten=False, train=500 if args.short else None, test=100 if args.short else None)
     net = xpdl.SimpleConvNet(seed=args.seed)
     before = xpdl.asnumpy(net.params["W1"])
-    how = {"optimizer": "Adam", "optimizer_param": {"lr": 0.001}, "seed": args.seed, "verbose": not args.short}
-    history = xpdl.Trainer(net, *train, *test, epochs=1 if args.short else 8, **how).train()
+    how = {"optimizer": "Adam", "optimizer_param": {"lr": 0.005}, "seed": args.seed, "verbose": not args.short}
+    history = xpdl.Trainer(net, *train, *test, epochs=1 if args.short else 6, mini_batch_size=50, **how).train()
     print(f"test accuracy {history.test_acc_list[-1]:.4f}")
     net.save_params(args.out / "simple_conv_net.safetensors")
 

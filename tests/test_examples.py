@@ -128,7 +128,8 @@ def overfit_dropout(gaps):
 
 
 def hyperparameter_search(result):
-    assert result.best.params["lr"] > 1e-3
+    # rates are drawn from 1e-6 to 1e-2, and the best one is, as in the book, near the upper end
+    assert 1e-3 < result.best.params["lr"] <= 1e-2
 
 
 def float16(accuracy):
