@@ -23,8 +23,8 @@ from xpdl.storage import write_atomically
 from xpdl.version import __version__
 
 _BACKEND = "cupy"
-# In an image, the checkout belongs to another user: pytest could not keep its cache there.
-_PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests")
+# The tests that compute on the GPU. In an image, the checkout belongs to another user: pytest could keep no cache there.
+_PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu and not slow", "tests")
 # Shares of the minutes: the tests may take so much, and the training to an accuracy keeps so much.
 _TESTS_SHARE, _ACCURACY_SHARE = 0.4, 0.15
 # What the rates of the device are measured with.
