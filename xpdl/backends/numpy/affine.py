@@ -109,8 +109,7 @@ def _run(task: Callable[[slice], None], length: int, rows: int, weights: int) ->
     if products <= _TINY_PRODUCTS:
         task(slice(None))
         return
-    # to fetch a weight takes as long as some 32 multiplications
-    parts = max(products, 32 * weights) // _TASK_PRODUCTS
+    parts = products // _TASK_PRODUCTS
     most = 8 if products >= _MANY_PRODUCTS else 4
     # a power of 2, which few threads share evenly
     count = min(most, 1 << max(0, parts.bit_length() - 1), length)
