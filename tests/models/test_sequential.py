@@ -183,7 +183,7 @@ class TestSummary:
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "Sequential, loss SoftmaxWithLoss"
         assert [line.split()[0] for line in lines[3:7]] == ["Affine1", "Relu1", "BatchNormalization1", "Affine2"]
-        assert lines[-1] == f"{(4 + 1) * 5 + 2 * 5 + (5 + 1) * 3} parameters"
+        assert lines[-1].split()[:2] == ["total", str((4 + 1) * 5 + 2 * 5 + (5 + 1) * 3)]
 
     def test_says_what_is_not_built(self, capsys: pytest.CaptureFixture[str]) -> None:
         net().summary()

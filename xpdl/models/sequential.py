@@ -210,10 +210,21 @@ class Sequential(Chain):
         files.load(self, path)
 
     def summary(self, input_shape: Sequence[int] | None = None) -> None:
-        """Print a table of the layers: output shapes and numbers of parameters."""
+        """Print a table of the layers, those inside blocks too, in the order in which they compute.
+
+        For each its output's shape, the number and bytes of its parameters, the bytes of one row of its output (0 where it
+        is the input again), and the floating-point operations of one row going forward in evaluation, a multiply-add
+        counted as 2: `xpdl.models.flop.flop` has the formulas. The loss is left out. A ``?`` is what cannot be known: before
+        the model is built, or for a layer without a formula.
+
+        Parameters
+        ----------
+        input_shape : sequence of int, optional
+            Of one row; a model that has no parameters yet is built for it.
+        """
         if input_shape is not None and not self.built:
             self.build(input_shape)
-        print(summary_table(self))
+        print(summary_table(self, input_shape))
 
     # inside
 

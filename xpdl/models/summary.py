@@ -1,30 +1,124 @@
-"""The table that ``model.summary()`` prints."""
+"""What each layer of a model gives, holds and costs: the table that ``model.summary()`` prints."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+from xpdl.backends import get_backend
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.layers.base import Layer, Shape, row_shape, row_size
+from xpdl.layers.chain import Chain
+from xpdl.layers.flatten import Flatten
+from xpdl.layers.identity import Identity
+from xpdl.layers.residual import Residual
+from xpdl.models.flop import flop
 
 if TYPE_CHECKING:
     from xpdl.models.sequential import Sequential
 
+_HEAD = ("layer", "kind", "output", "parameters", "bytes", "output bytes/row", "FLOP/row")
+_WORDS = 3  # so many columns stand left
 
-def summary_table(model: Sequential) -> str:
-    """One row per layer: its name, kind, output shape and number of parameters."""
-    shape = model.input_shape
-    rows = [("layer", "kind", "output", "parameters")]
-    total = 0
-    for name, layer in model.children():
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """One layer of a summary; None is what cannot be known yet, or for this kind of layer.
+
+    Attributes
+    ----------
+    path, kind : str
+    output_shape : tuple of int or None
+        Of one row.
+    parameters, parameter_bytes : int or None
+        None before the layer is built.
+    activation_bytes : int or None
+        Size of one row of the output; 0 where it is the input again.
+    flop : int or None
+        See `xpdl.models.flop.flop`.
+    """
+
+    path: str
+    kind: str
+    output_shape: Shape | None
+    parameters: int | None
+    parameter_bytes: int | None
+    activation_bytes: int | None
+    flop: int | None
+
+
+def layer_costs(model: Sequential, input_shape: Sequence[int] | None = None) -> list[LayerCost]:
+    """The layers of a model, those inside blocks too, in the order in which they compute."""
+    shape = model.input_shape if input_shape is None else row_shape(input_shape, f"{model.name}.summary")
+    first = next((owner[key] for _, owner, key in model.slots("params")), None)
+    here = get_backend()
+    size = _item_size(first) if first is not None else here.xp.finfo(getattr(here.xp, here.dtype)).bits // 8
+    return list(_in_chain("", model, shape, size))
+
+
+def _in_chain(prefix: str, chain: Chain, shape: Shape | None, size: int) -> Iterator[LayerCost]:
+    for name, layer in chain.children():
+        yield from _inside(prefix + name, layer, shape, size)
         shape = None if shape is None else layer.output_shape(shape)
-        count = sum(math.prod(owner[key].shape) for _, owner, key in layer.slots("params"))
-        total += count
-        size = "?" if shape is None else "(N, " + ", ".join(map(str, shape)) + ")"
-        rows.append((name, type(layer).__name__, size, f"{count:,}" if layer.built else "not built"))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+
+
+def _inside(path: str, layer: Layer, shape: Shape | None, size: int) -> Iterator[LayerCost]:
+    """The costs of a layer whose output has values of `size` bytes: of those inside it, then its own."""
+    if isinstance(layer, Chain):
+        yield from _in_chain(f"{path}.", layer, shape, size)
+        return
+    own = layer.slots("params")
+    if isinstance(layer, Residual):
+        for name, inner in layer.children():
+            yield from _inside(f"{path}.{name}", inner, shape, size)
+        own = iter(())
+    arrays = [owner[key] for _, owner, key in own]
+    out = None if shape is None else layer.output_shape(shape)
+    view = isinstance(layer, (Flatten, Identity))
+    yield LayerCost(
+        path=path,
+        kind=type(layer).__name__,
+        output_shape=out,
+        parameters=sum(math.prod(a.shape) for a in arrays) if layer.built else None,
+        parameter_bytes=sum(math.prod(a.shape) * _item_size(a) for a in arrays) if layer.built else None,
+        activation_bytes=None if out is None else 0 if view else row_size(out) * size,
+        flop=None if shape is None else flop(layer, shape),
+    )
+
+
+def _item_size(a: Array) -> int:
+    return int(array_namespace(a).finfo(a.dtype).bits) // 8
+
+
+def summary_table(model: Sequential, input_shape: Sequence[int] | None = None) -> str:
+    """`layer_costs` for people, with sums below; a sum over something unknown has a ``?``, too."""
+    costs = layer_costs(model, input_shape)
+    rows: list[tuple[str, ...]] = [_HEAD]
+    for cost in costs:
+        size = "?" if cost.output_shape is None else "(N, " + ", ".join(map(str, cost.output_shape)) + ")"
+        count = "not built" if cost.parameters is None else f"{cost.parameters:,}"
+        numbers = (_shown([n]) for n in (cost.parameter_bytes, cost.activation_bytes, cost.flop))
+        rows.append((cost.path, cost.kind, size, count, *numbers))
+    sums = [
+        [getattr(cost, name) for cost in costs]
+        for name in ("parameters", "parameter_bytes", "activation_bytes", "flop")
+    ]
+    rows.append(("total", "", "", *map(_shown, sums)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]:>{widths[3]}}".rstrip()
+        "  ".join(
+            f"{word:<{width}}" if i < _WORDS else f"{word:>{width}}"
+            for i, (word, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]
-    rule = "-" * (sum(widths) + 6)
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     last = "" if model.last_layer is None else f", loss {type(model.last_layer).__name__}"
-    return "\n".join([f"{type(model).__name__}{last}", lines[0], rule, *lines[1:], rule, f"{total:,} parameters"])
+    return "\n".join([f"{type(model).__name__}{last}", lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _shown(values: list[int | None]) -> str:
+    known = [value for value in values if value is not None]
+    return "?" if len(known) < len(values) else f"{sum(known):,}"
