@@ -225,6 +225,13 @@ class TestOptions:
         trainer(network, epochs=1, evaluate_sample_num_per_epoch=7).train()
         assert seen == [7, 7]
 
+    def test_sample_larger_than_the_data_is_all_of_it(self):
+        """array_api_strict refuses slices that end beyond the last row."""
+        pytest.importorskip("array_api_strict")
+        with xpdl.use("array_api_strict"):
+            history = trainer(epochs=1, evaluate_sample_num_per_epoch=1000).train()
+        assert history.test_acc_list == trainer(epochs=1).train().test_acc_list
+
     def test_verbose_prints_one_line_per_epoch_and_quiet_none(self, capsys):
         trainer(verbose=True).train()
         out = capsys.readouterr().out.splitlines()

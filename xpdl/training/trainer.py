@@ -281,14 +281,19 @@ class Trainer:
 
     def _evaluate(self) -> str:
         """Measure after an epoch, and say it in words."""
-        rows = slice(self.evaluate_sample_num_per_epoch)
         history, network = self.history, self.network
         if not self._classifies:
-            history.test_loss_list.append(evaluation.mean_loss(network, self.x_test[rows, ...], self.t_test[rows, ...]))
+            history.test_loss_list.append(evaluation.mean_loss(network, *self._sample(self.x_test, self.t_test)))
             return f"test loss {history.test_loss_list[-1]:.4f}"
         for x, t, found in (
             (self.x_train, self.t_train, history.train_acc_list),
             (self.x_test, self.t_test, history.test_acc_list),
         ):
-            found.append(evaluation.accuracy(network, x[rows, ...], t[rows, ...]))
+            found.append(evaluation.accuracy(network, *self._sample(x, t)))
         return f"train accuracy {history.train_acc_list[-1]:.4f}  test accuracy {history.test_acc_list[-1]:.4f}"
+
+    def _sample(self, x: Array, t: Array) -> tuple[Array, Array]:
+        """The rows to measure with."""
+        # the standard leaves open what a slice beyond the last row gives
+        rows = min(self.evaluate_sample_num_per_epoch or x.shape[0], x.shape[0])
+        return x[:rows, ...], t[:rows, ...]
