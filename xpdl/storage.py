@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,20 +44,19 @@ def write_atomically(
     path = Path(os.path.realpath(path))  # through a link, to the file it names
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
-    # beside the target: a rename is atomic within one file system only
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    handle, temporary = _new_file_beside(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; a saved model is an ordinary file
-        os.chmod(temporary, 0o666 & ~_umask())
         if before_replacing is not None:
             before_replacing()
         os.replace(temporary, path)
     except BaseException as error:
-        os.unlink(temporary)
+        # interrupted just after it took the other's place, it is no longer under this name
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         if isinstance(error, OSError) and error.errno is not None:
             # a full disk comes without a name, and nobody has heard of the temporary file
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -64,14 +65,21 @@ def write_atomically(
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Wait until the names in a folder are on the disk: a file that was renamed there has its new name for good."""
+    """Wait until the names in a folder are on the disk: a file that was renamed there has its new name for good.
+
+    Where the file system cannot do that for folders, or this one may not be opened, nothing is waited for.
+    """
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders, and keeps their names itself
         return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+            raise
 
 
 def prepare_to_write(path: str | os.PathLike[str]) -> None:
@@ -87,14 +95,24 @@ def prepare_to_write(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
-    # the names that mkstemp makes there
-    partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.part")
+    # the names of `_new_file_beside`
+    partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8,16}}\.part")
     for file in path.parent.iterdir():
         if partial.fullmatch(file.name):
             file.unlink()
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    handle, temporary = _new_file_beside(path)
     os.close(handle)
     os.unlink(temporary)
+
+
+def _new_file_beside(path: Path) -> tuple[int, Path]:
+    """An open file of a new name in the folder of `path`: a rename is atomic within one file system only.
+
+    It has the rights of an ordinary file, unlike those of `tempfile.mkstemp`, which are for their owner alone.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    return os.open(temporary, flags, 0o666), temporary
 
 
 def write_tensors(
@@ -198,9 +216,3 @@ def _checksum(arrays: Mapping[str, HostArray], metadata: Mapping[str, str]) -> s
         digest.update(repr((name, array.dtype.str, arrays[name].shape)).encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
