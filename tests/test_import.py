@@ -1,0 +1,83 @@
+"""Importing xpdl: loads what it requires and nothing else, asks nobody on the net, and stands a fork."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REQUIRED = {"numpy", "array_api_compat", "safetensors", "tqdm", "threadpoolctl"}
+
+
+def run(program, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_loads_what_it_requires_and_nothing_else():
+    before = run("import sys; print(*sys.modules)")
+    after = run("import sys, xpdl, xpdl.cli; print(*sys.modules)")
+    loaded = {name.split(".")[0] for name in set(after) - set(before)}
+    others = {name for name in loaded if name not in sys.stdlib_module_names} - {"xpdl"}
+    # an installation may have speedups or hooks of its own beside them, whose names begin with an underscore
+    assert {name for name in others if not name.startswith("_")} <= REQUIRED | {"cython_runtime", "charset_normalizer"}
+    assert others >= {"numpy", "array_api_compat", "safetensors"}
+
+
+def test_uses_no_network_and_starts_no_process():
+    program = (
+        "import sys; seen = []\n"
+        "wanted = ('socket.connect', 'socket.getaddrinfo', 'urllib.Request', 'subprocess.Popen', 'os.system', 'os.exec')\n"
+        "sys.addaudithook(lambda event, args: seen.append(event) if event in wanted else None)\n"
+        "import xpdl, xpdl.cli\n"
+        "xpdl.load_mini_mnist(); xpdl.TwoLayerNet(4, 3, 2)\n"
+        "print(*seen)"
+    )
+    assert run(program) == []
+
+
+def test_warns_of_nothing_and_prints_nothing():
+    assert run("import warnings; warnings.simplefilter('error'); import xpdl") == []
+
+
+TRAINED_TWICE = """
+import hashlib, os, sys, numpy as np, xpdl
+
+def run():
+    x, t = xpdl.moons(200, seed=0)
+    layers = [xpdl.Affine(units=64), xpdl.Relu(), xpdl.Dropout(0.2), xpdl.Affine(units=2)]
+    net = xpdl.Sequential(*layers, loss=xpdl.SoftmaxWithLoss, seed=0)
+    xpdl.Trainer(net, x, t, x, t, epochs=2, optimizer="adam", verbose=False, seed=0).train()
+    images = np.random.default_rng(0).standard_normal((64, 8, 28, 28)).astype("float32")
+    y = xpdl.Sequential(xpdl.Convolution(filters=16, size=3, pad=1), seed=1).predict(images)
+    return hashlib.sha256(net.params["Affine1.W"].tobytes() + y.tobytes()).hexdigest()
+
+before = run() if sys.argv[1:] else None  # with threads that the child will not have
+child = os.fork()
+if child == 0:
+    read = run()
+    os.write(1, (read + "\\n").encode())
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+print(run())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize(
+    "begin", ["", "import sys; sys.argv.append('before')\n"], ids=["after import", "after training"]
+)
+def test_child_of_a_fork_gets_the_same_results(begin):
+    child, parent = run(
+        "import warnings; warnings.simplefilter('ignore')\n" + begin + TRAINED_TWICE, XPDL_NUM_THREADS="2"
+    )
+    assert child == parent
