@@ -394,6 +394,8 @@ _TRAINING = [
             "verbose": FLAG,
             "seed": SEED,
             "augment": Kind((3, "flip", [3], _THING)),
+            "validation_split": Kind((*SHARE.wrong, 0.01, 0.99)),
+            "accumulate": COUNT,
             "optimizer": Kind(("nonsense", "", 3, None, xpdl.Relu, [1], _THING)),
             "optimizer_param": Kind(({"rate": 0.1}, {"lr": -1}, {"lr": math.nan}, {"lr": "3"}, 3, None, [1])),
             "callbacks": Kind((3, None, _THING)),
@@ -417,6 +419,47 @@ _TRAINING = [
     Call(xpdl.log_uniform, {"low": 1, "high": 2}, {"low": Kind((*POSITIVE.wrong, 3)), "high": POSITIVE}),
     Call(xpdl.choice, {"options": [1]}, {"options": Kind((3, None, [], "", _THING))}),
 ]
+_MONITOR = Kind(("accuracy", "", 3, _THING))
+_PATH = Kind((3, None, 1.5, [], _THING))
+_SCHEDULES = [
+    Call(xpdl.LearningRateSchedule, {"factor": math.exp}, {"factor": Kind((3, None, "exp", _THING))}),
+    Call(xpdl.StepLR, {"step_size": 2}, {"step_size": COUNT, "gamma": POSITIVE}),
+    Call(xpdl.ExponentialLR, {"gamma": 0.9}, {"gamma": POSITIVE}),
+    Call(xpdl.CosineLR, {}, {"epochs": COUNT | None, "final": AT_LEAST_0}),
+    Call(
+        xpdl.WarmupLR,
+        {"epochs": 1},
+        {"epochs": POSITIVE, "after": Kind((3, "cosine", xpdl.CosineLR, math.exp, _THING)), "start": AT_LEAST_0},
+    ),
+    Call(
+        xpdl.OneCycleLR,
+        {},
+        {"epochs": COUNT | None, "rise": SHARE, "start": AT_LEAST_0, "final": AT_LEAST_0},
+    ),
+    Call(
+        xpdl.ReduceLROnPlateau,
+        {},
+        {
+            "monitor": _MONITOR,
+            "gamma": SHARE,
+            "patience": COUNT,
+            "min_delta": AT_LEAST_0,
+            "min_lr": AT_LEAST_0,
+        },
+    ),
+]
+_CALLBACKS = [
+    Call(xpdl.Callback, {}, {}),
+    Call(xpdl.EMA, {}, {"decay": SHARE}),
+    Call(
+        xpdl.EarlyStopping,
+        {},
+        {"monitor": _MONITOR, "patience": COUNT, "min_delta": AT_LEAST_0, "restore_best_weights": FLAG},
+    ),
+    Call(xpdl.ModelCheckpoint, {"path": "x"}, {"path": _PATH, "monitor": _MONITOR, "save_best_only": FLAG}),
+    *(Call(logger, {"path": "x"}, {"path": _PATH}) for logger in (xpdl.CSVLogger, xpdl.JSONLogger)),
+    Call(xpdl.TensorBoard, {"log_dir": "x"}, {"log_dir": _PATH}),
+]
 _PERCEPTRON = [
     Call(
         xpdl.Perceptron,
@@ -427,7 +470,7 @@ _PERCEPTRON = [
 
 CALLS = [
     *(*_GATES, *_ELEMENTWISE, *_FUNCTIONS, *_LAYERS, *_MODELS, *_OPTIMIZERS, *_LOADERS, *_DATA, *_AUGMENT),
-    *(*_TRAINING, *_PERCEPTRON),
+    *(*_TRAINING, *_SCHEDULES, *_CALLBACKS, *_PERCEPTRON),
 ]
 
 #: names of records and of what only other functions make

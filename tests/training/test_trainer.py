@@ -252,8 +252,11 @@ class TestOptions:
         assert calls == [
             ("on_train_begin",),
             ("on_epoch_begin", 1),
+            ("on_batch_begin", 1),
             ("on_batch_end", 1),
+            ("on_batch_begin", 2),
             ("on_batch_end", 2),
+            ("on_batch_begin", 3),
             ("on_batch_end", 3),
             ("on_epoch_end", 1),
             ("on_train_end",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -76,6 +77,14 @@ def function(value: Any, name: str, owner: str) -> Any:
     if callable(value):
         return value
     raise TypeError(f"{owner}: {name} must be a function, got {value!r}")
+
+
+def path_like(value: Any, name: str, owner: str) -> str:
+    """`value`, the name of a file or folder, as a string."""
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise TypeError(f"{owner}: {name} must be a path, got {value!r}") from None
 
 
 def flag(value: Any, name: str, owner: str) -> bool:

@@ -1,6 +1,19 @@
 """Training: the loop, what it records, and what it tells."""
 
+from xpdl.training.averaging import EMA
+from xpdl.training.callbacks import Callback
+from xpdl.training.early_stopping import EarlyStopping, ModelCheckpoint
 from xpdl.training.history import History
+from xpdl.training.loggers import CSVLogger, JSONLogger, TensorBoard
+from xpdl.training.schedules import (
+    CosineLR,
+    ExponentialLR,
+    LearningRateSchedule,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+    WarmupLR,
+)
 from xpdl.training.search import random_search, successive_halving
 from xpdl.training.search_optuna import optuna_objective
 from xpdl.training.search_result import SearchResult, Trial
@@ -9,10 +22,24 @@ from xpdl.training.smoothing import smooth_curve
 from xpdl.training.trainer import Trainer
 
 __all__ = [
+    "EMA",
+    "CSVLogger",
+    "Callback",
+    "CosineLR",
+    "EarlyStopping",
+    "ExponentialLR",
     "History",
+    "JSONLogger",
+    "LearningRateSchedule",
+    "ModelCheckpoint",
+    "OneCycleLR",
+    "ReduceLROnPlateau",
     "SearchResult",
+    "StepLR",
+    "TensorBoard",
     "Trainer",
     "Trial",
+    "WarmupLR",
     "choice",
     "log_uniform",
     "optuna_objective",

@@ -1,11 +1,45 @@
-"""Calling what wants to be called during training."""
+"""What wants to be called during training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-EVENTS = ("on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
+EVENTS = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
+
+
+class Callback:
+    """Something that a `Trainer` calls at set moments; a subclass gives the methods it wants.
+
+    Epochs and steps count from 1. ``trainer.history`` holds what was measured, up to the last step read from the device, and
+    all of it when an epoch ends. Setting ``trainer.stop_training`` ends the training with the epoch. Any object with some of
+    these methods will do: there is nothing a subclass inherits but their absence.
+    """
+
+    def on_train_begin(self, trainer: Any) -> None:
+        """Before the first step, after a checkpoint was read."""
+
+    def on_epoch_begin(self, trainer: Any, epoch: int) -> None:
+        """Before the first step of an epoch."""
+
+    def on_batch_begin(self, trainer: Any, step: int) -> None:
+        """Before the gradient of a step; the place to set ``trainer.optimizer.lr``."""
+
+    def on_batch_end(self, trainer: Any, step: int) -> None:
+        """After the update of a step."""
+
+    def on_epoch_end(self, trainer: Any, epoch: int) -> None:
+        """After the measurements of an epoch."""
+
+    def on_train_end(self, trainer: Any) -> None:
+        """After the last epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep: numbers, strings, lists of them, and arrays."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
 
 
 class Callbacks:

@@ -7,7 +7,8 @@ from typing import Any
 
 from xpdl.backends import Backend, memory
 from xpdl.backends.namespaces import Array, is_array
-from xpdl.data import check_labels, is_mapped
+from xpdl.backends.random import next_stream
+from xpdl.data import check_labels, is_mapped, shuffle_dataset
 from xpdl.errors import ShapeError
 from xpdl.layers.losses import SoftmaxWithLoss
 from xpdl.models.sequential import Sequential
@@ -44,3 +45,17 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
             check_labels(t, out[0], f"Trainer: t_{which}")
     stays = is_mapped(x) or not memory.fits(backend, x)
     return x if stays else backend.asarray(x), backend.asarray(t)
+
+
+def split(x: Array, t: Array, share: float, seed: int | None) -> tuple[Array, Array, Array, Array]:
+    """Rows to train with, and a share of them, drawn at random, to validate with: x, t, x_val, t_val."""
+    rows = x.shape[0]
+    count = round(rows * share)
+    if not 0 < count < rows:
+        raise ShapeError(
+            f"Trainer: validation_split {share} of {rows} rows leaves none to train or none to validate with"
+        )
+    if is_mapped(x):
+        raise TypeError("Trainer: validation_split would read a mapped file whole; split it into two files")
+    x, t = shuffle_dataset(x, t, seed=next_stream("Trainer", seed).words("validation")[0])
+    return x[count:, ...], t[count:, ...], x[:count, ...], t[:count, ...]

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
 
+if TYPE_CHECKING:
+    from xpdl.training.trainer import Trainer
+
 # rows in one forward pass: enough to keep a processor busy, few enough for the memory of any
 _ROWS = 200
+
+
+def measure(trainer: Trainer) -> str:
+    """Measure after an epoch, for the history, and say it in words."""
+    sets = [("test", trainer.x_test, trainer.t_test)]
+    if trainer.x_val is not None:
+        sets.insert(0, ("val", trainer.x_val, trainer.t_val))
+    if trainer.classifies:
+        sets.insert(0, ("train", trainer.x_train, trainer.t_train))
+    words = []
+    function, kind, what = (accuracy, "acc", "accuracy") if trainer.classifies else (mean_loss, "loss", "loss")
+    for name, x, t in sets:
+        found = getattr(trainer.history, f"{name}_{kind}_list")
+        # the standard leaves open what a slice beyond the last row gives
+        rows = min(trainer.evaluate_sample_num_per_epoch or x.shape[0], x.shape[0])
+        found.append(function(trainer.network, x[:rows, ...], t[:rows, ...]))
+        words.append(f"{name} {what} {found[-1]:.4f}")
+    return "  ".join(words)
 
 
 def accuracy(network: Any, x: Array, t: Array) -> float:

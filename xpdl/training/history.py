@@ -22,6 +22,8 @@ class History:
         After each epoch, for classification.
     test_loss_list : list of float
         After each epoch, for regression, which has no accuracy.
+    val_acc_list, val_loss_list : list of float
+        The same on the rows of ``Trainer(validation_split=...)``, where there are some.
     seconds : list of float
         Each epoch's duration, evaluation included.
     """
@@ -30,6 +32,8 @@ class History:
     train_acc_list: list[float] = dataclasses.field(default_factory=list)
     test_acc_list: list[float] = dataclasses.field(default_factory=list)
     test_loss_list: list[float] = dataclasses.field(default_factory=list)
+    val_acc_list: list[float] = dataclasses.field(default_factory=list)
+    val_loss_list: list[float] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
 
     def save(self, path: str | os.PathLike[str]) -> None:

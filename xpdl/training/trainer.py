@@ -15,9 +15,10 @@ from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
 from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
-from xpdl.ops.checks import flag, positive_int
+from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
 from xpdl.training import entering, evaluation
+from xpdl.training.accumulation import Accumulated
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.history import History
 from xpdl.training.non_finite import first_non_finite
@@ -58,13 +59,18 @@ class Trainer:
     verbose : bool
         Print one line per epoch, and show a progress bar where standard error is a terminal.
     callbacks : iterable
-        Objects with some of the methods ``on_train_begin(trainer)``, ``on_epoch_begin(trainer, epoch)``,
-        ``on_batch_end(trainer, step)``, ``on_epoch_end(trainer, epoch)`` and ``on_train_end(trainer)``; epochs and steps
-        count from 1. One that sets ``trainer.stop_training`` ends the training with that epoch.
+        Such as `EarlyStopping`, `CosineLR` or `CSVLogger`, or any objects with some of the methods of `Callback`. They are
+        called in this order.
     seed : int, optional
         Of the order of the rows and of `augment`; by default they follow `xpdl.seed`.
     augment : callable or sequence of them, optional
         The ``transform`` of `xpdl.data.Batches` for training rows, such as ``[augment.Shift(2), augment.Rotate(10)]``.
+    validation_split : float
+        Share of the rows of `x_train`, drawn at random by `seed`, that are kept from training and measured after each epoch,
+        for choices that must not look at the test set.
+    accumulate : int
+        Add up the gradients of so many mini-batches before each update, as one batch of all their rows would give them (but
+        for batch normalisation, which sees each mini-batch alone). The last update of an epoch takes what is left.
     checkpoint : path, optional
         A file written after each epoch. Where it exists when `train` begins, the run goes on from it, with the same bits
         as if it had not been interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
@@ -121,6 +127,8 @@ class Trainer:
         callbacks: Iterable[Any] = (),
         seed: int | None = None,
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
+        validation_split: float = 0.0,
+        accumulate: int = 1,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int | None = None,
         keep: int = 2,
@@ -129,6 +137,7 @@ class Trainer:
         self.network = network
         self.epochs = positive_int(epochs, "epochs", "Trainer")
         self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
+        self.accumulate = positive_int(accumulate, "accumulate", "Trainer")
         if evaluate_sample_num_per_epoch is not None:
             positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
@@ -145,6 +154,10 @@ class Trainer:
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
         self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
+        self.x_val, self.t_val = None, None
+        if number(validation_split, "validation_split", "Trainer", "in [0, 1)"):
+            parts = entering.split(self.x_train, self.t_train, validation_split, seed)
+            self.x_train, self.t_train, self.x_val, self.t_val = parts
         self.x_test, self.t_test = entering.entered(x_test, t_test, network, backend, "test")
 
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
@@ -163,7 +176,7 @@ class Trainer:
         #: of the epoch that is under way
         self.seconds_in_epoch = 0.0
         last = getattr(network, "last_layer", None)
-        self._classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
+        self.classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
         self._unread: list[Any] = []
 
     @property
@@ -218,11 +231,13 @@ class Trainer:
         done = self.current_iter - losses_before
         self.batches.epoch, self.batches.first_batch = self.current_epoch, done
         self._unread = []
+        accumulated = Accumulated(self.accumulate)
         if done == 0:
             self.callbacks.call("on_epoch_begin", self, epoch)
         progress.start(f"epoch {epoch}/{self.epochs}", self.iter_per_epoch, done)
         try:
             for x, t in self.batches:
+                self.callbacks.call("on_batch_begin", self, self.current_iter + 1)
                 with memory.explained(self.backend, x.shape[0]):
                     grads = self.network.gradient(x, t)
                 loss = self._loss(x, t)
@@ -230,16 +245,19 @@ class Trainer:
                 # before the update, which would spread a NaN over all parameters
                 if len(self._unread) >= _STEPS_BETWEEN_READS or not is_array(loss) or is_host(loss):
                     self._read_losses(x)
-                self.optimizer.update(self.network.params, grads)
                 self.current_iter += 1
+                grads = accumulated.add(grads, x.shape[0], self.current_iter % self.iter_per_epoch == 0)
+                if grads is not None:
+                    self.optimizer.update(self.network.params, grads)
                 progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
                 self.callbacks.call("on_batch_end", self, self.current_iter)
-                self._resuming.after_step(self, lambda x=x: self._before_writing(x, begin))  # type: ignore[misc]
+                if grads is not None:  # or a checkpoint would lack those that are not yet used
+                    self._resuming.after_step(self, lambda x=x: self._before_writing(x, begin))  # type: ignore[misc]
             self._read_losses(x)
         finally:
             progress.close()
         losses = self.history.train_loss_list[losses_before:]
-        measured = self._evaluate()
+        measured = evaluation.measure(self)
         self.history.seconds.append(time.perf_counter() - begin)
         self.current_epoch, self.seconds_in_epoch = epoch, 0.0
         progress.line(
@@ -278,22 +296,3 @@ class Trainer:
                     "lower the learning rate, clip gradients (clip_norm), or look at the data"
                 )
             self.history.train_loss_list.append(value)
-
-    def _evaluate(self) -> str:
-        """Measure after an epoch, and say it in words."""
-        history, network = self.history, self.network
-        if not self._classifies:
-            history.test_loss_list.append(evaluation.mean_loss(network, *self._sample(self.x_test, self.t_test)))
-            return f"test loss {history.test_loss_list[-1]:.4f}"
-        for x, t, found in (
-            (self.x_train, self.t_train, history.train_acc_list),
-            (self.x_test, self.t_test, history.test_acc_list),
-        ):
-            found.append(evaluation.accuracy(network, *self._sample(x, t)))
-        return f"train accuracy {history.train_acc_list[-1]:.4f}  test accuracy {history.test_acc_list[-1]:.4f}"
-
-    def _sample(self, x: Array, t: Array) -> tuple[Array, Array]:
-        """The rows to measure with."""
-        # the standard leaves open what a slice beyond the last row gives
-        rows = min(self.evaluate_sample_num_per_epoch or x.shape[0], x.shape[0])
-        return x[:rows, ...], t[:rows, ...]

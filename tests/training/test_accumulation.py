@@ -1,0 +1,62 @@
+"""Several mini-batches as one update, and rows kept for validation."""
+
+import numpy as np
+import pytest
+
+from tests.training.runs import T, X, trainer
+from xpdl.errors import ShapeError
+from xpdl.layers import Affine, Relu, SoftmaxWithLoss
+from xpdl.models import Sequential
+
+
+def plain():
+    network = Sequential(Affine(units=8), Relu(), Affine(units=2), loss=SoftmaxWithLoss, seed=0)
+    network.build((2,))
+    for name, value in network.params.items():
+        network.params[name] = value.astype("float64")
+    return network
+
+
+@pytest.mark.parametrize(("size", "count", "whole"), [(10, 2, 20), (10, 6, 60), (7, 3, 21), (25, 2, 50)])
+def test_is_the_update_of_the_larger_batch(size, count, whole):
+    """60 rows: the last update of an epoch has what is left, in batches of unequal size."""
+    parts = trainer(plain(), mini_batch_size=size, accumulate=count)
+    together = trainer(plain(), mini_batch_size=whole)
+    parts.train(), together.train()
+    assert parts.optimizer.iter == together.optimizer.iter
+    for name, value in together.network.params.items():
+        np.testing.assert_allclose(parts.network.params[name], value, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_are_clipped_once_they_are_together():
+    options = {"optimizer": "sgd", "optimizer_param": {"lr": 1.0, "clip_norm": 0.01}}
+    parts = trainer(plain(), mini_batch_size=10, accumulate=2, **options)
+    together = trainer(plain(), mini_batch_size=20, **options)
+    parts.train(), together.train()
+    for name, value in together.network.params.items():
+        np.testing.assert_allclose(parts.network.params[name], value, rtol=1e-10, atol=1e-12)
+
+
+def test_rows_for_validation_are_not_trained_with():
+    run = trainer(plain(), validation_split=0.25)
+    assert run.x_train.shape == (45, 2) and run.x_val.shape == (15, 2) and run.iter_per_epoch == 3
+    rows = np.concatenate([run.x_train, run.x_val])
+    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, X[:60].astype(rows.dtype).tolist()))
+    order = np.concatenate([run.t_train, run.t_val])
+    assert not np.array_equal(order, T[:60])  # drawn at random
+    history = run.train()
+    assert history.val_acc_list[-1] == run.network.accuracy(run.x_val, run.t_val)
+    again = trainer(plain(), validation_split=0.25)
+    np.testing.assert_array_equal(again.x_val, run.x_val)
+    assert trainer(plain()).train().val_acc_list == []
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999, 1.0, -0.5, "half"])
+def test_a_split_leaves_rows_on_both_sides(share):
+    with pytest.raises((ShapeError, ValueError), match="Trainer: validation_split"):
+        trainer(plain(), validation_split=share)
+
+
+def test_accumulate_is_a_number_of_batches():
+    with pytest.raises(ValueError, match="Trainer: accumulate must be an int of at least 1"):
+        trainer(plain(), accumulate=0)

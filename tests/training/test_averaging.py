@@ -1,0 +1,70 @@
+"""Moving averages of weights."""
+
+import numpy as np
+import pytest
+
+from tests.training.runs import net, trainer, weights
+from xpdl.training import EMA
+
+
+class Steps:
+    """Weights after each step, before an average takes their place."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_batch_end(self, trainer, step):
+        self.seen.append(weights(trainer.network))
+
+
+def test_is_the_recursion_over_all_steps():
+    network = net()
+    network.build((2,))
+    start, steps, ema = weights(network), Steps(), EMA(0.7)
+    run = trainer(network, callbacks=[steps, ema])
+    run.train()
+    average = start
+    for step, now in enumerate(steps.seen, 1):
+        d = min(0.7, (1 + step) / (10 + step))
+        average = {name: d * average[name] + (1 - d) * now[name] for name in now}
+    found = weights(network)
+    for name, value in average.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_training_goes_on_with_the_weights_as_they_are():
+    plain, averaged = Steps(), Steps()
+    trainer(callbacks=[plain]).train()
+    run = trainer(callbacks=[averaged, EMA(0.9)])
+    run.train()
+    for a, b in zip(plain.seen, averaged.seen, strict=True):
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+    assert not all(np.array_equal(averaged.seen[-1][name], value) for name, value in weights(run.network).items())
+
+
+def test_accuracy_is_that_of_the_averages():
+    run = trainer(callbacks=[EMA(0.9)])
+    history = run.train()
+    assert history.test_acc_list[-1] == run.network.accuracy(run.x_test, run.t_test)
+
+
+def test_arrays_stay_those_of_the_network():
+    network = net()
+    network.build((2,))
+    held = network.layers["Affine1"].W
+    trainer(network, callbacks=[EMA()]).train()
+    assert network.layers["Affine1"].W is held
+
+
+def test_state_goes_on_elsewhere():
+    first, second = EMA(0.5), EMA(0.5)
+    trainer(callbacks=[first]).train()
+    second.load_state_dict(first.state_dict())
+    assert first.average.keys() == second.average.keys() and first._weights.keys() == second._weights.keys()
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1, "x"])
+def test_decay_is_checked(decay):
+    with pytest.raises(ValueError, match="EMA: decay must be a finite number in"):
+        EMA(decay)

@@ -1,0 +1,118 @@
+"""Learning rates against numbers worked out apart, and in a training."""
+
+import math
+
+import pytest
+
+from tests.training.runs import trainer
+from xpdl.training import (
+    CosineLR,
+    ExponentialLR,
+    LearningRateSchedule,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+    WarmupLR,
+)
+
+
+def rates(schedule, epochs=4, lr=0.8):
+    """The rate of each step; three steps make an epoch."""
+    seen = []
+
+    class Record:
+        def on_batch_end(self, trainer, step):
+            seen.append(trainer.optimizer.lr)
+
+    trainer(epochs=epochs, optimizer="sgd", optimizer_param={"lr": lr}, callbacks=[schedule, Record()]).train()
+    return seen
+
+
+def test_step():
+    assert rates(StepLR(2, 0.5), epochs=5) == pytest.approx([0.8] * 6 + [0.4] * 6 + [0.2] * 3)
+
+
+def test_exponential():
+    assert rates(ExponentialLR(0.5), epochs=3) == pytest.approx([0.8] * 3 + [0.4] * 3 + [0.2] * 3)
+
+
+def test_cosine():
+    expected = [0.8 * (0.1 + 0.9 * (1 + math.cos(math.pi * step / 12)) / 2) for step in range(12)]
+    assert rates(CosineLR(final=0.1)) == pytest.approx(expected)
+    assert rates(CosineLR(epochs=2)) == pytest.approx(
+        [0.8 * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(6)] + [0.0] * 6
+    )
+
+
+def test_warm_up_and_what_comes_after():
+    assert rates(WarmupLR(1), epochs=2) == pytest.approx([0.0, 0.8 / 3, 1.6 / 3] + [0.8] * 3)
+    assert rates(WarmupLR(2 / 3, start=0.5), epochs=1) == pytest.approx([0.4, 0.6, 0.8])
+    expected = [0.0, 0.8 / 3, 1.6 / 3] + [0.8] * 3 + [0.4] * 3
+    assert rates(WarmupLR(1, StepLR(1, 0.5)), epochs=3) == pytest.approx(expected)
+    # what is left of the training is the cosine's
+    after = [0.8 * (1 + math.cos(math.pi * step / 9)) / 2 for step in range(9)]
+    assert rates(WarmupLR(1, CosineLR()))[3:] == pytest.approx(after)
+
+
+def test_one_cycle():
+    found = rates(OneCycleLR(rise=0.25, start=0.1, final=0.01))
+    up = [0.1 + 0.9 * (1 - math.cos(math.pi * step / 3)) / 2 for step in range(3)]
+    down = [0.01 + 0.99 * (1 + math.cos(math.pi * step / 9)) / 2 for step in range(9)]
+    assert found == pytest.approx([0.8 * factor for factor in up + down])
+
+
+def test_any_function():
+    found = rates(LearningRateSchedule(lambda position: 1 + position), epochs=1)
+    assert found == pytest.approx([0.8, 0.8 * 4 / 3, 0.8 * 5 / 3])
+
+
+class Measured:
+    """Puts numbers of its own into the history, as if they had been measured."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def on_epoch_end(self, trainer, epoch):
+        trainer.history.test_acc_list[-1] = self.values[epoch - 1]
+
+
+def test_plateau_falls_after_epochs_without_improvement():
+    schedule = ReduceLROnPlateau("test_acc", gamma=0.5, patience=2, min_lr=0.15)
+    # best at the second epoch; two later the rate falls, and so on each second epoch
+    values = [0.5, 0.6, 0.6, 0.5, 0.5, 0.4, 0.3, 0.2, 0.1]
+    seen = []
+
+    class Record:
+        def on_batch_end(self, trainer, step):
+            seen.append(trainer.optimizer.lr)
+
+    options = {"epochs": 9, "optimizer": "sgd", "optimizer_param": {"lr": 0.8}}
+    trainer(**options, callbacks=[Measured(values), schedule, Record()]).train()
+    assert seen[::3] == pytest.approx([0.8] * 4 + [0.4] * 2 + [0.2] * 2 + [0.15])
+
+
+def test_rate_at_the_start_is_that_of_the_run_and_not_of_the_resumed_one():
+    schedule = StepLR(1, 0.5)
+    run = trainer(optimizer="sgd", optimizer_param={"lr": 0.8}, epochs=2, callbacks=[schedule])
+    run.train()
+    again = StepLR(1, 0.5)
+    again.load_state_dict(schedule.state_dict())
+    assert run.optimizer.lr == pytest.approx(0.4) and again.lr == 0.8
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: StepLR(0), "StepLR: step_size must be an int of at least 1"),
+        (lambda: ExponentialLR(-1), "ExponentialLR: gamma must be a finite number positive"),
+        (lambda: CosineLR(epochs=1.5), "CosineLR: epochs must be an int"),
+        (lambda: WarmupLR(1, after=lambda x: x), "WarmupLR: after must be a schedule"),
+        (lambda: WarmupLR(1, after=ReduceLROnPlateau()), "WarmupLR: after must be a schedule"),
+        (lambda: OneCycleLR(rise=1.0), r"OneCycleLR: rise must be a finite number in \[0, 1\)"),
+        (lambda: ReduceLROnPlateau("accuracy"), "ReduceLROnPlateau: monitor must be one of loss, val_acc"),
+        (lambda: LearningRateSchedule(0.5), "LearningRateSchedule: factor must be a function"),
+    ],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()

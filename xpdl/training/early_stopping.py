@@ -1,0 +1,129 @@
+"""Stopping when nothing gets better, and files of the best so far."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from xpdl.backends.namespaces import Array
+from xpdl.ops.checks import flag, number, path_like, positive_int
+from xpdl.training.callbacks import Callback
+from xpdl.training.monitor import Monitor
+from xpdl.training.weights import copies, put_back
+
+
+class EarlyStopping(Callback):
+    """Stops the training when a number has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : str, optional
+        ``"loss"``, ``"val_acc"``, ``"test_acc"``, ``"train_acc"``, ``"val_loss"`` or ``"test_loss"``; by default the first
+        of val_acc, test_acc, train_acc, val_loss and test_loss that the trainer measures. Choosing an epoch by the test set
+        makes its accuracy look better than it is; that is what ``Trainer(validation_split=...)`` is for.
+    patience : int
+        Epochs without improvement after which to stop.
+    min_delta : float
+        What counts as an improvement: more than this.
+    restore_best_weights : bool
+        When the training ends, for whatever reason, give the network the weights and running statistics of its best epoch.
+
+    Attributes
+    ----------
+    best : float or None
+        The best number so far.
+    best_epoch : int
+        When it was measured, from 1; 0 before the first.
+
+    Notes
+    -----
+    The criterion is GL of Prechelt, "Early stopping, but when?" (1998), counted in epochs; a NaN is no improvement.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best_weights: bool = True,
+    ) -> None:
+        self.monitor = Monitor(monitor, "EarlyStopping")
+        self.patience = positive_int(patience, "patience", "EarlyStopping")
+        self.min_delta = number(min_delta, "min_delta", "EarlyStopping", "at least 0")
+        self.restore_best_weights = flag(restore_best_weights, "restore_best_weights", "EarlyStopping")
+        self.best: float | None = None
+        self.best_epoch = 0
+        self._weights: dict[str, Array] = {}
+
+    def on_epoch_end(self, trainer: Any, epoch: int) -> None:
+        value = self.monitor.read(trainer)
+        best = self.monitor.worst if self.best is None else self.best
+        if self.monitor.better(value, best, self.min_delta if self.best is not None else 0.0):
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self._weights = copies(trainer.network)
+        elif epoch - self.best_epoch >= self.patience:
+            trainer.stop_training = True
+
+    def on_train_end(self, trainer: Any) -> None:
+        if self._weights:
+            put_back(trainer.network, self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best number, its epoch and the weights of it."""
+        return {
+            "monitor": self.monitor.name,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            **{f"weights.{name}": array for name, array in self._weights.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.monitor.name, self.best, self.best_epoch = state["monitor"], state["best"], state["best_epoch"]
+        prefix = "weights."
+        self._weights = {name.removeprefix(prefix): a for name, a in state.items() if name.startswith(prefix)}
+
+
+class ModelCheckpoint(Callback):
+    """Writes the network's weights to a file after epochs, with ``network.save_params``.
+
+    Parameters
+    ----------
+    path : path
+        ``"{epoch}"`` in it stands for the number of the epoch: ``"runs/net-{epoch}.safetensors"`` keeps every file.
+    monitor : str, optional
+        As in `EarlyStopping`.
+    save_best_only : bool
+        Write only when the number is the best so far.
+
+    Notes
+    -----
+    For a run that is to go on after an interruption, use ``Trainer(checkpoint=...)``, which keeps everything else too.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], monitor: str | None = None, save_best_only: bool = True) -> None:
+        self.path = path_like(path, "path", "ModelCheckpoint")
+        self.monitor = Monitor(monitor, "ModelCheckpoint")
+        self.save_best_only = flag(save_best_only, "save_best_only", "ModelCheckpoint")
+        self.best: float | None = None
+
+    def on_train_begin(self, trainer: Any) -> None:
+        if not callable(getattr(trainer.network, "save_params", None)):
+            raise TypeError(f"ModelCheckpoint: the network must have save_params(path), got {trainer.network!r}")
+
+    def on_epoch_end(self, trainer: Any, epoch: int) -> None:
+        value = self.monitor.read(trainer)
+        better = self.monitor.better(value, self.monitor.worst if self.best is None else self.best)
+        if better:
+            self.best = value
+        if better or not self.save_best_only:
+            trainer.network.save_params(self.path.replace("{epoch}", str(epoch)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best number."""
+        return {"monitor": self.monitor.name, "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.monitor.name, self.best = state["monitor"], state["best"]

@@ -1,0 +1,231 @@
+"""Learning rates that change during training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from xpdl.ops.checks import number, positive_int
+from xpdl.training.callbacks import Callback
+from xpdl.training.monitor import Monitor
+
+
+class LearningRateSchedule(Callback):
+    """Sets ``optimizer.lr`` before each step to the rate at the start times a factor.
+
+    Parameters
+    ----------
+    factor : callable
+        ``factor(position)`` with the position in epochs: 0.0 before the first step, 1.5 in the middle of the second epoch.
+
+    Attributes
+    ----------
+    lr : float or None
+        The rate at the start, the optimizer's own.
+
+    Examples
+    --------
+    >>> schedule = LearningRateSchedule(lambda position: 1 / (1 + position))
+    >>> schedule.factor(3.0)
+    0.25
+    """
+
+    def __init__(self, factor: Callable[[float], float]) -> None:
+        if not callable(factor):
+            raise TypeError(f"LearningRateSchedule: factor must be a function of the position, got {factor!r}")
+        self.factor = factor
+        self.lr: float | None = None
+
+    def on_train_begin(self, trainer: Any) -> None:
+        if self.lr is None:
+            self.lr = float(trainer.optimizer.lr)
+
+    def on_batch_begin(self, trainer: Any, step: int) -> None:
+        trainer.optimizer.lr = self.lr * self.factor((step - 1) / trainer.iter_per_epoch)  # type: ignore[operator]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate at the start."""
+        return {"lr": self.lr}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.lr = state["lr"]
+
+
+class StepLR(LearningRateSchedule):
+    """Multiplies the rate by `gamma` after every `step_size` epochs: ``gamma ** (epoch // step_size)``.
+
+    Parameters
+    ----------
+    step_size : int
+    gamma : float
+    """
+
+    def __init__(self, step_size: int, gamma: float = 0.1) -> None:
+        self.step_size = positive_int(step_size, "step_size", "StepLR")
+        self.gamma = number(gamma, "gamma", "StepLR", "positive")
+        super().__init__(lambda position: self.gamma ** (int(position) // self.step_size))
+
+
+class ExponentialLR(LearningRateSchedule):
+    """Multiplies the rate by `gamma` after each epoch: ``gamma ** epoch``.
+
+    Parameters
+    ----------
+    gamma : float
+    """
+
+    def __init__(self, gamma: float) -> None:
+        self.gamma = number(gamma, "gamma", "ExponentialLR", "positive")
+        super().__init__(lambda position: self.gamma ** int(position))
+
+
+class CosineLR(LearningRateSchedule):
+    """From the rate at the start to `final` of it along half a cosine, step by step (arXiv:1608.03983, without restarts).
+
+    Parameters
+    ----------
+    epochs : int, optional
+        Over which to fall, by default all of the training; after them the rate stays.
+    final : float
+        Share of the rate that remains.
+    """
+
+    def __init__(self, epochs: int | None = None, final: float = 0.0) -> None:
+        self.epochs = None if epochs is None else positive_int(epochs, "epochs", "CosineLR")
+        self.final = number(final, "final", "CosineLR", "at least 0")
+        super().__init__(lambda position: _cosine(1.0, self.final, position / (self.epochs or 1)))
+
+    def on_train_begin(self, trainer: Any) -> None:
+        super().on_train_begin(trainer)
+        self.epochs = self.epochs or trainer.epochs
+
+
+class WarmupLR(LearningRateSchedule):
+    """Raises the rate from `start` of it to all of it over the first `epochs`, in a straight line (arXiv:1706.02677).
+
+    Parameters
+    ----------
+    epochs : float
+        May be a fraction of an epoch.
+    after : LearningRateSchedule, optional
+        What the rate does then; its positions count from the end of the warm-up. `ReduceLROnPlateau` cannot stand here.
+    start : float
+        Share of the rate at the first step.
+    """
+
+    def __init__(self, epochs: float, after: LearningRateSchedule | None = None, start: float = 0.0) -> None:
+        self.epochs = number(epochs, "epochs", "WarmupLR", "positive")
+        self.start = number(start, "start", "WarmupLR", "at least 0")
+        if after is not None and (not isinstance(after, LearningRateSchedule) or isinstance(after, ReduceLROnPlateau)):
+            raise TypeError(f"WarmupLR: after must be a schedule such as CosineLR(), got {after!r}")
+        self.after = after
+        super().__init__(self._factor)
+
+    def on_train_begin(self, trainer: Any) -> None:
+        super().on_train_begin(trainer)
+        if isinstance(self.after, CosineLR) and self.after.epochs is None:
+            self.after.epochs = max(1, math.ceil(trainer.epochs - self.epochs))
+
+    def _factor(self, position: float) -> float:
+        if position < self.epochs:
+            return self.start + (1.0 - self.start) * position / self.epochs
+        return 1.0 if self.after is None else self.after.factor(position - self.epochs)
+
+
+class OneCycleLR(LearningRateSchedule):
+    """Up from `start` of the rate to all of it and down to `final` of it, each along half a cosine (arXiv:1708.07120).
+
+    The optimizer's rate is the largest one. Momentum is left as it is; the paper lets it fall while the rate rises.
+
+    Parameters
+    ----------
+    epochs : int, optional
+        Length of the cycle, by default all of the training.
+    rise : float
+        Share of the cycle in which the rate rises.
+    start, final : float
+        Shares of the rate at the first step and at the end.
+    """
+
+    def __init__(self, epochs: int | None = None, rise: float = 0.3, start: float = 0.04, final: float = 4e-6) -> None:
+        self.epochs = None if epochs is None else positive_int(epochs, "epochs", "OneCycleLR")
+        self.rise = number(rise, "rise", "OneCycleLR", "in [0, 1)")
+        self.start = number(start, "start", "OneCycleLR", "at least 0")
+        self.final = number(final, "final", "OneCycleLR", "at least 0")
+        super().__init__(self._factor)
+
+    def on_train_begin(self, trainer: Any) -> None:
+        super().on_train_begin(trainer)
+        self.epochs = self.epochs or trainer.epochs
+
+    def _factor(self, position: float) -> float:
+        place = position / (self.epochs or 1)
+        if place < self.rise:
+            return _cosine(self.start, 1.0, place / self.rise)
+        return _cosine(1.0, self.final, (place - self.rise) / (1.0 - self.rise))
+
+
+class ReduceLROnPlateau(LearningRateSchedule):
+    """Multiplies the rate by `gamma` whenever a number has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : str, optional
+        As in `EarlyStopping`.
+    gamma : float
+    patience : int
+        Epochs without improvement after which the rate falls; they are counted anew then.
+    min_delta : float
+        What counts as an improvement: more than this.
+    min_lr : float
+        The rate does not fall below it.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        gamma: float = 0.1,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        min_lr: float = 0.0,
+    ) -> None:
+        owner = "ReduceLROnPlateau"
+        self.monitor = Monitor(monitor, owner)
+        self.gamma = number(gamma, "gamma", owner, "in [0, 1)")
+        self.patience = positive_int(patience, "patience", owner)
+        self.min_delta = number(min_delta, "min_delta", owner, "at least 0")
+        self.min_lr = number(min_lr, "min_lr", owner, "at least 0")
+        self.best: float | None = None
+        self.waited = self.reductions = 0
+        super().__init__(lambda position: self.gamma**self.reductions)
+
+    def on_batch_begin(self, trainer: Any, step: int) -> None:
+        super().on_batch_begin(trainer, step)
+        trainer.optimizer.lr = max(trainer.optimizer.lr, min(self.min_lr, self.lr or 0.0))
+
+    def on_epoch_end(self, trainer: Any, epoch: int) -> None:
+        value = self.monitor.read(trainer)
+        if self.best is None or self.monitor.better(value, self.best, self.min_delta):
+            self.best, self.waited = value, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            self.waited, self.reductions = 0, self.reductions + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate at the start, how often it fell, and what is waited for."""
+        kept = {name: getattr(self, name) for name in ("best", "waited", "reductions")}
+        return {**super().state_dict(), **kept, "monitor": self.monitor.name}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.best, self.waited, self.reductions = state["best"], state["waited"], state["reductions"]
+        self.monitor.name = state["monitor"]
+
+
+def _cosine(first: float, last: float, place: float) -> float:
+    """From `first` to `last` along half a cosine, for places from 0 to 1."""
+    return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, place))))
