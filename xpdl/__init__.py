@@ -4,6 +4,7 @@ from xpdl import data, functional, initializers, layers, models, optimizers, plo
 from xpdl.backends import asarray, asnumpy, available_backends, get_backend, use
 from xpdl.backends.numerics import numerics
 from xpdl.backends.random import seed
+from xpdl.compare import compare_backends
 from xpdl.data import (
     Batches,
     ChunkedBatches,
@@ -79,6 +80,7 @@ from xpdl.training import (
     Callback,
     CosineLR,
     CSVLogger,
+    Diagnostics,
     EarlyStopping,
     ExponentialLR,
     History,
@@ -124,6 +126,7 @@ __all__ = [
     "CosineLR",
     "DTypeError",
     "DeepConvNet",
+    "Diagnostics",
     "Dropout",
     "EarlyStopping",
     "ExponentialLR",
@@ -174,6 +177,7 @@ __all__ = [
     "check_gradients",
     "choice",
     "col2im",
+    "compare_backends",
     "conv_output_size",
     "cross_entropy_error",
     "data",

@@ -182,6 +182,16 @@ _FUNCTIONS = [
         {"model_or_layer": Kind((None, 3, "layer", xpdl.Affine)), "x": ARRAY, "seed": Kind((*SEED.wrong, None))},
         {"t": "targets are the model's to judge"},
     ),
+    Call(
+        xpdl.compare_backends,
+        {"model": _model(), "x": X, "t": T, "backends": ["numpy", "numpy"]},
+        {
+            "model": Kind((None, 3, "net", models.TwoLayerNet, models.Sequential(xpdl.Relu()))),
+            "x": ARRAY,
+            "t": ARRAY,
+            "backends": Kind((None, 3, "numpy", [], ["numpy"], ["numpy", "nonsense"], ["numpy", 3], [None, "numpy"])),
+        },
+    ),
     Call(xpdl.smooth_curve, {"x": [1.0, 2.0]}, {"x": VALUES}),
     Call(xpdl.asarray, {"a": X}, {"a": VALUES, "dtype": Kind(("float31", "text", 3)), "device": Kind(("nowhere",))}),
     Call(xpdl.asnumpy, {"a": X}, {}, {"a": "NumPy makes an array of anything"}),
@@ -451,6 +461,7 @@ _SCHEDULES = [
 _CALLBACKS = [
     Call(xpdl.Callback, {}, {}),
     Call(xpdl.EMA, {}, {"decay": SHARE}),
+    Call(xpdl.Diagnostics, {"x": X}, {"x": Kind((*ARRAY.wrong, T, X[:0])), "margin": Kind((*POSITIVE.wrong, 0.5, 1))}),
     Call(
         xpdl.EarlyStopping,
         {},

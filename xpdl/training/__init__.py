@@ -2,6 +2,7 @@
 
 from xpdl.training.averaging import EMA
 from xpdl.training.callbacks import Callback
+from xpdl.training.diagnostics import Diagnostics
 from xpdl.training.early_stopping import EarlyStopping, ModelCheckpoint
 from xpdl.training.history import History
 from xpdl.training.loggers import CSVLogger, JSONLogger, TensorBoard
@@ -26,6 +27,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "CosineLR",
+    "Diagnostics",
     "EarlyStopping",
     "ExponentialLR",
     "History",

@@ -1,29 +1,130 @@
-"""Where the first NaN or infinity of a network is."""
+"""Where the first NaN or infinity of a training step comes from."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
+from xpdl.backends import asnumpy
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating, is_host
+from xpdl.layers.base import Layer
+from xpdl.layers.by_layer import backward_by_layer, forward_by_layer
+
+_IS_FIRST = "is the first to hold NaN or infinity"
 
 
-def first_non_finite(network: Any, x: Array) -> str:
-    """A phrase that names the first layer of `network` with a value that is not finite, for the batch `x`."""
-    if not _finite(x):
-        return "the input itself holds NaN or infinity"
-    for name, layer in dict(getattr(network, "layers", {})).items():
-        for key, value in getattr(layer, "params", {}).items():
-            if not _finite(value):
-                return f"the parameter {key} of layer {name} is the first to hold NaN or infinity"
-        x = layer.forward(x)
-        if not _finite(x):
-            return f"the output of layer {name} is the first to hold NaN or infinity"
+def all_finite(arrays: Mapping[str, Any]) -> bool:
+    """Whether no array holds NaN or infinity; on a device all are read at once."""
+    flags = [array_namespace(a).all(array_namespace(a).isfinite(a)) for a in arrays.values() if _has_floats(a)]
+    return not flags or bool(array_namespace(flags[0]).all(array_namespace(flags[0]).stack(flags)))
+
+
+def read_losses(
+    losses: Sequence[Any], history: list[float], network: Any, x: Array, t: Array, grads: Mapping[str, Array]
+) -> None:
+    """Move the losses of the last steps to the host and append them to `history`, up to one that is not finite.
+
+    Parameters
+    ----------
+    losses : sequence of arrays () or numbers
+    history : list of float
+        Has the losses of all steps before.
+    network, x, t
+        The network, and the batch of the last step.
+    grads : mapping of str to array
+        Gradients of the last step; empty when it has updated the network already.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss or a gradient is not finite; the message says where that is first seen.
+    """
+    if losses and is_array(losses[0]) and not is_host(losses[0]):
+        losses = list(asnumpy(array_namespace(losses[0]).stack(list(losses))))
+    problem, seen = "", ""
+    for later, value in zip(range(len(losses) - 1, -1, -1), map(float, losses), strict=True):
+        if not math.isfinite(value):
+            problem, seen = f"the loss became {value}", f" ({later} steps later)" if later else ""
+            break
+        history.append(value)
+    if not problem and not all_finite(grads):
+        problem = f"a gradient became NaN or infinite, though the loss is {history.pop()}"
+    if problem:
+        raise FloatingPointError(
+            f"Trainer: {problem} at step {len(history) + 1}: {first_non_finite(network, x, t)}{seen}; "
+            "lower the learning rate, clip gradients (clip_norm), or look at the data"
+        )
+
+
+def first_non_finite(network: Any, x: Array, t: Array) -> str:
+    """A phrase that names the first layer of `network` whose value is not finite in its last step, on the batch `x`, `t`.
+
+    The step is made once more, layer by layer, in training mode and with the same dropout masks: forward, the loss, and
+    back. Running statistics and counters are afterwards as they were.
+    """
+    layers = dict(getattr(network, "layers", {}))
+    last = getattr(network, "last_layer", getattr(network, "lastLayer", None))
+    for holds, value in (("the input itself holds", x), ("the targets hold", t)):
+        if not _finite(value):
+            return f"{holds} NaN or infinity"
+    with _one_step_back(layers):
+        found = _going_forward(layers, last, x, t) or _going_back(layers, last)
+    if found:
+        return found
     bad = [name for name, value in network.params.items() if not _finite(value)]
-    return f"of the parameters {', '.join(bad)} holds NaN or infinity" if bad else "only the loss itself is not finite"
+    if bad:
+        return f"of the parameters, {', '.join(bad)} holds NaN or infinity"
+    return "every layer by itself is finite, forward and backward: what the network adds to them is not"
 
 
-def _finite(x: Any) -> bool:
-    if not is_array(x) or not is_floating(x):
-        return True
-    xp = array_namespace(x)
-    return bool(xp.all(xp.isfinite(x)))
+def _going_forward(layers: Mapping[str, Any], last: Any, x: Array, t: Array) -> str:
+    for path, _, value, params in forward_by_layer(layers.items(), x, True):
+        for key, parameter in params.items():
+            if not _finite(parameter):
+                return f"the parameter {key} of layer {path} {_IS_FIRST}"
+        if not _finite(value):
+            return f"going forward, the output of layer {path} {_IS_FIRST}"
+        x = value
+    if last is not None and not _finite(last.forward(x, t)):
+        return f"going forward, the loss of {type(last).__name__} {_IS_FIRST}"
+    return ""
+
+
+def _going_back(layers: Mapping[str, Any], last: Any) -> str:
+    if last is None:
+        return ""
+    dout = last.backward()
+    if not _finite(dout):
+        return f"going back, the gradient that {type(last).__name__} gives {_IS_FIRST}"
+    for path, _, dx, grads in backward_by_layer(layers.items(), dout):
+        for key, grad in grads.items():
+            if not _finite(grad):
+                return f"going back, the gradient of the parameter {key} of layer {path} {_IS_FIRST}"
+        if not _finite(dx):
+            return f"going back, the gradient that layer {path} gives {_IS_FIRST}"
+    return ""
+
+
+@contextlib.contextmanager
+def _one_step_back(layers: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, the masks of the last step are drawn again; afterwards the layers' state is as it was."""
+    slots = [slot for layer in layers.values() if isinstance(layer, Layer) for slot in layer.slots("state")]
+    before = [(owner, key, owner[key]) for _, owner, key in slots]
+    for owner, key, value in before:
+        if isinstance(value, int) and value > 0:
+            owner[key] = value - 1
+    try:
+        yield
+    finally:
+        for owner, key, value in before:
+            owner[key] = value
+
+
+def _has_floats(a: Any) -> bool:
+    return is_array(a) and is_floating(a)
+
+
+def _finite(a: Any) -> bool:
+    return all_finite({"": a})

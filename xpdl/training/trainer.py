@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from xpdl import optimizers
-from xpdl.backends import Backend, asnumpy, get_backend, memory
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
+from xpdl.backends import Backend, get_backend, memory
+from xpdl.backends.namespaces import Array, is_array, is_host
 from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
@@ -21,7 +21,7 @@ from xpdl.training import entering, evaluation
 from xpdl.training.accumulation import Accumulated
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.history import History
-from xpdl.training.non_finite import first_non_finite
+from xpdl.training.non_finite import read_losses
 from xpdl.training.progress import Progress
 from xpdl.training.resuming import Resuming
 
@@ -204,7 +204,8 @@ class Trainer:
         Raises
         ------
         FloatingPointError
-            If the loss becomes NaN or infinite; the message names the first layer where that is seen.
+            If the loss or a gradient becomes NaN or infinite; the message names the first layer where that is seen, and
+            whether going forward or back. On a device, where losses are read together, gradients are looked at as often.
         OutOfMemoryError
             If a GPU has not enough for a step; the message says what batch size would fit.
         OSError
@@ -244,7 +245,7 @@ class Trainer:
                 self._unread.append(loss)
                 # before the update, which would spread a NaN over all parameters
                 if len(self._unread) >= _STEPS_BETWEEN_READS or not is_array(loss) or is_host(loss):
-                    self._read_losses(x)
+                    self._read_losses(x, t, grads)
                 self.current_iter += 1
                 grads = accumulated.add(grads, x.shape[0], self.current_iter % self.iter_per_epoch == 0)
                 if grads is not None:
@@ -252,8 +253,8 @@ class Trainer:
                 progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
                 self.callbacks.call("on_batch_end", self, self.current_iter)
                 if grads is not None:  # or a checkpoint would lack those that are not yet used
-                    self._resuming.after_step(self, lambda x=x: self._before_writing(x, begin))  # type: ignore[misc]
-            self._read_losses(x)
+                    self._resuming.after_step(self, lambda x=x, t=t: self._before_writing(x, t, begin))  # type: ignore[misc]
+            self._read_losses(x, t)
         finally:
             progress.close()
         losses = self.history.train_loss_list[losses_before:]
@@ -267,8 +268,8 @@ class Trainer:
         self.callbacks.call("on_epoch_end", self, epoch)
         self._resuming.after_epoch(self)
 
-    def _before_writing(self, x: Array, begin: float) -> None:
-        self._read_losses(x)
+    def _before_writing(self, x: Array, t: Array, begin: float) -> None:
+        self._read_losses(x, t)
         self.seconds_in_epoch = time.perf_counter() - begin
 
     def _loss(self, x: Array, t: Array) -> Any:
@@ -282,17 +283,6 @@ class Trainer:
         # nobody does: once more forward
         return network.loss(x, t)
 
-    def _read_losses(self, x: Array) -> None:
-        """Move the losses of the last steps to the history, and stop at one that is not finite."""
+    def _read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
         losses, self._unread = self._unread, []
-        if losses and is_array(losses[0]) and not is_host(losses[0]):
-            losses = list(asnumpy(array_namespace(losses[0]).stack(losses)))
-        for later, value in zip(range(len(losses) - 1, -1, -1), map(float, losses), strict=True):
-            if not math.isfinite(value):
-                seen = f" ({later} steps later)" if later else ""
-                raise FloatingPointError(
-                    f"Trainer: the loss became {value} at step {len(self.history.train_loss_list) + 1}: "
-                    f"{first_non_finite(self.network, x)}{seen}; "
-                    "lower the learning rate, clip gradients (clip_norm), or look at the data"
-                )
-            self.history.train_loss_list.append(value)
+        read_losses(losses, self.history.train_loss_list, self.network, x, t, grads)
