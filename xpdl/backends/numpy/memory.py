@@ -33,9 +33,13 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Host:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _SMALLEST or not _counts_are_exact:
         return np.empty(shape, dtype)
-    block, start = _unused(size) or _fresh(size)
-    array: Host = block[start : start + size].view(dtype).reshape(shape)
-    return array
+    array = _in_unused_block(size)
+    if array is None:
+        block, start = entry = _fresh(size)
+        array = block[start : start + size]
+        _keep(entry)
+    found: Host = array.view(dtype).reshape(shape)
+    return found
 
 
 def empty_like(x: Host) -> Host:
@@ -59,28 +63,33 @@ def let_go() -> None:
     _blocks.clear()
 
 
-def _unused(size: int) -> tuple[Host, int] | None:
-    """A block that is large enough, and not much larger, and that nobody uses."""
+def _in_unused_block(size: int) -> Host | None:
+    """The bytes of a block that is large enough, and not much larger, and that nobody uses."""
     for _ in range(len(_blocks)):
         try:
             # while it is looked at, no other thread sees it
             entry = _blocks.popleft()
         except IndexError:
             break
-        block, _ = entry
+        block, start = entry
         fits = size <= block.nbytes - _ALIGNMENT <= size + size // 4
-        if fits and sys.getrefcount(block) == _UNUSED:
-            _blocks.append(entry)
-            return entry
+        # made before others see the block again: for them it is in use
+        array = block[start : start + size] if fits and sys.getrefcount(block) == _UNUSED else None
         _blocks.append(entry)
+        if array is not None:
+            return array
     return None
 
 
 def _fresh(size: int) -> tuple[Host, int]:
-    """A new block, which is kept for later if there is room."""
     block = np.empty(size + _ALIGNMENT, np.uint8)
-    entry = block, -block.ctypes.data % _ALIGNMENT
-    if _kept() + block.nbytes > _KEPT:
+    return block, -block.ctypes.data % _ALIGNMENT
+
+
+def _keep(entry: tuple[Host, int]) -> None:
+    """Remember a block for later, if there is room; what nobody uses makes room."""
+    size = entry[0].nbytes
+    if _kept() + size > _KEPT:
         for _ in range(len(_blocks)):
             try:
                 old, start = _blocks.popleft()
@@ -88,9 +97,8 @@ def _fresh(size: int) -> tuple[Host, int]:
                 break
             if sys.getrefcount(old) > _UNUSED - 1:
                 _blocks.append((old, start))
-    if _kept() + block.nbytes <= _KEPT:
+    if _kept() + size <= _KEPT:
         _blocks.append(entry)
-    return entry
 
 
 def _kept() -> int:
