@@ -102,6 +102,26 @@ class TestTrain:
         err = capsys.readouterr().err.splitlines()[-1]
         assert "belongs to another run" in err and "lr=0.002" in err and "lr=0.5" in err
 
+    def test_new_run_keeps_what_an_unfinished_one_had(self, tmp_path, monkeypatch, capsys):
+        def interrupted(self):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli.Trainer, "train", interrupted)
+        for name in ("", ".1", ".old", ".old.1", ".old.2"):
+            (tmp_path / f"TwoLayerNet.checkpoint{name}").write_text(f"content {name}")
+        before = {file.name: file.read_text() for file in tmp_path.iterdir()}
+        # before the new one has begun nothing is touched
+        assert cli.main([*SMALL, "--out", str(tmp_path), "--batch-size", "0"]) == 2
+        assert {file.name: file.read_text() for file in tmp_path.iterdir()} == before
+        assert cli.main([*SMALL, "--out", str(tmp_path)]) == 130
+        assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+            "TwoLayerNet.checkpoint.old": "content ",
+            "TwoLayerNet.checkpoint.old.1": "content .1",
+        }
+        out, err = capsys.readouterr()
+        says = f"an earlier run was not finished; its checkpoint is kept as {tmp_path / 'TwoLayerNet.checkpoint.old'}"
+        assert out.splitlines()[-1] == says and err.splitlines()[-1] == "interrupted"
+
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no device that is always full")
     @pytest.mark.parametrize("command", [["info"], [*SMALL, "--out", "runs"]], ids=lambda command: command[0])
     def test_output_that_cannot_be_written_is_one_line_and_exit_code_2(self, tmp_path, command):

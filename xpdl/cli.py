@@ -171,9 +171,7 @@ def _train(args: argparse.Namespace) -> None:
     network = _new_model(args.model, args.seed)
     train, test = _DATA[args.data](flatten=len(network.input_shape or ()) == 1)
     checkpoints = _checkpoints(args)
-    if not args.resume:
-        checkpoints.remove()
-    elif not checkpoints.exist():
+    if args.resume and not checkpoints.exist():
         raise FileNotFoundError(f"{checkpoints.path}: there is no interrupted run to go on with; leave out --resume")
     trainer = Trainer(
         network,
@@ -192,6 +190,8 @@ def _train(args: argparse.Namespace) -> None:
         f"{backend.name}, {backend.dtype}; {optimizer!r}, batch {args.batch_size}, seed {args.seed}",
         flush=True,
     )
+    if not args.resume and (old := checkpoints.set_aside()) is not None:
+        print(f"an earlier run was not finished; its checkpoint is kept as {old}", flush=True)
     start = time.perf_counter()
     with warnings.catch_warnings():
         # NumPy warns of overflow on the way to a loss that is not finite, at which the trainer stops and says where

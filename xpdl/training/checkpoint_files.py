@@ -66,6 +66,17 @@ class CheckpointFiles:
             return path
         raise failures[0]
 
+    def set_aside(self) -> Path | None:
+        """Rename all of them after ``PATH.old``, in the place of what lies there, and give that name; None without any."""
+        if not self.exist():
+            return None
+        old = CheckpointFiles(self.path.with_name(f"{self.path.name}.old"), self.keep)
+        old.remove()
+        for number, path in enumerate(self._paths()):
+            if path.exists():
+                os.replace(path, old._before(number) if number else old.path)
+        return old.path
+
     def remove(self) -> None:
         """Remove all of them."""
         for path in self._paths():
