@@ -1,16 +1,21 @@
 """A run that is interrupted and resumed equals one that is not, bit for bit."""
 
 import json
+import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import xpdl
 from xpdl import (
     Affine,
     BatchNormalization,
     Dropout,
     Relu,
     Sequential,
+    Sigmoid,
     SoftmaxWithLoss,
     Trainer,
     TwoLayerNet,
@@ -265,6 +270,126 @@ def test_model_file_is_no_checkpoint(path):
     TwoLayerNet(4, 5, 3).save_params(path)
     with pytest.raises(ValueError, match="is not a checkpoint"):
         trainer(checkpoint=path).train()
+
+
+class TestCallbacks:
+    """States of callbacks, which a step changes and later steps depend on."""
+
+    class Remembers:
+        def __init__(self):
+            self.count, self.best, self.seen, self.average = 0, math.inf, [], None
+
+        def on_batch_end(self, trainer, step):
+            self.count += 1
+            weights = trainer.network.params["Affine1.W"]
+            self.best = min(self.best, float(xpdl.asnumpy(weights)[0, 0]))
+            self.seen.append(step)
+            self.average = weights * 1.0 if self.average is None else self.average * 0.9 + weights * 0.1
+            trainer.optimizer.lr = 0.01 / self.count
+
+        def state_dict(self):
+            return {"count": self.count, "best": self.best, "seen": self.seen, "deep": {"average": self.average}}
+
+        def load_state_dict(self, state):
+            self.count, self.best, self.seen = state["count"], state["best"], state["seen"]
+            self.average = state["deep"]["average"]
+
+    class AsOther(Remembers):
+        pass
+
+    @pytest.mark.parametrize("step", [3, 5, 8])
+    def test_go_on_as_they_were(self, path, step):
+        both = [self.Remembers(), self.AsOther(), self.Remembers()]
+        whole = trainer(callbacks=both)
+        whole.train()
+        callbacks = [self.Remembers(), self.AsOther(), self.Remembers(), Once(step + 1, Stop())]
+        with pytest.raises(Stop):
+            trainer(checkpoint=path, checkpoint_every=1, callbacks=callbacks).train()
+        # in whatever order, and beside others
+        again = [Seen(), self.Remembers(), self.Remembers(), self.AsOther()]
+        resumed = trainer(checkpoint=path, callbacks=again)
+        resumed.train()
+        assert_same_run(whole, resumed)
+        for one, other in zip(both, (again[1], again[3], again[2]), strict=True):
+            assert (one.count, one.best, one.seen) == (other.count, other.best, other.seen)
+            np.testing.assert_array_equal(one.average, other.average)
+            assert one.average.dtype == other.average.dtype
+
+    @pytest.mark.backends("plain")
+    @pytest.mark.backends("values")
+    def test_arrays_beside_the_network_lie_there_again_on_any_backend(self, backend, path):
+        with backend.use("float32"):
+            trainer(epochs=2, checkpoint=path, callbacks=[self.Remembers()]).train()
+            again = self.Remembers()
+            run = trainer(epochs=3, checkpoint=path, callbacks=[again])
+            run.train()
+            assert type(again.average) is type(run.network.params["Affine1.W"])
+        here = self.Remembers()
+        trainer(epochs=3, checkpoint=path, callbacks=[here]).train()
+        assert type(here.average) is np.ndarray and here.average.dtype == np.float32
+
+    def test_that_are_missing_are_named(self, path):
+        trainer(checkpoint=path, epochs=2, callbacks=[self.Remembers()]).train()
+        with pytest.raises(ValueError, match="with the callbacks Remembers1; give them again"):
+            trainer(checkpoint=path).train()
+
+    def test_with_something_that_no_file_keeps_are_refused(self, path):
+        class Odd(self.Remembers):
+            def state_dict(self):
+                return {"a": [1, {2, 3}]}
+
+        with pytest.raises(TypeError, match=r"callback\.Odd1\.a\.1 of a state_dict\(\) is a set"):
+            trainer(checkpoint=path, callbacks=[Odd()]).train()
+
+    def test_host_statistics_keep_their_dtype(self, path):
+        class Counts(self.Remembers):
+            def on_batch_end(self, trainer, step):
+                self.average = np.arange(3)
+
+        again = Counts()
+        trainer(checkpoint=path, epochs=2, callbacks=[Counts()]).train()
+        trainer(checkpoint=path, epochs=2, callbacks=[again]).train()
+        assert again.average.dtype == np.arange(3).dtype and again.average.tolist() == [0, 1, 2]
+
+
+def test_says_what_it_is_of(path):
+    trainer(checkpoint=path).train()
+    _, metadata = storage.load_arrays(path)
+    architecture = json.loads(metadata["architecture"])
+    assert architecture["model"] == "Sequential" and architecture["input_shape"] == [4]
+    assert architecture["layers"]["Affine1"] == "Affine(W (4, 5), b (5,))" and architecture["loss"] == "SoftmaxWithLoss"
+    assert metadata["xpdl_version"] == xpdl.__version__ and metadata["format_version"] == str(storage.FORMAT_VERSION)
+
+
+def test_other_layers_are_another_run(path):
+    def of(activation):
+        network = Sequential(Affine(units=3), activation(), loss=SoftmaxWithLoss, seed=0)
+        return Trainer(network, X, T, X, T, 2, 10, verbose=False, seed=0, checkpoint=path)
+
+    of(Relu).train()
+    with pytest.raises(ValueError, match=r"belongs to another run \(layers .*Relu.* there, .*Sigmoid.* here\)"):
+        of(Sigmoid).train()
+
+
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_of_another_library_is_read_where_that_is_not_installed(path, library):
+    pytest.importorskip(library)
+    with xpdl.use(library):
+        trainer(epochs=2, checkpoint=path, callbacks=[TestCallbacks.Remembers()]).train()
+    program = (
+        "import sys\n"
+        "class NotInstalled:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] == {library!r}: raise ModuleNotFoundError(name=name)\n"
+        "sys.meta_path.insert(0, NotInstalled())\n"
+        "from tests.training.test_checkpoint import *\n"
+        "arrays, _ = storage.load_arrays(sys.argv[1])\n"
+        "assert arrays and all(type(array) is np.ndarray for array in arrays.values())\n"
+        "run = trainer(epochs=3, checkpoint=sys.argv[1], callbacks=[TestCallbacks.Remembers()])\n"
+        "assert len(run.train().test_acc_list) == 3\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_needs_a_seed(path):

@@ -2,12 +2,28 @@
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 import xpdl
-from xpdl import Adam, Affine, IdentityWithLoss, LabelError, Relu, Sequential, ShapeError, SoftmaxWithLoss, Trainer
+from xpdl import (
+    Adam,
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    Flatten,
+    IdentityWithLoss,
+    LabelError,
+    Relu,
+    Sequential,
+    ShapeError,
+    SoftmaxWithLoss,
+    Trainer,
+)
+from xpdl.data import augment
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(25, 4))
@@ -361,3 +377,36 @@ def test_trains_on_jax_without_64_bit_types():
         steps = xpdl.step_function(xpdl.asarray([-1.0, 2.0]))
     assert 0 <= history.test_acc_list[0] <= 1
     assert xpdl.asnumpy(steps).tolist() == [0, 1]
+
+
+def test_two_trainers_in_two_threads_do_what_each_does_alone():
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(60, 1, 6, 6)).astype(np.float32), rng.integers(0, 3, 60)
+
+    def made(seed):
+        network = Sequential(
+            Convolution(filters=4, size=3, pad=1),
+            BatchNormalization(),
+            Relu(),
+            Flatten(),
+            Dropout(0.3),
+            Affine(units=3),
+            loss=SoftmaxWithLoss,
+            seed=seed,
+        )
+        return Trainer(network, x, t, x, t, 6, 10, "adam", verbose=False, seed=seed, augment=[augment.Shift(1)])
+
+    alone, together = [made(seed) for seed in (0, 1)], [made(seed) for seed in (0, 1)]
+    for trainer in alone:
+        trainer.train()
+    meet = threading.Barrier(2)
+    threads = [threading.Thread(target=lambda run=run: (meet.wait(), run.train())) for run in together]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(alone, together, strict=True):
+        assert len(other.train_loss_list) == 36 and one.train_loss_list == other.train_loss_list
+        assert one.test_acc_list == other.test_acc_list
+        for name, value in one.network.state_dict().items():
+            np.testing.assert_array_equal(other.network.state_dict()[name], value)

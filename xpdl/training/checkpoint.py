@@ -13,6 +13,8 @@ import numpy as np
 from xpdl import storage
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, is_array
+from xpdl.models.sequential import Sequential
+from xpdl.training import callback_state
 from xpdl.training.history import History
 
 if TYPE_CHECKING:
@@ -33,11 +35,15 @@ def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Calla
             optimizer[name] = value
     for name, values in dataclasses.asdict(trainer.history).items():
         arrays[f"history.{name}"] = np.asarray(values, dtype=np.float64)
+    callbacks, remembered = callback_state.to_file(trainer.callbacks.callbacks, _backend(trainer))
+    arrays.update(remembered)
     metadata = {
         "kind": "checkpoint",
+        "architecture": json.dumps(_architecture(trainer)),
         "run": json.dumps(_run(trainer)),
         "position": json.dumps(_position(trainer)),
         "optimizer": json.dumps(optimizer),
+        "callbacks": callbacks,
         "counters": json.dumps({name: owner[key] for name, owner, key in _slots(trainer) if not is_array(owner[key])}),
     }
     storage.write_tensors(path, arrays, metadata, before_replacing)
@@ -62,7 +68,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     ]
     if differing:
         raise ValueError(f"{path}: belongs to another run ({'; '.join(differing)}); remove it or name another file")
-    backend = Backend.of(next(filter(is_array, trainer.network.params.values())))
+    backend = _backend(trainer)
     try:
         counters, state = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
         position = json.loads(metadata["position"])
@@ -73,6 +79,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
             backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name]
             for name, owner, key in _slots(trainer)
         ]
+        callbacks = callback_state.from_file(metadata["callbacks"], arrays, trainer.callbacks.callbacks, backend)
         for kind in trainer.optimizer.memory:
             state[kind] = {name: backend.asarray(array) for name, array in _under(arrays, f"optimizer.{kind}.")}
         trainer.optimizer.load_state_dict(state)
@@ -82,6 +89,8 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         owner[key] = value
     trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step
     trainer.seconds_in_epoch, trainer.stop_training = spent, stopped
+    for callback, remembered in callbacks:
+        callback.load_state_dict(remembered)
 
 
 def _position(trainer: Trainer) -> dict[str, Any]:
@@ -96,8 +105,12 @@ def _position(trainer: Trainer) -> dict[str, Any]:
 
 def _run(trainer: Trainer) -> dict[str, Any]:
     """What makes it the same run: with another of these, it would not go on as it began."""
+    network = trainer.network
     return {
-        "network": type(trainer.network).__name__,
+        "network": type(network).__name__,
+        "layers": [type(layer).__name__ for layer in network.layers.values()]
+        if isinstance(network, Sequential)
+        else [],
         "arrays": {name: list(owner[key].shape) for name, owner, key in _slots(trainer) if is_array(owner[key])},
         # as it was asked for: a schedule may have changed its rate since
         "optimizer": trainer.optimizer_at_start,
@@ -105,6 +118,20 @@ def _run(trainer: Trainer) -> dict[str, Any]:
         "batch size": trainer.batch_size,
         "seed": trainer.seed,
     }
+
+
+def _architecture(trainer: Trainer) -> dict[str, Any]:
+    """What the network is like, for whoever finds the file."""
+    network = trainer.network
+    found: dict[str, Any] = {"model": type(network).__name__}
+    if isinstance(network, Sequential):
+        found.update(input_shape=network.input_shape, config=network.config, loss=type(network.last_layer).__name__)
+        found["layers"] = {name: repr(layer) for name, layer in network.layers.items()}
+    return found
+
+
+def _backend(trainer: Trainer) -> Backend:
+    return Backend.of(next(filter(is_array, trainer.network.params.values())))
 
 
 def _slots(trainer: Trainer) -> Iterator[tuple[str, Any, str]]:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 # What a signal does where nobody has said otherwise. A handler of the program's own is left in its place.
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -52,7 +52,7 @@ class Interrupts:
             signal.signal(number, handler)
         self._before = {}
 
-    def stop(self, how_to_resume: str) -> None:
+    def stop(self, how_to_resume: str) -> NoReturn:
         """End the program as the noted signal asks for, after one line that says how the training goes on.
 
         Raises

@@ -37,6 +37,7 @@ class Resuming:
         keep = positive_int(keep, "keep", "Trainer")
         self.files = None if path is None else CheckpointFiles(path, keep)
         self._interrupts = Interrupts()
+        self._last_step = 0
 
     def begin(self, trainer: Trainer) -> str | None:
         """Bring `trainer` into the state it was last written in, if it was, and say so.
@@ -53,9 +54,11 @@ class Resuming:
             storage.prepare_to_write(self.files.path)
             if not begun and self.files.exist():
                 path = self.files.read(trainer)
+                self._last_step = trainer.current_iter
                 return f"going on after {_where(trainer)} from {path}"
         # steps of an epoch that was broken off are made again
         trainer.current_iter, trainer.seconds_in_epoch = trainer.current_epoch * trainer.iter_per_epoch, 0.0
+        self._last_step = trainer.current_iter
         del trainer.history.train_loss_list[trainer.current_iter :]
         return None
 
@@ -75,7 +78,7 @@ class Resuming:
         # at the last step of an epoch, the measurements come first
         if self.files is None or trainer.current_iter % trainer.iter_per_epoch == 0:
             return
-        if self._interrupts.noted or (self.every is not None and trainer.current_iter % self.every == 0):
+        if self._interrupts.noted or self._due(trainer):
             prepare()
             self._write(self.files, trainer)
 
@@ -83,19 +86,27 @@ class Resuming:
         """The same between epochs."""
         if self.files is None:
             return
-        due = self.every is None or trainer.current_iter % self.every == 0
-        if due or self._interrupts.noted or trainer.stop_training or trainer.current_epoch == trainer.epochs:
+        if (
+            self.every is None
+            or self._due(trainer)
+            or self._interrupts.noted
+            or trainer.stop_training
+            or trainer.current_epoch == trainer.epochs
+        ):
             self._write(self.files, trainer)
 
+    def _due(self, trainer: Trainer) -> bool:
+        # not only at multiples: between two batches whose gradients are added up, it is not asked
+        return self.every is not None and trainer.current_iter // self.every > self._last_step // self.every
+
     def _write(self, files: CheckpointFiles, trainer: Trainer) -> None:
-        written = files.write(trainer)
+        written, self._last_step = files.write(trainer), trainer.current_iter
         if self._interrupts.noted:
-            where = f"stopped after {_where(trainer)}"
-            self._interrupts.stop(
-                f"{where}; started again with the same arguments, training goes on from {files.path}"
-                if written
-                else f"{where}, of which no checkpoint could be written; {files.path} is an older one, if there is one"
-            )
+            where, path = f"stopped after {_where(trainer)}", files.path
+            if written:
+                how = f"started again with the same arguments (xpdl train: and --resume), training goes on from {path}"
+                self._interrupts.stop(f"{where}; {how}")
+            self._interrupts.stop(f"{where}, of which no checkpoint could be written; {path}, if it is there, is older")
 
 
 def _where(trainer: Trainer) -> str:

@@ -75,7 +75,9 @@ class Trainer:
         A file written after each epoch. Where it exists when `train` begins, the run goes on from it, with the same bits
         as if it had not been interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
         A damaged one is passed over with a warning where there is one before it; one that cannot be written while the
-        training runs, on a full disk for example, is a warning too.
+        training runs, on a full disk for example, is a warning too. Callbacks with ``state_dict()`` and
+        ``load_state_dict(state)`` are written and restored as well: numbers, strings, arrays, lists and dicts of them. In an
+        epoch that goes on, they see no second ``on_epoch_begin``. A run that one has stopped is finished.
     checkpoint_every : int, optional
         Write it after so many steps instead, and at the end.
     keep : int
@@ -197,9 +199,8 @@ class Trainer:
         Epochs that an earlier, interrupted call completed count. One that it broke off goes on from the checkpoint, where
         there is one; otherwise it is made again from the weights as they are.
 
-        With a checkpoint, ctrl-C and SIGTERM end the step, write, and then stop the program with one line that says how to
-        go on; a second one stops it at once. In threads other than the main one, and where the program has handlers of its
-        own for these signals, nothing is done about them.
+        With a checkpoint, ctrl-C and SIGTERM end the step, write, and then stop the program with a line that says how to go
+        on; a second one stops it at once. This is so in the main thread, and where the program has no handlers of its own.
 
         Raises
         ------
@@ -216,7 +217,7 @@ class Trainer:
         progress = Progress(self.verbose)
         self.stop_training = False
         going_on = self._resuming.begin(self)
-        if going_on is not None:
+        if going_on:
             progress.line(going_on)
         self.callbacks.call("on_train_begin", self)
         with self._resuming:

@@ -1,0 +1,210 @@
+"""The newest checkpoint and those before it: a bad one is passed over, a failed write costs nothing."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from tests.training.test_checkpoint import Once, Stop, assert_same_run, trainer
+from xpdl import storage
+from xpdl.backends import asnumpy
+
+resource = pytest.importorskip("resource", reason="limits on files are set where there is the module resource")
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "folder").mkdir()
+    return tmp_path / "folder" / "run"
+
+
+def names(path):
+    return sorted(os.listdir(path.parent))
+
+
+def epoch_of(path):
+    return json.loads(storage.load_arrays(path)[1]["position"])["epoch"]
+
+
+class TestRotation:
+    @pytest.mark.parametrize("keep", [1, 2, 3])
+    def test_keeps_those_before_the_newest(self, path, keep):
+        trainer(checkpoint=path, keep=keep).train()
+        assert names(path) == ["run", "run.1", "run.2"][:keep]
+        assert [epoch_of(path.parent / name) for name in names(path)] == [4, 3, 2][:keep]
+
+    @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "other"])
+    def test_bad_newest_is_passed_over_with_a_warning(self, path, harm):
+        with pytest.raises(Stop):
+            trainer(checkpoint=path, checkpoint_every=2, callbacks=[Once(7, Stop())]).train()
+        good = bytearray(path.read_bytes())
+        bad = {
+            "cut": good[:-20],
+            "empty": b"",
+            "other": b"something else",
+            "flipped": good[:-1] + bytes([good[-1] ^ 1]),
+        }
+        path.write_bytes(bad[harm])
+        whole, resumed = trainer(), trainer(checkpoint=path, checkpoint_every=2)
+        whole.train()
+        with pytest.warns(UserWarning, match=rf"run: is .*; going on from {path}\.1$") as said:
+            resumed.train()
+        assert len(said) == 1 and "\n" not in str(said[0].message)
+        assert_same_run(whole, resumed)
+
+    def test_bad_newest_never_takes_the_place_of_the_one_before(self, path, monkeypatch):
+        trainer(checkpoint=path, epochs=2).train()
+        path.write_bytes(b"bad")
+        run = trainer(checkpoint=path, epochs=3)
+        replace, found = os.replace, []
+
+        def watched(one, other):
+            replace(one, other)
+            found.append([name for name in names(path) if is_whole(path.parent / name)])
+
+        monkeypatch.setattr(os, "replace", watched)
+        with pytest.warns(UserWarning, match="going on from"):
+            run.train()
+        assert all(found) and [epoch_of(path), epoch_of(path.with_name("run.1"))] == [3, 2]
+
+    def test_killed_while_rotating_goes_on_from_the_one_before(self, path):
+        trainer(checkpoint=path, epochs=2).train()
+        path.rename(path.with_name("run.1"))
+        whole, resumed = trainer(), trainer(checkpoint=path)
+        whole.train()
+        resumed.train()
+        assert_same_run(whole, resumed)
+
+    def test_all_bad_is_an_error_and_nothing_is_written_over(self, path):
+        for name in ("run", "run.1"):
+            (path.parent / name).write_bytes(b"bad")
+        with pytest.raises(ValueError, match=r"run: is not a readable"):
+            trainer(checkpoint=path).train()
+        assert path.read_bytes() == b"bad"
+
+    @pytest.mark.parametrize("other", ["run", "format", "model"])
+    def test_one_that_is_whole_but_not_of_this_run_is_not_passed_over(self, path, other, monkeypatch):
+        trainer(checkpoint=path, epochs=2).train()
+        if other == "run":
+            trainer(checkpoint=path.with_name("other"), epochs=1, seed=1).train()
+            path.with_name("other").replace(path)
+        elif other == "format":
+            monkeypatch.setattr(storage, "FORMAT_VERSION", storage.FORMAT_VERSION + 1)
+            trainer(checkpoint=path.with_name("newer"), epochs=1).train()
+            monkeypatch.undo()
+            path.with_name("newer").replace(path)
+        else:
+            trainer().network.save_params(path)
+        before = path.read_bytes()
+        says = {"run": "belongs to another run", "format": "install a newer one", "model": "is not a checkpoint"}[other]
+        with pytest.raises(ValueError, match=says):
+            trainer(checkpoint=path).train()
+        assert path.read_bytes() == before
+
+    def test_files_left_behind_by_a_killed_run_are_removed(self, path):
+        (path.parent / ".run.abc_1234.part").write_bytes(b"half")
+        (path.parent / ".run.other.abc_1234.part").write_bytes(b"of another run")
+        trainer(checkpoint=path, epochs=1).train()
+        assert names(path) == [".run.other.abc_1234.part", "run"]
+
+
+def is_whole(path):
+    try:
+        storage.load_arrays(path)
+    except ValueError:
+        return False
+    return True
+
+
+class TestWhereNothingCanBeWritten:
+    @pytest.mark.parametrize("where", ["missing folder", "folder", "below a file"])
+    def test_is_an_error_before_the_training_begins(self, path, where):
+        (path.parent / "file").touch()
+        place = {
+            "missing folder": path.parent / "none" / "run",
+            "folder": path.parent,
+            "below a file": path.parent / "file" / "run",
+        }[where]
+        run = trainer(checkpoint=place)
+        with pytest.raises(OSError, match=r"no such folder|is a folder") as said:
+            run.train()
+        assert "\n" not in str(said.value) and run.current_iter == 0 and names(path) == ["file"]
+
+    def test_read_only_folder_is_an_error_before_the_training_begins(self, path):
+        if os.geteuid() == 0:
+            pytest.skip("the superuser may write into any folder")
+        path.parent.chmod(0o500)
+        run = trainer(checkpoint=path)
+        with pytest.raises(PermissionError, match="run"):
+            run.train()
+        path.parent.chmod(0o700)
+        assert run.current_iter == 0
+
+    def test_full_disk_is_a_warning_and_the_last_one_stays(self, path):
+        trainer(checkpoint=path, epochs=2).train()
+        before = {name: (path.parent / name).read_bytes() for name in names(path)}
+        run, whole = trainer(checkpoint=path), trainer()
+        whole.train()
+        with files_of_at_most(100), pytest.warns(UserWarning, match=r"after step \d+: .*File too large.*run") as said:
+            run.train()
+        assert [str(one.message).split(":")[0].split()[-1] for one in said] == ["9", "12"]
+        assert not any("\n" in str(one.message) for one in said)
+        assert_same_run(whole, run)
+        assert {name: (path.parent / name).read_bytes() for name in names(path)} == before
+        resumed = trainer(checkpoint=path)
+        resumed.train()
+        assert_same_run(whole, resumed)
+
+    def test_folder_that_goes_away_is_a_warning(self, path):
+        class Removes:
+            def on_epoch_end(self, trainer, epoch):
+                if epoch == 2:
+                    path.parent.rename(path.parent.with_name("moved"))
+                if epoch == 4:
+                    path.parent.with_name("moved").rename(path.parent)
+
+        with pytest.warns(UserWarning, match=r"no such folder") as said:
+            trainer(checkpoint=path, callbacks=[Removes()]).train()
+        assert len(said) == 2 and [epoch_of(path), epoch_of(path.with_name("run.1"))] == [4, 1]
+
+
+class files_of_at_most:
+    """A limit on the size of files, which stands for a full disk: a write fails after some bytes."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __enter__(self):
+        self.limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.limits[1]))
+
+    def __exit__(self, *_):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.limits)
+        signal.signal(signal.SIGXFSZ, self.handler)
+
+
+def test_saving_moves_nothing_and_changes_nothing(path):
+    run = trainer(checkpoint=path)
+    run.train()
+    before = {name: (owner, key, owner[key]) for name, owner, key in slots(run)}
+    remembered = {kind: dict(getattr(run.optimizer, kind)) for kind in run.optimizer.memory}
+    bits = {
+        name: asnumpy(value).tobytes() if hasattr(value, "shape") else value for name, (*_, value) in before.items()
+    }
+    position = run.current_epoch, run.current_iter, run.batches.epoch, run.batches.first_batch
+    random = np.random.get_state()[1].copy()
+    assert run._resuming.files.write(run)
+    for name, (owner, key, value) in before.items():
+        assert owner[key] is value
+        assert (asnumpy(value).tobytes() if hasattr(value, "shape") else value) == bits[name]
+    for kind, arrays in remembered.items():
+        assert all(getattr(run.optimizer, kind)[name] is array for name, array in arrays.items())
+    assert position == (run.current_epoch, run.current_iter, run.batches.epoch, run.batches.first_batch)
+    np.testing.assert_array_equal(random, np.random.get_state()[1])
+
+
+def slots(run):
+    return [*run.network.slots("params"), *run.network.slots("state")]
