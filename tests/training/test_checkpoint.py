@@ -10,15 +10,21 @@ import pytest
 
 import xpdl
 from xpdl import (
+    EMA,
     Affine,
     BatchNormalization,
+    CosineLR,
     Dropout,
+    EarlyStopping,
+    OneCycleLR,
+    ReduceLROnPlateau,
     Relu,
     Sequential,
     Sigmoid,
     SoftmaxWithLoss,
     Trainer,
     TwoLayerNet,
+    WarmupLR,
     storage,
 )
 from xpdl.training.checkpoint_files import CheckpointFiles
@@ -33,9 +39,8 @@ def trainer(epochs=4, optimizer="adam", checkpoint=None, **options):
     network = Sequential(
         Affine(units=5), BatchNormalization(), Relu(), Dropout(0.3), Affine(units=3), loss=SoftmaxWithLoss, seed=0
     )
-    return Trainer(
-        network, X, T, X, T, epochs, 10, optimizer, verbose=False, **{"seed": 0, "checkpoint": checkpoint, **options}
-    )
+    given = {"mini_batch_size": 10, "verbose": False, "seed": 0, "checkpoint": checkpoint, **options}
+    return Trainer(network, X, T, X, T, epochs, optimizer=optimizer, **given)
 
 
 class Stop(Exception):
@@ -350,6 +355,46 @@ class TestCallbacks:
         trainer(checkpoint=path, epochs=2, callbacks=[Counts()]).train()
         trainer(checkpoint=path, epochs=2, callbacks=[again]).train()
         assert again.average.dtype == np.arange(3).dtype and again.average.tolist() == [0, 1, 2]
+
+
+ALL_AT_ONCE = [
+    lambda: [EarlyStopping(monitor="test_acc", patience=4), EMA(0.9), WarmupLR(1, CosineLR())],
+    lambda: [OneCycleLR(), EMA(0.5), EarlyStopping(monitor="loss", patience=9)],
+    lambda: [ReduceLROnPlateau(monitor="loss", patience=1), EMA(0.9)],
+]
+
+
+@pytest.mark.parametrize("made", ALL_AT_ONCE, ids=["warmup", "one cycle", "plateau"])
+@pytest.mark.parametrize("step", [1, 5, 6, 9])
+def test_schedules_averages_and_early_stopping_go_on_as_they_were(path, made, step):
+    options = {"epochs": 8, "validation_split": 0.2}
+    whole = trainer(callbacks=made(), **options)
+    whole.train()
+    with pytest.raises(Stop):
+        trainer(checkpoint=path, checkpoint_every=1, callbacks=[*made(), Once(step + 1, Stop())], **options).train()
+    resumed = trainer(checkpoint=path, callbacks=made(), **options)
+    resumed.train()
+    assert_same_run(whole, resumed)
+    assert whole.optimizer.lr == resumed.optimizer.lr and whole.current_epoch == resumed.current_epoch
+    # a finished one is, once more
+    again = trainer(checkpoint=path, callbacks=made(), **options)
+    again.train()
+    assert_same_run(whole, again)
+
+
+@pytest.mark.parametrize("every", [1, 3, 4])
+def test_between_batches_that_are_added_up_nothing_is_written(path, every):
+    options = {"mini_batch_size": 3, "accumulate": 2}
+    whole = trainer(**options)
+    whole.train()
+    steps = whole.iter_per_epoch
+    with pytest.raises(Stop):
+        trainer(checkpoint=path, checkpoint_every=every, callbacks=[Once(steps + 6, Stop())], **options).train()
+    written = json.loads(storage.load_arrays(path)[1]["position"])["step"]
+    assert written > steps and (written - steps) % 2 == 0
+    resumed = trainer(checkpoint=path, **options)
+    resumed.train()
+    assert_same_run(whole, resumed)
 
 
 def test_says_what_it_is_of(path):

@@ -116,6 +116,7 @@ def _run(trainer: Trainer) -> dict[str, Any]:
         "optimizer": trainer.optimizer_at_start,
         "rows": int(trainer.x_train.shape[0]),
         "batch size": trainer.batch_size,
+        "accumulate": trainer.accumulate,
         "seed": trainer.seed,
     }
 
