@@ -27,6 +27,12 @@ def net() -> Sequential:
     return model
 
 
+def flat() -> Sequential:
+    """Without images, for which JAX compiles for seconds."""
+    block = Residual(Affine(units=4, use_bias=False), BatchNormalization())
+    return Sequential(Affine(units=4), Relu(), block, Dropout(0.5), Affine(units=3), loss=SoftmaxWithLoss, seed=1)
+
+
 def places(rows: Any) -> list[tuple[str, str]]:
     return [(row.layer, row.what) for row in rows]
 
@@ -34,7 +40,7 @@ def places(rows: Any) -> list[tuple[str, str]]:
 @pytest.mark.backends("values")
 def test_rounding_is_all_that_differs(backend: Backend) -> None:
     there = make_backend(backend.module, backend.device, "float32")
-    rows = compare_backends(net(), X, T, ["numpy", there])
+    rows = compare_backends(flat() if there.name == "jax" else net(), X, T, ["numpy", there])
     (label,) = rows[0].differences
     assert label == ("numpy float32 2" if there.name == "numpy" else there.name)
     assert all(row.differences[label] < 2e-5 for row in rows), rows

@@ -31,6 +31,7 @@ def network() -> Chain:
 
 
 @pytest.mark.backends("values")
+@pytest.mark.backends("precompiled")
 @pytest.mark.parametrize("training", [True, False])
 def test_the_same_as_the_passes_of_the_network(backend: Backend, training: bool) -> None:
     rng = np.random.default_rng(0)

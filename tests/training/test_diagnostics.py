@@ -47,6 +47,7 @@ def train(model: Any, layers: Any, epochs: int = 2, **options: Any) -> Trainer:
 
 
 @pytest.mark.backends("values")
+@pytest.mark.backends("precompiled")
 def test_measures_what_is_planted(backend: Backend) -> None:
     with backend.use("float32"):
         model = net()
@@ -70,15 +71,21 @@ def test_measures_what_is_planted(backend: Backend) -> None:
     assert layers.history["update_ratio"] == {name: [0.0] for name in model.params}
 
 
-def test_a_unit_of_flat_layers_is_dead_when_no_row_wakes_it() -> None:
-    model = Sequential(Affine(xpdl.asarray(np.eye(4, dtype=np.float32))), Relu(), Affine(units=3), loss=SoftmaxWithLoss)
+@pytest.mark.backends("values")
+def test_a_unit_of_flat_layers_is_dead_when_no_row_wakes_it(backend: Backend) -> None:
+    with backend.use("float32"):
+        W = xpdl.asarray(np.eye(4))
+        model = Sequential(Affine(W), Relu(), Affine(units=3), Tanh(), loss=SoftmaxWithLoss)
+        model.build((4,))
     x = np.asarray([[1, -1, 0, -1], [-1, 1, -2, -1]], dtype=np.float32)
     layers = Diagnostics(x)
     trainer = Trainer(
-        model, x, T[:2], x, T[:2], epochs=1, optimizer_param={"lr": 0.0}, verbose=False, callbacks=[layers]
+        model, x, T[:2], x, T[:2], epochs=1, optimizer_param={"lr": 0.5}, verbose=False, callbacks=[layers]
     )
     trainer.train()
     assert layers.history["dead_relu"] == {"Relu1": [0.5]}
+    assert 0.0 <= layers.history["saturation"]["Tanh1"][0] <= 1.0
+    assert all(ratio > 0.0 for (ratio,) in layers.history["update_ratio"].values())
 
 
 def test_update_ratio_is_that_of_the_last_step() -> None:
