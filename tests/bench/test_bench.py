@@ -163,3 +163,9 @@ def test_epoch_in_pytorch_is_one_pass_too(monkeypatch):
     seen = [(len(x), t.tolist()) for x, t in torch_peer.shuffled(*rows, 100)]
     assert [n for n, _ in seen] == [100, 100, 50]
     assert sorted(label for _, labels in seen for label in labels) == sorted(rows[1].tolist())
+
+
+def test_peak_memory_counts_what_is_used_again():
+    network, x, t = measure._prepared("MLP", 100)
+    # the gradient of the second weights alone has 4 MB
+    assert measure._peak_megabytes(measure._call(network, x, t, "train")) > 4

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xpdl.backends import get_backend, use
+from xpdl.backends.numpy import memory
 from xpdl.backends.numpy.threads import thread_count
 from xpdl.backends.random import Stream
 from xpdl.bench import torch_peer
@@ -208,6 +209,8 @@ def _wait(result: Any) -> None:
 def _peak_megabytes(step: Call) -> float:
     step()
     tracemalloc.start()
+    # what the step takes from memory of earlier results counts, too
+    memory.let_go()
     try:
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
