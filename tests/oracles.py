@@ -177,15 +177,25 @@ def dropout(x: Any, mask: Any, *, scale: float = 1.0) -> Floats:
     return np.array(kept).reshape(np.shape(x))
 
 
-def softmax_with_loss(x: Any, t: Any) -> tuple[Floats, Floats]:
-    """Loss and probabilities; `t` holds labels or weights over the classes."""
-    total = 0.0
+def softmax_with_loss(
+    x: Any, t: Any, class_weights: Any = None, *, label_smoothing: float = 0.0
+) -> tuple[Floats, Floats]:
+    """Loss and probabilities; `t` holds labels or weights over the classes.
+
+    A mixture of the loss of `t` and that of targets all alike; labels count as often as their classes' weights say.
+    """
+    total = counted = 0.0
     for row, target in zip(x, t, strict=True):
-        weights = target if np.ndim(target) else [float(k == target) for k in range(len(row))]
+        of_class = [1.0] * len(row) if class_weights is None else [float(w) for w in class_weights]
+        shares = target if np.ndim(target) else [float(k == target) for k in range(len(row))]
         top = max(row)
         log_sum = top + math.log(math.fsum(math.exp(v - top) for v in row))
-        total -= math.fsum(w * (v - log_sum) for v, w in zip(row, weights, strict=True) if w)
-    return np.asarray(total / len(x)), softmax(x)
+        costs = [w * (log_sum - v) for v, w in zip(row, of_class, strict=True)]
+        own = math.fsum(share * cost for share, cost in zip(shares, costs, strict=True) if share)
+        alike = math.fsum(costs) / len(row) if label_smoothing else 0.0
+        total += own + label_smoothing * (alike - own)
+        counted += 1.0 if np.ndim(target) else of_class[target]
+    return np.asarray(total / counted), softmax(x)
 
 
 def sigmoid_with_loss(x: Any, t: Any) -> tuple[Floats, Floats]:

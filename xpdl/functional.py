@@ -150,7 +150,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     owner = "cross_entropy_error"
     y, t = _batch(_floating(y, owner), t, owner)
     xp = array_namespace(y, t, owner=owner)
-    weights = loss_ops.class_weights(y, t, owner)
+    weights = loss_ops.target_rows(y, t, owner)
     return -xp.sum(weights * xp.log(y + 1e-7)) / loss_ops.batch_rows(y, owner)
 
 

@@ -217,10 +217,19 @@ _FUNCTIONS = [
         },
     ),
 ]
+_NO_WEIGHTS = ("text", 3, True, 1j, [], (), {}, {0: 1.0}, [-1.0], [math.inf], ["1"], [None], [True], [0.0, 0.0], _THING)
 _LAYERS = [
     *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh, layers.Softmax)),
     *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
-    *map(_layer, (layers.SoftmaxWithLoss, layers.SigmoidWithLoss, layers.IdentityWithLoss)),
+    *map(_layer, (layers.SigmoidWithLoss, layers.IdentityWithLoss)),
+    Call(
+        layers.SoftmaxWithLoss,
+        {},
+        {
+            "label_smoothing": SHARE,
+            "class_weights": Kind((*_NO_WEIGHTS, math.nan, np.ones((2, 2)), np.ones(()), np.array([-1.0]))),
+        },
+    ),
     Call(layers.Affine, {"units": 3}, {"units": COUNT | None, "init": WEIGHTS, "use_bias": FLAG}),
     Call(layers.Affine, {"W": np.ones((3, 2)), "b": np.ones(2)}, _W),
     Call(

@@ -324,18 +324,19 @@ COMPOSITIONS = [
 # --- losses
 
 _LABELS = np.array([0, 3, 1, 1])
+_CLASS_WEIGHTS: dict[str, Any] = {"class_weights": [0.5, 2.0, 0.0, 1.25, 3.0]}
 
 
-def _loss(cls: type, oracle: Callable[..., Any], name: str, x: Any, t: Any, core: bool = False) -> Row:
+def _loss(cls: type, oracle: Callable[..., Any], name: str, x: Any, t: Any, core: bool = False, **options: Any) -> Row:
     def value(x: Any, t: Any, p: Arrays) -> Any:
-        result = oracle(x, t)
+        result = oracle(x, t, **options)
         return result[0] if isinstance(result, tuple) else result
 
-    return Row(f"{cls.__name__} {name}", lambda p: cls(), value, (x, t), core=core)
+    return Row(f"{cls.__name__} {name}", lambda p: cls(**options), value, (x, t), core=core)
 
 
-def _one_sample(x: Any, t: Any) -> Any:
-    return oracles.softmax_with_loss(x[None], t[None])
+def _one_sample(x: Any, t: Any, **options: Any) -> Any:
+    return oracles.softmax_with_loss(x[None], t[None], **options)
 
 
 def _column(x: Any, t: Any) -> Any:
@@ -349,6 +350,31 @@ LOSSES = [
     _loss(L.SoftmaxWithLoss, oracles.softmax_with_loss, "weights", _x(2, 3), np.abs(_x(2, 3))),
     _loss(L.SoftmaxWithLoss, _one_sample, "one sample, label", _x(4), np.array(2)),
     _loss(L.SoftmaxWithLoss, _one_sample, "one sample, one-hot", _x(4), np.eye(4)[1]),
+    _loss(L.SoftmaxWithLoss, oracles.softmax_with_loss, "smooth", _x(4, 5), _LABELS, label_smoothing=0.1),
+    _loss(L.SoftmaxWithLoss, oracles.softmax_with_loss, "weighted", _x(4, 5), _LABELS, **_CLASS_WEIGHTS),
+    _loss(
+        L.SoftmaxWithLoss,
+        oracles.softmax_with_loss,
+        "weighted smooth labels",
+        _x(4, 5),
+        _LABELS,
+        core=True,
+        label_smoothing=0.25,
+        **_CLASS_WEIGHTS,
+    ),
+    _loss(
+        L.SoftmaxWithLoss,
+        oracles.softmax_with_loss,
+        "weighted smooth rows",
+        _x(4, 5),
+        np.abs(_x(4, 5)),
+        core=True,
+        label_smoothing=0.25,
+        **_CLASS_WEIGHTS,
+    ),
+    _loss(
+        L.SoftmaxWithLoss, _one_sample, "one weighted label", _x(5), np.array(3), label_smoothing=0.1, **_CLASS_WEIGHTS
+    ),
     _loss(L.SigmoidWithLoss, oracles.sigmoid_with_loss, "", _x(3, 2), (_x(3, 2) > 0).astype(float), core=True),
     _loss(L.SigmoidWithLoss, oracles.sigmoid_with_loss, "integers", _x(4), np.array([0, 1, 1, 0])),
     _loss(L.SigmoidWithLoss, _column, "one column", _x(4, 1), np.array([0, 1, 1, 0])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,55 @@ class TestColumnsOfLabels:
     def test_must_be_in_range(self) -> None:
         with pytest.raises(LabelError, match="label 3 is not one of the 3 classes"):
             SoftmaxWithLoss().forward(X, np.array([[0], [1], [3], [0]]))
+
+
+class TestWeightsAndSmoothing:
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+    @pytest.mark.parametrize("weights", [None, [0.5, 0.0, 3.0]], ids=str)
+    @pytest.mark.parametrize("rows", [False, True], ids=["labels", "probabilities"])
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    def test_are_those_of_pytorch(self, smoothing: float, weights: Any, rows: bool, dtype: str) -> None:
+        torch = pytest.importorskip("torch")
+        shares = _rng.random((4, 3))
+        t = (shares / shares.sum(axis=1, keepdims=True)).astype(dtype) if rows else T
+        scores = torch.tensor(X.astype(dtype), requires_grad=True)
+        theirs = torch.nn.CrossEntropyLoss(
+            weight=None if weights is None else torch.tensor(weights, dtype=scores.dtype), label_smoothing=smoothing
+        )(scores, torch.tensor(t))
+        (-0.7 * theirs).backward()
+        layer = SoftmaxWithLoss(smoothing, weights)
+        loss, dx = layer.forward(X.astype(dtype), t), layer.backward(-0.7)
+        assert loss.dtype == dx.dtype == dtype
+        tolerance = {"float64": 1e-13, "float32": 2e-6}[dtype]
+        np.testing.assert_allclose(loss, theirs.detach().numpy(), rtol=tolerance)
+        np.testing.assert_allclose(dx, scores.grad.numpy(), rtol=tolerance, atol=tolerance)
+
+    @pytest.mark.backends("precompiled")
+    @pytest.mark.backends("values")
+    def test_weights_may_be_an_array_of_any_library(self, backend: Backend) -> None:
+        here, there = SoftmaxWithLoss(class_weights=backend.asarray([1.0, 2.0, 0.5])), SoftmaxWithLoss(0, (1, 2, 0.5))
+        assert here.class_weights == there.class_weights == [1.0, 2.0, 0.5]
+        backend.check(here.forward(backend.asarray(X), backend.asarray(T)), np.asarray(there.forward(X, T)))
+
+    def test_are_for_each_class(self) -> None:
+        with pytest.raises(ShapeError, match=r"SoftmaxWithLoss: class_weights, .*must have shape \(3,\), got \(2,\)"):
+            SoftmaxWithLoss(class_weights=[1.0, 2.0]).forward(X, T)
+
+    def test_count_rows_as_often_as_their_weights_say(self) -> None:
+        often = np.repeat(np.arange(4), np.array([1, 3, 2])[T])
+        weighted = SoftmaxWithLoss(class_weights=[1, 3, 2]).forward(X, T)
+        np.testing.assert_allclose(weighted, SoftmaxWithLoss().forward(X[often], T[often]), rtol=1e-13)
+
+    def test_labels_without_weight_have_no_mean(self) -> None:
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(SoftmaxWithLoss(class_weights=[1.0, 0.0, 0.0]).forward(X[2:], T[2:]))
+
+    def test_stand_in_the_description(self) -> None:
+        assert repr(SoftmaxWithLoss()) == "SoftmaxWithLoss()"
+        assert repr(SoftmaxWithLoss(0.1)) == "SoftmaxWithLoss(label_smoothing=0.1)"
+        both = SoftmaxWithLoss(0.1, np.ones(2))
+        assert repr(both) == "SoftmaxWithLoss(label_smoothing=0.1, class_weights=[1.0, 1.0])"
+        assert repr(copy.deepcopy(both)) == repr(both)
 
 
 @pytest.mark.parametrize("cls", LAYERS)

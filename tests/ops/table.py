@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,10 @@ def _from_probabilities(backward: Any, dy: Any, outputs: Any, arrays: Any, stati
     return (backward(outputs[1], arrays[1], dy),)
 
 
+def _from_probabilities_weighted(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return (backward(outputs[1], arrays[1], dy, *arrays[2:], **static),)
+
+
 def _from_inputs(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
     return (backward(arrays[0], arrays[1], dy),)
 
@@ -215,6 +220,7 @@ def _from_inputs(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any)
 _SOFTMAX = Pair(
     losses.softmax_with_loss, oracles.softmax_with_loss, losses.softmax_with_loss_backward, _from_probabilities
 )
+_WEIGHTED = dataclasses.replace(_SOFTMAX, call_backward=_from_probabilities_weighted)
 _SIGMOID = Pair(
     losses.sigmoid_with_loss, oracles.sigmoid_with_loss, losses.sigmoid_with_loss_backward, _from_probabilities
 )
@@ -222,6 +228,7 @@ _IDENTITY = Pair(
     losses.identity_with_loss, oracles.identity_with_loss, losses.identity_with_loss_backward, _from_inputs
 )
 _LABELS = np.array([0, 3, 1, 1])
+_CLASS_WEIGHTS = np.array([0.5, 2.0, 0.0, 1.25, 3.0])
 
 LOSSES = [
     Case("softmax_with_loss labels", _SOFTMAX, (_x(4, 5), _LABELS), core=True),
@@ -232,6 +239,15 @@ LOSSES = [
     Case("softmax_with_loss weights of any sum", _SOFTMAX, (_x(3, 4), np.abs(_x(3, 4)))),
     Case("softmax_with_loss one class", _SOFTMAX, (_x(3, 1), np.array([0, 0, 0]))),
     Case("softmax_with_loss one row", _SOFTMAX, (_x(1, 3), np.array([2]))),
+    *(
+        Case(f"softmax_with_loss {name}", _WEIGHTED, (_x(4, 5), t, *weights), smoothing, core=core)
+        for kind, t in (("labels", _LABELS), ("shares", np.abs(_x(4, 5))), ("one-hot", np.eye(5, dtype=int)[_LABELS]))
+        for name, weights, smoothing, core in (
+            (f"smooth {kind}", (), {"label_smoothing": 0.1}, False),
+            (f"weighted {kind}", (_CLASS_WEIGHTS,), {}, False),
+            (f"weighted smooth {kind}", (_CLASS_WEIGHTS,), {"label_smoothing": 0.25}, kind != "one-hot"),
+        )
+    ),
     Case("sigmoid_with_loss", _SIGMOID, (_x(3, 2), (_x(3, 2) > 0).astype(float)), core=True),
     Case("sigmoid_with_loss integer targets", _SIGMOID, (_x(3, 2), np.array([[0, 1], [1, 1], [0, 0]]))),
     Case("sigmoid_with_loss boolean targets", _SIGMOID, (_x(2, 2), np.array([[False, True], [True, True]]))),

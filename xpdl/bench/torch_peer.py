@@ -40,8 +40,8 @@ def peer(network: Sequential, threads: int, channels_last: bool = False) -> Any:
     except ImportError as error:
         raise ImportError(f"comparing with PyTorch needs it: pip install 'torch>=2.6' ({error})") from error
     torch.set_num_threads(threads)
-    if not isinstance(network.last_layer, SoftmaxWithLoss):
-        raise TypeError(f"bench: only nets with SoftmaxWithLoss are compared, got {network.last_layer!r}")
+    if type(network.last_layer) is not SoftmaxWithLoss or repr(network.last_layer) != "SoftmaxWithLoss()":
+        raise TypeError(f"bench: only nets with a plain SoftmaxWithLoss are compared, got {network.last_layer!r}")
     module = _chain(torch, network)
     return module.to(memory_format=torch.channels_last) if channels_last else module
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
-from xpdl.ops.checks import as_floating, label_rows, require_floating, require_labels, require_shape
+from xpdl.ops.checks import as_floating, label_rows, number, require_floating, require_labels, require_shape
 
 
 class LossLayer(Layer):
@@ -70,8 +72,20 @@ class LossLayer(Layer):
 class SoftmaxWithLoss(LossLayer):
     """Softmax and the mean cross entropy over the batch.
 
+    Parameters
+    ----------
+    label_smoothing : float
+        ``s`` in [0, 1): a share of each target that all K classes get alike, ``q = (1 - s) t + s / K`` (Szegedy et al. 2016,
+        arXiv:1512.00567, sec. 7).
+    class_weights : sequence or array (K,) of numbers, optional
+        ``w``, at least 0 and not all 0, that the terms of the classes are multiplied with: for classes of unequal size.
+
     Notes
     -----
+    The loss is ``-sum(w q log(y)) / D``. D is N, but for labels with `class_weights` the sum of ``w[t]`` over the batch: the
+    mean is weighted, and NaN for labels whose weights are all 0. That is ``torch.nn.CrossEntropyLoss``; integer one-hot
+    rows, which that refuses, count as rows.
+
     `forward` takes scores `x` (N, K), or (K,) for one sample, and `t`: integer labels (N,) or (N, 1), or one-hot rows
     (N, K), whose values may be any weights over the classes. The loss comes from log-softmax and does not saturate, unlike
     the book's, which adds 1e-7 to a probability and stops at 16.118. ``dx = (y - t) dout / N``; the book ignores `dout`.
@@ -94,6 +108,11 @@ class SoftmaxWithLoss(LossLayer):
     array([[ 0.5, -0.5]])
     """
 
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Iterable[float] | Array | None = None) -> None:
+        super().__init__()
+        self.label_smoothing = number(label_smoothing, "label_smoothing", self.name, "in [0, 1)")
+        self.class_weights = _class_weights(class_weights, self.name)
+
     def forward(self, x: Array, t: Any = None) -> Array:
         t = self._targets(x, t)
         if x.ndim not in (1, 2):
@@ -103,16 +122,16 @@ class SoftmaxWithLoss(LossLayer):
         xp = array_namespace(x)
         if self._one:
             x, t = xp.expand_dims(x, axis=0), xp.expand_dims(t, axis=0)
-        self.loss, y = ops.softmax_with_loss(x, t)
+        self._weights = None if self.class_weights is None else Backend.of(x).asarray(self.class_weights)
+        self.loss, y = ops.softmax_with_loss(x, t, self._weights, self.label_smoothing)
         self.y, self._rows = y[0, ...] if self._one else y, t
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         y = self.recall(self.y)
-        dout = self._scale(dout, y)
-        if self._one:
-            return ops.softmax_with_loss_backward(array_namespace(y).expand_dims(y, axis=0), self._rows, dout)[0, ...]
-        return ops.softmax_with_loss_backward(y, self._rows, dout)
+        y = array_namespace(y).expand_dims(y, axis=0) if self._one else y
+        dx = ops.softmax_with_loss_backward(y, self._rows, self._scale(dout, y), self._weights, self.label_smoothing)
+        return dx[0, ...] if self._one else dx
 
     def correct(self, x: Array, t: Array) -> Array:
         xp = array_namespace(x, t, owner=self.name)
@@ -124,6 +143,24 @@ class SoftmaxWithLoss(LossLayer):
         require_shape(t, x.shape[:-1], self.name, "t")
         require_labels(t, x.shape[-1], self.name)
         return found == xp.astype(t, found.dtype)
+
+    def __repr__(self) -> str:
+        given = [f"label_smoothing={self.label_smoothing}"] if self.label_smoothing else []
+        given += [] if self.class_weights is None else [f"class_weights={self.class_weights}"]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+def _class_weights(weights: Any, owner: str) -> list[float] | None:
+    """On the host: they are moved to where the scores are, which may be somewhere else each time."""
+    if weights is None:
+        return None
+    values = asnumpy(weights).tolist() if is_array(weights) else weights
+    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"{owner}: class_weights must be a sequence of numbers, one for each class, got {weights!r}")
+    found = [number(value, "each of class_weights", owner, "at least 0") for value in values]
+    if not any(found):
+        raise ValueError(f"{owner}: class_weights must have a number above 0, got {weights!r}")
+    return found
 
 
 class SigmoidWithLoss(LossLayer):

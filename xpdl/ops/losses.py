@@ -13,7 +13,7 @@ from xpdl.ops.activations import log_softmax, sigmoid
 from xpdl.ops.checks import require_labels, require_scores, require_shape
 
 
-def class_weights(x: Array, t: Array, owner: str) -> Array:
+def target_rows(x: Array, t: Array, owner: str) -> Array:
     """`t` as weights over the classes, one row per row of scores `x` (N, K): one-hot for labels."""
     array_namespace(t, owner=owner)
     xp = array_namespace(x, t, owner=owner)
@@ -55,8 +55,24 @@ def _masked_sum(xp: Namespace, weights: Array, values: Array) -> Array:
     return xp.sum(weights * xp.where(weights == 0, 0.0, values))
 
 
+def _weighted_rows(
+    x: Array, t: Array, class_weights: Array | None, label_smoothing: float, owner: str
+) -> tuple[Array, Array | int]:
+    """The weight of each log-probability in the loss, for scores or probabilities `x`, and what their sum is divided by."""
+    rows, total = target_rows(x, t, owner), x.shape[0]
+    smooth = rows * (1.0 - label_smoothing) + label_smoothing / x.shape[-1] if label_smoothing else rows
+    if class_weights is None:
+        return smooth, total
+    xp = array_namespace(x, class_weights, owner=owner)
+    require_shape(class_weights, x.shape[-1:], owner, "class_weights, one for each class,")
+    class_weights = _in_dtype_of(x, class_weights, owner)
+    return smooth * class_weights, total if t.ndim == x.ndim else xp.sum(rows * class_weights)
+
+
 @op
-def softmax_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
+def softmax_with_loss(
+    x: Array, t: Array, class_weights: Array | None = None, label_smoothing: float = 0.0
+) -> tuple[Array, Array]:
     """Mean cross entropy of softmax(`x`) and `t` over the rows, and the probabilities.
 
     Parameters
@@ -64,30 +80,42 @@ def softmax_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
     x : array (N, K)
         Scores (logits).
     t : array (N,) of integers, or (N, K)
+    class_weights : array (K,), optional
+        Factors ``w`` of the classes' terms. The mean over labels is weighted by them, that over rows of `t` is not.
+    label_smoothing : float
+        ``s`` in [0, 1): targets, labels as one-hot rows, become ``q = (1 - s) t + s / K``.
 
     Returns
     -------
     loss : array ()
-        From log-softmax: it does not saturate, unlike the book's, which stops at 16.118.
+        ``-sum(w q log(y)) / D`` with D the sum of ``w[t]`` over labels, or N for rows of `t`. From log-softmax: it does
+        not saturate, unlike the book's, which stops at 16.118.
     y : array (N, K)
         ``softmax(x)``.
     """
     owner = "SoftmaxWithLoss"
-    rows = batch_rows(x, owner)
+    batch_rows(x, owner)
     require_scores(x, owner)
-    weights = class_weights(x, t, owner)
+    weights, total = _weighted_rows(x, t, class_weights, label_smoothing, owner)
     xp = array_namespace(x)
     log_y = log_softmax(x)
-    return -_masked_sum(xp, weights, log_y) / rows, xp.exp(log_y)
+    return -_masked_sum(xp, weights, log_y) / total, xp.exp(log_y)
 
 
 @op
-def softmax_with_loss_backward(y: Array, t: Array, dout: Array | float = 1.0) -> Array:
-    """``dx = (y sum(t) - t) dout / N``; for one-hot rows and labels, sum(t) is 1."""
+def softmax_with_loss_backward(
+    y: Array,
+    t: Array,
+    dout: Array | float = 1.0,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+) -> Array:
+    """``dx = (y sum(w q) - w q) dout / D``, with the sum over a row; it is 1 for labels and one-hot rows without `w`."""
     xp = array_namespace(y, t)
-    weights = class_weights(y, t, "SoftmaxWithLoss")
-    total = y if t.ndim < y.ndim else y * xp.sum(weights, axis=-1, keepdims=True)
-    return (total - weights) * (dout / y.shape[0])
+    weights, total = _weighted_rows(y, t, class_weights, label_smoothing, "SoftmaxWithLoss")
+    sums_to_1 = t.ndim < y.ndim and class_weights is None
+    scaled = y if sums_to_1 else y * xp.sum(weights, axis=-1, keepdims=True)
+    return (scaled - weights) * (dout / total)
 
 
 @op

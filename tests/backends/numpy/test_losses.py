@@ -77,6 +77,14 @@ def test_declines_what_it_does_not_serve(x, t):
     assert kernels.softmax_with_loss_backward(x, t) is dispatch.DECLINE
 
 
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"class_weights": np.ones(3)}], ids=lambda o: str([*o]))
+def test_declines_weights_and_smoothing(options):
+    x, t = np.ones((2, 3)), np.array([0, 1])
+    assert kernels.softmax_with_loss(x, t) is not dispatch.DECLINE
+    assert kernels.softmax_with_loss(x, t, **options) is dispatch.DECLINE
+    assert kernels.softmax_with_loss_backward(x, t, **options) is dispatch.DECLINE
+
+
 def test_a_gradient_from_above_of_a_wider_dtype_decides_as_in_the_generic_op():
     y, t = np.full((2, 2), 0.5, np.float32), np.array([0, 1])
     dx, wanted = both(ops.softmax_with_loss_backward, y, t, np.float64(2.0).reshape(()))

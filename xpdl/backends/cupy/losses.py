@@ -10,9 +10,11 @@ from xpdl.backends.namespaces import Array
 
 
 @kernel("softmax_with_loss")
-def softmax_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
+def softmax_with_loss(
+    x: Array, t: Array, class_weights: Array | None = None, label_smoothing: float = 0.0
+) -> tuple[Array, Array]:
     """As `xpdl.ops.losses.softmax_with_loss`."""
-    given = _targets(x, t)
+    given = None if class_weights is not None or label_smoothing else _targets(x, t)
     if given is None:
         return DECLINE  # type: ignore[no-any-return]
     rows, classes = x.shape
@@ -26,9 +28,15 @@ def softmax_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
 
 
 @kernel("softmax_with_loss_backward")
-def softmax_with_loss_backward(y: Array, t: Array, dout: Array | float = 1.0) -> Array:
+def softmax_with_loss_backward(
+    y: Array,
+    t: Array,
+    dout: Array | float = 1.0,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+) -> Array:
     """As `xpdl.ops.losses.softmax_with_loss_backward`."""
-    given = _targets(y, t)
+    given = None if class_weights is not None or label_smoothing else _targets(y, t)
     number = isinstance(dout, (int, float))
     if given is None or not (number or (beside(y, dout) and dout.dtype == y.dtype and dout.size == 1)):  # type: ignore[union-attr]
         return DECLINE

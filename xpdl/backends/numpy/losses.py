@@ -15,9 +15,11 @@ Host = np.ndarray[Any, Any]
 
 
 @kernel("numpy", "softmax_with_loss")
-def softmax_with_loss(x: Host, t: Host) -> tuple[Host, Host]:
+def softmax_with_loss(
+    x: Host, t: Host, class_weights: Host | None = None, label_smoothing: float = 0.0
+) -> tuple[Host, Host]:
     """As `xpdl.ops.losses.softmax_with_loss`."""
-    if not _labelled(x, t):
+    if class_weights is not None or label_smoothing or not _labelled(x, t):
         return DECLINE  # type: ignore[no-any-return]
     log_y = x - np.maximum.reduce(x, axis=1, keepdims=True)
     log_y -= np.log(np.add.reduce(np.exp(log_y), axis=1, keepdims=True))
@@ -26,10 +28,16 @@ def softmax_with_loss(x: Host, t: Host) -> tuple[Host, Host]:
 
 
 @kernel("numpy", "softmax_with_loss_backward")
-def softmax_with_loss_backward(y: Host, t: Host, dout: Host | float = 1.0) -> Host:
+def softmax_with_loss_backward(
+    y: Host,
+    t: Host,
+    dout: Host | float = 1.0,
+    class_weights: Host | None = None,
+    label_smoothing: float = 0.0,
+) -> Host:
     """As `xpdl.ops.losses.softmax_with_loss_backward`."""
     # an array dout could be of a wider dtype
-    if not _labelled(y, t) or type(dout) is not float:
+    if class_weights is not None or label_smoothing or not _labelled(y, t) or type(dout) is not float:
         return DECLINE  # type: ignore[no-any-return]
     dx = y.copy()
     dx[np.arange(len(y)), t] -= 1.0
