@@ -16,17 +16,21 @@ from xpdl import (
     CosineLR,
     Dropout,
     EarlyStopping,
+    IdentityWithLoss,
     OneCycleLR,
     ReduceLROnPlateau,
     Relu,
     Sequential,
     Sigmoid,
+    SigmoidWithLoss,
     SoftmaxWithLoss,
+    StepLR,
     Trainer,
     TwoLayerNet,
     WarmupLR,
     storage,
 )
+from xpdl.data import augment
 from xpdl.training.checkpoint_files import CheckpointFiles
 
 RNG = np.random.default_rng(0)
@@ -212,6 +216,63 @@ def test_of_another_run_is_refused(path, other, says):
     trainer(checkpoint=path).train()
     with pytest.raises(ValueError, match=rf"belongs to another run .*{says}"):
         trainer(checkpoint=path, **other).train()
+
+
+def whitened(x):
+    return x
+
+
+@pytest.mark.parametrize(
+    "one, other, says",
+    [
+        ({}, {"augment": whitened}, r"augment None there, <function whitened> here"),
+        ({"augment": whitened}, {}, r"augment <function whitened> there, None here"),
+        (
+            {"augment": [np.negative, whitened]},
+            {"augment": np.negative},
+            r"augment Compose\(<ufunc 'negative'>, <function whitened>\) there",
+        ),
+        (
+            {"augment": augment.Noise(0.1)},
+            {"augment": augment.Noise(0.2)},
+            r"Noise\(std=0.1\) there, Noise\(std=0.2\) here",
+        ),
+        ({"validation_split": 0.2}, {}, "rows 20 there, 25 here"),
+        ({"validation_split": 0.2}, {"validation_split": 0.4}, "rows 20 there, 15 here"),
+        ({"accumulate": 2}, {}, "accumulate 2 there, 1 here"),
+        ({"callbacks": [StepLR(2)]}, {"callbacks": []}, r"schedules \['StepLR'\] there, \[\] here"),
+        ({}, {"callbacks": [StepLR(2)]}, r"schedules \[\] there, \['StepLR'\] here"),
+        (
+            {},
+            {"loss": SoftmaxWithLoss(0.1)},
+            r"loss SoftmaxWithLoss\(\) there, SoftmaxWithLoss\(label_smoothing=0.1\) here",
+        ),
+        (
+            {"loss": IdentityWithLoss()},
+            {"loss": SigmoidWithLoss()},
+            r"loss IdentityWithLoss\(\) there, SigmoidWithLoss",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_of_a_run_begun_with_other_options_is_refused(path, one, other, says):
+    def made(loss=None, **options):
+        targets = T if loss is None or isinstance(loss, SoftmaxWithLoss) else np.eye(3, dtype=np.float32)[T]
+        network, x = Sequential(Affine(units=3), loss=loss or SoftmaxWithLoss, seed=0), X.reshape(-1, 1, 2, 2)
+        return Trainer(
+            network, x, targets, x, targets, 1, 10, verbose=False, **{"seed": 0, "checkpoint": path, **options}
+        )
+
+    made(**one).train()
+    with pytest.raises(ValueError, match=rf"belongs to another run .*{says}"):
+        made(**other).train()
+
+
+def test_of_another_dtype_is_refused(path):
+    with xpdl.use("numpy", dtype="float64"):
+        trainer(checkpoint=path).train()
+    with pytest.raises(ValueError, match=r"belongs to another run .*dtype float64 there, float32 here"):
+        trainer(checkpoint=path).train()
 
 
 class LowersTheRate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from xpdl.backends.namespaces import Array, is_array
 from xpdl.models.sequential import Sequential
 from xpdl.training import callback_state
 from xpdl.training.history import History
+from xpdl.training.schedules import LearningRateSchedule
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
@@ -112,8 +114,19 @@ def _run(trainer: Trainer) -> dict[str, Any]:
         if isinstance(network, Sequential)
         else [],
         "arrays": {name: list(owner[key].shape) for name, owner, key in _slots(trainer) if is_array(owner[key])},
+        "dtype": _backend(trainer).dtype,
+        "loss": repr(network.last_layer) if isinstance(network, Sequential) else None,
         # as it was asked for: a schedule may have changed its rate since
         "optimizer": trainer.optimizer_at_start,
+        # of other callbacks, those whose state is written must be there again
+        "schedules": [
+            type(callback).__name__
+            for callback in trainer.callbacks.callbacks
+            if isinstance(callback, LearningRateSchedule)
+        ],
+        # without the addresses of functions, which are others in each process
+        "augment": re.sub(" at 0x[0-9a-fA-F]+", "", repr(trainer.augment)),
+        # without those for validation: another share of them is another number of these
         "rows": int(trainer.x_train.shape[0]),
         "batch size": trainer.batch_size,
         "accumulate": trainer.accumulate,

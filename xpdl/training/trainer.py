@@ -167,6 +167,7 @@ class Trainer:
         self.batches: Batches | Prefetch = Batches(
             self.x_train, self.t_train, self.batch_size, seed=order, transform=augment, backend=backend
         )
+        self.augment = self.batches.transform
         if is_mapped(self.x_train):
             self.batches = Prefetch(self.batches)
         self.iter_per_epoch = len(self.batches)
