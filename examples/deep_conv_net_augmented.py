@@ -3,31 +3,10 @@
 python examples/deep_conv_net_augmented.py --data mnist --seed 0
 """
 
-import math
-
 from shared import digits, options, save
 
 import xpdl
 from xpdl import augment, plots
-
-
-class OneCycle:
-    """The learning rate from a tenth up to all of it and down to 0, half a cosine each way (arXiv:1708.07120)."""
-
-    def __init__(self, lr, steps, rise=0.2):
-        self.lr, self.steps, self.peak = lr, steps, rise * steps
-
-    def rate(self, step):
-        low, way = (
-            (0.1, step / self.peak) if step < self.peak else (0.0, (self.steps - step) / (self.steps - self.peak))
-        )
-        return self.lr * (low + (1 - low) * (1 - math.cos(math.pi * way)) / 2)
-
-    def on_train_begin(self, trainer):
-        self.on_batch_end(trainer, trainer.current_iter)
-
-    def on_batch_end(self, trainer, step):
-        trainer.optimizer.lr = self.rate(step)
 
 
 def main(argv=None):
@@ -36,7 +15,6 @@ def main(argv=None):
     net = xpdl.DeepConvNet(seed=args.seed)
     epochs = 1 if args.short else 40
     changes = [augment.Rotate(10), augment.Scale(0.9, 1.1), augment.Shift(2, whole=False), augment.Elastic()]
-    steps = epochs * math.ceil(train[0].shape[0] / 100)
     trainer = xpdl.Trainer(
         net,
         *train,
@@ -45,7 +23,7 @@ def main(argv=None):
         optimizer="Adam",
         optimizer_param={"lr": 0.003},
         augment=changes,
-        callbacks=[OneCycle(0.003, steps)],
+        callbacks=[xpdl.OneCycleLR(rise=0.2, start=0.1, final=0.0)],
         evaluate_sample_num_per_epoch=1000,
         checkpoint=None if args.short else args.out / "deep_conv_net_augmented.checkpoint",
         seed=args.seed,
