@@ -1,174 +1,204 @@
 """Plant small bugs and see whether the tests of their file notice.
 
-    python scripts/mutation.py --count 600 --seed 1 --seconds 100 --part 1/2     until all are done; then
-    python scripts/mutation.py --count 600 --seed 1 --report > tests/mutation/README.md
+    python scripts/mutation.py --count 640 --seed 1
+    python scripts/mutation.py --count 640 --seed 1 --report > tests/mutation/README.md
 
 A mutant is one change of one place in ``xpdl/{ops,layers,optimizers,training}``: another comparison, operator, constant or
-condition, or a statement left out. All there are, shuffled by the seed; the first `count` are tried, each in a process of
-its own with the tests of its folder, those of its file first, which must pass without it. Messages, annotations and
-docstrings are left alone.
+condition, or a statement left out. Messages, annotations and docstrings are left alone. The first `count` are tried, in an
+order that the seed gives, each in a process of its own with the tests of its folder that run the changed line: those of its
+file first, then the quick ones. These tests must pass without it, which is when it is found out what they run.
+
+What the tests have imported is changed in place, and a process begins where the tests are collected. A mutant that takes
+effect at import, or survives and may have, is tried once more in a process that imports it.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import collections
 import contextlib
-import copy
-import dataclasses
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
 import os
-import random
+import pickle
+import resource
 import signal
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("ops", "layers", "optimizers", "training")
-#: those that need a library that is not a required one, or print
-LEFT_OUT = {"training/scikit_learn.py", "training/search_optuna.py", "training/progress.py"}
-TIMEOUT = 60
+from mutants import FOLDERS, ROOT, Mutant, defaults, drawn, planted
+
 #: what is fixed here holds for the tests: one thread, and plain NumPy beside a library without kernels of ours
 SETTINGS = {"XPDL_BACKENDS": "numpy,strict:device1", "OPENBLAS_NUM_THREADS": "1"}
+MEMORY = 4 << 30
+#: seconds of computing after which the tests are taken for hanging; they may wait for ten times that
+COMPUTING = 30
+#: how a child ends: as pytest does for tests that pass, that fail and that are none, and where the change needs an import
+PASSED, FAILED, NO_TEST_RUN, NEEDS_IMPORT = 0, 1, 5, 77
+OUTCOMES = {PASSED: "survived", FAILED: "killed", NEEDS_IMPORT: "import"}
 
-_COMPARISONS: dict[type, tuple[type, ...]] = {
-    ast.Lt: (ast.LtE, ast.GtE),
-    ast.LtE: (ast.Lt, ast.Gt),
-    ast.Gt: (ast.GtE, ast.LtE),
-    ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-}
-_OPERATORS: dict[type, type] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult,
-    ast.Mod: ast.FloorDiv,
-    ast.Pow: ast.Mult,
-    ast.BitAnd: ast.BitOr,
-    ast.BitOr: ast.BitAnd,
-}
+Lines = dict[str, set[int]]  # by file
 
 
-@dataclasses.dataclass(frozen=True)
-class Mutant:
-    """The `index`-th change of a file, in words."""
-
-    file: str
-    index: int
-    line: int
-    change: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.file}:{self.line} {self.change} #{self.index}"
-
-
-def changes(tree: ast.AST) -> Iterator[tuple[int, str, Any]]:
-    """(line, words, function that makes the change in place) of every change of a module."""
-    for node in _code(tree):
-        line = getattr(node, "lineno", 0)
-        if isinstance(node, ast.Compare):
-            for place, op in enumerate(node.ops):
-                for other in _COMPARISONS[type(op)]:
-                    words = f"{type(op).__name__} -> {other.__name__}"
-                    yield line, words, lambda n=node, p=place, o=other: n.ops.__setitem__(p, o())
-        elif isinstance(node, (ast.BinOp, ast.AugAssign)) and type(node.op) in _OPERATORS:
-            other = _OPERATORS[type(node.op)]
-            yield line, f"{type(node.op).__name__} -> {other.__name__}", lambda n=node, o=other: setattr(n, "op", o())
-        elif isinstance(node, ast.BoolOp):
-            other = ast.Or if isinstance(node.op, ast.And) else ast.And
-            yield line, f"{type(node.op).__name__} -> {other.__name__}", lambda n=node, o=other: setattr(n, "op", o())
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub)):
-            kept = ast.UAdd() if isinstance(node.op, ast.USub) else None
-            if kept is None:
-                yield (
-                    line,
-                    "without not",
-                    lambda n=node: (setattr(n, "op", ast.Not()), setattr(n, "operand", _not(n.operand))),
-                )
-            else:
-                yield line, "without minus", lambda n=node, k=kept: setattr(n, "op", k)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-            yield line, f"{node.value} -> {not node.value}", lambda n=node: setattr(n, "value", not n.value)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-            yield line, f"{node.value} -> {node.value + 1}", lambda n=node: setattr(n, "value", n.value + 1)
-        elif isinstance(node, (ast.If, ast.IfExp, ast.While)):
-            for value in (True, False):
-                if not (isinstance(node, ast.While) and value):
-                    words = f"condition -> {value}"
-                    yield (
-                        line,
-                        words,
-                        lambda n=node, v=value: setattr(n, "test", ast.copy_location(ast.Constant(v), n.test)),
-                    )
-        elif isinstance(node, ast.Expr) or (
-            isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)
-        ):
-            yield line, "statement left out", lambda n=node: _leave_out(tree, n)
+def outcome(run: Callable[[], int], seconds: float = COMPUTING) -> str:
+    """Of `run` in a child: ``"survived"``, ``"killed"``, ``"timeout"``, or ``"import"`` where it could not be tried."""
+    child = os.fork()
+    if child == 0:
+        code = FAILED
+        with contextlib.suppress(BaseException):  # whatever a mutant raises
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
+            code = run()
+        os._exit(code)
+    # turns rather than the clock: they stand still while this process is stopped
+    for _ in range(10 * 50 * int(seconds)):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            return "timeout" if code in (-signal.SIGXCPU, -signal.SIGKILL) else OUTCOMES.get(code, "killed")
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "timeout"
 
 
-def _not(operand: ast.expr) -> ast.expr:
-    return ast.copy_location(ast.UnaryOp(ast.Not(), operand), operand)
+# what tests run
 
 
-def _leave_out(tree: ast.AST, gone: ast.AST) -> None:
-    for node in ast.walk(tree):
-        for body in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
-            if isinstance(body, list) and gone in body:
-                body[body.index(gone)] = ast.copy_location(ast.Pass(), gone)
+class Traced:
+    """The lines of one folder of `xpdl` that are run inside the ``with``, in all threads."""
+
+    def __init__(self, folder: str) -> None:
+        self.prefix = str(ROOT / "xpdl" / folder) + os.sep
+        self.lines: Lines = collections.defaultdict(set)
+
+    def __enter__(self) -> Traced:
+        threading.settrace(self._call)
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+
+    def _call(self, frame: types.FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(self.prefix):
+            return None
+        lines = self.lines[frame.f_code.co_filename]
+
+        def line(frame: types.FrameType, event: str, argument: Any) -> Any:
+            lines.add(frame.f_lineno)
+            return line
+
+        return line(frame, event, argument)
 
 
-def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node that is run and is no message."""
-    for field, value in ast.iter_fields(node):
-        if field in ("annotation", "returns", "decorator_list", "type_comment"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if not isinstance(child, ast.AST) or isinstance(
-                child, (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom)
-            ):
-                continue
-            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
-                continue  # a docstring
-            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-                continue
-            yield child
-            yield from _code(child)
+def runs(lines: Lines, mutant: Mutant) -> bool:
+    first, last = mutant.lines
+    return any(first <= line <= last for line in lines.get(str(ROOT / "xpdl" / mutant.file), ()))
 
 
-def mutants(seed: int) -> list[Mutant]:
-    found = []
-    for folder in FOLDERS:
-        for path in sorted((ROOT / "xpdl" / folder).glob("*.py")):
-            file = path.relative_to(ROOT / "xpdl").as_posix()
-            if path.name != "__init__.py" and file not in LEFT_OUT:
-                listed = enumerate(changes(ast.parse(path.read_text())))
-                found += [Mutant(file, index, line, words) for index, (line, words, _) in listed]
-    random.Random(seed).shuffle(found)
-    return found
+class Loop:
+    """A plugin of pytest: instead of running the tests of a folder once, runs those of each mutant in a child."""
+
+    def __init__(
+        self, folder: str, mutants: Iterator[Mutant], imported: Traced, keep: Callable[[str, str], None]
+    ) -> None:
+        self.folder, self.mutants, self.imported, self.keep = folder, mutants, imported, keep
+        self.failed = ""
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        self.imported.__exit__()
+        with tempfile.TemporaryDirectory() as folder:
+            found = Path(folder) / "found"
+            if outcome(lambda: self._look(session, found), 3600) != "survived":
+                test = found.read_text() if found.exists() else f"tests/{self.folder}"
+                self.failed = f"{test} does not pass without any change"
+                return True
+            traced: list[tuple[float, Lines]] = pickle.loads(found.read_bytes())
+        for mutant in self.mutants:
+            result = "import" if mutant.kind == "import" else self._try(session, mutant, traced)
+            if result == "survived" and runs(self.imported.lines, mutant):
+                result = "import"
+            self.keep(mutant.name, result)
+        return True
+
+    def _look(self, session: Any, found: Path) -> int:
+        """Time and lines of each test."""
+        traced = []
+        for item in session.items:
+            begin = time.process_time()
+            with Traced(self.folder) as lines:
+                code = _run(session, [item])
+            traced.append((time.process_time() - begin, dict(lines.lines)))
+            if code != PASSED:
+                found.write_text(item.nodeid)
+                return code
+        found.write_bytes(pickle.dumps(traced))
+        return PASSED
+
+    def _try(self, session: Any, mutant: Mutant, traced: list[tuple[float, Lines]]) -> str:
+        own = f"test_{Path(mutant.file).name}"
+        chosen = [
+            (item.path.name != own, seconds, place)
+            for place, (item, (seconds, lines)) in enumerate(zip(session.items, traced, strict=True))
+            if runs(lines, mutant)
+        ]
+        items = [session.items[place] for _, _, place in sorted(chosen)]
+
+        def run() -> int:
+            return _run(session, items) if _changed_in_place(mutant) else NEEDS_IMPORT
+
+        return outcome(run, COMPUTING + 5 * sum(seconds for _, seconds, _ in chosen))
 
 
-def changed(mutant: Mutant) -> ast.Module:
-    tree = ast.parse((ROOT / "xpdl" / mutant.file).read_text())
-    for index, (_, _, change) in enumerate(changes(tree)):
-        if index == mutant.index:
-            change()
-            break
-    return ast.fix_missing_locations(copy.deepcopy(tree))
+def _run(session: Any, items: list[Any]) -> int:
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.testsfailed:
+            return FAILED
+    return PASSED
+
+
+# making the change
+
+
+def _changed_in_place(mutant: Mutant) -> bool:
+    """Give every function of the module the code, and the defaults, of the changed one; False where that cannot be."""
+    tree = planted(mutant)
+    path = str(ROOT / "xpdl" / mutant.file)
+    codes = {(code.co_qualname, code.co_firstlineno): code for code in _codes(compile(tree, path, "exec"))}
+    try:
+        values = defaults(tree, mutant) if mutant.kind == "default" else None
+        for function in gc.get_objects():
+            if isinstance(function, types.FunctionType) and function.__code__.co_filename == path:
+                code = codes.get((function.__code__.co_qualname, function.__code__.co_firstlineno))
+                if code is not None:
+                    function.__code__ = code
+                    if values is not None and code.co_qualname == mutant.place:
+                        function.__defaults__, function.__kwdefaults__ = values
+    except ValueError:  # defaults that are no literals, or other variables of the enclosing function
+        return False
+    return True
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
 
 
 class Planted(importlib.abc.MetaPathFinder):
@@ -177,7 +207,7 @@ class Planted(importlib.abc.MetaPathFinder):
     def __init__(self, mutant: Mutant) -> None:
         self.name = "xpdl." + mutant.file.removesuffix(".py").replace("/", ".")
         self.path = ROOT / "xpdl" / mutant.file
-        self.tree = changed(mutant)
+        self.tree = planted(mutant)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != self.name:
@@ -191,120 +221,118 @@ class Planted(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(name, self.path, loader=Loader(name, str(self.path)))
 
 
-def tests_of(file: str) -> list[str]:
-    """Those of the file, then those of its folder, which has the tables that all of its files are driven by."""
-    folder, name = file.split("/")
-    own = ROOT / "tests" / folder / f"test_{name}"
-    rest = sorted(
-        (ROOT / "tests" / folder).glob("test_*.py"), key=lambda path: (path.name != "test_table.py", path.name)
-    )
-    if folder == "training":  # no table: what trains there is slow
-        rest = (
-            [path for path in rest if path.name in ("test_trainer.py", "test_checkpoint.py")]
-            if not own.exists()
-            else []
-        )
-    return [str(path) for path in dict.fromkeys([*([own] if own.exists() else []), *rest])]
+def _pytest(tests: list[str], plugins: list[Any]) -> int:
+    import pytest
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["-x", "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"--basetemp={folder}/tests"]
+        return int(pytest.main([*options, *tests], plugins))
 
 
-def noticed(mutant: Mutant) -> str:
-    """``"killed"``, ``"timeout"`` or ``"survived"``."""
+def try_collected(folder: str, mutants: Iterator[Mutant], keep: Callable[[str, str], None]) -> None:
+    """In a child, which imports `xpdl` and collects the tests once."""
     child = os.fork()
     if child == 0:
-        os.setpgid(0, 0)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        import pytest
+        failed = f"tests/{folder} cannot be collected"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with contextlib.suppress(KeyboardInterrupt), Traced(folder) as imported:
+            loop = Loop(folder, mutants, imported, keep)
+            if _pytest([str(ROOT / "tests" / folder)], [loop]) in (PASSED, NO_TEST_RUN):
+                failed = loop.failed
+        print(failed, end="\n" if failed else "", file=sys.stderr, flush=True)
+        os._exit(FAILED if failed else PASSED)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != PASSED:
+        sys.exit(FAILED)
 
+
+def try_imported(mutant: Mutant) -> str:
+    folder, name = mutant.file.split("/")
+    tests = [ROOT / "tests" / folder / f"test_{name}", *sorted((ROOT / "tests" / folder).glob("test_*.py"))]
+
+    def run() -> int:
         sys.meta_path.insert(0, Planted(mutant))
-        options = ["-x", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}"]
-        os._exit(int(pytest.main([*options, *tests_of(mutant.file)])))
-    end = time.monotonic() + TIMEOUT
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
-        time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "timeout"
+        return _pytest([str(test) for test in dict.fromkeys(tests) if test.exists()], [])
+
+    return outcome(run, 10 * COMPUTING)
 
 
 def report(chosen: list[Mutant], results: dict[str, str], reasons: dict[str, str], command: str) -> str:
     lines = [(ROOT / "tests" / "mutation" / "about.md").read_text().rstrip(), "", f"    {command}", ""]
-    lines += ["| folder | mutants | killed | survived | killed of those not equivalent |", "|---|---:|---:|---:|---:|"]
+    lines += ["| folder | mutants | killed | survived | killed of all | of those not equivalent |"]
+    lines += ["|---|---:|---:|---:|---:|---:|"]
     tried = [mutant for mutant in chosen if mutant.name in results]
     for folder in (*FOLDERS, ""):
         of = [mutant for mutant in tried if mutant.file.startswith(folder)]
-        counts = collections.Counter("survived" if results[m.name] == "survived" else "killed" for m in of)
-        same = sum(1 for m in of if results[m.name] == "survived" and reasons.get(m.name, "").startswith("equivalent"))
-        share = counts["killed"] / max(1, len(of) - same)
-        lines.append(f"| {folder or 'all'} | {len(of)} | {counts['killed']} | {counts['survived']} | {share:.1%} |")
+        survivors = [mutant for mutant in of if results[mutant.name] == "survived"]
+        same = sum(1 for mutant in survivors if reasons.get(mutant.name, "").startswith("equivalent"))
+        killed = len(of) - len(survivors)
+        shares = [f"{killed / max(1, count):.1%}" for count in (len(of), len(of) - same)]
+        lines.append(f"| {folder or 'all'} | {len(of)} | {killed} | {len(survivors)} | {' | '.join(shares)} |")
     lines += ["", "Survivors:", ""]
-    for mutant in sorted(tried, key=lambda m: (m.file, m.line)):
-        if results[mutant.name] == "survived":
-            lines.append(f"- `{mutant.name}`: {reasons.get(mutant.name, 'not looked at yet')}")
+    for name in sorted(mutant.name for mutant in tried if results[mutant.name] == "survived"):
+        lines.append(f"- {name}: {reasons.get(name, 'not looked at yet')}")
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=600)
+    parser.add_argument("--count", type=int, default=640)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=100.0, help="begin no mutant later")
-    parser.add_argument("--part", default="1/1", help="of the mutants, such as 1/2 in one process and 2/2 in another")
+    parser.add_argument("--folder", choices=FOLDERS, action="append", help="only these of the folders")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no mutant later")
     parser.add_argument("--results", type=Path, default=Path("mutation.jsonl"), help="kept between slices")
     parser.add_argument("--again", action="store_true", help="try survivors once more: there are new tests")
     parser.add_argument("--report", action="store_true")
     args = parser.parse_args()
-    chosen = mutants(args.seed)[: args.count]
-    results: dict[str, str] = {}
-    if args.results.exists():
-        for line in args.results.read_text().splitlines():
-            results.update(json.loads(line))
+    everything = drawn(args.seed)
+    chosen = everything[: args.count]
+
+    def known() -> dict[str, str]:
+        found: dict[str, str] = {}
+        for line in args.results.read_text().splitlines() if args.results.exists() else ():
+            found.update(json.loads(line))
+        return found
+
+    def keep(name: str, result: str) -> None:
+        with args.results.open("a") as file:
+            file.write(json.dumps({name: result}) + "\n")
+
     if args.report:
         reasons = json.loads((ROOT / "tests" / "mutation" / "survivors.json").read_text())
-        print(
-            report(chosen, results, reasons, f"python scripts/mutation.py --count {args.count} --seed {args.seed}"),
-            end="",
-        )
+        if gone := set(reasons) - {mutant.name for mutant in everything}:
+            sys.exit("survivors.json has reasons for mutants that are no more:\n" + "\n".join(sorted(gone)))
+        command = f"python scripts/mutation.py --count {args.count} --seed {args.seed}"
+        print(report(chosen, known(), reasons, command), end="")
         return 0
+    args.results = args.results.resolve()
     os.environ.update(SETTINGS)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     # before the fork, once for all: what is imported and is not ours
-    for name in (
+    for module in (
         "numpy",
         "pytest",
         "array_api_compat.numpy",
         "array_api_strict",
         "safetensors.numpy",
         "threadpoolctl",
-        "tqdm",
     ):
-        importlib.import_module(name)
-    part, parts = (int(number) for number in args.part.split("/"))
+        importlib.import_module(module)
     end = time.monotonic() + args.seconds
-    for mutant in chosen[part - 1 :: parts]:
-        old = results.get(mutant.name)
-        if old is None or (args.again and old == "survived"):
-            if time.monotonic() > end:
-                break
-            unchanged = f"unchanged {' '.join(tests_of(mutant.file)).replace(str(ROOT), '')}"
-            if unchanged not in results:
-                results[unchanged] = noticed(dataclasses.replace(mutant, index=-1))
-                with args.results.open("a") as file:
-                    file.write(json.dumps({unchanged: results[unchanged]}) + "\n")
-            if results[unchanged] != "survived":
-                sys.exit(f"{unchanged}: these tests do not pass")
-            results[mutant.name] = noticed(mutant)
-            with args.results.open("a") as file:
-                file.write(json.dumps({mutant.name: results[mutant.name]}) + "\n")
-    missing = sum(1 for mutant in chosen if mutant.name not in results)
-    counts = collections.Counter(results[mutant.name] for mutant in chosen if mutant.name in results)
-    print(f"{dict(counts)}; {missing} to do")
+    todo = {None, "import", "survived"} if args.again else {None, "import"}
+    for folder in args.folder or FOLDERS:
+        before = known()
+        of = [mutant for mutant in chosen if mutant.file.startswith(folder) and before.get(mutant.name) in todo]
+        in_time = (mutant for mutant in of if time.monotonic() < end)
+        if any(before.get(mutant.name) != "import" for mutant in of):
+            try_collected(folder, in_time, keep)
+        after = known()
+        for mutant in of:
+            if after.get(mutant.name) == "import" and time.monotonic() < end:
+                keep(mutant.name, try_imported(mutant))
+    results = known()
+    counts = collections.Counter(results.get(mutant.name, "to do") for mutant in chosen)
+    print(dict(counts))
     return 0
 
 
