@@ -39,6 +39,8 @@ from mutants import FOLDERS, ROOT, Mutant, defaults, drawn, planted
 
 #: what is fixed here holds for the tests: one thread, and plain NumPy beside a library without kernels of ours
 SETTINGS = {"XPDL_BACKENDS": "numpy,strict:device1", "OPENBLAS_NUM_THREADS": "1"}
+#: not there for the tests: what only they need takes longer to import than most of them to run
+ABSENT = {"torch", "jax", "tensorflow", "sklearn", "optuna", "matplotlib"}
 MEMORY = 4 << 30
 #: seconds of computing after which the tests are taken for hanging; they may wait for ten times that
 COMPUTING = 30
@@ -201,6 +203,12 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name in ABSENT:
+            raise ModuleNotFoundError(f"{name} is left out", name=name)
+
+
 class Planted(importlib.abc.MetaPathFinder):
     """Imports one module from a changed tree."""
 
@@ -278,7 +286,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=640)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", choices=FOLDERS, action="append", help="only these of the folders")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="those whose name begins so, such as layers/chain.py"
+    )
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no mutant later")
     parser.add_argument("--results", type=Path, default=Path("mutation.jsonl"), help="kept between slices")
     parser.add_argument("--again", action="store_true", help="try survivors once more: there are new tests")
@@ -308,6 +318,7 @@ def main() -> int:
     os.environ.update(SETTINGS)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
+    sys.meta_path.insert(0, Absent())
     # before the fork, once for all: what is imported and is not ours
     for module in (
         "numpy",
@@ -320,9 +331,10 @@ def main() -> int:
         importlib.import_module(module)
     end = time.monotonic() + args.seconds
     todo = {None, "import", "survived"} if args.again else {None, "import"}
-    for folder in args.folder or FOLDERS:
+    wanted = [mutant for mutant in chosen if mutant.name.startswith(args.only)]
+    for folder in FOLDERS:
         before = known()
-        of = [mutant for mutant in chosen if mutant.file.startswith(folder) and before.get(mutant.name) in todo]
+        of = [mutant for mutant in wanted if mutant.file.startswith(folder) and before.get(mutant.name) in todo]
         in_time = (mutant for mutant in of if time.monotonic() < end)
         if any(before.get(mutant.name) != "import" for mutant in of):
             try_collected(folder, in_time, keep)
@@ -331,7 +343,7 @@ def main() -> int:
             if after.get(mutant.name) == "import" and time.monotonic() < end:
                 keep(mutant.name, try_imported(mutant))
     results = known()
-    counts = collections.Counter(results.get(mutant.name, "to do") for mutant in chosen)
+    counts = collections.Counter(results.get(mutant.name, "to do") for mutant in wanted)
     print(dict(counts))
     return 0
 
