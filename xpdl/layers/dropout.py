@@ -32,7 +32,7 @@ class Dropout(Layer):
     Notes
     -----
     The mask of step k is a hash of the layer's stream, k and the position: with one seed it is the same on every backend,
-    and different at each step. ``mask`` is the last one drawn.
+    and different at each step. ``mask`` is the last one drawn. Stream and k are kept in `state`, and so by checkpoints.
 
     Examples
     --------
@@ -49,20 +49,19 @@ class Dropout(Layer):
         self.inverted = flag(inverted, "inverted", self.name)
         self.mask: Array | None = None
         self.state["step"] = 0
-        self._words: tuple[int, ...] | None = None
         self._scale = 1.0
         self._shape: Shape | None = None
 
     @property
     def built(self) -> bool:
-        return self._words is not None
+        return "stream" in self.state
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
     ) -> Shape:
         """As in `Layer.build`; what a dropout layer needs is the stream of its masks."""
         if not self.built:
-            self._words = (stream or next_stream(type(self).__name__)).words("mask")
+            self._draw_from(stream)
         return super().build(input_shape, stream=stream, backend=backend)
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
@@ -71,9 +70,9 @@ class Dropout(Layer):
         keep = 1.0 - self.dropout_ratio
         self._shape = tuple(x.shape)
         if self.training if train_flg is None else train_flg:
-            if self._words is None:
-                self._words = next_stream(type(self).__name__).words("mask")
-            self.mask = ops.dropout_mask(x, self.dropout_ratio, self._words, self.state["step"])
+            if not self.built:
+                self._draw_from(None)
+            self.mask = ops.dropout_mask(x, self.dropout_ratio, tuple(self.state["stream"]), self.state["step"])
             self.state["step"] += 1
             self._scale = 1.0 / keep if self.inverted else 1.0
             return ops.dropout(x, self.mask, self._scale)
@@ -85,3 +84,7 @@ class Dropout(Layer):
         """``dx``: `dout` through the same mask and scale."""
         dout = self.require_dout(dout, self.recall(self._shape), self.mask)
         return dout * self._scale if self.mask is None else ops.dropout(dout, self.mask, self._scale)
+
+    def _draw_from(self, stream: Stream | None) -> None:
+        # a run that goes on draws the masks that it would have drawn, whatever the seed of the network is then
+        self.state["stream"] = (stream or next_stream(type(self).__name__)).words("mask")

@@ -26,6 +26,9 @@ class _WindowPooling(Layer):
         self.x: Array | None = None
         self.out: Array | None = None
 
+    pool_h = property(lambda self: self.size[0], doc="Height of the window.")
+    pool_w = property(lambda self: self.size[1], doc="Width of the window.")
+
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 3:
             raise ShapeError(f"{self.name}: expected images (N, C, H, W), got rows of shape {input_shape}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array
 from xpdl.ops.checks import number
@@ -32,6 +32,8 @@ class EMA(Callback):
     What the trainer measures after an epoch is measured with the averages: they stand in the network from the last step of
     an epoch to the first of the next. Counters of dropout masks are no averages and stay as they are.
     """
+
+    changes_training: ClassVar[bool] = True
 
     def __init__(self, decay: float = 0.999) -> None:
         self.decay = number(decay, "decay", "EMA", "in [0, 1)")

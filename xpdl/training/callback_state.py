@@ -25,7 +25,7 @@ def to_file(callbacks: Iterable[Any], backend: Backend) -> tuple[str, dict[str, 
     arrays: dict[str, Array] = {}
     states = {
         name: _encoded(state, f"callback.{name}", arrays, backend)
-        for name, callback in _named(callbacks)
+        for name, callback in named(callbacks)
         if (state := callback.state_dict())
     }
     return json.dumps(states), arrays
@@ -41,13 +41,13 @@ def from_file(
     ValueError
         If a callback that has a state there is not among `callbacks`.
     """
-    states, here = json.loads(text), dict(_named(callbacks))
+    states, here = json.loads(text), dict(named(callbacks))
     if missing := sorted(set(states) - set(here)):
         raise ValueError(f"was written by a run with the callbacks {', '.join(missing)}; give them again")
     return [(here[name], _decoded(state, arrays, backend)) for name, state in states.items()]
 
 
-def _named(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+def named(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     """Those that can be saved, by class and number."""
     seen: collections.Counter[str] = collections.Counter()
     for callback in callbacks:

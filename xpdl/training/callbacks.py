@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
+
+from xpdl.training.arguments import described
 
 EVENTS = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
 
@@ -15,6 +17,9 @@ class Callback:
     all of it when an epoch ends. Setting ``trainer.stop_training`` ends the training with the epoch. Any object with some of
     these methods will do: there is nothing a subclass inherits but their absence.
     """
+
+    #: whether other arguments make it another training, so that one that goes on from a checkpoint needs the same again
+    changes_training: ClassVar[bool] = False
 
     def on_train_begin(self, trainer: Any) -> None:
         """Before the first step, after a checkpoint was read."""
@@ -40,6 +45,9 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+    def __repr__(self) -> str:
+        return described(self)
 
 
 class Callbacks:

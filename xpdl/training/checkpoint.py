@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from xpdl.backends.namespaces import Array, is_array
 from xpdl.models.sequential import Sequential
 from xpdl.training import callback_state
 from xpdl.training.history import History
-from xpdl.training.schedules import LearningRateSchedule
+from xpdl.training.same_run import identity, require_same, slots
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Callable[[], None] | None = None) -> None:
     """Write all that a run needs to go on, between two steps, atomically; see `xpdl.storage.write_atomically`.
 
-    What is drawn at random is a function of the seed, the step and the counters that dropout keeps, which are written.
+    What is drawn at random is a function of the seed, the step and what dropout keeps in its state, which are written.
     """
-    arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in _slots(trainer) if is_array(owner[key])}
+    arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in slots(trainer) if is_array(owner[key])}
     optimizer: dict[str, Any] = {}
     for name, value in trainer.optimizer.state_dict().items():
         if isinstance(value, dict):
@@ -42,11 +41,11 @@ def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Calla
     metadata = {
         "kind": "checkpoint",
         "architecture": json.dumps(_architecture(trainer)),
-        "run": json.dumps(_run(trainer)),
+        "run": json.dumps(identity(trainer)),
         "position": json.dumps(_position(trainer)),
         "optimizer": json.dumps(optimizer),
         "callbacks": callbacks,
-        "counters": json.dumps({name: owner[key] for name, owner, key in _slots(trainer) if not is_array(owner[key])}),
+        "counters": json.dumps({name: owner[key] for name, owner, key in slots(trainer) if not is_array(owner[key])}),
     }
     storage.write_tensors(path, arrays, metadata, before_replacing)
 
@@ -64,22 +63,19 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     arrays, metadata = storage.load_arrays(path)
     if metadata.get("kind") != "checkpoint":
         raise ValueError(f"{path}: is not a checkpoint of a training run")
-    written, asked = json.loads(metadata["run"]), json.loads(json.dumps(_run(trainer)))
-    differing = [
-        f"{name} {written.get(name)} there, {asked[name]} here" for name in asked if asked[name] != written.get(name)
-    ]
-    if differing:
-        raise ValueError(f"{path}: belongs to another run ({'; '.join(differing)}); remove it or name another file")
+    require_same(path, metadata["run"], trainer)
     backend = _backend(trainer)
     try:
         counters, state = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
+        # which earlier versions did not write
+        counters = {**{name: owner[key] for name, owner, key in slots(trainer) if key == "stream"}, **counters}
         position = json.loads(metadata["position"])
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
         stopped = bool(position["stopped"])
         history = History(**{name: array.tolist() for name, array in _under(arrays, "history.")})
         values = [
             backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name]
-            for name, owner, key in _slots(trainer)
+            for name, owner, key in slots(trainer)
         ]
         callbacks = callback_state.from_file(metadata["callbacks"], arrays, trainer.callbacks.callbacks, backend)
         for kind in trainer.optimizer.memory:
@@ -87,7 +83,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         trainer.optimizer.load_state_dict(state)
     except (KeyError, TypeError) as error:
         raise storage.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
-    for (_, owner, key), value in zip(_slots(trainer), values, strict=True):
+    for (_, owner, key), value in zip(slots(trainer), values, strict=True):
         owner[key] = value
     trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step
     trainer.seconds_in_epoch, trainer.stop_training = spent, stopped
@@ -105,35 +101,6 @@ def _position(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _run(trainer: Trainer) -> dict[str, Any]:
-    """What makes it the same run: with another of these, it would not go on as it began."""
-    network = trainer.network
-    return {
-        "network": type(network).__name__,
-        "layers": [type(layer).__name__ for layer in network.layers.values()]
-        if isinstance(network, Sequential)
-        else [],
-        "arrays": {name: list(owner[key].shape) for name, owner, key in _slots(trainer) if is_array(owner[key])},
-        "dtype": _backend(trainer).dtype,
-        "loss": repr(network.last_layer) if isinstance(network, Sequential) else None,
-        # as it was asked for: a schedule may have changed its rate since
-        "optimizer": trainer.optimizer_at_start,
-        # of other callbacks, those whose state is written must be there again
-        "schedules": [
-            type(callback).__name__
-            for callback in trainer.callbacks.callbacks
-            if isinstance(callback, LearningRateSchedule)
-        ],
-        # without the addresses of functions, which are others in each process
-        "augment": re.sub(" at 0x[0-9a-fA-F]+", "", repr(trainer.augment)),
-        # without those for validation: another share of them is another number of these
-        "rows": int(trainer.x_train.shape[0]),
-        "batch size": trainer.batch_size,
-        "accumulate": trainer.accumulate,
-        "seed": trainer.seed,
-    }
-
-
 def _architecture(trainer: Trainer) -> dict[str, Any]:
     """What the network is like, for whoever finds the file."""
     network = trainer.network
@@ -146,16 +113,6 @@ def _architecture(trainer: Trainer) -> dict[str, Any]:
 
 def _backend(trainer: Trainer) -> Backend:
     return Backend.of(next(filter(is_array, trainer.network.params.values())))
-
-
-def _slots(trainer: Trainer) -> Iterator[tuple[str, Any, str]]:
-    """(name, dict, key) of everything the network changes in training; of other libraries' networks, the parameters."""
-    network = trainer.network
-    if hasattr(network, "slots"):
-        yield from network.slots("params")
-        yield from network.slots("state")
-    else:
-        yield from ((name, network.params, name) for name in network.params)
 
 
 def _under(arrays: dict[str, Any], prefix: str) -> Iterator[tuple[str, Array]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array
 from xpdl.ops.checks import flag, number, path_like, positive_int
@@ -39,6 +39,8 @@ class EarlyStopping(Callback):
     -----
     The criterion is GL of Prechelt, "Early stopping, but when?" (1998), counted in epochs; a NaN is no improvement.
     """
+
+    changes_training: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from xpdl.backends import Backend, memory
-from xpdl.backends.namespaces import Array, is_array
+from xpdl.backends import Backend, asnumpy, memory
+from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.backends.random import next_stream
 from xpdl.data import check_labels, is_mapped, shuffle_dataset
 from xpdl.errors import ShapeError
@@ -45,6 +46,13 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
             check_labels(t, out[0], f"Trainer: t_{which}")
     stays = is_mapped(x) or not memory.fits(backend, x)
     return x if stays else backend.asarray(x), backend.asarray(t)
+
+
+def labels_checksum(t: Any) -> str | None:
+    """What tells integer labels from those of another data set of the same size; None for other targets."""
+    if not array_namespace(t).isdtype(t.dtype, "integral"):
+        return None
+    return hashlib.sha256(asnumpy(t).astype("<i8").tobytes()).hexdigest()[:16]
 
 
 def split(x: Array, t: Array, share: float, seed: int | None) -> tuple[Array, Array, Array, Array]:

@@ -30,6 +30,10 @@ class Monitor:
         if name is not None and name != "loss" and name not in LISTS:
             raise ValueError(f"{owner}: monitor must be one of loss, {', '.join(LISTS)}, got {name!r}")
         self.name, self.owner = name, owner
+        self._asked = name
+
+    def __repr__(self) -> str:
+        return repr(self._asked)
 
     def read(self, trainer: Any) -> float:
         """The number of the epoch that has just ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl.ops.checks import number, positive_int
 from xpdl.training.callbacks import Callback
@@ -31,15 +31,26 @@ class LearningRateSchedule(Callback):
     0.25
     """
 
+    changes_training: ClassVar[bool] = True
+
     def __init__(self, factor: Callable[[float], float]) -> None:
         if not callable(factor):
             raise TypeError(f"LearningRateSchedule: factor must be a function of the position, got {factor!r}")
         self.factor = factor
         self.lr: float | None = None
 
+    @property
+    def spans_training(self) -> bool:
+        """Whether it is another one where the training has another number of epochs."""
+        return False
+
+    def span(self, epochs: int) -> None:
+        """Be told how many epochs the training has."""
+
     def on_train_begin(self, trainer: Any) -> None:
         if self.lr is None:
             self.lr = float(trainer.optimizer.lr)
+        self.span(trainer.epochs)
 
     def on_batch_begin(self, trainer: Any, step: int) -> None:
         trainer.optimizer.lr = self.lr * self.factor((step - 1) / trainer.iter_per_epoch)  # type: ignore[operator]
@@ -81,7 +92,23 @@ class ExponentialLR(LearningRateSchedule):
         super().__init__(lambda position: self.gamma ** int(position))
 
 
-class CosineLR(LearningRateSchedule):
+class _OverEpochs(LearningRateSchedule):
+    """One that is over after so many epochs, by default at the end of the training."""
+
+    def __init__(self, epochs: int | None, factor: Callable[[float], float]) -> None:
+        self.epochs = None if epochs is None else positive_int(epochs, "epochs", type(self).__name__)
+        self._length = self.epochs or 1
+        super().__init__(lambda position: factor(position / self._length))
+
+    @property
+    def spans_training(self) -> bool:
+        return self.epochs is None
+
+    def span(self, epochs: int) -> None:
+        self._length = self.epochs or epochs
+
+
+class CosineLR(_OverEpochs):
     """From the rate at the start to `final` of it along half a cosine, step by step (arXiv:1608.03983, without restarts).
 
     Parameters
@@ -93,13 +120,8 @@ class CosineLR(LearningRateSchedule):
     """
 
     def __init__(self, epochs: int | None = None, final: float = 0.0) -> None:
-        self.epochs = None if epochs is None else positive_int(epochs, "epochs", "CosineLR")
         self.final = number(final, "final", "CosineLR", "at least 0")
-        super().__init__(lambda position: _cosine(1.0, self.final, position / (self.epochs or 1)))
-
-    def on_train_begin(self, trainer: Any) -> None:
-        super().on_train_begin(trainer)
-        self.epochs = self.epochs or trainer.epochs
+        super().__init__(epochs, lambda place: _cosine(1.0, self.final, place))
 
 
 class WarmupLR(LearningRateSchedule):
@@ -123,10 +145,13 @@ class WarmupLR(LearningRateSchedule):
         self.after = after
         super().__init__(self._factor)
 
-    def on_train_begin(self, trainer: Any) -> None:
-        super().on_train_begin(trainer)
-        if isinstance(self.after, CosineLR) and self.after.epochs is None:
-            self.after.epochs = max(1, math.ceil(trainer.epochs - self.epochs))
+    @property
+    def spans_training(self) -> bool:
+        return self.after is not None and self.after.spans_training
+
+    def span(self, epochs: int) -> None:
+        if self.after is not None:
+            self.after.span(max(1, math.ceil(epochs - self.epochs)))
 
     def _factor(self, position: float) -> float:
         if position < self.epochs:
@@ -134,7 +159,7 @@ class WarmupLR(LearningRateSchedule):
         return 1.0 if self.after is None else self.after.factor(position - self.epochs)
 
 
-class OneCycleLR(LearningRateSchedule):
+class OneCycleLR(_OverEpochs):
     """Up from `start` of the rate to all of it and down to `final` of it, each along half a cosine (arXiv:1708.07120).
 
     The optimizer's rate is the largest one. Momentum is left as it is; the paper lets it fall while the rate rises.
@@ -150,18 +175,12 @@ class OneCycleLR(LearningRateSchedule):
     """
 
     def __init__(self, epochs: int | None = None, rise: float = 0.3, start: float = 0.04, final: float = 4e-6) -> None:
-        self.epochs = None if epochs is None else positive_int(epochs, "epochs", "OneCycleLR")
         self.rise = number(rise, "rise", "OneCycleLR", "in [0, 1)")
         self.start = number(start, "start", "OneCycleLR", "at least 0")
         self.final = number(final, "final", "OneCycleLR", "at least 0")
-        super().__init__(self._factor)
+        super().__init__(epochs, self._factor)
 
-    def on_train_begin(self, trainer: Any) -> None:
-        super().on_train_begin(trainer)
-        self.epochs = self.epochs or trainer.epochs
-
-    def _factor(self, position: float) -> float:
-        place = position / (self.epochs or 1)
+    def _factor(self, place: float) -> float:
         if place < self.rise:
             return _cosine(self.start, 1.0, place / self.rise)
         return _cosine(1.0, self.final, (place - self.rise) / (1.0 - self.rise))

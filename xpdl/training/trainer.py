@@ -77,7 +77,9 @@ class Trainer:
         A damaged one is passed over with a warning where there is one before it; one that cannot be written while the
         training runs, on a full disk for example, is a warning too. Callbacks with ``state_dict()`` and
         ``load_state_dict(state)`` are written and restored as well: numbers, strings, arrays, lists and dicts of them. In an
-        epoch that goes on, they see no second ``on_epoch_begin``. A run that one has stopped is finished.
+        epoch that goes on, they see no second ``on_epoch_begin``. A run that one has stopped is finished. Network, data,
+        options, and the callbacks that change the training must be those that the run began with, whatever they were made
+        with; only `epochs` may be more, unless a schedule spans them all.
     checkpoint_every : int, optional
         Write it after so many steps instead, and at the end.
     keep : int
@@ -155,6 +157,7 @@ class Trainer:
             network.build(tuple(x_train.shape[1:]))
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
+        self.labels_checksum = entering.labels_checksum(t_train)
         self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
         self.x_val, self.t_val = None, None
         if number(validation_split, "validation_split", "Trainer", "in [0, 1)"):
@@ -213,7 +216,7 @@ class Trainer:
         OSError
             If the checkpoint cannot be written, before the training begins.
         ValueError
-            If the checkpoint is of another run or no checkpoint, or damaged with none before it.
+            If the checkpoint is of another run, with all that differs, or no checkpoint, or damaged with none before it.
         """
         progress = Progress(self.verbose)
         self.stop_training = False

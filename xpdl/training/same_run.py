@@ -1,0 +1,120 @@
+"""What makes two runs the same one: with another of these, a run would not go on as it began."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from xpdl.backends import Backend
+from xpdl.backends.namespaces import is_array
+from xpdl.layers.base import Layer
+from xpdl.layers.composite import Composite
+from xpdl.models.sequential import Sequential
+from xpdl.training import callback_state
+from xpdl.training.arguments import arguments, words
+from xpdl.training.schedules import LearningRateSchedule
+
+if TYPE_CHECKING:
+    from xpdl.training.trainer import Trainer
+
+
+def identity(trainer: Trainer) -> dict[str, Any]:
+    """What is written with a run, as JSON has it, to be compared with what is there when it goes on."""
+    network = trainer.network
+    callbacks = [one for one in trainer.callbacks.callbacks if getattr(one, "changes_training", False)]
+    schedules = [one for one in callbacks if isinstance(one, LearningRateSchedule)]
+    return {
+        "network": type(network).__name__,
+        "layers": [type(layer).__name__ for layer in network.layers.values()]
+        if isinstance(network, Sequential)
+        else [],
+        "arrays": {name: list(owner[key].shape) for name, owner, key in slots(trainer) if is_array(owner[key])},
+        "dtype": Backend.of(next(filter(is_array, network.params.values()))).dtype,
+        "loss": repr(network.last_layer) if isinstance(network, Sequential) else None,
+        # as it was asked for: a schedule may have changed its rate since
+        "optimizer": trainer.optimizer_at_start,
+        # of other callbacks, those whose state is written must be there again
+        "schedules": [type(one).__name__ for one in schedules],
+        "callbacks": [type(one).__name__ for one in callbacks],
+        "epochs of the schedules": trainer.epochs if any(one.spans_training for one in schedules) else None,
+        "arguments": dict(_arguments(network, callbacks)),
+        "augment": words(trainer.augment),
+        # without those for validation: another share of them is another number of these
+        "rows": int(trainer.x_train.shape[0]),
+        "rows to validate with": 0 if trainer.x_val is None else int(trainer.x_val.shape[0]),
+        "evaluate_sample_num_per_epoch": trainer.evaluate_sample_num_per_epoch,
+        "checksum of the labels": trainer.labels_checksum,
+        "batch size": trainer.batch_size,
+        "accumulate": trainer.accumulate,
+        "seed": trainer.seed,
+    }
+
+
+def require_same(path: str | os.PathLike[str], text: str, trainer: Trainer) -> None:
+    """Compare what was written with what is there.
+
+    What an earlier version of xpdl did not write cannot be compared, which is a warning; nor can arguments that only one of
+    two versions knows.
+
+    Raises
+    ------
+    ValueError
+        If they differ, with the list of all that does.
+    """
+    written, asked = json.loads(text), json.loads(json.dumps(identity(trainer)))
+    unknown = [name for name in asked if name not in written]
+    differing = [line for name in asked if name in written for line in _differences(name, written[name], asked[name])]
+    if differing:
+        raise ValueError(
+            f"{path}: belongs to another run ({'; '.join(differing)}); give what it began with, or remove it, or name "
+            "another file"
+        )
+    if unknown:
+        warnings.warn(
+            f"{path}: was written by an earlier version of xpdl, which did not keep {', '.join(unknown)}: see to it "
+            "yourself that these are as they were",
+            stacklevel=2,
+        )
+
+
+def slots(trainer: Trainer) -> Iterator[tuple[str, Any, str]]:
+    """(name, dict, key) of everything the network changes in training; of other libraries' networks, the parameters."""
+    network = trainer.network
+    if hasattr(network, "slots"):
+        yield from network.slots("params")
+        yield from network.slots("state")
+    else:
+        yield from ((name, network.params, name) for name in network.params)
+
+
+def _differences(name: str, written: Any, asked: Any) -> Iterator[str]:
+    if name == "arguments":
+        for key in written.keys() & asked.keys():
+            yield from _differences(key, written[key], asked[key])
+    elif written != asked:
+        yield f"{name} {written} there, {asked} here"
+
+
+def _arguments(network: Any, callbacks: list[Any]) -> Iterator[tuple[str, str]]:
+    """(place and name, value) of the arguments of network, layers and callbacks."""
+    config: dict[str, Any] = getattr(network, "config", None) or {}
+    own = {**arguments(network), **{name: words(value) for name, value in config.items()}}
+    # which is that of initial weights and of masks: both are in the file
+    own.pop("seed", None)
+    yield from ((f"{type(network).__name__}.{name}", value) for name, value in own.items())
+    if isinstance(network, Composite):
+        for path, layer in _inside(network):
+            yield from ((f"{path}.{name}", value) for name, value in arguments(layer).items())
+    for path, callback in callback_state.named(callbacks):
+        yield from ((f"{path}.{name}", value) for name, value in arguments(callback).items())
+
+
+def _inside(composite: Composite) -> Iterator[tuple[str, Layer]]:
+    """(path, layer) of all that is in it, at any depth."""
+    for name, layer in composite.children():
+        yield name, layer
+        if isinstance(layer, Composite):
+            yield from ((f"{name}.{path}", deeper) for path, deeper in _inside(layer))
