@@ -7,6 +7,7 @@ from tests.training.runs import T, X, trainer
 from xpdl.errors import ShapeError
 from xpdl.layers import Affine, Relu, SoftmaxWithLoss
 from xpdl.models import Sequential
+from xpdl.training.accumulation import Accumulated
 
 
 def plain():
@@ -60,3 +61,16 @@ def test_a_split_leaves_rows_on_both_sides(share):
 def test_accumulate_is_a_number_of_batches():
     with pytest.raises(ValueError, match="Trainer: accumulate must be an int of at least 1"):
         trainer(plain(), accumulate=0)
+
+
+def test_of_one_batch_nothing_is_computed():
+    grads, once = {"W": np.ones(2)}, Accumulated(1)
+    assert once.add(grads, 3, last=False) is grads and once.add(grads, 1, last=True) is grads
+
+
+def test_each_row_counts_as_much_as_another():
+    """Two rows of gradient 1 and one of gradient 4; then, begun anew, one of 5."""
+    both = Accumulated(2)
+    assert both.add({"W": np.ones(2)}, 2, last=False) is None
+    assert both.add({"W": np.full(2, 4.0)}, 1, last=False)["W"].tolist() == [2.0, 2.0]
+    assert both.add({"W": np.full(2, 5.0)}, 1, last=True)["W"].tolist() == [5.0, 5.0]

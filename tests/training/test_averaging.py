@@ -64,6 +64,37 @@ def test_state_goes_on_elsewhere():
     assert first.average.keys() == second.average.keys() and first._weights.keys() == second._weights.keys()
 
 
+def test_a_second_call_goes_on_with_the_averages():
+    whole, parts = EMA(0.9), EMA(0.9)
+    trainer(callbacks=[whole]).train()
+    run = trainer(epochs=1, callbacks=[parts])
+    run.train()
+    run.epochs = 3
+    run.train()
+    for name, value in whole.average.items():
+        np.testing.assert_array_equal(parts.average[name], value)
+
+
+def test_weights_are_kept_between_epochs_only():
+    """An epoch that is broken off and made again begins with the weights as they are, not with those of its first time."""
+    kept = []
+
+    class Looks:
+        def on_batch_begin(self, trainer, step):
+            kept.append(any(name.startswith("weights.") for name in ema.state_dict()))
+
+        def on_epoch_end(self, trainer, epoch):
+            kept.append(any(name.startswith("weights.") for name in ema.state_dict()))
+
+    ema = EMA()
+    trainer(epochs=2, callbacks=[ema, Looks()]).train()
+    assert kept == [False, False, False, True] * 2
+
+
+def test_by_default_a_thousandth_is_new():
+    assert EMA().decay == 0.999 and EMA(0.0).decay == 0.0
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1, "x"])
 def test_decay_is_checked(decay):
     with pytest.raises(ValueError, match="EMA: decay must be a finite number in"):

@@ -53,6 +53,30 @@ def test_losses_get_better_downwards_and_nan_never():
     assert stopping.best == 1.0 and run.stop_training
 
 
+def ended(stopping, losses):
+    """After epochs with these losses: the number of those that were made."""
+    run = SimpleNamespace(iter_per_epoch=1, stop_training=False, history=History(), network=net())
+    run.network.build((2,))
+    for epoch, loss in enumerate(losses, 1):
+        run.history.train_loss_list.append(loss)
+        stopping.on_epoch_end(run, epoch)
+        if run.stop_training:
+            return epoch
+    return len(losses)
+
+
+def test_by_default_five_epochs_without_any_improvement_are_enough():
+    stopping = EarlyStopping("loss")
+    assert ended(stopping, [1.0] * 9) == 6 and stopping.best_epoch == 1 and stopping._weights
+    assert ended(EarlyStopping("loss"), [1.0 - epoch * 1e-9 for epoch in range(9)]) == 9
+
+
+def test_a_run_that_never_measures_a_number_is_stopped_too():
+    stopping = EarlyStopping("loss", patience=2)
+    assert (stopping.best, stopping.best_epoch) == (None, 0)
+    assert ended(stopping, [math.nan] * 5) == 2 and (stopping.best, stopping.best_epoch) == (None, 0)
+
+
 def test_looks_at_the_validation_set_first():
     stopping = EarlyStopping()
     trainer(epochs=1, validation_split=0.2, callbacks=[stopping]).train()
@@ -73,19 +97,21 @@ def test_state_goes_on_elsewhere():
     first = EarlyStopping("test_acc", patience=3)
     run = trainer(epochs=2, callbacks=[Measured([0.9, 0.1]), first])
     run.train()
+    best = weights(run.network)
+    run.network.params["Affine1.W"] += 1.0
     second = EarlyStopping("test_acc", patience=3)
     second.load_state_dict(first.state_dict())
     assert (second.best, second.best_epoch) == (0.9, 1)
     second.on_train_end(run)
-    assert same(weights(run.network), first._weights)
+    assert same(weights(run.network), best)
 
 
 def test_files_of_the_best_and_of_each_epoch(tmp_path):
     record = Weights()
     best = ModelCheckpoint(tmp_path / "best.safetensors", "test_acc")
     each = ModelCheckpoint(tmp_path / "net-{epoch}.safetensors", save_best_only=False)
-    trainer(callbacks=[Measured([0.5, 0.7, 0.6]), record, best, each]).train()
-    for name, epoch in [("best", 2), ("net-1", 1), ("net-2", 2), ("net-3", 3)]:
+    trainer(epochs=4, callbacks=[Measured([0.5, 0.7, 0.6, 0.65]), record, best, each]).train()
+    for name, epoch in [("best", 2), ("net-1", 1), ("net-2", 2), ("net-3", 3), ("net-4", 4)]:
         network = net(seed=9)
         network.build((2,))
         network.load_params(tmp_path / f"{name}.safetensors")

@@ -1,9 +1,11 @@
 """Measures over whole data sets equal those of one pass over all rows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from xpdl import Affine, Sequential, ShapeError, SoftmaxWithLoss
+from xpdl import Affine, History, Sequential, ShapeError, SoftmaxWithLoss
 from xpdl.training import evaluation
 
 RNG = np.random.default_rng(0)
@@ -32,3 +34,93 @@ def test_rows_must_fit_together(case, measure):
     for rows in (0, 3):
         with pytest.raises(ShapeError, match="as many rows"):
             measure(network, x[:0], t[:rows])
+
+
+class Asked:
+    """A network whose rows say whether they are right and what they cost; remembers how many it is asked about at a time."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def accuracy(self, x, t):
+        self.sizes.append(len(x))
+        return float(np.mean(x[:, 0] == t))
+
+    def loss(self, x, t):
+        self.sizes.append(len(x))
+        return float(np.mean(x[:, 0]))
+
+
+def ended(classifies=True, validates=True, sample=None):
+    """A trainer at the end of an epoch: 8 of 10 rows to train with are right, 3 of 5 to validate, 1 of 4 to test."""
+
+    def rows(right, n):
+        return np.array([[1.0]] * right + [[0.0]] * (n - right)), np.ones(n)
+
+    (x, t), (xv, tv), (xt, tt) = rows(8, 10), rows(3, 5), rows(1, 4)
+    return SimpleNamespace(
+        network=Asked(),
+        history=History(),
+        classifies=classifies,
+        evaluate_sample_num_per_epoch=sample,
+        x_train=x,
+        t_train=t,
+        x_val=xv if validates else None,
+        t_val=tv if validates else None,
+        x_test=xt,
+        t_test=tt,
+    )
+
+
+class TestMeasure:
+    def test_accuracies_of_all_sets(self):
+        trainer = ended()
+        assert evaluation.measure(trainer) == "train accuracy 0.8000  val accuracy 0.6000  test accuracy 0.2500"
+        assert trainer.history == History(train_acc_list=[0.8], val_acc_list=[0.6], test_acc_list=[0.25])
+
+    def test_losses_but_not_of_the_rows_trained_with(self):
+        trainer = ended(classifies=False)
+        assert evaluation.measure(trainer) == "val loss 0.6000  test loss 0.2500"
+        assert trainer.history == History(val_loss_list=[0.6], test_loss_list=[0.25])
+
+    def test_without_rows_for_validation(self):
+        trainer = ended(validates=False)
+        assert evaluation.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500"
+        assert trainer.history == History(train_acc_list=[0.8], test_acc_list=[0.25])
+
+    def test_of_the_first_rows_where_a_number_is_given_and_of_all_where_there_are_fewer(self):
+        trainer = ended(sample=5)
+        evaluation.measure(trainer)
+        assert trainer.network.sizes == [5, 5, 4]
+        assert trainer.history == History(train_acc_list=[1.0], val_acc_list=[0.6], test_acc_list=[0.25])
+
+    def test_adds_to_what_was_measured_before(self):
+        trainer = ended()
+        evaluation.measure(trainer), evaluation.measure(trainer)
+        assert trainer.history.test_acc_list == [0.25, 0.25]
+
+
+def test_two_hundred_rows_are_looked_at_together():
+    for function in (evaluation.accuracy, evaluation.mean_loss):
+        network = Asked()
+        function(network, np.ones((457, 1)), np.ones(457))
+        assert network.sizes == [200, 200, 57]
+
+
+def test_an_accuracy_that_cuts_its_rows_into_batches_gets_one_batch():
+    """The book's drops what does not fill a batch of 100."""
+
+    class Cutting(Asked):
+        def accuracy(self, x, t, batch_size=100):
+            self.sizes.append(batch_size)
+            whole = len(x) // batch_size * batch_size
+            return float(np.sum(x[:whole, 0] == t[:whole])) / len(x)
+
+    network = Cutting()
+    assert evaluation.accuracy(network, np.ones((457, 1)), np.ones(457)) == 1.0
+    assert network.sizes == [200, 200, 57]
+
+
+def test_one_row_is_enough():
+    assert evaluation.accuracy(Asked(), np.ones((1, 1)), np.ones(1)) == 1.0
+    assert evaluation.mean_loss(Asked(), np.ones((1, 1)), np.ones(1)) == 1.0

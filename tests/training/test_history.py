@@ -1,6 +1,7 @@
 """History files: read as written, refused when they are something else."""
 
 import json
+import math
 
 import pytest
 
@@ -34,3 +35,10 @@ def test_other_files_are_refused_by_name(tmp_path, content):
 def test_instances_share_no_lists():
     History().train_loss_list.append(1.0)
     assert History().train_loss_list == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_json_has_no_number_for_is_refused_and_nothing_written(tmp_path, value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        History([value]).save(tmp_path / "h.json")
+    assert list(tmp_path.iterdir()) == []

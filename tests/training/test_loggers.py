@@ -2,6 +2,9 @@
 
 import csv
 import json
+import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,6 +72,40 @@ def test_tensorboard_reads_the_events(tmp_path):
 
 
 def test_tensorboard_says_what_brings_the_writer(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r'pip install "xpdl\[tensorboard\]"'):
         run_with(TensorBoard(tmp_path))
+
+
+def test_tensorboard_has_an_epoch_when_it_ends_and_leaves_out_what_is_made_again(monkeypatch, tmp_path):
+    calls = []
+
+    class Writer:
+        def __init__(self, log_dir, purge_step):
+            calls.append((log_dir, purge_step))
+
+        def __getattr__(self, name):
+            return lambda *args: calls.append((name, *args))
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
+    run, history = run_with(TensorBoard(tmp_path), epochs=1)
+    written = [call for call in calls if call[0] == "add_scalar"]
+    assert calls == [(str(tmp_path), 1), *written, ("flush",), ("close",)]
+    assert [name for _, name, _, _ in written] == NAMES[1:] and {epoch for *_, epoch in written} == {1}
+    assert ("add_scalar", "test_acc", history.test_acc_list[0], 1) in written
+    calls.clear()
+    run.epochs = 2
+    run.train()
+    # readers drop what an interrupted run has of the second epoch and later ones
+    assert calls[0] == (str(tmp_path), 2)
+
+
+def test_a_line_of_json_has_numbers_only(tmp_path):
+    class Overflows:
+        def on_epoch_end(self, trainer, epoch):
+            trainer.history.test_acc_list[-1] = math.inf
+
+    run = trainer(callbacks=[Overflows(), JSONLogger(tmp_path / "log")])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.train()
+    assert (tmp_path / "log").read_text() == ""

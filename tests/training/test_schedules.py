@@ -1,6 +1,7 @@
 """Learning rates against numbers worked out apart, and in a training."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,7 @@ from tests.training.runs import trainer
 from xpdl.training import (
     CosineLR,
     ExponentialLR,
+    History,
     LearningRateSchedule,
     OneCycleLR,
     ReduceLROnPlateau,
@@ -16,7 +18,7 @@ from xpdl.training import (
 )
 
 
-def rates(schedule, epochs=4, lr=0.8):
+def rates(schedule, epochs=4, lr=0.8, measured=None):
     """The rate of each step; three steps make an epoch."""
     seen = []
 
@@ -24,7 +26,8 @@ def rates(schedule, epochs=4, lr=0.8):
         def on_batch_end(self, trainer, step):
             seen.append(trainer.optimizer.lr)
 
-    trainer(epochs=epochs, optimizer="sgd", optimizer_param={"lr": lr}, callbacks=[schedule, Record()]).train()
+    callbacks = [*([Measured(measured)] if measured else []), schedule, Record()]
+    trainer(epochs=epochs, optimizer="sgd", optimizer_param={"lr": lr}, callbacks=callbacks).train()
     return seen
 
 
@@ -61,6 +64,47 @@ def test_one_cycle():
     assert found == pytest.approx([0.8 * factor for factor in up + down])
 
 
+def test_one_cycle_rises_to_the_whole_rate_in_three_tenths():
+    cycle = OneCycleLR(10)
+    assert [cycle.factor(position) for position in (0.0, 1.5, 3.0, 10.0, 99.0)] == pytest.approx(
+        [0.04, 0.52, 1.0, 4e-6, 4e-6], rel=1e-12
+    )
+    assert rates(OneCycleLR(2), epochs=3)[6:] == pytest.approx([0.8 * 4e-6] * 3, rel=1e-9)
+
+
+def test_one_cycle_may_begin_with_the_whole_rate():
+    assert OneCycleLR(4, rise=0.0).factor(0.0) == 1.0
+
+
+def test_the_part_of_a_warm_up_ends_with_it():
+    """What comes after begins at its own position 0, with whatever that is."""
+    schedule = WarmupLR(2, LearningRateSchedule(lambda position: 0.5 - position), start=0.5)
+    assert [schedule.factor(position) for position in (0.0, 1.0, 2.0, 2.25)] == [0.5, 0.75, 0.5, 0.25]
+
+
+def test_a_cosine_after_a_warm_up_has_at_least_an_epoch():
+    """Of half an epoch that is left it takes the first half."""
+    assert rates(WarmupLR(2.5, CosineLR()), epochs=3)[8] == pytest.approx(0.8 * (1 + math.cos(math.pi / 6)) / 2)
+
+
+def test_by_default_a_step_is_a_tenth():
+    assert [StepLR(2).factor(position) for position in (1.9, 2.0, 4.0)] == pytest.approx([1.0, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("schedule", [CosineLR(), OneCycleLR(rise=0.0, final=0.0)])
+def test_before_a_training_is_known_its_length_is_an_epoch(schedule):
+    assert [schedule.factor(position) for position in (0.5, 1.0)] == pytest.approx([0.5, 0.0])
+
+
+def test_a_second_call_goes_on_from_the_rate_at_the_start():
+    schedule = StepLR(1, 0.5)
+    run = trainer(epochs=2, optimizer="sgd", optimizer_param={"lr": 0.8}, callbacks=[schedule])
+    run.train()
+    run.epochs = 4
+    run.train()
+    assert run.optimizer.lr == pytest.approx(0.8 / 8)
+
+
 def test_any_function():
     found = rates(LearningRateSchedule(lambda position: 1 + position), epochs=1)
     assert found == pytest.approx([0.8, 0.8 * 4 / 3, 0.8 * 5 / 3])
@@ -89,6 +133,42 @@ def test_plateau_falls_after_epochs_without_improvement():
     options = {"epochs": 9, "optimizer": "sgd", "optimizer_param": {"lr": 0.8}}
     trainer(**options, callbacks=[Measured(values), schedule, Record()]).train()
     assert seen[::3] == pytest.approx([0.8] * 4 + [0.4] * 2 + [0.2] * 2 + [0.15])
+
+
+def after_epochs(schedule, values):
+    """The factor of the rate after each of some epochs with these accuracies on the test set."""
+    found = []
+    for epoch in range(1, len(values) + 1):
+        schedule.on_epoch_end(SimpleNamespace(history=History(test_acc_list=values[:epoch])), epoch)
+        found.append(schedule.factor(float(epoch)))
+    return found
+
+
+def test_plateau_by_default_falls_to_a_tenth_after_five_epochs_without_any_improvement():
+    assert after_epochs(ReduceLROnPlateau(), [0.5] * 11) == pytest.approx([1.0] * 5 + [0.1] * 5 + [0.01])
+    assert after_epochs(ReduceLROnPlateau(), [0.5 + epoch * 1e-9 for epoch in range(9)]) == [1.0] * 9
+
+
+def test_plateau_an_improvement_is_more_than_was_asked_for():
+    schedule = ReduceLROnPlateau("test_acc", gamma=0.5, patience=1, min_delta=0.25)
+    assert after_epochs(schedule, [0.25, 0.5, 0.75, 0.75]) == [1.0, 0.5, 0.5, 0.25]
+    assert schedule.best == 0.75
+
+
+@pytest.mark.parametrize(("min_lr", "lowest"), [(0.0, 0.008), (0.05, 0.05), (5.0, 0.8)])
+def test_plateau_falls_to_the_lowest_rate_and_never_raises_it(min_lr, lowest):
+    schedule = ReduceLROnPlateau("test_acc", patience=1, **({"min_lr": min_lr} if min_lr else {}))
+    found = rates(schedule, epochs=4, measured=[0.5, 0.5, 0.5, 0.5])
+    assert found[::3] == pytest.approx([0.8, 0.8, max(0.08, lowest), lowest])
+
+
+def test_plateau_waits_on_where_it_was():
+    first = ReduceLROnPlateau(gamma=0.5, patience=2)
+    after_epochs(first, [0.5, 0.5, 0.5, 0.5])
+    second = ReduceLROnPlateau(gamma=0.5, patience=2)
+    second.load_state_dict(first.state_dict())
+    assert (second.best, second.waited, second.reductions, second.monitor.name) == (0.5, 1, 1, "test_acc")
+    assert after_epochs(second, [0.5, 0.5]) == [0.25, 0.25]
 
 
 def test_rate_at_the_start_is_that_of_the_run_and_not_of_the_resumed_one():

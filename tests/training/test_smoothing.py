@@ -34,3 +34,13 @@ def test_averages_noise_away():
 def test_is_for_one_curve():
     with pytest.raises(ShapeError, match="one curve"):
         smooth_curve(np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("wrong", ["123", {1.0: 2.0}, 3.0, None])
+def test_is_for_numbers_in_a_row(wrong):
+    with pytest.raises(TypeError, match="smooth_curve: expected an array or a sequence of numbers, got"):
+        smooth_curve(wrong)
+
+
+def test_any_iterable_is_a_sequence():
+    np.testing.assert_array_equal(smooth_curve(float(n) for n in range(20)), smooth_curve(np.arange(20.0)))

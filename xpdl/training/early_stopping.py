@@ -59,8 +59,7 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, trainer: Any, epoch: int) -> None:
         value = self.monitor.read(trainer)
-        best = self.monitor.worst if self.best is None else self.best
-        if self.monitor.better(value, best, self.min_delta if self.best is not None else 0.0):
+        if self.monitor.better(value, self.monitor.worst if self.best is None else self.best, self.min_delta):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self._weights = copies(trainer.network)

@@ -1,0 +1,142 @@
+"""What a trainer is given: refused with the reason, or moved to where the network is."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import xpdl
+from xpdl import Affine, Convolution, IdentityWithLoss, LabelError, Sequential, ShapeError, SoftmaxWithLoss
+from xpdl.backends import get_backend, memory
+from xpdl.training import entering
+
+X, T = np.arange(24.0).reshape(12, 2), np.arange(12) % 3
+
+
+def net(loss=SoftmaxWithLoss):
+    network = Sequential(Affine(units=3), loss=loss, seed=0)
+    network.build((2,))
+    return network
+
+
+class TestNetwork:
+    def test_params_and_gradient_are_enough(self):
+        entering.check_network(SimpleNamespace(params={}, gradient=None), {})
+        entering.check_network(net(), {"lr": 0.1})
+
+    @pytest.mark.parametrize(
+        "wrong", [Sequential, SimpleNamespace(params={}), SimpleNamespace(gradient=None), None, "net"]
+    )
+    def test_others_are_refused(self, wrong):
+        with pytest.raises(
+            TypeError, match=r"Trainer: network must have params, gradient\(x, t\) and loss\(x, t\), got"
+        ):
+            entering.check_network(wrong, {})
+
+    @pytest.mark.parametrize("wrong", [None, 0.01, ["lr"]])
+    def test_arguments_of_the_optimizer_have_names(self, wrong):
+        with pytest.raises(TypeError, match=r"optimizer_param must be a dict such as \{'lr': 0.01\}, got"):
+            entering.check_network(net(), wrong)
+
+
+class TestRows:
+    def test_one_is_enough(self):
+        entering.check_rows("train", X[:1], T[:1])
+        entering.check_rows("train", X[:, 0], T)
+
+    @pytest.mark.parametrize(
+        ("x", "t"), [(X, T[:-1]), (X[:-1], T), (X[:0], T[:0]), (X[0, 0], T), (X, T[0]), (X[0, 0], np.asarray(1))]
+    )
+    def test_as_many_of_both_and_at_least_one(self, x, t):
+        with pytest.raises(ShapeError) as said:
+            entering.check_rows("test", np.asarray(x), np.asarray(t))
+        assert str(said.value) == (
+            "Trainer: x_test and t_test must have the same number of rows, at least one, "
+            f"got shapes {np.shape(x)} and {np.shape(t)}"
+        )
+
+    @pytest.mark.parametrize(("x", "t", "name"), [(X.tolist(), T, "x_train"), (X, T.tolist(), "t_train")])
+    def test_lists_are_no_arrays(self, x, t, name):
+        with pytest.raises(
+            TypeError, match=rf"Trainer: {name} must be an array of rows, got list; xpdl\.asarray makes one"
+        ):
+            entering.check_rows("train", x, t)
+
+
+class TestEntered:
+    @pytest.mark.backends("values")
+    @pytest.mark.backends("plain")
+    def test_is_where_the_network_is_and_in_its_dtype(self, backend):
+        with backend.use("float32") as made:
+            x, t = entering.entered(X, T, net(), made, "train")
+        backend.check(x, X.astype(np.float32))
+        np.testing.assert_array_equal(xpdl.asnumpy(t), T)
+
+    def test_labels_that_the_network_does_not_know_are_named(self):
+        for wrong in (3, -1):
+            with pytest.raises(
+                LabelError, match=f"Trainer: t_test: label {wrong} of row 2 is not one of the 3 classes 0 to 2"
+            ):
+                entering.entered(X, np.where(T == 2, wrong, T), net(), get_backend(), "test")
+
+    def test_targets_of_another_loss_are_no_labels(self):
+        targets = np.full((12, 3), 7.5)
+        assert (entering.entered(X, targets, net(IdentityWithLoss), get_backend(), "test")[1] == 7.5).all()
+        images, network = np.ones((2, 1, 4, 4)), Sequential(Convolution(filters=3, size=3), loss=IdentityWithLoss)
+        network.build((1, 4, 4))
+        _, t = entering.entered(images, np.ones((2, 3, 2, 2)), network, get_backend(), "test")
+        assert t.shape == (2, 3, 2, 2)
+
+    def test_rows_that_do_not_fit_the_network_are_refused_and_those_of_another_network_are_its_own_matter(self):
+        with pytest.raises(ShapeError, match="Affine1"):
+            entering.entered(X[:, :1], T, net(), get_backend(), "train")
+        assert entering.entered(X[:, :1], T + 90, SimpleNamespace(), get_backend(), "train")[0].shape == (12, 1)
+
+    def test_a_mapped_file_stays_on_the_disk(self, tmp_path):
+        np.save(tmp_path / "x.npy", X)
+        mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+        assert entering.entered(mapped, T, net(), get_backend(), "train")[0] is mapped
+
+    def test_rows_that_a_device_has_no_room_for_stay_where_they_are(self, monkeypatch):
+        monkeypatch.setattr(memory, "fits", lambda backend, x: False)
+        x, t = entering.entered(X, T, net(), get_backend(), "train")
+        assert x is X and t.tolist() == T.tolist()
+
+
+class TestSplit:
+    def split(self, share, seed=0):
+        return entering.split(X, T, share, seed)
+
+    def test_keeps_a_share_and_every_row_with_its_target(self):
+        x, t, x_val, t_val = self.split(0.25)
+        assert [len(part) for part in (x, t, x_val, t_val)] == [9, 9, 3, 3]
+        rows, targets = np.concatenate([x, x_val]), np.concatenate([t, t_val])
+        order = (rows[:, 0] / 2).astype(int)
+        assert sorted(order) == list(range(12)) and order.tolist() != list(range(12))
+        np.testing.assert_array_equal(rows, X[order])
+        np.testing.assert_array_equal(targets, T[order])
+
+    def test_depends_on_the_seed(self):
+        one, same, other = (self.split(0.5, seed)[2].tolist() for seed in (0, 0, 1))
+        assert one == same != other
+
+    def test_is_the_same_in_every_version_of_this_library(self):
+        """Or a run that goes on would be trained with rows that it was validated with."""
+        assert (self.split(0.25)[2][:, 0] / 2).tolist() == [9, 4, 3]
+
+    @pytest.mark.parametrize(("share", "rows"), [(1 / 12, 1), (11 / 12, 11), (0.2, 2), (0.3, 4)])
+    def test_is_rounded_to_whole_rows(self, share, rows):
+        assert len(self.split(share)[2]) == rows
+
+    @pytest.mark.parametrize("share", [0.01, 0.99])
+    def test_leaves_rows_on_both_sides(self, share):
+        with pytest.raises(
+            ShapeError,
+            match=f"Trainer: validation_split {share} of 12 rows leaves none to train or none to validate with",
+        ):
+            self.split(share)
+
+    def test_of_a_mapped_file_is_refused(self, tmp_path):
+        np.save(tmp_path / "x.npy", X)
+        with pytest.raises(TypeError, match="validation_split would read a mapped file whole; split it into two files"):
+            entering.split(np.load(tmp_path / "x.npy", mmap_mode="r"), T, 0.25, 0)
