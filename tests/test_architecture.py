@@ -51,6 +51,7 @@ NAMES_IN_TEXT = {
 # A unit imports units of lower rank only, and itself.
 RANKS = {
     "errors": 0,
+    "locks": 0,
     "version": 0,
     "backends": 1,
     "pickles": 1,

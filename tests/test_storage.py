@@ -153,7 +153,7 @@ class TestAtomicWriting:
     def test_what_a_killed_one_left_is_removed_before_the_next(self, path):
         for name in (".model.safetensors.a1b2c3d4.part", ".model.safetensors.0123456789abcdef.part", ".model.x.part"):
             (path.parent / name).touch()
-        storage.prepare_to_write(path)
+        storage.remove_partial(path)
         assert [file.name for file in path.parent.iterdir()] == [".model.x.part"]
 
     def test_follows_a_link_to_its_file(self, path):

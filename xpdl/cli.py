@@ -181,28 +181,28 @@ def _train(args: argparse.Namespace) -> None:
         mini_batch_size=args.batch_size,
         optimizer=optimizer,
         seed=args.seed,
-        checkpoint=checkpoints.path,
+        checkpoint=checkpoints,
         checkpoint_every=args.checkpoint_every,
-        keep=checkpoints.keep,
     )
     print(
         f"{args.model} on {args.data}: {train[0].shape[0]} training and {test[0].shape[0]} test images; "
         f"{backend.name}, {backend.dtype}; {optimizer!r}, batch {args.batch_size}, seed {args.seed}",
         flush=True,
     )
-    if not args.resume and (old := checkpoints.set_aside()) is not None:
-        print(f"an earlier run was not finished; its checkpoint is kept as {old}", flush=True)
-    start = time.perf_counter()
-    with warnings.catch_warnings():
-        # NumPy warns of overflow on the way to a loss that is not finite, at which the trainer stops and says where
-        warnings.simplefilter("ignore", RuntimeWarning)
-        warnings.showwarning = _show_warning
-        history = trainer.train()
-    seconds = time.perf_counter() - start
-    model_file, history_file = args.out / f"{args.model}.safetensors", args.out / f"{args.model}.history.json"
-    network.save_params(model_file)
-    history.save(history_file)
-    checkpoints.remove()
+    with checkpoints.locked():
+        if not args.resume and (old := checkpoints.set_aside()) is not None:
+            print(f"an earlier run was not finished; its checkpoint is kept as {old}", flush=True)
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            # NumPy warns of overflow on the way to a loss that is not finite, at which the trainer stops and says where
+            warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.showwarning = _show_warning
+            history = trainer.train()
+        seconds = time.perf_counter() - start
+        model_file, history_file = args.out / f"{args.model}.safetensors", args.out / f"{args.model}.history.json"
+        network.save_params(model_file)
+        history.save(history_file)
+        checkpoints.remove()
     print(f"wrote {model_file} and {history_file} after {seconds:.1f} s of training")
     print(f"test accuracy: {history.test_acc_list[-1]:.4f}")
 

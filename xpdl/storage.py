@@ -83,7 +83,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def prepare_to_write(path: str | os.PathLike[str]) -> None:
-    """Try whether `write_atomically` can make the file `path`, and remove what it left behind where it was killed.
+    """Try whether `write_atomically` can make the file `path`.
 
     Raises
     ------
@@ -95,14 +95,19 @@ def prepare_to_write(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
+    handle, temporary = _new_file_beside(path)
+    os.close(handle)
+    os.unlink(temporary)
+
+
+def remove_partial(path: str | os.PathLike[str]) -> None:
+    """Remove what `write_atomically` left beside `path` where it was killed; nobody may be writing there."""
+    path = Path(os.path.realpath(path))
     # the names of `_new_file_beside`
     partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8,16}}\.part")
     for file in path.parent.iterdir():
         if partial.fullmatch(file.name):
             file.unlink()
-    handle, temporary = _new_file_beside(path)
-    os.close(handle)
-    os.unlink(temporary)
 
 
 def _new_file_beside(path: Path) -> tuple[int, Path]:

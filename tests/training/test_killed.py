@@ -47,7 +47,7 @@ def assert_only_whole_files(folder):
         if name in ("run", "run.1"):
             assert storage.load_arrays(folder / name)[1]["kind"] == "checkpoint"
         else:
-            assert re.fullmatch(r"whole|\.(run|whole)\.[0-9a-f]{16}\.part", name)
+            assert re.fullmatch(r"whole|\.run\.lock|\.(run|whole)\.[0-9a-f]{16}\.part", name)
 
 
 def kill_until_finished(tmp_path, kills, seed):

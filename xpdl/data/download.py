@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import http.client
 import os
@@ -13,11 +11,12 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from xpdl.locks import locked
 from xpdl.storage import write_atomically
 
 _SECONDS = 30  # without an answer
@@ -46,8 +45,7 @@ def has_hash(path: Path, sha256: str) -> bool:
 def fetch_file(name: str, urls: Sequence[str], path: Path, size: int, sha256: str) -> None:
     """Download a file and keep it as `path`, written atomically and only if it has the right content.
 
-    Of several processes that want the same file, one downloads and the others wait for it. The empty lock file that they
-    wait at stays beside `path`.
+    Of several processes that want the same file, one downloads and the others wait for it, at a lock file beside `path`.
 
     Parameters
     ----------
@@ -74,7 +72,7 @@ def fetch_gzip(name: str, urls: Sequence[str], path: Path, size: int, sha256: st
 
 def _fetch(name: str, urls: Sequence[str], path: Path, size: int, sha256: str, packed: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         if has_hash(path, sha256):  # another process was here first
             return
         write_atomically(path, _from_first(name, urls, size, sha256, packed))
@@ -115,28 +113,6 @@ def _may_pass(error: Exception) -> bool:
 
 class _EndedEarlyError(OSError):
     """A connection that was closed before the end of the content."""
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the system takes the lock back from a process that ends, even if it is killed."""
-    with path.open("ab") as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            while True:
-                try:
-                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                    break
-                except OSError as error:  # it gives up after ten seconds
-                    if error.errno != errno.EDEADLK:
-                        raise
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file unlocks it
 
 
 def _downloaded(name: str, url: str, size: int, packed: bool) -> bytearray:

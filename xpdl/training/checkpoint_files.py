@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpdl import storage
+from xpdl.locks import locked
 from xpdl.training import checkpoint
 
 if TYPE_CHECKING:
@@ -28,6 +31,32 @@ class CheckpointFiles:
         self.path, self.keep = Path(path), keep
         # a damaged file is written over: in the place of an older one it would be of no use
         self._newest_is_whole = False
+        self._held = False
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process or trainer uses the files meanwhile; once held, it may be entered again.
+
+        Raises
+        ------
+        BlockingIOError
+            If another does.
+        OSError
+            If nothing can be written there.
+        """
+        if self._held:
+            yield
+            return
+        storage.prepare_to_write(self.path)
+        real = Path(os.path.realpath(self.path))
+        in_use = f"{self.path}: another run is training with this checkpoint; wait until it ends, or write elsewhere"
+        with locked(real.with_name(f".{real.name}.lock"), in_use):
+            storage.remove_partial(self.path)
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def exist(self) -> bool:
         """Whether there is anything to go on with."""

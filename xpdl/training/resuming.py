@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from xpdl import storage
 from xpdl.ops.checks import positive_int
 from xpdl.training.checkpoint_files import CheckpointFiles
 from xpdl.training.interrupts import Interrupts
@@ -15,13 +15,15 @@ from xpdl.training.interrupts import Interrupts
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
 
+Checkpoint = str | os.PathLike[str] | CheckpointFiles
+
 
 class Resuming:
     """The checkpoints of a trainer; entered while it trains. Without a path, it does nothing.
 
     Parameters
     ----------
-    path : path, optional
+    path : path or CheckpointFiles, optional
     every : int, optional
         Steps from one to the next; by default they are written between epochs.
     keep : int
@@ -30,14 +32,18 @@ class Resuming:
         That of the run.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, every: int | None, keep: int, seed: int | None) -> None:
+    def __init__(self, path: Checkpoint | None, every: int | None, keep: int, seed: int | None) -> None:
         if path is not None and seed is None:
             raise ValueError("Trainer: a run with a checkpoint needs a seed, or it cannot go on in the order it began")
         self.every = None if every is None else positive_int(every, "checkpoint_every", "Trainer")
         keep = positive_int(keep, "keep", "Trainer")
-        self.files = None if path is None else CheckpointFiles(path, keep)
+        self.files = path if path is None or isinstance(path, CheckpointFiles) else CheckpointFiles(path, keep)
         self._interrupts = Interrupts()
         self._last_step = 0
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """No other run uses the checkpoints meanwhile; see `CheckpointFiles.locked`."""
+        return contextlib.nullcontext() if self.files is None else self.files.locked()
 
     def begin(self, trainer: Trainer) -> str | None:
         """Bring `trainer` into the state it was last written in, if it was, and say so.
@@ -45,17 +51,15 @@ class Resuming:
         Raises
         ------
         OSError
-            If its checkpoints cannot be written or read.
+            If its checkpoints cannot be read.
         ValueError
             If there are some, but none to go on from.
         """
         begun = trainer.current_iter == trainer.current_epoch * trainer.iter_per_epoch > 0  # and between two epochs
-        if self.files is not None:
-            storage.prepare_to_write(self.files.path)
-            if not begun and self.files.exist():
-                path = self.files.read(trainer)
-                self._last_step = trainer.current_iter
-                return f"going on after {_where(trainer)} from {path}"
+        if self.files is not None and not begun and self.files.exist():
+            path = self.files.read(trainer)
+            self._last_step = trainer.current_iter
+            return f"going on after {_where(trainer)} from {path}"
         # steps of an epoch that was broken off are made again
         trainer.current_iter, trainer.seconds_in_epoch = trainer.current_epoch * trainer.iter_per_epoch, 0.0
         self._last_step = trainer.current_iter

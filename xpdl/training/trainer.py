@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -23,7 +22,7 @@ from xpdl.training.callbacks import Callbacks
 from xpdl.training.history import History
 from xpdl.training.non_finite import read_losses
 from xpdl.training.progress import Progress
-from xpdl.training.resuming import Resuming
+from xpdl.training.resuming import Checkpoint, Resuming
 
 # Losses on a device are read together: often enough to stop soon after the first NaN, seldom enough that the device hardly
 # ever waits for the host.
@@ -133,7 +132,7 @@ class Trainer:
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
         validation_split: float = 0.0,
         accumulate: int = 1,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: Checkpoint | None = None,
         checkpoint_every: int | None = None,
         keep: int = 2,
     ) -> None:
@@ -214,19 +213,20 @@ class Trainer:
         OutOfMemoryError
             If a GPU has not enough for a step; the message says what batch size would fit.
         OSError
-            If the checkpoint cannot be written, before the training begins.
+            If the checkpoint cannot be written, or another run is using it, before the training begins.
         ValueError
             If the checkpoint is of another run, with all that differs, or no checkpoint, or damaged with none before it.
         """
         progress = Progress(self.verbose)
         self.stop_training = False
-        going_on = self._resuming.begin(self)
-        if going_on:
-            progress.line(going_on)
-        self.callbacks.call("on_train_begin", self)
-        with self._resuming:
-            while self.current_epoch < self.epochs and not self.stop_training:
-                self._epoch(progress)
+        with self._resuming.locked():
+            going_on = self._resuming.begin(self)
+            if going_on:
+                progress.line(going_on)
+            self.callbacks.call("on_train_begin", self)
+            with self._resuming:
+                while self.current_epoch < self.epochs and not self.stop_training:
+                    self._epoch(progress)
         self.callbacks.call("on_train_end", self)
         return self.history
 
