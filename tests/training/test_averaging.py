@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.training.runs import net, trainer, weights
-from xpdl.training import EMA
+from tests.training.runs import X, net, trainer, weights
+from xpdl.training import EMA, Diagnostics
 
 
 class Steps:
@@ -41,6 +41,30 @@ def test_training_goes_on_with_the_weights_as_they_are():
         for name in a:
             np.testing.assert_array_equal(a[name], b[name])
     assert not all(np.array_equal(averaged.seen[-1][name], value) for name, value in weights(run.network).items())
+
+
+@pytest.mark.parametrize("rows", [20, 60], ids=["three steps an epoch", "one step an epoch"])
+def test_order_among_callbacks_does_not_matter(rows):
+    """What others see of a step is the weights, and after an epoch the averages, wherever they stand in the list."""
+
+    class Ends:
+        def __init__(self):
+            self.seen = []
+
+        def on_epoch_end(self, trainer, epoch):
+            self.seen.append(weights(trainer.network))
+
+    def seen(*order):
+        watching = {"ema": EMA(0.9), "steps": Steps(), "ends": Ends(), "layers": Diagnostics(X[:10])}
+        trainer(mini_batch_size=rows, callbacks=[watching[name] for name in order]).train()
+        return watching["steps"].seen, watching["ends"].seen, watching["layers"].history
+
+    first, last = seen("ema", "steps", "ends", "layers"), seen("steps", "ends", "layers", "ema")
+    assert first[2] == last[2] and all(ratio[0] > 0 for ratio in first[2]["update_ratio"].values())
+    for kind in (0, 1):
+        for a, b in zip(first[kind], last[kind], strict=True):
+            for name in a:
+                np.testing.assert_array_equal(a[name], b[name])
 
 
 def test_accuracy_is_that_of_the_averages():

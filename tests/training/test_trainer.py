@@ -274,9 +274,20 @@ class TestOptions:
             ("on_batch_end", 2),
             ("on_batch_begin", 3),
             ("on_batch_end", 3),
+            ("on_test_begin", 1),
             ("on_epoch_end", 1),
             ("on_train_end",),
         ]
+
+    def test_what_is_measured_is_what_on_test_begin_left(self):
+        class Forget:
+            def on_test_begin(self, trainer, epoch):
+                for value in trainer.network.params.values():
+                    value[...] = 0
+
+        run = trainer(epochs=1, callbacks=[Forget()])
+        zeros = float(np.mean(run.t_test == 0))
+        assert run.train().test_acc_list == [zeros]
 
     def test_callback_can_stop_the_training(self):
         class Stop:

@@ -29,8 +29,8 @@ class EMA(Callback):
 
     Notes
     -----
-    What the trainer measures after an epoch is measured with the averages: they stand in the network from the last step of
-    an epoch to the first of the next. Counters of dropout masks are no averages and stay as they are.
+    What the trainer measures after an epoch is measured with the averages: they stand in the network from the end of an
+    epoch's steps to the first of the next. Counters of dropout masks are no averages and stay as they are.
     """
 
     changes_training: ClassVar[bool] = True
@@ -54,9 +54,10 @@ class EMA(Callback):
         self.average = {
             name: self.average[name] * d + owner[key] * (1.0 - d) for name, owner, key in slots(trainer.network)
         }
-        if step % trainer.iter_per_epoch == 0:
-            self._weights = copies(trainer.network)
-            put_back(trainer.network, self.average)
+
+    def on_test_begin(self, trainer: Any, epoch: int) -> None:
+        self._weights = copies(trainer.network)
+        put_back(trainer.network, self.average)
 
     def state_dict(self) -> dict[str, Any]:
         """Averages, and the weights that training goes on with."""

@@ -7,7 +7,15 @@ from typing import Any, ClassVar
 
 from xpdl.training.arguments import described
 
-EVENTS = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
+EVENTS = (
+    "on_train_begin",
+    "on_epoch_begin",
+    "on_batch_begin",
+    "on_batch_end",
+    "on_test_begin",
+    "on_epoch_end",
+    "on_train_end",
+)
 
 
 class Callback:
@@ -32,6 +40,9 @@ class Callback:
 
     def on_batch_end(self, trainer: Any, step: int) -> None:
         """After the update of a step."""
+
+    def on_test_begin(self, trainer: Any, epoch: int) -> None:
+        """After the last step of an epoch, before its measurements; the place to change what is measured."""
 
     def on_epoch_end(self, trainer: Any, epoch: int) -> None:
         """After the measurements of an epoch."""

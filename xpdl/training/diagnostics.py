@@ -45,7 +45,7 @@ class Diagnostics(Callback):
     Notes
     -----
     The network needs the dict ``layers``, as models of xpdl and the book's have; layers inside blocks are looked at, too.
-    With `xpdl.training.EMA`, this callback comes first in the list, or it sees averages change in place of weights.
+    With `xpdl.training.EMA`, layers are looked at with the averages, and updates are those of the weights.
 
     Examples
     --------

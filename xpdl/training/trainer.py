@@ -263,6 +263,7 @@ class Trainer:
         finally:
             progress.close()
         losses = self.history.train_loss_list[losses_before:]
+        self.callbacks.call("on_test_begin", self, epoch)
         measured = evaluation.measure(self)
         self.history.seconds.append(time.perf_counter() - begin)
         self.current_epoch, self.seconds_in_epoch = epoch, 0.0
