@@ -13,6 +13,7 @@ from tests.harness import Backend
 from tests.pairs import sample
 from xpdl import functional
 from xpdl.errors import DTypeError, LabelError, MixedArraysError, ShapeError
+from xpdl.layers import SoftmaxWithLoss
 
 # JAX compiles anew for each shape, and the ops below these functions run on it in tests/ops
 quick = pytest.mark.backends("precompiled")
@@ -100,6 +101,38 @@ class TestCrossEntropy:
     def test_any_integer_labels(self, y: Any, dtype: str) -> None:
         want = functional.cross_entropy_error(y, self.LABELS)
         assert functional.cross_entropy_error(y, self.LABELS.astype(dtype)) == want
+
+    @quick
+    @pytest.mark.parametrize("kind", ["labels", "one-hot"])
+    @pytest.mark.parametrize("single", [False, True], ids=["batch", "single"])
+    def test_smoothing_and_weights(self, backend: Backend, y: Any, single: bool, kind: str) -> None:
+        x, w, smoothing = np.log(y) + 3.0, np.array([0.5, 2.0, 1.5]), 0.2
+        t = self.LABELS if kind == "labels" else np.eye(3)[self.LABELS]
+        rows = slice(0, 1) if single else slice(None)
+        want = oracles.softmax_with_loss(x[rows], t[rows], w, label_smoothing=smoothing)[0]
+        given = [backend.asarray(np.asarray(a[0] if single else a)) for a in (x, t)]
+
+        def loss(x: Any, t: Any, weights: Any = tuple(w)) -> Any:
+            return functional.softmax_cross_entropy(x, t, label_smoothing=smoothing, class_weights=weights)
+
+        backend.check(backend.call(loss, *given), want)
+        backend.check(backend.call(loss, *given, backend.asarray(w)), want)
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.3])
+    @pytest.mark.parametrize("weights", [None, [0.5, 0.0, 3.0]], ids=str)
+    def test_slope_is_what_the_layer_gives_back(self, y: Any, smoothing: float, weights: Any) -> None:
+        options = {"label_smoothing": smoothing, "class_weights": weights}
+        x, layer = np.log(y), SoftmaxWithLoss(smoothing, weights)
+        layer.forward(x, self.LABELS)
+        found = functional.numerical_gradient(lambda x: functional.softmax_cross_entropy(x, self.LABELS, **options), x)
+        np.testing.assert_allclose(found, layer.backward(), rtol=1e-6, atol=1e-9)
+
+    def test_weights_of_another_library_or_of_other_classes(self, y: Any) -> None:
+        with pytest.raises(ShapeError, match=r"class_weights, one for each class, must have shape \(3,\), got \(2,\)"):
+            functional.softmax_cross_entropy(y, self.LABELS, class_weights=[1.0, 2.0])
+        strict = pytest.importorskip("array_api_strict")
+        with pytest.raises(MixedArraysError, match="array_api_strict and numpy"):
+            functional.softmax_cross_entropy(y, self.LABELS, class_weights=strict.ones(3))
 
     def test_float32_is_kept(self, y: Any) -> None:
         for name in ("cross_entropy_error", "softmax_cross_entropy"):

@@ -5,15 +5,16 @@ A Python number is taken as an array of the backend in use; integers become floa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from xpdl.backends import Backend, asarray
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends import Backend, asarray, asnumpy
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
 from xpdl.errors import ShapeError
 from xpdl.gradients import gradient_descent, numerical_diff, numerical_gradient
 from xpdl.ops import activations
 from xpdl.ops import losses as loss_ops
-from xpdl.ops.checks import as_floating, label_rows, require_scores, require_shape
+from xpdl.ops.checks import as_floating, class_weights_of, label_rows, number, require_scores, require_shape
 from xpdl.ops.windows import col2im, conv_output_size, im2col
 
 __all__ = [
@@ -154,15 +155,46 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     return -xp.sum(weights * xp.log(y + 1e-7)) / loss_ops.batch_rows(y, owner)
 
 
-def softmax_cross_entropy(x: Array, t: Array) -> Array:
+def softmax_cross_entropy(
+    x: Array, t: Array, *, label_smoothing: float = 0.0, class_weights: Iterable[float] | Array | None = None
+) -> Array:
     """Mean over the rows of the cross entropy of ``softmax(x)`` and `t`, from the scores `x`, stable for any of them.
 
-    `x` and `t` as in `cross_entropy_error`, with scores for probabilities.
+    Parameters
+    ----------
+    x, t : array
+        As in `cross_entropy_error`, with scores for probabilities.
+    label_smoothing : float
+    class_weights : sequence of numbers, or array (K,) of the library of `x`, optional
+        As in `xpdl.layers.SoftmaxWithLoss`: what ``torch.nn.CrossEntropyLoss`` computes.
+
+    Returns
+    -------
+    array ()
+
+    Raises
+    ------
+    ShapeError, DTypeError, LabelError
+        As `cross_entropy_error`, and if there is not one weight for each class.
+    ValueError
+        If `label_smoothing` is not in [0, 1), or weights on the host are negative or all 0.
+
+    Examples
+    --------
+    >>> x, t = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0])
+    >>> float(softmax_cross_entropy(x, t).round(4)), float(softmax_cross_entropy(x, t, label_smoothing=0.1).round(4))
+    (0.7201, 0.7451)
     """
     owner = "softmax_cross_entropy"
+    smoothing = number(label_smoothing, "label_smoothing", owner, "in [0, 1)")
     x, t = _batch(_scores(x, owner), t, owner)
     loss_ops.batch_rows(x, owner)
-    return loss_ops.softmax_with_loss(x, t)[0]
+    if is_array(class_weights):
+        if is_host(class_weights):  # where reading values costs nothing
+            class_weights_of(asnumpy(class_weights).tolist(), owner)
+    elif class_weights is not None:
+        class_weights = Backend.of(x).asarray(class_weights_of(class_weights, owner))
+    return loss_ops.softmax_with_loss(x, t, class_weights, smoothing)[0]
 
 
 def _batch(y: Array, t: Any, owner: str) -> tuple[Array, Array]:

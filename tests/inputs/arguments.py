@@ -129,12 +129,18 @@ _ELEMENTWISE = [
         xpdl.step_function,
     )
 ]
+_NO_WEIGHTS = ("text", 3, True, 1j, [], (), {}, {0: 1.0}, [-1.0], [math.inf], ["1"], [None], [True], [0.0, 0.0], _THING)
+_CLASS_WEIGHTS = Kind((*_NO_WEIGHTS, math.nan, np.ones((2, 2)), np.ones(()), np.array([-1.0])))
 _FUNCTIONS = [
     Call(xpdl.identity_function, {"x": X}, {}, {"x": "whatever it is, it is given back"}),
     _plain(xpdl.sum_squared_error, y=X, t=X),
     _plain(xpdl.mean_squared_error, y=X, t=X),
     _plain(xpdl.cross_entropy_error, y=X * X, t=T),
-    _plain(xpdl.softmax_cross_entropy, x=X, t=T),
+    Call(
+        xpdl.softmax_cross_entropy,
+        {"x": X, "t": T},
+        {"x": ARRAY, "t": ARRAY, "label_smoothing": SHARE, "class_weights": _CLASS_WEIGHTS},
+    ),
     Call(
         xpdl.im2col,
         {"input_data": IMAGES, "filter_h": 2, "filter_w": 2, "stride": 1, "pad": 0},
@@ -217,7 +223,6 @@ _FUNCTIONS = [
         },
     ),
 ]
-_NO_WEIGHTS = ("text", 3, True, 1j, [], (), {}, {0: 1.0}, [-1.0], [math.inf], ["1"], [None], [True], [0.0, 0.0], _THING)
 _LAYERS = [
     *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh, layers.Softmax)),
     *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
@@ -227,7 +232,7 @@ _LAYERS = [
         {},
         {
             "label_smoothing": SHARE,
-            "class_weights": Kind((*_NO_WEIGHTS, math.nan, np.ones((2, 2)), np.ones(()), np.array([-1.0]))),
+            "class_weights": _CLASS_WEIGHTS,
         },
     ),
     Call(layers.Affine, {"units": 3}, {"units": COUNT | None, "init": WEIGHTS, "use_bias": FLAG}),

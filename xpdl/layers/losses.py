@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy
@@ -10,7 +10,15 @@ from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
-from xpdl.ops.checks import as_floating, label_rows, number, require_floating, require_labels, require_shape
+from xpdl.ops.checks import (
+    as_floating,
+    class_weights_of,
+    label_rows,
+    number,
+    require_floating,
+    require_labels,
+    require_shape,
+)
 
 
 class LossLayer(Layer):
@@ -111,7 +119,9 @@ class SoftmaxWithLoss(LossLayer):
     def __init__(self, label_smoothing: float = 0.0, class_weights: Iterable[float] | Array | None = None) -> None:
         super().__init__()
         self.label_smoothing = number(label_smoothing, "label_smoothing", self.name, "in [0, 1)")
-        self.class_weights = _class_weights(class_weights, self.name)
+        # on the host: they are moved to where the scores are, which may be somewhere else each time
+        values = asnumpy(class_weights).tolist() if is_array(class_weights) else class_weights
+        self.class_weights = None if values is None else class_weights_of(values, self.name)
 
     def forward(self, x: Array, t: Any = None) -> Array:
         t = self._targets(x, t)
@@ -148,19 +158,6 @@ class SoftmaxWithLoss(LossLayer):
         given = [f"label_smoothing={self.label_smoothing}"] if self.label_smoothing else []
         given += [] if self.class_weights is None else [f"class_weights={self.class_weights}"]
         return f"{type(self).__name__}({', '.join(given)})"
-
-
-def _class_weights(weights: Any, owner: str) -> list[float] | None:
-    """On the host: they are moved to where the scores are, which may be somewhere else each time."""
-    if weights is None:
-        return None
-    values = asnumpy(weights).tolist() if is_array(weights) else weights
-    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-        raise TypeError(f"{owner}: class_weights must be a sequence of numbers, one for each class, got {weights!r}")
-    found = [number(value, "each of class_weights", owner, "at least 0") for value in values]
-    if not any(found):
-        raise ValueError(f"{owner}: class_weights must have a number above 0, got {weights!r}")
-    return found
 
 
 class SigmoidWithLoss(LossLayer):

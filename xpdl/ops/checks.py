@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace, default_float, dtype_name, is_floating, is_host
@@ -71,6 +71,16 @@ def number(value: Any, name: str, owner: str, bounds: str = "", *, optional: boo
         return result
     choice = " or None" if optional else ""
     raise ValueError(f"{owner}: {name} must be a finite number{bounds and f' {bounds}'}{choice}, got {value!r}")
+
+
+def class_weights_of(values: Any, owner: str) -> list[float]:
+    """`values`, a sequence of numbers of at least 0 and not all 0, as a list."""
+    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"{owner}: class_weights must be a sequence of numbers, one for each class, got {values!r}")
+    found = [number(value, "each of class_weights", owner, "at least 0") for value in values]
+    if not any(found):
+        raise ValueError(f"{owner}: class_weights must have a number above 0, got {values!r}")
+    return found
 
 
 def function(value: Any, name: str, owner: str) -> Any:
