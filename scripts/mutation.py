@@ -317,6 +317,8 @@ def main() -> int:
     args.results = args.results.resolve()
     os.environ.update(SETTINGS)
     os.chdir(ROOT)
+    # a shell lets what it starts in the background ignore Ctrl-C, which there are tests of
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path.insert(0, str(ROOT))
     sys.meta_path.insert(0, Absent())
     # before the fork, once for all: what is imported and is not ours

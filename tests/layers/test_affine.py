@@ -39,8 +39,9 @@ def test_gradients_of_parameters_alone_are_the_same() -> None:
     layer, dout = Affine(rng.random((3, 2)), rng.random(2)), rng.random((4, 2))
     layer.forward(rng.random((4, 3)))
     layer.backward(dout)
-    full = dict(layer.grads)
+    full, layer.grads = layer.grads, {}
     assert layer.backward_parameters(dout) is None
+    assert list(layer.grads) == list(full)
     for name, grad in full.items():
         np.testing.assert_array_equal(layer.grads[name], grad)
 
@@ -82,8 +83,17 @@ def test_weights_of_two_libraries_are_an_error() -> None:
 
 @pytest.mark.parametrize("shape", [(4,), (2, 5), (2, 3, 2), ()])
 def test_an_input_of_another_size_is_an_error(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=r"Affine: expected a batch \(N, \.\.\.\)"):
+    with pytest.raises(
+        ShapeError, match=r"Affine: expected a batch \(N, \.\.\.\) with 4 values a row, as W \(4, 2\) has"
+    ):
         Affine(np.ones((4, 2))).forward(np.ones(shape))
+
+
+def test_rows_without_an_axis_are_an_error_before_there_are_weights() -> None:
+    with pytest.raises(
+        ShapeError, match=r"Affine: expected a batch \(N, \.\.\.\) with rows of features, got rows of shape"
+    ):
+        Affine(units=2).forward(np.ones(4))
 
 
 def test_something_else_than_an_array_is_an_error() -> None:

@@ -130,6 +130,32 @@ def test_one_seed_gives_the_same_weights(make: Any, shape: Any, sizes: Any) -> N
         assert np.any(found[0] != found[2])
 
 
+@each_lazy
+def test_built_by_the_first_forward_or_before_the_weights_are_the_same(make: Any, shape: Any, sizes: Any) -> None:
+    before, later = make(), make()
+    xpdl.seed(5)
+    before.build(shape[1:])
+    xpdl.seed(5)
+    later.forward(np.ones(shape, np.float32))
+    for name in sizes:
+        np.testing.assert_array_equal(before.params[name], later.params[name])
+
+
+@each_lazy
+def test_what_is_built_draws_nothing_more(make: Any, shape: Any, sizes: Any) -> None:
+    weights = []
+    for forwards in (0, 2):
+        xpdl.seed(5)
+        first, second = make(), make()
+        first.build(shape[1:])
+        for _ in range(forwards):
+            first.forward(np.ones(shape, np.float32))
+        second.build(shape[1:])
+        weights.append([second.params[name] for name in sizes])
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if row.params], ids=lambda row: row.id)
 def test_given_arrays_are_used_and_not_copied(row: Row) -> None:
     layer = row.make({**row.params, **row.constants})

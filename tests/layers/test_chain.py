@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpdl.errors import ShapeError
-from xpdl.layers import AveragePooling, Pooling, Relu
+from xpdl.layers import Affine, AveragePooling, Pooling, Relu, Tanh
 from xpdl.layers.chain import Chain
 from xpdl.ops import activations
 
@@ -52,3 +52,49 @@ def test_a_dout_of_another_shape_names_the_layer():
 def test_only_max_pooling_changes_places_with_relu():
     chain = Chain(Pooling(1, 1, 1), Relu(), AveragePooling(2, 2))
     np.testing.assert_array_equal(chain.forward(np.array([[[[-4.0, 4.0], [8.0, -8.0]]]])), [[[[3.0]]]])
+
+
+def test_layers_are_called_by_their_class_and_number_or_as_they_are_told():
+    chain = Chain(Relu(), ("middle", Tanh()), Relu(), ("Tanh2", Tanh()), Tanh())
+    assert [name for name, _ in chain.children()] == ["Relu1", "middle", "Relu2", "Tanh2", "Tanh1"]
+    assert [layer.name for layer in chain.layers.values()] == list(chain.layers)
+
+
+@pytest.mark.parametrize("item", [Relu, (1, Relu()), ("a", Relu), ("a", Relu(), 1), "relu", None], ids=repr)
+def test_what_is_no_layer_is_an_error(item):
+    with pytest.raises(TypeError, match=r"Chain: expected layers or pairs \(name, layer\), got"):
+        Chain(Tanh(), item)
+
+
+def test_two_layers_of_one_name_are_an_error():
+    with pytest.raises(ValueError, match="Chain: two layers are named 'Relu1'"):
+        Chain(("Relu1", Tanh()), Relu())
+
+
+def test_one_layer_in_two_places_is_an_error():
+    layer = Relu()
+    with pytest.raises(ValueError, match="Chain: the same layer stands in two places"):
+        Chain(layer, Tanh(), ("again", layer))
+
+
+@pytest.mark.parametrize("front", [0, 1, 2])
+def test_gradients_of_parameters_alone_are_the_same(front):
+    rng = np.random.default_rng(front)
+    layers = [*(Tanh() for _ in range(front)), Affine(rng.random((3, 3))), Tanh(), Affine(rng.random((3, 2)))]
+    chain = Chain(*layers)
+    dout = rng.random(chain.forward(rng.random((4, 3))).shape)
+    chain.backward(dout)
+    full = chain.grads
+    for layer in layers:
+        layer.grads = {}
+    assert chain.backward_parameters(dout) is None
+    assert list(chain.grads) == list(full) == ["Affine1.W", "Affine2.W"]
+    for name, grad in full.items():
+        np.testing.assert_array_equal(chain.grads[name], grad)
+
+
+def test_a_chain_without_parameters_has_no_gradients_to_fill():
+    chain = Chain(Relu(), Tanh())
+    chain.forward(np.ones((1, 2)))
+    assert chain.backward_parameters(np.ones((1, 2))) is None
+    assert chain.grads == {}

@@ -73,6 +73,23 @@ class TestWeightsAndSmoothing:
         assert here.class_weights == there.class_weights == [1.0, 2.0, 0.5]
         backend.check(here.forward(backend.asarray(X), backend.asarray(T)), np.asarray(there.forward(X, T)))
 
+    @pytest.mark.parametrize("odd", ["012", {0: 1.0, 1: 2.0, 2: 0.5}, 3, 0.5], ids=repr)
+    def test_weights_that_are_no_sequence_are_refused(self, odd: Any) -> None:
+        with pytest.raises(TypeError, match=r"SoftmaxWithLoss: class_weights must be a sequence of numbers, .*got"):
+            SoftmaxWithLoss(class_weights=odd)
+
+    @pytest.mark.parametrize("odd", [[1.0, -0.1], [np.inf, 1.0], ["1", "2"], [None, 1.0]], ids=repr)
+    def test_weights_that_are_no_finite_numbers_are_refused(self, odd: Any) -> None:
+        with pytest.raises(
+            ValueError, match="SoftmaxWithLoss: each of class_weights must be a finite number at least 0"
+        ):
+            SoftmaxWithLoss(class_weights=odd)
+
+    def test_weights_of_nothing_are_refused(self) -> None:
+        for none in ([], [0.0, 0.0]):
+            with pytest.raises(ValueError, match="class_weights must have a number above 0, got"):
+                SoftmaxWithLoss(class_weights=none)
+
     def test_are_for_each_class(self) -> None:
         with pytest.raises(ShapeError, match=r"SoftmaxWithLoss: class_weights, .*must have shape \(3,\), got \(2,\)"):
             SoftmaxWithLoss(class_weights=[1.0, 2.0]).forward(X, T)
@@ -152,3 +169,51 @@ def test_targets_that_are_no_array_are_refused(cls: Any, t: Any) -> None:
 def test_scores_of_no_class_are_refused(backend: Backend) -> None:
     with pytest.raises(ShapeError, match="SoftmaxWithLoss: expected at least one score"):
         SoftmaxWithLoss().forward(backend.asarray(np.ones((2, 0))), backend.asarray(np.ones((2, 0))))
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3, 4)])
+def test_scores_of_another_rank_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"SoftmaxWithLoss: expected scores \(N, K\) or \(K,\), got shape \("):
+        SoftmaxWithLoss().forward(np.ones(shape), np.ones(shape))
+
+
+class TestCorrect:
+    SCORES = np.array([[0.1, 2.0, 0.3], [4.0, -1.0, 0.0], [-3.0, -2.0, -1.0]])
+    WANT = (True, False, True)
+
+    def test_classes_are_those_of_the_largest_score(self) -> None:
+        labels = np.array([1, 2, 2])
+        for t in (labels, labels[:, None], np.eye(3)[labels], np.eye(3, dtype=bool)[labels]):
+            got = SoftmaxWithLoss().correct(self.SCORES, t)
+            assert got.dtype == bool and tuple(got) == self.WANT
+
+    def test_outputs_are_decided_at_a_probability_of_a_half(self) -> None:
+        x = np.array([0.1, -0.1, 0.0, 0.9])
+        for t in (np.array([1, 1, 0, 1]), np.array([0.6, 0.6, 0.4, 0.6])):
+            assert tuple(SigmoidWithLoss().correct(x, t)) == (True, False, True, True)
+            np.testing.assert_array_equal(SigmoidWithLoss().correct(x[:, None], t).ravel(), [True, False, True, True])
+
+    def test_targets_that_do_not_fit_are_refused(self) -> None:
+        for t, message in (
+            (np.array([0, 1]), r"t must have shape \(3,\), got \(2,\)"),
+            (np.ones((3, 2)), r"one-hot t must have shape \(3, 3\), got \(3, 2\)"),
+        ):
+            with pytest.raises(ShapeError, match=f"SoftmaxWithLoss: {message}"):
+                SoftmaxWithLoss().correct(self.SCORES, t)
+        with pytest.raises(LabelError, match="label 3 is not one of the 3 classes"):
+            SoftmaxWithLoss().correct(self.SCORES, np.array([0, 1, 3]))
+
+    def test_a_regression_has_none(self) -> None:
+        with pytest.raises(TypeError, match="IdentityWithLoss: accuracy is for classification"):
+            IdentityWithLoss().correct(X, X)
+        assert SoftmaxWithLoss.classifies and SigmoidWithLoss.classifies and not IdentityWithLoss.classifies
+
+
+@pytest.mark.parametrize("cls", [SigmoidWithLoss, IdentityWithLoss])
+def test_targets_go_with_one_column_with_and_without_its_axis(cls: Any) -> None:
+    x, t = X[:, :1], np.array([0.0, 1.0, 1.0, 0.0])
+    with_axis, without = cls(), cls()
+    assert with_axis.forward(x, t[:, None]) == without.forward(x, t)
+    np.testing.assert_array_equal(with_axis.backward(), without.backward())
+    with pytest.raises(ShapeError, match=r"t must have shape \(4, 3\), got \(4,\)"):
+        cls().forward(X, t)

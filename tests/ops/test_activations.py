@@ -116,3 +116,13 @@ def test_softmax_rows_sum_to_one_along_any_axis(seed: int) -> None:
     axis = int(rng.integers(-x.ndim, x.ndim))
     np.testing.assert_allclose(softmax(x, axis=axis).sum(axis=axis), 1.0, rtol=1e-12)
     np.testing.assert_allclose(np.exp(log_softmax(x, axis)), softmax(x, axis), rtol=1e-10)
+
+
+@pytest.mark.parametrize("forward", [softmax, log_softmax])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4)])
+def test_softmax_goes_over_the_last_axis_unless_said_otherwise(forward: Any, shape: tuple[int, ...]) -> None:
+    backward = {softmax: softmax_backward, log_softmax: log_softmax_backward}[forward]
+    x = np.random.default_rng(0).normal(size=shape)
+    y = forward(x)
+    np.testing.assert_array_equal(y, forward(x, axis=len(shape) - 1))
+    np.testing.assert_array_equal(backward(x, y), backward(x, y, axis=len(shape) - 1))

@@ -94,6 +94,12 @@ class TestSoftmaxWithLoss:
         with pytest.raises(error, match=f"SoftmaxWithLoss: .*{message}"):
             softmax_with_loss(np.zeros((2, 3)), np.asarray(t))
 
+    @pytest.mark.parametrize("shape", [(1,), (2,), (3, 1), (1, 3), ()])
+    def test_class_weights_never_broadcast(self, shape: tuple[int, ...]) -> None:
+        for t in (np.array([0, 2]), np.eye(3)[:2]):
+            with pytest.raises(ShapeError, match=r"class_weights, one for each class, must have shape \(3,\), got"):
+                softmax_with_loss(np.zeros((2, 3)), t, np.ones(shape))
+
 
 class TestSigmoidWithLoss:
     @pytest.mark.backends("values")

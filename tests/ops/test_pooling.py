@@ -113,6 +113,15 @@ def test_the_border_never_wins_over_negative_values(backend: Backend) -> None:
 
 
 @pytest.mark.backends("values")
+def test_an_infinite_value_takes_its_gradient_beside_a_border(backend: Backend) -> None:
+    static = {"size": (2, 2), "stride": (2, 2), "pad": (1, 1)}
+    x = backend.asarray(np.full((1, 1, 2, 2), np.inf))
+    y = backend.call(max_pooling, x, **static)
+    dx = backend.call(max_pooling_backward, backend.asarray([[[[1.0, 2.0], [3.0, 4.0]]]]), x, y, **static)
+    backend.check(dx, np.array([[[[1.0, 2.0], [3.0, 4.0]]]]))
+
+
+@pytest.mark.backends("values")
 def test_the_border_counts_in_the_average(backend: Backend) -> None:
     y = backend.call(
         average_pooling, backend.asarray(np.full((1, 1, 1, 1), 9.0)), size=(3, 3), stride=(1, 1), pad=(1, 1)

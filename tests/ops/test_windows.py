@@ -35,6 +35,10 @@ class TestConvOutputSize:
         assert conv_output_size(28, 4, 2, 0) == 13
         assert type(conv_output_size(28, 4, 2, 0)) is int
 
+    def test_windows_are_next_to_each_other_and_images_bare_unless_said_otherwise(self) -> None:
+        assert conv_output_size(28, 5) == 24
+        assert conv_output_size(28, 5, 2) == 12
+
     def test_is_a_plain_int_for_numpy_integers(self) -> None:
         assert type(conv_output_size(np.int64(28), np.int32(3), np.int64(1))) is int
 

@@ -131,7 +131,7 @@ class BatchNormalization(Layer):
         self.output_shape(tuple(x.shape[1:]))
         xp = array_namespace(x, *self.state.values(), owner=self.name)
         # the book's form for images: every activation is a feature
-        rows = xp.reshape(x, (x.shape[0], -1)) if x.ndim > 2 and self.gamma.shape[0] != x.shape[1] else x
+        rows = x if self.gamma.shape[0] == x.shape[1] else xp.reshape(x, (x.shape[0], -1))
         training = self.training if train_flg is None else train_flg
         if training:
             batch_rows(x, self.name)
