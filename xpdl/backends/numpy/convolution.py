@@ -22,7 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.numpy import memory, threads
-from xpdl.backends.numpy.scratch import scratch
+from xpdl.backends.numpy.products import product, sum_of_products, unpacked_columns
 from xpdl.backends.numpy.windows import Block, windows
 
 Host = np.ndarray[Any, Any]
@@ -36,10 +36,8 @@ _FLOATS = (np.float32, np.float64)
 _TASK_BYTES = 5 << 19
 # Multiplications that are worth sharing between threads.
 _SHARED_PRODUCTS = 1 << 22
-# Multiplications that OpenBLAS does on matrices as they lie; larger ones it packs first, which costs narrow ones a third.
-_UNPACKED_PRODUCTS = 1_000_000
-# Columns that are enough for a quick product, if those are packed.
-_PRODUCT_COLUMNS = 400
+# Columns, images counted, that are enough for quick products.
+_TASK_COLUMNS = 400
 # Images in one task.
 _TASK_IMAGES = 256
 
@@ -152,11 +150,11 @@ def _correlation(
         rows, columns, images = block
         target = out[rows, :, columns, images]
         if _gapless(target):
-            np.matmul(matrix, seen, out=_lines(target))
+            product(matrix, seen, _lines(target))
         else:
             target[...] = np.matmul(matrix, seen).reshape(target.shape)
         if inputs is not None and parts is not None:
-            parts[place] = _product_with(seen, inputs[rows, :, columns, images])
+            parts[place] = sum_of_products(seen, inputs[rows, :, columns, images])
 
     if parts is not None:
         parts += [matrix] * len(blocks)
@@ -172,15 +170,6 @@ def _with_bias(weights: Host, b: Host | None) -> Host:
         ones[:, 0, 0] = b
         lines = np.concatenate([lines, ones], axis=2)
     return lines.reshape(filters, -1)
-
-
-def _product_with(seen: Host, x: Host) -> Host:
-    """Windows (rows, K, columns) times `x` (rows, F, columns of it, images), summed over rows: (K, F)."""
-    lines = scratch("lines", x.shape, x.dtype)
-    # which also lets BLAS take small matrices as they lie
-    lines[...] = x
-    product: Host = np.matmul(seen, _lines(lines).swapaxes(1, 2)).sum(axis=0)
-    return product
 
 
 def _gapless(part: Host) -> bool:
@@ -256,7 +245,7 @@ def _weight_gradient(
     def task(place: int, block: Block) -> None:
         rows, columns, images = block
         seen = windows(src, block, (fh, fw), stride, pad, dilation)
-        parts[place] = _product_with(seen, dyt[rows, :, columns, images])
+        parts[place] = sum_of_products(seen, dyt[rows, :, columns, images])
 
     sums.append((dW.transpose(2, 3, 1, 0), parts))
     return [functools.partial(task, place, block) for place, block in enumerate(blocks)]
@@ -269,7 +258,7 @@ def _blocks(out: Host, weights: tuple[int, ...], stride: Pair, dilation: Pair) -
     if out.size * fh * fw * depth <= _SHARED_PRODUCTS:
         return [(slice(0, rows), slice(0, width), slice(0, images))]
     most_images = min(images, _TASK_IMAGES)
-    enough = max(_UNPACKED_PRODUCTS // (filters * fh * fw * depth), _PRODUCT_COLUMNS)
+    enough = max(unpacked_columns(filters, fh * fw * depth), _TASK_COLUMNS)
     most_columns = max(1, min(width, enough // most_images))
     row_bytes = fw * depth * most_columns * most_images * out.itemsize
     shared = (fh - 1) * dilation[0] + 1 - stride[0]
