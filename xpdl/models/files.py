@@ -35,9 +35,26 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"save_params: {value!r} cannot be written to a file")
 
 
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Arrays and metadata of a file of a model, whoever wrote it.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it is damaged, or a checkpoint of a training run.
+    """
+    arrays, metadata = storage.load_arrays(path)
+    if metadata.get("kind") == "checkpoint":
+        raise ValueError(
+            f"{path}: is a checkpoint of a training run and no model; go on with it, by Trainer(checkpoint=...) or xpdl "
+            "train --resume, and save the model"
+        )
+    return arrays, metadata
+
+
 def load(model: Sequential, path: str | os.PathLike[str]) -> None:
     """Read arrays into `model`: all of them, or none and a ValueError that lists what does not fit."""
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = read(path)
     if not model.built:
         try:
             shape = json.loads(metadata["input_shape"])

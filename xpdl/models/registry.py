@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from xpdl import initializers, storage
+from xpdl import initializers
+from xpdl.models import files
 from xpdl.models.book import BookNet
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
@@ -25,7 +26,7 @@ def load_model(path: str | os.PathLike[str]) -> BookNet:
     ValueError, OSError
         If the file is damaged, or names no model that can be made from its metadata.
     """
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = files.read(path)
     name = metadata.get("model", "no model")
     try:
         # a small file must not ask for a large model
