@@ -4,7 +4,8 @@ Images are worked on in the order (H, C, W, N) of memory, images innermost; the 
 NumPy's element-wise functions keep that order, so it goes from layer to layer and nothing is converted but the data at the
 entrance. In this order the windows of a filter over one row of the output are rows of a matrix that lie one after the other:
 only the shifts along W are copied, FW times instead of FH * FW times, and the matrices of neighbouring output rows overlap
-in memory. A task takes some rows of some columns, so that what it copies stays in the cache of a core.
+in memory. A task takes some rows of some columns, so that what it copies stays in the cache of a core. Filters three wide
+with many channels take the shorter way of `winograd`.
 
 Measured on two cores of a Xeon with AVX-512: a step of DeepConvNet, batch 100, takes 343 ms with the generic ops and 54 ms
 with the kernels of this package.
@@ -21,9 +22,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import memory, threads
+from xpdl.backends.numpy import memory, threads, winograd
 from xpdl.backends.numpy.products import product, sum_of_products, unpacked_columns
-from xpdl.backends.numpy.windows import Block, windows
+from xpdl.backends.numpy.windows import Block, cut, windows
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -141,6 +142,8 @@ def _correlation(
     With `inputs`, of the shape of `out`, the tasks also put into `parts`, one entry each, what is to be summed for
     ``sum over i, j, n of src[i sh + u dh - ph, c, j sw + v dw - pw, n] inputs[i, f, j, n]``, an array (FH * FW * C, F).
     """
+    if winograd.serves(weights, out, stride, dilation):
+        return winograd.correlation(src, weights, out, pad, b, inputs, parts)
     size = weights.shape[1], weights.shape[2]
     matrix = _with_bias(weights, b)
     blocks = _blocks(out, weights.shape, stride, dilation)
@@ -264,11 +267,4 @@ def _blocks(out: Host, weights: tuple[int, ...], stride: Pair, dilation: Pair) -
     shared = (fh - 1) * dilation[0] + 1 - stride[0]
     # two at least, so that few threads share the work evenly
     most_rows = max(1, min((_TASK_BYTES // row_bytes - shared) // stride[0], -(-rows // 2)))
-    return list(itertools.product(_cut(rows, most_rows), _cut(width, most_columns), _cut(images, most_images)))
-
-
-def _cut(length: int, most: int) -> list[slice]:
-    """``range(length)`` in about equal parts of `most` at most."""
-    count = -(-length // most)
-    edges = [length * k // count for k in range(count + 1)]
-    return list(itertools.starmap(slice, itertools.pairwise(edges)))
+    return list(itertools.product(cut(rows, most_rows), cut(width, most_columns), cut(images, most_images)))

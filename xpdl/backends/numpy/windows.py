@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from xpdl.backends.numpy.scratch import scratch
+from xpdl.backends.numpy.scratch import constant_part, scratch
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -31,10 +32,13 @@ def windows(
     offsets = [tap * dilation[1] - pad[1] + columns.start * stride[1] for tap in range(fw)]
     images_seen = images.stop - images.start
     depth = src.shape[1]
-    memory = scratch("windows", (needed, fw * depth + with_ones, width, images_seen), src.dtype)
+    shape = (needed, fw * depth + with_ones, width, images_seen)
+    memory = scratch("windows", shape, src.dtype)
     seen = memory[:, : fw * depth].reshape(needed, fw, depth, width, images_seen)
-    gather(src[:, :, :, images], rows.start * stride[0] - pad[0], offsets, stride[1], seen)
-    memory[:, fw * depth :] = 1
+    with constant_part("windows", (shape, src.dtype, with_ones, src.shape[2], *offsets, stride[1])) as there:
+        gather(src[:, :, :, images], rows.start * stride[0] - pad[0], offsets, stride[1], seen, borders=not there)
+        if with_ones and not there:
+            memory[:, fw * depth :] = 1
     lines = memory.reshape(*memory.shape[:2], -1)
     if dilation[0] == 1:
         return overlapping(lines, count, fh, stride[0])
@@ -53,24 +57,27 @@ def overlapping(lines: Host, count: int, height: int, stride: int) -> Host:
     return as_strided(lines, shape, strides, writeable=False)
 
 
-def gather(src: Host, first_row: int, offsets: list[int], step: int, seen: Host) -> None:
+def gather(src: Host, first_row: int, offsets: list[int], step: int, seen: Host, *, borders: bool = True) -> None:
     """Fill `seen` (rows, shifts, C, width, N): entry ``[i, k, c, j]`` is ``src[first_row + i, c, offsets[k] + j step]``.
 
-    It is 0 where that is outside of `src` (H, C, W, N).
+    It is 0 where that is outside of `src` (H, C, W, N). With ``borders=False`` the columns outside are 0 already.
     """
     inside = _inside(len(seen), first_row, 1, len(src))
-    seen[: inside.start] = 0
-    seen[inside.stop :] = 0
+    if inside.start > 0:
+        seen[: inside.start] = 0
+    if inside.stop < len(seen):
+        seen[inside.stop :] = 0
     from_rows = src[first_row + inside.start : first_row + inside.stop]
     for shift, offset in enumerate(offsets):
         columns = _inside(seen.shape[3], offset, step, src.shape[2])
-        part = seen[inside, shift]
-        part[:, :, : columns.start] = 0
-        part[:, :, columns.stop :] = 0
+        part = seen[:, shift]
+        if borders:
+            part[:, :, : columns.start] = 0
+            part[:, :, columns.stop :] = 0
         if columns.start < columns.stop:
             start = columns.start * step + offset
             end = (columns.stop - 1) * step + offset + 1
-            part[:, :, columns] = from_rows[:, :, start:end:step]
+            part[inside, :, columns] = from_rows[:, :, start:end:step]
 
 
 def _inside(count: int, offset: int, step: int, length: int) -> slice:
@@ -78,3 +85,10 @@ def _inside(count: int, offset: int, step: int, length: int) -> slice:
     start = min(max(0, -(offset // step)), count)
     stop = min(max(start, (length - 1 - offset) // step + 1), count)
     return slice(start, stop)
+
+
+def cut(length: int, most: int) -> list[slice]:
+    """``range(length)`` in about equal parts of `most` at most."""
+    count = -(-length // most)
+    edges = [length * k // count for k in range(count + 1)]
+    return list(itertools.starmap(slice, itertools.pairwise(edges)))
