@@ -55,10 +55,11 @@ def test_steps_of_training_are_counted_and_those_of_evaluation_not() -> None:
 
 def test_a_run_goes_on_with_the_masks_it_would_have_had() -> None:
     whole, resumed = Dropout(), Dropout()
-    for layer in (whole, resumed):
-        layer.build((50,), stream=Stream(4, "here"))
-    masks = [whole.forward(ONES) for _ in range(3)]
-    resumed.state["step"] = 2
+    whole.build((50,), stream=Stream(4, "here"))
+    resumed.build((50,), stream=Stream(5, "there"))
+    masks = [whole.forward(ONES) for _ in range(2)]
+    resumed.state.update(whole.state)
+    masks.append(whole.forward(ONES))
     np.testing.assert_array_equal(resumed.forward(ONES), masks[2])
 
 

@@ -16,6 +16,7 @@ from xpdl.backends.namespaces import is_writable
 from xpdl.layers import Affine
 from xpdl.layers.parameter_view import ParameterView
 from xpdl.optimizers import SGD, Adam, Momentum, Optimizer
+from xpdl.optimizers.base import faded_to_zero
 
 
 @each_rule
@@ -273,3 +274,94 @@ def test_a_rule_of_ones_own_needs_only_step() -> None:
     params = {"p": np.array([1.0, 1.0])}
     SignDescent(max_norm=1.0).update(params, {"p": np.array([5.0, -5.0])})
     np.testing.assert_allclose(params["p"], [0.9, 1.0])
+
+
+def test_an_optimizer_without_a_rule_or_a_step_says_so() -> None:
+    class Nothing(Optimizer):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Nothing has neither a rule nor a step"):
+        Nothing().update({"p": np.ones(2)}, {"p": np.ones(2)})
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_step_that_gives_too_little_or_too_much_to_remember_is_an_error(kept: int) -> None:
+    class Forgetful(Optimizer):
+        memory = ("v",)
+
+        def step(self, p: Any, g: Any, *memory: Any) -> Any:
+            return (p - g, *(g for _ in range(kept)))
+
+    with pytest.raises(ValueError, match="argument 3"):
+        Forgetful().update({"p": np.ones(2)}, {"p": np.ones(2)})
+
+
+@each_rule
+@pytest.mark.backends("numpy", "strict:device1")
+@pytest.mark.backends("eager")
+def test_a_rule_may_be_given_arrays_in_pieces(backend: Backend, rule: Rule) -> None:
+    """Kernels do so with those that say that they are elementwise."""
+    assert rule.cls.elementwise
+    optimizer, rng = rule.make(), np.random.default_rng(0)
+    optimizer.iter = 3
+    arrays = [rng.random(7) for _ in range(2 + len(optimizer.memory))]
+    with dispatch.generic_only():
+        whole = optimizer.step(*(backend.asarray(a) for a in arrays))
+        for piece in (slice(0, 3), slice(3, 7)):
+            parts = optimizer.step(*(backend.asarray(a[piece]) for a in arrays))
+            for part, array in zip(parts, whole, strict=True):
+                np.testing.assert_array_equal(backend.to_numpy(part), backend.to_numpy(array)[piece])
+
+
+def test_a_step_written_over_another_is_elementwise_only_if_it_says_so() -> None:
+    class Renamed(SGD):
+        pass
+
+    class Normalised(SGD):
+        def step(self, p: Any, g: Any, *memory: Any) -> Any:
+            return super().step(p, g / np.linalg.norm(g), *memory)
+
+    class Halved(SGD):
+        elementwise = True
+
+        def step(self, p: Any, g: Any, *memory: Any) -> Any:
+            return super().step(p, g / 2, *memory)
+
+    assert [cls.elementwise for cls in (Optimizer, Renamed, Normalised, Halved)] == [False, True, False, True]
+    g = np.ones(40_000)  # more than a kernel's piece
+    for cls, moved_by in ((Renamed, 1.0), (Normalised, 1 / 200), (Halved, 0.5)):
+        params = {"p": np.zeros(g.shape)}
+        cls(lr=1.0).update(params, {"p": g})
+        np.testing.assert_allclose(params["p"], -moved_by, rtol=1e-12)
+
+
+def test_numbers_are_updated_as_in_the_book() -> None:
+    """Its ch. 6.1 draws the paths of the optimizers on x^2 / 20 + y^2 so."""
+    params = {"x": -7.0, "y": 2}
+    path, optimizer = [], Momentum(lr=0.1, momentum=0.5)
+    for _ in range(2):
+        path.append((params["x"], params["y"]))
+        optimizer.update(params, {"x": params["x"] / 10.0, "y": 2 * params["y"]})
+    assert path == [(-7.0, 2), (-7.0 + 0.07, 2 - 0.4)]
+    assert {type(p) for p in params.values()} == {float}
+    v = 0.5 * -0.4 - 0.1 * 3.2
+    assert params["y"] == pytest.approx(1.6 + v, rel=1e-14)
+
+
+@pytest.mark.backends("numpy", "strict:device1")
+@pytest.mark.backends("plain", "strict:device1")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_has_faded_is_below_the_smallest_normal_number_over_eps(backend: Backend, dtype: str) -> None:
+    info = np.finfo(dtype)
+    limit = info.smallest_normal / info.eps
+    below = np.nextafter(limit, np.zeros_like(limit))
+    host = np.array([limit, -limit, below, -below, 0, 1, np.inf, info.smallest_subnormal], dtype)
+    want = np.array([limit, -limit, 0, 0, 0, 1, np.inf, 0], dtype)
+    backend.check(faded_to_zero(backend.asarray(host, dtype)), want, dtype=dtype, rtol=0, atol=0)
+    with dispatch.generic_only():
+        backend.check(faded_to_zero(backend.asarray(host, dtype)), want, dtype=dtype, rtol=0, atol=0)
+
+
+def test_float16_has_no_room_to_fade() -> None:
+    x = np.array([1e-7, 1e-4, 1.0], np.float16)
+    np.testing.assert_array_equal(faded_to_zero(x.copy()), x)

@@ -132,3 +132,30 @@ def test_a_bad_state_is_refused_and_changes_nothing(what: str) -> None:
             assert_same(after[key], value)
         else:
             assert after[key] == value
+
+
+def test_the_state_of_an_optimizer_that_has_done_nothing_can_be_loaded() -> None:
+    resumed = Adam(lr=0.5)
+    resumed.load_state_dict(Adam(lr=0.25).state_dict())
+    assert (resumed.iter, resumed.lr, resumed.m) == (0, 0.25, {})
+
+
+def test_a_state_with_other_keys_is_an_error_that_lists_both() -> None:
+    state = SGD().state_dict()
+    with pytest.raises(
+        ValueError, match=r"keys \['clip_norm', 'iter', .*\], got \['clip_norm', .*'max_norm', 'momentum'"
+    ) as e:
+        SGD().load_state_dict({**state, "momentum": 0.9})
+    assert str(sorted({*state, "momentum"})) in str(e.value)
+    with pytest.raises(ValueError, match=r"SGD\.load_state_dict: expected a dict with the keys .*, got int"):
+        SGD().load_state_dict(3)  # type: ignore[arg-type]
+
+
+def test_a_state_with_arrays_of_two_libraries_is_refused() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    optimizer = Momentum()
+    optimizer.update({"a": np.ones(2), "b": np.ones(2)}, {"a": np.ones(2), "b": np.ones(2)})
+    state = optimizer.state_dict()
+    state["v"]["b"] = strict.ones(2, dtype=strict.float64)
+    with pytest.raises(MixedArraysError, match=r"Momentum\.load_state_dict: v\['a'\]: arrays of"):
+        optimizer.load_state_dict(state)
