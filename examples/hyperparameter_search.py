@@ -17,12 +17,11 @@ def main(argv=None):
     def build(lr, weight_decay):
         net = xpdl.MultiLayerNet(784, [100] * 6, 10)
         optimizer = xpdl.SGD(lr=lr, weight_decay={"l2": weight_decay})
-        return xpdl.Trainer(
-            net, *train, *validation, epochs=15 if args.short else 50, optimizer=optimizer, verbose=False
-        )
+        how = {"epochs": 10 if args.short else 30, "mini_batch_size": 20, "verbose": False}
+        return xpdl.Trainer(net, *train, *validation, optimizer=optimizer, **how)
 
     space = {"lr": log_uniform(1e-6, 1e-2), "weight_decay": log_uniform(1e-8, 1e-4)}
-    result = random_search(build, space, 12 if args.short else 100, seed=args.seed, verbose=False)
+    result = random_search(build, space, 16 if args.short else 100, seed=args.seed, verbose=False)
     print(result.table())
     save(plots.search_results(result), args, "hyperparameter_search")
     return result

@@ -1,4 +1,8 @@
-"""Overfitting 300 digits, and what dropout does about it (chapter 6.4.3)."""
+"""Overfitting 300 digits, and what dropout does about it (chapter 6.4.3).
+
+With the book's SGD, dropout slows the net down so much that there is little to overfit yet. Adam trains it to the end, and
+then some of the gap between training and test is really closed.
+"""
 
 from shared import digits, options, save
 
@@ -9,18 +13,25 @@ from xpdl import plots
 def main(argv=None):
     args = options(__doc__, argv)
     train, test = digits(args, train=300, test=500 if args.short else None)
-    histories, gaps = {}, {}
-    for name, use_dropout in (("without", False), ("with dropout", True)):
-        net = xpdl.MultiLayerNetExtend(784, [100] * 6, 10, use_dropout=use_dropout, dropout_ration=0.2, seed=args.seed)
-        how = {"optimizer_param": {"lr": 0.01}, "epochs": 120 if args.short else 300, "seed": args.seed}
-        histories[name] = history = xpdl.Trainer(net, *train, *test, verbose=False, **how).train()
-        gaps[name] = history.train_acc_list[-1] - history.test_acc_list[-1]
-        print(
-            f"{name:12} training {history.train_acc_list[-1]:.3f}, test {history.test_acc_list[-1]:.3f}, "
-            f"gap {gaps[name]:.3f}"
+    runs = {"SGD": (xpdl.SGD(lr=0.01), 0.2, 60 if args.short else 300), "Adam": (xpdl.Adam(), 0.3, 150)}
+    if args.short:
+        del runs["Adam"]
+    found = {}
+    for rule, (optimizer, ratio, epochs) in runs.items():
+        histories = {}
+        for name in (rule, f"{rule}, dropout"):
+            net = xpdl.MultiLayerNetExtend(
+                784, [100] * 6, 10, use_dropout=name != rule, dropout_ration=ratio, seed=args.seed
+            )
+            fresh = type(optimizer)(lr=optimizer.lr)
+            trainer = xpdl.Trainer(net, *train, *test, optimizer=fresh, epochs=epochs, seed=args.seed, verbose=False)
+            histories[name] = history = trainer.train()
+            found[name] = history.train_acc_list[-1], history.test_acc_list[-1]
+            print("{:13} training {:.3f}, test {:.3f}".format(name, *found[name]))
+        save(
+            plots.learning_curves(histories, title="300 digits, seven layers"), args, f"overfit_dropout_{rule.lower()}"
         )
-    save(plots.learning_curves(histories, title="300 digits, seven layers"), args, "overfit_dropout")
-    return gaps
+    return found
 
 
 if __name__ == "__main__":

@@ -123,3 +123,11 @@ def test_a_backend_that_does_not_work_is_named() -> None:
     with pytest.raises(TypeError, match="a model with a loss"):
         compare_backends(Sequential(Relu()), X, T, ["numpy", "numpy"])
     assert xpdl.compare_backends is compare_backends
+
+
+def test_takes_what_use_returns() -> None:
+    handle = xpdl.use("numpy", dtype="float64")
+    with handle:  # which leaves the backend as it was
+        pass
+    named = compare_backends(net(), X, T, ["numpy", make_backend("numpy", dtype="float64")])
+    assert compare_backends(net(), X, T, ["numpy", handle]) == named

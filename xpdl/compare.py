@@ -111,8 +111,9 @@ def compare_backends(model: Sequential, x: Array, t: Array, backends: Sequence[A
 
 
 def _backend(given: Any, dtype: str) -> Backend:
-    if isinstance(given, Backend):
-        return given
+    backend = getattr(given, "backend", given)  # of what `use` returned
+    if isinstance(backend, Backend):
+        return backend
     try:
         return make_backend(given, dtype=dtype)
     except BackendError as error:
