@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
 
-from xpdl.errors import MixedArraysError
+from xpdl.errors import DTypeError, MixedArraysError
 
 Array: TypeAlias = Any  # any Array-API array
 Namespace: TypeAlias = Any  # any Array-API namespace
@@ -113,10 +116,35 @@ def dtype_name(dtype: DType) -> str:
     return str(name).split(".")[-1]
 
 
+def dtype_called(name: str, xp: Namespace) -> DType:
+    """The floating dtype of that name in a library; `DTypeError` where it has none."""
+    found = getattr(xp, name, None)
+    if found is None and name == "bfloat16" and library_name(xp) == "cupy":
+        # CuPy computes with it, and has no name for it
+        found = getattr(_optional("ml_dtypes"), name, None)
+    if found is None:
+        raise DTypeError(f"{library_name(xp)} has no dtype {name}")
+    return found
+
+
+def _optional(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
+
+
 def default_float(xp: Namespace, like: Array) -> DType:
     """The floating dtype a library gives to integers where it must: float64 in NumPy, float32 in PyTorch."""
     info = xp.__array_namespace_info__()
     return info.default_dtypes(device=device(like))["real floating"]
+
+
+@contextlib.contextmanager
+def overflow_expected() -> Iterator[None]:
+    """Inside, NumPy is silent about infinities and what becomes of them, as other libraries are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        yield
 
 
 def write(old: Array, new: Array) -> Array:

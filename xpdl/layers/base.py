@@ -41,6 +41,8 @@ class Layer:
 
     #: whether ``forward`` takes the book's ``train_flg`` as its second argument
     has_modes: ClassVar[bool] = False
+    #: whether, in mixed precision, the parameters keep their dtype and the layer casts its input to it where it matters
+    keeps_dtype: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.name = type(self).__name__

@@ -43,6 +43,8 @@ class BatchNormalization(Layer):
     net's activations by 1000, and images are normalised per channel. Unlike PyTorch, momentum weighs the old statistics,
     and the running variance is the biased one.
 
+    In mixed precision the input is in half precision; statistics, gamma, beta and their gradients stay in float32.
+
     Examples
     --------
     >>> layer = BatchNormalization()
@@ -54,6 +56,7 @@ class BatchNormalization(Layer):
     """
 
     has_modes: ClassVar[bool] = True
+    keeps_dtype: ClassVar[bool] = True
     gamma, beta = parameter("gamma"), parameter("beta")
     dgamma, dbeta = gradient("gamma"), gradient("beta")
 

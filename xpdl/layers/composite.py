@@ -49,6 +49,14 @@ class Composite(Layer):
         """What a trained model needs besides `params`: the running statistics, by name."""
         return ParameterView({name: slot for name, slot in self.state.slots.items() if is_array(slot[0][slot[1]])})
 
+    def leaves(self) -> Iterator[Layer]:
+        """All layers inside that are made of no others, in order."""
+        for _, layer in self.children():
+            if isinstance(layer, Composite):
+                yield from layer.leaves()
+            else:
+                yield layer
+
     def _view(self, kind: str) -> ParameterView:
         return ParameterView({self.shown_names.get(path, path): (owner, key) for path, owner, key in self.slots(kind)})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from xpdl.backends import Backend, make_backend
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating, same_place
@@ -20,6 +20,16 @@ from xpdl.ops.checks import positive_int
 from xpdl.ops.losses import batch_rows
 
 S = TypeVar("S", bound="Sequential")
+
+
+class MixedPasses(Protocol):
+    """Training passes in another dtype than that of the parameters: `xpdl.training.MixedPrecision`."""
+
+    def forward(self, network: Sequential, x: Array) -> Array:
+        """Scores for a batch, in the dtype of the parameters."""
+
+    def backward(self, network: Sequential, loss: LossLayer) -> None:
+        """Fill the layers' gradients from a loss that has gone forward."""
 
 
 class Sequential(Chain):
@@ -70,6 +80,8 @@ class Sequential(Chain):
             raise TypeError(f"{self.name}: loss must be a loss layer such as SoftmaxWithLoss, got {loss!r}")
         self.last_layer = made
         self.last_loss: Array | None = None
+        #: who makes the passes of `gradient`, where the parameters' own dtype is not theirs
+        self.mixed_precision: MixedPasses | None = None
         self.seed = None if seed is None else checked_seed(seed, self.name)
         self.input_shape: Shape | None = None
         #: the constructor's arguments, where a class of its own can make the model again from them
@@ -113,7 +125,9 @@ class Sequential(Chain):
 
     def loss(self, x: Array, t: Array, train_flg: bool = False) -> Array:
         """The loss of a batch, an array () on the model's device."""
-        return self._loss_layer().forward(self.forward(self._cast(x), train_flg), t)
+        mixed = self.mixed_precision if train_flg else None
+        scores = self.forward(self._cast(x), train_flg) if mixed is None else mixed.forward(self, x)
+        return self._loss_layer().forward(scores, t)
 
     def accuracy(self, x: Array, t: Array, batch_size: int = 100) -> float:
         """Share of the rows of `x`, all of them, that are classified as `t` (labels or one-hot) says."""
@@ -134,7 +148,10 @@ class Sequential(Chain):
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Gradients of the loss in training mode, by backpropagation, under the names of `params`."""
         self.last_loss = self.loss(x, t, train_flg=True)
-        self.backward_parameters(self._loss_layer().backward())
+        if self.mixed_precision is None:
+            self.backward_parameters(self._loss_layer().backward())
+        else:
+            self.mixed_precision.backward(self, self._loss_layer())
         return self.grads
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:

@@ -1,4 +1,8 @@
-"""Batch normalization with the statistics of the batch, or with given ones."""
+"""Batch normalization with the statistics of the batch, or with given ones.
+
+In mixed precision `x` and `dy` have a narrower dtype than gamma. Everything is computed in the wider one, in which
+statistics come and the gradients of gamma and beta; what has the shape of `x` comes in the dtype of `x`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,11 @@ from xpdl.backends.namespaces import Array, array_namespace
 def _axes(x: Array) -> tuple[int, ...]:
     """All but axis 1: features of (N, D), channels of (N, C, H, W)."""
     return (0, *range(2, x.ndim))
+
+
+def _like(p: Array, x: Array) -> Array:
+    """`x` in the dtype of `p`."""
+    return x if x.dtype == p.dtype else array_namespace(x, p).astype(x, p.dtype)
 
 
 def _along(p: Array, x: Array) -> Array:
@@ -35,42 +44,47 @@ def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tupl
         `var` is the biased one, divided by the number of values.
     """
     xp = array_namespace(x, gamma, beta)
-    axes = _axes(x)
+    axes, given = _axes(x), x
+    x = _like(gamma, x)
     mean = xp.mean(x, axis=axes)
     centred = x - _along(mean, x)
     var = xp.mean(centred * centred, axis=axes)
     inv_std = 1.0 / xp.sqrt(var + eps)
     x_hat = centred * _along(inv_std, x)
     y = x_hat * _along(gamma, x) + _along(beta, x)
-    return y, x_hat, inv_std, mean, var
+    return _like(given, y), _like(given, x_hat), inv_std, mean, var
 
 
 @op
 def batch_normalization_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) -> tuple[Array, Array, Array]:
     """``dx, dgamma, dbeta``, through the batch's mean and variance as well."""
     xp = array_namespace(dy, x_hat, inv_std, gamma)
-    axes = _axes(dy)
+    axes, given = _axes(dy), dy
+    dy, x_hat = _like(gamma, dy), _like(gamma, x_hat)
     dbeta = xp.sum(dy, axis=axes)
     dgamma = xp.sum(dy * x_hat, axis=axes)
     count = 1
     for axis in axes:
         count *= dy.shape[axis]
     dx = dy - _along(dbeta / count, dy) - x_hat * _along(dgamma / count, dy)
-    return dx * _along(gamma * inv_std, dy), dgamma, dbeta
+    return _like(given, dx * _along(gamma * inv_std, dy)), dgamma, dbeta
 
 
 @op
 def normalize(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float) -> tuple[Array, Array, Array]:
     """``y, x_hat, inv_std`` with given statistics: what batch normalization does in evaluation."""
     xp = array_namespace(x, gamma, beta, mean, var)
+    given, x = x, _like(gamma, x)
     inv_std = 1.0 / xp.sqrt(var + eps)
     x_hat = (x - _along(mean, x)) * _along(inv_std, x)
-    return x_hat * _along(gamma, x) + _along(beta, x), x_hat, inv_std
+    return _like(given, x_hat * _along(gamma, x) + _along(beta, x)), _like(given, x_hat), inv_std
 
 
 @op
 def normalize_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) -> tuple[Array, Array, Array]:
     """``dx, dgamma, dbeta`` when the statistics are constants."""
     xp = array_namespace(dy, x_hat, inv_std, gamma)
-    axes = _axes(dy)
-    return dy * _along(gamma * inv_std, dy), xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
+    axes, given = _axes(dy), dy
+    dy, x_hat = _like(gamma, dy), _like(gamma, x_hat)
+    dx = dy * _along(gamma * inv_std, dy)
+    return _like(given, dx), xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)

@@ -71,10 +71,19 @@ class Adam(Optimizer):
         self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
 
     @property
-    def corrected_lr(self) -> float:
+    def corrected_lr(self) -> float | Array:
         """`lr` with the bias correction of the current update."""
-        t = self.iter
-        return float(self.lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t))
+        t = self.count
+        if isinstance(t, int):
+            return float(self.lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t))
+        xp = array_namespace(t)
+        return self.lr * xp.sqrt(_one_minus_power(self.beta2, t)) / _one_minus_power(self.beta1, t)
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, Any]:
         return {"lr": self.corrected_lr, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
+
+
+def _one_minus_power(beta: float, t: Array) -> Array:
+    """``1 - beta^t`` without what float32 loses in the difference."""
+    xp = array_namespace(t)
+    return -xp.expm1(t * math.log(beta)) if beta else xp.ones_like(t)

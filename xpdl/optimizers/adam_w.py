@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array
 from xpdl.optimizers.adam import Adam, adam_step
@@ -56,5 +58,5 @@ class AdamW(Adam):
     elementwise = True
     rule = staticmethod(adam_w_step)
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, Any]:
         return {"keep": 1.0 - self.lr * self.weight_decay, **super().numbers()}

@@ -3,71 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from typing import Any, ClassVar, NamedTuple, TypedDict
+from collections.abc import Mapping, MutableMapping
+from typing import Any, ClassVar, TypedDict
 
 from xpdl.backends import asnumpy
-from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, device, write
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number
 from xpdl.optimizers.clipping import clip_scale
 from xpdl.optimizers.hyper import Hyper, hypers
+from xpdl.optimizers.together import Rule, adjusted_step, faded_to_zero, step_together
 
 # Updates from one search for values that have faded to the next: Adam's mean of gradients loses a factor of 800 meanwhile.
 _UPDATES_BETWEEN_SWEEPS = 64
-
-
-@op
-def faded_to_zero(x: Array) -> Array:
-    """`x`, with 0 where it is hardly above the smallest normal number of its dtype.
-
-    What is remembered of a weight whose gradient has become zero for good decays to subnormal numbers and stays there, and
-    processors compute with those many times more slowly. `x` is given up to a kernel, which may write into it.
-    """
-    xp = array_namespace(x)
-    info = xp.finfo(x.dtype)
-    limit = float(info.smallest_normal) / float(info.eps)
-    # float16 has no room for this
-    return x if limit > 1e-30 else xp.where(xp.abs(x) < limit, 0.0, x)
-
-
-class Rule(NamedTuple):
-    """A step in words, for kernels that do it on all parameters at once.
-
-    Attributes
-    ----------
-    name : str
-        Of the op; empty where the step is no op's.
-    numbers : mapping
-        What the op takes besides arrays.
-    scale : array () or float, optional
-        By which all gradients are multiplied first.
-    l1, l2, max_norm, elementwise
-        As in `Optimizer`.
-    """
-
-    name: str
-    numbers: Mapping[str, float]
-    scale: Array | float | None
-    l1: float
-    l2: float
-    max_norm: float | None
-    elementwise: bool
-
-
-@op
-def step_together(
-    params: list[Array],
-    grads: list[Array],
-    memory: list[tuple[Array, ...]],
-    step: Callable[..., tuple[Array, ...]],
-    rule: Rule,
-) -> Iterable[tuple[Array, ...]]:
-    """``step(p, g, *memory)`` for each parameter, one after the other; a kernel may do what `rule` says on all at once.
-
-    `params` and `memory` are given up to it: a kernel may write the results into them and return them.
-    """
-    return (step(p, g, *kept) for p, g, kept in zip(params, grads, memory, strict=True))
 
 
 class Options(TypedDict, total=False):
@@ -133,6 +80,7 @@ class Optimizer:
         self.l1, self.l2 = decay.get("l1", 0.0), decay.get("l2", 0.0)
         self.max_norm, self.clip_norm = max_norm, clip_norm
         self.iter = 0
+        self._left_out: Array | None = None
         for kind in self.memory:
             setattr(self, kind, {})
 
@@ -152,11 +100,23 @@ class Optimizer:
         new: tuple[Array, ...] = self.rule(p, g, *memory, **self.numbers())
         return new
 
-    def numbers(self) -> dict[str, float]:
-        """What `rule` takes besides arrays, for the current update."""
+    def numbers(self) -> dict[str, Any]:
+        """What `rule` takes besides arrays, for the current update: floats, or arrays () on the parameters' device."""
         return {}
 
-    def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+    @property
+    def count(self) -> int | Array:
+        """The number of the current update; an array () where a device alone knows how many were left out."""
+        return self.iter if self._left_out is None else self.iter - self._left_out
+
+    def update(
+        self,
+        params: MutableMapping[str, Array],
+        grads: Mapping[str, Array],
+        *,
+        only_if: Array | None = None,
+        left_out: Array | None = None,
+    ) -> None:
         """Change every parameter by the gradient of the same name.
 
         Arrays are written in place where their library can, so whoever shares them sees the new values; where it cannot
@@ -168,6 +128,11 @@ class Optimizer:
             A dict, or the ``params`` of a model or layer. Python numbers, as in the book's ch. 6.1, are replaced by floats.
         grads : mapping of str to floating array
             Never modified. What `params` has not is passed over; another floating dtype is cast to the parameter's.
+        only_if : boolean array (), optional
+            On the parameters' device, and not read there: where it is False, parameters and what is remembered of them keep
+            their values, though `iter` counts the update.
+        left_out : floating array (), optional
+            How many updates that `iter` counts were left out so before this one.
 
         Raises
         ------
@@ -183,25 +148,23 @@ class Optimizer:
         memory: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.memory}
         check_update(params, grads, memory, type(self).__name__)
         self.iter += 1
+        self._left_out = left_out
         arrays = dict(params.items())
         if not arrays:
             return
         gradients = [grads[name] for name in arrays]
         scale = None if self.clip_norm is None else clip_scale(gradients, self.clip_norm)
-        adjusts = scale is not None or self.l1 or self.l2 or self.max_norm is not None
         for kept in memory.values():
             for name, p in arrays.items():
                 if name not in kept:
                     kept[name] = array_namespace(p).zeros(p.shape, dtype=p.dtype, device=device(p))
         columns = [[kept[name] for name in arrays] for kept in memory.values()]
         owned = list(zip(*columns, strict=True)) if columns else [()] * len(arrays)
-        stepped = step_together(
-            list(arrays.values()),
-            gradients,
-            owned,
-            functools.partial(self._adjusted_step, scale) if adjusts else self._plain_step,
-            Rule(self._rule_name(), self.numbers(), scale, self.l1, self.l2, self.max_norm, self.elementwise),
+        rule = Rule(
+            self._rule_name(), self.numbers(), scale, self.l1, self.l2, self.max_norm, self.elementwise, only_if
         )
+        step = functools.partial(adjusted_step, self.step, rule)
+        stepped = step_together(list(arrays.values()), gradients, owned, step, rule)
         for (name, p), own, (new, *remembered) in zip(arrays.items(), owned, stepped, strict=True):
             # a kernel has written into `p` itself
             written = p if new is p else write(p, new)
@@ -220,20 +183,6 @@ class Optimizer:
         """The op that `step` calls; empty when it is not the step of this class but one written over it."""
         own = getattr(self.step, "__func__", None) is Optimizer.step
         return self.rule.__name__ if own and self.rule is not None else ""
-
-    def _plain_step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        return self.step(p, _in_dtype_of(p, g), *memory)
-
-    def _adjusted_step(self, scale: Array | float | None, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
-        """`step` with the gradient clipped and the decay added before it, and the constraint after it."""
-        xp = array_namespace(p)
-        g = _in_dtype_of(p, g if scale is None else g * scale)
-        if self.l1:
-            g = g + self.l1 * xp.sign(p)
-        if self.l2:
-            g = g + self.l2 * p
-        new, *remembered = self.step(p, g, *memory)
-        return (new if self.max_norm is None else xp.clip(new, -self.max_norm, self.max_norm), *remembered)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later run needs to go on with the same bits.
@@ -271,7 +220,3 @@ def _update_numbers(optimizer: Optimizer, params: MutableMapping[str, Any], grad
     arrays = {name: asnumpy(float(p)) for name, p in params.items()}
     optimizer.update(arrays, {name: asnumpy(float(g)) if is_number(g) else g for name, g in grads.items()})
     params.update({name: float(p) for name, p in arrays.items()})
-
-
-def _in_dtype_of(p: Array, g: Array) -> Array:
-    return g if g.dtype == p.dtype else array_namespace(p).astype(g, p.dtype)

@@ -6,6 +6,7 @@ from xpdl.training.diagnostics import Diagnostics
 from xpdl.training.early_stopping import EarlyStopping, ModelCheckpoint
 from xpdl.training.history import History
 from xpdl.training.loggers import CSVLogger, JSONLogger, TensorBoard
+from xpdl.training.mixed_precision import MixedPrecision
 from xpdl.training.schedules import (
     CosineLR,
     ExponentialLR,
@@ -33,6 +34,7 @@ __all__ = [
     "History",
     "JSONLogger",
     "LearningRateSchedule",
+    "MixedPrecision",
     "ModelCheckpoint",
     "OneCycleLR",
     "ReduceLROnPlateau",

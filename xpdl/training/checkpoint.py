@@ -45,6 +45,7 @@ def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Calla
         "position": json.dumps(_position(trainer)),
         "optimizer": json.dumps(optimizer),
         "callbacks": callbacks,
+        "precision": json.dumps(None if trainer.precision is None else trainer.precision.loss_scale.state_dict()),
         "counters": json.dumps({name: owner[key] for name, owner, key in slots(trainer) if not is_array(owner[key])}),
     }
     storage.write_tensors(path, arrays, metadata, before_replacing)
@@ -77,6 +78,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
             backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name]
             for name, owner, key in slots(trainer)
         ]
+        scaling = json.loads(metadata.get("precision", "null"))
         callbacks = callback_state.from_file(metadata["callbacks"], arrays, trainer.callbacks.callbacks, backend)
         for kind in trainer.optimizer.memory:
             state[kind] = {name: backend.asarray(array) for name, array in _under(arrays, f"optimizer.{kind}.")}
@@ -87,6 +89,8 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         owner[key] = value
     trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step
     trainer.seconds_in_epoch, trainer.stop_training = spent, stopped
+    if trainer.precision is not None:
+        trainer.precision.loss_scale.load_state_dict(scaling)
     for callback, remembered in callbacks:
         callback.load_state_dict(remembered)
 

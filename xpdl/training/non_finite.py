@@ -11,6 +11,7 @@ from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating, is_host
 from xpdl.layers.base import Layer
 from xpdl.layers.by_layer import backward_by_layer, forward_by_layer
+from xpdl.training.mixed_precision import MixedPrecision
 
 _IS_FIRST = "is the first to hold NaN or infinity"
 
@@ -34,7 +35,13 @@ def all_finite(arrays: Mapping[str, Any]) -> bool:
 
 
 def read_losses(
-    losses: Sequence[Any], history: list[float], network: Any, x: Array, t: Array, grads: Mapping[str, Array]
+    losses: Sequence[Any],
+    history: list[float],
+    network: Any,
+    x: Array,
+    t: Array,
+    grads: Mapping[str, Array],
+    mixed: MixedPrecision | None = None,
 ) -> None:
     """Move the losses of the last steps to the host and append them to `history`, up to one that is not finite.
 
@@ -47,6 +54,8 @@ def read_losses(
         The network, and the batch of the last step.
     grads : mapping of str to array
         Gradients of the last step; empty when it has updated the network already.
+    mixed : MixedPrecision, optional
+        Who made the passes. Where it scales losses, gradients that are not finite are left to it until its scale is below 1.
 
     Raises
     ------
@@ -61,11 +70,18 @@ def read_losses(
             problem, seen = f"the loss became {value}", f" ({later} steps later)" if later else ""
             break
         history.append(value)
-    if not problem and not all_finite(grads):
+    if not problem and mixed is not None and mixed.scales:
+        if mixed.scale < 1:
+            problem = (
+                f"gradients are not finite in {mixed.dtype}, though the loss was multiplied by {2 * mixed.scale} only"
+            )
+    elif not problem and not all_finite(grads):
         problem = f"a gradient became NaN or infinite, though the loss is {history.pop()}"
     if problem:
+        with contextlib.nullcontext() if mixed is None else mixed.parameters(network):
+            where = first_non_finite(network, x if mixed is None else mixed.rounded(x), t)
         raise FloatingPointError(
-            f"Trainer: {problem} at step {len(history) + 1}: {first_non_finite(network, x, t)}{seen}; "
+            f"Trainer: {problem} at step {len(history) + 1}: {where}{seen}; "
             "lower the learning rate, clip gradients (clip_norm), or look at the data"
         )
 

@@ -49,6 +49,7 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         "checksum of the labels": trainer.labels_checksum,
         "batch size": trainer.batch_size,
         "accumulate": trainer.accumulate,
+        "precision": None if trainer.precision is None else repr(trainer.precision),
         "seed": trainer.seed,
     }
 

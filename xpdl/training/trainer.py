@@ -16,10 +16,11 @@ from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import entering, evaluation
+from xpdl.training import entering, evaluation, step
 from xpdl.training.accumulation import Accumulated
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.history import History
+from xpdl.training.mixed_precision import MixedPrecision, chosen
 from xpdl.training.non_finite import read_losses
 from xpdl.training.progress import Progress
 from xpdl.training.resuming import Checkpoint, Resuming
@@ -81,6 +82,10 @@ class Trainer:
         with; only `epochs` may be more, unless a schedule spans them all.
     checkpoint_every : int, optional
         Write it after so many steps instead, and at the end.
+    precision : str or MixedPrecision, optional
+        ``"float16"`` or ``"bfloat16"``: passes forward and back in it, parameters and updates in float32; see
+        `xpdl.training.MixedPrecision`. By default everything is in the dtype of the parameters: half precision is quicker
+        only on hardware made for it, and only some networks learn as well in it.
     keep : int
         So many checkpoints are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
 
@@ -132,6 +137,7 @@ class Trainer:
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
         validation_split: float = 0.0,
         accumulate: int = 1,
+        precision: str | MixedPrecision | None = None,
         checkpoint: Checkpoint | None = None,
         checkpoint_every: int | None = None,
         keep: int = 2,
@@ -154,6 +160,7 @@ class Trainer:
             entering.check_rows(which, x, t)
         if isinstance(network, Sequential) and not network.built:
             network.build(tuple(x_train.shape[1:]))
+        self.precision = chosen(precision, network)
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
         self.labels_checksum = entering.labels_checksum(t_train)
@@ -245,8 +252,8 @@ class Trainer:
             for x, t in self.batches:
                 self.callbacks.call("on_batch_begin", self, self.current_iter + 1)
                 with memory.explained(self.backend, x.shape[0]):
-                    grads = self.network.gradient(x, t)
-                loss = self._loss(x, t)
+                    grads = step.gradient(self.network, self.precision, x, t)
+                loss = step.loss(self.network, x, t)
                 self._unread.append(loss)
                 # before the update, which would spread a NaN over all parameters
                 if len(self._unread) >= _STEPS_BETWEEN_READS or not is_array(loss) or is_host(loss):
@@ -254,7 +261,7 @@ class Trainer:
                 self.current_iter += 1
                 grads = accumulated.add(grads, x.shape[0], self.current_iter % self.iter_per_epoch == 0)
                 if grads is not None:
-                    self.optimizer.update(self.network.params, grads)
+                    step.update(self.optimizer, self.precision, self.network.params, grads)
                 progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
                 self.callbacks.call("on_batch_end", self, self.current_iter)
                 if grads is not None:  # or a checkpoint would lack those that are not yet used
@@ -278,17 +285,8 @@ class Trainer:
         self._read_losses(x, t)
         self.seconds_in_epoch = time.perf_counter() - begin
 
-    def _loss(self, x: Array, t: Array) -> Any:
-        """The loss that the gradient computed on its way, on the device, where the network or its last layer keeps it."""
-        network = self.network
-        for owner in (network, getattr(network, "last_layer", None), getattr(network, "lastLayer", None)):
-            for name in ("last_loss", "loss"):
-                loss = getattr(owner, name, None)
-                if loss is not None and not callable(loss):
-                    return loss
-        # nobody does: once more forward
-        return network.loss(x, t)
-
     def _read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
         losses, self._unread = self._unread, []
-        read_losses(losses, self.history.train_loss_list, self.network, x, t, grads)
+        if self.precision is not None:
+            self.precision.settle(self.optimizer)
+        read_losses(losses, self.history.train_loss_list, self.network, x, t, grads, self.precision)

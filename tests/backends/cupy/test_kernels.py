@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpdl.backends
-from tests.backends.cupy import fake
+from tests.backends.cupy import fake, test_mixed
 from tests.backends.cupy import host as compiled
 from tests.ops.table import CORE
 from tests.pairs import check_pair
@@ -127,9 +127,11 @@ def test_every_kernel_runs_in_every_instance(host, monkeypatch, dtype, wide):
     compare(host, losses.softmax_with_loss_backward, activations.softmax(rows), soft, np.array(2.5), dtype=dtype)
     for rule in RULES:
         stepped(host, rule, [(3, 2), (5,)], dtype)
+    test_mixed.compare_all(host, dtype)
     assert launched() == {kernel for file in sources.FILES for kernel in compiled.kernels(file)}
-    # a mask looks at no value: one instance serves all
-    assert {(d, w) for name, d, w, *_ in fake.launches if name != "dropout_mask"} == {(dtype, wide)}
+    # a mask looks at no value, and a scale is not in half precision: one instance serves all
+    others = ("dropout_mask", "scaling_after")
+    assert {(d, w) for name, d, w, *_ in fake.launches if name not in others} == {(dtype, wide)}
 
 
 def stepped(host, rule, shapes, dtype="float32", **options):

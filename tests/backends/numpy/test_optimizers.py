@@ -8,8 +8,8 @@ import pytest
 from xpdl import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from xpdl.backends import dispatch
 from xpdl.backends.numpy import optimizers as kernels
-from xpdl.optimizers.base import faded_to_zero
 from xpdl.optimizers.clipping import clip_scale
+from xpdl.optimizers.together import faded_to_zero
 
 RULES = [SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop]
 SIZE = 2 * kernels._PIECE + 17

@@ -3,6 +3,26 @@
 It imports CuPy at the first launch only, so that what needs no GPU can be read and tested without one.
 """
 
-from xpdl.backends.cupy import affine, convolution, elementwise, losses, normalization, optimizers, pooling, windows
+from xpdl.backends.cupy import (
+    affine,
+    convolution,
+    elementwise,
+    losses,
+    mixed,
+    normalization,
+    optimizers,
+    pooling,
+    windows,
+)
 
-__all__ = ["affine", "convolution", "elementwise", "losses", "normalization", "optimizers", "pooling", "windows"]
+__all__ = [
+    "affine",
+    "convolution",
+    "elementwise",
+    "losses",
+    "mixed",
+    "normalization",
+    "optimizers",
+    "pooling",
+    "windows",
+]

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import BLOCK, computing_dtype, empty, kernel, launch, named, ready, served, struct
+from xpdl.backends.cupy.launch import (
+    BLOCK,
+    beside,
+    computing_dtype,
+    empty,
+    kernel,
+    launch,
+    named,
+    ready,
+    served,
+    struct,
+)
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -18,7 +29,7 @@ _MOST_PARTS = 64
 @kernel("batch_normalization")
 def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array, Array]:
     """As `xpdl.ops.normalization.batch_normalization`."""
-    if not served(x, gamma, beta) or x.ndim < 2:
+    if not _served((x,), gamma, beta):
         return DECLINE  # type: ignore[no-any-return]
     x = ready(x)
     plan = _Plan(x)
@@ -26,21 +37,22 @@ def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tupl
     plan.launch("channel_sums", x, sums)
     plan.launch("channel_squares", x, sums, plan.parts, squares)
     y, x_hat = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
-    inv_std, mean, var = (empty(gamma.shape, x.dtype) for _ in range(3))
-    given = (x, ready(gamma), ready(beta), float(eps), sums, squares, plan.parts)
+    inv_std, mean, var = (empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(3))
+    given = (x, _computed(gamma), _computed(beta), float(eps), sums, squares, plan.parts)
     plan.launch("batch_normalization", *given, y, x_hat, inv_std, mean, var)
-    return y, x_hat, inv_std, mean, var
+    return y, x_hat, *(_as(gamma, a) for a in (inv_std, mean, var))
 
 
 @kernel("normalize")
 def normalize(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.normalize`."""
-    if not served(x, gamma, beta, mean, var) or x.ndim < 2:
+    if not _served((x,), gamma, beta, mean, var):
         return DECLINE  # type: ignore[no-any-return]
     x = ready(x)
-    y, x_hat, inv_std = empty(x.shape, x.dtype), empty(x.shape, x.dtype), empty(gamma.shape, x.dtype)
-    _Plan(x).launch("normalize", x, *map(ready, (gamma, beta, mean, var)), float(eps), y, x_hat, inv_std)
-    return y, x_hat, inv_std
+    y, x_hat = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
+    inv_std = empty(gamma.shape, computing_dtype(x.dtype))
+    _Plan(x).launch("normalize", x, *map(_computed, (gamma, beta, mean, var)), float(eps), y, x_hat, inv_std)
+    return y, x_hat, _as(gamma, inv_std)
 
 
 @kernel("batch_normalization_backward")
@@ -56,16 +68,42 @@ def normalize_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) ->
 
 
 def _backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array, *, constant: bool) -> tuple[Array, Array, Array]:
-    if not served(dy, x_hat, inv_std, gamma) or dy.ndim < 2 or dy.shape != x_hat.shape:
+    if not _served((dy, x_hat), inv_std, gamma) or dy.shape != x_hat.shape:
         return DECLINE  # type: ignore[no-any-return]
     dy, x_hat = ready(dy), ready(x_hat)
     plan = _Plan(dy)
     sums, products = plan.partial(), plan.partial()
     plan.launch("channel_products", dy, x_hat, sums, products)
-    dx, dgamma, dbeta = empty(dy.shape, dy.dtype), empty(gamma.shape, dy.dtype), empty(gamma.shape, dy.dtype)
-    given = (dy, x_hat, ready(inv_std), ready(gamma), sums, products, plan.parts)
+    dx = empty(dy.shape, dy.dtype)
+    dgamma, dbeta = (empty(gamma.shape, computing_dtype(dy.dtype)) for _ in range(2))
+    given = (dy, x_hat, _computed(inv_std), _computed(gamma), sums, products, plan.parts)
     plan.launch("batch_normalization_backward", *given, dx, dgamma, dbeta, int(constant))
-    return dx, dgamma, dbeta
+    return dx, _as(gamma, dgamma), _as(gamma, dbeta)
+
+
+def _served(values: tuple[Array, ...], *of_channels: Array) -> bool:
+    """Whether all are of one dtype, or `values` in half precision and what there is of each channel in float32."""
+    dtype, channel_dtype = values[0].dtype, of_channels[0].dtype
+    return (
+        values[0].ndim >= 2
+        and served(*values)
+        and served(*of_channels)
+        and beside(values[0], *of_channels)
+        and (channel_dtype == dtype or named(channel_dtype) == computing_dtype(dtype))
+    )
+
+
+def _computed(p: Array) -> Array:
+    """`p` in the dtype that is computed with."""
+    return ready(_as_dtype(p, computing_dtype(p.dtype)))
+
+
+def _as(gamma: Array, p: Array) -> Array:
+    return _as_dtype(p, named(gamma.dtype))
+
+
+def _as_dtype(p: Array, dtype: str) -> Array:
+    return p if named(p.dtype) == dtype else p.astype(dtype)
 
 
 def bias_gradient(dy: Array) -> Array:

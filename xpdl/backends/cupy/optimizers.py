@@ -28,7 +28,12 @@ RULES = {
 TENSORS, CHUNK = 48, 1024
 _POINTERS = ("p", "g", "first", "second")
 _TABLE = np.dtype([(name, np.int64, TENSORS) for name in (*_POINTERS, "size", "blocks")])
-_SHARED = np.dtype([("scale", np.int64), ("l1", np.float64), ("l2", np.float64), ("limit", np.float64)])
+_SHARED = np.dtype(
+    [("scale", np.int64), ("only_if", np.int64), ("l1", np.float64), ("l2", np.float64), ("limit", np.float64)]
+)
+_NUMBER = np.dtype([("value", np.float64), ("at", np.int64)])
+# numbers that may lie in device memory
+_DEVICE_NUMBERS = ("lr", "keep")
 
 
 @kernel("step_together")
@@ -39,7 +44,7 @@ def step_together(
     step: Callable[..., tuple[Array, ...]],
     rule: Any,
 ) -> Iterable[tuple[Array, ...]]:
-    """As `xpdl.optimizers.base.step_together`; results are written into `params` and `memory`."""
+    """As `xpdl.optimizers.together.step_together`; results are written into `params` and `memory`."""
     dtype = params[0].dtype
     written = [*params, *itertools.chain.from_iterable(memory)]
     if (
@@ -50,7 +55,12 @@ def step_together(
     ):
         return DECLINE  # type: ignore[no-any-return]
     order, remembered = RULES[rule.name]
-    if set(order) != set(rule.numbers) or any(len(kept) != remembered for kept in memory):
+    elsewhere = {name: value for name, value in rule.numbers.items() if not isinstance(value, (int, float))}
+    if (
+        set(order) != set(rule.numbers)
+        or set(elsewhere) - set(_DEVICE_NUMBERS)
+        or any(len(kept) != remembered for kept in memory)
+    ):
         return DECLINE  # type: ignore[no-any-return]
     grads = [ready(g if g.dtype == dtype else g.astype(dtype)) for g in grads]
     scale = None if isinstance(rule.scale, (int, float)) else rule.scale
@@ -59,13 +69,24 @@ def step_together(
     shared = np.zeros(1, _SHARED)
     shared["scale"] = 0 if scale is None else scale.data.ptr
     shared["l1"], shared["l2"], shared["limit"] = rule.l1, rule.l2, rule.max_norm or 0.0
-    values = tuple(float(rule.numbers[name]) for name in order)
+    shared["only_if"] = 0 if rule.only_if is None else rule.only_if.data.ptr
+    # held until the launch
+    elsewhere = {name: value.astype(dtype, copy=False) for name, value in elsewhere.items()}
+    values = tuple(_number(name, rule.numbers[name], elsewhere.get(name)) for name in order)
     for start in range(0, len(params), TENSORS):
         part = slice(start, start + TENSORS)
         table, blocks = _table(params[part], grads[part], memory[part])
         largest = int(table["size"].max())
         launch("optimizers", rule.name, named(dtype), (blocks,), (BLOCK,), (table, shared, *values), largest)
     return [(p, *kept) for p, kept in zip(params, memory, strict=True)]
+
+
+def _number(name: str, value: Any, at: Array | None) -> Any:
+    if name not in _DEVICE_NUMBERS:
+        return float(value)
+    number = np.zeros(1, _NUMBER)
+    number["value"], number["at"] = (value, 0) if at is None else (0.0, at.data.ptr)
+    return number
 
 
 def _table(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]]) -> tuple[Any, int]:

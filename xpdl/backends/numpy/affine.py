@@ -14,6 +14,7 @@ import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.numpy import memory, threads
+from xpdl.backends.numpy.half import in_float32
 
 Host = np.ndarray[Any, Any]
 
@@ -27,6 +28,7 @@ _TINY_PRODUCTS = 1 << 18
 
 
 @kernel("numpy", "affine")
+@in_float32
 def affine(x: Host, W: Host, b: Host | None = None) -> Host:
     """As `xpdl.ops.affine.affine`."""
     if not _served(x, W) or (b is not None and b.dtype != x.dtype):
@@ -51,6 +53,7 @@ def affine(x: Host, W: Host, b: Host | None = None) -> Host:
 
 
 @kernel("numpy", "affine_backward")
+@in_float32
 def affine_backward(dy: Host, x: Host, W: Host, *, need_dx: bool = True) -> tuple[Host | None, Host, Host]:
     """As `xpdl.ops.affine.affine_backward`."""
     if not _served(x, W) or dy.dtype != x.dtype:

@@ -23,6 +23,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.numpy import memory, threads, winograd
+from xpdl.backends.numpy.half import in_float32
 from xpdl.backends.numpy.products import product, sum_of_products, unpacked_columns
 from xpdl.backends.numpy.windows import Block, cut, windows
 
@@ -44,6 +45,7 @@ _TASK_IMAGES = 256
 
 
 @kernel("numpy", "convolution")
+@in_float32
 def convolution(
     x: Host,
     W: Host,
@@ -72,6 +74,7 @@ def convolution(
 
 
 @kernel("numpy", "convolution_backward")
+@in_float32
 def convolution_backward(
     dy: Host,
     x: Host,

@@ -32,7 +32,7 @@ def step_together(
     step: Callable[..., tuple[Host, ...]],
     rule: Any,
 ) -> Iterable[tuple[Host, ...]]:
-    """As `xpdl.optimizers.base.step_together`; results are written into `params` and `memory`."""
+    """As `xpdl.optimizers.together.step_together`; results are written into `params` and `memory`."""
     stepped = [(p, *kept) for p, kept in zip(params, memory, strict=True)]
     if not rule.elementwise or not all([_served(arrays, g) for arrays, g in zip(stepped, grads, strict=True)]):
         return DECLINE  # type: ignore[no-any-return]
@@ -55,7 +55,7 @@ def step_together(
 
 @kernel("numpy", "faded_to_zero")
 def faded_to_zero(x: Host) -> Host:
-    """As `xpdl.optimizers.base.faded_to_zero`; the result is written into `x`."""
+    """As `xpdl.optimizers.together.faded_to_zero`; the result is written into `x`."""
     info = np.finfo(x.dtype)
     limit = info.smallest_normal / info.eps
     if limit > 1e-30 or not _served((x,), x) or not x.flags.c_contiguous:

@@ -4,6 +4,8 @@
 // A block is (lanes, rows): threadIdx.x chooses the channel, threadIdx.y and blockIdx.y share its values. With S = 1 a block
 // has many lanes, otherwise one, so that neighbouring threads read neighbouring places either way. Each of the gridDim.y
 // blocks of a channel leaves a partial sum, in the order (gridDim.y, C); whoever reads them adds them in that order.
+//
+// What there is of each channel, from gamma to its gradient, is as computed with, also where images are in half precision.
 
 struct Channels {
   int64 N, C, S;
@@ -67,8 +69,8 @@ extern "C" __global__ void channel_squares(const T* x, const A* sums, int64 bloc
   if (writes(s, c)) squares[(I)blockIdx.y * (I)s.C + c] = sum;
 }
 
-extern "C" __global__ void batch_normalization(const T* x, const T* gamma, const T* beta, double eps, const A* sums,
-                                               const A* squares, int64 blocks, T* y, T* x_hat, T* inv_std, T* mean, T* var,
+extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const A* beta, double eps, const A* sums,
+                                               const A* squares, int64 blocks, T* y, T* x_hat, A* inv_std, A* mean, A* var,
                                                Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
@@ -81,14 +83,14 @@ extern "C" __global__ void batch_normalization(const T* x, const T* gamma, const
     y[i] = T(hat * g + b);
   });
   if (writes(s, c) && blockIdx.y == 0) {
-    inv_std[c] = T(scale);
-    mean[c] = T(centre);
-    var[c] = T(spread);
+    inv_std[c] = scale;
+    mean[c] = centre;
+    var[c] = spread;
   }
 }
 
-extern "C" __global__ void normalize(const T* x, const T* gamma, const T* beta, const T* mean, const T* var, double eps, T* y,
-                                     T* x_hat, T* inv_std, Channels s) {
+extern "C" __global__ void normalize(const T* x, const A* gamma, const A* beta, const A* mean, const A* var, double eps, T* y,
+                                     T* x_hat, A* inv_std, Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
   A centre = mean[c], scale = A(1) / sqrt((A)var[c] + (A)eps), g = gamma[c], b = beta[c];
@@ -97,7 +99,7 @@ extern "C" __global__ void normalize(const T* x, const T* gamma, const T* beta, 
     x_hat[i] = T(hat);
     y[i] = T(hat * g + b);
   });
-  if (writes(s, c) && blockIdx.y == 0) inv_std[c] = T(scale);
+  if (writes(s, c) && blockIdx.y == 0) inv_std[c] = scale;
 }
 
 extern "C" __global__ void channel_products(const T* dy, const T* x_hat, A* sums, A* products, Channels s) {
@@ -117,9 +119,9 @@ extern "C" __global__ void channel_products(const T* dy, const T* x_hat, A* sums
 }
 
 // `constant` statistics have no gradient
-extern "C" __global__ void batch_normalization_backward(const T* dy, const T* x_hat, const T* inv_std, const T* gamma,
-                                                        const A* sums, const A* products, int64 blocks, T* dx, T* dgamma,
-                                                        T* dbeta, int64 constant, Channels s) {
+extern "C" __global__ void batch_normalization_backward(const T* dy, const T* x_hat, const A* inv_std, const A* gamma,
+                                                        const A* sums, const A* products, int64 blocks, T* dx, A* dgamma,
+                                                        A* dbeta, int64 constant, Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
   A sum = of_blocks(sums, blocks, s, c), product = of_blocks(products, blocks, s, c);
@@ -127,7 +129,7 @@ extern "C" __global__ void batch_normalization_backward(const T* dy, const T* x_
   A mean = constant ? A(0) : sum / count, slope = constant ? A(0) : product / count;
   over_values(s, c, [&](I i) { dx[i] = T(((A)dy[i] - mean - (A)x_hat[i] * slope) * scale); });
   if (writes(s, c) && blockIdx.y == 0) {
-    dgamma[c] = T(product);
-    dbeta[c] = T(sum);
+    dgamma[c] = product;
+    dbeta[c] = sum;
   }
 }

@@ -15,12 +15,21 @@ struct Table {
 
 struct Shared {
   const T* scale;  // of all gradients, where their norm is clipped, else null
+  const bool* only_if;  // nothing is done where it is false, or null
   double l1, l2, limit;  // limit of values, or 0
+};
+
+// by value, or in device memory
+struct Number {
+  double value;
+  const T* at;
+  __device__ operator double() const { return at ? (double)(A)*at : value; }
 };
 
 // new value = f(p, g, tensor, place)
 template <class F>
 __device__ inline void each_parameter(const Table& table, const Shared& shared, F f) {
+  if (shared.only_if && !shared.only_if[0]) return;
   int t = 0;
   while ((int64)blockIdx.x >= table.blocks[t]) ++t;
   I start = (I)(blockIdx.x - (t ? table.blocks[t - 1] : 0)) * CHUNK;
@@ -37,11 +46,13 @@ __device__ inline void each_parameter(const Table& table, const Shared& shared, 
   }
 }
 
-extern "C" __global__ void sgd_step(Table table, Shared shared, double lr) {
+extern "C" __global__ void sgd_step(Table table, Shared shared, Number rate) {
+  double lr = rate;
   each_parameter(table, shared, [&](A p, A g, int t, I i) { return p - (A)lr * g; });
 }
 
-extern "C" __global__ void momentum_step(Table table, Shared shared, double lr, double momentum) {
+extern "C" __global__ void momentum_step(Table table, Shared shared, Number rate, double momentum) {
+  double lr = rate;
   each_parameter(table, shared, [&](A p, A g, int t, I i) {
     A v = (A)momentum * (A)table.first[t][i] - (A)lr * g;
     table.first[t][i] = T(v);
@@ -49,7 +60,8 @@ extern "C" __global__ void momentum_step(Table table, Shared shared, double lr, 
   });
 }
 
-extern "C" __global__ void nesterov_step(Table table, Shared shared, double lr, double momentum) {
+extern "C" __global__ void nesterov_step(Table table, Shared shared, Number rate, double momentum) {
+  double lr = rate;
   each_parameter(table, shared, [&](A p, A g, int t, I i) {
     A v = table.first[t][i];
     table.first[t][i] = T((A)momentum * v - (A)lr * g);
@@ -57,7 +69,8 @@ extern "C" __global__ void nesterov_step(Table table, Shared shared, double lr, 
   });
 }
 
-extern "C" __global__ void ada_grad_step(Table table, Shared shared, double lr, double eps) {
+extern "C" __global__ void ada_grad_step(Table table, Shared shared, Number rate, double eps) {
+  double lr = rate;
   each_parameter(table, shared, [&](A p, A g, int t, I i) {
     A h = (A)table.first[t][i] + g * g;
     table.first[t][i] = T(h);
@@ -65,7 +78,8 @@ extern "C" __global__ void ada_grad_step(Table table, Shared shared, double lr, 
   });
 }
 
-extern "C" __global__ void rmsprop_step(Table table, Shared shared, double lr, double decay_rate, double eps) {
+extern "C" __global__ void rmsprop_step(Table table, Shared shared, Number rate, double decay_rate, double eps) {
+  double lr = rate;
   each_parameter(table, shared, [&](A p, A g, int t, I i) {
     A h = (A)decay_rate * (A)table.first[t][i] + (A)(1.0 - decay_rate) * (g * g);
     table.first[t][i] = T(h);
@@ -73,7 +87,8 @@ extern "C" __global__ void rmsprop_step(Table table, Shared shared, double lr, d
   });
 }
 
-extern "C" __global__ void ada_delta_step(Table table, Shared shared, double lr, double rho, double eps) {
+extern "C" __global__ void ada_delta_step(Table table, Shared shared, Number rate, double rho, double eps) {
+  double lr = rate;
   each_parameter(table, shared, [&](A p, A g, int t, I i) {
     A s = table.second[t][i];
     A h = (A)rho * (A)table.first[t][i] + (A)(1.0 - rho) * (g * g);
@@ -92,12 +107,14 @@ __device__ inline A adam(const Table& table, A p, A g, int t, I i, double lr, do
   return p - (A)lr * (m / (sqrt(v) + (A)eps));
 }
 
-extern "C" __global__ void adam_step(Table table, Shared shared, double lr, double beta1, double beta2, double eps) {
+extern "C" __global__ void adam_step(Table table, Shared shared, Number rate, double beta1, double beta2, double eps) {
+  double lr = rate;
   each_parameter(table, shared, [&](A p, A g, int t, I i) { return adam(table, p, g, t, i, lr, beta1, beta2, eps); });
 }
 
-extern "C" __global__ void adam_w_step(Table table, Shared shared, double keep, double lr, double beta1, double beta2,
+extern "C" __global__ void adam_w_step(Table table, Shared shared, Number kept, Number rate, double beta1, double beta2,
                                        double eps) {
+  double keep = kept, lr = rate;
   each_parameter(table, shared,
                  [&](A p, A g, int t, I i) { return adam(table, (A)keep * p, g, t, i, lr, beta1, beta2, eps); });
 }

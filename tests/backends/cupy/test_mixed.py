@@ -1,0 +1,117 @@
+"""Mixed precision on the GPU: kernels give the bits of the generic ops, a step reads nothing and launches few of them."""
+
+import numpy as np
+import pytest
+
+from tests.backends.cupy import fake
+from xpdl import Adam, Affine, BatchNormalization, MixedPrecision, Relu, Sequential, SoftmaxWithLoss
+from xpdl.backends import dispatch
+from xpdl.backends.cupy import mixed
+from xpdl.ops import normalization
+from xpdl.training import loss_scaling
+
+WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
+
+
+def same(host, op, *args):
+    """The kernel's answer and the generic op's have the same bits."""
+    before = len(fake.launches)
+    with host.rules():
+        got = op(*args)
+    assert len(fake.launches) > before, "no kernel ran"
+    with dispatch.generic_only():
+        want = op(*args)
+    for actual, desired in zip(*(r if isinstance(r, list) else [r] for r in (got, want)), strict=True):
+        assert actual.dtype == desired.dtype and actual.shape == desired.shape
+        np.testing.assert_array_equal(actual.get(), desired.get())
+
+
+def compare_all(host, dtype):
+    """Each kernel of mixed.cu against its op, for passes in `dtype`."""
+    rng, wide, array = np.random.default_rng(0), WIDE[dtype], fake.module.asarray
+    shapes = [(3, 5), (mixed.CHUNK + 1,), (1,)]
+    values = [array((10 * rng.normal(size=shape)).astype(wide)) for shape in shapes]
+    same(host, loss_scaling.narrowed, values, dtype)
+    grads = [array(a.get().astype(dtype)) for a in values]
+    for scale in (None, array(np.array(2.0**12, wide)), array(np.array(3.0, wide))):
+        same(host, loss_scaling.unscaled, grads, scale, wide)
+    same(host, loss_scaling.all_finite, grads)
+    for bad in (np.inf, -np.inf, np.nan):
+        spoiled = array(grads[1].get())
+        spoiled[mixed.CHUNK] = bad
+        same(host, loss_scaling.all_finite, [grads[0], spoiled, grads[2]])
+    for state in ([8.0, 2.0, 1.0], [8.0, 3.0, 1.0], [16.0, 9.0, 0.0]):
+        for finite in (True, False):
+            args = array(np.array(state, wide)), array(np.array(finite)), 4, 20.0
+            same(host, loss_scaling.scaling_after, *args)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_many_arrays_take_few_launches(host, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    arrays = [fake.module.asarray(np.full(3, k, "float32")) for k in range(mixed.TENSORS + 2)]
+    for k, a in enumerate(loss_scaling.narrowed(arrays, dtype)):
+        np.testing.assert_array_equal(a.get().astype("float32"), k)
+    assert len(fake.launches) == 2
+
+
+def test_strided_empty_and_other_dtypes(host):
+    array = fake.module.asarray
+    columns = array(np.arange(12.0, dtype="float16").reshape(3, 4)).T
+    same(host, loss_scaling.unscaled, [columns, columns], None, "float32")
+    fake.launches.clear()
+    empty = array(np.ones((0, 3), "float32"))
+    assert loss_scaling.narrowed([empty], "float16")[0].shape == (0, 3)
+    assert loss_scaling.unscaled([columns], None, "float64")[0].dtype == "float64"
+    assert loss_scaling.narrowed([array(np.ones(2, "float64"))], "float16")[0].dtype == "float16"
+    assert not fake.launches, "left to the generic op"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(40, 3), (3, 4, 7, 6)])
+def test_normalization_has_statistics_in_float32(host, dtype, shape):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    rng, array = np.random.default_rng(0), fake.module.asarray
+    x, dy = (array(rng.normal(size=shape).astype(dtype)) for _ in range(2))
+    gamma, beta, mean, var = (array(np.abs(rng.normal(size=shape[1])).astype("float32")) for _ in range(4))
+
+    def answers():
+        y, hat, inv_std, *statistics = normalization.batch_normalization(x, gamma, beta, 1e-3)
+        back = normalization.batch_normalization_backward(dy, hat, inv_std, gamma)
+        given = normalization.normalize(x, gamma, beta, mean, var, 1e-3)
+        return [y, hat, *back[:1], *given[:2]], [inv_std, *statistics, *back[1:], given[2]]
+
+    images, channels = answers()
+    assert {name for name, d, *_ in fake.launches if d == dtype} >= {"batch_normalization", "normalize"}
+    with dispatch.generic_only():
+        want_images, want_channels = answers()
+    coarse = {"float16": 4e-3, "bfloat16": 3e-2}[dtype]
+    for found, wanted, kind, rtol in ((images, want_images, dtype, coarse), (channels, want_channels, "float32", 2e-5)):
+        for actual, desired in zip(found, wanted, strict=True):
+            assert actual.dtype.name == desired.dtype.name == kind
+            a, b = actual.get().astype("float64"), desired.get().astype("float64")
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+def test_a_step_launches_a_kernel_for_all_parameters_at_once(host):
+    with host.use("float32") as made:
+        layers = [Affine(units=6), BatchNormalization(), Relu(), Affine(units=3)]
+        net = Sequential(*layers, loss=SoftmaxWithLoss, seed=0)
+        net.build((4,))
+        rng = np.random.default_rng(0)
+        x, t = made.asarray(rng.normal(size=(8, 4))), made.asarray(rng.integers(0, 3, 8))
+        scaled, adam = MixedPrecision(), Adam()
+        with host.rules():
+            for _ in range(2):
+                fake.launches.clear()
+                scaled.update(adam, net.params, scaled.gradient(net, x, t))
+    names = [(name, dtype) for name, dtype, *_ in fake.launches]
+    # parameters are rounded for the way forward and again for the way back
+    assert names.count(("narrowed", "float16")) == 2
+    # gradients of batch normalization are in float32 already
+    assert names.count(("unscaled", "float16")) == names.count(("unscaled", "float32")) == 1
+    tail = [("all_finite", "float32"), ("scaling_after", "float32"), ("adam_step", "float32")]
+    assert names[-3:] == tail
+    assert ("batch_normalization", "float16") in names and ("softmax_with_loss", "float32") in names

@@ -1,0 +1,48 @@
+// Mixed precision: many arrays at once to half precision and back, and the scale of the loss. The table of addresses comes by
+// value with the launch, as in optimizers.cu.
+
+#define TENSORS 48
+#define CHUNK 1024
+
+struct Table {
+  int64 from[TENSORS];
+  int64 to[TENSORS];
+  int64 size[TENSORS];
+  int64 blocks[TENSORS];  // of this tensor and all before it
+};
+
+// f(tensor, place)
+template <class F>
+__device__ inline void each_place(const Table& table, F f) {
+  int t = 0;
+  while ((int64)blockIdx.x >= table.blocks[t]) ++t;
+  I start = (I)(blockIdx.x - (t ? table.blocks[t - 1] : 0)) * CHUNK;
+  I end = start + CHUNK < (I)table.size[t] ? start + CHUNK : (I)table.size[t];
+  for (I i = start + threadIdx.x; i < end; i += blockDim.x) f(t, i);
+}
+
+extern "C" __global__ void narrowed(Table table) {
+  each_place(table, [&](int t, I i) { ((T*)table.to[t])[i] = T(((const A*)table.from[t])[i]); });
+}
+
+extern "C" __global__ void unscaled(Table table, const A* scale) {
+  A divisor = scale ? scale[0] : A(1);
+  each_place(table, [&](int t, I i) { ((A*)table.to[t])[i] = (A)((const T*)table.from[t])[i] / divisor; });
+}
+
+// `finite` is true before; all who write it write the same
+extern "C" __global__ void all_finite(Table table, bool* finite) {
+  each_place(table, [&](int t, I i) {
+    A v = ((const T*)table.from[t])[i];
+    if (v - v != 0) finite[0] = false;
+  });
+}
+
+// one thread
+extern "C" __global__ void scaling_after(const A* state, const bool* finite, double growth_interval, double most, A* after) {
+  bool good = finite[0], grows = good && state[1] + 1 >= (A)growth_interval;
+  A twice = state[0] * 2 > (A)most ? (A)most : state[0] * 2;
+  after[0] = grows ? twice : good ? state[0] : state[0] / 2;
+  after[1] = good && !grows ? state[1] + 1 : A(0);
+  after[2] = good ? state[2] : state[2] + 1;
+}

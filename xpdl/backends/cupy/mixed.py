@@ -1,0 +1,81 @@
+"""Mixed precision: one launch for many arrays, to half precision or back, and one for the scale of the loss."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends.cupy.launch import BLOCK, beside, cupy, empty, kernel, launch, named, ready, served
+from xpdl.backends.cupy.sources import TYPES
+from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.namespaces import Array, dtype_called
+
+# As in cuda/mixed.cu.
+TENSORS, CHUNK = 48, 1024
+_TABLE = np.dtype([(name, np.int64, TENSORS) for name in ("from", "to", "size", "blocks")])
+
+# What kernels compute with, by its name here.
+_COMPUTED = {"float": "float32", "double": "float64"}
+
+
+@kernel("narrowed")
+def narrowed(arrays: list[Array], dtype: str) -> list[Array]:
+    """As `xpdl.training.loss_scaling.narrowed`."""
+    if not served(*arrays) or named(arrays[0].dtype) != _computed(dtype):
+        return DECLINE  # type: ignore[no-any-return]
+    made = [empty(a.shape, dtype_called(dtype, cupy())) for a in arrays]
+    _each("narrowed", dtype, arrays, made)
+    return made
+
+
+@kernel("unscaled")
+def unscaled(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
+    """As `xpdl.training.loss_scaling.unscaled`."""
+    stored = named(grads[0].dtype)
+    if not served(*grads) or _computed(stored) != dtype or not (scale is None or named(scale.dtype) == dtype):
+        return DECLINE  # type: ignore[no-any-return]
+    made = [empty(g.shape, dtype_called(dtype, cupy())) for g in grads]
+    _each("unscaled", stored, grads, made, 0 if scale is None else scale)
+    return made
+
+
+@kernel("all_finite")
+def all_finite(arrays: list[Array]) -> Array:
+    """As `xpdl.training.loss_scaling.all_finite`."""
+    if not served(*arrays):
+        return DECLINE
+    finite = cupy().ones((), dtype=bool)
+    _each("all_finite", named(arrays[0].dtype), arrays, None, finite)
+    return finite
+
+
+@kernel("scaling_after")
+def scaling_after(state: Array, finite: Array, growth_interval: int, most: float) -> Array:
+    """As `xpdl.training.loss_scaling.scaling_after`."""
+    dtype = named(state.dtype)
+    if not served(state) or _computed(dtype) != dtype or not beside(state, finite):
+        return DECLINE
+    after = empty(state.shape, state.dtype)
+    launch("mixed", "scaling_after", dtype, (1,), (1,), (state, finite, float(growth_interval), most, after), 1)
+    return after
+
+
+def _computed(dtype: str) -> str:
+    """The dtype that kernels for `dtype` compute with; empty where there are none."""
+    return _COMPUTED[TYPES[dtype][1]] if dtype in TYPES else ""
+
+
+def _each(name: str, dtype: str, arrays: list[Array], made: list[Array] | None, *args: Any) -> None:
+    """Launch a kernel over all values of `arrays`."""
+    gapless = [ready(a) for a in arrays]  # held until the launch
+    for start in range(0, len(gapless), TENSORS):
+        part = gapless[start : start + TENSORS]
+        table, count = np.zeros(1, _TABLE), len(part)
+        blocks = list(itertools.accumulate(-(-a.size // CHUNK) for a in part))
+        table["from"][0, :count] = [a.data.ptr for a in part]
+        if made is not None:
+            table["to"][0, :count] = [a.data.ptr for a in made[start : start + TENSORS]]
+        table["size"][0, :count], table["blocks"][0, :count] = [a.size for a in part], blocks
+        launch("mixed", name, dtype, (blocks[-1],), (BLOCK,), (table, *args), int(table["size"].max()))

@@ -1,0 +1,83 @@
+"""Steps of all parameters together, as ops: what a kernel does in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from xpdl.backends.dispatch import op
+from xpdl.backends.namespaces import Array, array_namespace
+
+
+@op
+def faded_to_zero(x: Array) -> Array:
+    """`x`, with 0 where it is hardly above the smallest normal number of its dtype.
+
+    What is remembered of a weight whose gradient has become zero for good decays to subnormal numbers and stays there, and
+    processors compute with those many times more slowly. `x` is given up to a kernel, which may write into it.
+    """
+    xp = array_namespace(x)
+    info = xp.finfo(x.dtype)
+    limit = float(info.smallest_normal) / float(info.eps)
+    # float16 has no room for this
+    return x if limit > 1e-30 else xp.where(xp.abs(x) < limit, 0.0, x)
+
+
+class Rule(NamedTuple):
+    """A step in words, for kernels that do it on all parameters at once.
+
+    Attributes
+    ----------
+    name : str
+        Of the op; empty where the step is no op's.
+    numbers : mapping
+        What the op takes besides arrays; some may be arrays () on the device.
+    scale : array () or float, optional
+        By which all gradients are multiplied first.
+    l1, l2, max_norm, elementwise
+        As in `Optimizer`.
+    only_if : boolean array (), optional
+        Where it is False, everything stays as it is.
+    """
+
+    name: str
+    numbers: Mapping[str, float | Array]
+    scale: Array | float | None
+    l1: float
+    l2: float
+    max_norm: float | None
+    elementwise: bool
+    only_if: Array | None = None
+
+
+@op
+def step_together(
+    params: list[Array],
+    grads: list[Array],
+    memory: list[tuple[Array, ...]],
+    step: Callable[..., tuple[Array, ...]],
+    rule: Rule,
+) -> Iterable[tuple[Array, ...]]:
+    """``step(p, g, *memory)`` for each parameter, one after the other; a kernel may do what `rule` says on all at once.
+
+    `params` and `memory` are given up to it: a kernel may write the results into them and return them.
+    """
+    return (step(p, g, *kept) for p, g, kept in zip(params, grads, memory, strict=True))
+
+
+def adjusted_step(
+    step: Callable[..., tuple[Array, ...]], rule: Rule, p: Array, g: Array, *memory: Array
+) -> tuple[Array, ...]:
+    """`step` with the gradient clipped and the decay added before it, the constraint and the condition after it."""
+    xp = array_namespace(p)
+    g = g if rule.scale is None else g * rule.scale
+    g = g if g.dtype == p.dtype else xp.astype(g, p.dtype)
+    if rule.l1:
+        g = g + rule.l1 * xp.sign(p)
+    if rule.l2:
+        g = g + rule.l2 * p
+    new, *remembered = step(p, g, *memory)
+    stepped = (new if rule.max_norm is None else xp.clip(new, -rule.max_norm, rule.max_norm), *remembered)
+    if rule.only_if is None:
+        return stepped
+    return tuple(xp.where(rule.only_if, after, before) for after, before in zip(stepped, (p, *memory), strict=True))

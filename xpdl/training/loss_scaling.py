@@ -1,0 +1,147 @@
+"""The scale of the loss in mixed precision, and what is computed with many arrays at once there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+
+from xpdl.backends import asnumpy
+from xpdl.backends.dispatch import op
+from xpdl.backends.namespaces import (
+    Array,
+    array_namespace,
+    device,
+    dtype_called,
+    dtype_name,
+    is_array,
+    is_host,
+    overflow_expected,
+)
+from xpdl.ops.checks import number, positive_int
+from xpdl.optimizers import Optimizer
+
+# Gradients of zero would let the scale grow for ever, and infinity times zero is NaN.
+_MOST = 2.0**32
+
+
+@op
+def narrowed(arrays: list[Array], dtype: str) -> list[Array]:
+    """`arrays`, all of one dtype, rounded to the floating dtype of that name."""
+    xp = array_namespace(*arrays)
+    kind = dtype_called(dtype, xp)
+    return [xp.astype(a, kind) for a in arrays]
+
+
+@op
+def unscaled(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
+    """Gradients of a loss that was multiplied by `scale`, an array () of `dtype`, in that wider dtype and divided by it.
+
+    None stands for a scale of 1.
+    """
+    xp = array_namespace(*grads)
+    kind = dtype_called(dtype, xp)
+    wide = [g if dtype_name(g.dtype) == dtype else xp.astype(g, kind) for g in grads]
+    return wide if scale is None else [g / scale for g in wide]
+
+
+@op
+def all_finite(arrays: list[Array]) -> Array:
+    """Whether no value is NaN or infinite: a boolean array () beside them, not read on the host."""
+    xp = array_namespace(*arrays)
+    return xp.all(xp.stack([xp.all(xp.isfinite(a)) for a in arrays]))
+
+
+@op
+def scaling_after(state: Array, finite: Array, growth_interval: int, most: float) -> Array:
+    """The state of dynamic loss scaling after a step whose gradients were finite, or were not.
+
+    Parameters
+    ----------
+    state : floating array (3,)
+        The scale; good steps since it last changed; steps left out so far.
+    finite : boolean array ()
+    growth_interval : int
+        After so many good steps in a row the scale doubles. After a bad one it halves.
+    most : float
+        It grows no further.
+    """
+    xp = array_namespace(state, finite)
+    scale, good, left_out = state[0], state[1] + 1.0, state[2]
+    grows = good >= growth_interval
+    grown = xp.where(grows, xp.minimum(scale * 2.0, most), scale)
+    after = [
+        xp.where(finite, grown, scale * 0.5),
+        xp.where(finite & ~grows, good, 0.0),
+        xp.where(finite, left_out, left_out + 1.0),
+    ]
+    return xp.stack(after)
+
+
+class LossScale:
+    """What the loss is multiplied by before the way back: halved after an overflow, doubled after many steps without.
+
+    Parameters
+    ----------
+    value : float
+        At first; at least 1.
+    growth_interval : int
+    owner : str
+        Whose arguments they are, for messages.
+
+    Attributes
+    ----------
+    value : float
+    steps_left_out : int
+        As of the last `settle`.
+    """
+
+    def __init__(self, value: float, growth_interval: int, owner: str) -> None:
+        self.value = self.at_start = number(value, "scale", owner, "positive")
+        if self.value < 1:
+            raise ValueError(f"{owner}: scale must be at least 1, got {value!r}")
+        self.growth_interval = positive_int(growth_interval, "growth_interval", owner)
+        self.steps_left_out = 0
+        self._good_steps = 0
+        self._state: Array | None = None
+
+    def beside(self, p: Array) -> Array:
+        """The scale, good steps, and updates left out since `settle`, as an array (3,) where `p` is, in its dtype."""
+        if self._state is None:
+            state = [self.value, float(self._good_steps), 0.0]
+            self._state = array_namespace(p).asarray(state, dtype=p.dtype, device=device(p))
+        return self._state
+
+    def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """``optimizer.update(params, grads)``, left out where a gradient is not finite; then the scale is adjusted."""
+        arrays = [g for g in grads.values() if is_array(g)]
+        if not arrays:
+            optimizer.update(params, grads)
+            return
+        finite, state = all_finite(arrays), self.beside(arrays[0])
+        self._state = scaling_after(state, finite, self.growth_interval, _MOST)
+        if not is_host(finite):
+            with overflow_expected():
+                optimizer.update(params, grads, only_if=finite, left_out=state[2])
+            return
+        if bool(finite):
+            optimizer.update(params, grads)
+        self.settle(optimizer)
+
+    def settle(self, optimizer: Optimizer) -> None:
+        """Read the scale and the count, and take what a device left out from the optimizer's count."""
+        if self._state is None:
+            return
+        value, good, left_out = map(float, asnumpy(self._state))
+        if not is_host(self._state):
+            optimizer.iter -= int(left_out)
+        self.value, self._good_steps = value, int(good)
+        self.steps_left_out += int(left_out)
+        self._state = None
+
+    def state_dict(self) -> dict[str, float]:
+        """What a run goes on with, as of the last `settle`."""
+        return {"scale": self.value, "good_steps": self._good_steps, "steps_left_out": self.steps_left_out}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take back what `state_dict` gave."""
+        self.value, self._good_steps = float(state["scale"]), int(state["good_steps"])
+        self.steps_left_out, self._state = int(state["steps_left_out"]), None

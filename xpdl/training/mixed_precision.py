@@ -1,0 +1,228 @@
+"""Training in half precision, with everything that needs more in float32."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from xpdl.backends.namespaces import (
+    Array,
+    array_namespace,
+    dtype_called,
+    dtype_name,
+    is_floating,
+    is_host,
+    overflow_expected,
+)
+from xpdl.errors import DTypeError
+from xpdl.layers.losses import LossLayer
+from xpdl.models.sequential import Sequential
+from xpdl.optimizers import Optimizer
+from xpdl.training.loss_scaling import LossScale, narrowed, unscaled
+
+_BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
+# By default: of what gradients mostly are, none is lost below the smallest float16, and steps that overflow bring it down.
+_FLOAT16_SCALE = 2.0**16
+
+Owner = tuple[dict[str, Array], str]
+
+
+class MixedPrecision:
+    """Passes forward and back in float16 or bfloat16; parameters, loss, gradients and updates in float32 (arXiv:1710.03740).
+
+    The model's parameters are the master weights of the paper: they stay in float32, and each step computes with copies that
+    are rounded to `dtype`. An update smaller than half the distance between two neighbouring numbers of `dtype` is kept,
+    where it would be lost in them. Activations take half the memory. Evaluation, prediction and files have float32.
+
+    float16 has 5 bits of exponent, and gradients below 6e-8 become 0 in it. So the loss is multiplied by `scale` before the
+    way back, and gradients are divided by it, in float32. Where one is not finite, the scale was too large: it is halved,
+    and the update is left out; after `growth_interval` good steps in a row it is doubled. On a device nothing is read for
+    this: scale and counts are an array there, and so is the decision, with which new values are chosen from old ones.
+    bfloat16 has the range of float32 and needs no scale.
+
+    Parameters
+    ----------
+    dtype : {"float16", "bfloat16", "float32"}
+        Of the passes, narrower than the parameters: ``"float32"`` is for a model in float64.
+    scale : float, optional
+        What the loss is multiplied by at first, at least 1. By default 65536 for float16, and for others 1, which means that
+        nothing is scaled and nothing left out.
+    growth_interval : int
+        Good steps from one doubling to the next.
+
+    Attributes
+    ----------
+    scale : float
+    steps_left_out : int
+        As of the last `settle`, which a `Trainer` calls whenever it reads losses; always up to date on NumPy.
+
+    Raises
+    ------
+    ValueError
+        If `dtype` or `scale` is none of those.
+
+    Notes
+    -----
+    Layers with ``keeps_dtype``, such as `BatchNormalization`, keep float32 parameters and compute with them. The paper's
+    scale is constant; doubling and halving it is what its section 3.2 suggests at the end. It leaves open how a step that is
+    left out counts; here it does not: Adam's bias correction is that of the updates made.
+
+    Examples
+    --------
+    >>> x, t = xpdl.data.moons(200, noise=0.1, seed=0)
+    >>> net = Sequential(Affine(units=16), Relu(), Affine(units=2), loss=SoftmaxWithLoss, seed=0)
+    >>> mixed = MixedPrecision("float16", scale=1024.0)
+    >>> trainer = Trainer(net, x, t, x, t, epochs=60, optimizer="adam", verbose=False, seed=0, precision=mixed)
+    >>> trainer.train().test_acc_list[-1] > 0.9
+    True
+    >>> net.params["Affine1.W"].dtype, mixed.scale
+    (dtype('float32'), 1024.0)
+
+    In a loop of one's own:
+
+    >>> grads = mixed.gradient(net, x, t)
+    >>> mixed.update(trainer.optimizer, net.params, grads)
+    """
+
+    def __init__(self, dtype: str = "float16", *, scale: float | None = None, growth_interval: int = 2000) -> None:
+        owner = type(self).__name__
+        if dtype not in _BITS or dtype == "float64":
+            raise ValueError(f"{owner}: dtype must be 'float16', 'bfloat16' or 'float32', got {dtype!r}")
+        self.dtype = dtype
+        if scale is None:
+            scale = _FLOAT16_SCALE if dtype == "float16" else 1.0
+        self._passed = False
+        self.loss_scale = LossScale(scale, growth_interval, owner)
+
+    @property
+    def scale(self) -> float:
+        return self.loss_scale.value
+
+    @property
+    def steps_left_out(self) -> int:
+        return self.loss_scale.steps_left_out
+
+    @property
+    def scales(self) -> bool:
+        """Whether the loss is scaled, and updates are left out."""
+        return self.loss_scale.at_start != 1.0
+
+    def gradient(self, network: Sequential, x: Array, t: Array) -> dict[str, Array]:
+        """``network.gradient(x, t)`` with passes in half precision: gradients in the parameters' dtype, not scaled.
+
+        Where one is not finite, `update` sees it; ``network.last_loss`` is the loss, in the parameters' dtype.
+
+        Raises
+        ------
+        TypeError
+            If `network` is no `Sequential`, or its ``gradient`` goes another way.
+        DTypeError
+            If the parameters are not of a wider dtype than the passes, or their library lacks that.
+        """
+        if isinstance(network, Sequential):
+            network.build_for(x)
+        self.check(network)
+        self._passed = False
+        network.mixed_precision = self
+        try:
+            grads = network.gradient(x, t)
+        finally:
+            network.mixed_precision = None
+        if not self._passed:
+            raise TypeError(
+                f"MixedPrecision: {type(network).__name__}.gradient does not call Sequential's, which makes the passes"
+            )
+        return grads
+
+    def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """``optimizer.update(params, grads)``, left out where a gradient is not finite; then the scale is adjusted."""
+        if self.scales:
+            self.loss_scale.update(optimizer, params, grads)
+        else:
+            optimizer.update(params, grads)
+
+    def settle(self, optimizer: Optimizer) -> None:
+        """Read `scale` and `steps_left_out`, from a device if need be, and take the latter from the optimizer's count."""
+        self.loss_scale.settle(optimizer)
+
+    def check(self, network: Any) -> None:
+        """Raise what `gradient` would for this network."""
+        if not isinstance(network, Sequential):
+            raise TypeError(
+                "MixedPrecision: the network must be a Sequential, whose layers can be given rounded parameters, "
+                f"got {type(network).__name__}"
+            )
+        first = next((owner[key] for _, owner, key in network.slots("params")), None)
+        if first is not None:
+            if _BITS.get(dtype_name(first.dtype), 0) <= _BITS[self.dtype]:
+                raise DTypeError(
+                    f"MixedPrecision: parameters are {dtype_name(first.dtype)}, and passes in {self.dtype} need wider ones; "
+                    'build the network with xpdl.use(..., dtype="float32")'
+                )
+            dtype_called(self.dtype, array_namespace(first))
+
+    # what `Sequential` calls
+
+    def forward(self, network: Sequential, x: Array) -> Array:
+        """Scores for the batch `x`, in the dtype of the parameters."""
+        with self.parameters(network) as wide:
+            scores = network.forward(self.rounded(x), True)
+        self._passed = True
+        return _cast(scores, wide)
+
+    def backward(self, network: Sequential, loss: LossLayer) -> None:
+        """Fill the layers' gradients, in the dtype of the parameters."""
+        first = next(owner[key] for _, owner, key in network.slots("params"))
+        scale: Any = None
+        if self.scales:
+            scale = self.loss_scale.beside(first)[0]
+        dout = loss.backward(1.0 if scale is None else float(scale) if is_host(first) else scale)
+        with self.parameters(network) as wide:
+            network.backward_parameters(self.rounded(dout))
+        found: dict[Any, list[Owner]] = {}
+        for _, owner, key in network.slots("grads"):
+            found.setdefault(owner[key].dtype, []).append((owner, key))
+        for slots in found.values():
+            grads = unscaled([owner[key] for owner, key in slots], scale, wide)
+            for (owner, key), grad in zip(slots, grads, strict=True):
+                owner[key] = grad
+
+    @contextlib.contextmanager
+    def parameters(self, network: Sequential) -> Iterator[str]:
+        """Inside, the layers have parameters in half precision; gives the name of their own dtype."""
+        slots = [(leaf.params, key) for leaf in network.leaves() if not leaf.keeps_dtype for key in leaf.params]
+        own = [owner[key] for owner, key in slots]
+        if own:
+            for (owner, key), rounded in zip(slots, narrowed(own, self.dtype), strict=True):
+                owner[key] = rounded
+        try:
+            with overflow_expected():
+                yield dtype_name((own or list(network.params.values()))[0].dtype)
+        finally:
+            for (owner, key), value in zip(slots, own, strict=True):
+                owner[key] = value
+
+    def rounded(self, x: Array) -> Array:
+        """Floating `x` in the dtype of the passes."""
+        return _cast(x, self.dtype) if is_floating(x) else x
+
+    def __repr__(self) -> str:
+        scale, interval = self.loss_scale.at_start, self.loss_scale.growth_interval
+        return f"MixedPrecision({self.dtype!r}, scale={scale}, growth_interval={interval})"
+
+
+def chosen(precision: str | MixedPrecision | None, network: Any) -> MixedPrecision | None:
+    """What a trainer was given, checked against its network."""
+    if precision is None:
+        return None
+    mixed = precision if isinstance(precision, MixedPrecision) else MixedPrecision(precision)
+    mixed.check(network)
+    return mixed
+
+
+def _cast(x: Array, dtype: str) -> Array:
+    if dtype_name(x.dtype) == dtype:
+        return x
+    xp = array_namespace(x)
+    return xp.astype(x, dtype_called(dtype, xp))
