@@ -85,7 +85,12 @@ def test_state_goes_on_elsewhere():
     first, second = EMA(0.5), EMA(0.5)
     trainer(callbacks=[first]).train()
     second.load_state_dict(first.state_dict())
-    assert first.average.keys() == second.average.keys() and first._weights.keys() == second._weights.keys()
+    other = trainer(net(seed=5))
+    other.network.build((2,))
+    second.on_train_begin(other)
+    for kept, loaded in ((first.average, second.average), (first._weights, second._weights)):
+        assert kept and kept.keys() == loaded.keys()
+        assert all(np.array_equal(kept[name], loaded[name]) for name in kept)
 
 
 def test_a_second_call_goes_on_with_the_averages():

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from tests.training.test_checkpoint import STEPS, assert_same_run, trainer
+from xpdl.training.interrupts import Interrupts
 
 DEFAULTS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -28,6 +29,34 @@ class Signals:
     def on_batch_end(self, trainer, step):
         for _ in range(self.steps.count(step)):
             signal.raise_signal(self.number)
+
+
+def test_the_first_one_is_noted_and_raised_on_the_way_out():
+    after = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        assert interrupts.noted is None
+        signal.raise_signal(signal.SIGINT)
+        after.append(interrupts.noted)
+    assert after == [signal.SIGINT]
+
+
+def test_an_error_is_not_replaced_by_it():
+    with pytest.raises(ZeroDivisionError), Interrupts():
+        signal.raise_signal(signal.SIGINT)
+        raise ZeroDivisionError
+
+
+def test_entered_again_it_leaves_a_handler_that_the_program_has_since_then():
+    interrupts = Interrupts()
+    with interrupts:
+        pass
+    own = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with interrupts:
+            pass
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, own)
 
 
 def run_to_the_end(path):

@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import array_namespace
 from xpdl.layers import Affine, BatchNormalization, Dropout, Layer, Relu, Residual, SoftmaxWithLoss
 from xpdl.models import Sequential
 from xpdl.training import Trainer
-from xpdl.training.non_finite import all_finite, first_non_finite
+from xpdl.training.non_finite import all_finite, first_non_finite, read_losses
 
 X = np.random.default_rng(0).standard_normal((8, 4))
 T = np.asarray([0, 1, 2, 0, 1, 2, 0, 1])
@@ -120,6 +120,108 @@ def test_all_finite(backend: Backend) -> None:
     good, bad = backend.asarray([1.0, 2.0]), backend.asarray([[np.inf], [0.0]])
     assert all_finite({}) and all_finite({"a": good, "n": backend.asarray([1]), "f": 3.0})
     assert not all_finite({"a": good, "b": bad}) and not all_finite({"a": backend.asarray([np.nan])})
+
+
+def read(losses: list[Any], history: list[float], grads: Any = None) -> None:
+    model = net()
+    model.build((4,))
+    model.gradient(X.astype(np.float32), T)
+    read_losses(losses, history, model, X.astype(np.float32), T, grads or {})
+
+
+def test_losses_are_appended_up_to_the_first_that_is_not_finite() -> None:
+    history = [9.0]
+    read([np.float32(1.0), 2.0], history)
+    read([], history)
+    assert history == [9.0, 1.0, 2.0] and {type(loss) for loss in history} == {float}
+    with pytest.raises(FloatingPointError) as said:
+        read([3.0, np.inf, np.nan, 4.0], history)
+    assert history == [9.0, 1.0, 2.0, 3.0]
+    assert str(said.value) == (
+        "Trainer: the loss became inf at step 5: every layer by itself is finite, forward and backward: what the network "
+        "adds to them is not (2 steps later); lower the learning rate, clip gradients (clip_norm), or look at the data"
+    )
+
+
+def test_of_the_last_step_no_steps_are_counted() -> None:
+    with pytest.raises(FloatingPointError, match=r"at step 2: .* is not; lower the learning rate"):
+        read([1.0, np.nan], [])
+
+
+def test_a_bad_gradient_is_that_of_the_last_loss() -> None:
+    history: list[float] = []
+    read([1.0], history, {"W": np.ones(2)})
+    with pytest.raises(FloatingPointError, match=r"though the loss is 2\.5 at step 2: "):
+        read([2.5], history, {"W": np.asarray([1.0, np.inf])})
+    assert history == [1.0]
+
+
+def test_losses_on_a_device_are_moved_in_one_piece(monkeypatch: Any) -> None:
+    strict = pytest.importorskip("array_api_strict")
+    losses, history = [strict.asarray(1.0), strict.asarray(2.0)], []
+
+    def one_by_one(self: Any) -> float:
+        raise AssertionError("a loss was read by itself")
+
+    monkeypatch.setattr(type(losses[0]), "__float__", one_by_one)
+    read(losses, history)
+    read(losses[:1], history)
+    assert history == [1.0, 2.0, 1.0]
+
+
+class SteepLoss(SoftmaxWithLoss):
+    def backward(self, dout: Any = 1.0) -> Any:
+        return super().backward(dout) * np.inf
+
+
+class HighLoss(SoftmaxWithLoss):
+    def forward(self, x: Any, t: Any) -> Any:
+        return super().forward(x, t) * np.inf
+
+
+def test_a_loss_may_be_the_first_forward_and_back() -> None:
+    x = X.astype(np.float32)
+    for loss, way in (
+        (HighLoss, "forward, the loss of HighLoss"),
+        (SteepLoss, "back, the gradient that SteepLoss gives"),
+    ):
+        model = Sequential(Affine(units=3), loss=loss, seed=0)
+        model.build((4,))
+        assert first_non_finite(model, x, T) == f"going {way} is the first to hold NaN or infinity"
+
+
+def test_targets_may_hold_it() -> None:
+    bad = np.full((8, 3), np.nan)
+    assert first_non_finite(net(), X, bad) == "the targets hold NaN or infinity"
+
+
+def test_of_a_network_without_layers_parameters_are_named() -> None:
+    class Plain:
+        def __init__(self, **params: float) -> None:
+            self.params = {name: np.full(2, value) for name, value in params.items()}
+
+    words = first_non_finite(Plain(W=np.nan, b=0.0, c=np.inf), X, T)
+    assert words == "of the parameters, W, c holds NaN or infinity"
+    assert first_non_finite(Plain(W=1.0), X, T).startswith("every layer by itself is finite, forward and backward")
+
+
+def test_a_layer_that_was_in_no_step_yet_keeps_its_counter() -> None:
+    model = net(Dropout(0.5))
+    model.build((4,))
+    steps = []
+
+    class Looks(Layer):
+        def forward(self, x: Any) -> Any:
+            steps.append(model.layers["Dropout1"].state["step"])
+            return x
+
+        def backward(self, dout: Any) -> Any:
+            return dout
+
+    model.layers["Looks"] = Looks()
+    first_non_finite(model, X.astype(np.float32), T)
+    # the pass is its first
+    assert steps == [1] and model.layers["Dropout1"].state["step"] == 0
 
 
 def train(model: Any, x: Any = X, **options: Any) -> Trainer:

@@ -162,12 +162,18 @@ def test_plateau_falls_to_the_lowest_rate_and_never_raises_it(min_lr, lowest):
     assert found[::3] == pytest.approx([0.8, 0.8, max(0.08, lowest), lowest])
 
 
+def test_plateau_never_raises_a_rate_of_nothing():
+    assert rates(ReduceLROnPlateau(min_lr=0.1), epochs=1, lr=0.0) == [0.0] * 3
+
+
 def test_plateau_waits_on_where_it_was():
     first = ReduceLROnPlateau(gamma=0.5, patience=2)
+    first.lr = 0.8
     after_epochs(first, [0.5, 0.5, 0.5, 0.5])
     second = ReduceLROnPlateau(gamma=0.5, patience=2)
     second.load_state_dict(first.state_dict())
-    assert (second.best, second.waited, second.reductions, second.monitor.name) == (0.5, 1, 1, "test_acc")
+    assert (second.lr, second.best, second.waited, second.reductions) == (0.8, 0.5, 1, 1)
+    assert second.monitor.name == "test_acc"
     assert after_epochs(second, [0.5, 0.5]) == [0.25, 0.25]
 
 

@@ -64,5 +64,5 @@ class Interrupts:
         """
         if self.noted is signal.SIGINT:
             raise KeyboardInterrupt(how_to_resume)
-        print(f"terminated: {how_to_resume}", file=sys.stderr, flush=True)
+        print(f"terminated: {how_to_resume}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGTERM)

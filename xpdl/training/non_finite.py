@@ -65,8 +65,9 @@ def read_losses(
     if losses and is_array(losses[0]) and not is_host(losses[0]):
         losses = list(asnumpy(array_namespace(losses[0]).stack(list(losses))))
     problem, seen = "", ""
-    for later, value in zip(range(len(losses) - 1, -1, -1), map(float, losses), strict=True):
+    for place, value in enumerate(map(float, losses), 1):
         if not math.isfinite(value):
+            later = len(losses) - place
             problem, seen = f"the loss became {value}", f" ({later} steps later)" if later else ""
             break
         history.append(value)
