@@ -1,91 +1,17 @@
-"""Searches: the same trials from a seed, in one process or several, in one go or broken off, and the best one found."""
+"""Searches: the same trials from a seed, and the best one found."""
 
-import dataclasses
-import json
+import inspect
 import math
-import os
-import subprocess
-import sys
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xpdl
 from tests.training import search_builds
+from tests.training.searches import halve, same, search
 from xpdl import ShapeError, choice, log_uniform, random_search, successive_halving, uniform
-from xpdl.backends.random import Stream
 from xpdl.training import History
-
-SPACE = {"lr": log_uniform(1e-3, 1.0), "units": choice(range(2, 8))}
-
-
-def search(build=search_builds.net, space=SPACE, n_trials=4, **options):
-    return random_search(build, space, n_trials, **{"seed": 0, "verbose": False, **options})
-
-
-def halve(build=search_builds.net, space=SPACE, n_trials=9, **options):
-    return successive_halving(build, space, n_trials, **{"seed": 0, "verbose": False, **options})
-
-
-def same(one, other):
-    """All but the time they took."""
-    assert [dataclasses.replace(t, seconds=0, history=None) for t in one.trials] == [
-        dataclasses.replace(t, seconds=0, history=None) for t in other.trials
-    ]
-    for a, b in zip(one.trials, other.trials, strict=True):
-        if a.history is not None:
-            assert a.history.train_loss_list == b.history.train_loss_list
-            assert a.history.test_acc_list == b.history.test_acc_list
-    assert [t.number for t in one.ranked] == [t.number for t in other.ranked]
-
-
-class TestSpace:
-    def drawn(self, distribution, n=2000):
-        return np.array([distribution.sample(Stream(0, f"{i}").generator("x")) for i in range(n)])
-
-    def evenly(self, shares, n=2000):
-        share = 1 / len(shares)
-        assert (np.abs(np.asarray(shares) / n - share) < 5 * math.sqrt(share * (1 - share) / n)).all()
-
-    def test_uniform(self):
-        x = self.drawn(uniform(-2, 3))
-        assert x.min() >= -2 and x.max() <= 3
-        self.evenly(np.histogram(x, 5, (-2, 3))[0])
-
-    def test_log_uniform(self):
-        x = self.drawn(log_uniform(1e-6, 1e-2))
-        assert x.min() >= 1e-6 and x.max() <= 1e-2
-        self.evenly(np.histogram(np.log10(x), 4, (-6, -2))[0])
-
-    def test_choice(self):
-        x = self.drawn(choice("abc"))
-        self.evenly([(x == letter).sum() for letter in "abc"])
-
-    def test_ends_are_never_left_by_a_rounding(self):
-        for value in (1e-6, 0.1, 3.3, 1e5):
-            assert log_uniform(value, value).sample(np.random.default_rng(0)) == value
-
-    @pytest.mark.parametrize(
-        "make, message",
-        [
-            (lambda: uniform(1, 0), "uniform: low must not exceed high, got 1 and 0"),
-            (lambda: uniform(0, math.inf), "uniform: high must be a finite number, got inf"),
-            (lambda: uniform("0", 1), "uniform: low must be a finite number, got '0'"),
-            (lambda: log_uniform(0, 1), "log_uniform: low must be positive, got 0"),
-            (lambda: choice([]), "choice: expected at least one option"),
-        ],
-    )
-    def test_wrong_one_says_what_is_wrong(self, make, message):
-        with pytest.raises(ValueError, match=message):
-            make()
-
-    def test_another_hyper_parameter_does_not_change_the_others(self):
-        wide = search(lambda **params: 0.0, {**SPACE, "decay": uniform(0, 1)})
-        narrow = search(lambda **params: 0.0)
-        for one, other in zip(wide.trials, narrow.trials, strict=True):
-            assert {name: one.params[name] for name in SPACE} == other.params
+from xpdl.training.search import last_score
 
 
 class TestRandomSearch:
@@ -207,130 +133,6 @@ class TestBook:
         assert min(rates[:3]) > 5 * sorted(rates)[len(rates) // 2]
 
 
-class TestLog:
-    def test_search_goes_on_where_it_was(self, tmp_path):
-        path, made = tmp_path / "log.jsonl", []
-
-        def counted(x):
-            made.append(x)
-            return x
-
-        def run(n):
-            return search(counted, {"x": uniform(0, 1)}, n, log=path)
-
-        first = run(3)
-        assert len(made) == 3
-        same(run(3), first)
-        assert len(made) == 3
-        more = run(5)
-        assert len(made) == 5
-        same(more, search(counted, {"x": uniform(0, 1)}, 5))
-        same(run(2), type(first)(first.trials[:2]))
-
-    def test_cut_off_anywhere_it_gives_the_same_result(self, tmp_path):
-        path = tmp_path / "log.jsonl"
-        whole = halve(search_builds.net, log=path, max_epochs=3, n_trials=4)
-        content = path.read_bytes()
-        for length in range(0, len(content), max(1, len(content) // 25)):
-            path.write_bytes(content[:length])
-            same(halve(search_builds.net, log=path, max_epochs=3, n_trials=4), whole)
-            lines = path.read_bytes().splitlines()
-            assert len(lines) == len(content.splitlines()) and all(json.loads(line) for line in lines)
-
-    def test_killed_process_has_logged_what_it_finished(self, tmp_path):
-        path, count = tmp_path / "log.jsonl", tmp_path / "count"
-        code = (
-            "import sys; from tests.training.search_builds import killed_at_the_fourth; from xpdl import *;"
-            "random_search(killed_at_the_fourth, {'x': uniform(0, 1)}, 6, seed=0, log=sys.argv[1], verbose=False)"
-        )
-        env = {**os.environ, "SEARCH_COUNT": str(count)}
-        root = Path(__file__).parents[2]
-        command = [sys.executable, "-c", code, str(path)]
-        assert subprocess.run(command, cwd=root, env=env).returncode == -9
-        assert len(path.read_text().splitlines()) == 1 + 3
-        assert subprocess.run(command, cwd=root, env=env).returncode == 0
-        assert len(count.read_text()) == 4 + 3 and len(path.read_text().splitlines()) == 1 + 6
-
-    def test_values_that_json_does_not_know_come_back_as_they_are(self, tmp_path):
-        options = [(1, 2), np.float32(0.5), max]
-        first = search(
-            lambda x: [x is option for option in options].index(True), {"x": choice(options)}, 8, log=tmp_path / "log"
-        )
-        again = search(lambda x: 1 / 0, {"x": choice(options)}, 8, log=tmp_path / "log")
-        same(again, first)
-        assert all(trial.params["x"] is options[int(trial.score)] for trial in again.trials)
-
-    def test_diverged_trial_stays_diverged(self, tmp_path):
-        first = search(lambda x: math.nan, {"x": uniform(0, 1)}, 1, log=tmp_path / "log")
-        same(search(lambda x: 1 / 0, {"x": uniform(0, 1)}, 1, log=tmp_path / "log"), first)
-
-    def test_of_another_search_is_refused(self, tmp_path):
-        path = tmp_path / "log"
-        search(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
-        before = path.read_bytes()
-        for other in (
-            lambda: search(search_builds.parabola, {"x": uniform(0, 2)}, 1, log=path),
-            lambda: search(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path, seed=1),
-            lambda: halve(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path),
-        ):
-            with pytest.raises(ValueError, match="is the log of another search"):
-                other()
-        assert path.read_bytes() == before
-
-    @pytest.mark.parametrize("content", [b"important notes", b"important notes\n", b"[]\nx\n", b"\xff\n"])
-    def test_other_file_is_refused_and_left_alone(self, tmp_path, content):
-        path = tmp_path / "notes"
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="notes: is "):
-            search(log=path)
-        assert path.read_bytes() == content
-
-    @pytest.mark.parametrize("line", [b"{}\n", b"3\n", b'{"number": 0}\n', b"{\n"])
-    def test_damaged_line_is_an_error(self, tmp_path, line):
-        path = tmp_path / "log"
-        search(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
-        path.write_bytes(path.read_bytes() + line)
-        with pytest.raises(ValueError, match=r"log: (is not the log|has a line)"):
-            search(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
-
-    def test_needs_a_seed(self, tmp_path):
-        with pytest.raises(ValueError, match="a search with a log needs a seed"):
-            search(log=tmp_path / "log", seed=None)
-        assert not (tmp_path / "log").exists()
-
-
-class TestProcesses:
-    def test_find_the_same_as_one(self, tmp_path):
-        alone = halve(n_trials=4, max_epochs=3)
-        same(halve(n_trials=4, max_epochs=3, processes=2, log=tmp_path / "log"), alone)
-        same(halve(n_trials=4, max_epochs=3, log=tmp_path / "log"), alone)
-
-    def test_work_on_the_backend_in_use_and_errors_come_back(self):
-        with xpdl.use("numpy", dtype="float64"):
-            assert len(search(search_builds.backend, {"x": uniform(0, 1)}, 2, processes=2).trials) == 2
-            with pytest.raises(KeyError, match="no such thing"):
-                search(search_builds.broken, {"x": choice([9])}, 2, processes=2)
-
-    def test_one_that_dies_is_an_error_and_not_a_wait(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("SEARCH_COUNT", str(tmp_path / "count"))
-        with pytest.raises(BrokenProcessPool) as error:
-            search(search_builds.killed_at_the_fourth, {"x": uniform(0, 1)}, 9, processes=2)
-        assert "search: a process ended by itself" in error.value.__notes__[0]
-
-    def test_need_functions_that_can_be_sent(self):
-        for options in ({"build": lambda x: x}, {"score": lambda history: 0.0}):
-            with pytest.raises(TypeError, match=r"cannot be sent to another process .* or use processes=1"):
-                search(**{"space": {"x": uniform(0, 1)}, "processes": 2, **options})
-
-    def test_only_the_default_device(self):
-        pytest.importorskip("array_api_strict")
-        with (
-            xpdl.use("array_api_strict", device="device1"),
-            pytest.raises(ValueError, match=r"default device of array_api_strict; use processes=1"),
-        ):
-            search(search_builds.parabola, {"x": uniform(0, 1)}, 2, processes=2)
-
-
 @pytest.mark.parametrize("search", [search, halve])
 class TestWrong:
     @pytest.mark.parametrize("space", [None, {}, [uniform(0, 1)], 3])
@@ -373,3 +175,55 @@ def test_epochs_is_no_hyper_parameter_of_halving():
 def test_regression_is_scored_by_its_loss():
     result = search(lambda x: History(test_loss_list=[5.0, x]), {"x": uniform(0, 10)}, 5)
     assert result.best.score == -min(trial.params["x"] for trial in result.trials)
+
+
+def test_last_score_is_that_of_the_end():
+    assert last_score(History(test_acc_list=[0.9, 0.25, 0.5])) == 0.5
+    assert last_score(History(test_loss_list=[0.9, 0.25, 2.0])) == -2.0
+    assert last_score(History(test_acc_list=[0.5], test_loss_list=[7.0])) == 0.5
+
+
+class TestRounds:
+    """Of halving, by how many train for how long."""
+
+    def rounds(self, n, **options):
+        found = successive_halving(lambda epochs, x: x, {"x": uniform(0, 1)}, n, seed=0, verbose=False, **options)
+        numbers = {}
+        for trial in found.trials:
+            numbers.setdefault(trial.epochs, []).append(trial.number)
+        return found, numbers
+
+    def test_by_default_a_third_goes_on_from_one_epoch_to_27(self):
+        found, numbers = self.rounds(29)
+        assert {epochs: len(of) for epochs, of in numbers.items()} == {1: 29, 3: 9, 9: 3, 27: 1}
+        assert found.best.params["x"] == max(trial.params["x"] for trial in found.trials)
+
+    def test_the_most_epochs_are_reached(self):
+        _, numbers = self.rounds(4, max_epochs=4, factor=2)
+        assert {epochs: len(of) for epochs, of in numbers.items()} == {1: 4, 2: 2, 4: 1}
+
+    def test_of_two_equals_the_earlier_goes_on(self):
+        found = successive_halving(
+            lambda epochs, x: 0.5, {"x": uniform(0, 1)}, 4, factor=2, max_epochs=2, seed=0, verbose=False
+        )
+        assert [trial.number for trial in found.trials if trial.epochs == 2] == [0, 1]
+
+    def test_a_few_are_never_fewer_than_one(self):
+        _, numbers = self.rounds(2, factor=3)
+        assert {epochs: len(of) for epochs, of in numbers.items()} == {1: 2, 3: 1}
+
+
+@pytest.mark.parametrize("function", [random_search, successive_halving])
+def test_by_default_one_process_tells_what_it_does(function, capsys):
+    parameters = inspect.signature(function).parameters
+    assert parameters["processes"].default == 1
+    function(lambda **given: 0.0, {"x": uniform(0, 1)}, 1, seed=0)
+    assert capsys.readouterr().out.startswith("trial 0")
+
+
+def test_a_seed_is_an_int_and_without_one_none_is_needed_but_for_a_log(tmp_path):
+    with pytest.raises(TypeError, match=r"random_search: seed must be an int, got 1\.5"):
+        search(search_builds.parabola, {"x": uniform(0, 1)}, seed=1.5)
+    with pytest.raises(ValueError, match="successive_halving: a search with a log needs a seed"):
+        halve(seed=None, log=tmp_path / "log")
+    assert len(search(search_builds.parabola, {"x": uniform(0, 1)}, 1, seed=None).trials) == 1
