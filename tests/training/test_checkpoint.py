@@ -511,3 +511,47 @@ def test_a_seed_may_be_a_number_of_numpy(path):
     assert_same_run(one, same)
     with pytest.raises(TypeError, match=r"Trainer: seed must be an int, got 1\.5"):
         trainer(seed=1.5)
+
+
+class ByHand:
+    """A network as the book writes them: parameters, and no layers that the library knows."""
+
+    def __init__(self):
+        self.params = {"W": np.full((4, 3), 0.1, np.float32) * X[:4, :3], "b": np.zeros(3, np.float32)}
+
+    def gradient(self, x, t):
+        d = x @ self.params["W"] + self.params["b"] - np.eye(3, dtype=np.float32)[t]
+        return {"W": x.T @ d / len(x), "b": d.mean(axis=0)}
+
+    def loss(self, x, t):
+        return float(np.mean((x @ self.params["W"] + self.params["b"] - np.eye(3)[t]) ** 2))
+
+    def accuracy(self, x, t):
+        return float(np.mean((x @ self.params["W"] + self.params["b"]).argmax(axis=1) == t))
+
+
+def test_of_a_network_written_by_hand_goes_on_too(path):
+    def of(epochs, **options):
+        return Trainer(ByHand(), X, T, X, T, epochs, 10, "adam", verbose=False, seed=0, **options)
+
+    whole, resumed = of(4), of(4, checkpoint=path)
+    whole.train()
+    of(2, checkpoint=path).train()
+    metadata = storage.load_arrays(path)[1]
+    assert json.loads(metadata["architecture"]) == {"model": "ByHand"} and json.loads(metadata["counters"]) == {}
+    resumed.train()
+    assert resumed.train_loss_list == whole.train_loss_list and resumed.test_acc_list == whole.test_acc_list
+    for name, value in whole.network.params.items():
+        np.testing.assert_array_equal(resumed.network.params[name], value)
+
+
+def test_a_run_that_goes_on_says_from_where(path, capsys):
+    with pytest.raises(Stop):
+        trainer(checkpoint=path, checkpoint_every=1, verbose=True, callbacks=[Once(6, Stop())]).train()
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == ["epoch 1/4"]
+    trainer(checkpoint=path, verbose=True).train()
+    first, *epochs = capsys.readouterr().out.splitlines()
+    assert first == f"going on after step 5, in epoch 2 from {path}"
+    assert [line.split("  ")[0] for line in epochs] == ["epoch 2/4", "epoch 3/4", "epoch 4/4"]
+    trainer(checkpoint=path, verbose=True).train()
+    assert capsys.readouterr().out == f"going on after epoch 4 from {path}\n"

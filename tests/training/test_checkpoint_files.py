@@ -10,6 +10,7 @@ import pytest
 from tests.training.test_checkpoint import Once, Stop, assert_same_run, trainer
 from xpdl import storage
 from xpdl.backends import asnumpy
+from xpdl.training.checkpoint_files import CheckpointFiles
 
 resource = pytest.importorskip("resource", reason="limits on files are set where there is the module resource")
 
@@ -68,6 +69,56 @@ class TestRotation:
         with pytest.warns(UserWarning, match="going on from"):
             run.train()
         assert all(found) and [epoch_of(path), epoch_of(path.with_name("run.1"))] == [3, 2]
+
+    def test_the_newest_of_the_run_before_is_kept_too(self, path):
+        trainer(checkpoint=path, epochs=2).train()
+        trainer(checkpoint=path, epochs=3).train()
+        assert [epoch_of(path), epoch_of(path.with_name("run.1"))] == [3, 2]
+
+    def test_what_was_neither_written_nor_read_is_written_over(self, path):
+        path.write_bytes(b"bad")
+        assert CheckpointFiles(path, 2).write(trainer())
+        assert names(path) == ["run"] and epoch_of(path) == 0
+
+    def test_the_third_is_there_when_two_are_bad(self, path):
+        trainer(checkpoint=path, keep=3).train()
+        for name in ("run", "run.1"):
+            (path.parent / name).write_bytes(b"bad")
+        whole, resumed = trainer(), trainer(checkpoint=path, keep=3)
+        whole.train()
+        with pytest.warns(UserWarning, match=rf"going on from {path}\.2$") as said:
+            resumed.train()
+        assert [str(one.message).split(":")[0] for one in said] == [str(path), f"{path}.1"]
+        assert_same_run(whole, resumed)
+
+    def test_all_of_them_are_removed(self, path):
+        trainer(checkpoint=path, keep=4).train()
+        files = CheckpointFiles(path, 4)
+        assert len(names(path)) == 4 and files.exist()
+        files.remove()
+        assert names(path) == [] and not files.exist()
+
+    def test_all_of_them_are_set_aside_in_the_place_of_earlier_ones(self, path):
+        files = CheckpointFiles(path, 3)
+        assert files.set_aside() is None
+        for name in ("run.old", "run.old.1"):
+            (path.parent / name).write_bytes(b"earlier")
+        trainer(checkpoint=path, keep=3).train()
+        assert files.set_aside() == path.with_name("run.old")
+        assert names(path) == ["run.old", "run.old.1", "run.old.2"]
+        assert [epoch_of(path.parent / name) for name in names(path)] == [4, 3, 2]
+        path.with_name("run.1").write_bytes(b"the newest one is missing")
+        assert files.set_aside() == path.with_name("run.old") and names(path) == ["run.old.1"]
+
+    def test_whoever_holds_them_may_enter_again_and_nobody_else_meanwhile(self, path):
+        files, others = CheckpointFiles(path, 2), CheckpointFiles(path, 2)
+        with files.locked():
+            with files.locked():
+                pass
+            with pytest.raises(BlockingIOError, match="another run is training with this checkpoint"), others.locked():
+                pass
+        with others.locked():
+            pass
 
     def test_killed_while_rotating_goes_on_from_the_one_before(self, path):
         trainer(checkpoint=path, epochs=2).train()
@@ -198,3 +249,12 @@ def test_saving_moves_nothing_and_changes_nothing(path):
 
 def slots(run):
     return [*run.network.slots("params"), *run.network.slots("state")]
+
+
+def test_a_write_that_fails_is_answered_so(path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.warns(UserWarning, match="no checkpoint was written after step 0: .*No space left on device"):
+        assert not CheckpointFiles(path, 2).write(trainer())

@@ -161,3 +161,59 @@ def test_a_network_without_layers_is_refused() -> None:
 
     with pytest.raises(TypeError, match="Diagnostics: expected a network with a dict of layers"):
         train(Plain(), Diagnostics(X))
+
+
+class Given(Sigmoid):
+    """Its output is what the test wants."""
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+def test_saturated_is_what_lies_beyond_the_margin() -> None:
+    x = np.asarray([[0.25, 0.75], [0.2, 0.5], [0.8, 0.9]], dtype=np.float32)
+    layers = Diagnostics(x, margin=0.25)
+    model = Sequential(Given(), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+    Trainer(model, x, T[:3], x, T[:3], epochs=1, verbose=False, callbacks=[layers], seed=0).train()
+    assert layers.history["saturation"] == {"Given1": [0.5]}
+
+
+def test_float64_is_measured_in_float64() -> None:
+    with xpdl.use("numpy", dtype="float64"):
+        model = Sequential(Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+        model.build((36,))
+    x, layers = X.reshape(12, 36), Diagnostics(X.reshape(12, 36))
+    Trainer(
+        model, x, T, x, T, epochs=1, optimizer_param={"lr": 1e-12}, verbose=False, callbacks=[layers], seed=0
+    ).train()
+    assert 0.0 < layers.history["update_ratio"]["Affine1.W"][0] < 1e-10
+
+
+def test_what_was_nothing_before_changes_by_infinitely_much() -> None:
+    x, layers = X.reshape(12, 36), Diagnostics(X.reshape(12, 36))
+    model = Sequential(Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+    model.build((36,))
+    # the bias begins with zeros
+    Trainer(model, x, T, x, T, epochs=1, optimizer_param={"lr": 0.1}, verbose=False, callbacks=[layers], seed=0).train()
+    assert layers.history["update_ratio"]["Affine1.b"] == [np.inf]
+
+
+def test_loading_replaces_what_was_measured() -> None:
+    layers = Diagnostics(X)
+    layers.history["dead_relu"]["Relu9"] = [0.5]
+    layers.load_state_dict({"saturation/Block.a/b": [0.25]})
+    assert layers.history == {"dead_relu": {}, "saturation": {"Block.a/b": [0.25]}, "update_ratio": {}}
+
+
+def test_rows_to_look_at_are_floats_and_at_least_one() -> None:
+    with pytest.raises(xpdl.DTypeError, match="Diagnostics: expected a floating array, got int64"):
+        Diagnostics(np.ones((3, 4), dtype=np.int64))
+    for wrong in (X[:0], X[0, 0, 0, 0]):
+        with pytest.raises(
+            xpdl.ShapeError, match=r"Diagnostics: expected x \(N, \.\.\.\) of at least one row, got shape"
+        ):
+            Diagnostics(np.asarray(wrong))
+    assert Diagnostics(X[:1]).margin == 0.05
+    for margin in (0.0, 0.5):
+        with pytest.raises(ValueError, match=r"Diagnostics: margin must be a finite number in \(0, 0.5\)"):
+            Diagnostics(X, margin=margin)

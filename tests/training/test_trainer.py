@@ -23,7 +23,7 @@ from xpdl import (
     SoftmaxWithLoss,
     Trainer,
 )
-from xpdl.data import augment
+from xpdl.data import Batches, Prefetch, augment
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(25, 4))
@@ -94,6 +94,80 @@ class TestEpochs:
         network = BookNet()
         trainer(network, epochs=1, mini_batch_size=1000).train()
         assert [len(x) for x in network.batches] == [25]
+
+
+class TestBegin:
+    def test_by_default_as_in_the_book(self, tmp_path):
+        run = Trainer(net(), X, T, X, T)
+        assert (run.epochs, run.batch_size, run.accumulate, run.verbose) == (20, 100, 1, True)
+        assert repr(run.optimizer) == "SGD(lr=0.01)" and run.evaluate_sample_num_per_epoch is None
+        assert run.x_val is None and run.seed is None and run.augment is None
+        assert Trainer(net(), X, T, X, T, seed=0, checkpoint=tmp_path / "run")._resuming.files.keep == 2
+
+    def test_nothing_is_done_yet(self):
+        run = trainer()
+        assert (run.current_epoch, run.current_iter, run.seconds_in_epoch, run.stop_training) == (0, 0, 0.0, False)
+        assert run.history == xpdl.History()
+
+    def test_order_of_the_rows_is_the_same_in_every_version_of_this_library(self):
+        """Or a run that goes on would see some rows twice."""
+        network = BookNet()
+        trainer(network, epochs=1).train()
+        order = [int(np.flatnonzero((row == X).all(axis=1))[0]) for row in network.batches[0]]
+        assert order == [24, 0, 5, 11, 10, 8, 3, 4, 12, 23]
+
+    def test_only_rows_on_the_disk_are_read_ahead(self, tmp_path):
+        np.save(tmp_path / "x.npy", X)
+        mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+        assert isinstance(trainer(x=mapped).batches, Prefetch) and isinstance(trainer().batches, Batches)
+
+
+class TestProgress:
+    @pytest.fixture
+    def calls(self, monkeypatch):
+        found = []
+
+        class Progress:
+            def __init__(self, verbose):
+                found.append(("verbose", verbose))
+
+            def __getattr__(self, name):
+                return lambda *args: found.append((name, *args))
+
+        monkeypatch.setattr("xpdl.training.trainer.Progress", Progress)
+        return found
+
+    def test_a_bar_for_each_epoch_is_taken_away_before_its_line(self, calls):
+        trainer(epochs=2, verbose=True).train()
+        assert [name for name, *_ in calls] == ["verbose", *(["start", *["step"] * 3, "close", "line"] * 2)]
+        assert calls[0] == ("verbose", True)
+        assert [call for call in calls if call[0] == "start"] == [
+            ("start", "epoch 1/2", 3, 0),
+            ("start", "epoch 2/2", 3, 0),
+        ]
+
+    def test_also_when_the_epoch_breaks_off(self, calls):
+        class Break:
+            def on_batch_end(self, trainer, step):
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            trainer(callbacks=[Break()]).train()
+        assert [name for name, *_ in calls] == ["verbose", "start", "step", "close"]
+
+    def test_a_line_has_the_mean_loss_and_the_measures_of_its_epoch(self, calls):
+        history = trainer(epochs=2).train()
+        lines = [call[1] for call in calls if call[0] == "line"]
+        for epoch, line in enumerate(lines, 1):
+            mean = sum(history.train_loss_list[3 * epoch - 3 : 3 * epoch]) / 3
+            assert line == (
+                f"epoch {epoch}/2  loss {mean:.4f}  train accuracy {history.train_acc_list[epoch - 1]:.4f}  "
+                f"test accuracy {history.test_acc_list[epoch - 1]:.4f}  {history.seconds[epoch - 1]:.1f} s"
+            )
+
+    def test_a_step_shows_its_own_loss(self, calls):
+        history = trainer(epochs=1).train()
+        assert [call[1]() for call in calls if call[0] == "step"] == history.train_loss_list
 
 
 class TestStep:
@@ -212,6 +286,21 @@ class TestBackends:
         with backend.use():
             trainer(epochs=1, callbacks=[Watch()]).train()
         assert reads == ([1, 2, 3] if backend.spec.library == "numpy" else [0, 0, 0])
+
+    def test_losses_are_read_every_hundred_steps(self, backend):
+        if backend.spec.library == "numpy":
+            pytest.skip("on the host, each loss is looked at at once")
+        reads = []
+
+        class Watch:
+            def on_batch_end(self, trainer, step):
+                reads.append(len(trainer.train_loss_list))
+
+        with backend.use():
+            network = Sequential(Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+            x, t = np.tile(X, (5, 1))[:102], np.tile(T, 5)[:102]
+            trainer(network, x, t, epochs=1, mini_batch_size=1, callbacks=[Watch()]).train()
+        assert reads == [0] * 99 + [100] * 3
 
     def test_all_backends_make_the_same_run(self, backend):
         reference = trainer(net(), X, T, epochs=3, optimizer="adam")

@@ -75,7 +75,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         stopped = bool(position["stopped"])
         history = History(**{name: array.tolist() for name, array in _under(arrays, "history.")})
         values = [
-            backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name]
+            (owner, key, backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name])
             for name, owner, key in slots(trainer)
         ]
         scaling = json.loads(metadata.get("precision", "null"))
@@ -85,7 +85,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         trainer.optimizer.load_state_dict(state)
     except (KeyError, TypeError) as error:
         raise storage.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
-    for (_, owner, key), value in zip(slots(trainer), values, strict=True):
+    for owner, key, value in values:
         owner[key] = value
     trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step
     trainer.seconds_in_epoch, trainer.stop_training = spent, stopped

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.errors import ShapeError
 from xpdl.layers.by_layer import forward_by_layer
 from xpdl.layers.relu import Relu
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.tanh import Tanh
 from xpdl.ops.checks import number, require_floating
-from xpdl.ops.losses import batch_rows
 from xpdl.training.callbacks import Callback
 
 _WIDE = 32  # bits of a dtype in which squares may be added up
@@ -60,8 +60,8 @@ class Diagnostics(Callback):
 
     def __init__(self, x: Array, *, margin: float = 0.05) -> None:
         require_floating(x, "Diagnostics")
-        if not batch_rows(x, "Diagnostics"):
-            raise ValueError("Diagnostics: expected at least one row of x, got none")
+        if x.ndim == 0 or x.shape[0] == 0:
+            raise ShapeError(f"Diagnostics: expected x (N, ...) of at least one row, got shape {tuple(x.shape)}")
         self.x = x
         self.margin = number(margin, "margin", "Diagnostics", "in (0, 0.5)")
         self.history: History = {"dead_relu": {}, "saturation": {}, "update_ratio": {}}
@@ -114,8 +114,7 @@ class Diagnostics(Callback):
 def _dead(y: Array) -> Array:
     """Share of units, of images channels, that are 0 everywhere."""
     xp = array_namespace(y)
-    axes = tuple(axis for axis in range(y.ndim) if axis != 1) if y.ndim > 2 else 0
-    return _share(xp.all(y == 0.0, axis=axes))
+    return _share(xp.all(y == 0.0, axis=tuple(axis for axis in range(y.ndim) if axis != 1)))
 
 
 def _outside(y: Array, low: float, high: float) -> Array:

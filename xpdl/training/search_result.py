@@ -109,7 +109,7 @@ class TrialLog:
         if not whole:
             if content and not _line(header).startswith(content):
                 raise ValueError(f"{self.path}: is not the log of a search")
-            self._write(_line(header), 0)
+            self._write(_line(header), "wb")
             return
         first, *lines = whole.splitlines()
         found = self._read(first)
@@ -128,13 +128,11 @@ class TrialLog:
         """Note a trial: it is on the disk when this returns."""
         self.done[trial.number, trial.epochs] = trial
         if self.path is not None:
-            self._write(_line({**dataclasses.asdict(trial), "score": _finite(trial.score)}), None)
+            self._write(_line({**dataclasses.asdict(trial), "score": _finite(trial.score)}), "ab")
 
-    def _write(self, line: bytes, at: int | None) -> None:
+    def _write(self, line: bytes, mode: str) -> None:
         assert self.path is not None
-        with self.path.open("ab") as file:
-            if at is not None:
-                file.truncate(at)
+        with self.path.open(mode) as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
