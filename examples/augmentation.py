@@ -18,7 +18,7 @@ def main(argv=None):
         "Elastic": augment.Elastic(),
         "Brightness": augment.Brightness(),
         "Noise": augment.Noise(),
-        "Cutout": augment.Cutout(8),
+        "Cutout": augment.Cutout(14),
         "Flip": augment.Flip(1.0),
     }
     x = train[0][:1, ...]

@@ -17,6 +17,9 @@ from xpdl.data import cifar10, fashion_mnist
 
 BINS = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 
+#: the publisher's file of names, in the order of the labels
+META = b"airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n"
+
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
@@ -54,7 +57,11 @@ def contents(rows=3):
 def archive(files, prefix="cifar-10-batches-bin/"):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, body in {"batches.meta.txt": b"airplane\n", **files}.items():
+        folder = tarfile.TarInfo(prefix.rstrip("/"))
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        # the published archive is in no order, either
+        for name, body in {"batches.meta.txt": META, "readme.html": b"<html>", **dict(reversed(files.items()))}.items():
             member = tarfile.TarInfo(prefix + name)
             member.size = len(body)
             tar.addfile(member, io.BytesIO(body))
@@ -238,6 +245,10 @@ class TestCifar10:
                 (folder / "cifar-10-batches-bin" / name).write_bytes(body)
         with pytest.raises(ValueError, match=r"cifar-10-batches-bin: has no file data_batch_4\.bin"):
             load_cifar10()
+
+
+def test_classes_are_in_the_order_of_the_labels():
+    assert tuple(META.decode().split()) == data.CIFAR10_CLASSES
 
 
 def test_classes_have_names():

@@ -139,3 +139,12 @@ def test_nothing_to_show_is_said(mpl):
         plots.diagnostics()
     with pytest.raises(ValueError, match="no trial has a history"):
         plots.search_results([])
+
+
+def test_many_names_stand_beside_the_panel(mpl):
+    for count, beside in ((6, False), (10, True)):
+        figure = plots.diagnostics(update_ratio={f"W{k}": [1e-2, 1e-3] for k in range(count)})
+        figure.savefig(io.BytesIO(), dpi=50)  # which lays it out
+        (axes,) = figure.axes
+        names = axes.get_legend().get_window_extent()
+        assert (names.x0 >= axes.get_window_extent().x1) == beside and names.x1 <= figure.bbox.x1

@@ -22,6 +22,8 @@ _MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/",
     "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/",
 )
+# of the file whose MD5 on the publisher's page, https://www.cs.toronto.edu/~kriz/cifar.html, is
+# c32a1d4ab5d03f1284b67883e8d87530; gomlx and torchvision for Ruby have the same
 _SIZE, _SHA256 = 170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 _TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 _TEST = ("test_batch.bin",)

@@ -31,6 +31,7 @@ from xpdl.training.smoothing import smooth_curve
 
 _POINTS = 200  # of a loss curve: more cannot be seen
 _FEW = 25  # points that all get markers
+_FEW_NAMES = 6  # that a panel has room for
 _MARKS = 10  # markers of a longer curve, where they tell it from others
 
 
@@ -258,7 +259,9 @@ def _draw(axes: Axes, series: Mapping[str, Any], x: Any, owner: str, *, marked: 
     if x is None:
         whole_numbers(axes.xaxis)
     if marked and len(series) > 1:
-        legend(axes, loc="best")
+        # many names would cover their own curves
+        beside = {} if len(series) <= _FEW_NAMES else {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        legend(axes, **({"loc": "best"} | beside))
 
 
 def _draw_loss(axes: Axes, losses: Values, colour: str, marker: str, name: str, *, behind: bool) -> None:
