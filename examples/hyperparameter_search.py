@@ -17,7 +17,7 @@ def main(argv=None):
     def build(lr, weight_decay):
         net = xpdl.MultiLayerNet(784, [100] * 6, 10)
         optimizer = xpdl.SGD(lr=lr, weight_decay={"l2": weight_decay})
-        how = {"epochs": 10 if args.short else 30, "mini_batch_size": 20, "verbose": False}
+        how = {"epochs": 10 if args.short else 15, "mini_batch_size": 20, "verbose": False}
         return xpdl.Trainer(net, *train, *validation, optimizer=optimizer, **how)
 
     space = {"lr": log_uniform(1e-6, 1e-2), "weight_decay": log_uniform(1e-8, 1e-4)}
