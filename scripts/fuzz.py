@@ -513,7 +513,9 @@ def run_case(read: Callable[[], Any], watched: bool = True) -> str | None:
     """How a case ends: None if it is read, ``"refused"``, or what must not have happened."""
     global _watching
     _seen.clear()
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    # of the processor, so that a machine that is busy or asleep is no finding; waiting for something is one after longer
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, 20 * SECONDS)
     _watching = watched
     try:
         read()
@@ -528,6 +530,7 @@ def run_case(read: Callable[[], Any], watched: bool = True) -> str | None:
         outcome = f"{type(error).__name__}: {error!s:.200}"
     finally:
         _watching = False
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
     # the case itself is written by the fuzzer
     forbidden = [event for event in _seen if "/case'" not in event]
@@ -582,7 +585,8 @@ def report(counts: collections.Counter[str], name: str, seed: int, seconds: floa
 def prepare() -> None:
     """Limits, and eyes on what a file must not bring about."""
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, resource.RLIM_INFINITY))
-    signal.signal(signal.SIGALRM, _alarm)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, _alarm)
     sys.addaudithook(_audit)
     warnings.simplefilter("ignore")
     _without_work()

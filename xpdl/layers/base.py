@@ -25,7 +25,8 @@ class Layer:
     """A function with parameters that knows its own backward pass.
 
     A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
-    changes the shape ``output_shape``.
+    changes the shape ``output_shape``. NaN in an input is no error and comes out again: to look for it is to read every
+    value.
 
     Attributes
     ----------

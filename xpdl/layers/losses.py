@@ -98,6 +98,8 @@ class SoftmaxWithLoss(LossLayer):
     (N, K), whose values may be any weights over the classes. The loss comes from log-softmax and does not saturate, unlike
     the book's, which adds 1e-7 to a probability and stops at 16.118. ``dx = (y - t) dout / N``; the book ignores `dout`.
 
+    NaN among the scores is no error: the loss is NaN then, and `dx` in the rows that hold it. A `Trainer` stops at it.
+
     Raises
     ------
     ShapeError

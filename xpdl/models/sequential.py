@@ -57,7 +57,8 @@ class Sequential(Chain):
     -----
     `predict`, `loss`, `accuracy` and `gradient` cast floating input to the model's dtype. `predict` and `accuracy` also
     take arrays of another library or device and answer in that kind; `loss` and `gradient`, which a training loop calls
-    at each step, raise `MixedArraysError` rather than move data silently.
+    at each step, raise `MixedArraysError` rather than move data silently. NaN in the input comes out again, and a row whose
+    scores are NaN counts as some class.
 
     Examples
     --------

@@ -44,7 +44,7 @@ class Trainer:
     x_train, x_test : array (N, ...) of any library
         Moved once to the network's library, device and dtype. A file mapped into memory (`numpy.memmap`) stays where it
         is: its rows are read and moved batch by batch, those to train with ahead of time. Rows that would take more than
-        half of what a GPU has free are moved batch by batch too.
+        half of what a GPU has free are moved batch by batch too. NaN in them is found in the training, see `train`.
     t_train, t_test : array (N,) of integer labels, or (N, K) one-hot rows or targets
     epochs : int
         Passes over all rows of `x_train`.
