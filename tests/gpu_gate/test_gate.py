@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.backends.cupy import fake
 from xpdl import Affine, Convolution, Flatten, Identity, Relu, Residual, Sequential, SoftmaxWithLoss, load_mini_mnist
 from xpdl.backends import diagnosis, make_backend, use
 from xpdl.bench import torch_peer
-from xpdl.gpu_gate import accuracy, gate, report, roofline, steps
+from xpdl.gpu_gate import accuracy, busy, gate, report, roofline, steps
 from xpdl.models import TwoLayerNet
 
 REASON = "no driver: none here"
@@ -41,7 +42,8 @@ def small(monkeypatch):
     monkeypatch.setattr(steps, "_SECONDS", 1e-9)
     monkeypatch.setattr(steps, "_ROUNDS", 1)
     monkeypatch.setattr(torch_peer, "on_gpu", lambda module, precision, compiled: module)
-    monkeypatch.setattr(steps.row, "__kwdefaults__", {"on_gpu": torch_peer.on_gpu})
+    defaults = steps.row.__kwdefaults__ | {"on_gpu": torch_peer.on_gpu}
+    monkeypatch.setattr(steps.row, "__kwdefaults__", defaults)
 
 
 def test_all_of_it_goes_into_two_files(small, tmp_path, capsys):
@@ -49,14 +51,18 @@ def test_all_of_it_goes_into_two_files(small, tmp_path, capsys):
     assert gate.main(["--out", str(tmp_path), "--no-tests"]) == 0
     found = json.loads((tmp_path / "gpu_gate.json").read_text())
     rows = [(r["net"], r["batch_size"], r["precision"]) for r in found["steps"]]
-    assert rows == [("TwoLayerNet", n, p) for p in ("highest", "tf32") for n in (3, 7)]
+    assert rows == [("TwoLayerNet", n, p) for p in ("highest", "tf32", "float16") for n in (3, 7)]
     for r in found["steps"]:
         assert set(r["milliseconds"]) == {"xpdl", "torch", "torch compiled"}
         assert all(value > 0 for value in r["milliseconds"].values()) and r["floor_milliseconds"] > 0 and not r["note"]
     assert found["accuracy"]["reached"] == [{"target": 0.99, "seconds": 12.34, "seconds_with_start": 15.0}]
     table = (tmp_path / "gpu_gate.md").read_text()
     assert capsys.readouterr().out == table + "\n"
-    assert "| TwoLayerNet | 7 | tf32 | " in table and "| 99.0 % | 12.3 | 15.0 |" in table
+    assert (
+        "| TwoLayerNet | 7 | tf32 | " in table
+        and "| TwoLayerNet | 3 | float16 | " in table
+        and "| 99.0 % | 12.3 | 15.0 |" in table
+    )
 
 
 def test_what_there_is_no_time_for_is_said(small, tmp_path, capsys):
@@ -108,6 +114,12 @@ class TestCost:
         # the data; convolution, identity, sum and Flatten
         assert found.bytes == 8 * (2 * 4 * 36 + 4 * 2 * (4 * 4 * 36) + 10 * 4 * 2 * 9)
 
+    def test_mixed_precision_has_a_wider_optimizer(self):
+        net = Sequential(Affine(units=5), loss=SoftmaxWithLoss)
+        net.build((4,))
+        found = roofline.cost(net, (4,), rows=10, itemsize=2, parameter_size=4)
+        assert found.bytes == 2 * (10 * 4 + 4 * 10 * 5 + 3 * 25) + 4 * 7 * 25
+
     def test_the_slower_of_both_is_the_floor(self):
         rates = roofline.Rates(flop_per_second=100.0, bytes_per_second=10.0)
         assert roofline.Cost(1000.0, 20.0).seconds(rates) == 10.0
@@ -118,6 +130,28 @@ def test_rates_count_what_a_product_and_a_copy_do(monkeypatch):
     monkeypatch.setattr(roofline, "_seconds", lambda call, synchronize: call() is None or 0.5)
     found = roofline.rates(make_backend("numpy"), lambda: None, side=10, megabytes=1)
     assert found == roofline.Rates(2 * 1000 / 0.5, 2 * 2**20 / 0.5)
+
+
+class TestBusy:
+    backend = SimpleNamespace(device=SimpleNamespace(pci_bus_id="0000:17:00.0"))
+
+    def test_is_what_the_driver_says_of_the_time_of_the_steps(self, tmp_path, monkeypatch):
+        program = tmp_path / "nvidia-smi"
+        lines = "print(*[0] * 10, *[80, 90] * 5, '[N/A]', sep='\\n', flush=True)"
+        asked = f"import sys, time; open({str(tmp_path / 'asked')!r}, 'w').write(' '.join(sys.argv))"
+        program.write_text(f"#!{sys.executable}\n{asked}; {lines}; time.sleep(60)\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(busy, "_SETTLED", 0.3)
+        steps, waits = [], []
+        found = busy.busy_share(lambda: steps.append(1), lambda: waits.append(1), self.backend, seconds=0.3)
+        assert found == 0.85 and len(steps) > len(waits) > 1
+        assert "-i 0000:17:00.0" in (tmp_path / "asked").read_text()
+
+    def test_without_the_program_or_an_address_it_is_not_known(self, tmp_path, monkeypatch):
+        assert busy.busy_share(lambda: None, lambda: None, make_backend("numpy")) is None
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert busy.busy_share(lambda: None, lambda: None, self.backend) is None
 
 
 def test_ours_and_those_of_torch_take_turns_and_are_waited_for():
@@ -168,11 +202,11 @@ def test_a_process_that_fails_is_a_note():
 
 def test_ratios_are_summed_up_against_their_goals():
     rows = [
-        steps.Row("A", 1, "highest", {"xpdl": 2.0, "torch": 1.0, "torch compiled": 2.0}, 1.0, 1.0, 0.5),
+        steps.Row("A", 1, "highest", {"xpdl": 2.0, "torch": 1.0, "torch compiled": 2.0}, 1.0, 1.0, 0.5, busy=0.83),
         steps.Row("B", 1, "highest", {"xpdl": 1.0, "torch": 2.0, "torch compiled": None}, 1.0, 1.0, 0.5, "a word"),
     ]
     lines = report._steps(rows)
-    assert "| A | 1 | highest | 2.000 | 1.000 | 2.000 | 2.00 | 1.00 | 0.500 | 0.25 |" in lines
+    assert "| A | 1 | highest | 2.000 | 1.000 | 2.000 | 2.00 | 1.00 | 0.500 | 0.25 | 0.83 |" in lines
     assert "xpdl/torch: geometric mean 1.00; 1 of 2 rows above 1.0" in lines
     assert "xpdl/torch compiled: geometric mean 1.00; 0 of 1 rows above 1.1" in lines
     assert lines[-1] == "B 1 highest: a word"

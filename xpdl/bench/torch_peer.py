@@ -46,12 +46,15 @@ def peer(network: Sequential, threads: int, channels_last: bool = False) -> Any:
     return module.to(memory_format=torch.channels_last) if channels_last else module
 
 
-def stepper(module: Any, x: Any, t: Any, channels_last: bool = False) -> Callable[[], Any]:
-    """A training step with Adam on arrays `x` and `t`, which are moved to where the module is; fused Adam on a GPU."""
+def stepper(module: Any, x: Any, t: Any, channels_last: bool = False, half: bool = False) -> Callable[[], Any]:
+    """A training step with Adam on arrays `x` and `t`, which are moved to where the module is; fused Adam on a GPU.
+
+    With `half`, in float16 where PyTorch's autocast has it, with its gradient scaler.
+    """
     torch = importlib.import_module("torch")
     device = next(module.parameters()).device
     rows, labels = _rows(torch, x, channels_last).to(device), torch.tensor(asnumpy(t)).to(device)
-    step = row_stepper(module)
+    step = half_stepper(module) if half else row_stepper(module)
     return lambda: step(rows, labels)
 
 
@@ -65,6 +68,24 @@ def row_stepper(module: Any) -> Callable[[Any, Any], None]:
         optimizer.zero_grad()
         criterion(module(rows), labels).backward()
         optimizer.step()
+
+    return step
+
+
+def half_stepper(module: Any) -> Callable[[Any, Any], None]:
+    """As `row_stepper`, in float16 with float32 parameters."""
+    torch = importlib.import_module("torch")
+    device = next(module.parameters()).device.type
+    optimizer = torch.optim.Adam(module.parameters(), fused=True if device == "cuda" else None)
+    criterion, scaler = torch.nn.CrossEntropyLoss(), torch.amp.GradScaler(device)
+
+    def step(rows: Any, labels: Any) -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device, dtype=torch.float16):
+            loss = criterion(module(rows), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
 
     return step
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from xpdl.backends import diagnosis, make_backend
 from xpdl.backends.device_info import machine, synchronizer
 from xpdl.backends.numerics import PRECISIONS, numerics
 from xpdl.gpu_gate import accuracy, report, roofline, steps
+from xpdl.gpu_gate.busy import busy_share
 from xpdl.storage import write_atomically
 from xpdl.version import __version__
 
@@ -27,6 +29,8 @@ _BACKEND = "cupy"
 _PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu and not slow", "tests")
 # Shares of the minutes: the tests may take so much, and the training to an accuracy keeps so much.
 _TESTS_SHARE, _ACCURACY_SHARE = 0.4, 0.15
+# With half precision last: what there is no time for is left out.
+_PRECISIONS = (*PRECISIONS, steps.HALF)
 # What the rates of the device are measured with.
 _SIDE, _MEGABYTES = 8192, 1024
 
@@ -114,14 +118,15 @@ def measure(found: dict[str, Any], clock: Clock, write: Callable[[], None]) -> N
     synchronize = synchronizer(backend)
     keep = clock.left() * _ACCURACY_SHARE
     rates = {}
-    for precision in PRECISIONS:
-        with numerics(precision=precision):
-            rates[precision] = roofline.rates(backend, synchronize, side=_SIDE, megabytes=_MEGABYTES)
+    for precision in _PRECISIONS:
+        dtype = steps.HALF if precision == steps.HALF else None
+        with _computing(precision):
+            rates[precision] = roofline.rates(backend, synchronize, side=_SIDE, megabytes=_MEGABYTES, dtype=dtype)
     found["machine"] |= {
         f"measured, {precision}": f"{r.flop_per_second / 1e12:.1f} TFLOP/s, {r.bytes_per_second / 1e9:.0f} GB/s"
         for precision, r in rates.items()
     }
-    asked = [(net, size, p) for p in PRECISIONS for net, (_, _, sizes) in steps.CASES.items() for size in sizes]
+    asked = [(net, size, p) for p in _PRECISIONS for net, (_, _, sizes) in steps.CASES.items() for size in sizes]
     kinds = ({"torch": False}, {"torch": False, "torch compiled": True}) if has_torch else ({},)
     for torch_kinds in kinds:
         longest = 0.0
@@ -132,7 +137,8 @@ def measure(found: dict[str, Any], clock: Clock, write: Callable[[], None]) -> N
                 )
                 break
             begin = time.monotonic()
-            with numerics(precision=precision):
+            before = found["steps"][place].busy if place < len(found["steps"]) else None
+            with _computing(precision):
                 measured = steps.row(
                     net,
                     size,
@@ -141,7 +147,13 @@ def measure(found: dict[str, Any], clock: Clock, write: Callable[[], None]) -> N
                     rates=rates[precision],
                     torch_kinds=torch_kinds,
                     synchronize=synchronize,
+                    busy=lambda call, before=before: before or busy_share(call, synchronize, backend),  # type: ignore[misc]
                 )
             longest = max(longest, time.monotonic() - begin)
             found["steps"][place : place + 1] = [measured]
             write()
+
+
+def _computing(precision: str) -> AbstractContextManager[Any]:
+    """The setting of products of float32; half precision has none."""
+    return numerics(precision=None if precision == steps.HALF else precision)

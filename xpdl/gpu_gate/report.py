@@ -29,8 +29,9 @@ def tables(report: Mapping[str, Any]) -> str:
 
 def _steps(rows: Sequence[Row]) -> list[str]:
     lines = [
-        "| net | batch | precision | xpdl ms | torch ms | compiled ms | xpdl/torch | xpdl/compiled | floor | floor/xpdl |",
-        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| net | batch | precision | xpdl ms | torch ms | compiled ms | xpdl/torch | xpdl/compiled | floor | floor/xpdl "
+        "| GPU busy |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for r in rows:
         ours = r.milliseconds.get("xpdl")
@@ -42,6 +43,7 @@ def _steps(rows: Sequence[Row]) -> list[str]:
             *(_number(r.ratio(name), 2) for name in GOALS),
             _number(r.floor_milliseconds, 3),
             _number(None if ours is None else r.floor_milliseconds / ours, 2),
+            _number(r.busy, 2),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")

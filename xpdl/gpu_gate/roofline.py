@@ -37,11 +37,12 @@ class Rates:
     bytes_per_second: float
 
 
-def cost(network: Chain, input_shape: Shape, rows: int, itemsize: int) -> Cost:
+def cost(network: Chain, input_shape: Shape, rows: int, itemsize: int, parameter_size: int | None = None) -> Cost:
     """Of one training step with Adam.
 
     Bytes: each layer's output is written once and read once, and so is its gradient; each parameter is read forward and
-    backward, its gradient written, and Adam reads four arrays of its size and writes three. Layers that could be fused
+    backward, its gradient written, and Adam reads four arrays of its size and writes three. A value of what Adam has takes
+    `parameter_size` bytes, any other `itemsize`; in mixed precision the former is more. Layers that could be fused
     into others are counted all the same: to go below, a compiler is needed.
     """
     flop = 0.0
@@ -58,7 +59,7 @@ def cost(network: Chain, input_shape: Shape, rows: int, itemsize: int) -> Cost:
             passes = _PASSES
         values += 4.0 * rows * math.prod(out)
     parameters = sum(math.prod(p.shape) for _, owner, key in network.slots("params") for p in (owner[key],))
-    return Cost(flop, itemsize * (values + 10.0 * parameters))
+    return Cost(flop, itemsize * (values + 3.0 * parameters) + 7.0 * (parameter_size or itemsize) * parameters)
 
 
 def _walk(chain: Chain, shape: Shape) -> list[tuple[Layer, Shape, Shape]]:
@@ -73,10 +74,12 @@ def _walk(chain: Chain, shape: Shape) -> list[tuple[Layer, Shape, Shape]]:
     return found
 
 
-def rates(backend: Backend, synchronize: Callable[[], None], *, side: int, megabytes: int) -> Rates:
-    """Measure on `backend`: products of square matrices of that side, and copies of that many megabytes."""
+def rates(
+    backend: Backend, synchronize: Callable[[], None], *, side: int, megabytes: int, dtype: str | None = None
+) -> Rates:
+    """Measure on `backend`: products of square matrices of that side, of `dtype`, and copies of that many megabytes."""
     xp = backend.xp
-    a = xp.ones((side, side), dtype=backend.float, device=backend.device)
+    a = xp.ones((side, side), dtype=getattr(xp, dtype or backend.dtype), device=backend.device)
     line = xp.ones((megabytes * 2**20 // 4,), dtype=xp.float32, device=backend.device)
     # the op, which computes in the precision that is set
     products = _seconds(lambda: affine(a, a), synchronize)

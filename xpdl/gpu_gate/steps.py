@@ -15,6 +15,7 @@ from xpdl.bench.nets import NETS, Shape, resnet
 from xpdl.gpu_gate.roofline import Rates, cost
 from xpdl.models import Sequential
 from xpdl.optimizers import Adam
+from xpdl.training import MixedPrecision
 
 Call = Callable[[], Any]
 
@@ -23,6 +24,9 @@ CASES: dict[str, tuple[Callable[[], Sequential], Shape, tuple[int, ...]]] = {
     **{name: (*NETS[name], (100, 1000)) for name in ("TwoLayerNet", "MLP", "SimpleConvNet", "DeepConvNet")},
     "ResNet18": (lambda: resnet((64, 128, 256, 512)), (3, 32, 32), (128, 512)),
 }
+
+#: a precision of rows beside those of `xpdl.numerics`
+HALF = "float16"
 
 # A measurement lasts at least so long: the clock is exact beside it.
 _SECONDS = 0.1
@@ -40,6 +44,8 @@ class Row:
         Median of a step, for ``"xpdl"``, ``"torch"`` (eager) and ``"torch compiled"``.
     floor_milliseconds, flop, bytes
         See `xpdl.gpu_gate.roofline`.
+    busy : float, optional
+        Share of the time in which the GPU computed, in steps of xpdl; see `xpdl.gpu_gate.busy`.
     """
 
     net: str
@@ -50,6 +56,7 @@ class Row:
     bytes: float
     floor_milliseconds: float
     note: str = ""
+    busy: float | None = None
 
     def ratio(self, to: str) -> float | None:
         """Step time here by that of `to`; at most 1 is as quick."""
@@ -67,18 +74,24 @@ def row(
     torch_kinds: Mapping[str, bool],
     synchronize: Callable[[], None],
     on_gpu: Callable[[Any, str, bool], Any] = torch_peer.on_gpu,
+    busy: Callable[[Call], float | None] = lambda call: None,
 ) -> Row:
-    """Time a training step here and in PyTorch: `torch_kinds` has a name for eager and for compiled, with whether it is."""
+    """Time a training step here and in PyTorch: `torch_kinds` has a name for eager and for compiled, with whether it is.
+
+    `precision` is one of `xpdl.numerics`, or ``"float16"``: mixed, with float32 parameters. `busy` measures that share.
+    """
+    half = precision == HALF
     calls: dict[str, Call] = {}
     notes = []
     build, shape, _ = CASES[net]
     with use(backend.xp, device=backend.device, dtype=backend.dtype):
         network, x, t = _prepared(build, shape, batch_size)
-    calls["xpdl"] = _step(network, x, t)
-    least = cost(network, shape, batch_size, backend.float(0).itemsize)
+    calls["xpdl"] = _step(network, x, t, half)
+    size = backend.float(0).itemsize
+    least = cost(network, shape, batch_size, size // 2 if half else size, size)
     for name, compiled in torch_kinds.items():
         try:
-            calls[name] = torch_peer.stepper(on_gpu(torch_peer.peer(network, 1), precision, compiled), x, t)
+            calls[name] = torch_peer.stepper(on_gpu(torch_peer.peer(network, 1), precision, compiled), x, t, half=half)
             _warmed(calls[name], synchronize)
         except Exception as error:  # a compiler of another project: whatever it raises, the rest is measured
             calls.pop(name, None)
@@ -86,7 +99,8 @@ def row(
     times = alternating(calls, synchronize)
     medians = {name: 1e3 * statistics.median(times[name]) if name in times else None for name in ("xpdl", *torch_kinds)}
     floor = 1e3 * least.seconds(rates)
-    return Row(net, batch_size, precision, medians, least.flop, least.bytes, floor, "; ".join(notes))
+    share = busy(calls["xpdl"])
+    return Row(net, batch_size, precision, medians, least.flop, least.bytes, floor, "; ".join(notes), share)
 
 
 def alternating(calls: Mapping[str, Call], synchronize: Callable[[], None]) -> dict[str, list[float]]:
@@ -124,10 +138,13 @@ def _prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) ->
     return network, x, t
 
 
-def _step(network: Sequential, x: Any, t: Any) -> Call:
-    adam = Adam()
+def _step(network: Sequential, x: Any, t: Any, half: bool) -> Call:
+    adam, mixed = Adam(), MixedPrecision(HALF)
 
     def step() -> None:
         adam.update(network.params, network.gradient(x, t))
 
-    return step
+    def half_step() -> None:
+        mixed.update(adam, network.params, mixed.gradient(network, x, t))
+
+    return half_step if half else step
