@@ -34,6 +34,11 @@ def test_weights_are_drawn_as_init_says_and_the_bias_is_zero(init: Any, std: flo
     np.testing.assert_array_equal(layer.b, np.zeros(200))
 
 
+def test_an_unknown_init_is_an_error_before_there_is_an_input() -> None:
+    with pytest.raises(ValueError, match=r"Affine: init.*'hee'"):
+        Affine(units=2, init="hee")
+
+
 def test_gradients_of_parameters_alone_are_the_same() -> None:
     rng = np.random.default_rng(0)
     layer, dout = Affine(rng.random((3, 2)), rng.random(2)), rng.random((4, 2))

@@ -60,6 +60,17 @@ def test_layers_are_called_by_their_class_and_number_or_as_they_are_told():
     assert [layer.name for layer in chain.layers.values()] == list(chain.layers)
 
 
+def test_layers_inside_are_told_their_whole_path():
+    inner = Chain(Tanh())
+    chain = Chain(Relu(), ("block", inner))
+    chain.place("net")
+    assert [layer.name for layer in (*chain.layers.values(), *inner.layers.values())] == [
+        "net.Relu1",
+        "net.block",
+        "net.block.Tanh1",
+    ]
+
+
 @pytest.mark.parametrize("item", [Relu, (1, Relu()), ("a", Relu), ("a", Relu(), 1), "relu", None], ids=repr)
 def test_what_is_no_layer_is_an_error(item):
     with pytest.raises(TypeError, match=r"Chain: expected layers or pairs \(name, layer\), got"):

@@ -348,6 +348,14 @@ def test_numbers_are_updated_as_in_the_book() -> None:
     assert params["y"] == pytest.approx(1.6 + v, rel=1e-14)
 
 
+def test_gradients_of_numbers_may_be_arrays_and_are_no_text() -> None:
+    params = {"x": 1.0}
+    SGD(lr=0.5).update(params, {"x": np.array(4.0)})
+    assert params == {"x": -1.0}
+    with pytest.raises(TypeError, match="'x': its gradient must be an array, got str"):
+        SGD().update(params, {"x": "4.0"})  # type: ignore[dict-item]
+
+
 @pytest.mark.backends("numpy", "strict:device1")
 @pytest.mark.backends("plain", "strict:device1")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
