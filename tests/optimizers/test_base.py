@@ -373,3 +373,21 @@ def test_what_has_faded_is_below_the_smallest_normal_number_over_eps(backend: Ba
 def test_float16_has_no_room_to_fade() -> None:
     x = np.array([1e-7, 1e-4, 1.0], np.float16)
     np.testing.assert_array_equal(faded_to_zero(x.copy()), x)
+
+
+@each_rule
+@pytest.mark.backends("values")
+@pytest.mark.backends("precompiled")
+def test_an_update_that_is_left_out_is_as_if_it_had_not_been(backend: Backend, rule: Rule) -> None:
+    host, (bad, g, after) = sample(3)
+    params, fresh = moved(backend, host), moved(backend, host)
+    optimizer, other = rule.make(), rule.make()
+    floats, one = backend.float, backend.asarray(1.0)
+    optimizer.update(params, moved(backend, bad), only_if=backend.asarray(False, "bool"), left_out=0 * one)
+    assert_same(values(backend, params), {name: a.astype(floats) for name, a in host.items()})
+    for grads in (g, after):
+        optimizer.update(params, moved(backend, grads), only_if=backend.asarray(True, "bool"), left_out=one)
+        other.update(fresh, moved(backend, grads))
+    assert (optimizer.iter, other.iter) == (3, 2)
+    for name, p in fresh.items():
+        backend.check(params[name], backend.to_numpy(p))

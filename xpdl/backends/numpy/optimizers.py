@@ -36,6 +36,8 @@ def step_together(
     stepped = [(p, *kept) for p, kept in zip(params, memory, strict=True)]
     if not rule.elementwise or not all([_served(arrays, g) for arrays, g in zip(stepped, grads, strict=True)]):
         return DECLINE  # type: ignore[no-any-return]
+    if rule.only_if is not None and not rule.only_if:
+        return stepped
     write = _adjusted(_RULES[rule.name], rule) if rule.name in _RULES else functools.partial(_write_new, step)
     tasks: list[threads.Task] = []
     for (p, *kept), g in zip(stepped, grads, strict=True):
