@@ -14,6 +14,7 @@ CASES = [
     ((100, 784), 50, "C"),
     ((300, 900), 400, "C"),
     ((300, 400), 900, "C"),
+    ((600, 700), 660, "C"),
     ((1200, 1000), 1000, "C"),
     ((900, 5, 9, 10), 60, "images innermost"),
     *(((4, 3, 5, 2), 6, order) for order in ORDERS),
@@ -54,13 +55,13 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
     run = kernels.threads.run
     monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
-    ops.affine(np.ones((300, 900)), np.ones((900, 400)))
-    ops.affine(np.ones((100, 784)), np.ones((784, 50)))
-    ops.affine(np.ones((3, 9)), np.ones((9, 4)))
-    assert calls == [4, 1]
+    for rows, features, units in ((3, 9, 4), (100, 784, 50), (300, 900, 400), (600, 700, 660), (1200, 1000, 1000)):
+        ops.affine(np.ones((rows, features)), np.ones((features, units)))
+    # what BLAS does in one thread anyway is not run as a task
+    assert calls == [1, 2, 4, 8]
     with dispatch.generic_only():
         ops.affine(np.ones((100, 784)), np.ones((784, 50)))
-    assert len(calls) == 2
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize("x, W", [(np.ones((2, 3), int), np.ones((3, 2), int)), (np.ones((0, 3)), np.ones((3, 2)))])

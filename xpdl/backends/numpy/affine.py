@@ -20,9 +20,10 @@ Host = np.ndarray[Any, Any]
 
 # Multiplications in a task, at the least: fewer, some 70 us, are not worth a hand-over between threads.
 _TASK_PRODUCTS = 1 << 23
-# More than four tasks cost 5 to 10 % on two cores, as each copies all rows into the order that BLAS multiplies in; with so
-# many multiplications that is worth it for machines with more cores.
-_MANY_PRODUCTS = 1 << 30
+# Each doubling of the tasks costs 5 to 8 % on two cores, as each copies all rows into the order that BLAS multiplies in: two
+# tasks, or with so many multiplications four or eight, which is worth it for machines with more cores.
+_FOR_FOUR_TASKS = 1 << 28
+_FOR_EIGHT_TASKS = 1 << 30
 # So few BLAS does in one thread anyway; holding it to that takes longer than they do.
 _TINY_PRODUCTS = 1 << 18
 
@@ -112,9 +113,8 @@ def _run(task: Callable[[slice], None], length: int, rows: int, weights: int) ->
     if products <= _TINY_PRODUCTS:
         task(slice(None))
         return
-    parts = products // _TASK_PRODUCTS
-    most = 8 if products >= _MANY_PRODUCTS else 4
-    # a power of 2, which few threads share evenly
-    count = min(most, 1 << max(0, parts.bit_length() - 1), length)
+    # powers of 2, which few threads share evenly
+    most = 8 if products >= _FOR_EIGHT_TASKS else 4 if products >= _FOR_FOUR_TASKS else 2
+    count = max(1, min(most, products // _TASK_PRODUCTS, length))
     edges = [length * k // count for k in range(count + 1)]
     threads.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])
