@@ -84,7 +84,7 @@ def is_array(x: object) -> bool:
 
 def is_host(x: Array) -> bool:
     """Whether reading a value of `x` costs nothing: true of NumPy arrays only."""
-    return bool(array_api_compat.is_numpy_array(x))
+    return type(x) is np.ndarray or bool(array_api_compat.is_numpy_array(x))
 
 
 def host_floats_alike(first: Array, *others: Array | None) -> bool:

@@ -145,6 +145,7 @@ class Layer:
             )
         if self.params:
             require_floating(dout, owner)
+            return dout
         return as_floating(dout, owner)
 
     def train(self: L, mode: bool = True) -> L:

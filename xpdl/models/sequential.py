@@ -252,7 +252,7 @@ class Sequential(Chain):
         return self.last_layer
 
     def _first_parameter(self) -> Array | None:
-        return next((owner[key] for _, owner, key in self.slots("params")), None)
+        return next((p for layer in self.layers.values() for p in layer.params.values()), None)
 
     def _at_home(self, x: Array) -> bool:
         first = self._first_parameter()

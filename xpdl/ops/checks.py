@@ -106,7 +106,8 @@ def flag(value: Any, name: str, owner: str) -> bool:
 
 
 def require_floating(x: Array, owner: str) -> None:
-    if not array_namespace(x, owner=owner).isdtype(x.dtype, "real floating"):
+    array_namespace(x, owner=owner)
+    if not is_floating(x):
         raise DTypeError(
             f"{owner}: expected a floating array, got {dtype_name(x.dtype)}; "
             "convert it with xpdl.asarray(x, dtype='float32') (images: divide by 255)"

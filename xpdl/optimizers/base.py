@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypedDict
 
 from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, device, write
-from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number
+from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number, require_mapping
 from xpdl.optimizers.clipping import clip_scale
 from xpdl.optimizers.hyper import Hyper, hypers
 from xpdl.optimizers.together import Rule, adjusted_step, faded_to_zero, step_together
@@ -142,14 +142,18 @@ class Optimizer:
             If a gradient, or what is remembered from earlier updates, does not fit its parameter, or the parameters
             are of several libraries or devices. Whatever is raised, nothing has been changed.
         """
-        if are_numbers(params):
+        owner = type(self).__name__
+        require_mapping(params, "params", owner)
+        require_mapping(grads, "grads", owner)
+        # looked up once: a model's view goes through its layers each time
+        arrays = dict(params)
+        if are_numbers(arrays):
             _update_numbers(self, params, grads)
             return
         memory: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.memory}
-        check_update(params, grads, memory, type(self).__name__)
+        check_update(arrays, grads, memory, owner)
         self.iter += 1
         self._left_out = left_out
-        arrays = dict(params.items())
         if not arrays:
             return
         gradients = [grads[name] for name in arrays]

@@ -17,16 +17,18 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def are_numbers(params: Any) -> bool:
-    """Whether `params` is a mapping to Python numbers, or to NumPy's that are such."""
-    return isinstance(params, Mapping) and len(params) > 0 and all(is_number(p) for p in params.values())
+def are_numbers(params: Mapping[str, Any]) -> bool:
+    """Whether all `params` are Python numbers, or NumPy's that are such."""
+    return len(params) > 0 and all(map(is_number, params.values()))
+
+
+def require_mapping(mapping: Any, name: str, owner: str) -> None:
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{owner}.update: {name} must be a dict of arrays by name, got {type(mapping).__name__}")
 
 
 def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], memory: Memory, owner: str) -> None:
     """Every parameter needs a gradient of its library, device and shape, and the same of what is remembered of it."""
-    for what, mapping in (("params", params), ("grads", grads)):
-        if not isinstance(mapping, Mapping):
-            raise TypeError(f"{owner}.update: {what} must be a dict of arrays by name, got {type(mapping).__name__}")
     first = next(iter(params.values()), None)
     on_host = is_host(first)
     for name, p in params.items():
