@@ -425,6 +425,7 @@ _TRAINING = [
             "callbacks": Kind((3, None, _THING)),
             "checkpoint_every": COUNT | None,
             "keep": COUNT,
+            "precision": Kind(tuple(value for value in CHOICE.wrong if value is not None)),
         },
         {"checkpoint": "a file that cannot be written is said by the run itself"},
     ),
@@ -475,6 +476,11 @@ _SCHEDULES = [
 _CALLBACKS = [
     Call(xpdl.Callback, {}, {}),
     Call(xpdl.EMA, {}, {"decay": SHARE}),
+    Call(
+        xpdl.MixedPrecision,
+        {},
+        {"dtype": CHOICE, "scale": Kind((*POSITIVE.wrong, 0.5)) | None, "growth_interval": COUNT},
+    ),
     Call(xpdl.Diagnostics, {"x": X}, {"x": Kind((*ARRAY.wrong, T, X[:0])), "margin": Kind((*POSITIVE.wrong, 0.5, 1))}),
     Call(
         xpdl.EarlyStopping,

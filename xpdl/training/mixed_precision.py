@@ -87,7 +87,7 @@ class MixedPrecision:
 
     def __init__(self, dtype: str = "float16", *, scale: float | None = None, growth_interval: int = 2000) -> None:
         owner = type(self).__name__
-        if dtype not in _BITS or dtype == "float64":
+        if not _is_narrow(dtype):
             raise ValueError(f"{owner}: dtype must be 'float16', 'bfloat16' or 'float32', got {dtype!r}")
         self.dtype = dtype
         if scale is None:
@@ -216,9 +216,18 @@ def chosen(precision: str | MixedPrecision | None, network: Any) -> MixedPrecisi
     """What a trainer was given, checked against its network."""
     if precision is None:
         return None
+    if not (isinstance(precision, MixedPrecision) or _is_narrow(precision)):
+        raise ValueError(
+            "Trainer: precision must be 'float16', 'bfloat16', 'float32' for a model in float64, or a MixedPrecision, got "
+            f"{precision!r}"
+        )
     mixed = precision if isinstance(precision, MixedPrecision) else MixedPrecision(precision)
     mixed.check(network)
     return mixed
+
+
+def _is_narrow(dtype: Any) -> bool:
+    return isinstance(dtype, str) and dtype in _BITS and dtype != "float64"
 
 
 def _cast(x: Array, dtype: str) -> Array:
