@@ -103,6 +103,21 @@ class TestEntered:
         assert x is X and t.tolist() == T.tolist()
 
 
+class TestChecksumOfLabels:
+    @pytest.mark.backends("values")
+    @pytest.mark.backends("plain")
+    def test_is_the_same_on_any_backend_and_in_every_version_of_this_library(self, backend):
+        """Or a run that goes on would be refused."""
+        for dtype in ("int64", "uint8"):
+            assert entering.labels_checksum(backend.asarray(T, dtype)) == "e169dc199ac099b0"
+
+    def test_is_that_of_these_labels_in_this_order(self):
+        assert len({entering.labels_checksum(labels) for labels in (T, T[::-1], np.where(T == 2, 1, T), T[:-1])}) == 4
+
+    def test_other_targets_have_none(self):
+        assert entering.labels_checksum(np.eye(3)[T]) is None and entering.labels_checksum(T > 0) is None
+
+
 class TestSplit:
     def split(self, share, seed=0):
         return entering.split(X, T, share, seed)
