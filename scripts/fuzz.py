@@ -11,6 +11,7 @@ in the folder ``findings``; make a regression test of each. The exit code says w
 from __future__ import annotations
 
 import argparse
+import codecs
 import collections
 import contextlib
 import datetime
@@ -589,6 +590,7 @@ def prepare() -> None:
         signal.signal(number, _alarm)
     sys.addaudithook(_audit)
     warnings.simplefilter("ignore")
+    codecs.lookup("raw_unicode_escape")  # a module of Python's that unpickling a string imports
     _without_work()
 
 

@@ -71,9 +71,9 @@ def run(name: str, seed: int, seconds: float, findings: Path, record: Path | Non
     corpus.mkdir()
     for number, content in enumerate(targets.seeds):
         (corpus / str(number)).write_bytes(content)
+    dictionary = ["".join(rf"\x{byte:02x}" for byte in word) for word in targets.words]
     words = folder / "words"
-    lines = ["".join(rf"\x{byte:02x}" for byte in word) for word in targets.words]
-    words.write_text("".join(f'"{line}"\n' for line in lines))
+    words.write_text("".join(f'"{word}"\n' for word in dictionary or ["x"]))
     os.chdir(folder)
     counts: collections.Counter[str] = collections.Counter()
     end = time.monotonic() + seconds

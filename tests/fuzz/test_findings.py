@@ -1,5 +1,7 @@
 """What fuzzing has found, each file as it was."""
 
+import zlib
+
 import pytest
 
 from xpdl import storage
@@ -37,5 +39,19 @@ def test_chunk_that_a_png_claims_to_hold(tmp_path, little_memory):
     whole = path.read_bytes()
     data = whole.index(b"IDAT")
     path.write_bytes(whole[: data - 4] + (2**31 - 1).to_bytes(4, "big") + whole[data : data + 12])
+    with pytest.raises(ValueError, match="not a readable picture"):
+        load_digit(path)
+
+
+def test_profile_of_a_png_that_ends_after_its_name(tmp_path):
+    """Pillow looks for the byte that comes next."""
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "digit.png"
+    image.new("RGB", (34, 30)).save(path)
+    whole = path.read_bytes()
+    chunk = b"iCCP" + b"name\0"
+    end = whole.index(b"IEND") - 4
+    profile = (5).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    path.write_bytes(whole[:end] + profile + whole[end:])
     with pytest.raises(ValueError, match="not a readable picture"):
         load_digit(path)
