@@ -1,0 +1,53 @@
+"""What is installed in CI: pinned, with hashes, and looked at."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts import review_dependencies as review
+
+CI = Path(__file__).parents[1] / ".ci"
+
+
+def test_all_in_the_lock_is_pinned_by_hashes():
+    lock = review.locked()
+    assert len(lock) > 15
+    for name, (version, hashes) in lock.items():
+        assert re.fullmatch(r"[\w.-]+", name) and re.fullmatch(r"[\w.]+", version)
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", value) for value in hashes)
+
+
+def test_lock_and_constraints_say_the_same():
+    lines = (CI / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    pinned = {re.sub("[-_.]+", "-", name).lower(): version for name, version in pinned.items()}
+    lock = {name: version for name, (version, _) in review.locked().items()}
+    assert {name: pinned.get(name) for name in lock} == lock
+
+
+def test_what_xpdl_requires_is_in_the_lock():
+    assert set(review.required()) <= set(review.locked()) and len(review.required()) == 5
+
+
+def test_a_file_that_was_changed_is_found(monkeypatch, tmp_path):
+    assert review.changed_files("threadpoolctl") == []
+    files = [file for file in importlib.metadata.files("threadpoolctl") if file.name == "threadpoolctl.py"]
+    assert files
+    other = tmp_path / "threadpoolctl.py"
+    other.write_text("import os")
+    monkeypatch.setattr(type(files[0]), "locate", lambda self: other)
+    monkeypatch.setattr(importlib.metadata, "files", lambda name: files)
+    assert review.changed_files("threadpoolctl") == ["threadpoolctl.py"]
+
+
+@pytest.mark.parametrize("version, code", [(None, 0), ("0.0.1", 1)])
+def test_another_version_than_the_locked_one_is_found(monkeypatch, capsys, version, code):
+    lock = {name: (importlib.metadata.version(name), []) for name in review.required()}
+    if version:
+        lock["tqdm"] = (version, [])
+    monkeypatch.setattr(review, "locked", lambda: lock)
+    monkeypatch.setattr(review, "changed_files", lambda name: [])
+    assert review.main() == code
+    assert capsys.readouterr().out.count("\n") == 7
