@@ -8,6 +8,7 @@ that does not work a failure instead of a skip. A library that is not installed 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ import pytest
 # JAX has float64 only with this switch, once for the whole process. It is on in all tests: runs in float64 are compared
 # across libraries to 1e-10, and a float32 array that wrongly becomes float64 would pass unseen with it off.
 os.environ["JAX_ENABLE_X64"] = "1"
+
+# A shell lets what it starts with `&` ignore ctrl-C; the tests of it, and processes that they start, are not to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import xpdl.backends
 from tests.backends.cupy import fake
