@@ -25,6 +25,9 @@ def nvrtc() -> ctypes.CDLL:
     found = [path for place in places for path in sorted(place.glob("*/lib/libnvrtc.so.*"))]
     if not found:
         pytest.skip("NVRTC is not installed: pip install '.[gpu-ci]'")
+    # which some versions ask for by name, without a path
+    for part in found[-1].parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(part))
     return ctypes.CDLL(str(found[-1]))
 
 
