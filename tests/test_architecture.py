@@ -18,7 +18,19 @@ PACKAGE = Path(xpdl.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 each_file = pytest.mark.parametrize("name", FILES)
 
-LIBRARIES = {"numpy", "cupy", "cupyx", "torch", "jax", "onnx", "ndonnx", "array_api_strict", "dask"}
+LIBRARIES = {
+    "numpy",
+    "cupy",
+    "cupyx",
+    "torch",
+    "jax",
+    "onnx",
+    "ndonnx",
+    "array_api_strict",
+    "dask",
+    "numba",
+    "llvmlite",
+}
 COMPAT = {"array_api_compat", "array_api_extra"}
 
 # Host-side work that computes with NumPy, and why; nothing else outside of backends/ may name a library at all.
@@ -50,6 +62,7 @@ NAMES_IN_TEXT = {
 
 # A unit imports units of lower rank only, and itself.
 RANKS = {
+    "cache": 0,
     "errors": 0,
     "locks": 0,
     "version": 0,

@@ -14,6 +14,7 @@ import pytest
 
 from tests.data.server import running
 from xpdl import storage
+from xpdl.cache import cache_dir
 from xpdl.data import download
 
 CONTENT = random.Random(0).randbytes(200_000)
@@ -220,11 +221,11 @@ def test_many_threads_at_once_end_with_the_right_file(served, path):
 
 def test_cache_folder_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XPDL_CACHE", str(tmp_path / "mine"))
-    assert download.cache_dir() == tmp_path / "mine"
+    assert cache_dir() == tmp_path / "mine"
     monkeypatch.delenv("XPDL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
-    assert download.cache_dir() == tmp_path / "xpdl"
+    assert cache_dir() == tmp_path / "xpdl"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert download.cache_dir() == tmp_path / "home" / ".cache" / "xpdl"
+    assert cache_dir() == tmp_path / "home" / ".cache" / "xpdl"

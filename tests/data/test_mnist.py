@@ -12,7 +12,8 @@ import pytest
 
 from tests.data.server import running
 from xpdl import load_mini_mnist, load_mnist
-from xpdl.data import download, mnist
+from xpdl.cache import cache_dir
+from xpdl.data import mnist
 
 
 @pytest.mark.backends("values")
@@ -134,7 +135,7 @@ class TestWholeSet:
             assert sorted(server.asked) == sorted(server.files)
             load_mnist()
             assert len(server.asked) == 4
-            (download.cache_dir() / "mnist" / "t10k-labels-idx1-ubyte").write_bytes(b"damaged")
+            (cache_dir() / "mnist" / "t10k-labels-idx1-ubyte").write_bytes(b"damaged")
             load_mnist()
             assert server.asked[4:] == ["/t10k-labels-idx1-ubyte.gz"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import socket
 import sys
 import time
@@ -23,15 +22,6 @@ _SECONDS = 30  # without an answer
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third round
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a server says when it may do better later
 _BLOCK = 1 << 16
-
-
-def cache_dir() -> Path:
-    """Where downloads are kept: ``XPDL_CACHE``, or ``xpdl`` in the user's cache folder."""
-    if os.environ.get("XPDL_CACHE"):
-        return Path(os.environ["XPDL_CACHE"])
-    # set but empty means not set
-    root = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-    return Path(root or Path.home() / ".cache") / "xpdl"
 
 
 def has_hash(path: Path, sha256: str) -> bool:

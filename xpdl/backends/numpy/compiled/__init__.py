@@ -1,0 +1,46 @@
+"""Kernels compiled by Numba, where the extra ``compiled`` is installed; without it NumPy's functions do the same work.
+
+A task of a kernel is here one call that gives Python's lock away until it ends. NumPy takes the lock back after each of its
+functions, and two threads that work on small arrays wait for each other there as long as they work. Loops also read
+what they need once, where NumPy's functions pass over memory once each.
+
+What the kernels share, how they cut work into tasks and what memory they use, stays where it is for both: a module of
+`xpdl.backends.numpy` asks here for the tasks it would else make from NumPy's functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import warnings
+from typing import Any
+
+
+def kernels(name: str) -> Any:
+    """The module of this package of that name, or None where there is nothing to compile with."""
+    # asked at every call of a kernel, so kept
+    return _loaded(name) if problem() is None else None
+
+
+@functools.cache
+def problem() -> str | None:
+    """Why nothing is compiled, in a few words; None if kernels are."""
+    if os.environ.get("XPDL_COMPILED", "1") == "0":
+        return "switched off by XPDL_COMPILED=0"
+    if importlib.util.find_spec("numba") is None:
+        return 'Numba is not installed; pip install "xpdl[compiled]"'
+    try:
+        importlib.import_module("xpdl.backends.numpy.compiled.blas")
+    # an installed Numba may refuse the NumPy or the Python beside it in many ways
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"kernels are not compiled, NumPy alone is slower: {reason}", RuntimeWarning, stacklevel=2)
+        return reason
+    return None
+
+
+@functools.cache
+def _loaded(name: str) -> Any:
+    return importlib.import_module(f"xpdl.backends.numpy.compiled.{name}")

@@ -1,0 +1,82 @@
+"""Products of matrices in compiled code, by the BLAS that NumPy itself was built with."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import llvmlite.binding
+import threadpoolctl
+from numba import types
+from numba.extending import overload
+
+from xpdl.backends.numpy.compiled.jit import inlined
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ROWS, _AS_IT_IS, _TRANSPOSED = 101, 111, 112  # of CBLAS: order of memory, and whether a matrix is transposed
+
+
+def _function(letter: str) -> Any:
+    """CBLAS's product of float32 (s) or float64 (d) matrices, under a name that compiled code finds it by."""
+    # the copy that NumPy uses: another library of the process may have brought its own
+    beside_numpy = [
+        library
+        for library in threadpoolctl.ThreadpoolController().select(internal_api="openblas").lib_controllers
+        if "numpy" in library.filepath
+    ]
+    for library in beside_numpy:
+        for affixes in itertools.product(("scipy_", ""), ("64_", "_64", "")):
+            found = getattr(library.dynlib, f"cblas_{letter}gemm".join(affixes), None)
+            if found is not None:
+                # 64 in a name stands for sizes of 64 bits
+                bits = 64 if "64" in affixes[1] else 32
+                name = f"xpdl_{letter}gemm_{bits}"
+                llvmlite.binding.add_symbol(name, ctypes.cast(found, ctypes.c_void_p).value)
+                return types.ExternalFunction(name, _signature(letter, types.int64 if bits == 64 else types.int32))
+    raise ImportError("NumPy was not built with an OpenBLAS that could be called from compiled code")
+
+
+def _signature(letter: str, size: Any) -> Any:
+    scalar = types.float32 if letter == "s" else types.float64
+    matrix = (types.CPointer(scalar), size)
+    order_and_shape = (types.intc, types.intc, types.intc, size, size, size)
+    return types.void(*order_and_shape, scalar, *matrix, *matrix, scalar, *matrix)
+
+
+_sgemm, _dgemm = _function("s"), _function("d")
+
+
+_overload: Callable[..., Callable[[F], F]] = overload
+
+
+def _gemm(*arguments: Any) -> None:
+    """The product of CBLAS for the dtype of the arrays; only in compiled code."""
+
+
+@_overload(_gemm, inline="always")
+def _gemm_of_dtype(ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, b: Any, beta: Any, c: Any) -> Any:
+    product = _sgemm if c.dtype == types.float32 else _dgemm
+    scalar = c.dtype
+
+    def gemm(ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, b: Any, beta: Any, c: Any) -> None:
+        one, beta = scalar(1), scalar(beta)
+        item = c.itemsize
+        lda, ldb, ldc = a.strides[0] // item, b.strides[0] // item, c.strides[0] // item
+        product(_ROWS, ta, tb, m, n, k, one, a.ctypes, lda, b.ctypes, ldb, beta, c.ctypes, ldc)
+
+    return gemm
+
+
+@inlined
+def product(a: Any, b: Any, out: Any) -> None:
+    """`out` (M, N) becomes `a` (M, K) times `b` (K, N); lines of each may have gaps between them."""
+    _gemm(_AS_IT_IS, _AS_IT_IS, a.shape[0], b.shape[1], a.shape[1], a, b, 0, out)
+
+
+@inlined
+def add_product_of_lines(a: Any, b: Any, out: Any) -> None:
+    """`a` (M, K) times `b` (N, K), transposed, is added to `out` (M, N)."""
+    _gemm(_AS_IT_IS, _TRANSPOSED, a.shape[0], b.shape[0], a.shape[1], a, b, 1, out)
