@@ -208,6 +208,31 @@ def test_a_bad_step_begins_the_row_anew():
     assert scales == [4.0, 4.0, 2.0, 2.0, 2.0, 4.0, 4.0]
 
 
+def test_by_default_it_doubles_after_2000_steps():
+    mixed = MixedPrecision(scale=4.0)
+    mixed.loss_scale.load_state_dict({"scale": 4.0, "good_steps": 1998, "steps_left_out": 0})
+    scales = []
+    for _ in range(2):
+        mixed.update(SGD(), {"W": np.zeros(1, "float32")}, {"W": np.ones(1, "float32")})
+        scales.append(mixed.scale)
+    assert scales == [4.0, 8.0]
+
+
+@computing
+@eager
+def test_a_trainer_that_reads_losses_settles_what_was_left_out(backend, dtypes):
+    """On a device it is known there alone until then."""
+    wide, narrow = dtypes
+    mixed = MixedPrecision(narrow, scale={"float16": 2.0**16, "float32": 2.0**127}[narrow])
+    ones = np.ones((8, 1))
+    with backend.use(wide) as made:
+        net = line().to(made)
+        trainer = Trainer(net, ones, 9 * ones, ones, ones, 1, 2, SGD(0.0), precision=mixed, verbose=False, seed=0)
+        trainer.train()
+    assert mixed.steps_left_out > 0 and trainer.optimizer.iter == 4 - mixed.steps_left_out
+    assert mixed.scale == mixed.loss_scale.at_start / 2**mixed.steps_left_out
+
+
 def test_the_scale_has_an_end():
     mixed = MixedPrecision(scale=2.0**31, growth_interval=1)
     for _ in range(4):
