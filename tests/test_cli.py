@@ -54,6 +54,16 @@ class TestTrain:
         code, evaluated, _ = run("evaluate", "--data", "fashion-mnist", **data)
         assert code == 0 and evaluated.splitlines()[-1] == out.splitlines()[-1]
 
+    def test_passes_in_half_precision(self, tmp_path, capsys):
+        lines = {}
+        for precision in ("float16", "float32"):
+            assert cli.main([*SMALL, "--precision", precision, "--out", str(tmp_path / precision)]) == 0
+            lines[precision] = capsys.readouterr().out.splitlines()
+        assert "; numpy, float32, passes in float16; " in lines["float16"][0] and "passes" not in lines["float32"][0]
+        assert re.fullmatch(r"test accuracy: 0\.[89]\d{3}", lines["float16"][-1])
+        half, exact = (load_arrays(tmp_path / p / "TwoLayerNet.safetensors")[0]["W1"] for p in lines)
+        assert half.dtype == np.float32 and (half != exact).any()
+
     def test_same_seed_same_numbers(self, run):
         first, second, other = (run(*SMALL, "--seed", seed)[1] for seed in "112")
         accuracy = [re.sub(r"\S+ s\b", "", out) for out in (first, second, other)]
@@ -144,6 +154,8 @@ class TestTrain:
             (["train", "--batch-size", "-3"], "mini_batch_size"),
             (["train", "--lr", "-1"], "lr must be"),
             (["train", "--backend", "abacus"], "cannot import abacus"),
+            (["train", "--precision", "bfloat16"], "numpy has no dtype bfloat16; choose another"),
+            (["train", "--precision", "float64"], "invalid choice: 'float64'"),
             (["train", "--resume"], "no interrupted run"),
             (["train", "--out", "file"], "file: is not a folder"),
             (["train", "--out", "file/below"], "file/below: is not a folder"),

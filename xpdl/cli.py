@@ -27,6 +27,7 @@ from xpdl.training import Trainer, evaluation
 from xpdl.training.checkpoint_files import CheckpointFiles
 
 _DATA = {"mini": data.load_mini_mnist, "mnist": data.load_mnist, "fashion-mnist": data.load_fashion_mnist}
+_PRECISIONS = ("float32", "float16", "bfloat16")
 _WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
 
 
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--lr", type=float, metavar="RATE", help="learning rate (default: 0.002 for adam, else the optimizer's)"
     )
+    train.add_argument("--precision", choices=_PRECISIONS, default="float32", help="of the passes (default: float32)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, dropout and order (default: 0)")
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run where it stopped")
     train.add_argument(
@@ -181,12 +183,14 @@ def _train(args: argparse.Namespace) -> None:
         mini_batch_size=args.batch_size,
         optimizer=optimizer,
         seed=args.seed,
+        precision=None if args.precision == "float32" else args.precision,
         checkpoint=checkpoints,
         checkpoint_every=args.checkpoint_every,
     )
+    passes = "" if trainer.precision is None else f", passes in {trainer.precision.dtype}"
     print(
         f"{args.model} on {args.data}: {train[0].shape[0]} training and {test[0].shape[0]} test images; "
-        f"{backend.name}, {backend.dtype}; {optimizer!r}, batch {args.batch_size}, seed {args.seed}",
+        f"{backend.name}, {backend.dtype}{passes}; {optimizer!r}, batch {args.batch_size}, seed {args.seed}",
         flush=True,
     )
     with checkpoints.locked():

@@ -122,8 +122,10 @@ def dtype_called(name: str, xp: Namespace) -> DType:
     if found is None and name == "bfloat16" and library_name(xp) == "cupy":
         # CuPy computes with it, and has no name for it
         found = getattr(_optional("ml_dtypes"), name, None)
+        if found is None:
+            raise DTypeError(f"cupy has {name} from a package that is not installed: pip install ml_dtypes")
     if found is None:
-        raise DTypeError(f"{library_name(xp)} has no dtype {name}")
+        raise DTypeError(f"{library_name(xp)} has no dtype {name}; choose another, or with xpdl.use another library")
     return found
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.backends.cupy import fake
-from xpdl import Adam, Affine, BatchNormalization, MixedPrecision, Relu, Sequential, SoftmaxWithLoss
-from xpdl.backends import dispatch
+from xpdl import Adam, Affine, BatchNormalization, DTypeError, MixedPrecision, Relu, Sequential, SoftmaxWithLoss
+from xpdl.backends import dispatch, namespaces
 from xpdl.backends.cupy import mixed
 from xpdl.ops import normalization
 from xpdl.training import loss_scaling
@@ -115,3 +115,9 @@ def test_a_step_launches_a_kernel_for_all_parameters_at_once(host):
     tail = [("all_finite", "float32"), ("scaling_after", "float32"), ("adam_step", "float32")]
     assert names[-3:] == tail
     assert ("batch_normalization", "float16") in names and ("softmax_with_loss", "float32") in names
+
+
+def test_bfloat16_without_its_package_says_what_to_install(host, monkeypatch):
+    monkeypatch.setattr(namespaces, "_optional", lambda module: None)
+    with pytest.raises(DTypeError, match="pip install ml_dtypes"):
+        namespaces.dtype_called("bfloat16", fake.module)
