@@ -1,0 +1,84 @@
+"""Kernels of which there is compiled code are tested twice: as NumPy's functions (``pure``), and as ``compiled``.
+
+That is every test of ``test_NAME.py`` where there is ``xpdl/backends/numpy/compiled/NAME.py``, and of other files those that
+ask for the fixture `code`. ``code.assert_compiled("NAME.function")`` at the end of a test proves that compiled code ran.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xpdl.backends.numpy import compiled
+
+CODE = ("pure", "compiled")
+COMPILED = {path.stem for path in Path(compiled.__file__).parent.glob("*.py")}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    asked = [*inspect.signature(metafunc.function).parameters]
+    for marker in metafunc.definition.iter_markers("usefixtures"):
+        asked += marker.args
+    if "code" in asked or metafunc.module.__name__.rpartition("test_")[2] in COMPILED:
+        metafunc.parametrize("code", CODE, indirect=True)
+
+
+class Code:
+    """How kernels are run in a test.
+
+    Attributes
+    ----------
+    name : str
+        ``"pure"`` or ``"compiled"``.
+    ran : list of str
+        Compiled functions called so far, such as ``"pooling.forward"``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ran: list[str] = []
+
+    def assert_compiled(self, *names: str) -> None:
+        """That each of these functions ran; none of any, where kernels are pure."""
+        if self.name == "compiled":
+            assert set(names) <= set(self.ran), f"of {names} ran only {self.ran}"
+        else:
+            assert not self.ran
+
+
+class _Watched:
+    """A module of compiled functions, each call of which is noted."""
+
+    def __init__(self, module: Any, ran: list[str]) -> None:
+        self._module, self._ran = module, ran
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._module, name)
+        if not callable(found):
+            return found
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self._ran.append(f"{self._module.__name__.rpartition('.')[2]}.{name}")
+            return found(*args, **kwargs)
+
+        return watched
+
+
+@pytest.fixture(autouse=True)
+def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Code | None:
+    """Whether the kernels of this test are pure or compiled, and which compiled functions ran."""
+    name = getattr(request, "param", None)
+    if name is None:  # a test without any compiled kernel
+        return None
+    here = Code(name)
+    if name == "pure":
+        monkeypatch.setattr(compiled, "problem", lambda: "this test is of NumPy's functions")
+    elif reason := compiled.problem():
+        pytest.skip(reason)
+    else:
+        loaded = compiled._loaded
+        monkeypatch.setattr(compiled, "_loaded", lambda module: _Watched(loaded(module), here.ran))
+    return here
