@@ -128,6 +128,13 @@ def affine(x: Any, W: Any, b: Any = None) -> Floats:
     return y
 
 
+def add(x: Any, y: Any) -> Floats:
+    total = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        total[place] = x[place] + y[place]
+    return total
+
+
 def relu(x: Any) -> Floats:
     return each(lambda v: v if v > 0 else 0.0, x)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests import oracles
 from tests.pairs import Case, Pair, distinct, sample
-from xpdl.ops import activations, affine, convolution, dropout, losses, normalization, pooling, windows
+from xpdl.ops import activations, affine, arithmetic, convolution, dropout, losses, normalization, pooling, windows
 
 _rng = np.random.default_rng(2016)
 
@@ -300,7 +300,14 @@ WINDOWS = [
     for case in cases
 ]
 
-CASES = ACTIVATIONS + AFFINE + CONVOLUTION + POOLING + NORMALIZATION + DROPOUT + LOSSES + WINDOWS
+# --- arithmetic
+
+ARITHMETIC = [
+    Case(f"add {shape}", Pair(arithmetic.add, oracles.add), (_x(*shape), _x(*shape)), core=shape == (3, 4))
+    for shape in ((3, 4), (2, 3, 1, 2))
+]
+
+CASES = ACTIVATIONS + AFFINE + CONVOLUTION + POOLING + NORMALIZATION + DROPOUT + LOSSES + WINDOWS + ARITHMETIC
 CORE = [case for case in CASES if case.core]
 # one per op, for what is slow
 FIRST = list({case.pair.forward: case for case in reversed(CORE)}.values())

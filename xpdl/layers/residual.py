@@ -12,6 +12,7 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
 from xpdl.layers.identity import Identity
+from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import require_floating
 
 
@@ -65,8 +66,8 @@ class Residual(Composite):
         require_floating(x, self.name)
         self.build_for(x)
         self.output_shape(tuple(x.shape[1:]))
-        return self.body.forward(x, train_flg) + self.shortcut.forward(x, train_flg)
+        return add(self.body.forward(x, train_flg), self.shortcut.forward(x, train_flg))
 
     def backward(self, dout: Array) -> Array:
         """``dx``, the sum of both paths."""
-        return self.body.backward(dout) + self.shortcut.backward(dout)
+        return add(self.body.backward(dout), self.shortcut.backward(dout))

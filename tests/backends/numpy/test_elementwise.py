@@ -6,7 +6,7 @@ import pytest
 from tests.backends.numpy.test_convolution import ORDERS
 from xpdl.backends import dispatch
 from xpdl.backends.numpy import elementwise as kernels
-from xpdl.ops import activations
+from xpdl.ops import activations, arithmetic
 from xpdl.ops import dropout as dropout_ops
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 1e-40, -1e-40, 3e38]
@@ -29,6 +29,7 @@ def test_equal_the_generic_ops(shape, dtype):
     calls = [
         (activations.relu, (x,)),
         (activations.relu_backward, (dy, np.maximum(x, 0))),
+        (arithmetic.add, (x, dy)),
         (dropout_ops.dropout, (dy, mask)),
         (dropout_ops.dropout, (dy, mask, 0.5)),
     ]
@@ -48,6 +49,8 @@ def test_take_any_memory_order(order):
     y = activations.relu(x)
     for other in ORDERS.values():
         np.testing.assert_array_equal(activations.relu_backward(other(dy), y), np.where(y > 0, dy, 0))
+        large, addend = ORDERS[order](values((30, 6, 8, 8), "float32")), other(values((30, 6, 8, 8), "float32", 1))
+        np.testing.assert_array_equal(arithmetic.add(large, addend), large + addend)
 
 
 def test_arguments_are_not_modified():
@@ -58,6 +61,10 @@ def test_arguments_are_not_modified():
     kernels.relu(x)
     kernels.relu_backward(dy, x)
     kernels.dropout(x, mask, 0.5)
+    x, dy = values((1 << 13,), "float32"), values((1 << 13,), "float32", 1)
+    for array in (x, dy):
+        array.flags.writeable = False
+    kernels.add(x, dy)
 
 
 def test_large_arrays_are_shared_between_threads(monkeypatch):
@@ -67,12 +74,15 @@ def test_large_arrays_are_shared_between_threads(monkeypatch):
     x = values((120, 6, 28, 28), "float32")
     activations.relu(x)
     activations.relu_backward(x, x)
-    assert calls == [3, 3]
+    arithmetic.add(x, np.zeros_like(x))
+    assert calls == [3, 3, 3]
     with dispatch.generic_only():
         activations.relu(x)
-    assert len(calls) == 2
+        arithmetic.add(x, np.zeros_like(x))
+    assert len(calls) == 3
     activations.relu(x[:1])
-    assert len(calls) == 2
+    arithmetic.add(x[:1], np.zeros_like(x[:1]))
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("x", [np.arange(3), np.zeros((128, 256))[:, ::2]])
@@ -80,3 +90,4 @@ def test_decline_what_they_do_not_serve(x):
     assert kernels.relu(x) is dispatch.DECLINE
     assert kernels.relu_backward(x, x) is dispatch.DECLINE
     assert kernels.dropout(x, x > 0) is dispatch.DECLINE
+    assert kernels.add(x, x) is dispatch.DECLINE
