@@ -15,7 +15,8 @@ import pytest
 from xpdl.backends.numpy import compiled
 
 CODE = ("pure", "compiled")
-COMPILED = {path.stem for path in Path(compiled.__file__).parent.glob("*.py")}
+_folder = Path(compiled.__file__).parent
+COMPILED = {path.stem for path in _folder.glob("*.py")} & {path.stem for path in _folder.parent.glob("[!_]*.py")}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -18,8 +18,12 @@ import warnings
 from typing import Any
 
 
+class NoProducts(ImportError):
+    """NumPy's BLAS cannot be called from compiled code; functions without products of matrices are compiled nevertheless."""
+
+
 def kernels(name: str) -> Any:
-    """The module of this package of that name, or None where there is nothing to compile with."""
+    """The module of this package of that name, or None where it cannot be compiled."""
     # asked at every call of a kernel, so kept
     return _loaded(name) if problem() is None else None
 
@@ -32,15 +36,20 @@ def problem() -> str | None:
     if importlib.util.find_spec("numba") is None:
         return 'Numba is not installed; pip install "xpdl[compiled]"'
     try:
-        importlib.import_module("xpdl.backends.numpy.compiled.blas")
+        importlib.import_module("xpdl.backends.numpy.compiled.jit")
     # an installed Numba may refuse the NumPy or the Python beside it in many ways
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(f"kernels are not compiled, NumPy alone is slower: {reason}", RuntimeWarning, stacklevel=2)
         return reason
+    if importlib.import_module("numba").config.DISABLE_JIT:
+        return "switched off by NUMBA_DISABLE_JIT=1"
     return None
 
 
 @functools.cache
 def _loaded(name: str) -> Any:
-    return importlib.import_module(f"xpdl.backends.numpy.compiled.{name}")
+    try:
+        return importlib.import_module(f"xpdl.backends.numpy.compiled.{name}")
+    except NoProducts:
+        return None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import llvmlite.binding
+import numpy as np
 import threadpoolctl
 from numba import types
 from numba.extending import overload
 
+from xpdl.backends.numpy.compiled import NoProducts
 from xpdl.backends.numpy.compiled.jit import inlined
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,13 +24,7 @@ _ROWS, _AS_IT_IS, _TRANSPOSED = 101, 111, 112  # of CBLAS: order of memory, and 
 
 def _function(letter: str) -> Any:
     """CBLAS's product of float32 (s) or float64 (d) matrices, under a name that compiled code finds it by."""
-    # the copy that NumPy uses: another library of the process may have brought its own
-    beside_numpy = [
-        library
-        for library in threadpoolctl.ThreadpoolController().select(internal_api="openblas").lib_controllers
-        if "numpy" in library.filepath
-    ]
-    for library in beside_numpy:
+    for library in _openblas():
         for affixes in itertools.product(("scipy_", ""), ("64_", "_64", "")):
             found = getattr(library.dynlib, f"cblas_{letter}gemm".join(affixes), None)
             if found is not None:
@@ -36,7 +33,23 @@ def _function(letter: str) -> Any:
                 name = f"xpdl_{letter}gemm_{bits}"
                 llvmlite.binding.add_symbol(name, ctypes.cast(found, ctypes.c_void_p).value)
                 return types.ExternalFunction(name, _signature(letter, types.int64 if bits == 64 else types.int32))
-    raise ImportError("NumPy was not built with an OpenBLAS that could be called from compiled code")
+    raise NoProducts("NumPy was not built with an OpenBLAS that could be called from compiled code")
+
+
+def _openblas() -> list[Any]:
+    """The copy that came with NumPy, else one of the system; not what other packages of this process have brought."""
+    found = threadpoolctl.ThreadpoolController().select(internal_api="openblas").lib_controllers
+    packages = Path(np.__file__).resolve().parents[1]
+    own = [
+        library
+        for library in found
+        if _lies_in(packages / "numpy", library) or _lies_in(packages / "numpy.libs", library)
+    ]
+    return own or [library for library in found if not _lies_in(packages, library)]
+
+
+def _lies_in(folder: Path, library: Any) -> bool:
+    return Path(library.filepath).is_relative_to(folder)
 
 
 def _signature(letter: str, size: Any) -> Any:

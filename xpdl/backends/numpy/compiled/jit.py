@@ -6,17 +6,14 @@ A product and a sum may become one instruction that rounds once; nothing else ab
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
-import numba.core.config
-import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
-from xpdl.cache import cache_dir
+from xpdl.backends.numpy.compiled.cache import Cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,23 +37,15 @@ def inlined(function: F) -> F:
 
 
 def _compiled(function: F, fastmath: set[str]) -> F:
-    before = numba.core.config.CACHE_DIR
-    try:
-        # read when the function is decorated; other users of Numba have their own
-        numba.core.config.CACHE_DIR = str(cache_dir() / "compiled" / _version())
-        dispatcher: F = numba.njit(function, cache=True, fastmath=fastmath, **_OPTIONS)
-    except (OSError, RuntimeError):
-        # no folder to write to: compiled anew by each process
-        dispatcher = numba.njit(function, fastmath=fastmath, **_OPTIONS)
-    finally:
-        numba.core.config.CACHE_DIR = before
-    return dispatcher
+    dispatcher: Any = numba.njit(function, fastmath=fastmath, **_OPTIONS)
+    dispatcher._cache = Cache(function)
+    return dispatcher  # type: ignore[no-any-return]
 
 
-@functools.cache
-def _version() -> str:
-    """Of all that compiled code depends on: Numba looks at the file of a function alone, not at what it calls."""
-    version = hashlib.sha256(repr(np.show_config(mode="dicts")).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        version.update(path.read_bytes())
-    return version.hexdigest()[:16]
+if hasattr(os, "register_at_fork"):
+    # a child process that was made while another thread compiles would wait for that one for ever
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )

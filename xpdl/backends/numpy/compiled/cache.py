@@ -1,0 +1,98 @@
+"""Compiled functions in files, so that a later process need not compile them.
+
+Numba's own cache believes what it reads, keeps an index that two processes may write at the same time, takes another folder
+where it may not write to the one it is told, and looks at the file of a function, not of the functions that it calls.
+Here a file is the code for one signature, named by all that this code depends on, and with a checksum: a function whose
+file is damaged, half written or of another version is compiled anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import pickle
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+from xpdl.cache import cache_dir
+
+_CHECKSUM = hashlib.sha256
+
+
+@functools.cache
+def folder() -> Path | None:
+    """Where compiled code of this version of the sources, of NumPy and of Numba lies; None where there is no home for it."""
+    try:
+        root = cache_dir()
+    except RuntimeError:  # a user who is in no list of users, without HOME
+        return None
+    parts = [repr(np.show_config(mode="dicts")), np.__version__, numba.__version__, llvmlite.__version__]
+    version = hashlib.sha256(repr((*parts, sys.version_info[:2])).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        version.update(path.read_bytes())
+    return root / "compiled" / version.hexdigest()[:16]
+
+
+class Cache:
+    """What Numba asks for the code of a function before it compiles it; as the classes of `numba.core.caching`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.cache_path = str(folder())
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """The compiled function for a signature, or None."""
+        target.refresh()
+        path = self._path(signature, target.codegen())
+        try:
+            content = path.read_bytes() if path is not None else b""
+        except OSError:  # not compiled yet, or nobody may read it
+            return None
+        size = _CHECKSUM().digest_size
+        checksum, code = content[:size], content[size:]
+        if _CHECKSUM(code).digest() != checksum:
+            return None
+        return CompileResult._rebuild(target, *pickle.loads(code))
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Write a file, where that can be done: a disk may be full, or not be ours."""
+        path = self._path(signature, result.codegen)
+        if path is None or result.library.has_dynamic_globals:
+            return
+        code = dumps(result._reduce())
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # complete before it has its name: other processes read and write here
+            part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+            try:
+                part.write_bytes(_CHECKSUM(code).digest() + code)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _path(self, signature: Any, codegen: Any) -> Path | None:
+        here = folder()
+        # the kind of processor, too: a home may be shared between machines
+        key = repr((str(signature), codegen.magic_tuple(), _described(self._function)))
+        name = f"{self._function.__module__.rpartition('.')[2]}.{self._function.__name__}"
+        return here and here / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+def _described(value: Any) -> Any:
+    """A function's place in the sources and the values that it was made with; any other value itself."""
+    function = getattr(value, "py_func", value)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return repr(value)
+    made_with = [_described(cell.cell_contents) for cell in function.__closure__ or ()]
+    return function.__module__, function.__qualname__, code.co_firstlineno, made_with
