@@ -76,6 +76,22 @@ def _convolution(
     return Case(f"convolution {name}", pair, (_x(*x), _x(*W), _x(W[0]))[: len(wrt)], static, core)
 
 
+def _rectified_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(activations.relu_backward(dy, outputs[0]), arrays[0], arrays[1], **static)
+
+
+def _rectified(x: tuple[int, ...], W: tuple[int, ...], **static: Any) -> Case:
+    def oracle(*arrays: Any, **options: Any) -> Any:
+        return oracles.relu(oracles.convolution(*arrays, **options))
+
+    pair = Pair(
+        convolution.rectified_convolution, oracle, convolution.convolution_backward, _rectified_backward, (0, 1, 2)
+    )
+    rng = np.random.default_rng(7)
+    arrays = sample(rng, *x), sample(rng, *W), sample(rng, W[0])
+    return Case("rectified convolution", pair, arrays, static, core=True)
+
+
 CONVOLUTION = [
     _convolution("plain", (2, 2, 5, 4), (3, 2, 3, 2), core=True),
     _convolution("no bias", (1, 2, 4, 4), (2, 2, 3, 3), bias=False),
@@ -101,6 +117,7 @@ CONVOLUTION = [
     _convolution("row filter", (1, 1, 3, 5), (2, 1, 1, 5)),
     _convolution("one pixel", (1, 1, 1, 1), (1, 1, 1, 1)),
     _convolution("remainder and pad", (1, 1, 6, 6), (1, 1, 3, 3), stride=(4, 4), pad=(1, 1)),
+    _rectified((2, 2, 5, 4), (4, 1, 3, 2), pad=(1, 0), groups=2),
 ]
 
 # --- pooling

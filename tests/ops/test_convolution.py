@@ -12,7 +12,7 @@ from tests.harness import Backend
 from tests.pairs import sample
 from xpdl.backends.dispatch import generic_only
 from xpdl.errors import ShapeError
-from xpdl.ops.convolution import convolution, convolution_backward
+from xpdl.ops.convolution import convolution, convolution_backward, rectified_convolution
 
 # JAX runs through the table; here each small case would be compiled anew
 pytestmark = pytest.mark.backends("precompiled")
@@ -101,3 +101,11 @@ def test_it_does_not_flip_the_filter() -> None:
 def test_a_filter_larger_than_the_padded_image_is_an_error() -> None:
     with pytest.raises(ShapeError, match=r"convolution: the filter covers 5 but the padded input has only 2 \+ 2\*1"):
         convolution(np.zeros((1, 1, 2, 2)), np.zeros((1, 1, 3, 3)), pad=(1, 1), dilation=(2, 2))
+
+
+@pytest.mark.skip_backend("meta", reason="has no values")
+def test_what_is_not_a_number_is_not_rectified(backend: Backend) -> None:
+    x, W = np.ones((1, 1, 3, 4)), np.ones((2, 1, 2, 2))
+    x[0, 0, 0, 3] = np.nan
+    y = backend.to_numpy(rectified_convolution(backend.asarray(x), backend.asarray(W)))
+    np.testing.assert_array_equal(y, np.broadcast_to([[4, 4, np.nan], [4, 4, 4]], y.shape))

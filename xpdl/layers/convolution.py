@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xpdl import initializers
@@ -123,10 +124,14 @@ class Convolution(Layer):
 
     def forward(self, x: Array) -> Array:
         """(N, FN, OH, OW) for images `x` (N, C, H, W)."""
+        return self.forward_by(ops.convolution, x)
+
+    def forward_by(self, op: Callable[..., Array], x: Array) -> Array:
+        """What `op` makes of `x`, the filters and the bias: `ops.convolution`, or that and what follows it."""
         self.prepare(x)
         self._out_size = self.output_shape(tuple(x.shape[1:]))[1:]  # type: ignore[assignment]
         self.x = x
-        return ops.convolution(x, self.W, self.b, **self._options())
+        return op(x, self.W, self.b, **self._options())
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, FN, OH, OW); fills ``dW`` and ``db``."""

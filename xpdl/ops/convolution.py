@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.ops.activations import relu
 from xpdl.ops.windows import Pair, columns, output_sizes, overlap_add
 
 
@@ -41,6 +42,21 @@ def convolution(
     y = xp.matmul(xp.reshape(W, (groups, filters // groups, depth * size[0] * size[1])), cols)
     y = xp.reshape(y, (-1, filters, *out))
     return y if b is None else y + xp.reshape(b, (filters, 1, 1))
+
+
+@op
+def rectified_convolution(
+    x: Array,
+    W: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """`relu` of `convolution`, which a kernel computes in one pass; backward is that of the one after that of the other."""
+    return relu(convolution(x, W, b, stride=stride, pad=pad, dilation=dilation, groups=groups))
 
 
 @op

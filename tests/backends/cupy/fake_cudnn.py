@@ -40,6 +40,7 @@ class Graph:
         self.module, self.options, self.steps, self.inputs = module, options, [], {}
         self.kind = ""
         self.added: Tensor | None = None
+        self.rectified = False
 
     def tensor(self, **fields: Any) -> Tensor:
         self.inputs[fields["uid"]] = Tensor(**fields)
@@ -64,13 +65,19 @@ class Graph:
         self.added = bias
         return self.out
 
+    def relu(self, input: Tensor) -> Tensor:
+        assert input is self.out and self.kind == "fprop"
+        self.rectified = True
+        return self.out
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
 
         def step(*args: Any) -> None:
             self.steps.append((name, *args))
-            if name == "check_support" and self.kind in self.module.unsupported:
+            kinds = {self.kind, "relu"} if self.rectified else {self.kind}
+            if name == "check_support" and kinds & set(self.module.unsupported):
                 raise NotSupported(self.kind)
 
         return step
@@ -98,6 +105,9 @@ class Graph:
                 groups = first.shape[1] // second.shape[1]
                 bias = memory[self.added.fields["uid"]].reshape(-1) if self.added else None
                 result[...] = convolution.convolution(first, second, bias, groups=groups, **static)
+                if self.rectified:
+                    keeping = np.fmax if self.module.swallows_nan else np.maximum
+                    keeping(result, 0, out=result)
             elif self.kind == "dgrad":
                 x = np.zeros(result.shape, result.dtype)
                 groups = x.shape[1] // second.shape[1]
@@ -117,7 +127,7 @@ def _memory(address: int, fields: dict[str, Any]) -> Any:
 
 def make(unsupported: tuple[str, ...] = ()) -> Any:
     """A module ``cudnn``."""
-    module = types.SimpleNamespace(unsupported=unsupported, executed=[], graphs=[], streams=[])
+    module = types.SimpleNamespace(unsupported=unsupported, executed=[], graphs=[], streams=[], swallows_nan=False)
 
     def graph(**options: Any) -> Graph:
         module.graphs.append(Graph(module, **options))

@@ -17,6 +17,9 @@ from tests.ops.table import CONVOLUTION
 from tests.pairs import check_pair
 from xpdl.backends import numerics
 from xpdl.backends.cupy import cudnn, products
+from xpdl.backends.random import Stream
+from xpdl.layers import Convolution, Pooling, Relu
+from xpdl.layers.chain import Chain
 from xpdl.ops import convolution
 
 
@@ -64,6 +67,8 @@ def _given(b, dtype):
 @pytest.mark.parametrize("case", [case for case in CONVOLUTION if case.core], ids=lambda case: case.id)
 def test_cases_of_the_table(host, library, case):
     asked = library()
+    # a plan with relu in it is tried, and read, when it is made
+    case.pair.forward(*(fake.module.asarray(a.astype("float32")) for a in case.arrays), **case.static)
     check_pair(host, case, "float32")
     assert asked.executed
 
@@ -78,6 +83,74 @@ def test_what_it_does_not_serve_goes_by_columns(host, library, unsupported):
     else:
         assert "im2col" in {name for name, *_ in fake.launches}
     assert unsupported not in {graph.kind for graph in asked.executed}
+
+
+class TestRelu:
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    def test_is_in_the_graph(self, host, library, dtype):
+        asked = library()
+        x, W, b, _, static = arrays()
+        for bias in (b, None):
+            given = *(fake.module.asarray(a.astype(dtype)) for a in (x, W)), *_given(bias, dtype)
+            y = convolution.rectified_convolution(*given, **static).get()
+            want = np.maximum(convolution.convolution(x, W, bias, **static), 0)
+            np.testing.assert_allclose(y, want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * want.max())
+        assert all(graph.rectified for graph in asked.executed) and not fake.launches
+
+    @pytest.mark.parametrize("case", ["unsupported", "swallows NaN"])
+    def test_a_plan_that_is_not_there_or_swallows_nan_leaves_it_to_a_kernel_of_its_own(self, host, library, case):
+        asked = library(("relu",) if case == "unsupported" else ())
+        asked.swallows_nan = case == "swallows NaN"
+        x, W, b, _, static = arrays()
+        x[0, 0, 0, 0] = np.nan
+        given = *(fake.module.asarray(a.astype("float32")) for a in (x, W)), *_given(b, "float32")
+        for _ in range(2):
+            y = convolution.rectified_convolution(*given, **static).get()
+        np.testing.assert_array_equal(np.isnan(y), np.isnan(convolution.convolution(x, W, b, **static)))
+        assert {name for name, *_ in fake.launches} == {"relu"}
+        # tried once, when it was planned
+        assert [graph.rectified for graph in asked.executed] == [True] * (case != "unsupported") + [False] * 2
+
+    def test_two_layers_take_one_graph_and_are_left_as_if_they_had_taken_two(self, host, library):
+        def layers():
+            with host.use("float64"):
+                chain = Chain(
+                    Convolution(filters=3, size=3), Relu(), Convolution(filters=2, size=2), Relu(), Pooling(2, 2)
+                )
+                chain.build((2, 7, 7), stream=Stream(0))
+            return chain
+
+        asked = library()
+        rng, (ours, single) = np.random.default_rng(0), (layers(), layers())
+        x, dy = (fake.module.asarray(rng.normal(size=shape)) for shape in ((2, 2, 7, 7), (2, 2, 2, 2)))
+        with host.use("float64"):
+            y = ours.forward(x)
+        # a relu goes with its pooling rather than with the convolution before it
+        assert [graph.rectified for graph in asked.executed[-2:]] == [True, False]
+        for layer in single.layers.values():
+            x = layer.forward(x)
+        np.testing.assert_allclose(y.get(), x.get(), rtol=1e-12)
+        for of_ours, alone in zip(ours.layers.values(), single.layers.values(), strict=True):
+            for name in ("x", "out"):
+                if hasattr(alone, name):
+                    kept, desired = getattr(of_ours, name).get(), getattr(alone, name).get()
+                    # relu's backward asks for the sign alone
+                    assert ((kept > 0) == (desired > 0)).all()
+        dx = ours.backward(dy)
+        for layer in reversed(single.layers.values()):
+            dy = layer.backward(dy)
+        np.testing.assert_allclose(dx.get(), dy.get(), rtol=1e-12)
+        for (name, own, key), (_, desired, _) in zip(ours.slots("grads"), single.slots("grads"), strict=True):
+            np.testing.assert_allclose(own[key].get(), desired[key].get(), rtol=1e-12, err_msg=name)
+
+    def test_gradients_of_parameters_alone(self, host, library):
+        asked = library()
+        with host.use("float64") as made:
+            chain = Chain(Convolution(filters=3, size=3), Relu())
+            chain.forward(made.asarray(np.ones((1, 1, 4, 4))))
+            chain.backward_parameters(made.asarray(np.ones((1, 3, 2, 2))))
+        assert [graph.kind for graph in asked.executed[-2:]] == ["fprop", "wgrad"]
+        assert [name for name, *_ in chain.slots("grads")] == ["Convolution1.W", "Convolution1.b"]
 
 
 def test_no_gradient_of_the_data_where_nobody_asks(host, library):
@@ -122,6 +195,8 @@ def test_precision_and_determinism_say_which_plans_are_left_out(host, library, d
 
 def test_a_net_trains_by_it_as_without(host, library):
     def params():
+        # a plan with relu in it is tried, and read, when it is made
+        trained(host.use("float64"), fake.module, 1)
         net = trained(host.use("float64"), fake.module, 2, host.rules)
         return {name: value.get() for name, value in net.params.items()}
 
@@ -267,7 +342,13 @@ def cases():
     for x, w, stride, pad, dilation in shapes:
         out = [(x[i + 2] + 2 * pad[i] - dilation[i] * (w[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
         y = (x[0], w[0], *out)
-        for kind, bias in (("fprop", False), ("fprop", True), ("dgrad", False), ("wgrad", False)):
+        for kind, bias, relu in (
+            ("fprop", False, False),
+            ("fprop", True, False),
+            ("fprop", True, True),
+            ("dgrad", False, False),
+            ("wgrad", False, False),
+        ):
             for dtype, precision in (
                 ("float16", "highest"),
                 ("bfloat16", "highest"),
@@ -275,7 +356,7 @@ def cases():
                 ("float32", "tf32"),
                 ("float64", "highest"),
             ):
-                found.append(cudnn.Case(kind, x, w, y, stride, pad, dilation, dtype, bias, precision, True))
+                found.append(cudnn.Case(kind, x, w, y, stride, pad, dilation, dtype, bias, relu, precision, True))
     return found
 
 

@@ -36,7 +36,7 @@ def convolution(
 ) -> Array:
     """As `xpdl.ops.convolution.convolution`."""
     out = _out_size(x, W, stride, pad, dilation)
-    if not served(x, W, b) or min(out) < 1 or x.shape[1] != W.shape[1] * groups:
+    if not _fits(x, W, b, out, groups):
         return DECLINE
     y = cudnn.forward(x, W, b, out, (stride, pad, dilation))
     if y is not None:
@@ -48,6 +48,23 @@ def convolution(
         gather(x[images], col, out, W.shape[2:], stride, pad, dilation)
         images_of_rows(matmul(weights, col), y[images], b)
     return y
+
+
+@kernel("rectified_convolution")
+def rectified_convolution(
+    x: Array,
+    W: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """As `xpdl.ops.convolution.rectified_convolution`."""
+    out = _out_size(x, W, stride, pad, dilation)
+    y = cudnn.forward(x, W, b, out, (stride, pad, dilation), relu=True) if _fits(x, W, b, out, groups) else None
+    return DECLINE if y is None else y
 
 
 @kernel("convolution_backward")
@@ -85,6 +102,10 @@ def convolution_backward(
             add_up(matmul(weights.transpose(0, 2, 1), rows), dx[images], out, size, stride, pad, dilation)
     assert dW is not None  # there is at least one image
     return dx, dW.reshape(W.shape), bias_gradient(dy)
+
+
+def _fits(x: Array, W: Array, b: Array | None, out: Pair, groups: int) -> bool:
+    return served(x, W, b) and min(out) >= 1 and bool(x.shape[1] == W.shape[1] * groups)
 
 
 def _out_size(x: Array, W: Array, stride: Pair, pad: Pair, dilation: Pair) -> Pair:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xpdl.backends.cupy.launch import cupy, empty, named, ready
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, dtype_called
 from xpdl.backends.numerics import get_numerics
 
 Pair = tuple[int, int]
@@ -42,6 +43,7 @@ class Case(NamedTuple):
     dilation: Pair
     dtype: str
     bias: bool
+    relu: bool
     precision: str
     deterministic: bool
 
@@ -91,6 +93,8 @@ def describe(cudnn: Any, case: Case, **where: Any) -> Any:
         out, uid, dim = graph.conv_fprop(tensor(X, case.x), tensor(W, case.w), **options), Y, case.y
         if case.bias:
             out = graph.bias(input=out, bias=tensor(B, (1, case.w[0], 1, 1)))
+        if case.relu:
+            out = graph.relu(input=out)
     elif case.kind == "dgrad":
         out, uid, dim = graph.conv_dgrad(tensor(Y, case.y), tensor(W, case.w), **options), X, case.x
     else:
@@ -116,13 +120,18 @@ def finish(graph: Any) -> Plan:
     return Plan(graph, int(graph.get_workspace_size()))
 
 
-def forward(x: Array, w: Array, b: Array | None, out: Pair, options: tuple[Pair, Pair, Pair]) -> Array | None:
-    """The convolution with the bias added; None for what cuDNN does not serve. `options` are stride, pad and dilation."""
+def forward(
+    x: Array, w: Array, b: Array | None, out: Pair, options: tuple[Pair, Pair, Pair], *, relu: bool = False
+) -> Array | None:
+    """The convolution with the bias added, rectified with `relu`; None for what cuDNN does not serve.
+
+    `options` are stride, pad and dilation.
+    """
     if problem():
         return None
     shape = (x.shape[0], w.shape[0], *out)
     tensors = {X: ready(x), W: ready(w)} | ({} if b is None else {B: ready(b)})
-    return _run("fprop", Y, shape, tensors, options, (x.shape, w.shape, shape), x.dtype)
+    return _run("fprop", Y, shape, tensors, options, (x.shape, w.shape, shape), x.dtype, relu=relu)
 
 
 def backward(
@@ -161,9 +170,20 @@ class _Device:
 
     def _plan(self, case: Case) -> Plan | None:
         try:
-            return finish(describe(self.cudnn, case, handle=self.handle))
+            plan = finish(describe(self.cudnn, case, handle=self.handle))
         except self.cudnn.cudnnGraphNotSupportedError:
             return None
+        return plan if not case.relu or self._keeps_nan(plan, case) else None
+
+    def _keeps_nan(self, plan: Plan, case: Case) -> bool:
+        """Whether NaN, at which a training stops, comes out again; cuDNN promises it of its slowest engine alone."""
+        dtype = dtype_called(case.dtype, cupy())
+        shapes = {X: case.x, W: case.w} | ({B: (case.w[0],)} if case.bias else {})
+        tensors = {uid: cupy().full(shape, math.nan, dtype=dtype) for uid, shape in shapes.items()}
+        tensors[Y] = empty(case.y, dtype)
+        self.execute(plan, tensors)
+        # read on the host: once, when the plan is made
+        return bool(cupy().any(cupy().isnan(tensors[Y].astype(cupy().float32))))
 
     def execute(self, plan: Plan, tensors: dict[int, Array]) -> None:
         stream = cupy().cuda.get_current_stream().ptr
@@ -184,6 +204,8 @@ def _run(
     options: tuple[Pair, Pair, Pair],
     shapes: tuple[Shape, Shape, Shape],
     dtype: Any,
+    *,
+    relu: bool = False,
 ) -> Array | None:
     """A new array of `shape`, the tensor `uid` of the graph; None for what is not served."""
     device_id = cupy().cuda.device.get_device_id()
@@ -192,7 +214,7 @@ def _run(
         device = _local.devices[device_id] = _Device()
     setting = get_numerics()
     plan = device.plan(
-        Case(kind, *shapes, *options, named(dtype), B in tensors, setting.precision, setting.deterministic)
+        Case(kind, *shapes, *options, named(dtype), B in tensors, relu, setting.precision, setting.deterministic)
     )
     if plan is None or any(array.data.ptr % _ALIGNMENT for array in tensors.values()):
         return None
