@@ -15,24 +15,80 @@ def case(seed):
     pad = tuple(int(rng.integers(0, k)) for k in size)
     shape = (*rng.integers(1, 5, 2), *(k + int(rng.integers(0, 7)) for k in size))
     # few different values: many ties
-    return rng.integers(-2, 3, shape).astype(np.float32), size, stride, pad
+    x = rng.integers(-2, 3, shape).astype(np.float32 if seed % 5 else np.float64)
+    if seed % 3 == 0:
+        # the border is -inf, too: of a window of nothing else the first may be either
+        special = [np.nan, np.inf] if any(pad) else [np.nan, np.inf, -np.inf]
+        x[rng.random(shape) < 0.2] = rng.choice(special)
+    return x, size, stride, pad
 
 
+@pytest.fixture
+def few_neighbours(monkeypatch):
+    """Compiled code also where NumPy's functions are quicker, which the small images of these tests are for."""
+    monkeypatch.setattr(kernels, "_NEIGHBOURS_BACKWARD", 1)
+
+
+@pytest.mark.usefixtures("few_neighbours")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("seed", range(60))
-def test_equals_the_generic_op(seed, order):
+def test_equals_the_generic_op(seed, order, code):
     x, size, stride, pad = case(seed)
     x = ORDERS[order](x)
     x.flags.writeable = False
     with dispatch.generic_only():
         expected = ops.max_pooling(x, size, stride, pad)
-        dy = np.random.default_rng(seed).normal(size=expected.shape).astype(np.float32)
+        dy = np.random.default_rng(seed).normal(size=expected.shape).astype(x.dtype)
         expected_dx = ops.max_pooling_backward(dy, x, expected, size, stride, pad)
     y = kernels.max_pooling(x, size, stride, pad)
     dx = kernels.max_pooling_backward(ORDERS[order](dy), x, y, size, stride, pad)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
-    assert y.dtype == dx.dtype == np.float32
+    assert y.dtype == dx.dtype == x.dtype
+    if order != "strided":
+        code.assert_compiled("pooling.max_pooling", "pooling.max_pooling_backward")
+
+
+@pytest.mark.usefixtures("few_neighbours")
+@pytest.mark.parametrize("order", ["C", "images innermost"])
+def test_windows_in_the_border_alone_have_no_value_and_no_gradient(order):
+    x = ORDERS[order](np.random.default_rng(0).normal(size=(2, 3, 4, 3)).astype(np.float32))
+    geometry = (2, 2), (1, 2), (3, 3)
+    with dispatch.generic_only():
+        expected = ops.max_pooling(x, *geometry)
+        expected_dx = ops.max_pooling_backward(expected, x, expected, *geometry)
+    assert np.isneginf(expected).any()
+    y = kernels.max_pooling(x, *geometry)
+    np.testing.assert_array_equal(y, expected)
+    dx = kernels.max_pooling_backward(y, x, y, *geometry)
+    np.testing.assert_allclose(dx, expected_dx, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_images_are_compiled_and_many_values_of_one_image_are_not(dtype, code):
+    x = np.random.default_rng(0).normal(size=(32, 2, 6, 7)).astype(dtype)
+    y = kernels.max_pooling(ORDERS["images innermost"](x), (2, 3), (2, 1), (1, 0))
+    dx = kernels.max_pooling_backward(y, ORDERS["images innermost"](x), y, (2, 3), (2, 1), (1, 0))
+    code.assert_compiled("pooling.max_pooling", "pooling.max_pooling_backward")
+    code.ran.clear()
+    np.testing.assert_array_equal(kernels.max_pooling_backward(y, x, y, (2, 3), (2, 1), (1, 0)), dx)
+    large = np.ones((1, 1, 256, 256), dtype)
+    assert (kernels.max_pooling(large, (2, 2), (2, 2)) == 1).all()
+    assert not code.ran
+
+
+@pytest.mark.parametrize("shape", [(64, 3, 9, 8), (2, 64, 9, 8)], ids=str)
+def test_parts_make_the_whole(shape, monkeypatch):
+    monkeypatch.setattr(kernels, "_TASK_SIZE", 1 << 11)
+    x = ORDERS["images innermost" if shape[0] > shape[1] else "channels last"](
+        np.random.default_rng(0).normal(size=shape)
+    )
+    y = kernels.max_pooling(x, (3, 3), (2, 2), (1, 1))
+    dx = kernels.max_pooling_backward(y, x, y, (3, 3), (2, 2), (1, 1))
+    with dispatch.generic_only():
+        np.testing.assert_array_equal(y, ops.max_pooling(x, (3, 3), (2, 2), (1, 1)))
+        expected = ops.max_pooling_backward(y, x, y, (3, 3), (2, 2), (1, 1))
+    np.testing.assert_allclose(dx, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan])
@@ -72,5 +128,8 @@ def test_many_channels_are_shared_between_threads(monkeypatch):
 def test_declines_what_it_does_not_serve():
     assert kernels.max_pooling(np.ones((1, 1, 2, 2), int), (2, 2), (2, 2)) is dispatch.DECLINE
     assert kernels.max_pooling(np.ones((1, 1, 2, 2)), (3, 3), (1, 1)) is dispatch.DECLINE
+    x = ORDERS["images innermost"](np.ones((32, 1, 4, 4), np.float32))
+    with pytest.raises(ValueError, match="broadcast"):
+        kernels.max_pooling_backward(x, x, x, (2, 2), (2, 2))
     empty = np.ones((0, 1, 2, 2))
     assert kernels.max_pooling_backward(empty, empty, empty, (1, 1), (1, 1)) is dispatch.DECLINE
