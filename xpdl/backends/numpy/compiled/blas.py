@@ -62,6 +62,12 @@ def _signature(letter: str, size: Any) -> Any:
 _sgemm, _dgemm = _function("s"), _function("d")
 
 
+@inlined
+def _apart(x: Any) -> Any:
+    """From one line to the next, in elements; a single line, or none, may have any stride, and BLAS does nothing then."""
+    return max(1, x.strides[0] // x.itemsize if x.shape[0] > 1 else x.shape[1])
+
+
 _overload: Callable[..., Callable[[F], F]] = overload
 
 
@@ -76,9 +82,7 @@ def _gemm_of_dtype(ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, b: Any, bet
 
     def gemm(ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, b: Any, beta: Any, c: Any) -> None:
         one, beta = scalar(1), scalar(beta)
-        item = c.itemsize
-        lda, ldb, ldc = a.strides[0] // item, b.strides[0] // item, c.strides[0] // item
-        product(_ROWS, ta, tb, m, n, k, one, a.ctypes, lda, b.ctypes, ldb, beta, c.ctypes, ldc)
+        product(_ROWS, ta, tb, m, n, k, one, a.ctypes, _apart(a), b.ctypes, _apart(b), beta, c.ctypes, _apart(c))
 
     return gemm
 

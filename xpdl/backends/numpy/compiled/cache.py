@@ -31,15 +31,18 @@ _CHECKSUM = hashlib.sha256
 
 @functools.cache
 def folder() -> Path | None:
-    """Where compiled code of this version of the sources, of NumPy and of Numba lies; None where there is no home for it."""
+    """Where compiled code of these sources, with this NumPy and Numba, lies; None where it cannot lie anywhere."""
     try:
         root = cache_dir()
-    except RuntimeError:  # a user who is in no list of users, without HOME
+        sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    except (OSError, RuntimeError):  # sources that may not be read; a user who is in no list of users, without HOME
         return None
-    parts = [repr(np.show_config(mode="dicts")), np.__version__, numba.__version__, llvmlite.__version__]
-    version = hashlib.sha256(repr((*parts, sys.version_info[:2])).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        version.update(path.read_bytes())
+    if not sources:  # in an archive
+        return None
+    libraries = np.__version__, repr(np.show_config(mode="dicts")), numba.__version__, llvmlite.__version__
+    version = hashlib.sha256(repr((*libraries, sys.version_info[:2])).encode())
+    for source in sources:
+        version.update(source)
     return root / "compiled" / version.hexdigest()[:16]
 
 
