@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 from xpdl.backends import dispatch
+from xpdl.backends.numpy import compiled, products, winograd
 from xpdl.backends.numpy import convolution as kernels
-from xpdl.backends.numpy import products, winograd
 from xpdl.ops import convolution as ops
+
+
+@pytest.fixture(autouse=True)
+def pure(monkeypatch):
+    """Compiled kernels have another way."""
+    monkeypatch.setattr(compiled, "problem", lambda: "this test is of NumPy's functions")
 
 
 @pytest.fixture

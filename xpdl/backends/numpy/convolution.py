@@ -22,7 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import memory, threads, winograd
+from xpdl.backends.numpy import compiled, memory, threads, winograd
 from xpdl.backends.numpy.half import in_float32
 from xpdl.backends.numpy.products import product, sum_of_products, unpacked_columns
 from xpdl.backends.numpy.windows import Block, cut, windows
@@ -145,6 +145,10 @@ def _correlation(
     With `inputs`, of the shape of `out`, the tasks also put into `parts`, one entry each, what is to be summed for
     ``sum over i, j, n of src[i sh + u dh - ph, c, j sw + v dw - pw, n] inputs[i, f, j, n]``, an array (FH * FW * C, F).
     """
+    tiles = compiled.kernels("tiles")
+    if tiles and tiles.serves(src, weights, out, inputs, stride, dilation):
+        tasks: list[threads.Task] = tiles.correlation(src, weights, out, pad, b, inputs, parts)
+        return tasks
     if winograd.serves(weights, out, stride, dilation):
         return winograd.correlation(src, weights, out, pad, b, inputs, parts)
     size = weights.shape[1], weights.shape[2]

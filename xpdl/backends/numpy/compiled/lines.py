@@ -1,0 +1,19 @@
+"""Loops over what lies together in memory, such as one column of an image in all images of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpdl.backends.numpy.compiled.jit import inlined
+
+
+@inlined
+def copy(source: Any, out: Any) -> None:
+    for k in range(out.shape[0]):
+        out[k] = source[k]
+
+
+@inlined
+def clear(out: Any) -> None:
+    for k in range(out.shape[0]):
+        out[k] = 0
