@@ -159,24 +159,22 @@ def log_softmax(x: Any, *, axis: int = -1) -> Floats:
     return np.log(softmax(x, axis=axis))
 
 
-def batch_normalization(x: Any, gamma: Any, beta: Any, *, eps: float) -> tuple[Floats, ...]:
-    """``y, x_hat, inv_std, mean, var``, channel by channel."""
+def batch_normalization(x: Any, gamma: Any, beta: Any, *, eps: float, rectified: bool = False) -> tuple[Floats, ...]:
+    """``y, mean, var``, channel by channel."""
     mean, var = np.zeros_like(gamma), np.zeros_like(gamma)
     for c in range(x.shape[1]):
         values = [float(v) for v in np.ravel(x[:, c])]
         mean[c] = math.fsum(values) / len(values)
         var[c] = math.fsum((v - mean[c]) ** 2 for v in values) / len(values)
-    return (*normalize(x, gamma, beta, mean, var, eps=eps), mean, var)
+    return normalize(x, gamma, beta, mean, var, eps=eps, rectified=rectified), mean, var
 
 
-def normalize(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: float) -> tuple[Floats, ...]:
-    """``y, x_hat, inv_std`` with given statistics."""
-    inv_std = each(lambda v: 1.0 / math.sqrt(v + eps), var)
-    x_hat, y = np.zeros(x.shape), np.zeros(x.shape)
+def normalize(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: float, rectified: bool = False) -> Floats:
+    """`y` with given statistics."""
+    y = np.zeros(x.shape)
     for c in range(x.shape[1]):
-        x_hat[:, c] = (x[:, c] - mean[c]) * inv_std[c]
-        y[:, c] = gamma[c] * x_hat[:, c] + beta[c]
-    return y, x_hat, inv_std
+        y[:, c] = gamma[c] * (x[:, c] - mean[c]) / math.sqrt(var[c] + eps) + beta[c]
+    return relu(y) if rectified else y
 
 
 def dropout(x: Any, mask: Any, *, scale: float = 1.0) -> Floats:

@@ -210,7 +210,7 @@ def _normalisation(name: str, *shape: int, size: int, training: bool, core: bool
         if training:
             y = oracles.batch_normalization(rows, p["gamma"], p["beta"], eps=_EPS)[0]
         else:
-            y = oracles.normalize(rows, p["gamma"], p["beta"], p["running_mean"], p["running_var"], eps=_EPS)[0]
+            y = oracles.normalize(rows, p["gamma"], p["beta"], p["running_mean"], p["running_var"], eps=_EPS)
         return y.reshape(shape)
 
     return Row(

@@ -160,10 +160,11 @@ POOLING = [
 
 
 def _batch_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
-    return backward(dy, outputs[1], outputs[2], arrays[1])
+    y, mean, var = outputs
+    return backward(dy, arrays[0], arrays[1], mean, var, static["eps"], y if static["rectified"] else None)
 
 
-def _batch(*shape: int, core: bool = False) -> Case:
+def _batch(*shape: int, rectified: bool, core: bool) -> Case:
     pair = Pair(
         normalization.batch_normalization,
         oracles.batch_normalization,
@@ -171,23 +172,35 @@ def _batch(*shape: int, core: bool = False) -> Case:
         _batch_backward,
         (0, 1, 2),
     )
-    return Case(f"batch_normalization {shape}", pair, (_x(*shape), _x(shape[1]), _x(shape[1])), {"eps": 1e-3}, core)
+    static = {"eps": 1e-3, "rectified": rectified}
+    arrays = (_x(*shape), _x(shape[1]), _x(shape[1]))
+    return Case(f"batch_normalization {shape}{' rectified' * rectified}", pair, arrays, static, core)
 
 
-def _normalize(*shape: int, core: bool = False) -> Case:
+def _normalize_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    x, gamma, _, mean, var = arrays
+    return backward(dy, x, gamma, mean, var, static["eps"], outputs[0] if static["rectified"] else None)
+
+
+def _normalize(*shape: int, rectified: bool, core: bool) -> Case:
     pair = Pair(
-        normalization.normalize, oracles.normalize, normalization.normalize_backward, _batch_backward, (0, 1, 2)
+        normalization.normalize, oracles.normalize, normalization.normalize_backward, _normalize_backward, (0, 1, 2)
     )
     c = shape[1]
     arrays = (_x(*shape), _x(c), _x(c), _x(c), np.abs(_x(c)))
-    return Case(f"normalize {shape}", pair, arrays, {"eps": 1e-3}, core)
+    static = {"eps": 1e-3, "rectified": rectified}
+    return Case(f"normalize {shape}{' rectified' * rectified}", pair, arrays, static, core)
 
 
 NORMALIZATION = [
-    make(*shape, core=shape in ((4, 3), (3, 2, 2, 3)))
+    make(*shape, rectified=rectified, core=shape in ((4, 3), (3, 2, 2, 3)))
     for make in (_batch, _normalize)
-    for shape in ((4, 3), (3, 2, 2, 3), (2, 1), (5, 1, 3, 1), (2, 3, 4))
-] + [_normalize(1, 3), _normalize(1, 2, 2, 2)]
+    for rectified, shapes in (
+        (False, ((4, 3), (3, 2, 2, 3), (2, 1), (5, 1, 3, 1), (2, 3, 4))),
+        (True, ((3, 2, 2, 3), (4, 2))),
+    )
+    for shape in shapes
+] + [_normalize(*shape, rectified=False, core=False) for shape in ((1, 3), (1, 2, 2, 2))]
 
 # --- dropout
 

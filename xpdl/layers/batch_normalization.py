@@ -130,6 +130,14 @@ class BatchNormalization(Layer):
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The normalised input, in its shape; `train_flg` stands for the layer's mode when given."""
+        return self._forward(x, train_flg)
+
+    def backward(self, dout: Array) -> Array:
+        """``dx`` in the shape of the input; fills ``dgamma`` and ``dbeta``."""
+        return self._backward(dout)
+
+    def _forward(self, x: Array, train_flg: bool | None, rectified: bool = False) -> Array:
+        """The output, of a relu after it if `rectified`."""
         self.prepare(x)
         self.output_shape(tuple(x.shape[1:]))
         xp = array_namespace(x, *self.state.values(), owner=self.name)
@@ -138,23 +146,22 @@ class BatchNormalization(Layer):
         training = self.training if train_flg is None else train_flg
         if training:
             batch_rows(x, self.name)
-            y, x_hat, inv_std, mean, var = ops.batch_normalization(rows, self.gamma, self.beta, self.eps)
+            y, mean, var = ops.batch_normalization(rows, self.gamma, self.beta, self.eps, rectified)
             for key, batch in (("running_mean", mean), ("running_var", var)):
                 self.state[key] = self.momentum * self.state[key] + (1.0 - self.momentum) * batch
         else:
-            y, x_hat, inv_std = ops.normalize(
-                rows, self.gamma, self.beta, self.running_mean, self.running_var, self.eps
-            )
-        self._cache = (training, x_hat, inv_std, tuple(x.shape))
+            mean, var = self.running_mean, self.running_var
+            y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, rectified)
+        self._cache = (training, rows, mean, var, tuple(x.shape))
         return xp.reshape(y, x.shape)
 
-    def backward(self, dout: Array) -> Array:
-        """``dx`` in the shape of the input; fills ``dgamma`` and ``dbeta``."""
-        training, x_hat, inv_std, shape = self.recall(self._cache)
-        self.require_dout(dout, shape, x_hat)
-        xp = array_namespace(dout, x_hat)
-        dy = xp.reshape(dout, x_hat.shape)
+    def _backward(self, dout: Array, rectified: Array | None = None) -> Array:
+        """`backward`, where `rectified` was the output of a relu after it through that as well."""
+        training, x, mean, var, shape = self.recall(self._cache)
+        self.require_dout(dout, shape, x)
+        xp = array_namespace(dout, x)
         step = ops.batch_normalization_backward if training else ops.normalize_backward
-        dx, dgamma, dbeta = step(dy, x_hat, inv_std, self.gamma)
+        y = None if rectified is None else xp.reshape(rectified, x.shape)
+        dx, dgamma, dbeta = step(xp.reshape(dout, x.shape), x, self.gamma, mean, var, self.eps, y)
         self.grads = {"gamma": dgamma, "beta": dbeta}
         return xp.reshape(dx, shape)

@@ -2,12 +2,16 @@
 
 In mixed precision `x` and `dy` have a narrower dtype than gamma. Everything is computed in the wider one, in which
 statistics come and the gradients of gamma and beta; what has the shape of `x` comes in the dtype of `x`.
+
+A relu that follows may be computed on the way: `rectified` asks for it, and the backward passes are then given the output
+`y`, whose sign is all they need of it.
 """
 
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.ops.activations import relu, relu_backward
 
 
 def _axes(x: Array) -> tuple[int, ...]:
@@ -26,7 +30,9 @@ def _along(p: Array, x: Array) -> Array:
 
 
 @op
-def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array, Array]:
+def batch_normalization(
+    x: Array, gamma: Array, beta: Array, eps: float, rectified: bool = False
+) -> tuple[Array, Array, Array]:
     """Normalise each feature or channel over the batch, then scale and shift.
 
     Parameters
@@ -35,12 +41,14 @@ def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tupl
     gamma, beta : array (C,)
     eps : float
         Added to the variance under the root.
+    rectified : bool
+        Whether `y` is followed by relu.
 
     Returns
     -------
-    y, x_hat : arrays of the shape of `x`
-        ``y = gamma x_hat + beta`` and ``x_hat = (x - mean) / sqrt(var + eps)``.
-    inv_std, mean, var : arrays (C,)
+    y : array of the shape of `x`
+        ``gamma x_hat + beta`` with ``x_hat = (x - mean) / sqrt(var + eps)``.
+    mean, var : arrays (C,)
         `var` is the biased one, divided by the number of values.
     """
     xp = array_namespace(x, gamma, beta)
@@ -49,18 +57,18 @@ def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tupl
     mean = xp.mean(x, axis=axes)
     centred = x - _along(mean, x)
     var = xp.mean(centred * centred, axis=axes)
-    inv_std = 1.0 / xp.sqrt(var + eps)
-    x_hat = centred * _along(inv_std, x)
-    y = x_hat * _along(gamma, x) + _along(beta, x)
-    return _like(given, y), _like(given, x_hat), inv_std, mean, var
+    y = centred * _along(1.0 / xp.sqrt(var + eps), x) * _along(gamma, x) + _along(beta, x)
+    return _like(given, relu(y) if rectified else y), mean, var
 
 
 @op
-def batch_normalization_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) -> tuple[Array, Array, Array]:
-    """``dx, dgamma, dbeta``, through the batch's mean and variance as well."""
-    xp = array_namespace(dy, x_hat, inv_std, gamma)
+def batch_normalization_backward(
+    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """``dx, dgamma, dbeta``, through the batch's `mean` and `var` as well; `y` is the output where it was rectified."""
+    xp = array_namespace(dy, x, gamma, mean, var)
     axes, given = _axes(dy), dy
-    dy, x_hat = _like(gamma, dy), _like(gamma, x_hat)
+    dy, x_hat, inv_std = _upstream(dy, x, gamma, mean, var, eps, y)
     dbeta = xp.sum(dy, axis=axes)
     dgamma = xp.sum(dy * x_hat, axis=axes)
     count = 1
@@ -71,20 +79,33 @@ def batch_normalization_backward(dy: Array, x_hat: Array, inv_std: Array, gamma:
 
 
 @op
-def normalize(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float) -> tuple[Array, Array, Array]:
-    """``y, x_hat, inv_std`` with given statistics: what batch normalization does in evaluation."""
+def normalize(
+    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float, rectified: bool = False
+) -> Array:
+    """``gamma x_hat + beta`` with given statistics: what batch normalization does in evaluation."""
     xp = array_namespace(x, gamma, beta, mean, var)
     given, x = x, _like(gamma, x)
-    inv_std = 1.0 / xp.sqrt(var + eps)
-    x_hat = (x - _along(mean, x)) * _along(inv_std, x)
-    return _like(given, x_hat * _along(gamma, x) + _along(beta, x)), _like(given, x_hat), inv_std
+    y = (x - _along(mean, x)) * _along(1.0 / xp.sqrt(var + eps), x) * _along(gamma, x) + _along(beta, x)
+    return _like(given, relu(y) if rectified else y)
 
 
 @op
-def normalize_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) -> tuple[Array, Array, Array]:
-    """``dx, dgamma, dbeta`` when the statistics are constants."""
-    xp = array_namespace(dy, x_hat, inv_std, gamma)
+def normalize_backward(
+    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """``dx, dgamma, dbeta`` when the statistics are constants; `y` is the output where it was rectified."""
+    xp = array_namespace(dy, x, gamma, mean, var)
     axes, given = _axes(dy), dy
-    dy, x_hat = _like(gamma, dy), _like(gamma, x_hat)
+    dy, x_hat, inv_std = _upstream(dy, x, gamma, mean, var, eps, y)
     dx = dy * _along(gamma * inv_std, dy)
     return _like(given, dx), xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
+
+
+def _upstream(
+    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None
+) -> tuple[Array, Array, Array]:
+    """The gradient of what was not rectified yet, `x_hat`, and what that was scaled by."""
+    xp = array_namespace(dy, x, gamma, mean, var)
+    dy, x = _like(gamma, dy if y is None else relu_backward(dy, y)), _like(gamma, x)
+    inv_std = 1.0 / xp.sqrt(var + eps)
+    return dy, (x - _along(mean, x)) * _along(inv_std, x), inv_std

@@ -63,6 +63,15 @@ def compare(host, op, *arrays, dtype="float32", **static):
         np.testing.assert_allclose(actual.get().astype("float64"), desired, rtol=tolerance, atol=limit)
 
 
+def through_relu(op):
+    """A backward pass of batch normalisation that takes the rectified output as an array among the others."""
+
+    def backward(dy, x, gamma, mean, var, y, *, eps):
+        return op(dy, x, gamma, mean, var, eps, y)
+
+    return backward
+
+
 def test_every_kernel_takes_the_arguments_of_its_op():
     kernels = {name: f for (library, name), f in dispatch._kernels.items() if library == "cupy"}
     assert {"convolution", "max_pooling", "step_together", "dropout_mask"} <= set(kernels)
@@ -115,11 +124,16 @@ def test_every_kernel_runs_in_every_instance(host, monkeypatch, dtype, wide):
     compare(host, windows.col2im, col, dtype=dtype, input_shape=x.shape, **taps)
     for values in (x, rows):
         gamma, beta, mean, var = rng.normal(size=(4, values.shape[1]))
-        _, hat, inv_std, *_ = normalization.batch_normalization(values, gamma, beta, 1e-3)
-        compare(host, normalization.batch_normalization, values, gamma, beta, dtype=dtype, eps=1e-3)
-        compare(host, normalization.normalize, values, gamma, beta, mean, np.abs(var), dtype=dtype, eps=1e-3)
+        given = (gamma, beta, mean, np.abs(var))
+        for rectified in (False, True):
+            options = {"dtype": dtype, "eps": 1e-3, "rectified": rectified}
+            compare(host, normalization.batch_normalization, values, gamma, beta, **options)
+            compare(host, normalization.normalize, values, *given, **options)
+        _, *statistics = normalization.batch_normalization(values, gamma, beta, 1e-3)
+        arrays = rng.normal(size=values.shape), values, gamma, *statistics
         for op in (normalization.batch_normalization_backward, normalization.normalize_backward):
-            compare(host, op, rng.normal(size=values.shape), hat, inv_std, gamma, dtype=dtype)
+            compare(host, op, *arrays, dtype=dtype, eps=1e-3)
+            compare(host, through_relu(op), *arrays, rng.normal(size=values.shape), dtype=dtype, eps=1e-3)
     labels, soft = np.array([0, 4, 1, 2, 3, 4, 0, 0, 2]), np.abs(rng.normal(size=rows.shape))
     for t in (labels, labels.astype("uint8"), soft):
         compare(host, losses.softmax_with_loss, rows, t, dtype=dtype)
@@ -244,11 +258,12 @@ def test_sums_of_several_blocks(host, shape):
     rng = np.random.default_rng(2)
     # far from 0: a variance as the difference of two sums would be lost
     x, gamma, beta = 300.0 + rng.normal(size=shape), *rng.normal(size=(2, shape[1]))
-    _, hat, inv_std, *_ = normalization.batch_normalization(x, gamma, beta, 1e-3)
+    _, *statistics = normalization.batch_normalization(x, gamma, beta, 1e-3)
     compare(host, normalization.batch_normalization, x, gamma, beta, dtype="float64", eps=1e-3)
-    compare(host, normalization.batch_normalization_backward, rng.normal(size=shape), hat, inv_std, gamma)
+    arrays = rng.normal(size=shape), x, gamma, *statistics
+    compare(host, normalization.batch_normalization_backward, *arrays, dtype="float64", eps=1e-3)
     narrow = [fake.module.asarray(a.astype("float32")) for a in (x, gamma, beta)]
-    _, _, _, mean, var = normalization.batch_normalization(*narrow, 1e-3)
+    _, mean, var = normalization.batch_normalization(*narrow, 1e-3)
     axes = (0, *range(2, x.ndim))
     np.testing.assert_allclose(mean.get(), x.mean(axis=axes), rtol=1e-6)
     np.testing.assert_allclose(var.get(), x.var(axis=axes), rtol=1e-3)

@@ -70,7 +70,8 @@ def test_strided_empty_and_other_dtypes(host):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("shape", [(40, 3), (3, 4, 7, 6)])
-def test_normalization_has_statistics_in_float32(host, dtype, shape):
+@pytest.mark.parametrize("rectified", [False, True])
+def test_normalization_has_statistics_in_float32(host, dtype, shape, rectified):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
     rng, array = np.random.default_rng(0), fake.module.asarray
@@ -78,10 +79,12 @@ def test_normalization_has_statistics_in_float32(host, dtype, shape):
     gamma, beta, mean, var = (array(np.abs(rng.normal(size=shape[1])).astype("float32")) for _ in range(4))
 
     def answers():
-        y, hat, inv_std, *statistics = normalization.batch_normalization(x, gamma, beta, 1e-3)
-        back = normalization.batch_normalization_backward(dy, hat, inv_std, gamma)
-        given = normalization.normalize(x, gamma, beta, mean, var, 1e-3)
-        return [y, hat, *back[:1], *given[:2]], [inv_std, *statistics, *back[1:], given[2]]
+        y, *statistics = normalization.batch_normalization(x, gamma, beta, 1e-3, rectified)
+        kept = y if rectified else None
+        back = normalization.batch_normalization_backward(dy, x, gamma, *statistics, 1e-3, kept)
+        given = normalization.normalize(x, gamma, beta, mean, var, 1e-3, rectified)
+        around = normalization.normalize_backward(dy, x, gamma, mean, var, 1e-3, kept)
+        return [y, back[0], given, around[0]], [*statistics, *back[1:], *around[1:]]
 
     images, channels = answers()
     assert {name for name, d, *_ in fake.launches if d == dtype} >= {"batch_normalization", "normalize"}

@@ -8,38 +8,107 @@ from xpdl.backends import dispatch
 from xpdl.backends.numpy import normalization as kernels
 from xpdl.ops import normalization as ops
 
-SHAPES = [(1, 1, 1, 1), (1, 3, 2, 2), (4, 3, 5, 2), (7, 1, 3, 3), (60, 16, 28, 20)]
+SHAPES = [(1, 1, 1, 1), (1, 3, 2, 2), (4, 3, 5, 2), (7, 1, 3, 3), (60, 16, 28, 20), (700, 2, 3, 17)]
+EPS = 1e-3
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 2e-5)])
-@pytest.mark.parametrize("order", ["C", "images innermost"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_the_generic_op(shape, order, dtype, tolerance):
+def arrays(shape, dtype, order="C"):
+    """Read-only: `dy`, `x`, gamma, beta, given mean and variance."""
     rng = np.random.default_rng(0)
-    x = ORDERS[order](rng.normal(3.0, 2.0, shape).astype(dtype))
-    gamma, beta = (rng.normal(size=shape[1]).astype(dtype) for _ in range(2))
-    dy = rng.normal(size=shape).astype(dtype)
-    for array in (x, gamma, beta, dy):
+    images = [rng.normal(size=shape), rng.normal(3.0, 2.0, shape)]
+    channels = rng.normal(size=(4, shape[1]))
+    channels[3] **= 2
+    made = [ORDERS[order](a.astype(dtype)) for a in images] + [a.astype(dtype) for a in channels]
+    for array in made:
         array.flags.writeable = False
-    with dispatch.generic_only():
-        expected = ops.batch_normalization(x.astype("float64"), gamma.astype("float64"), beta.astype("float64"), 1e-3)
-        back = ops.batch_normalization_backward(dy.astype("float64"), expected[1], expected[2], gamma.astype("float64"))
-    found = kernels.batch_normalization(x, gamma, beta, 1e-3)
+    return made
+
+
+def close(found, expected, dtype, tolerance):
     for actual, desired in zip(found, expected, strict=True):
         assert actual.dtype == dtype and actual.shape == desired.shape
         np.testing.assert_allclose(actual, desired, rtol=tolerance, atol=tolerance * max(1, np.abs(desired).max()))
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 2e-5)])
+@pytest.mark.parametrize("order", ["C", "images innermost"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_equals_the_generic_op(code, shape, order, dtype, tolerance, rectified):
+    dy, x, *channels = arrays(shape, dtype, order)
+    gamma, beta = channels[:2]
+    found = kernels.batch_normalization(x, gamma, beta, EPS, rectified)
+    given = kernels.normalize(x, *channels, EPS, rectified)
+    kept = found[0] if rectified else None
+    with dispatch.generic_only():
+        wide = [a.astype("float64") for a in (dy, x, *channels)]
+        expected = ops.batch_normalization(*wide[1:4], EPS, rectified)
+        back = ops.batch_normalization_backward(*wide[:3], *expected[1:], EPS, kept)
+        close([*found, given], [*expected, ops.normalize(*wide[1:], EPS, rectified)], dtype, tolerance)
     for other in ORDERS.values():
-        gradients = kernels.batch_normalization_backward(other(dy), found[1], found[2], gamma)
-        for actual, desired in zip(gradients, back, strict=True):
-            assert actual.dtype == dtype and actual.shape == desired.shape
-            np.testing.assert_allclose(actual, desired, rtol=tolerance, atol=tolerance * max(1, np.abs(desired).max()))
+        outputs = None if kept is None else other(kept)
+        close(
+            kernels.batch_normalization_backward(other(dy), x, gamma, *found[1:], EPS, outputs), back, dtype, tolerance
+        )
+    code.assert_compiled("normalization.forward", "normalization.backward", "normalization.normalize")
+
+
+@pytest.mark.parametrize("order", ["C", "images innermost"])
+def test_gradients_are_those_of_differences(code, order):
+    dy, x, gamma, beta, *_ = arrays((3, 2, 4, 5), "float64", order)
+
+    def forward(x, gamma, beta):
+        return kernels.batch_normalization(ORDERS[order](x), gamma, beta, EPS, True)[0]
+
+    y, mean, var = kernels.batch_normalization(x, gamma, beta, EPS, True)
+    gradients = kernels.batch_normalization_backward(dy, x, gamma, mean, var, EPS, y)
+    for position, gradient in enumerate(gradients):
+        given = [np.array(a) for a in (x, gamma, beta)]
+        direction = np.random.default_rng(position).normal(size=given[position].shape)
+        ends = []
+        for sign in (1, -1):
+            moved = list(given)
+            moved[position] = given[position] + sign * 1e-6 * direction
+            ends.append(float((forward(*moved) * dy).sum()))
+        np.testing.assert_allclose((ends[0] - ends[1]) / 2e-6, float((gradient * direction).sum()), rtol=1e-6)
+    code.assert_compiled("normalization.forward", "normalization.backward")
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-10), ("float32", 3e-4)])
+@pytest.mark.parametrize("order", ["C", "images innermost"])
+def test_a_mean_far_above_the_deviation_costs_no_digits_of_the_variance(order, dtype, tolerance):
+    x = ORDERS[order](np.random.default_rng(0).normal(1e4, 1.0, (60, 3, 15, 20)).astype(dtype))
+    ones, zeros = np.ones(3, dtype), np.zeros(3, dtype)
+    _, mean, var = kernels.batch_normalization(x, ones, zeros, 1e-6)
+    exact = x.astype("float64")
+    np.testing.assert_allclose(mean, exact.mean(axis=(0, 2, 3)), rtol=tolerance)
+    np.testing.assert_allclose(var, exact.var(axis=(0, 2, 3)), rtol=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("order", ["C", "images innermost"])
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_spoils_its_channel_alone(order, special):
+    dy, x, *channels = (np.array(a) for a in arrays((5, 3, 4, 2), "float32"))
+    gamma, beta = channels[:2]
+    x[1, 2, 3, 0] = special
+    x, dy = ORDERS[order](x), ORDERS[order](dy)
+    found = kernels.batch_normalization(x, gamma, beta, EPS, True)
+    back = kernels.batch_normalization_backward(dy, x, gamma, *found[1:], EPS, found[0])
+    given = kernels.normalize(x, *channels, EPS, True)
+    with dispatch.generic_only():
+        expected = ops.batch_normalization(x, gamma, beta, EPS, True)
+        expected_back = ops.batch_normalization_backward(dy, x, gamma, *expected[1:], EPS, expected[0])
+        expected_given = ops.normalize(x, *channels, EPS, True)
+    for actual, desired in zip((*found, *back, given), (*expected, *expected_back, expected_given), strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=2e-5, atol=2e-5)
 
 
 def test_memory_order_is_kept():
-    x = ORDERS["images innermost"](np.random.default_rng(0).normal(size=(5, 3, 4, 2)))
-    y, x_hat, inv_std, *_ = kernels.batch_normalization(x, np.ones(3), np.zeros(3), 1e-6)
-    dx, _, _ = kernels.batch_normalization_backward(np.ascontiguousarray(y), x_hat, inv_std, np.ones(3))
-    for array in (y, x_hat, dx):
+    dy, x, gamma, beta, mean, var = arrays((5, 3, 4, 2), "float64", "images innermost")
+    y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS)
+    dx, _, _ = kernels.batch_normalization_backward(np.ascontiguousarray(dy), x, gamma, *statistics, EPS)
+    for array in (y, dx, kernels.normalize(x, gamma, beta, mean, var, EPS)):
         assert array.transpose(2, 1, 3, 0).flags.c_contiguous
 
 
@@ -47,17 +116,34 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
     run = kernels.threads.run
     monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
-    x = np.random.default_rng(0).normal(size=(60, 16, 28, 20))
-    _, x_hat, inv_std, *_ = ops.batch_normalization(x, np.ones(16), np.zeros(16), 1e-6)
-    ops.batch_normalization_backward(x, x_hat, inv_std, np.ones(16))
-    assert calls == [2, 2]
+    dy, x, gamma, beta, mean, var = arrays((60, 16, 28, 20), "float64")
+    statistics = ops.batch_normalization(x, gamma, beta, EPS)[1:]
+    ops.batch_normalization_backward(dy, x, gamma, *statistics, EPS)
+    ops.normalize(x, gamma, beta, mean, var, EPS)
+    assert calls == [2, 2, 9]
     with dispatch.generic_only():
-        ops.batch_normalization(x, np.ones(16), np.zeros(16), 1e-6)
-    assert len(calls) == 2
+        ops.batch_normalization(x, gamma, beta, EPS)
+        ops.normalize(x, gamma, beta, mean, var, EPS)
+    assert len(calls) == 3
+
+
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
+    dy, x, gamma, beta, mean, var = arrays((60, 16, 28, 20), "float32")
+
+    def results():
+        y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS, True)
+        back = kernels.batch_normalization_backward(dy, x, gamma, *statistics, EPS, y)
+        return (y, *statistics, *back, kernels.normalize(x, gamma, beta, mean, var, EPS))
+
+    alone = results()
+    monkeypatch.setenv("XPDL_NUM_THREADS", "3")
+    for one, other in zip(alone, results(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("x", [np.ones((3, 4)), np.ones((2, 3, 4, 4), "float16"), np.ones((2, 3, 4, 8))[..., ::2]])
 def test_declines_what_it_does_not_serve(x):
     p = np.ones(x.shape[1], x.dtype)
-    assert kernels.batch_normalization(x, p, p, 1e-6) is dispatch.DECLINE
-    assert kernels.batch_normalization_backward(x, x, p, p) is dispatch.DECLINE
+    assert kernels.batch_normalization(x, p, p, EPS) is dispatch.DECLINE
+    assert kernels.batch_normalization_backward(x, x, p, p, p, EPS) is dispatch.DECLINE
+    assert kernels.normalize(x, p, p, p, p, EPS) is dispatch.DECLINE

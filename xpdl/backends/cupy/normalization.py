@@ -27,7 +27,9 @@ _MOST_PARTS = 64
 
 
 @kernel("batch_normalization")
-def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array, Array]:
+def batch_normalization(
+    x: Array, gamma: Array, beta: Array, eps: float, rectified: bool = False
+) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.batch_normalization`."""
     if not _served((x,), gamma, beta):
         return DECLINE  # type: ignore[no-any-return]
@@ -36,47 +38,57 @@ def batch_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tupl
     sums, squares = plan.partial(), plan.partial()
     plan.launch("channel_sums", x, sums)
     plan.launch("channel_squares", x, sums, plan.parts, squares)
-    y, x_hat = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
-    inv_std, mean, var = (empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(3))
-    given = (x, _computed(gamma), _computed(beta), float(eps), sums, squares, plan.parts)
-    plan.launch("batch_normalization", *given, y, x_hat, inv_std, mean, var)
-    return y, x_hat, *(_as(gamma, a) for a in (inv_std, mean, var))
+    y = empty(x.shape, x.dtype)
+    mean, var = (empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(2))
+    given = (x, _computed(gamma), _computed(beta), float(eps), int(rectified), sums, squares, plan.parts)
+    plan.launch("batch_normalization", *given, y, mean, var)
+    return y, _as(gamma, mean), _as(gamma, var)
 
 
 @kernel("normalize")
-def normalize(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float) -> tuple[Array, Array, Array]:
+def normalize(
+    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float, rectified: bool = False
+) -> Array:
     """As `xpdl.ops.normalization.normalize`."""
     if not _served((x,), gamma, beta, mean, var):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     x = ready(x)
-    y, x_hat = empty(x.shape, x.dtype), empty(x.shape, x.dtype)
-    inv_std = empty(gamma.shape, computing_dtype(x.dtype))
-    _Plan(x).launch("normalize", x, *map(_computed, (gamma, beta, mean, var)), float(eps), y, x_hat, inv_std)
-    return y, x_hat, _as(gamma, inv_std)
+    y = empty(x.shape, x.dtype)
+    given = (x, *map(_computed, (gamma, beta, mean, var)), float(eps), int(rectified))
+    _Plan(x).launch("normalize", *given, y)
+    return y
 
 
 @kernel("batch_normalization_backward")
-def batch_normalization_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) -> tuple[Array, Array, Array]:
+def batch_normalization_backward(
+    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
+) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.batch_normalization_backward`."""
-    return _backward(dy, x_hat, inv_std, gamma, constant=False)
+    return _backward(dy, x, gamma, mean, var, eps, y, constant=False)
 
 
 @kernel("normalize_backward")
-def normalize_backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array) -> tuple[Array, Array, Array]:
+def normalize_backward(
+    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
+) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.normalize_backward`."""
-    return _backward(dy, x_hat, inv_std, gamma, constant=True)
+    return _backward(dy, x, gamma, mean, var, eps, y, constant=True)
 
 
-def _backward(dy: Array, x_hat: Array, inv_std: Array, gamma: Array, *, constant: bool) -> tuple[Array, Array, Array]:
-    if not _served((dy, x_hat), inv_std, gamma) or dy.shape != x_hat.shape:
+def _backward(
+    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None, *, constant: bool
+) -> tuple[Array, Array, Array]:
+    values = (dy, x) if y is None else (dy, x, y)
+    if not _served(values, gamma, mean, var) or any(a.shape != x.shape for a in values):
         return DECLINE  # type: ignore[no-any-return]
-    dy, x_hat = ready(dy), ready(x_hat)
     plan = _Plan(dy)
     sums, products = plan.partial(), plan.partial()
-    plan.launch("channel_products", dy, x_hat, sums, products)
+    images = (ready(dy), ready(x), 0 if y is None else ready(y))
+    statistics = (_computed(mean), _computed(var), float(eps))
+    plan.launch("channel_products", *images, *statistics, sums, products)
     dx = empty(dy.shape, dy.dtype)
     dgamma, dbeta = (empty(gamma.shape, computing_dtype(dy.dtype)) for _ in range(2))
-    given = (dy, x_hat, _computed(inv_std), _computed(gamma), sums, products, plan.parts)
+    given = (*images, _computed(gamma), *statistics, sums, products, plan.parts)
     plan.launch("batch_normalization_backward", *given, dx, dgamma, dbeta, int(constant))
     return dx, _as(gamma, dgamma), _as(gamma, dbeta)
 

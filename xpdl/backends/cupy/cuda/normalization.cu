@@ -69,46 +69,44 @@ extern "C" __global__ void channel_squares(const T* x, const A* sums, int64 bloc
   if (writes(s, c)) squares[(I)blockIdx.y * (I)s.C + c] = sum;
 }
 
-extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const A* beta, double eps, const A* sums,
-                                               const A* squares, int64 blocks, T* y, T* x_hat, A* inv_std, A* mean, A* var,
+// as relu does, where it follows: NaN stays NaN
+__device__ inline A output(A value, int64 rectified) { return rectified && value < 0 ? A(0) : value; }
+
+extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const A* beta, double eps, int64 rectified,
+                                               const A* sums, const A* squares, int64 blocks, T* y, A* mean, A* var,
                                                Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
   A count = (A)(s.N * s.S), centre = of_blocks(sums, blocks, s, c) / count;
   A spread = of_blocks(squares, blocks, s, c) / count, scale = A(1) / sqrt(spread + (A)eps);
   A g = gamma[c], b = beta[c];
-  over_values(s, c, [&](I i) {
-    A hat = ((A)x[i] - centre) * scale;
-    x_hat[i] = T(hat);
-    y[i] = T(hat * g + b);
-  });
+  over_values(s, c, [&](I i) { y[i] = T(output(((A)x[i] - centre) * scale * g + b, rectified)); });
   if (writes(s, c) && blockIdx.y == 0) {
-    inv_std[c] = scale;
     mean[c] = centre;
     var[c] = spread;
   }
 }
 
-extern "C" __global__ void normalize(const T* x, const A* gamma, const A* beta, const A* mean, const A* var, double eps, T* y,
-                                     T* x_hat, A* inv_std, Channels s) {
+extern "C" __global__ void normalize(const T* x, const A* gamma, const A* beta, const A* mean, const A* var, double eps,
+                                     int64 rectified, T* y, Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
   A centre = mean[c], scale = A(1) / sqrt((A)var[c] + (A)eps), g = gamma[c], b = beta[c];
-  over_values(s, c, [&](I i) {
-    A hat = ((A)x[i] - centre) * scale;
-    x_hat[i] = T(hat);
-    y[i] = T(hat * g + b);
-  });
-  if (writes(s, c) && blockIdx.y == 0) inv_std[c] = scale;
+  over_values(s, c, [&](I i) { y[i] = T(output(((A)x[i] - centre) * scale * g + b, rectified)); });
 }
 
-extern "C" __global__ void channel_products(const T* dy, const T* x_hat, A* sums, A* products, Channels s) {
+// of what was not rectified yet; `y` is null where nothing was
+__device__ inline A upstream(const T* dy, const T* y, I i) { return !y || (A)y[i] > 0 ? (A)dy[i] : A(0); }
+
+extern "C" __global__ void channel_products(const T* dy, const T* x, const T* y, const A* mean, const A* var, double eps,
+                                            A* sums, A* products, Channels s) {
   I c = channel();
-  A sum = 0, product = 0;
+  bool there = c < (I)s.C;
+  A centre = there ? mean[c] : A(0), scale = there ? A(1) / sqrt((A)var[c] + (A)eps) : A(0), sum = 0, product = 0;
   over_values(s, c, [&](I i) {
-    A d = dy[i];
+    A d = upstream(dy, y, i);
     sum += d;
-    product += d * (A)x_hat[i];
+    product += d * (((A)x[i] - centre) * scale);
   });
   sum = over_rows(sum);
   product = over_rows(product);
@@ -119,15 +117,19 @@ extern "C" __global__ void channel_products(const T* dy, const T* x_hat, A* sums
 }
 
 // `constant` statistics have no gradient
-extern "C" __global__ void batch_normalization_backward(const T* dy, const T* x_hat, const A* inv_std, const A* gamma,
-                                                        const A* sums, const A* products, int64 blocks, T* dx, A* dgamma,
-                                                        A* dbeta, int64 constant, Channels s) {
+extern "C" __global__ void batch_normalization_backward(const T* dy, const T* x, const T* y, const A* gamma, const A* mean,
+                                                        const A* var, double eps, const A* sums, const A* products,
+                                                        int64 blocks, T* dx, A* dgamma, A* dbeta, int64 constant,
+                                                        Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
   A sum = of_blocks(sums, blocks, s, c), product = of_blocks(products, blocks, s, c);
-  A count = (A)(s.N * s.S), scale = (A)gamma[c] * (A)inv_std[c];
-  A mean = constant ? A(0) : sum / count, slope = constant ? A(0) : product / count;
-  over_values(s, c, [&](I i) { dx[i] = T(((A)dy[i] - mean - (A)x_hat[i] * slope) * scale); });
+  A centre = mean[c], inv_std = A(1) / sqrt((A)var[c] + (A)eps), scale = (A)gamma[c] * inv_std;
+  A count = (A)(s.N * s.S), shift = constant ? A(0) : sum / count, slope = constant ? A(0) : product / count;
+  over_values(s, c, [&](I i) {
+    A hat = ((A)x[i] - centre) * inv_std;
+    dx[i] = T((upstream(dy, y, i) - shift - hat * slope) * scale);
+  });
   if (writes(s, c) && blockIdx.y == 0) {
     dgamma[c] = product;
     dbeta[c] = sum;
