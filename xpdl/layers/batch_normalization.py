@@ -130,14 +130,21 @@ class BatchNormalization(Layer):
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The normalised input, in its shape; `train_flg` stands for the layer's mode when given."""
-        return self._forward(x, train_flg)
+        return self._forward(x, train_flg, rectified=False)
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input; fills ``dgamma`` and ``dbeta``."""
-        return self._backward(dout)
+        return self._backward(dout, None)
 
-    def _forward(self, x: Array, train_flg: bool | None, rectified: bool = False) -> Array:
-        """The output, of a relu after it if `rectified`."""
+    def forward_rectified(self, x: Array, train_flg: bool | None = None) -> Array:
+        """The output of a relu after `forward`, in one."""
+        return self._forward(x, train_flg, rectified=True)
+
+    def backward_rectified(self, dout: Array, y: Array) -> Array:
+        """`backward` from the gradient of that output, which is `y`."""
+        return self._backward(dout, y)
+
+    def _forward(self, x: Array, train_flg: bool | None, rectified: bool) -> Array:
         self.prepare(x)
         self.output_shape(tuple(x.shape[1:]))
         xp = array_namespace(x, *self.state.values(), owner=self.name)
@@ -155,8 +162,7 @@ class BatchNormalization(Layer):
         self._cache = (training, rows, mean, var, tuple(x.shape))
         return xp.reshape(y, x.shape)
 
-    def _backward(self, dout: Array, rectified: Array | None = None) -> Array:
-        """`backward`, where `rectified` was the output of a relu after it through that as well."""
+    def _backward(self, dout: Array, rectified: Array | None) -> Array:
         training, x, mean, var, shape = self.recall(self._cache)
         self.require_dout(dout, shape, x)
         xp = array_namespace(dout, x)

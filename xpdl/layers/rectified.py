@@ -7,6 +7,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Reversible
+from typing import Any, ClassVar
 
 from xpdl.backends.dispatch import has_kernel
 from xpdl.backends.namespaces import Array
@@ -19,20 +20,27 @@ from xpdl.ops.convolution import rectified_convolution
 
 
 def merged(layers: Reversible[Layer]) -> list[Layer]:
-    """The layers, a `Relu` and its `Pooling` as one; else a `Convolution` and its `Relu`, where a kernel does both."""
+    """The layers, a `Relu` as one with the layer beside it.
+
+    That is `Pooling` after it; else a layer before it that has `forward_rectified`, or a `Convolution` where a kernel does
+    both.
+    """
     steps: list[Layer] = []
     for layer in reversed(layers):
         after = steps[-1] if steps else None
         if type(layer) is Relu and type(after) is Pooling:
-            steps[-1] = RectifiedPooling(layer, after)
+            steps[-1] = _RectifiedPooling(layer, after)
+        # asked of the class itself: one derived from it may compute something else
+        elif type(after) is Relu and "forward_rectified" in vars(type(layer)):
+            steps[-1] = _Rectified(layer, after)
         elif type(layer) is Convolution and type(after) is Relu and has_kernel("rectified_convolution", layer.W):
-            steps[-1] = RectifiedConvolution(layer, after)
+            steps[-1] = _RectifiedConvolution(layer, after)
         else:
             steps.append(layer)
     return steps[::-1]
 
 
-class RectifiedPooling(Layer):
+class _RectifiedPooling(Layer):
     """Max pooling of rectified values, computed as rectified largest values: the same bits, and fewer values to rectify.
 
     A step of SimpleConvNet takes 6 % less time on NumPy, and 7 MB less memory.
@@ -57,7 +65,7 @@ class RectifiedPooling(Layer):
             self.relu.out = x
 
 
-class RectifiedConvolution(Layer):
+class _RectifiedConvolution(Layer):
     """A convolution whose result is rectified before it is written to memory."""
 
     def __init__(self, convolution: Convolution, relu: Relu) -> None:
@@ -76,3 +84,26 @@ class RectifiedConvolution(Layer):
 
     def slots(self, kind: str) -> Iterator[Slot]:
         return self.convolution.slots(kind)
+
+
+class _Rectified(Layer):
+    """A layer with `forward_rectified` and its relu: nothing is written to memory, and read again, between the two."""
+
+    has_modes: ClassVar[bool] = True
+
+    def __init__(self, layer: Any, relu: Relu) -> None:
+        super().__init__()
+        self.layer, self.relu = layer, relu
+
+    def forward(self, x: Array, train_flg: bool | None = None) -> Array:
+        self.relu.out = self.layer.forward_rectified(x, train_flg)
+        return self.relu.out
+
+    def backward(self, dout: Array) -> Array:
+        y = self.relu.recall(self.relu.out)
+        dx: Array = self.layer.backward_rectified(self.relu.require_dout(dout, y.shape, y), y)
+        return dx
+
+    def slots(self, kind: str) -> Iterator[Slot]:
+        slots: Iterator[Slot] = self.layer.slots(kind)
+        return slots

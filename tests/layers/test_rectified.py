@@ -1,0 +1,84 @@
+"""A relu computed as one with the layer before it: both are left as after passes of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.harness import Backend
+from xpdl.errors import ShapeError
+from xpdl.layers import BatchNormalization, Relu
+from xpdl.layers.chain import Chain
+from xpdl.ops import activations
+
+_rng = np.random.default_rng(7)
+
+
+def _layers(backend: Backend, shape: tuple[int, ...], size: int) -> list[Chain]:
+    """Twice the same, with parameters of their own arrays."""
+    gamma, beta = _rng.normal(size=(2, size))
+    return [
+        Chain(BatchNormalization(backend.asarray(gamma), backend.asarray(beta), eps=1e-3), Relu()) for _ in range(2)
+    ]
+
+
+@pytest.mark.backends("values")
+@pytest.mark.skip_backend("jit", reason="layers remember arrays between calls")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape, size", [((6, 3), 3), ((3, 4, 5, 2), 4), ((3, 2, 2, 3), 12)], ids=str)
+def test_batch_normalization_and_relu_are_those_in_two_steps(
+    backend: Backend, shape: tuple[int, ...], size: int, training: bool
+) -> None:
+    x, dy = (backend.asarray(_rng.normal(size=shape)) for _ in range(2))
+    chain, by_hand = _layers(backend, shape, size)
+    with backend.rules():
+        y, dx = chain.forward(x, training), None
+        dx = chain.backward(dy)
+        normalization, relu = by_hand.layers.values()
+        wanted = relu.forward(normalization.forward(x, training))
+        wanted_dx = normalization.backward(relu.backward(dy))
+    backend.check(y, backend.to_numpy(wanted))
+    backend.check(dx, backend.to_numpy(wanted_dx))
+    assert list(chain.grads) == list(by_hand.grads) == ["BatchNormalization1.gamma", "BatchNormalization1.beta"]
+    for name, grad in by_hand.grads.items():
+        backend.check(chain.grads[name], backend.to_numpy(grad))
+    for name, statistics in by_hand.buffers.items():
+        backend.check(chain.buffers[name], backend.to_numpy(statistics))
+    # also layer by layer after the passes as one
+    alone = dy
+    with backend.rules():
+        for layer in reversed(chain.layers.values()):
+            alone = layer.backward(alone)
+    backend.check(alone, backend.to_numpy(wanted_dx))
+
+
+def test_relu_is_not_computed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(x: object) -> None:
+        raise AssertionError("relu by itself")
+
+    monkeypatch.setattr(activations, "relu", refuse)
+    chain = Chain(BatchNormalization(), Relu())
+    assert chain.forward(_rng.normal(size=(4, 3, 2, 2))).min() == 0
+    with pytest.raises(AssertionError, match="relu by itself"):
+        Chain(_Doubled(), Relu()).forward(_rng.normal(size=(4, 3)))
+
+
+class _Doubled(BatchNormalization):
+    """Which `forward_rectified` would not know of."""
+
+    def forward(self, x: np.ndarray, train_flg: bool | None = None) -> np.ndarray:
+        return 2 * super().forward(x, train_flg)
+
+
+def test_a_derived_layer_computes_its_own() -> None:
+    x = _rng.normal(size=(4, 3))
+    np.testing.assert_array_equal(Chain(_Doubled(), Relu()).forward(x), np.maximum(_Doubled().forward(x), 0))
+
+
+def test_errors_name_the_layer() -> None:
+    chain = Chain(BatchNormalization(), Relu())
+    with pytest.raises(RuntimeError, match="Relu1: backward needs a forward first"):
+        chain.backward(np.ones((2, 3)))
+    chain.forward(np.ones((2, 3)))
+    with pytest.raises(ShapeError, match=r"Relu1: dout must have the shape of the output, \(2, 3\)"):
+        chain.backward(np.ones((2, 4)))
