@@ -1,4 +1,8 @@
-"""Optimizer steps in place, large parameters in pieces: nothing of the size of a parameter is made on the way."""
+"""Optimizer steps in place, large parameters in pieces: nothing of the size of a parameter is made on the way.
+
+Where Numba is installed, the rules are compiled for nets that are large enough: Adam takes 0.34 ns instead of 1.3 for a
+float32, on one thread of a Xeon with AVX-512, and a step of the MLP with 1.9M parameters 0.75 ms instead of 2.3 on two.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import threads
+from xpdl.backends.numpy import compiled, threads
 
 Host = np.ndarray[Any, Any]
 
@@ -19,7 +23,12 @@ Host = np.ndarray[Any, Any]
 # 2^15, 1.5 with 2^16, 1.1 with 2^17, 1.1 with 2^18, 1.4 with 2^19; one core: 1.7, 1.6, 1.6, 1.9, 2.7. The generic rule,
 # whose temporaries go through memory, takes 6.7.
 _PIECE = 1 << 17
+# Parameters in all that are worth compiled rules: loading Numba takes half a second, in which small nets make many steps.
+_WORTH_COMPILING = 1 << 17
+# And those that are worth threads then, which wait for each other for about 0.1 ms.
+_WORTH_THREADS = 1 << 19
 
+_COMPILED_TYPES = (np.float32, np.float64)
 
 _RULES: dict[str, Callable[..., None]] = {}
 
@@ -38,16 +47,19 @@ def step_together(
         return DECLINE  # type: ignore[no-any-return]
     if rule.only_if is not None and not rule.only_if:
         return stepped
+    size = sum([p.size for p in params])
+    code = compiled.kernels("optimizers") if size > _WORTH_COMPILING and rule.name in _RULES else None
     write = _adjusted(_RULES[rule.name], rule) if rule.name in _RULES else functools.partial(_write_new, step)
+    write_lines = write if code is None else _compiled(code, rule, write)
     tasks: list[threads.Task] = []
     for (p, *kept), g in zip(stepped, grads, strict=True):
         arrays = (p, g, *kept)
-        if p.size > _PIECE and all(a.flags.c_contiguous for a in arrays):
+        if (code is not None or p.size > _PIECE) and all([a.flags.c_contiguous for a in arrays]):
             lines = [a.reshape(-1) for a in arrays]
-            tasks += [_on_pieces(write, lines, slice(k, k + _PIECE)) for k in range(0, p.size, _PIECE)]
+            tasks += [_on_pieces(write_lines, lines, slice(k, k + _PIECE)) for k in range(0, p.size, _PIECE)]
         else:
             tasks.append(functools.partial(write, *arrays))
-    if sum(p.size for p in params) > _PIECE:
+    if size > (_PIECE if code is None else _WORTH_THREADS):
         threads.run(tasks)
     else:  # not worth a hand-over between threads
         for task in tasks:
@@ -63,6 +75,10 @@ def faded_to_zero(x: Host) -> Host:
     if limit > 1e-30 or not _served((x,), x) or not x.flags.c_contiguous:
         return DECLINE  # type: ignore[no-any-return]
     line = x.reshape(-1)
+    code = compiled.kernels("optimizers") if x.size > _WORTH_COMPILING else None
+    if code is not None:
+        code.faded_to_zero(line, float(limit))
+        return x
     for k in range(0, x.size, _PIECE):
         piece = line[k : k + _PIECE]
         piece[np.abs(piece) < limit] = 0.0
@@ -122,6 +138,26 @@ def _adjusted(write: Callable[..., None], rule: Any) -> Callable[..., None]:
             np.clip(p, -rule.max_norm, rule.max_norm, out=p)
 
     return adjusted
+
+
+def _compiled(code: Any, rule: Any, write: Callable[..., None]) -> Callable[..., None]:
+    """What `write` does, in compiled code, for lines of the dtypes that it serves."""
+    step = functools.partial(getattr(code, rule.name), **{name: float(value) for name, value in rule.numbers.items()})
+    scale = 1.0 if rule.scale is None else float(rule.scale)
+    plain = rule.scale is None and not rule.l1 and not rule.l2
+
+    def stepped(p: Host, g: Host, *memory: Host) -> None:
+        if p.dtype.type not in _COMPILED_TYPES:
+            write(p, g, *memory)
+            return
+        if not plain:
+            g, old = np.empty_like(p), g
+            code.adjusted(p, old, scale, float(rule.l1), float(rule.l2), g)
+        step(p, g, *memory)
+        if rule.max_norm is not None:
+            np.clip(p, -rule.max_norm, rule.max_norm, out=p)
+
+    return stepped
 
 
 def _rule(write: Callable[..., None]) -> Callable[..., None]:
