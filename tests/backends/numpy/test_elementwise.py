@@ -24,7 +24,7 @@ def values(shape, dtype, seed=0):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equal_the_generic_ops(shape, dtype):
+def test_equal_the_generic_ops(shape, dtype, code):
     x, dy, mask = values(shape, dtype), values(shape, dtype, 1), np.random.default_rng(2).random(shape) < 0.5
     calls = [
         (activations.relu, (x,)),
@@ -39,16 +39,23 @@ def test_equal_the_generic_ops(shape, dtype):
             expected = op(*arrays)
         assert found.dtype == expected.dtype and found.shape == expected.shape
         np.testing.assert_array_equal(found, expected)
+    if dtype == "float16":
+        assert not code.ran
+    elif x.size >= kernels._SMALL:
+        code.assert_compiled("elementwise.relu_backward", "elementwise.dropout")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_take_any_memory_order(order):
+def test_take_any_memory_order(order, code, monkeypatch):
+    monkeypatch.setattr(kernels, "_SMALL", 1)
     x = ORDERS[order](values((3, 4, 6, 5), "float32"))
     dy = values((3, 4, 6, 5), "float32", 1)
     np.testing.assert_array_equal(activations.relu(x), np.maximum(x, 0))
     y = activations.relu(x)
     for other in ORDERS.values():
         np.testing.assert_array_equal(activations.relu_backward(other(dy), y), np.where(y > 0, dy, 0))
+    if order != "strided":
+        code.assert_compiled("elementwise.relu_backward")
         large, addend = ORDERS[order](values((30, 6, 8, 8), "float32")), other(values((30, 6, 8, 8), "float32", 1))
         np.testing.assert_array_equal(arithmetic.add(large, addend), large + addend)
 

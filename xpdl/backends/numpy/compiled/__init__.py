@@ -17,6 +17,11 @@ import os
 import warnings
 from typing import Any
 
+import numpy as np
+
+# What functions are compiled for: Numba refuses half precision, and floats of another machine's order of bytes.
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
 
 class NoProducts(ImportError):
     """NumPy's BLAS cannot be called from compiled code; functions without products of matrices are compiled nevertheless."""
