@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import xpdl
 from xpdl import bench, data, models, optimizers
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.device_info import machine
+from xpdl.backends.device_info import details
 from xpdl.data.images import load_digit
 from xpdl.functional import softmax
 from xpdl.models import MODELS
@@ -153,8 +153,8 @@ def _info(args: argparse.Namespace) -> None:
         # looking whether it works has imported it
         version = getattr(sys.modules.get(name), "__version__", "")
         print(f"{name:<17} {answer}" + (f"  ({version})" if version else ""))
-        if name == "cupy" and answer == "ok":
-            for what, value in machine().items():
+        if answer == "ok":
+            for what, value in details(name).items():
                 print(f"  {what}: {value}")
 
 

@@ -38,10 +38,12 @@ def test_card_driver_and_versions_are_there(monkeypatch):
 
 def test_info_shows_it_where_cupy_works(monkeypatch, capsys):
     monkeypatch.setattr(cli.xpdl, "available_backends", lambda: {"numpy": "ok", "cupy": "ok"})
-    monkeypatch.setattr(cli, "machine", lambda: {"GPU": "NVIDIA Card"})
+    monkeypatch.setattr(device_info, "machine", lambda: {"GPU": "NVIDIA Card"})
+    monkeypatch.setattr(device_info.compiled, "state", lambda: "compiled")
     assert cli.main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("cupy") and lines[3:] == ["  GPU: NVIDIA Card"]
+    assert lines[1].startswith("numpy") and lines[2] == "  kernels: compiled"
+    assert lines[3].startswith("cupy") and lines[4:] == ["  GPU: NVIDIA Card"]
 
 
 def test_waiting_is_for_the_device_of_the_backend():

@@ -1,4 +1,4 @@
-"""What GPU this is, and how to wait for it."""
+"""What GPU this is, whether kernels of NumPy are compiled, and how to wait for a device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from typing import Any
 
 from xpdl.backends import Backend
 from xpdl.backends.cupy import cudnn
+from xpdl.backends.numpy import compiled
+
+
+def details(library: str) -> dict[str, str]:
+    """What else there is to say of an array library that works here."""
+    if library == "numpy":
+        return {"kernels": compiled.state()}
+    return machine() if library == "cupy" else {}
 
 
 def machine() -> dict[str, str]:

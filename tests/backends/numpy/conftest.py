@@ -1,7 +1,8 @@
 """Kernels of which there is compiled code are tested twice: as NumPy's functions (``pure``), and as ``compiled``.
 
-That is every test of ``test_NAME.py`` where there is ``xpdl/backends/numpy/compiled/NAME.py``, and of other files those that
-ask for the fixture `code`. ``code.assert_compiled("NAME.function")`` at the end of a test proves that compiled code ran.
+That is every test of ``test_NAME.py`` where ``xpdl/backends/numpy/NAME.py`` asks for compiled code, and of other files those
+that ask for the fixture `code`. ``code.assert_compiled("NAME.function")`` at the end of a test proves that this
+ran.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import pytest
 from xpdl.backends.numpy import compiled
 
 CODE = ("pure", "compiled")
-_folder = Path(compiled.__file__).parent
-COMPILED = {path.stem for path in _folder.glob("*.py")} & {path.stem for path in _folder.parent.glob("[!_]*.py")}
+COMPILED = {
+    path.stem for path in Path(compiled.__file__).parents[1].glob("*.py") if "compiled.kernels(" in path.read_text()
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -75,6 +77,8 @@ def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cod
     if name is None:  # a test without any compiled kernel
         return None
     here = Code(name)
+    # of processes that the test starts
+    monkeypatch.setenv("XPDL_COMPILED", str(CODE.index(name)))
     if name == "pure":
         monkeypatch.setattr(compiled, "problem", lambda: "this test is of NumPy's functions")
     elif reason := compiled.problem():

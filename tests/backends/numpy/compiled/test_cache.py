@@ -82,7 +82,9 @@ def test_damaged_file_is_compiled_anew_and_mended(folder, damage):
 
 @pytest.mark.parametrize("made", [lambda path: path.write_text("no folder"), lambda path: path.symlink_to("/dev/null")])
 def test_folder_that_cannot_be_is_done_without(folder, made):
+    assert cache.writable()
     made(folder)
+    assert not cache.writable()
     before = {path: path.stat().st_mtime_ns for path in Path(jit.__file__).parent.rglob("*")}
     assert hits_and_misses() == hits_and_misses() == (0, 1)
     # Numba's way out is a folder beside the sources
@@ -118,7 +120,7 @@ def test_user_without_a_home_has_no_folder(folder, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    assert cache.folder() is None
+    assert cache.folder() is None and not cache.writable()
     assert hits_and_misses() == hits_and_misses() == (0, 1)
 
 

@@ -21,6 +21,7 @@ def asked_anew(monkeypatch):
 def test_environment_switches_it_off(monkeypatch):
     monkeypatch.setenv("XPDL_COMPILED", "0")
     assert compiled.problem() == "switched off by XPDL_COMPILED=0"
+    assert compiled.state() == "NumPy's functions; switched off by XPDL_COMPILED=0"
     assert compiled.kernels("jit") is None
 
 
@@ -35,6 +36,22 @@ def test_numba_that_does_not_compile_is_left_alone(monkeypatch):
     assert compiled.problem() is None
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     assert compiled.problem() == "switched off by NUMBA_DISABLE_JIT=1"
+
+
+def test_state_names_the_compiler_the_folder_and_what_is_not_compiled(monkeypatch, tmp_path):
+    numba = pytest.importorskip("numba", reason="Numba is not installed")
+    from xpdl.backends.numpy.compiled import cache
+
+    monkeypatch.setattr(cache, "folder", cache.folder.__wrapped__)
+    monkeypatch.setenv("XPDL_CACHE", str(tmp_path))
+    by = f"compiled by Numba {numba.__version__}, "
+    assert compiled.state() == f"{by}kept in {cache.folder()}"
+    assert cache.folder().is_relative_to(tmp_path)
+    (tmp_path / "compiled").touch()
+    assert compiled.state() == f"{by}not kept, as {cache.folder()} cannot be written to"
+    monkeypatch.setattr(cache, "folder", lambda: None)
+    monkeypatch.setattr(compiled, "_loaded", lambda name: None)
+    assert compiled.state().startswith(f"{by}not kept, as a cache folder cannot be written to; those with products of ")
 
 
 def test_modules_with_products_alone_need_a_blas_that_can_be_called(monkeypatch):

@@ -52,6 +52,19 @@ def problem() -> str | None:
     return None
 
 
+def state() -> str:
+    """Whether kernels are compiled, by what, and where they are kept, or why not; for people to read."""
+    if (reason := problem()) is not None:
+        return f"NumPy's functions; {reason}"
+    numba, cache = (importlib.import_module(name) for name in ("numba", "xpdl.backends.numpy.compiled.cache"))
+    where = cache.folder()
+    kept = f"kept in {where}" if cache.writable() else f"not kept, as {where or 'a cache folder'} cannot be written to"
+    products = (
+        "" if kernels("blas") else "; those with products of matrices are NumPy's, which is without OpenBLAS here"
+    )
+    return f"compiled by Numba {numba.__version__}, {kept}{products}"
+
+
 @functools.cache
 def _loaded(name: str) -> Any:
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import pickle
 import sys
 import uuid
@@ -44,6 +45,13 @@ def folder() -> Path | None:
     for source in sources:
         version.update(source)
     return root / "compiled" / version.hexdigest()[:16]
+
+
+def writable() -> bool:
+    """Whether a later process will find what this one compiles."""
+    here = folder()
+    there = next((path for path in (here, *here.parents) if path.exists()), None) if here else None
+    return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 class Cache:
