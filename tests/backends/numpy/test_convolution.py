@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from xpdl.backends import dispatch
+from xpdl.backends.numpy import compiled
 from xpdl.backends.numpy import convolution as kernels
 from xpdl.ops import convolution as ops
+
+
+@pytest.fixture(autouse=True)
+def few_images_are_enough(code, monkeypatch):
+    if code.name == "compiled":
+        monkeypatch.setattr(compiled._loaded("convolution")._module, "_FEWEST_IMAGES", 1)
 
 
 def geometry(rng):
@@ -105,3 +112,14 @@ def test_columns_are_never_stored_whole():
     tracemalloc.stop()
     # all columns would be 25 times x; dx, and what the threads work on, are there
     assert peak < 6 * x.nbytes
+
+
+@pytest.mark.parametrize("need_dx", [True, False])
+def test_compiled_code_runs(code, need_dx):
+    rng = np.random.default_rng(0)
+    x, W = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 3, 9, 9), (4, 3, 5, 5)))
+    y = kernels.convolution(x, W)
+    code.assert_compiled("convolution.correlation")
+    code.ran.clear()
+    kernels.convolution_backward(y, x, W, need_dx=need_dx)
+    code.assert_compiled("convolution.correlation")

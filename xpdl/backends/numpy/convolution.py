@@ -63,7 +63,7 @@ def convolution(
     if min(out) < 1 or x.shape[1] != W.shape[1] * groups:  # the generic op says what does not fit
         return DECLINE  # type: ignore[no-any-return]
     y = memory.empty((out[0], len(W), out[1], len(x)), x.dtype)
-    src = _inner(x)
+    src = _entering(x)
     tasks: list[threads.Task] = []
     for filters, channels in _groups(W, groups):
         bias = None if b is None else b[filters]
@@ -89,7 +89,7 @@ def convolution_backward(
     """As `xpdl.ops.convolution.convolution_backward`."""
     if x.dtype.type not in _FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE  # type: ignore[no-any-return]
-    src, dyt = _inner(x), np.ascontiguousarray(_inner(dy))
+    src, dyt = _entering(x), np.ascontiguousarray(_inner(dy))
     dx = memory.empty(src.shape, x.dtype) if need_dx else None
     dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)
     rows = dyt.reshape(len(dyt), len(W), -1)
@@ -119,6 +119,12 @@ def _groups(W: Host, groups: int) -> list[tuple[slice, slice]]:
 def _inner(x: Host) -> Host:
     """(N, C, H, W) as a view (H, C, W, N)."""
     return x.transpose(2, 1, 3, 0)
+
+
+def _entering(x: Host) -> Host:
+    """As `_inner`; in that order of memory if compiled kernels read it, which do so more than once."""
+    inner, by_rows = _inner(x), compiled.kernels("convolution")
+    return np.ascontiguousarray(inner) if by_rows and by_rows.has_enough_images(inner) else inner
 
 
 def _outer(x: Host) -> Host:
@@ -152,6 +158,12 @@ def _correlation(
     if winograd.serves(weights, out, stride, dilation):
         return winograd.correlation(src, weights, out, pad, b, inputs, parts)
     size = weights.shape[1], weights.shape[2]
+    by_rows = compiled.kernels("convolution")
+    if by_rows and by_rows.serves(src, out, inputs, dilation):
+        plain: list[threads.Task] = by_rows.correlation(
+            src, weights, size, out, stride, pad, dilation, b, inputs, parts
+        )
+        return plain
     matrix = _with_bias(weights, b)
     blocks = _blocks(out, weights.shape, stride, dilation)
 
@@ -249,15 +261,22 @@ def _weight_gradient(
 ) -> list[threads.Task]:
     """Tasks for what is to be summed for `dW` (FN, C, FH, FW), where nobody asks for `dx`."""
     filters, depth, fh, fw = dW.shape
+    parts: list[Host] = []
+    sums.append((dW.transpose(2, 3, 1, 0), parts))
+    by_rows = compiled.kernels("convolution")
+    if by_rows and by_rows.serves(src, dyt, None, dilation):
+        tasks: list[threads.Task] = by_rows.correlation(
+            src, None, (fh, fw), dyt, stride, pad, dilation, inputs=dyt, parts=parts
+        )
+        return tasks
     blocks = _blocks(dyt, (filters, fh, fw, depth), stride, dilation)
-    parts = [dW] * len(blocks)
+    parts += [dW] * len(blocks)
 
     def task(place: int, block: Block) -> None:
         rows, columns, images = block
         seen = windows(src, block, (fh, fw), stride, pad, dilation)
         parts[place] = sum_of_products(seen, dyt[rows, :, columns, images])
 
-    sums.append((dW.transpose(2, 3, 1, 0), parts))
     return [functools.partial(task, place, block) for place, block in enumerate(blocks)]
 
 

@@ -89,6 +89,14 @@ def _inside(count: int, offset: int, step: int, length: int) -> slice:
 
 def cut(length: int, most: int) -> list[slice]:
     """``range(length)`` in about equal parts of `most` at most."""
-    count = -(-length // most)
+    return _parts(length, -(-length // most))
+
+
+def halves(length: int, most: int) -> list[slice]:
+    """``range(length)`` in `most` parts at most; an even number, so that two threads share it evenly."""
+    return _parts(length, max(1, min(length, most) // 2 * 2))
+
+
+def _parts(length: int, count: int) -> list[slice]:
     edges = [length * k // count for k in range(count + 1)]
     return list(itertools.starmap(slice, itertools.pairwise(edges)))

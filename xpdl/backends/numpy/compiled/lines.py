@@ -17,3 +17,9 @@ def copy(source: Any, out: Any) -> None:
 def clear(out: Any) -> None:
     for k in range(out.shape[0]):
         out[k] = 0
+
+
+@inlined
+def fill(out: Any, value: Any) -> None:
+    for k in range(out.shape[0]):
+        out[k] = value

@@ -26,7 +26,7 @@ from xpdl.backends.numpy.compiled.blas import add_product_of_lines, product
 from xpdl.backends.numpy.compiled.jit import compiled, inlined
 from xpdl.backends.numpy.compiled.lines import clear, copy
 from xpdl.backends.numpy.scratch import scratch
-from xpdl.backends.numpy.windows import cut
+from xpdl.backends.numpy.windows import cut, halves
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -76,9 +76,7 @@ def correlation(
     transformed = _transformed(weights)
     bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
     rows, columns, images = -(-out.shape[0] // 2), -(-out.shape[2] // 2), out.shape[3]
-    # an even number of parts, which few threads share evenly
-    most_rows = -(-rows // (2 * -(-min(rows, _TASKS) // 2)))
-    blocks = list(itertools.product(cut(rows, most_rows), cut(images, _MOST_IMAGES)))
+    blocks = list(itertools.product(halves(rows, _TASKS), cut(images, _MOST_IMAGES)))
 
     most = _FEWER_COLUMNS if depth + filters >= _MANY_CHANNELS else _COLUMNS
 

@@ -1,0 +1,137 @@
+"""Convolution as products of matrices, one per row of the output: the tasks of `xpdl.backends.numpy.convolution`, compiled.
+
+All arrays lie in the order (H, C, W, N) of memory, without gaps. What a task copies of the windows stays in the cache of
+a core.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends.numpy import threads
+from xpdl.backends.numpy.compiled.blas import add_product, add_product_of_lines
+from xpdl.backends.numpy.compiled.jit import compiled, inlined
+from xpdl.backends.numpy.compiled.lines import clear, copy, fill
+from xpdl.backends.numpy.products import unpacked_columns
+from xpdl.backends.numpy.scratch import scratch
+from xpdl.backends.numpy.windows import halves
+
+Host = np.ndarray[Any, Any]
+Pair = tuple[int, int]
+
+# Images: loops over fewer are not worth their beginning, and the windows of more do not stay in the cache.
+_FEWEST_IMAGES = 8
+_MOST_IMAGES = 1024
+# Bytes of copied windows in one task.
+_TASK_BYTES = 1 << 20
+# Tasks by rows, for threads to share.
+_TASKS = 8
+
+
+def serves(src: Host, out: Host, inputs: Host | None, dilation: Pair) -> bool:
+    """Whether this can do it, for arrays (H, C, W, N)."""
+    arrays = (src, out) if inputs is None else (src, out, inputs)
+    return dilation[0] == 1 and has_enough_images(src) and all(x.flags.c_contiguous for x in arrays)
+
+
+def has_enough_images(src: Host) -> bool:
+    """And not too many."""
+    images: int = src.shape[3]
+    return _FEWEST_IMAGES <= images <= _MOST_IMAGES
+
+
+def correlation(
+    src: Host,
+    weights: Host | None,
+    size: Pair,
+    out: Host,
+    stride: Pair,
+    pad: Pair,
+    dilation: Pair,
+    b: Host | None = None,
+    inputs: Host | None = None,
+    parts: list[Host] | None = None,
+) -> list[threads.Task]:
+    """Tasks as those of `xpdl.backends.numpy.convolution`; without `weights`, nothing is written to `out`."""
+    rows, filters, columns, images = out.shape
+    weights_of_filter = size[0] * size[1] * src.shape[1]
+    matrix = np.empty((0, weights_of_filter), src.dtype) if weights is None else weights.reshape(filters, -1)
+    matrix = np.ascontiguousarray(matrix)
+    # what is never written to is never handed out by the system
+    out = np.empty_like(out) if weights is None else out
+    bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
+    blocks = halves(rows, _TASKS)
+    needed = (max(part.stop - part.start for part in blocks) - 1) * stride[0] + size[0]
+    column = size[1] * src.shape[1] * images
+    enough = unpacked_columns(filters, weights_of_filter) // images
+    most = max(1, min(columns, enough, _TASK_BYTES // (needed * column * src.itemsize)))
+
+    def task(place: int, part: slice) -> None:
+        memory = scratch("windows of rows", (needed * column * most,), src.dtype)
+        sums = np.zeros((0, 0) if inputs is None else (weights_of_filter, filters), src.dtype)
+        where = part.start, part.stop, most
+        geometry = (*size, *stride, *pad, dilation[1])
+        _correlate(src, matrix, bias, out, geometry, where, memory, out if inputs is None else inputs, sums)
+        if parts is not None:
+            parts[place] = sums
+
+    if parts is not None:
+        parts += [matrix] * len(blocks)
+    return [functools.partial(task, place, part) for place, part in enumerate(blocks)]
+
+
+@compiled
+def _correlate(
+    src: Any, matrix: Any, bias: Any, out: Any, geometry: Any, where: Any, memory: Any, inputs: Any, sums: Any
+) -> None:
+    """Some rows of `out`, some columns at a time; where `sums` has any, what is summed for the filters is added."""
+    fh, fw, stride_h, stride_w, pad_h, pad_w, dilation = geometry
+    first, last, most = where
+    height, depth, _, images = src.shape
+    rows, filters, columns, _ = out.shape
+    needed, per_row = (last - first - 1) * stride_h + fh, fw * depth
+    out_lines, input_lines = out.reshape(rows, filters, -1), inputs.reshape(rows, filters, -1)
+    for begin in range(0, columns, most):
+        count = min(most, columns - begin)
+        length = count * images
+        for r in range(needed):
+            line = r * per_row * length
+            seen = memory[line : line + per_row * length].reshape(fw, depth, length)
+            row = first * stride_h - pad_h + r
+            for v in range(fw):
+                column = begin * stride_w - pad_w + v * dilation
+                for c in range(depth):
+                    if 0 <= row < height:
+                        _shifted(src[row, c], column, stride_w, seen[v, c])
+                    else:
+                        clear(seen[v, c])
+        for i in range(first, last):
+            line = (i - first) * stride_h * per_row * length
+            windows = memory[line : line + fh * per_row * length].reshape(fh * per_row, length)
+            if matrix.size:
+                target = out_lines[i, :, begin * images : begin * images + length]
+                for f in range(filters):
+                    fill(target[f], bias[f])
+                add_product(matrix, windows, target)
+            if sums.size:
+                add_product_of_lines(windows, input_lines[i, :, begin * images : begin * images + length], sums)
+
+
+@inlined
+def _shifted(source: Any, first: Any, step: Any, out: Any) -> None:
+    """Columns `first`, `first` + `step`... of `source` (W, N), 0 outside of it, one after the other into `out`."""
+    width, images = source.shape
+    count = out.shape[0] // images
+    start = min(count, max(0, -(first // step)))
+    stop = max(start, min(count, (width - 1 - first) // step + 1))
+    clear(out[: start * images])
+    clear(out[stop * images :])
+    if step == 1:
+        lines = source.reshape(-1)
+        copy(lines[(first + start) * images : (first + stop) * images], out[start * images : stop * images])
+    else:
+        for j in range(start, stop):
+            copy(source[first + j * step], out[j * images : (j + 1) * images])
