@@ -131,8 +131,21 @@ def _average_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static:
     return backward(dy, arrays[0], **static)
 
 
+def _rectified_max_pooling(x: Any, **static: Any) -> Any:
+    return oracles.relu(oracles.max_pooling(x, **static))
+
+
 _POOLS = (
     ("max_pooling", Pair(pooling.max_pooling, oracles.max_pooling, pooling.max_pooling_backward, _max_backward)),
+    (
+        "rectified_max_pooling",
+        Pair(
+            pooling.rectified_max_pooling,
+            _rectified_max_pooling,
+            pooling.rectified_max_pooling_backward,
+            _max_backward,
+        ),
+    ),
     (
         "average_pooling",
         Pair(pooling.average_pooling, oracles.average_pooling, pooling.average_pooling_backward, _average_backward),
@@ -154,6 +167,7 @@ POOLING = [
         ("1x1", (1, 2, 3, 3), {"size": (1, 1), "stride": (1, 1)}, False),
         ("1x1 with stride", (1, 1, 5, 4), {"size": (1, 1), "stride": (2, 3)}, False),
     )
+    if core or not name.startswith("rectified")
 ]
 
 # --- normalization

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape
@@ -73,16 +75,24 @@ class Pooling(_WindowPooling):
 
     def forward(self, x: Array) -> Array:
         """(N, C, OH, OW) for images `x` (N, C, H, W)."""
+        return self.forward_by(ops.max_pooling, x)
+
+    def forward_by(self, op: Callable[..., Array], x: Array) -> Array:
+        """What `op` makes of `x` and the windows: `ops.max_pooling`, or that and a relu."""
         self._check(x)
         self.x = x
-        self.out = ops.max_pooling(x, self.size, self.stride, self.pad)
+        self.out = op(x, self.size, self.stride, self.pad)
         return self.out
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, C, OH, OW)."""
+        return self.backward_by(ops.max_pooling_backward, dout)
+
+    def backward_by(self, op: Callable[..., Array], dout: Array) -> Array:
+        """What `op`, the backward pass of the one of `forward_by`, makes of `dout`."""
         x, y = self.recall(self.x), self.recall(self.out)
         dout = self.require_dout(dout, y.shape, y)
-        return ops.max_pooling_backward(dout, x, y, self.size, self.stride, self.pad)
+        return op(dout, x, y, self.size, self.stride, self.pad)
 
 
 class AveragePooling(_WindowPooling):

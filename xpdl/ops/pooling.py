@@ -6,6 +6,7 @@ import functools
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.ops.activations import relu, relu_backward
 from xpdl.ops.windows import Pair, output_sizes, overlap_add, pad_images, shifted
 
 _ONE = (1, 1)
@@ -34,6 +35,20 @@ def max_pooling_backward(dy: Array, x: Array, y: Array, size: Pair, stride: Pair
         free = free & ~winner
         parts.append(xp.where(winner, dy, 0.0))
     return overlap_add(parts, x.shape[2:], size, stride, pad, _ONE)
+
+
+@op
+def rectified_max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+    """`relu` of `max_pooling`, which is `max_pooling` of `relu` and may be computed in one pass."""
+    return relu(max_pooling(x, size, stride, pad))
+
+
+@op
+def rectified_max_pooling_backward(
+    dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)
+) -> Array:
+    """The backward pass of both for ``y = rectified_max_pooling(x, ...)``: windows without positive values get none."""
+    return max_pooling_backward(relu_backward(dy, y), x, y, size, stride, pad)
 
 
 @op

@@ -42,12 +42,10 @@ def max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
     out = _out_size(x, size, stride, pad)
     if min(out) < 1 or x.dtype.kind != "f":
         return DECLINE  # type: ignore[no-any-return]
+    found = _compiled(x, out, size, stride, pad)
+    if found is not None:
+        return found
     y = _in_order_of(x, out)
-    code, axes = compiled.kernels("pooling"), _axes(x)
-    if code is not None and _takes_lines(x, axes, 0 if x.size <= _FEW else _NEIGHBOURS):
-        given, largest, inner = _lines(x, axes), _lines(y, axes, writeable=True), _inner(x, axes)
-        _over_lines(lambda part: code.max_pooling(given, largest, size, stride, pad, inner, part), given)
-        return y
     by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
 
     def task(channels: slice) -> None:
@@ -65,15 +63,11 @@ def max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, p
     """As `xpdl.ops.pooling.max_pooling_backward`."""
     if not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
         return DECLINE  # type: ignore[no-any-return]
-    dx = _in_order_of(x, x.shape[2:])
     out = _out_size(x, size, stride, pad)
-    code, axes = compiled.kernels("pooling"), _axes(x)
-    fit = dy.shape == y.shape == (*x.shape[:2], *out)  # compiled code does not look whether it reads inside
-    if code is not None and fit and _takes_lines(x, axes, _NEIGHBOURS_BACKWARD):
-        given = [_lines(array, axes) for array in (dy, x, y)]
-        into, inner = _lines(dx, axes, writeable=True), _inner(x, axes)
-        _over_lines(lambda part: code.max_pooling_backward(*given, into, size, stride, pad, inner, part), into)
-        return dx
+    found = _compiled_backward(dy, x, y, out, size, stride, pad)
+    if found is not None:
+        return found
+    dx = _in_order_of(x, x.shape[2:])
     by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
     taps = [
         ((..., rows[0], columns[0]), (..., rows[1], columns[1]))
@@ -101,6 +95,20 @@ def max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, p
 
     _over_channels(task, x)
     return dx
+
+
+@kernel("numpy", "rectified_max_pooling")
+def rectified_max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
+    """As `xpdl.ops.pooling.rectified_max_pooling`, where compiled code serves `x`."""
+    found = _compiled(x, _out_size(x, size, stride, pad), size, stride, pad, rectified=True)
+    return DECLINE if found is None else found
+
+
+@kernel("numpy", "rectified_max_pooling_backward")
+def rectified_max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
+    """As `xpdl.ops.pooling.rectified_max_pooling_backward`, where compiled code serves `x`."""
+    found = _compiled_backward(dy, x, y, _out_size(x, size, stride, pad), size, stride, pad, rectified=True)
+    return DECLINE if found is None else found
 
 
 def _maximum(x: Host, axis: int, taps: Taps, y: Host) -> None:
@@ -159,6 +167,33 @@ def _over_channels(task: Callable[[slice], None], x: Host) -> None:
     count = max(1, min(channels, x.size // _TASK_SIZE))
     edges = [channels * k // count for k in range(count + 1)]
     threads.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])
+
+
+def _compiled(x: Host, out: Pair, size: Pair, stride: Pair, pad: Pair, *, rectified: bool = False) -> Host | None:
+    """The result of compiled code, where there is some and it serves `x`."""
+    code, axes = compiled.kernels("pooling"), _axes(x)
+    if code is None or min(out) < 1 or not _takes_lines(x, axes, 0 if x.size <= _FEW else _NEIGHBOURS):
+        return None
+    y = _in_order_of(x, out)
+    given, largest, inner = _lines(x, axes), _lines(y, axes, writeable=True), _inner(x, axes)
+    _over_lines(lambda part: code.max_pooling(given, largest, size, stride, pad, rectified, inner, part), given)
+    return y
+
+
+def _compiled_backward(
+    dy: Host, x: Host, y: Host, out: Pair, size: Pair, stride: Pair, pad: Pair, *, rectified: bool = False
+) -> Host | None:
+    """The same for the backward pass."""
+    code, axes = compiled.kernels("pooling"), _axes(x)
+    # compiled code does not look whether it reads inside
+    fit = dy.shape == y.shape == (*x.shape[:2], *out) and dy.dtype == x.dtype == y.dtype
+    if code is None or not fit or not _takes_lines(x, axes, _NEIGHBOURS_BACKWARD):
+        return None
+    dx = _in_order_of(x, x.shape[2:])
+    given = [_lines(array, axes) for array in (dy, x, y)]
+    into, inner = _lines(dx, axes, writeable=True), _inner(x, axes)
+    _over_lines(lambda part: code.max_pooling_backward(*given, into, size, stride, pad, rectified, inner, part), into)
+    return dx
 
 
 def _takes_lines(x: Host, axes: list[int], neighbours: int) -> bool:

@@ -15,8 +15,8 @@ from xpdl.backends.numpy.compiled.jit import compiled, inlined
 
 
 @compiled
-def max_pooling(x: Any, y: Any, size: Any, stride: Any, pad: Any, inner: int, part: Any) -> None:
-    """Fill a part of `y` (outer, OH, middle, OW * inner)."""
+def max_pooling(x: Any, y: Any, size: Any, stride: Any, pad: Any, rectified: bool, inner: int, part: Any) -> None:
+    """Fill a part of `y` (outer, OH, middle, OW * inner), with zeros for less if `rectified`."""
     largest = np.empty(x.shape[3], x.dtype)
     for a in range(part[0], part[1]):
         for i in range(y.shape[1]):
@@ -29,6 +29,8 @@ def max_pooling(x: Any, y: Any, size: Any, stride: Any, pad: Any, inner: int, pa
                 else:
                     _fill(largest, -np.inf)
                 _of_columns(largest, y[a, i, b], size[1], stride[1], pad[1], inner)
+                if rectified:
+                    _rectify(y[a, i, b])
 
 
 @inlined
@@ -51,11 +53,21 @@ def _of_columns(line: Any, y: Any, size: int, stride: int, pad: int, inner: int)
                 _larger(line[column * inner : (column + 1) * inner], into)
 
 
+@inlined
+def _rectify(y: Any) -> None:
+    for k in range(len(y)):
+        # NaN is not less
+        y[k] = 0 if y[k] <= 0 else y[k]
+
+
 @compiled
 def max_pooling_backward(
-    dy: Any, x: Any, y: Any, dx: Any, size: Any, stride: Any, pad: Any, inner: int, part: Any
+    dy: Any, x: Any, y: Any, dx: Any, size: Any, stride: Any, pad: Any, rectified: bool, inner: int, part: Any
 ) -> None:
-    """Fill a part of `dx` with each window's `dy` at the first of its largest values, and 0 elsewhere."""
+    """Fill a part of `dx` with each window's `dy` at the first of its largest values, and 0 elsewhere.
+
+    If `rectified`, a window has `dy` where `y` is positive.
+    """
     # of a window's gradients, what no winner has been given yet
     left = np.empty(inner, x.dtype)
     for a in range(part[0], part[1]):
@@ -67,8 +79,11 @@ def max_pooling_backward(
                     _fill(dx[a, row, b], 0)
                 for j in range(dy.shape[3] // inner):
                     place = slice(j * inner, (j + 1) * inner)
-                    _copy(dy[a, i, b, place], left)
                     largest = y[a, i, b, place]
+                    if rectified:
+                        _copy_where_positive(dy[a, i, b, place], largest, left)
+                    else:
+                        _copy(dy[a, i, b, place], left)
                     first, end = _seen(j, size[1], stride[1], pad[1], x.shape[3] // inner)
                     for row in range(top, bottom):
                         for column in range(first, end):
@@ -117,6 +132,12 @@ def _largest(a: Any, b: Any) -> Any:
 def _copy(x: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] = x[k]
+
+
+@inlined
+def _copy_where_positive(x: Any, y: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] = x[k] if y[k] > 0 else 0
 
 
 @inlined
