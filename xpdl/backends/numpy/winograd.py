@@ -58,6 +58,7 @@ def correlation(
     b: Host | None = None,
     inputs: Host | None = None,
     parts: list[Host] | None = None,
+    rectify: bool = False,
 ) -> list[threads.Task]:
     """Tasks as those of `convolution._correlation` for stride and dilation 1."""
     height = weights.shape[1]
@@ -69,6 +70,8 @@ def correlation(
         target = out[rows, :, columns, images]
         sums = _sums(src, block, height, pad)
         _outputs(transformed, sums, b, target)
+        if rectify:
+            np.maximum(target, 0.0, out=target)
         if inputs is not None and parts is not None:
             parts[place] = _weight_gradient(sums, inputs[rows, :, columns, images], height)
 

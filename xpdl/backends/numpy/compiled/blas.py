@@ -94,12 +94,6 @@ def product(a: Any, b: Any, out: Any) -> None:
 
 
 @inlined
-def add_product(a: Any, b: Any, out: Any) -> None:
-    """`a` (M, K) times `b` (K, N) is added to `out` (M, N)."""
-    _gemm(_AS_IT_IS, _AS_IT_IS, a.shape[0], b.shape[1], a.shape[1], a, b, 1, out)
-
-
-@inlined
 def add_product_of_lines(a: Any, b: Any, out: Any) -> None:
     """`a` (M, K) times `b` (N, K), transposed, is added to `out` (M, N)."""
     _gemm(_AS_IT_IS, _TRANSPOSED, a.shape[0], b.shape[0], a.shape[1], a, b, 1, out)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.numpy import threads
-from xpdl.backends.numpy.compiled.blas import add_product, add_product_of_lines
+from xpdl.backends.numpy.compiled.blas import add_product_of_lines, product
 from xpdl.backends.numpy.compiled.jit import compiled, inlined
-from xpdl.backends.numpy.compiled.lines import clear, copy, fill
+from xpdl.backends.numpy.compiled.lines import clear, copy, finish
 from xpdl.backends.numpy.products import unpacked_columns
 from xpdl.backends.numpy.scratch import scratch
 from xpdl.backends.numpy.windows import halves
@@ -54,12 +54,14 @@ def correlation(
     b: Host | None = None,
     inputs: Host | None = None,
     parts: list[Host] | None = None,
+    rectify: bool = False,
 ) -> list[threads.Task]:
     """Tasks as those of `xpdl.backends.numpy.convolution`; without `weights`, nothing is written to `out`."""
     rows, filters, columns, images = out.shape
     weights_of_filter = size[0] * size[1] * src.shape[1]
     matrix = np.empty((0, weights_of_filter), src.dtype) if weights is None else weights.reshape(filters, -1)
     matrix = np.ascontiguousarray(matrix)
+    least = src.dtype.type(0.0 if rectify else -np.inf)
     # what is never written to is never handed out by the system
     out = np.empty_like(out) if weights is None else out
     bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
@@ -74,7 +76,7 @@ def correlation(
         sums = np.zeros((0, 0) if inputs is None else (weights_of_filter, filters), src.dtype)
         where = part.start, part.stop, most
         geometry = (*size, *stride, *pad, dilation[1])
-        _correlate(src, matrix, bias, out, geometry, where, memory, out if inputs is None else inputs, sums)
+        _correlate(src, matrix, bias, least, out, geometry, where, memory, out if inputs is None else inputs, sums)
         if parts is not None:
             parts[place] = sums
 
@@ -85,7 +87,16 @@ def correlation(
 
 @compiled
 def _correlate(
-    src: Any, matrix: Any, bias: Any, out: Any, geometry: Any, where: Any, memory: Any, inputs: Any, sums: Any
+    src: Any,
+    matrix: Any,
+    bias: Any,
+    least: Any,
+    out: Any,
+    geometry: Any,
+    where: Any,
+    memory: Any,
+    inputs: Any,
+    sums: Any,
 ) -> None:
     """Some rows of `out`, some columns at a time; where `sums` has any, what is summed for the filters is added."""
     fh, fw, stride_h, stride_w, pad_h, pad_w, dilation = geometry
@@ -113,9 +124,9 @@ def _correlate(
             windows = memory[line : line + fh * per_row * length].reshape(fh * per_row, length)
             if matrix.size:
                 target = out_lines[i, :, begin * images : begin * images + length]
+                product(matrix, windows, target)
                 for f in range(filters):
-                    fill(target[f], bias[f])
-                add_product(matrix, windows, target)
+                    finish(target[f], bias[f], least)
             if sums.size:
                 add_product_of_lines(windows, input_lines[i, :, begin * images : begin * images + length], sums)
 

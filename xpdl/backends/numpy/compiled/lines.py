@@ -20,6 +20,8 @@ def clear(out: Any) -> None:
 
 
 @inlined
-def fill(out: Any, value: Any) -> None:
+def finish(out: Any, bias: Any, least: Any) -> None:
+    """Add `bias`; what is less than `least` then becomes it. NaN stays."""
     for k in range(out.shape[0]):
-        out[k] = value
+        value = out[k] + bias
+        out[k] = least if value < least else value

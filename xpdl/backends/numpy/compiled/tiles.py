@@ -24,7 +24,7 @@ import numpy as np
 from xpdl.backends.numpy import threads
 from xpdl.backends.numpy.compiled.blas import add_product_of_lines, product
 from xpdl.backends.numpy.compiled.jit import compiled, inlined
-from xpdl.backends.numpy.compiled.lines import clear, copy
+from xpdl.backends.numpy.compiled.lines import clear, copy, finish
 from xpdl.backends.numpy.scratch import scratch
 from xpdl.backends.numpy.windows import cut, halves
 
@@ -70,11 +70,13 @@ def correlation(
     b: Host | None = None,
     inputs: Host | None = None,
     parts: list[Host] | None = None,
+    rectify: bool = False,
 ) -> list[threads.Task]:
     """Tasks as those of `xpdl.backends.numpy.convolution` for stride and dilation 1."""
     filters, depth = len(weights), weights.shape[3]
     transformed = _transformed(weights)
     bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
+    least = src.dtype.type(0.0 if rectify else -np.inf)
     rows, columns, images = -(-out.shape[0] // 2), -(-out.shape[2] // 2), out.shape[3]
     blocks = list(itertools.product(halves(rows, _TASKS), cut(images, _MOST_IMAGES)))
 
@@ -85,7 +87,7 @@ def correlation(
         where = part.start, part.stop, tiles, seen.start, seen.stop
         memory = scratch("tiles", (_needed(depth, filters, tiles * (seen.stop - seen.start)),), src.dtype)
         sums = np.zeros((0, 0, 0, 0) if inputs is None else (4, 4, depth, filters), src.dtype)
-        _correlate(src, transformed, bias, out, pad, where, memory, out if inputs is None else inputs, sums)
+        _correlate(src, transformed, bias, least, out, pad, where, memory, out if inputs is None else inputs, sums)
         if parts is not None:
             parts[place] = _transformed_back(sums)
 
@@ -119,7 +121,7 @@ def _needed(depth: int, filters: int, columns: int) -> int:
 
 @compiled
 def _correlate(
-    src: Any, filters: Any, bias: Any, out: Any, pad: Any, where: Any, memory: Any, inputs: Any, sums: Any
+    src: Any, filters: Any, bias: Any, least: Any, out: Any, pad: Any, where: Any, memory: Any, inputs: Any, sums: Any
 ) -> None:
     """Some rows of tiles of `out`, some tiles at a time; where `sums` has any, what is summed for the filters is added."""
     depth, count = src.shape[1], out.shape[1]
@@ -137,7 +139,7 @@ def _correlate(
                 for v in range(4):
                     product(filters[u, v], seen[u, v], products[u, v])
             halves = split[: 8 * length].reshape(4, 2, length)
-            _outputs(products, bias, out[2 * i : 2 * i + rows, :, begin : begin + columns, start:stop], halves)
+            _outputs(products, bias, least, out[2 * i : 2 * i + rows, :, begin : begin + columns, start:stop], halves)
             if sums.size:
                 _spread(inputs[2 * i : 2 * i + rows, :, begin : begin + columns, start:stop], halves, products)
                 for u in range(4):
@@ -205,28 +207,30 @@ def _sums(d0: Any, d1: Any, d2: Any, d3: Any, s0: Any, s1: Any, s2: Any, s3: Any
 
 
 @inlined
-def _outputs(products: Any, bias: Any, out: Any, halves: Any) -> None:
+def _outputs(products: Any, bias: Any, least: Any, out: Any, halves: Any) -> None:
     """Fill `out` (1 or 2 rows, F, columns, images) from the products (4, 4, F, tiles * images)."""
     rows, count, columns, images = out.shape
     unwanted = np.empty(images, out.dtype)
     upper, lower = halves[:, 0], halves[:, 1]
     for f in range(count):
         for v in range(4):
-            _two(products[0, v, f], products[1, v, f], products[2, v, f], products[3, v, f], 0, upper[v], lower[v])
+            _two(products[0, v, f], products[1, v, f], products[2, v, f], products[3, v, f], upper[v], lower[v])
         for p in range(rows):
             h = upper if p == 0 else lower
             for j in range((columns + 1) // 2):
                 here, end = j * images, (j + 1) * images
                 right = out[p, f, 2 * j + 1] if 2 * j + 1 < columns else unwanted
-                _two(h[0, here:end], h[1, here:end], h[2, here:end], h[3, here:end], bias[f], out[p, f, 2 * j], right)
+                left, m0, m1, m2, m3 = out[p, f, 2 * j], h[0, here:end], h[1, here:end], h[2, here:end], h[3, here:end]
+                _two(m0, m1, m2, m3, left, right)
+                finish(left, bias[f], least)
+                finish(right, bias[f], least)
 
 
 @inlined
-def _two(m0: Any, m1: Any, m2: Any, m3: Any, b: Any, y0: Any, y1: Any) -> None:
+def _two(m0: Any, m1: Any, m2: Any, m3: Any, y0: Any, y1: Any) -> None:
     for k in range(y0.shape[0]):
-        plus, minus = m1[k] + m2[k], m1[k] - m2[k]
-        y0[k] = m0[k] + plus + b
-        y1[k] = minus - m3[k] + b
+        y0[k] = m0[k] + (m1[k] + m2[k])
+        y1[k] = (m1[k] - m2[k]) - m3[k]
 
 
 @inlined
