@@ -266,7 +266,7 @@ def test_on_a_device_losses_are_read_together_and_so_are_gradients(library: str,
     with xpdl.use(library):
         model.build((4,))
     # the fourth and last step: its loss is fine, and the next to be read would be that of another epoch
-    monkeypatch.setattr("xpdl.training.trainer._STEPS_BETWEEN_READS", 2)
+    monkeypatch.setattr("xpdl.training.step.STEPS_BETWEEN_READS", 2)
     with pytest.raises(FloatingPointError, match=r"a gradient became .* at step 4: going back, .* layer Spoils1"):
         train(model, X.astype(np.float32))
 

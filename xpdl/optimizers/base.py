@@ -164,9 +164,7 @@ class Optimizer:
                     kept[name] = array_namespace(p).zeros(p.shape, dtype=p.dtype, device=device(p))
         columns = [[kept[name] for name in arrays] for kept in memory.values()]
         owned = list(zip(*columns, strict=True)) if columns else [()] * len(arrays)
-        rule = Rule(
-            self._rule_name(), self.numbers(), scale, self.l1, self.l2, self.max_norm, self.elementwise, only_if
-        )
+        rule = Rule(self.rule_name(), self.numbers(), scale, self.l1, self.l2, self.max_norm, self.elementwise, only_if)
         step = functools.partial(adjusted_step, self.step, rule)
         stepped = step_together(list(arrays.values()), gradients, owned, step, rule)
         for (name, p), own, (new, *remembered) in zip(arrays.items(), owned, stepped, strict=True):
@@ -183,7 +181,7 @@ class Optimizer:
                 for name in arrays:
                     kept[name] = faded_to_zero(kept[name])
 
-    def _rule_name(self) -> str:
+    def rule_name(self) -> str:
         """The op that `step` calls; empty when it is not the step of this class but one written over it."""
         own = getattr(self.step, "__func__", None) is Optimizer.step
         return self.rule.__name__ if own and self.rule is not None else ""
@@ -217,6 +215,11 @@ class Optimizer:
         values = [(name, getattr(self, name)) for name in hypers(type(self))]
         shown = ", ".join(f"{name}={value}" for name, value in values if name == "lr" or value)
         return f"{type(self).__name__}({shown})"
+
+
+def sweeps_next(optimizer: Optimizer) -> bool:
+    """Whether its next update looks for values that have faded in all that it remembers."""
+    return bool(optimizer.memory) and (optimizer.iter + 1) % _UPDATES_BETWEEN_SWEEPS == 0
 
 
 def _update_numbers(optimizer: Optimizer, params: MutableMapping[str, Any], grads: Mapping[str, Any]) -> None:

@@ -50,6 +50,7 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         "batch size": trainer.batch_size,
         "accumulate": trainer.accumulate,
         "precision": None if trainer.precision is None else repr(trainer.precision),
+        "capture": trainer.captured is not None,
         "seed": trainer.seed,
     }
 

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, is_array, is_host
 from xpdl.optimizers import Optimizer
+from xpdl.training.accumulation import Accumulated
 from xpdl.training.mixed_precision import MixedPrecision
+
+if TYPE_CHECKING:
+    from xpdl.training.trainer import Trainer
+
+# Losses on a device are read together: often enough to stop soon after the first NaN, seldom enough that the device hardly
+# ever waits for the host.
+STEPS_BETWEEN_READS = 100
+
+
+def make(trainer: Trainer, x: Array, t: Array, accumulated: Accumulated) -> tuple[Any, bool]:
+    """Make a step of a training on a batch; its loss, and whether it has updated the parameters."""
+    network, precision, captured = trainer.network, trainer.precision, trainer.captured
+    reads = len(trainer.unread) + 1 >= STEPS_BETWEEN_READS
+    found = None if captured is None or reads else captured.step(x, t)
+    if found is not None:
+        trainer.unread.append(found)
+        trainer.current_iter += 1
+        return found, True
+    with contextlib.nullcontext() if captured is None else captured.alike():
+        grads = gradient(network, precision, x, t)
+    found = loss(network, x, t)
+    trainer.unread.append(found)
+    # before the update, which would spread a NaN over all parameters
+    if reads or not is_array(found) or is_host(found):
+        trainer.read_losses(x, t, grads)
+    trainer.current_iter += 1
+    grads = accumulated.add(grads, x.shape[0], trainer.current_iter % trainer.iter_per_epoch == 0)
+    if grads is not None:
+        update(trainer.optimizer, precision, network.params, grads)
+    return found, grads is not None
 
 
 def gradient(network: Any, precision: MixedPrecision | None, x: Array, t: Array) -> Any:

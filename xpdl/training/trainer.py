@@ -10,7 +10,7 @@ from typing import Any
 
 from xpdl import optimizers
 from xpdl.backends import Backend, get_backend, memory
-from xpdl.backends.namespaces import Array, is_array, is_host
+from xpdl.backends.namespaces import Array, is_array
 from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
@@ -19,15 +19,12 @@ from xpdl.optimizers import Optimizer
 from xpdl.training import entering, evaluation, step
 from xpdl.training.accumulation import Accumulated
 from xpdl.training.callbacks import Callbacks
+from xpdl.training.captured import CapturedSteps
 from xpdl.training.history import History
 from xpdl.training.mixed_precision import MixedPrecision, chosen
 from xpdl.training.non_finite import read_losses
 from xpdl.training.progress import Progress
 from xpdl.training.resuming import Checkpoint, Resuming
-
-# Losses on a device are read together: often enough to stop soon after the first NaN, seldom enough that the device hardly
-# ever waits for the host.
-_STEPS_BETWEEN_READS = 100
 
 _BOOK_PARAM: Mapping[str, Any] = MappingProxyType({"lr": 0.01})
 
@@ -86,6 +83,9 @@ class Trainer:
         ``"float16"`` or ``"bfloat16"``: passes forward and back in it, parameters and updates in float32; see
         `xpdl.training.MixedPrecision`. By default everything is in the dtype of the parameters: half precision is quicker
         only on hardware made for it, and only some networks learn as well in it.
+    capture : bool
+        On a GPU, repeat a step on a full batch by one launch: for small networks, which the host cannot keep up with. See
+        `xpdl.training.captured.CapturedSteps`, which says what goes with it.
     keep : int
         So many checkpoints are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
 
@@ -138,6 +138,7 @@ class Trainer:
         validation_split: float = 0.0,
         accumulate: int = 1,
         precision: str | MixedPrecision | None = None,
+        capture: bool = False,
         checkpoint: Checkpoint | None = None,
         checkpoint_every: int | None = None,
         keep: int = 2,
@@ -163,6 +164,7 @@ class Trainer:
         self.precision = chosen(precision, network)
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
+        self.captured = CapturedSteps(self) if flag(capture, "capture", "Trainer") else None
         self.labels_checksum = entering.labels_checksum(t_train)
         self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
         self.x_val, self.t_val = None, None
@@ -189,7 +191,8 @@ class Trainer:
         self.seconds_in_epoch = 0.0
         last = getattr(network, "last_layer", None)
         self.classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
-        self._unread: list[Any] = []
+        #: losses of steps that are not read from the device yet
+        self.unread: list[Any] = []
 
     @property
     def train_loss_list(self) -> list[float]:
@@ -243,7 +246,7 @@ class Trainer:
         losses_before = self.current_epoch * self.iter_per_epoch
         done = self.current_iter - losses_before
         self.batches.epoch, self.batches.first_batch = self.current_epoch, done
-        self._unread = []
+        self.unread = []
         accumulated = Accumulated(self.accumulate)
         if done == 0:
             self.callbacks.call("on_epoch_begin", self, epoch)
@@ -252,21 +255,12 @@ class Trainer:
             for x, t in self.batches:
                 self.callbacks.call("on_batch_begin", self, self.current_iter + 1)
                 with memory.explained(self.backend, x.shape[0]):
-                    grads = step.gradient(self.network, self.precision, x, t)
-                loss = step.loss(self.network, x, t)
-                self._unread.append(loss)
-                # before the update, which would spread a NaN over all parameters
-                if len(self._unread) >= _STEPS_BETWEEN_READS or not is_array(loss) or is_host(loss):
-                    self._read_losses(x, t, grads)
-                self.current_iter += 1
-                grads = accumulated.add(grads, x.shape[0], self.current_iter % self.iter_per_epoch == 0)
-                if grads is not None:
-                    step.update(self.optimizer, self.precision, self.network.params, grads)
+                    loss, updated = step.make(self, x, t, accumulated)
                 progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
                 self.callbacks.call("on_batch_end", self, self.current_iter)
-                if grads is not None:  # or a checkpoint would lack those that are not yet used
+                if updated:  # or a checkpoint would lack gradients that are not yet used
                     self._resuming.after_step(self, lambda x=x, t=t: self._before_writing(x, t, begin))  # type: ignore[misc]
-            self._read_losses(x, t)
+            self.read_losses(x, t)
         finally:
             progress.close()
         losses = self.history.train_loss_list[losses_before:]
@@ -282,11 +276,12 @@ class Trainer:
         self._resuming.after_epoch(self)
 
     def _before_writing(self, x: Array, t: Array, begin: float) -> None:
-        self._read_losses(x, t)
+        self.read_losses(x, t)
         self.seconds_in_epoch = time.perf_counter() - begin
 
-    def _read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
-        losses, self._unread = self._unread, []
+    def read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
+        """Move `unread` to the history; see `xpdl.training.non_finite.read_losses`."""
+        losses, self.unread = self.unread, []
         if self.precision is not None:
             self.precision.settle(self.optimizer)
         read_losses(losses, self.history.train_loss_list, self.network, x, t, grads, self.precision)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.cupy import host
+from tests.backends.cupy import fake_capture, host
 from xpdl.backends import diagnosis
 from xpdl.backends.cupy import cudnn, launch, products
 
@@ -91,14 +91,23 @@ class ndarray:
         _read()
         return self._a.copy()
 
+    def _made(self, compute: Any) -> ndarray:
+        found: ndarray = fake_capture.made(compute, self._like, lambda result: [result._a])
+        return found
+
     def to_device(self, device: Any, stream: Any = None) -> ndarray:
         return self
 
     def __getitem__(self, key: Any) -> ndarray:
-        return self._like(self._a[_unwrapped(key)])
+        return self._made(lambda: self._a[_unwrapped(key)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._a[_unwrapped(key)] = _unwrapped(value)
+        _unwrapped(value)
+
+        def assign() -> None:
+            self._a[_unwrapped(key)] = _unwrapped(value)
+
+        fake_capture.run(assign)
 
     def __len__(self) -> int:
         return len(self._a)
@@ -110,7 +119,9 @@ class ndarray:
         if name in ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags"):
             return value
         if name in ("astype", "reshape", "transpose", "copy", "sum", "mean", "max", "min", "view"):
-            return lambda *args, **kwargs: self._like(value(*_unwrapped(args), **_unwrapped(kwargs)))
+            return lambda *args, **kwargs: self._made(
+                lambda: getattr(self._a, name)(*_unwrapped(args), **_unwrapped(kwargs))
+            )
         raise AttributeError(f"the stand-in for CuPy has no ndarray.{name}")
 
     def __repr__(self) -> str:
@@ -136,17 +147,20 @@ def _add_operators() -> None:
 
     def forward(name: str) -> Any:
         f = getattr(operator, {"and": "and_", "or": "or_"}.get(name, name))
-        return lambda self, other: _wrapped(f(self._a, _unwrapped(other)))
+        return lambda self, other: _made(lambda: f(self._a, _unwrapped(other)))
 
     def reflected(name: str) -> Any:
         f = getattr(operator, {"and": "and_", "or": "or_"}.get(name, name))
-        return lambda self, other: _wrapped(f(_unwrapped(other), self._a))
+        return lambda self, other: _made(lambda: f(_unwrapped(other), self._a))
 
     def in_place(name: str) -> Any:
         f = getattr(operator, f"i{name}")
 
         def method(self: ndarray, other: Any) -> ndarray:
-            self._a = f(self._a, _unwrapped(other))
+            def change() -> None:
+                self._a = f(self._a, _unwrapped(other))
+
+            fake_capture.run(change)
             return self
 
         return method
@@ -166,7 +180,7 @@ def _add_operators() -> None:
         setattr(ndarray, f"__{name}__", forward(name))
     for name in ["neg", "pos", "abs", "invert"]:
         f = getattr(operator, name)
-        setattr(ndarray, f"__{name}__", lambda self, f=f: _wrapped(f(self._a)))
+        setattr(ndarray, f"__{name}__", lambda self, f=f: _made(lambda: f(self._a)))
     for name, convert in (
         ("float", float),
         ("int", int),
@@ -177,7 +191,17 @@ def _add_operators() -> None:
         setattr(ndarray, f"__{name}__", read(convert))
 
 
+def _made(compute: Any) -> Any:
+    return fake_capture.made(compute, _wrapped, _arrays)
+
+
+def _arrays(result: Any) -> list[Any]:
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    return [part._a for part in parts if isinstance(part, ndarray)]
+
+
 def _read() -> None:
+    fake_capture.refuse("a value read on the host")
     if not _allowed["host reads"]:
         raise RuntimeError("a value was read on the host: on a GPU this waits for all work before it")
 
@@ -206,6 +230,8 @@ _add_operators()
 
 
 def _matmul(a: ndarray, b: ndarray) -> ndarray:
+    if fake_capture.is_recording():
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     # NumPy has no product of bfloat16 and gives float32
     return _wrapped(np.matmul(_unwrapped(a), _unwrapped(b)).astype(np.result_type(a.dtype, b.dtype)))
 
@@ -219,15 +245,21 @@ def _empty(shape: Any, dtype: Any = float, device: Any = None) -> ndarray:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     whole = np.full(size + 2 * _GUARD, _POISON, np.uint8)
-    return ndarray(whole[_GUARD : _GUARD + size].view(dtype).reshape(shape), whole)
+    return fake_capture.keep(ndarray(whole[_GUARD : _GUARD + size].view(dtype).reshape(shape), whole))  # type: ignore[no-any-return]
 
 
 def _asarray(a: Any, dtype: Any = None, *, device: Any = None, copy: bool | None = None) -> ndarray:
     if isinstance(a, ndarray) and not copy and dtype in (None, a.dtype):
         return a
     found = np.array(a._a if isinstance(a, ndarray) else a, dtype=dtype)
+    if found.ndim and not isinstance(a, ndarray):
+        fake_capture.pinned_memory(found.nbytes)
     result = _empty(found.shape, found.dtype)
-    result._a[...] = found
+
+    def fill() -> None:
+        result._a[...] = a._a if isinstance(a, ndarray) else found
+
+    fake_capture.run(fill)
     return result
 
 
@@ -241,6 +273,7 @@ class RawModule:
     """Compiles by the host's compiler what CuPy would give to NVRTC."""
 
     def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+        fake_capture.refuse("a module loaded")
         self._key = host.find(code)
 
     def get_function(self, name: str) -> Any:
@@ -252,12 +285,18 @@ class RawModule:
             assert grid[0] < 2**31 and all(size < 2**16 for size in grid[1:]), (name, grid)
             assert np.prod(block) <= launch.BLOCK, (name, block)
             assert len(args) == len(kernel.words), f"{name} takes {kernel.words}, got {len(args)}"
-            kernel.run(grid, block, [_argument(name, *pair) for pair in zip(args, kernel.words, strict=True)])
-            launches.append((name, dtype, wide, grid, block))
-            for a in args:
-                if isinstance(a, ndarray) and a._guard is not None:
-                    margins = (a._guard[:_GUARD], a._guard[-_GUARD:])
-                    assert all((margin == _POISON).all() for margin in margins), f"{name} wrote beyond an array"
+            # by value, as they are now
+            given = [_argument(name, *pair) for pair in zip(args, kernel.words, strict=True)]
+
+            def start() -> None:
+                kernel.run(grid, block, given)
+                launches.append((name, dtype, wide, grid, block))
+                for a in args:
+                    if isinstance(a, ndarray) and a._guard is not None:
+                        margins = (a._guard[:_GUARD], a._guard[-_GUARD:])
+                        assert all((margin == _POISON).all() for margin in margins), f"{name} wrote beyond an array"
+
+            fake_capture.run(start, args)
 
         return call
 
@@ -313,7 +352,7 @@ class _Module(types.ModuleType):
 
         @functools.wraps(value)
         def function(*args: Any, **kwargs: Any) -> Any:
-            return _wrapped(value(*_unwrapped(args), **_unwrapped(kwargs)))
+            return _made(lambda: value(*_unwrapped(args), **_unwrapped(kwargs)))
 
         setattr(self, name, function)
         return function
@@ -331,10 +370,16 @@ module.bool = np.bool_  # type: ignore[attr-defined]
 module.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
     device=types.SimpleNamespace(get_device_id=lambda: 0),
     memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-    get_current_stream=lambda: types.SimpleNamespace(ptr=0),
+    runtime=types.SimpleNamespace(CUDARuntimeError=fake_capture.CUDARuntimeError),
+    get_current_stream=fake_capture.current_stream,
+    Stream=fake_capture.Stream,
+    MemoryPool=fake_capture.MemoryPool,
+    using_allocator=fake_capture.using_allocator,
+    set_pinned_memory_allocator=fake_capture.set_pinned_memory_allocator,
 )
 pool = Pool()
 module.get_default_memory_pool = lambda: pool  # type: ignore[attr-defined]
+module.get_default_pinned_memory_pool = lambda: types.SimpleNamespace(malloc=lambda size: None)  # type: ignore[attr-defined]
 # matrix products are NumPy's, in full precision
 module._core = types.SimpleNamespace(set_compute_type=lambda dtype, kind: None)  # type: ignore[attr-defined]
 _routines = types.SimpleNamespace(COMPUTE_TYPE_FP32=4, COMPUTE_TYPE_TF32=7)
@@ -351,6 +396,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
     for cached in (products._set_precision, launch.cupy, launch.module, launch._function):
         cached.cache_clear()
     launches.clear()
+    fake_capture.graphs.clear()
     return module
 
 

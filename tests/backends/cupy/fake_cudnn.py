@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.backends.cupy import fake_capture
 from xpdl.backends import dispatch
 from xpdl.ops import convolution
 
@@ -86,6 +87,9 @@ class Graph:
         return 64
 
     def execute(self, addresses: dict[int, int], workspace: int, handle: int) -> None:
+        fake_capture.run(lambda: self._compute(addresses, workspace, handle))
+
+    def _compute(self, addresses: dict[int, int], workspace: int, handle: int) -> None:
         assert handle == self.options["handle"] and workspace and self.steps[-1][0] == "build_plans"
         self.module.executed.append(self)
         fields = [*(t.fields for t in self.inputs.values()), self.out.fields]

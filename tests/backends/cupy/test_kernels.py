@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpdl.backends
-from tests.backends.cupy import fake, test_mixed
+from tests.backends.cupy import fake, test_capture, test_mixed
 from tests.backends.cupy import host as compiled
 from tests.ops.table import CORE
 from tests.pairs import check_pair
@@ -142,9 +142,10 @@ def test_every_kernel_runs_in_every_instance(host, monkeypatch, dtype, wide):
     for rule in RULES:
         stepped(host, rule, [(3, 2), (5,)], dtype)
     test_mixed.compare_all(host, dtype)
+    test_capture.compare_all(dtype)
     assert launched() == {kernel for file in sources.FILES for kernel in compiled.kernels(file)}
-    # a mask looks at no value, and a scale is not in half precision: one instance serves all
-    others = ("dropout_mask", "scaling_after")
+    # a mask looks at no value, nor do slots, and a scale is not in half precision: one instance serves all
+    others = ("dropout_mask", "scaling_after", "put")
     assert {(d, w) for name, d, w, *_ in fake.launches if name not in others} == {(dtype, wide)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xpdl.backends.cupy import capture
 from xpdl.backends.cupy.launch import beside, each, empty, kernel, named, ready, served
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
@@ -65,7 +66,9 @@ def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: i
         return DECLINE
     mask = empty(x.shape, bool)
     # no value of x is read: any instance does
-    each("elementwise", "dropout_mask", "float32", x.size, mask, *mask_keys(words, counter), mask_threshold(drop_ratio))
+    keys = capture.mask_slots(words, counter)
+    given = (*mask_keys(words, counter), 0) if keys is None else (0, 0, keys)
+    each("elementwise", "dropout_mask", "float32", x.size, mask, *given, mask_threshold(drop_ratio))
     return mask
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends.cupy import capture
 from xpdl.backends.cupy.launch import BLOCK, kernel, launch, named, ready, served
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
@@ -55,9 +56,10 @@ def step_together(
     ):
         return DECLINE  # type: ignore[no-any-return]
     order, remembered = RULES[rule.name]
-    elsewhere = {name: value for name, value in rule.numbers.items() if not isinstance(value, (int, float))}
+    numbers = {name: capture.number(name, v) if name in _DEVICE_NUMBERS else v for name, v in rule.numbers.items()}
+    elsewhere = {name: value for name, value in numbers.items() if not isinstance(value, (int, float))}
     if (
-        set(order) != set(rule.numbers)
+        set(order) != set(numbers)
         or set(elsewhere) - set(_DEVICE_NUMBERS)
         or any(len(kept) != remembered for kept in memory)
     ):
@@ -71,8 +73,8 @@ def step_together(
     shared["l1"], shared["l2"], shared["limit"] = rule.l1, rule.l2, rule.max_norm or 0.0
     shared["only_if"] = 0 if rule.only_if is None else rule.only_if.data.ptr
     # held until the launch
-    elsewhere = {name: value.astype(dtype, copy=False) for name, value in elsewhere.items()}
-    values = tuple(_number(name, rule.numbers[name], elsewhere.get(name)) for name in order)
+    elsewhere = {name: value.astype("float64", copy=False) for name, value in elsewhere.items()}
+    values = tuple(_number(name, numbers[name], elsewhere.get(name)) for name in order)
     for start in range(0, len(params), TENSORS):
         part = slice(start, start + TENSORS)
         table, blocks = _table(params[part], grads[part], memory[part])

@@ -1,23 +1,52 @@
-"""Matrix products by cuBLAS, in the precision that is set."""
+"""Matrix products by cuBLAS, in the precision that is set; in captured steps, by a kernel of ours in full precision."""
 
 from __future__ import annotations
 
 import functools
 
-from xpdl.backends.cupy.launch import cupy, named, submodule
+from xpdl.backends.cupy import capture
+from xpdl.backends.cupy.launch import cupy, empty, launch, named, ready, struct, submodule
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
 from xpdl.errors import BackendError
 
+# As in cuda/products.cu.
+TILE, SIDE = 64, 16
+
 
 def matmul(a: Array, b: Array) -> Array:
-    """``a @ b``."""
+    """``a @ b``, of matrices or of stacks of them."""
+    if capture.is_alike():
+        return tiled(a, b)
     if named(a.dtype) == "float32":
         _set_precision(get_numerics().precision)
     if a.ndim == 3 and a.shape[0] == 1:
         # matrices that lie transposed in memory go to cuBLAS as they are; in stacks, CuPy copies them first
         return cupy().matmul(a[0], b[0])[None]
     return cupy().matmul(a, b)
+
+
+def tiled(a: Array, b: Array) -> Array:
+    """``a @ b`` by a kernel that may be captured."""
+    (left, *of_a), (right, *of_b) = _laid(a), _laid(b)
+    c = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
+    m, n = c.shape[-2:]
+    tiles = -(-m // TILE) * -(-n // TILE)
+    stack = struct("M N K a a_row a_column b b_row b_column", m, n, a.shape[-1], *of_a, *of_b)
+    grid = (tiles, 1 if c.ndim == 2 else c.shape[0])
+    launch(
+        "products", "matmul", named(a.dtype), grid, (SIDE, SIDE), (left, right, c, stack), max(a.size, b.size, c.size)
+    )
+    return c
+
+
+def _laid(a: Array) -> tuple[Array, int, int, int]:
+    """An array without gaps, with the steps in it from one matrix, row and column of `a` to the next."""
+    rows, columns = a.shape[-2:]
+    turned = a.transpose(*range(a.ndim - 2), a.ndim - 1, a.ndim - 2)
+    if turned.flags.c_contiguous and not a.flags.c_contiguous:
+        return turned, rows * columns, 1, rows
+    return ready(a), rows * columns, columns, 1
 
 
 @functools.lru_cache(maxsize=1)

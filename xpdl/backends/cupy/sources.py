@@ -6,7 +6,7 @@ import functools
 import importlib.resources
 
 #: the files of kernels, in the folder ``cuda``
-FILES = ("elementwise", "pooling", "windows", "normalization", "losses", "optimizers", "mixed")
+FILES = ("elementwise", "pooling", "windows", "normalization", "losses", "optimizers", "mixed", "products", "capture")
 
 #: dtype -> the type that arrays have in memory, and the one that kernels compute with
 TYPES = {

@@ -47,8 +47,10 @@ __device__ inline uint32 hashed(uint32 h) {
   return h ^ (h >> 16);
 }
 
-// the hash of xpdl.backends.random, bit for bit
-extern "C" __global__ void dropout_mask(bool* mask, int64 first_key, int64 second_key, int64 threshold, int64 n) {
+// the hash of xpdl.backends.random, bit for bit; both keys by value, or in device memory
+extern "C" __global__ void dropout_mask(bool* mask, int64 first_key, int64 second_key, const int64* keys, int64 threshold,
+                                        int64 n) {
+  if (keys) first_key = keys[0], second_key = keys[1];
   EACH(i, n) {
     uint32 bits = hashed(hashed((uint32)i ^ (uint32)first_key) ^ (uint32)second_key) >> 8;
     mask[i] = bits >= (uint32)threshold;

@@ -22,8 +22,8 @@ struct Shared {
 // by value, or in device memory
 struct Number {
   double value;
-  const T* at;
-  __device__ operator double() const { return at ? (double)(A)*at : value; }
+  const double* at;
+  __device__ operator double() const { return at ? *at : value; }
 };
 
 // new value = f(p, g, tensor, place)

@@ -1,0 +1,83 @@
+"""Captured steps on the GPU: products by a kernel that may be captured, slots, and what a recorded step does again."""
+
+import numpy as np
+import pytest
+
+from tests.backends.cupy import fake
+from xpdl.backends.cupy import capture, products
+from xpdl.backends.random import mask_keys
+
+TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}
+
+
+def compare_all(dtype):
+    """Each kernel of captured steps against NumPy."""
+    rng = np.random.default_rng(5)
+    product(rng, (70, 17), (17, 3), dtype)
+    slots = capture._Slots()
+    slots.number("lr")
+    slots.fill({"lr": 0.25}, {})
+
+
+def product(rng, of_a, of_b, dtype="float32", turned=(False, False)):
+    """A product by the kernel, of arrays that lie transposed in memory where `turned` says so."""
+    sides = []
+    for shape, turn in zip((of_a, of_b), turned, strict=True):
+        stored = (*shape[:-2], shape[-1], shape[-2]) if turn else shape
+        a = fake.module.asarray(rng.normal(size=stored).astype(dtype))
+        sides.append(a.transpose(*range(len(shape) - 2), len(shape) - 1, len(shape) - 2) if turn else a)
+    a, b = sides
+    c = products.tiled(a, b)
+    assert c.dtype.name == dtype
+    exact, terms = (np.matmul(f(a.get().astype("float64")), f(b.get().astype("float64"))) for f in (np.array, np.abs))
+    # rounding of sums, by the sizes of their terms
+    assert (np.abs(c.get().astype("float64") - exact) <= TOLERANCE[dtype] * terms).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_products_of_any_shape_and_layout(host, seed):
+    rng = np.random.default_rng(seed)
+    m, k, n, stack = (int(v) for v in rng.integers(1, (140, 70, 140, 4)))
+    turned = tuple(bool(v) for v in rng.integers(0, 2, 2))
+    product(rng, (m, k), (k, n), turned=turned)
+    product(rng, (stack, m, k), (stack, k, n), turned=turned)
+
+
+def test_products_of_whole_tiles_and_of_single_values(host):
+    rng = np.random.default_rng(0)
+    product(rng, (products.TILE, 16), (16, products.TILE))
+    product(rng, (1, 1), (1, 1))
+    product(rng, (1, 200), (200, 1))
+
+
+def test_a_product_of_what_has_gaps(host):
+    rng = np.random.default_rng(0)
+    a, b = (fake.module.asarray(rng.normal(size=(6, 8)))[:, ::2] for _ in range(2))
+    np.testing.assert_allclose(products.tiled(a, b.T).get(), a.get() @ b.get().T, rtol=1e-12)
+
+
+def test_not_a_number_beyond_an_edge_is_none_of_its_tile(host):
+    whole = np.full((80, 80), np.nan, "float32")
+    whole[:70, :20] = 1.0
+    a = fake.module.asarray(whole[:70, :20].copy())
+    assert (products.tiled(a, a.T).get() == 20).all()
+
+
+def test_slots_hold_numbers_and_the_keys_of_masks(host):
+    slots, words = capture._Slots(), (1, 2, 3, 4)
+    lr, first, second, again = slots.number("lr"), slots.mask(words, 5), slots.mask(words, 6), slots.mask(words, 5)
+    keep = slots.number("keep")
+    for counter, rate in ((9, 0.1), (10, 1e-3)):
+        slots.fill({"lr": rate, "keep": 0.5, "unused": 2.0}, {words: counter})
+        assert (lr.get(), keep.get()) == (rate, 0.5)
+        for keys, at in ((first, counter), (second, counter + 1), (again, counter)):
+            assert tuple(keys.get()) == mask_keys(words, at)
+
+
+def test_slots_have_an_end(host):
+    slots = capture._Slots()
+    for layer in range(capture.SLOTS // 2 - 1):
+        slots.mask((layer,), 0)
+    slots.number("lr")
+    with pytest.raises(RuntimeError, match="room for 31 dropout masks"):
+        slots.mask((99,), 0)

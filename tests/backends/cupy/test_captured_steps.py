@@ -1,0 +1,363 @@
+"""``Trainer(..., capture=True)`` on the stand-in for CuPy: the same bits as uncaptured steps with the same kernels."""
+
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+from tests.backends.cupy import fake, fake_capture, fake_cudnn
+from tests.backends.cupy.test_kernels import RULES, network
+from xpdl import (
+    SGD,
+    Adam,
+    AdamW,
+    Affine,
+    BackendError,
+    CosineLR,
+    Layer,
+    MixedPrecision,
+    Momentum,
+    Relu,
+    Sequential,
+    SoftmaxWithLoss,
+    Trainer,
+    TwoLayerNet,
+)
+from xpdl.backends.cupy import cudnn
+from xpdl.layers import Dropout
+from xpdl.optimizers import base
+from xpdl.training import captured, step
+
+ROWS, BATCH = 27, 5  # five full batches of an epoch, and one of two rows
+
+
+def images(rows=ROWS, shape=(1, 4, 4)):
+    rng = np.random.default_rng(3)
+    return rng.normal(size=(rows, *shape)), rng.integers(0, 10, rows)
+
+
+def small():
+    return Sequential(Affine(units=6), Relu(), Dropout(0.3), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+
+
+def made(host, net, x, t, *, dtype="float64", capture=True, epochs=2, optimizer="adam", **options):
+    with host.use(dtype):
+        rule = optimizer() if callable(optimizer) else optimizer
+        return Trainer(net(), x, t, x, t, epochs, BATCH, rule, {}, verbose=False, seed=0, capture=capture, **options)
+
+
+def trained(trainer, *, recording=True):
+    """The trainer after its training; without `recording`, every step is uncaptured and has the kernels of captured ones."""
+    trainer.captured._impossible = not recording
+    trainer.train()
+    return trainer
+
+
+def assert_same(ours, theirs):
+    assert ours.history.train_loss_list == theirs.history.train_loss_list
+    assert ours.history.test_acc_list == theirs.history.test_acc_list
+    assert ours.optimizer.iter == theirs.optimizer.iter
+    for (name, own, key), (_, other, _) in zip(_slots(ours), _slots(theirs), strict=True):
+        if isinstance(own[key], fake.ndarray):
+            np.testing.assert_array_equal(own[key].get(), other[key].get(), err_msg=name)
+        else:
+            assert np.array_equal(own[key], other[key]), name  # a file has lists for tuples
+
+
+def _slots(trainer):
+    yield from trainer.network.slots("params")
+    yield from trainer.network.slots("state")
+    for kind in trainer.optimizer.memory:
+        kept = getattr(trainer.optimizer, kind)
+        yield from ((f"{kind} {name}", kept, name) for name in kept)
+
+
+def launches():
+    return sum(graph.launches for graph in fake_capture.graphs)
+
+
+def both(host, net, x, t, **options):
+    ours = trained(made(host, net, x, t, **options))
+    theirs = trained(made(host, net, x, t, **options), recording=False)
+    assert_same(ours, theirs)
+    return ours
+
+
+def test_every_full_batch_after_the_first_is_one_launch(host):
+    x, t = images()
+    both(host, network, x, t)
+    # of two epochs of five full batches, but for those that warm up
+    assert len(fake_capture.graphs) == 1 and launches() == 2 * 5 - captured._WARM_UP
+
+
+def test_a_captured_step_launches_kernels_that_are_all_in_its_graph_but_for_the_batch_and_slots(host):
+    x, t = images()
+    trainer = made(host, small, x.reshape(ROWS, -1), t % 3)
+    trained(trainer)
+    batch = (trainer.x_train[:BATCH], trainer.t_train[:BATCH])
+    before = len(fake.launches)
+    work, (graph,) = [], fake_capture.graphs
+    graph.work, kept = [lambda: work.append(len(fake.launches) - before)], graph.work
+    trainer.captured.step(*batch)
+    graph.work = kept
+    assert work == [1] and fake.launches[before][0] == "put"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_with_a_rate_that_changes(host, rule):
+    x, t = images(shape=(4,))
+    both(host, small, x, t % 3, dtype="float32", optimizer=lambda: rule(0.05), callbacks=[CosineLR()])
+    assert launches() == 7
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: Adam(0.01, clip_norm=0.1, max_norm=0.5, weight_decay={"l2": 0.01}),
+        lambda: AdamW(0.01, weight_decay=0.1),
+    ],
+)
+def test_clipping_and_decay(host, optimizer):
+    x, t = images(shape=(4,))
+    both(host, small, x, t % 3, optimizer=optimizer)
+    assert launches() == 7
+
+
+def test_half_precision_without_a_scale(host):
+    pytest.importorskip("ml_dtypes")
+    x, t = images(shape=(4,))
+    both(host, small, x, t % 3, dtype="float32", precision="bfloat16")
+    assert launches() == 7
+
+
+def test_convolutions_of_cudnn(host, monkeypatch):
+    monkeypatch.setattr(cudnn, "problem", lambda: None)
+    monkeypatch.setattr(cudnn, "_local", cudnn._Local())
+    monkeypatch.setitem(sys.modules, "cudnn", fake_cudnn.make())
+    x, t = images()
+    both(host, network, x, t)
+    assert launches() == 7
+
+
+def test_the_loss_is_read_and_memory_swept_in_uncaptured_steps(host, monkeypatch):
+    monkeypatch.setattr(step, "STEPS_BETWEEN_READS", 4)
+    monkeypatch.setattr(base, "_UPDATES_BETWEEN_SWEEPS", 8)
+    x, t = images(shape=(4,))
+    both(host, small, x, t % 3, epochs=3)
+    # each epoch has six steps: the fourth is read, the last one is not full; of all, three are first ones, and at the 8th
+    # memory is swept (the 16th is read as well)
+    assert launches() == 18 - 3 - 3 - 3 - 1
+
+
+def test_a_number_of_the_rule_that_changes_is_recorded_anew(host):
+    class Changes:
+        def on_epoch_begin(self, trainer, epoch):
+            trainer.optimizer.momentum = 0.5 + 0.1 * epoch
+
+    x, t = images(shape=(4,))
+    both(host, small, x, t % 3, optimizer=lambda: Momentum(0.1), callbacks=[Changes()])
+    assert len(fake_capture.graphs) == 2
+
+
+def test_parameters_in_another_place_are_recorded_anew(host):
+    class Moves:
+        def on_epoch_begin(self, trainer, epoch):
+            trainer.network.params["Affine1.W"] = trainer.network.params["Affine1.W"] * 0.5
+
+    x, t = images(shape=(4,))
+    both(host, small, x, t % 3, callbacks=[Moves()])
+    assert len(fake_capture.graphs) == 2
+
+
+def test_a_run_that_goes_on_has_the_bits_of_one_that_was_not_broken_off(host, tmp_path):
+    x, t = images(shape=(4,))
+    whole = trained(made(host, small, x, t % 3, epochs=3))
+    trained(made(host, small, x, t % 3, checkpoint=tmp_path / "run"))
+    assert_same(trained(made(host, small, x, t % 3, epochs=3, checkpoint=tmp_path / "run")), whole)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_where_it_would_without(host):
+    x, t = images(shape=(4,))
+    said = []
+    for recording in (True, False):
+        trainer = made(host, small, x, t % 3, optimizer=SGD(1e300))
+        with pytest.raises(FloatingPointError) as error, np.errstate(all="ignore"):
+            trained(trainer, recording=recording)
+        said.append((str(error.value), trainer.history.train_loss_list))
+    assert said[0] == said[1]
+
+
+class Reads(Layer):
+    """Looks at a value on the host."""
+
+    def forward(self, x):
+        self.sum = float(x.sum())
+        return x
+
+    def backward(self, dout):
+        return dout
+
+
+class Counts(Layer):
+    """Does something else in each step, and says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.state["calls"] = 0
+
+    def forward(self, x):
+        self.state["calls"] += 1
+        return x * (1.0 + 1.0 / self.state["calls"])
+
+    def backward(self, dout):
+        return dout * (1.0 + 1.0 / self.state["calls"])
+
+
+class Multiplies(Layer):
+    """Asks cuBLAS for a product."""
+
+    def forward(self, x):
+        self.identity = fake.module.ones(()) * fake.module.eye(x.shape[1])
+        return fake.module.matmul(x, self.identity)
+
+    def backward(self, dout):
+        return dout
+
+
+class Moved(Layer):
+    """Brings an array from the host."""
+
+    def forward(self, x):
+        return x * fake.module.asarray(np.ones(x.shape[1]))
+
+    def backward(self, dout):
+        return dout
+
+
+@pytest.mark.parametrize(
+    "layer, reason",
+    [
+        (Reads, "a value read on the host"),
+        (Counts, "a layer counts 'calls' on the host"),
+        (Multiplies, "calling cuBLAS API"),
+        (Moved, "an array of 32 bytes is copied from the host at each step"),
+    ],
+)
+def test_a_step_that_cannot_be_captured_says_why_and_goes_on(host, layer, reason):
+    def net():
+        return Sequential(Affine(units=4), layer(), Dropout(0.2), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+
+    x, t = images(shape=(4,))
+    theirs = trained(made(host, net, x, t % 3), recording=False)
+    with pytest.warns(UserWarning, match=f"cannot be captured, and all go on uncaptured: .*{reason}") as warned:
+        ours = trained(made(host, net, x, t % 3))
+    assert len(warned) == 1 and launches() == 0
+    assert_same(ours, theirs)
+
+
+def test_other_threads_may_copy_from_the_host_meanwhile(host):
+    class CopiesElsewhere(Moved):
+        ones = None
+
+        def forward(self, x):
+            def copy():
+                self.ones = fake_capture.pinned_memory(8), True
+
+            thread = threading.Thread(target=copy)
+            thread.start()
+            thread.join()
+            assert self.ones
+            return x
+
+    def net():
+        return Sequential(CopiesElsewhere(), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+
+    x, t = images(shape=(4,))
+    both(host, net, x, t % 3)
+    assert launches() == 7
+
+
+def test_steps_that_are_not_captured_follow_a_failed_recording_from_where_they_were(host):
+    class Fails(Layer):
+        def forward(self, x):
+            return x
+
+        def backward(self, dout):
+            if fake_capture.is_recording():
+                raise RuntimeError("this one fails halfway")
+            return dout
+
+    def net():
+        return Sequential(Fails(), Dropout(0.2), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+
+    x, t = images(shape=(4,))
+    with pytest.warns(UserWarning, match="this one fails halfway"):
+        ours = trained(
+            made(
+                host,
+                lambda: Sequential(Affine(units=4), *net().layers.values(), loss=SoftmaxWithLoss, seed=0),
+                x,
+                t % 3,
+            )
+        )
+    theirs = trained(
+        made(host, lambda: Sequential(Affine(units=4), *net().layers.values(), loss=SoftmaxWithLoss, seed=0), x, t % 3),
+        recording=False,
+    )
+    assert_same(ours, theirs)
+
+
+class TestRefused:
+    def test_other_libraries(self):
+        x, t = images(shape=(4,))
+        with pytest.raises(
+            BackendError, match=r'captured on a GPU by CuPy, and the network is of numpy: .*xpdl.use\("cupy"\)'
+        ):
+            Trainer(TwoLayerNet(4, 3, 10), x, t, x, t, capture=True)
+
+    def test_what_is_no_flag(self):
+        x, t = images(shape=(4,))
+        with pytest.raises(TypeError, match="capture must be True or False"):
+            Trainer(TwoLayerNet(4, 3, 10), x, t, x, t, capture="yes")
+
+    def test_gradients_of_several_batches(self, host):
+        with pytest.raises(ValueError, match="goes with accumulate=1 alone"):
+            made(host, small, *images(shape=(4,)), accumulate=2)
+
+    def test_a_scaled_loss(self, host):
+        with pytest.raises(ValueError, match="does not go with a scaled loss"):
+            made(host, small, *images(shape=(4,)), dtype="float32", precision="float16")
+        x, t = images(shape=(4,))
+        assert made(host, small, x, t % 3, dtype="float32", precision=MixedPrecision(scale=1.0)).captured
+
+    def test_a_step_of_ones_own(self, host):
+        class Halved(SGD):
+            def step(self, p, g, *memory):
+                return (p - self.lr * g / 2,)
+
+        with pytest.raises(TypeError, match="Halved has a step of its own"):
+            made(host, small, *images(shape=(4,)), optimizer=Halved())
+
+    def test_a_network_of_ones_own(self, host):
+        class Net:
+            def __init__(self):
+                self.params = {"W": fake.module.asarray(np.ones((4, 3)))}
+
+            def gradient(self, x, t):
+                raise AssertionError
+
+            loss = accuracy = gradient
+
+        with pytest.raises(TypeError, match=r"needs a Sequential, .* got Net"):
+            made(host, Net, *images(shape=(4,)))
+
+
+def test_nothing_is_captured_where_nobody_asks(host):
+    x, t = images(shape=(4,))
+    trainer = made(host, small, x, t % 3, capture=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.train()
+    assert trainer.captured is None and not fake_capture.graphs and "matmul" not in {name for name, *_ in fake.launches}

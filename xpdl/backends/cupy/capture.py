@@ -1,0 +1,169 @@
+"""Steps recorded as a CUDA graph, and repeated by one launch.
+
+While a graph is recorded nothing is computed, and each kernel's arguments are those of all repetitions: what differs between
+them lies in device memory, in slots that are filled before each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends.cupy.launch import cupy, each, empty
+from xpdl.backends.namespaces import Array
+from xpdl.backends.random import mask_keys
+
+Words = tuple[int, ...]
+
+# As in cuda/capture.cu.
+SLOTS = 64
+_VALUES = np.dtype([("value", np.int64, SLOTS)])
+
+
+class _Local(threading.local):
+    alike = False
+    slots: _Slots | None = None
+
+
+_local = _Local()
+
+
+def is_alike() -> bool:
+    """Whether kernels are to be those of captured steps."""
+    return _local.alike
+
+
+def number(name: str, value: Any) -> Any:
+    """`value`, or while a step is recorded an array (1,) in which each repetition finds its own."""
+    slots = _local.slots
+    return value if slots is None or not isinstance(value, (int, float)) else slots.number(name)
+
+
+def mask_slots(words: Words, counter: int) -> Array | None:
+    """None, or while a step is recorded an int64 array (2,) in which each repetition finds the keys of its mask."""
+    return None if _local.slots is None else _local.slots.mask(words, counter)
+
+
+@contextlib.contextmanager
+def _no_copies_from_host() -> Iterator[None]:
+    """Inside, this thread has no pinned memory, through which arrays of the host go.
+
+    Each repetition would copy them again, from memory that others have been given; CuPy lets it be recorded.
+    """
+    own, malloc = threading.get_ident(), cupy().get_default_pinned_memory_pool().malloc
+
+    def refusing(size: int) -> Any:
+        if threading.get_ident() == own:
+            raise RuntimeError(f"an array of {size} bytes is copied from the host at each step")
+        return malloc(size)
+
+    cupy().cuda.set_pinned_memory_allocator(refusing)
+    try:
+        yield
+    finally:
+        cupy().cuda.set_pinned_memory_allocator(malloc)
+
+
+class _Slots:
+    """Device memory for what differs between repetitions, by what it is."""
+
+    def __init__(self) -> None:
+        self.memory = empty((SLOTS,), np.int64)
+        self.numbers: dict[str, int] = {}
+        # of (words, how many masks of them came before in the step)
+        self.masks: dict[tuple[Words, int], int] = {}
+        self._first: dict[Words, int] = {}
+        self.used = 0
+
+    def number(self, name: str) -> Array:
+        at = self._place(self.numbers, name, 1)
+        return self.memory[at : at + 1].view(np.float64)
+
+    def mask(self, words: Words, counter: int) -> Array:
+        before = counter - self._first.setdefault(words, counter)
+        at = self._place(self.masks, (words, before), 2)
+        return self.memory[at : at + 2]
+
+    def _place(self, places: dict[Any, int], what: Any, size: int) -> int:
+        if what not in places:
+            if self.used + size > SLOTS:
+                raise RuntimeError(f"a captured step has room for {SLOTS // 2 - 1} dropout masks")
+            places[what] = self.used
+            self.used += size
+        return places[what]
+
+    def fill(self, numbers: Mapping[str, float], counters: Mapping[Words, int]) -> None:
+        values = np.zeros(1, _VALUES)
+        row = values["value"][0]
+        for name, at in self.numbers.items():
+            row[at : at + 1].view(np.float64)[0] = numbers[name]
+        for (words, before), at in self.masks.items():
+            row[at : at + 2] = mask_keys(words, counters[words] + before)
+        if self.used:
+            # it copies bits: any instance does
+            each("capture", "put", "float32", self.used, self.memory, values)
+
+
+class Recording:
+    """A recorded step: as `xpdl.backends.capture.Recording`."""
+
+    def __init__(self, graph: Any, pool: Any, slots: _Slots, result: Any) -> None:
+        self.graph, self.slots, self.result = graph, slots, result
+        # repetitions write to its memory
+        self._pool = pool
+
+    @property
+    def numbers(self) -> set[str]:
+        return set(self.slots.numbers)
+
+    @property
+    def masks(self) -> set[Words]:
+        return {words for words, _ in self.slots.masks}
+
+    def launch(self, numbers: Mapping[str, float], counters: Mapping[Words, int]) -> None:
+        self.slots.fill(numbers, counters)
+        self.graph.launch()
+
+
+class Recorder:
+    """As `xpdl.backends.capture.Recorder`."""
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+        with device:
+            # the default stream cannot be captured, nor one that waits for it
+            self.stream = cupy().cuda.Stream(non_blocking=True)
+
+    @contextlib.contextmanager
+    def alike(self) -> Iterator[None]:
+        _local.alike = True
+        try:
+            with self.device:
+                yield
+        finally:
+            _local.alike = False
+
+    def record(self, body: Callable[[], Any]) -> Recording:
+        cuda = cupy().cuda
+        # of its own: what the graph writes to must not be given to others meanwhile
+        pool = cuda.MemoryPool()
+        with self.alike():
+            slots = _Slots()
+            with self.stream, cuda.using_allocator(pool.malloc), _no_copies_from_host():
+                self.stream.begin_capture()
+                _local.slots = slots
+                try:
+                    result = body()
+                except BaseException:
+                    # that the capture has failed is raised again where it ends
+                    with contextlib.suppress(RuntimeError):
+                        self.stream.end_capture()
+                    raise
+                finally:
+                    _local.slots = None
+                graph = self.stream.end_capture()
+        return Recording(graph, pool, slots, result)

@@ -1,0 +1,166 @@
+"""Training steps that a GPU repeats as a whole: ``Trainer(..., capture=True)``."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from xpdl.backends.capture import Recording, recorder
+from xpdl.backends.namespaces import Array, array_namespace, is_array, write
+from xpdl.backends.numerics import get_numerics
+from xpdl.models.sequential import Sequential
+from xpdl.optimizers.base import sweeps_next
+from xpdl.training import step
+
+if TYPE_CHECKING:
+    from xpdl.training.trainer import Trainer
+
+# Uncaptured ones at first, which make plans, compile kernels, and allocate what is remembered from step to step.
+_WARM_UP = 3
+
+
+class CapturedSteps:
+    """Makes steps on full batches by one launch each, once it has recorded one.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Of which network, optimizer, precision, backend, batch size, and ``accumulate``, which must be 1.
+
+    Raises
+    ------
+    BackendError
+        If the network's library cannot.
+    TypeError, ValueError
+        If network, optimizer or precision change more from step to step than can be kept up with.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        network, optimizer, precision = trainer.network, trainer.optimizer, trainer.precision
+        self.recorder = recorder(trainer.backend)
+        if not isinstance(network, Sequential):
+            raise TypeError(
+                f"Trainer: capture=True needs a Sequential, whose layers say what they keep, got {type(network).__name__}"
+            )
+        if not optimizer.rule_name():
+            raise TypeError(
+                f"Trainer: capture=True needs an optimizer with a rule; {type(optimizer).__name__} has a step of its own, "
+                "whose numbers would stay those of the step that was recorded"
+            )
+        if precision is not None and precision.scales:
+            raise ValueError(
+                "Trainer: capture=True does not go with a scaled loss, whose updates may be left out: take "
+                "precision='bfloat16', or leave out one of them"
+            )
+        if trainer.accumulate != 1:
+            raise ValueError("Trainer: capture=True goes with accumulate=1 alone: every captured step updates")
+        self.network, self.optimizer, self.precision = network, optimizer, precision
+        self.batch_size = trainer.batch_size
+        self._made = 0
+        self._recorded: _Recorded | None = None
+        self._impossible = False
+
+    def alike(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, an uncaptured step has the kernels of a captured one, and so the same bits."""
+        return self.recorder.alike()
+
+    def step(self, x: Array, t: Array) -> Array | None:
+        """Make a step and return its loss; None, and nothing is changed, where it is to be made uncaptured.
+
+        So it is for batches that are not full, for the first steps, and where the optimizer looks through all it remembers.
+        """
+        if self._impossible or x.shape[0] != self.batch_size or sweeps_next(self.optimizer):
+            return None
+        self._made += 1
+        if self._made <= _WARM_UP:
+            return None
+        if self._recorded is None or not self._recorded.fits(x, t):
+            self._recorded = None  # its memory is free before another is made
+            try:
+                self._recorded = _Recorded(self, x, t)
+            except RuntimeError as error:
+                self._impossible = True
+                said = " ".join(str(error).split())
+                warnings.warn(f"Trainer: a step cannot be captured, and all go on uncaptured: {said}", stacklevel=2)
+                return None
+        return self._recorded.launch(x, t)
+
+
+class _Recorded:
+    """One recorded step, and what it must find in place at each repetition.
+
+    The arrays of a step are at fixed addresses. What is kept from one step to the next, and what an uncaptured step or a
+    callback has put elsewhere meanwhile, is copied back to where it was. Counters on the host go on by as much as they did
+    in the step that was recorded.
+    """
+
+    def __init__(self, steps: CapturedSteps, x: Array, t: Array) -> None:
+        self.network, self.optimizer = steps.network, steps.optimizer
+        self.x, self.t = (array_namespace(a).asarray(a, copy=True) for a in (x, t))
+        self._params = [(owner, key, owner[key]) for _, owner, key in self.network.slots("params")]
+        state = [(owner, key, owner[key]) for _, owner, key in self.network.slots("state")]
+        self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.memory]
+        remembered = [(kept, name, array) for _, kept in self._memory for name, array in kept.items()]
+        self._kept = [slot for slot in (*state, *remembered) if is_array(slot[2])]
+        before = [(owner, key, value) for owner, key, value in state if isinstance(value, int)]
+        updates = self.optimizer.iter
+
+        def body() -> Array:
+            grads = step.gradient(self.network, steps.precision, self.x, self.t)
+            loss: Array = step.loss(self.network, self.x, self.t)
+            step.update(self.optimizer, steps.precision, self.network.params, grads)
+            self._put_back()
+            return loss
+
+        try:
+            self.recording: Recording = steps.recorder.record(body)
+            self._advances = [(owner, key, owner[key] - value) for owner, key, value in before if owner[key] != value]
+            self._require_slots()
+        finally:
+            # nothing has been computed
+            self.optimizer.iter = updates
+            for owner, key, value in (*before, *self._kept):
+                owner[key] = value
+        self._setting = self._settings()
+
+    def _require_slots(self) -> None:
+        if "lr" not in self.recording.numbers:
+            raise RuntimeError(f"{type(self.optimizer).__name__} did not update all parameters by its kernel")
+        for owner, key, _ in self._advances:
+            if tuple(owner.get("stream", ())) not in self.recording.masks:
+                raise RuntimeError(f"a layer counts {key!r} on the host, which a repetition would not see")
+
+    def fits(self, x: Array, t: Array) -> bool:
+        """Whether it is still the step that is to be made."""
+        return (
+            all(a.shape == own.shape and a.dtype == own.dtype for a, own in ((x, self.x), (t, self.t)))
+            and all(owner.get(key) is array for owner, key, array in self._params)
+            and all(getattr(self.optimizer, kind) is kept for kind, kept in self._memory)
+            and self._setting == self._settings()
+        )
+
+    def _settings(self) -> tuple[Any, ...]:
+        """Numbers that are part of the recorded step."""
+        o = self.optimizer
+        fixed = {name: value for name, value in o.numbers().items() if name not in self.recording.numbers}
+        return fixed, o.l1, o.l2, o.max_norm, o.clip_norm, get_numerics()
+
+    def _put_back(self) -> None:
+        for owner, key, array in self._kept:
+            if owner[key] is not array:
+                owner[key] = write(array, owner[key])
+
+    def launch(self, x: Array, t: Array) -> Array:
+        """Make the step on another batch, and return its loss."""
+        write(self.x, x)
+        write(self.t, t)
+        self._put_back()
+        counters = {tuple(owner["stream"]): owner[key] for owner, key, _ in self._advances}
+        for owner, key, by in self._advances:
+            owner[key] += by
+        self.optimizer.iter += 1
+        self.recording.launch(self.optimizer.numbers(), counters)
+        loss = self.recording.result
+        # the next repetition writes over it
+        return array_namespace(loss).asarray(loss, copy=True)
