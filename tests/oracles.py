@@ -159,21 +159,26 @@ def log_softmax(x: Any, *, axis: int = -1) -> Floats:
     return np.log(softmax(x, axis=axis))
 
 
-def batch_normalization(x: Any, gamma: Any, beta: Any, *, eps: float, rectified: bool = False) -> tuple[Floats, ...]:
+def batch_normalization(
+    x: Any, gamma: Any, beta: Any, *, eps: float, rectified: bool = False, addend: Any = 0.0
+) -> tuple[Floats, ...]:
     """``y, mean, var``, channel by channel."""
     mean, var = np.zeros_like(gamma), np.zeros_like(gamma)
     for c in range(x.shape[1]):
         values = [float(v) for v in np.ravel(x[:, c])]
         mean[c] = math.fsum(values) / len(values)
         var[c] = math.fsum((v - mean[c]) ** 2 for v in values) / len(values)
-    return normalize(x, gamma, beta, mean, var, eps=eps, rectified=rectified), mean, var
+    return normalize(x, gamma, beta, mean, var, eps=eps, rectified=rectified, addend=addend), mean, var
 
 
-def normalize(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: float, rectified: bool = False) -> Floats:
+def normalize(
+    x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: float, rectified: bool = False, addend: Any = 0.0
+) -> Floats:
     """`y` with given statistics."""
     y = np.zeros(x.shape)
     for c in range(x.shape[1]):
         y[:, c] = gamma[c] * (x[:, c] - mean[c]) / math.sqrt(var[c] + eps) + beta[c]
+    y += addend
     return relu(y) if rectified else y
 
 

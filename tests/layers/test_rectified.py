@@ -7,7 +7,8 @@ import pytest
 
 from tests.harness import Backend
 from xpdl.errors import ShapeError
-from xpdl.layers import BatchNormalization, Relu
+from xpdl.layers import BatchNormalization, Convolution, Relu, Residual
+from xpdl.layers.base import Layer
 from xpdl.layers.chain import Chain
 from xpdl.ops import activations
 
@@ -82,3 +83,49 @@ def test_errors_name_the_layer() -> None:
     chain.forward(np.ones((2, 3)))
     with pytest.raises(ShapeError, match=r"Relu1: dout must have the shape of the output, \(2, 3\)"):
         chain.backward(np.ones((2, 4)))
+
+
+def _blocks(backend: Backend, last: bool) -> list[Chain]:
+    """Twice the same block, with or without batch normalisation at its end, and a relu."""
+    rng = np.random.default_rng(3)
+    gamma, beta, mean = (backend.asarray(a) for a in rng.normal(size=(3, 2)))
+    weights = [backend.asarray(rng.normal(size=(2, 2, k, k))) for k in (3, 1)]
+    made = []
+    for _ in range(2):
+        body: list[Layer] = [Convolution(weights[0], pad=1)]
+        if last:
+            body.append(BatchNormalization(gamma, beta, running_mean=mean, eps=1e-3))
+        made.append(Chain(Residual(*body, shortcut=Convolution(weights[1])), Relu()))
+    return made
+
+
+@pytest.mark.backends("values")
+@pytest.mark.skip_backend("jit", reason="layers remember arrays between calls")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("last", [True, False], ids=["batch normalisation last", "convolution last"])
+def test_residual_block_and_relu_are_those_in_two_steps(backend: Backend, last: bool, training: bool) -> None:
+    x, dy = (backend.asarray(_rng.normal(size=(3, 2, 4, 5))) for _ in range(2))
+    chain, by_hand = _blocks(backend, last)
+    with backend.rules():
+        y = chain.forward(x, training)
+        dx = chain.backward(dy)
+        block, relu = by_hand.layers.values()
+        wanted = relu.forward(block.forward(x, training))
+        wanted_dx = block.backward(relu.backward(dy))
+    backend.check(y, backend.to_numpy(wanted))
+    backend.check(dx, backend.to_numpy(wanted_dx))
+    assert list(chain.grads) == list(by_hand.grads)
+    for name, grad in by_hand.grads.items():
+        backend.check(chain.grads[name], backend.to_numpy(grad))
+    for name, statistics in by_hand.buffers.items():
+        backend.check(chain.buffers[name], backend.to_numpy(statistics))
+    alone = dy
+    with backend.rules():
+        for layer in reversed(chain.layers.values()):
+            alone = layer.backward(alone)
+    backend.check(alone, backend.to_numpy(wanted_dx))
+
+
+def test_a_block_without_layers_is_rectified_too() -> None:
+    x = _rng.normal(size=(3, 2))
+    np.testing.assert_array_equal(Chain(Residual(), Relu()).forward(x), np.maximum(2 * x, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -206,6 +207,24 @@ def _normalize(*shape: int, rectified: bool, core: bool) -> Case:
     return Case(f"normalize {shape}{' rectified' * rectified}", pair, arrays, static, core)
 
 
+def _added(function: Any) -> Any:
+    """With the addend as an array behind the others."""
+    return functools.wraps(function)(lambda *arrays, **static: function(*arrays[:-1], addend=arrays[-1], **static))
+
+
+def _added_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    x, gamma, *_ = arrays
+    statistics = outputs[1:] or arrays[3:5]
+    gradients = backward(dy, x, gamma, *statistics, static["eps"], outputs[0])
+    return (*gradients, activations.relu_backward(dy, outputs[0]))
+
+
+def _with_addend(forward: Any, oracle: Any, backward: Any, *more: Any) -> Case:
+    pair = Pair(_added(forward), _added(oracle), backward, _added_backward, (0, 1, 2, 3 + len(more)))
+    arrays = (_x(3, 2, 2, 3), _x(2), _x(2), *more, _x(3, 2, 2, 3))
+    return Case(f"{forward.__name__} with addend", pair, arrays, {"eps": 1e-3, "rectified": True})
+
+
 NORMALIZATION = [
     make(*shape, rectified=rectified, core=shape in ((4, 3), (3, 2, 2, 3)))
     for make in (_batch, _normalize)
@@ -215,6 +234,13 @@ NORMALIZATION = [
     )
     for shape in shapes
 ] + [_normalize(*shape, rectified=False, core=False) for shape in ((1, 3), (1, 2, 2, 2))]
+
+NORMALIZATION += [
+    _with_addend(
+        normalization.batch_normalization, oracles.batch_normalization, normalization.batch_normalization_backward
+    ),
+    _with_addend(normalization.normalize, oracles.normalize, normalization.normalize_backward, _x(2), np.abs(_x(2))),
+]
 
 # --- dropout
 

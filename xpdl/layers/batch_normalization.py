@@ -130,39 +130,40 @@ class BatchNormalization(Layer):
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The normalised input, in its shape; `train_flg` stands for the layer's mode when given."""
-        return self._forward(x, train_flg, rectified=False)
+        return self._forward(x, train_flg)
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input; fills ``dgamma`` and ``dbeta``."""
-        return self._backward(dout, None)
+        return self._backward(dout)
 
-    def forward_rectified(self, x: Array, train_flg: bool | None = None) -> Array:
-        """The output of a relu after `forward`, in one."""
-        return self._forward(x, train_flg, rectified=True)
+    def forward_rectified(self, x: Array, train_flg: bool | None = None, addend: Array | None = None) -> Array:
+        """``relu(forward(x) + addend)``, in one."""
+        return self._forward(x, train_flg, True, addend)
 
     def backward_rectified(self, dout: Array, y: Array) -> Array:
         """`backward` from the gradient of that output, which is `y`."""
         return self._backward(dout, y)
 
-    def _forward(self, x: Array, train_flg: bool | None, rectified: bool) -> Array:
+    def _forward(self, x: Array, train_flg: bool | None, rectified: bool = False, addend: Array | None = None) -> Array:
         self.prepare(x)
         self.output_shape(tuple(x.shape[1:]))
         xp = array_namespace(x, *self.state.values(), owner=self.name)
         # the book's form for images: every activation is a feature
         rows = x if self.gamma.shape[0] == x.shape[1] else xp.reshape(x, (x.shape[0], -1))
+        added = None if addend is None else xp.reshape(addend, rows.shape)
         training = self.training if train_flg is None else train_flg
         if training:
             batch_rows(x, self.name)
-            y, mean, var = ops.batch_normalization(rows, self.gamma, self.beta, self.eps, rectified)
+            y, mean, var = ops.batch_normalization(rows, self.gamma, self.beta, self.eps, rectified, added)
             for key, batch in (("running_mean", mean), ("running_var", var)):
                 self.state[key] = self.momentum * self.state[key] + (1.0 - self.momentum) * batch
         else:
             mean, var = self.running_mean, self.running_var
-            y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, rectified)
+            y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, rectified, added)
         self._cache = (training, rows, mean, var, tuple(x.shape))
         return xp.reshape(y, x.shape)
 
-    def _backward(self, dout: Array, rectified: Array | None) -> Array:
+    def _backward(self, dout: Array, rectified: Array | None = None) -> Array:
         training, x, mean, var, shape = self.recall(self._cache)
         self.require_dout(dout, shape, x)
         xp = array_namespace(dout, x)

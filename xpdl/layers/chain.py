@@ -8,8 +8,11 @@ from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import Stream, next_stream
 from xpdl.layers.base import Layer, Shape, row_shape
+from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.composite import Composite
 from xpdl.layers.rectified import merged
+from xpdl.ops.activations import relu
+from xpdl.ops.arithmetic import add
 
 
 class Chain(Composite):
@@ -62,8 +65,19 @@ class Chain(Composite):
         """The output of the last layer; `train_flg` stands for the mode of all layers when given."""
         self.build_for(x)
         for layer in self._steps():
-            x = layer.forward(x, train_flg) if layer.has_modes else layer.forward(x)  # type: ignore[call-arg]
+            x = _forward(layer, x, train_flg)
         return x
+
+    def forward_to_rectified_sum(self, x: Array, train_flg: bool | None, addend: Array) -> Array:
+        """``relu(forward(x) + addend)``, in one with the last layer where that is batch normalisation."""
+        self.build_for(x)
+        steps = self._steps()
+        last = steps.pop() if steps else None
+        for layer in steps:
+            x = _forward(layer, x, train_flg)
+        if type(last) is BatchNormalization:
+            return last.forward_rectified(x, train_flg, addend)
+        return relu(add(x if last is None else _forward(last, x, train_flg), addend))
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for the input of the first layer; every layer's gradients are filled on the way."""
@@ -83,3 +97,7 @@ class Chain(Composite):
     def _steps(self) -> list[Layer]:
         """The layers, some neighbours as one."""
         return merged(self.layers.values())
+
+
+def _forward(layer: Layer, x: Array, train_flg: bool | None) -> Array:
+    return layer.forward(x, train_flg) if layer.has_modes else layer.forward(x)  # type: ignore[call-arg]

@@ -12,6 +12,7 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
 from xpdl.layers.identity import Identity
+from xpdl.ops.activations import relu_backward
 from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import require_floating
 
@@ -63,11 +64,23 @@ class Residual(Composite):
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """``f(x) + s(x)``; `train_flg` stands for the mode of all layers inside when given."""
-        require_floating(x, self.name)
-        self.build_for(x)
-        self.output_shape(tuple(x.shape[1:]))
+        self._check(x)
         return add(self.body.forward(x, train_flg), self.shortcut.forward(x, train_flg))
 
     def backward(self, dout: Array) -> Array:
         """``dx``, the sum of both paths."""
         return add(self.body.backward(dout), self.shortcut.backward(dout))
+
+    def forward_rectified(self, x: Array, train_flg: bool | None = None) -> Array:
+        """The output of a relu after `forward`, in one."""
+        self._check(x)
+        return self.body.forward_to_rectified_sum(x, train_flg, self.shortcut.forward(x, train_flg))
+
+    def backward_rectified(self, dout: Array, y: Array) -> Array:
+        """`backward` from the gradient of that output, which is `y`."""
+        return self.backward(relu_backward(dout, y))
+
+    def _check(self, x: Array) -> None:
+        require_floating(x, self.name)
+        self.build_for(x)
+        self.output_shape(tuple(x.shape[1:]))

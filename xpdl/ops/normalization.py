@@ -3,8 +3,9 @@
 In mixed precision `x` and `dy` have a narrower dtype than gamma. Everything is computed in the wider one, in which
 statistics come and the gradients of gamma and beta; what has the shape of `x` comes in the dtype of `x`.
 
-A relu that follows may be computed on the way: `rectified` asks for it, and the backward passes are then given the output
-`y`, whose sign is all they need of it.
+What follows may be computed on the way: the sum with an `addend`, in which a residual block ends, and relu, for which
+`rectified` asks. The backward passes are then given the rectified output `y`, whose sign is all they need of it; the
+gradient of the addend is that of the sum.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _along(p: Array, x: Array) -> Array:
 
 @op
 def batch_normalization(
-    x: Array, gamma: Array, beta: Array, eps: float, rectified: bool = False
+    x: Array, gamma: Array, beta: Array, eps: float, rectified: bool = False, addend: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """Normalise each feature or channel over the batch, then scale and shift.
 
@@ -42,12 +43,13 @@ def batch_normalization(
     eps : float
         Added to the variance under the root.
     rectified : bool
-        Whether `y` is followed by relu.
+        Whether relu follows, after the sum.
+    addend : array of the shape and dtype of `x`, optional
 
     Returns
     -------
     y : array of the shape of `x`
-        ``gamma x_hat + beta`` with ``x_hat = (x - mean) / sqrt(var + eps)``.
+        ``gamma x_hat + beta + addend`` with ``x_hat = (x - mean) / sqrt(var + eps)``.
     mean, var : arrays (C,)
         `var` is the biased one, divided by the number of values.
     """
@@ -58,7 +60,7 @@ def batch_normalization(
     centred = x - _along(mean, x)
     var = xp.mean(centred * centred, axis=axes)
     y = centred * _along(1.0 / xp.sqrt(var + eps), x) * _along(gamma, x) + _along(beta, x)
-    return _like(given, relu(y) if rectified else y), mean, var
+    return _like(given, _followed(y, rectified, addend)), mean, var
 
 
 @op
@@ -80,13 +82,20 @@ def batch_normalization_backward(
 
 @op
 def normalize(
-    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float, rectified: bool = False
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    rectified: bool = False,
+    addend: Array | None = None,
 ) -> Array:
     """``gamma x_hat + beta`` with given statistics: what batch normalization does in evaluation."""
     xp = array_namespace(x, gamma, beta, mean, var)
     given, x = x, _like(gamma, x)
     y = (x - _along(mean, x)) * _along(1.0 / xp.sqrt(var + eps), x) * _along(gamma, x) + _along(beta, x)
-    return _like(given, relu(y) if rectified else y)
+    return _like(given, _followed(y, rectified, addend))
 
 
 @op
@@ -99,6 +108,11 @@ def normalize_backward(
     dy, x_hat, inv_std = _upstream(dy, x, gamma, mean, var, eps, y)
     dx = dy * _along(gamma * inv_std, dy)
     return _like(given, dx), xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
+
+
+def _followed(y: Array, rectified: bool, addend: Array | None) -> Array:
+    y = y if addend is None else y + _like(y, addend)
+    return relu(y) if rectified else y
 
 
 def _upstream(

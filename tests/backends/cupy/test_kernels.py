@@ -72,6 +72,15 @@ def through_relu(op):
     return backward
 
 
+def with_addend(op):
+    """Batch normalisation and the sum and relu after it, with the addend as an array behind the others."""
+
+    def forward(*arrays, eps):
+        return op(*arrays[:-1], eps, True, arrays[-1])
+
+    return forward
+
+
 def test_every_kernel_takes_the_arguments_of_its_op():
     kernels = {name: f for (library, name), f in dispatch._kernels.items() if library == "cupy"}
     assert {"convolution", "max_pooling", "step_together", "dropout_mask"} <= set(kernels)
@@ -129,6 +138,8 @@ def test_every_kernel_runs_in_every_instance(host, monkeypatch, dtype, wide):
             options = {"dtype": dtype, "eps": 1e-3, "rectified": rectified}
             compare(host, normalization.batch_normalization, values, gamma, beta, **options)
             compare(host, normalization.normalize, values, *given, **options)
+        for op, *others in ((normalization.batch_normalization, gamma, beta), (normalization.normalize, *given)):
+            compare(host, with_addend(op), values, *others, rng.normal(size=values.shape), dtype=dtype, eps=1e-3)
         _, *statistics = normalization.batch_normalization(values, gamma, beta, 1e-3)
         arrays = rng.normal(size=values.shape), values, gamma, *statistics
         for op in (normalization.batch_normalization_backward, normalization.normalize_backward):

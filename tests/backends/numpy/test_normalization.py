@@ -31,20 +31,23 @@ def close(found, expected, dtype, tolerance):
 
 
 @pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 2e-5)])
 @pytest.mark.parametrize("order", ["C", "images innermost"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_the_generic_op(code, shape, order, dtype, tolerance, rectified):
+def test_equals_the_generic_op(code, shape, order, dtype, tolerance, adds, rectified):
     dy, x, *channels = arrays(shape, dtype, order)
     gamma, beta = channels[:2]
-    found = kernels.batch_normalization(x, gamma, beta, EPS, rectified)
-    given = kernels.normalize(x, *channels, EPS, rectified)
+    addend = ORDERS["C"](dy[::-1]) if adds else None
+    found = kernels.batch_normalization(x, gamma, beta, EPS, rectified, addend)
+    given = kernels.normalize(x, *channels, EPS, rectified, addend)
     kept = found[0] if rectified else None
     with dispatch.generic_only():
         wide = [a.astype("float64") for a in (dy, x, *channels)]
-        expected = ops.batch_normalization(*wide[1:4], EPS, rectified)
+        added = None if addend is None else addend.astype("float64")
+        expected = ops.batch_normalization(*wide[1:4], EPS, rectified, added)
         back = ops.batch_normalization_backward(*wide[:3], *expected[1:], EPS, kept)
-        close([*found, given], [*expected, ops.normalize(*wide[1:], EPS, rectified)], dtype, tolerance)
+        close([*found, given], [*expected, ops.normalize(*wide[1:], EPS, rectified, added)], dtype, tolerance)
     for other in ORDERS.values():
         outputs = None if kept is None else other(kept)
         close(
@@ -106,7 +109,7 @@ def test_what_is_not_finite_spoils_its_channel_alone(order, special):
 
 def test_memory_order_is_kept():
     dy, x, gamma, beta, mean, var = arrays((5, 3, 4, 2), "float64", "images innermost")
-    y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS)
+    y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS, addend=np.ascontiguousarray(dy))
     dx, _, _ = kernels.batch_normalization_backward(np.ascontiguousarray(dy), x, gamma, *statistics, EPS)
     for array in (y, dx, kernels.normalize(x, gamma, beta, mean, var, EPS)):
         assert array.transpose(2, 1, 3, 0).flags.c_contiguous

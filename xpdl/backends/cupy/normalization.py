@@ -28,10 +28,10 @@ _MOST_PARTS = 64
 
 @kernel("batch_normalization")
 def batch_normalization(
-    x: Array, gamma: Array, beta: Array, eps: float, rectified: bool = False
+    x: Array, gamma: Array, beta: Array, eps: float, rectified: bool = False, addend: Array | None = None
 ) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.batch_normalization`."""
-    if not _served((x,), gamma, beta):
+    if not _served(_given(x, addend), gamma, beta):
         return DECLINE  # type: ignore[no-any-return]
     x = ready(x)
     plan = _Plan(x)
@@ -40,21 +40,28 @@ def batch_normalization(
     plan.launch("channel_squares", x, sums, plan.parts, squares)
     y = empty(x.shape, x.dtype)
     mean, var = (empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(2))
-    given = (x, _computed(gamma), _computed(beta), float(eps), int(rectified), sums, squares, plan.parts)
+    given = (x, _computed(gamma), _computed(beta), float(eps), *_followed(rectified, addend), sums, squares, plan.parts)
     plan.launch("batch_normalization", *given, y, mean, var)
     return y, _as(gamma, mean), _as(gamma, var)
 
 
 @kernel("normalize")
 def normalize(
-    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float, rectified: bool = False
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    rectified: bool = False,
+    addend: Array | None = None,
 ) -> Array:
     """As `xpdl.ops.normalization.normalize`."""
-    if not _served((x,), gamma, beta, mean, var):
+    if not _served(_given(x, addend), gamma, beta, mean, var):
         return DECLINE
     x = ready(x)
     y = empty(x.shape, x.dtype)
-    given = (x, *map(_computed, (gamma, beta, mean, var)), float(eps), int(rectified))
+    given = (x, *map(_computed, (gamma, beta, mean, var)), float(eps), *_followed(rectified, addend))
     _Plan(x).launch("normalize", *given, y)
     return y
 
@@ -78,12 +85,11 @@ def normalize_backward(
 def _backward(
     dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None, *, constant: bool
 ) -> tuple[Array, Array, Array]:
-    values = (dy, x) if y is None else (dy, x, y)
-    if not _served(values, gamma, mean, var) or any(a.shape != x.shape for a in values):
+    if not _served(_given(dy, x, y), gamma, mean, var):
         return DECLINE  # type: ignore[no-any-return]
     plan = _Plan(dy)
     sums, products = plan.partial(), plan.partial()
-    images = (ready(dy), ready(x), 0 if y is None else ready(y))
+    images = (ready(dy), ready(x), _or_null(y))
     statistics = (_computed(mean), _computed(var), float(eps))
     plan.launch("channel_products", *images, *statistics, sums, products)
     dx = empty(dy.shape, dy.dtype)
@@ -93,11 +99,24 @@ def _backward(
     return dx, _as(gamma, dgamma), _as(gamma, dbeta)
 
 
+def _given(*images: Array | None) -> tuple[Array, ...]:
+    return tuple(a for a in images if a is not None)
+
+
+def _or_null(a: Array | None) -> Any:
+    return 0 if a is None else ready(a)
+
+
+def _followed(rectified: bool, addend: Array | None) -> tuple[int, Any]:
+    return int(rectified), _or_null(addend)
+
+
 def _served(values: tuple[Array, ...], *of_channels: Array) -> bool:
-    """Whether all are of one dtype, or `values` in half precision and what there is of each channel in float32."""
+    """Whether all are of one dtype, or `values`, alike, in half precision and what there is of each channel in float32."""
     dtype, channel_dtype = values[0].dtype, of_channels[0].dtype
     return (
         values[0].ndim >= 2
+        and all(a.shape == values[0].shape for a in values)
         and served(*values)
         and served(*of_channels)
         and beside(values[0], *of_channels)

@@ -31,17 +31,19 @@ _BUFFER = 512
 
 @kernel("numpy", "batch_normalization")
 def batch_normalization(
-    x: Host, gamma: Host, beta: Host, eps: float, rectified: bool = False
+    x: Host, gamma: Host, beta: Host, eps: float, rectified: bool = False, addend: Host | None = None
 ) -> tuple[Host, Host, Host]:
     """As `xpdl.ops.normalization.batch_normalization`."""
     lines = _lines(x)
-    if lines is None or not gamma.dtype == beta.dtype == x.dtype:
+    if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, addend)):
         return DECLINE  # type: ignore[no-any-return]
     y = memory.empty_like(x)
     mean, var = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     code = compiled.kernels("normalization")
     work: Work = _forward if code is None else code.forward
-    given = (_read_only(lines), *map(_read_only, (gamma, beta)), float(eps), bool(rectified))
+    # where nothing is added its place is taken by another array, which is not looked at
+    added = lines if addend is None else _lines_as(addend, x)
+    given = (*map(_read_only, (lines, gamma, beta)), float(eps), bool(rectified), _read_only(added), addend is not None)
     into = (_lines(y), mean, var)
     threads.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
     return y, mean, var
@@ -58,7 +60,7 @@ def batch_normalization_backward(
     dx = memory.empty_like(x)
     dgamma, dbeta = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     dy_lines = _lines_as(dy, x)
-    # where nothing was rectified its place is taken by another array, which is not looked at
+    # as above, where nothing was rectified
     y_lines = dy_lines if y is None else _lines_as(y, x)
     code = compiled.kernels("normalization")
     work: Work = _backward if code is None else code.backward
@@ -69,16 +71,26 @@ def batch_normalization_backward(
 
 
 @kernel("numpy", "normalize")
-def normalize(x: Host, gamma: Host, beta: Host, mean: Host, var: Host, eps: float, rectified: bool = False) -> Host:
+def normalize(
+    x: Host,
+    gamma: Host,
+    beta: Host,
+    mean: Host,
+    var: Host,
+    eps: float,
+    rectified: bool = False,
+    addend: Host | None = None,
+) -> Host:
     """As `xpdl.ops.normalization.normalize`."""
     lines = _lines(x)
-    if lines is None or any(a.dtype != x.dtype for a in (gamma, beta, mean, var)):
+    if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, mean, var, addend)):
         return DECLINE  # type: ignore[no-any-return]
     y = memory.empty_like(x)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     code = compiled.kernels("normalization")
     work: Work = _normalize if code is None else code.normalize
-    given = (*map(_read_only, (lines, mean, scale, beta)), bool(rectified))
+    added = lines if addend is None else _lines_as(addend, x)
+    given = (*map(_read_only, (lines, mean, scale, beta)), bool(rectified), _read_only(added), addend is not None)
     into = _lines(y)
     # nothing is summed: a block without gaps in memory is as good as any
     outer, channels, inner = lines.shape
@@ -139,7 +151,18 @@ def _with_small_buffers(work: Work) -> Work:
 
 @_with_small_buffers
 def _forward(
-    x: Host, gamma: Host, beta: Host, eps: float, rectified: bool, start: int, stop: int, y: Host, mean: Host, var: Host
+    x: Host,
+    gamma: Host,
+    beta: Host,
+    eps: float,
+    rectified: bool,
+    addend: Host,
+    adds: bool,
+    start: int,
+    stop: int,
+    y: Host,
+    mean: Host,
+    var: Host,
 ) -> None:
     part = slice(start, stop)
     x, y = x[:, part], y[:, part]
@@ -149,6 +172,8 @@ def _forward(
     var[part] = np.vecdot(y, y).sum(axis=0) / count
     y *= (gamma[part] / np.sqrt(var[part] + eps))[:, np.newaxis]
     y += beta[part, np.newaxis]
+    if adds:
+        y += addend[:, part]
     if rectified:
         np.maximum(y, 0.0, out=y)
 
@@ -193,6 +218,8 @@ def _normalize(
     scale: Host,
     beta: Host,
     rectified: bool,
+    addend: Host,
+    adds: bool,
     top: int,
     bottom: int,
     start: int,
@@ -203,5 +230,7 @@ def _normalize(
     np.subtract(x, mean[start:stop, np.newaxis], out=y)
     y *= scale[start:stop, np.newaxis]
     y += beta[start:stop, np.newaxis]
+    if adds:
+        y += addend[top:bottom, start:stop]
     if rectified:
         np.maximum(y, 0.0, out=y)

@@ -69,18 +69,21 @@ extern "C" __global__ void channel_squares(const T* x, const A* sums, int64 bloc
   if (writes(s, c)) squares[(I)blockIdx.y * (I)s.C + c] = sum;
 }
 
-// as relu does, where it follows: NaN stays NaN
-__device__ inline A output(A value, int64 rectified) { return rectified && value < 0 ? A(0) : value; }
+// with what follows: the sum with an addend, unless that is null, and relu, in which NaN stays NaN
+__device__ inline A output(A value, int64 rectified, const T* addend, I i) {
+  if (addend) value += (A)addend[i];
+  return rectified && value < 0 ? A(0) : value;
+}
 
 extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const A* beta, double eps, int64 rectified,
-                                               const A* sums, const A* squares, int64 blocks, T* y, A* mean, A* var,
-                                               Channels s) {
+                                               const T* addend, const A* sums, const A* squares, int64 blocks, T* y,
+                                               A* mean, A* var, Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
   A count = (A)(s.N * s.S), centre = of_blocks(sums, blocks, s, c) / count;
   A spread = of_blocks(squares, blocks, s, c) / count, scale = A(1) / sqrt(spread + (A)eps);
   A g = gamma[c], b = beta[c];
-  over_values(s, c, [&](I i) { y[i] = T(output(((A)x[i] - centre) * scale * g + b, rectified)); });
+  over_values(s, c, [&](I i) { y[i] = T(output(((A)x[i] - centre) * scale * g + b, rectified, addend, i)); });
   if (writes(s, c) && blockIdx.y == 0) {
     mean[c] = centre;
     var[c] = spread;
@@ -88,11 +91,11 @@ extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const
 }
 
 extern "C" __global__ void normalize(const T* x, const A* gamma, const A* beta, const A* mean, const A* var, double eps,
-                                     int64 rectified, T* y, Channels s) {
+                                     int64 rectified, const T* addend, T* y, Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
   A centre = mean[c], scale = A(1) / sqrt((A)var[c] + (A)eps), g = gamma[c], b = beta[c];
-  over_values(s, c, [&](I i) { y[i] = T(output(((A)x[i] - centre) * scale * g + b, rectified)); });
+  over_values(s, c, [&](I i) { y[i] = T(output(((A)x[i] - centre) * scale * g + b, rectified, addend, i)); });
 }
 
 // of what was not rectified yet; `y` is null where nothing was

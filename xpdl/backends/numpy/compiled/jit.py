@@ -22,24 +22,27 @@ _OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 def compiled(function: F) -> F:
     """A function that Python calls, for the dtypes it is called with."""
-    return _compiled(function, {"contract"})
-
-
-def sums(function: F) -> F:
-    """As `compiled`, for one that adds up many values: in an order of the compiler's, so that vectors can be added."""
-    return _compiled(function, {"contract", "reassoc"})
+    dispatcher: Any = numba.njit(function, fastmath={"contract"}, **_OPTIONS)
+    dispatcher._cache = Cache(function)
+    return dispatcher  # type: ignore[no-any-return]
 
 
 def inlined(function: F) -> F:
-    """A part of such functions, which becomes part of their code: a call would count references to its arrays."""
-    part: F = numba.njit(function, fastmath={"contract"}, forceinline=True, **_OPTIONS)
+    """A part of such functions, which becomes part of their code: a call would count references to its arrays.
+
+    So do parts of arrays that one of several branches is given: let it be given them by branches outside of it.
+    """
+    return _inlined(function, {"contract"})
+
+
+def sums(function: F) -> F:
+    """As `inlined`, for what adds up many values: in an order of the compiler's, so that vectors can be added."""
+    return _inlined(function, {"contract", "reassoc"})
+
+
+def _inlined(function: F, fastmath: set[str]) -> F:
+    part: F = numba.njit(function, fastmath=fastmath, forceinline=True, **_OPTIONS)
     return part
-
-
-def _compiled(function: F, fastmath: set[str]) -> F:
-    dispatcher: Any = numba.njit(function, fastmath=fastmath, **_OPTIONS)
-    dispatcher._cache = Cache(function)
-    return dispatcher  # type: ignore[no-any-return]
 
 
 if hasattr(os, "register_at_fork"):
