@@ -7,7 +7,7 @@ import pytest
 
 from tests.harness import Backend
 from xpdl.errors import ShapeError
-from xpdl.layers import BatchNormalization, Convolution, Relu, Residual
+from xpdl.layers import Affine, BatchNormalization, Convolution, Identity, Relu, Residual
 from xpdl.layers.base import Layer
 from xpdl.layers.chain import Chain
 from xpdl.ops import activations
@@ -129,3 +129,35 @@ def test_residual_block_and_relu_are_those_in_two_steps(backend: Backend, last: 
 def test_a_block_without_layers_is_rectified_too() -> None:
     x = _rng.normal(size=(3, 2))
     np.testing.assert_array_equal(Chain(Residual(), Relu()).forward(x), np.maximum(2 * x, 0))
+
+
+@pytest.mark.backends("values")
+@pytest.mark.skip_backend("jit", reason="layers remember arrays between calls")
+def test_affine_and_relu_are_those_in_two_steps(backend: Backend) -> None:
+    x, dy, W, b = (backend.asarray(_rng.normal(size=size)) for size in ((5, 2, 3), (5, 4), (6, 4), (4,)))
+    chain, affine, relu = Chain(Affine(W, b), Relu()), Affine(W, b), Relu()
+    with backend.rules():
+        y = chain.forward(x)
+        dx = chain.backward(dy)
+        wanted = relu.forward(affine.forward(x))
+        wanted_dx = affine.backward(relu.backward(dy))
+    for found, expected in ((y, wanted), (dx, wanted_dx), (chain.grads["Affine1.W"], affine.dW)):
+        backend.check(found, backend.to_numpy(expected))
+    # also layer by layer after the passes as one, and without a gradient of the data
+    alone = dy
+    with backend.rules():
+        for layer in reversed(chain.layers.values()):
+            alone = layer.backward(alone)
+        chain.backward_parameters(dy)
+    backend.check(alone, backend.to_numpy(wanted_dx))
+    backend.check(chain.grads["Affine1.b"], backend.to_numpy(affine.db))
+
+
+def test_layers_that_are_put_in_later_compute() -> None:
+    x = np.array([[-1.0, 2.0]])
+    chain = Chain(Affine(np.eye(2)), Relu())
+    np.testing.assert_array_equal(chain.forward(x), [[0, 2]])
+    chain.layers["Relu1"] = Identity()
+    np.testing.assert_array_equal(chain.forward(x), x)
+    chain.layers["Affine1"] = Affine(2 * np.eye(2))
+    np.testing.assert_array_equal(chain.forward(x), 2 * x)

@@ -52,12 +52,27 @@ def _affine(*shape: int, units: int, bias: bool = True, core: bool = False) -> C
     return Case(f"affine {shape} {units} {bias}", pair, arrays[: len(wrt)], core=core)
 
 
+def _rectified_affine(*shape: int, units: int) -> Case:
+    def oracle(*arrays: Any) -> Any:
+        return oracles.relu(oracles.affine(*arrays))
+
+    pair = Pair(affine.rectified_affine, oracle, affine.affine_backward, _rectified_affine_backward, (0, 1, 2))
+    rng = np.random.default_rng(7)
+    arrays = sample(rng, *shape), sample(rng, int(np.prod(shape[1:])), units), sample(rng, units)
+    return Case(f"rectified affine {shape} {units}", pair, arrays, core=True)
+
+
+def _rectified_affine_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(activations.relu_backward(dy, outputs[0]), arrays[0], arrays[1])
+
+
 AFFINE = [
     _affine(3, 4, units=2, core=True),
     _affine(1, 1, units=1),
     _affine(1, 5, units=3, bias=False),
     _affine(2, 2, 3, 2, units=3, core=True),
     _affine(4, 3, 1, units=1, bias=False),
+    _rectified_affine(3, 2, 2, units=4),
 ]
 
 # --- convolution

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
-from xpdl.backends.namespaces import Array, Namespace, array_namespace, library_name
+from xpdl.backends.namespaces import Namespace, array_namespace, library_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,11 +73,6 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
         return generic(*args, **kwargs)
 
     return call
-
-
-def has_kernel(name: str, x: Array) -> bool:
-    """Whether the library of `x` has a kernel for the op `name`, which may still decline."""
-    return find(name, array_namespace(x)) is not _generics[name]
 
 
 def overridden() -> list[tuple[str, str]]:

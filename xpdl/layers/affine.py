@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xpdl import initializers
@@ -100,10 +101,14 @@ class Affine(Layer):
 
     def forward(self, x: Array) -> Array:
         """(N, M) for `x` (N, ...)."""
+        return self.forward_by(ops.affine, x)
+
+    def forward_by(self, op: Callable[..., Array], x: Array) -> Array:
+        """What `op` makes of `x`, the weights and the bias: `ops.affine`, or that and what follows it."""
         self.prepare(x)
         self.output_shape(tuple(x.shape[1:]))
         self.x = x
-        return ops.affine(x, self.W, self.b)
+        return op(x, self.W, self.b)
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, M); fills ``dW`` and ``db``."""

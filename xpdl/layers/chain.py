@@ -25,6 +25,8 @@ class Chain(Composite):
     def __init__(self, *layers: Layer | tuple[str, Layer]) -> None:
         super().__init__()
         self.layers: dict[str, Layer] = {}
+        self._merged_from: list[Layer] = []
+        self._merged: tuple[Layer, ...] = ()
         counts: dict[str, int] = {}
         for item in layers:
             name, layer = item if isinstance(item, tuple) and len(item) == 2 else ("", item)
@@ -72,8 +74,8 @@ class Chain(Composite):
         """``relu(forward(x) + addend)``, in one with the last layer where that is batch normalisation."""
         self.build_for(x)
         steps = self._steps()
-        last = steps.pop() if steps else None
-        for layer in steps:
+        last = steps[-1] if steps else None
+        for layer in steps[:-1]:
             x = _forward(layer, x, train_flg)
         if type(last) is BatchNormalization:
             return last.forward_rectified(x, train_flg, addend)
@@ -94,9 +96,13 @@ class Chain(Composite):
         if first < len(layers):
             layers[first].backward_parameters(dout)
 
-    def _steps(self) -> list[Layer]:
+    def _steps(self) -> Sequence[Layer]:
         """The layers, some neighbours as one."""
-        return merged(self.layers.values())
+        layers = list(self.layers.values())
+        # others may have been put into the dict since
+        if layers != self._merged_from:
+            self._merged_from, self._merged = layers, tuple(merged(layers))
+        return self._merged
 
 
 def _forward(layer: Layer, x: Array, train_flg: bool | None) -> Array:

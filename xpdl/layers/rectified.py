@@ -6,25 +6,27 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Reversible
+from collections.abc import Callable, Iterator, Reversible
 from typing import Any, ClassVar
 
-from xpdl.backends.dispatch import has_kernel
 from xpdl.backends.namespaces import Array
+from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer, Slot
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.pooling import Pooling
 from xpdl.layers.relu import Relu
+from xpdl.ops.affine import rectified_affine
 from xpdl.ops.checks import as_floating
 from xpdl.ops.convolution import rectified_convolution
 from xpdl.ops.pooling import rectified_max_pooling, rectified_max_pooling_backward
+
+_OPS: dict[type[Layer], Callable[..., Array]] = {Affine: rectified_affine, Convolution: rectified_convolution}
 
 
 def merged(layers: Reversible[Layer]) -> list[Layer]:
     """The layers, a `Relu` as one with the layer beside it.
 
-    That is `Pooling` after it; else a layer before it that has `forward_rectified`, or a `Convolution` where a kernel does
-    both.
+    That is `Pooling` after it; else a layer before it that has `forward_rectified`, an `Affine` or a `Convolution`.
     """
     steps: list[Layer] = []
     for layer in reversed(layers):
@@ -34,8 +36,8 @@ def merged(layers: Reversible[Layer]) -> list[Layer]:
         # asked of the class itself: one derived from it may compute something else
         elif type(after) is Relu and "forward_rectified" in vars(type(layer)):
             steps[-1] = _Rectified(layer, after)
-        elif type(layer) is Convolution and type(after) is Relu and has_kernel("rectified_convolution", layer.W):
-            steps[-1] = _RectifiedConvolution(layer, after)
+        elif type(after) is Relu and type(layer) in _OPS:
+            steps[-1] = _RectifiedProduct(layer, after)
         else:
             steps.append(layer)
     return steps[::-1]
@@ -63,25 +65,27 @@ class _RectifiedPooling(Layer):
         return self.pooling.backward_by(rectified_max_pooling_backward, dout)
 
 
-class _RectifiedConvolution(Layer):
-    """A convolution whose result is rectified before it is written to memory."""
+class _RectifiedProduct(Layer):
+    """An affine map or a convolution whose result is rectified where it is made."""
 
-    def __init__(self, convolution: Convolution, relu: Relu) -> None:
+    def __init__(self, layer: Any, relu: Relu) -> None:
         super().__init__()
-        self.convolution, self.relu = convolution, relu
+        self.layer, self.relu = layer, relu
 
     def forward(self, x: Array) -> Array:
-        self.relu.out = self.convolution.forward_by(rectified_convolution, x)
+        self.relu.out = self.layer.forward_by(_OPS[type(self.layer)], x)
         return self.relu.out
 
     def backward(self, dout: Array) -> Array:
-        return self.convolution.backward(self.relu.backward(dout))
+        dx: Array = self.layer.backward(self.relu.backward(dout))
+        return dx
 
     def backward_parameters(self, dout: Array) -> None:
-        self.convolution.backward_parameters(self.relu.backward(dout))
+        self.layer.backward_parameters(self.relu.backward(dout))
 
     def slots(self, kind: str) -> Iterator[Slot]:
-        return self.convolution.slots(kind)
+        slots: Iterator[Slot] = self.layer.slots(kind)
+        return slots
 
 
 class _Rectified(Layer):

@@ -6,6 +6,7 @@ import math
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.ops.activations import relu
 
 
 def _rows(x: Array) -> Array:
@@ -19,6 +20,12 @@ def affine(x: Array, W: Array, b: Array | None = None) -> Array:
     xp = array_namespace(x, W, b)
     y = xp.matmul(_rows(x), W)
     return y if b is None else y + b
+
+
+@op
+def rectified_affine(x: Array, W: Array, b: Array | None = None) -> Array:
+    """`relu` of `affine`, which a kernel computes in one go; backward is that of the one after that of the other."""
+    return relu(affine(x, W, b))
 
 
 @op

@@ -14,6 +14,7 @@ import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.numpy import memory, threads
+from xpdl.backends.numpy.elementwise import rectify
 from xpdl.backends.numpy.half import in_float32
 
 Host = np.ndarray[Any, Any]
@@ -26,31 +27,61 @@ _FOR_FOUR_TASKS = 1 << 28
 _FOR_EIGHT_TASKS = 1 << 30
 # So few BLAS does in one thread anyway; holding it to that takes longer than they do.
 _TINY_PRODUCTS = 1 << 18
+# Rows that are worth being cut: to copy all weights once more for them cannot be measured.
+_MANY_ROWS = 256
+# Values that stay in the cache between two passes over them.
+_PIECE = 1 << 16
 
 
 @kernel("numpy", "affine")
 @in_float32
 def affine(x: Host, W: Host, b: Host | None = None) -> Host:
     """As `xpdl.ops.affine.affine`."""
+    return _affine(x, W, b, rectified=False)
+
+
+@kernel("numpy", "rectified_affine")
+@in_float32
+def rectified_affine(x: Host, W: Host, b: Host | None = None) -> Host:
+    """As `xpdl.ops.affine.rectified_affine`."""
+    return _affine(x, W, b, rectified=True)
+
+
+def _affine(x: Host, W: Host, b: Host | None, rectified: bool) -> Host:
     if not _served(x, W) or (b is not None and b.dtype != x.dtype):
         return DECLINE  # type: ignore[no-any-return]
     rows, weights = _matching(x, W)
     y = memory.empty((rows.shape[0], W.shape[1]), x.dtype)
+    finish = functools.partial(_finish, b=b, rectified=rectified)
+    # Few columns, or few of them for a task, are gone through quicker here, without a struggle for Python's lock.
+    finish_in_tasks = y.size >= 2 * _PIECE
 
     def rows_task(part: slice) -> None:
         np.matmul(rows[part], weights, out=y[part])
-        if b is not None:
-            y[part] += b
+        if finish_in_tasks:
+            finish(y[part])
 
     def columns_task(part: slice) -> None:
         np.matmul(rows, weights[:, part], out=y[:, part])
-        if b is not None:
-            y[:, part] += b[part]
 
-    # what is cut is the longer side: each task copies all of the other one into the order that BLAS multiplies in
-    tall = len(y) > y.shape[1]
-    _run(rows_task if tall else columns_task, max(y.shape), len(y), W.size)
+    # What is cut is the longer side: each task copies all of the other one into the order that BLAS multiplies in. With
+    # many rows that is little, and they lie together.
+    tall = len(y) >= min(y.shape[1], _MANY_ROWS)
+    _run(rows_task if tall else columns_task, y.shape[0 if tall else 1], len(y), W.size)
+    if not (tall and finish_in_tasks):
+        finish(y)
     return y
+
+
+def _finish(y: Host, b: Host | None, rectified: bool) -> None:
+    """The bias is added to rows, and they are rectified, as many at a time as stay in the cache meanwhile."""
+    count = max(1, _PIECE // max(y.shape[1], 1))
+    for k in range(0, len(y), count):
+        piece = y[k : k + count]
+        if b is not None:
+            piece += b
+        if rectified:
+            rectify(piece)
 
 
 @kernel("numpy", "affine_backward")

