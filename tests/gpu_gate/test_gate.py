@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import harness
-from tests.backends.cupy import fake
+from tests.backends.cupy import fake, fake_capture
 from xpdl import Affine, Convolution, Flatten, Identity, Relu, Residual, Sequential, SoftmaxWithLoss, load_mini_mnist
 from xpdl.backends import diagnosis, make_backend, use
 from xpdl.bench import torch_peer
@@ -53,8 +53,12 @@ def test_all_of_it_goes_into_two_files(small, tmp_path, capsys):
     rows = [(r["net"], r["batch_size"], r["precision"]) for r in found["steps"]]
     assert rows == [("TwoLayerNet", n, p) for p in ("highest", "tf32", "float16") for n in (3, 7)]
     for r in found["steps"]:
-        assert set(r["milliseconds"]) == {"xpdl", "torch", "torch compiled"}
-        assert all(value > 0 for value in r["milliseconds"].values()) and r["floor_milliseconds"] > 0 and not r["note"]
+        assert set(r["milliseconds"]) == {"xpdl", "xpdl captured", "torch", "torch compiled"}
+        without = {name for name, value in r["milliseconds"].items() if value is None}
+        assert without == ({"xpdl captured"} if r["precision"] == "float16" else set())
+        assert all(value > 0 for value in r["milliseconds"].values() if value is not None)
+        assert r["floor_milliseconds"] > 0 and not r["note"]
+    assert len(fake_capture.graphs) == 2 * 4, "of each size, in two precisions, without and with compiled PyTorch"
     assert found["accuracy"]["reached"] == [{"target": 0.99, "seconds": 12.34, "seconds_with_start": 15.0}]
     table = (tmp_path / "gpu_gate.md").read_text()
     assert capsys.readouterr().out == table + "\n"
@@ -176,6 +180,18 @@ def test_a_peer_that_fails_is_a_note(small):
     assert row.ratio("torch compiled") is None and row.milliseconds["xpdl"] > 0
 
 
+def test_a_step_that_cannot_be_captured_is_a_note(small, monkeypatch):
+    class Reads(TwoLayerNet):
+        def gradient(self, x, t):
+            return {} if float(x[0, 0]) is None else super().gradient(x, t)
+
+    monkeypatch.setattr(steps, "CASES", {"Reads": (lambda: Reads(6, 5, 10), (6,), (3,))})
+    options = {"backend": make_backend(fake.module), "rates": roofline.Rates(1e9, 1e9), "torch_kinds": {}}
+    with pytest.warns(UserWarning, match="cannot be captured"):
+        row = steps.row("Reads", 3, "highest", **options, synchronize=lambda: None)
+    assert row.milliseconds["xpdl captured"] is None and "captured: cudaErrorStreamCapture" in row.note
+
+
 def test_resnet18_is_the_one_of_the_paper():
     build, shape, _ = steps.CASES["ResNet18"]
     net = build()
@@ -201,12 +217,13 @@ def test_a_process_that_fails_is_a_note():
 
 
 def test_ratios_are_summed_up_against_their_goals():
+    times = {"xpdl": 2.0, "xpdl captured": 1.5, "torch": 1.0, "torch compiled": 2.0}
     rows = [
-        steps.Row("A", 1, "highest", {"xpdl": 2.0, "torch": 1.0, "torch compiled": 2.0}, 1.0, 1.0, 0.5, busy=0.83),
+        steps.Row("A", 1, "highest", times, 1.0, 1.0, 0.5, busy=0.83),
         steps.Row("B", 1, "highest", {"xpdl": 1.0, "torch": 2.0, "torch compiled": None}, 1.0, 1.0, 0.5, "a word"),
     ]
     lines = report._steps(rows)
-    assert "| A | 1 | highest | 2.000 | 1.000 | 2.000 | 2.00 | 1.00 | 0.500 | 0.25 | 0.83 |" in lines
+    assert "| A | 1 | highest | 2.000 | 1.500 | 1.000 | 2.000 | 2.00 | 1.00 | 0.75 | 0.500 | 0.25 | 0.83 |" in lines
     assert "xpdl/torch: geometric mean 1.00; 1 of 2 rows above 1.0" in lines
     assert "xpdl/torch compiled: geometric mean 1.00; 0 of 1 rows above 1.1" in lines
     assert lines[-1] == "B 1 highest: a word"

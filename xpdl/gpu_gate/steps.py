@@ -12,10 +12,12 @@ from xpdl.backends import Backend, get_backend, use
 from xpdl.backends.random import Stream
 from xpdl.bench import torch_peer
 from xpdl.bench.nets import NETS, Shape, resnet
+from xpdl.errors import BackendError
 from xpdl.gpu_gate.roofline import Rates, cost
 from xpdl.models import Sequential
 from xpdl.optimizers import Adam
-from xpdl.training import MixedPrecision
+from xpdl.training import MixedPrecision, Trainer, step
+from xpdl.training.accumulation import Accumulated
 
 Call = Callable[[], Any]
 
@@ -27,6 +29,9 @@ CASES: dict[str, tuple[Callable[[], Sequential], Shape, tuple[int, ...]]] = {
 
 #: a precision of rows beside those of `xpdl.numerics`
 HALF = "float16"
+
+#: steps of ``Trainer(..., capture=True)``; in float16 there are none
+CAPTURED = "xpdl captured"
 
 # A measurement lasts at least so long: the clock is exact beside it.
 _SECONDS = 0.1
@@ -41,7 +46,7 @@ class Row:
     Attributes
     ----------
     milliseconds : dict
-        Median of a step, for ``"xpdl"``, ``"torch"`` (eager) and ``"torch compiled"``.
+        Median of a step, for ``"xpdl"``, ``"xpdl captured"``, ``"torch"`` (eager) and ``"torch compiled"``.
     floor_milliseconds, flop, bytes
         See `xpdl.gpu_gate.roofline`.
     busy : float, optional
@@ -58,9 +63,9 @@ class Row:
     note: str = ""
     busy: float | None = None
 
-    def ratio(self, to: str) -> float | None:
-        """Step time here by that of `to`; at most 1 is as quick."""
-        ours, theirs = self.milliseconds.get("xpdl"), self.milliseconds.get(to)
+    def ratio(self, to: str, of: str = "xpdl") -> float | None:
+        """Step time of `of` by that of `to`; at most 1 is as quick."""
+        ours, theirs = self.milliseconds.get(of), self.milliseconds.get(to)
         return None if ours is None or theirs is None else ours / theirs
 
 
@@ -86,7 +91,11 @@ def row(
     build, shape, _ = CASES[net]
     with use(backend.xp, device=backend.device, dtype=backend.dtype):
         network, x, t = _prepared(build, shape, batch_size)
+        again = _prepared(build, shape, batch_size)
     calls["xpdl"] = _step(network, x, t, half)
+    captured = None if half else _captured(*again)
+    if captured is not None:
+        calls[CAPTURED] = lambda: step.make(captured, *again[1:], Accumulated(1))
     size = backend.float(0).itemsize
     least = cost(network, shape, batch_size, size // 2 if half else size, size)
     for name, compiled in torch_kinds.items():
@@ -97,7 +106,11 @@ def row(
             calls.pop(name, None)
             notes.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     times = alternating(calls, synchronize)
-    medians = {name: 1e3 * statistics.median(times[name]) if name in times else None for name in ("xpdl", *torch_kinds)}
+    if captured is not None and captured.captured is not None and captured.captured.problem:
+        del times[CAPTURED]
+        notes.append(f"captured: {captured.captured.problem}")
+    names = ("xpdl", CAPTURED, *torch_kinds)
+    medians = {name: 1e3 * statistics.median(times[name]) if name in times else None for name in names}
     floor = 1e3 * least.seconds(rates)
     share = busy(calls["xpdl"])
     return Row(net, batch_size, precision, medians, least.flop, least.bytes, floor, "; ".join(notes), share)
@@ -138,13 +151,22 @@ def _prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) ->
     return network, x, t
 
 
+def _captured(network: Sequential, x: Any, t: Any) -> Trainer | None:
+    """What makes captured steps; None where the library of `x` has none."""
+    try:
+        options: dict[str, Any] = {"mini_batch_size": x.shape[0], "optimizer": Adam(), "verbose": False}
+        return Trainer(network, x, t, x, t, capture=True, **options)
+    except BackendError:
+        return None
+
+
 def _step(network: Sequential, x: Any, t: Any, half: bool) -> Call:
     adam, mixed = Adam(), MixedPrecision(HALF)
 
-    def step() -> None:
+    def whole_step() -> None:
         adam.update(network.params, network.gradient(x, t))
 
     def half_step() -> None:
         mixed.update(adam, network.params, mixed.gradient(network, x, t))
 
-    return half_step if half else step
+    return half_step if half else whole_step

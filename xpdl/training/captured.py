@@ -23,6 +23,21 @@ _WARM_UP = 3
 class CapturedSteps:
     """Makes steps on full batches by one launch each, once it has recorded one.
 
+    On a GPU with CuPy, a step of a small network is some fifty launches of kernels that take microseconds each, and the GPU
+    waits for the host. A step that is recorded as a CUDA graph is one launch and two copies of the batch.
+
+    Uncaptured are the first three steps of a run, batches with fewer rows, one step in a hundred, whose losses are read, and
+    one in 64, in which an optimizer looks through what it remembers. All have the same kernels, and so the same bits as if
+    none was captured; but for matrix products, which CuPy does not let cuBLAS make in a graph. They go by a kernel of ours
+    instead, in the precision ``"highest"``, and differ from those of a `Trainer` without ``capture`` in their last bits.
+    Large products may take longer by it than launches are worth.
+
+    What changes from step to step must be known: parameters, the optimizer's memory, and what layers keep in their
+    ``state``. A layer of one's own with a Python number that changes, or that draws random numbers, computes with those of
+    the step that was recorded. Callbacks may change the learning rate at every step; where they change another number of
+    the rule, or put other arrays in the place of parameters, the step is recorded anew. What is seen to be impossible
+    when it is to be recorded, such as a value that is read, is a warning, and the training goes on uncaptured.
+
     Parameters
     ----------
     trainer : Trainer
@@ -31,9 +46,15 @@ class CapturedSteps:
     Raises
     ------
     BackendError
-        If the network's library cannot.
-    TypeError, ValueError
-        If network, optimizer or precision change more from step to step than can be kept up with.
+        If the network is not of CuPy.
+    TypeError
+        If it is no `Sequential`, or the optimizer has a ``step`` of its own.
+    ValueError
+        If gradients of several batches are accumulated, or the loss is scaled, as it is in float16.
+
+    Notes
+    -----
+    It takes the memory of one step, in a pool of its own, besides that of uncaptured ones. Not yet run on a GPU.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -59,7 +80,8 @@ class CapturedSteps:
         self.batch_size = trainer.batch_size
         self._made = 0
         self._recorded: _Recorded | None = None
-        self._impossible = False
+        #: why steps are not captured, where that was seen when one was to be
+        self.problem: str | None = None
 
     def alike(self) -> contextlib.AbstractContextManager[None]:
         """Inside, an uncaptured step has the kernels of a captured one, and so the same bits."""
@@ -70,7 +92,7 @@ class CapturedSteps:
 
         So it is for batches that are not full, for the first steps, and where the optimizer looks through all it remembers.
         """
-        if self._impossible or x.shape[0] != self.batch_size or sweeps_next(self.optimizer):
+        if self.problem is not None or x.shape[0] != self.batch_size or sweeps_next(self.optimizer):
             return None
         self._made += 1
         if self._made <= _WARM_UP:
@@ -80,9 +102,10 @@ class CapturedSteps:
             try:
                 self._recorded = _Recorded(self, x, t)
             except RuntimeError as error:
-                self._impossible = True
-                said = " ".join(str(error).split())
-                warnings.warn(f"Trainer: a step cannot be captured, and all go on uncaptured: {said}", stacklevel=2)
+                self.problem = " ".join(str(error).split())
+                warnings.warn(
+                    f"Trainer: a step cannot be captured, and all go on uncaptured: {self.problem}", stacklevel=2
+                )
                 return None
         return self._recorded.launch(x, t)
 

@@ -50,7 +50,7 @@ def made(host, net, x, t, *, dtype="float64", capture=True, epochs=2, optimizer=
 
 def trained(trainer, *, recording=True):
     """The trainer after its training; without `recording`, every step is uncaptured and has the kernels of captured ones."""
-    trainer.captured._impossible = not recording
+    trainer.captured.problem = None if recording else "none is wanted"
     trainer.train()
     return trainer
 
