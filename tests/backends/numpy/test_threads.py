@@ -123,6 +123,42 @@ def test_several_callers_at_once(count):
     assert results == [80] * 4
 
 
+def test_threads_wait_awake_where_that_is_compiled(code, monkeypatch):
+    monkeypatch.setenv("XPDL_NUM_THREADS", "2")
+    waiting, calls = threads._waiting(), []
+    assert (waiting is not None) == (code.name == "compiled" and hasattr(os, "sched_yield"))
+
+    class Watched:
+        posted = staticmethod(lambda *args: calls.append("posted") or waiting.posted(*args))
+        all_away = staticmethod(lambda away: calls.append("all_away") or waiting.all_away(away))
+
+    monkeypatch.setattr(threads, "_waiting", lambda: waiting and Watched)
+    for _ in range(3):
+        barrier = threading.Barrier(2)
+        threads.run([lambda barrier=barrier: barrier.wait(timeout=30)] * 2)
+    assert calls.count("all_away") == (3 if waiting else 0)
+    # the other thread has yet to get there, perhaps
+    for _ in range(100):
+        if not waiting or "posted" in calls:
+            break
+        time.sleep(0.01)
+    assert ("posted" in calls) == (waiting is not None)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_yield"), reason="this system has no sched_yield")
+def test_waiting_ends_with_what_is_waited_for_or_before_long(code):
+    if code.name == "pure":
+        assert threads._waiting() is None
+        return
+    waiting, count, away = threads._waiting(), np.zeros(1, np.int64), np.zeros(2, np.bool_)
+    assert not waiting.posted(count, 0, away, 1)
+    assert away.tolist() == [False, True]
+    count[0] = 5
+    assert waiting.posted(count, 0, away, 1)
+    waiting.all_away(away)
+    assert away.tolist() == [False, True]
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "two"])
 def test_wrong_number_is_named(monkeypatch, value):
     monkeypatch.setenv("XPDL_NUM_THREADS", value)

@@ -7,7 +7,9 @@ are the same bits for any number of threads.
 from __future__ import annotations
 
 import collections
+import contextlib
 import contextvars
+import importlib
 import itertools
 import os
 import queue
@@ -15,8 +17,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import threadpoolctl
 
+from xpdl.backends.numpy import compiled
+
+Host = np.ndarray[Any, Any]
 Task = Callable[[], None]
 
 
@@ -75,6 +81,8 @@ class _Job:
         self.lock = threading.Lock()
         self.helpers = 0
         self.open = True
+        # of each worker, whether it has nothing to do with the job: not yet, or not any more
+        self.away = np.ones(workers, np.bool_)
 
     def work(self, place: int) -> None:
         """Do the share of one worker, then what others have not begun."""
@@ -97,6 +105,7 @@ class _Job:
             if not self.open:
                 return
             self.helpers += 1
+            self.away[place] = False
         try:
             context.run(self.work, place)
         except BaseException as error:  # raised again by the thread that waits
@@ -110,6 +119,8 @@ class _Job:
         with self.lock:
             self.open = False
         self.clear()
+        if waiting := _waiting():
+            waiting.all_away(self.away)
         ends = [self.left.get() for _ in range(self.helpers)]
         return [error for error in ends if error is not None]
 
@@ -119,6 +130,7 @@ def _share(tasks: Sequence[Task], helpers: int) -> None:
     job, jobs = _Job(tasks, helpers + 1), _jobs_for(helpers)
     for place in range(1, helpers + 1):
         jobs.put((job, place, contextvars.copy_context()))
+    _posted[0] += 1
     try:
         job.work(0)
     finally:
@@ -132,6 +144,8 @@ _Jobs = queue.SimpleQueue[tuple[_Job, int, contextvars.Context]]
 _lock = threading.Lock()
 _jobs: _Jobs = queue.SimpleQueue()
 _helpers = 0
+# How many jobs there have been, for threads that wait without looking at the queue.
+_posted = np.zeros(1, np.int64)
 
 
 def _jobs_for(helpers: int) -> _Jobs:
@@ -146,11 +160,31 @@ def _jobs_for(helpers: int) -> _Jobs:
 
 
 def _serve(jobs: _Jobs) -> None:
+    away, place = np.ones(1, np.bool_), 0
     while True:
-        job, place, context = jobs.get()
+        job, place, context = _next(jobs, away, place)
         job.help(place, context)
+        away = job.away
         # nothing of the caller's is kept while waiting
         del job, context
+
+
+def _next(jobs: _Jobs, away: Host, place: int) -> tuple[_Job, int, contextvars.Context]:
+    """Wait for something to do; `away` is that of the job that was left at this `place`."""
+    while waiting := _waiting():
+        seen = int(_posted[0])
+        with contextlib.suppress(queue.Empty):
+            return jobs.get_nowait()
+        if not waiting.posted(_posted, seen, away, place):
+            break
+    return jobs.get()
+
+
+def _waiting() -> Any:
+    """How to wait without sleep, where that is compiled; on Windows it is not."""
+    if compiled.problem() is not None or not hasattr(os, "sched_yield"):
+        return None
+    return importlib.import_module("xpdl.backends.numpy.compiled.threads")
 
 
 class _Blas:
