@@ -123,7 +123,7 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     statistics = ops.batch_normalization(x, gamma, beta, EPS)[1:]
     ops.batch_normalization_backward(dy, x, gamma, *statistics, EPS)
     ops.normalize(x, gamma, beta, mean, var, EPS)
-    assert calls == [2, 2, 9]
+    assert calls == [4, 4, 9]
     with dispatch.generic_only():
         ops.batch_normalization(x, gamma, beta, EPS)
         ops.normalize(x, gamma, beta, mean, var, EPS)
@@ -144,7 +144,9 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("x", [np.ones((3, 4)), np.ones((2, 3, 4, 4), "float16"), np.ones((2, 3, 4, 8))[..., ::2]])
+@pytest.mark.parametrize(
+    "x", [np.ones((3, 4), "float16"), np.ones((2, 3, 4, 4), "float16"), np.ones((2, 3, 4, 8))[..., ::2]]
+)
 def test_declines_what_it_does_not_serve(x):
     p = np.ones(x.shape[1], x.dtype)
     assert kernels.batch_normalization(x, p, p, EPS) is dispatch.DECLINE

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import compiled, memory, threads
+from xpdl.backends.numpy import compiled, memory, normalized_rows, threads
 from xpdl.backends.numpy.elementwise import bits
 from xpdl.backends.numpy.windows import cut
 
@@ -22,7 +22,7 @@ Host = np.ndarray[Any, Any]
 Work = Callable[..., None]
 
 # Elements of a task.
-_TASK_SIZE = 1 << 18
+_TASK_SIZE = 1 << 17
 # Elements that stay in the cache of a core, in two arrays.
 _CACHED = 1 << 16
 # Elements of NumPy's buffer: 8192 by default. Forward takes 2.2 ms with that and 1.6 ms with this, for (100, 16, 32, 32).
@@ -34,6 +34,8 @@ def batch_normalization(
     x: Host, gamma: Host, beta: Host, eps: float, rectified: bool = False, addend: Host | None = None
 ) -> tuple[Host, Host, Host]:
     """As `xpdl.ops.normalization.batch_normalization`."""
+    if x.ndim == 2 and addend is None:
+        return normalized_rows.batch_normalization(x, gamma, beta, eps, rectified)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, addend)):
         return DECLINE  # type: ignore[no-any-return]
@@ -54,6 +56,8 @@ def batch_normalization_backward(
     dy: Host, x: Host, gamma: Host, mean: Host, var: Host, eps: float, y: Host | None = None
 ) -> tuple[Host, Host, Host]:
     """As `xpdl.ops.normalization.batch_normalization_backward`."""
+    if x.ndim == 2:
+        return normalized_rows.batch_normalization_backward(dy, x, gamma, mean, var, eps, y)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (dy, gamma, mean, var, y)):
         return DECLINE  # type: ignore[no-any-return]
@@ -82,6 +86,8 @@ def normalize(
     addend: Host | None = None,
 ) -> Host:
     """As `xpdl.ops.normalization.normalize`."""
+    if x.ndim == 2 and addend is None:
+        return normalized_rows.normalize(x, gamma, beta, mean, var, eps, rectified)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, mean, var, addend)):
         return DECLINE  # type: ignore[no-any-return]
