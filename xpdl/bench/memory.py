@@ -23,6 +23,8 @@ from xpdl.models import Sequential
 from xpdl.ops.checks import positive_int
 
 _STEPS = 3
+# Rows of the steps before: for fewer, kernels are not compiled, nor loaded.
+_FEW_ROWS = 16
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -48,7 +50,7 @@ class MemoryFigure:
 
 
 def memory(net: str, *, batch_size: int = 100, against_torch: bool = False) -> MemoryFigure:
-    """Measure three training steps of `net`, after some with two rows for which libraries load what they need.
+    """Measure three training steps of `net`, after some with few rows for which libraries load what they need.
 
     Raises
     ------
@@ -78,7 +80,7 @@ def _in_own_process(net: str, batch_size: int, library: str) -> dict[str, float]
 
 def _measured(net: str, batch_size: int, library: str) -> dict[str, float]:
     with use("numpy"):
-        _steps(net, 2, library)
+        _steps(net, _FEW_ROWS, library)
         _give_back()
         before = _status("VmRSS")
         _CLEAR.write_text("5")  # the peak is from now on

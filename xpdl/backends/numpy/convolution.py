@@ -160,10 +160,10 @@ def _gradients(
     """
     tasks: list[threads.Task] = []
     for phase in itertools.product(range(stride[0]), range(stride[1])):
-        places = slice(phase[0], None, stride[0]), slice(None), slice(phase[1], None, stride[1])
+        places = slice(phase[0], None, stride[0]), slice(phase[1], None, stride[1])
         axes = zip(phase, W.shape[2:], stride, pad, dilation, strict=True)
         (rows, reach_h, step_h), (columns, reach_w, step_w) = (_taps_seen(*axis) for axis in axes)
-        taps, into = W[:, :, rows, columns], dx[places]
+        taps, into = W[:, :, rows, columns], dx[places[0], :, places[1]]
         if not into.size:
             continue
         if not taps.size:
@@ -172,7 +172,7 @@ def _gradients(
         weights = np.ascontiguousarray(taps[:, :, ::-1, ::-1].transpose(1, 2, 3, 0))
         parts: list[Host] = []
         reach, step = (reach_h, reach_w), (step_h, step_w)
-        tasks += correlation(dyt, weights, into, (1, 1), reach, step, inputs=src[places], parts=parts)
+        tasks += correlation(dyt, weights, dx, (1, 1), reach, step, inputs=src, parts=parts, places=places)
         sums.append((dW[:, :, rows, columns][:, :, ::-1, ::-1].transpose(2, 3, 0, 1), parts))
     return tasks
 

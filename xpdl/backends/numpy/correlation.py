@@ -21,6 +21,9 @@ Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
 # A place for a sum, and the arrays to be summed.
 Sum = tuple[Host, list[Host]]
+# Rows and columns of an array, as slices with a start and a step.
+Places = tuple[slice, slice]
+WHOLE: Places = slice(0, None, 1), slice(0, None, 1)
 
 # Bytes of copied windows in one task.
 _TASK_BYTES = 5 << 19
@@ -43,44 +46,45 @@ def correlation(
     inputs: Host | None = None,
     parts: list[Host] | None = None,
     rectify: bool = False,
+    places: Places = WHOLE,
 ) -> list[threads.Task]:
-    """Tasks that fill `out`.
+    """Tasks that fill the rows and columns `places` of `out`, which alone count in what follows.
 
     ``out[i, f, j, n] = b[f] + sum over u, v, c of weights[f, u, v, c] src[i sh + u dh - ph, c, j sw + v dw - pw, n]``, where
     `src` is 0 outside its range; `pad` may be negative, and what `out` has beyond the last window too. With `rectify`, what
     would be negative is 0.
 
-    With `inputs`, of the shape of `out`, the tasks also put into `parts`, one entry each, what is to be summed for
+    With `inputs`, of which the same places count, the tasks also put into `parts`, one entry each, what is to be summed for
     ``sum over i, j, n of src[i sh + u dh - ph, c, j sw + v dw - pw, n] inputs[i, f, j, n]``, an array (FH * FW * C, F).
     """
-    tiles = compiled.kernels("tiles")
-    if tiles and tiles.serves(src, weights, out, inputs, stride, dilation):
-        tasks: list[threads.Task] = tiles.correlation(src, weights, out, pad, b, inputs, parts, rectify)
+    tiles, by_rows = compiled.kernels("tiles"), compiled.kernels("convolution")
+    tasks: list[threads.Task]
+    if places == WHOLE and tiles and tiles.serves(src, weights, out, inputs, stride, dilation):
+        tasks = tiles.correlation(src, weights, out, pad, b, inputs, parts, rectify)
         return tasks
-    if winograd.serves(weights, out, stride, dilation):
-        return winograd.correlation(src, weights, out, pad, b, inputs, parts, rectify)
+    seen_out = out[places[0], :, places[1]]
+    seen_inputs = None if inputs is None else inputs[places[0], :, places[1]]
+    if winograd.serves(weights, seen_out, stride, dilation):
+        return winograd.correlation(src, weights, seen_out, pad, b, seen_inputs, parts, rectify)
     size = weights.shape[1], weights.shape[2]
-    by_rows = compiled.kernels("convolution")
     if by_rows and by_rows.serves(src, out, inputs, dilation):
-        plain: list[threads.Task] = by_rows.correlation(
-            src, weights, size, out, stride, pad, dilation, b, inputs, parts, rectify
-        )
-        return plain
+        tasks = by_rows.correlation(src, weights, size, out, stride, pad, dilation, b, inputs, parts, rectify, places)
+        return tasks
     matrix = _with_bias(weights, b)
-    blocks = _blocks(out, weights.shape, stride, dilation)
+    blocks = _blocks(seen_out, weights.shape, stride, dilation)
 
     def task(place: int, block: Block) -> None:
         seen = windows(src, block, size, stride, pad, dilation, with_ones=b is not None)
         rows, columns, images = block
-        target = out[rows, :, columns, images]
+        target = seen_out[rows, :, columns, images]
         if _gapless(target):
             product(matrix, seen, _lines(target))
         else:
             target[...] = np.matmul(matrix, seen).reshape(target.shape)
         if rectify:
             np.maximum(target, 0.0, out=target)
-        if inputs is not None and parts is not None:
-            parts[place] = sum_of_products(seen, inputs[rows, :, columns, images])
+        if seen_inputs is not None and parts is not None:
+            parts[place] = sum_of_products(seen, seen_inputs[rows, :, columns, images])
 
     if parts is not None:
         parts += [matrix] * len(blocks)

@@ -55,9 +55,12 @@ def correlation(
     inputs: Host | None = None,
     parts: list[Host] | None = None,
     rectify: bool = False,
+    places: tuple[slice, slice] = (slice(0, None, 1), slice(0, None, 1)),
 ) -> list[threads.Task]:
-    """Tasks as those of `xpdl.backends.numpy.convolution`; without `weights`, nothing is written to `out`."""
-    rows, filters, columns, images = out.shape
+    """Tasks as those of `xpdl.backends.numpy.correlation`; without `weights`, nothing is written to `out`."""
+    filters, images = out.shape[1], out.shape[3]
+    rows, columns = (len(range(out.shape[axis])[part]) for axis, part in zip((0, 2), places, strict=True))
+    steps = places[0].start, places[0].step, places[1].start, places[1].step
     weights_of_filter = size[0] * size[1] * src.shape[1]
     matrix = np.empty((0, weights_of_filter), src.dtype) if weights is None else weights.reshape(filters, -1)
     matrix = np.ascontiguousarray(matrix)
@@ -72,9 +75,9 @@ def correlation(
     most = max(1, min(columns, enough, _TASK_BYTES // (needed * column * src.itemsize)))
 
     def task(place: int, part: slice) -> None:
-        memory = scratch("windows of rows", (needed * column * most,), src.dtype)
+        memory = scratch("windows of rows", ((needed * column + filters * images) * most,), src.dtype)
         sums = np.zeros((0, 0) if inputs is None else (weights_of_filter, filters), src.dtype)
-        where = part.start, part.stop, most
+        where = part.start, part.stop, columns, most, *steps
         geometry = (*size, *stride, *pad, dilation[1])
         _correlate(src, matrix, bias, least, out, geometry, where, memory, out if inputs is None else inputs, sums)
         if parts is not None:
@@ -100,11 +103,13 @@ def _correlate(
 ) -> None:
     """Some rows of `out`, some columns at a time; where `sums` has any, what is summed for the filters is added."""
     fh, fw, stride_h, stride_w, pad_h, pad_w, dilation = geometry
-    first, last, most = where
+    first, last, columns, most, top, down, left, along = where
     height, depth, _, images = src.shape
-    rows, filters, columns, _ = out.shape
+    filters = out.shape[1]
     needed, per_row = (last - first - 1) * stride_h + fh, fw * depth
-    out_lines, input_lines = out.reshape(rows, filters, -1), inputs.reshape(rows, filters, -1)
+    out_lines = out.reshape(out.shape[0], filters, -1)
+    input_lines = inputs.reshape(out.shape[0], filters, -1)
+    gapless = left == 0 and along == 1
     for begin in range(0, columns, most):
         count = min(most, columns - begin)
         length = count * images
@@ -122,13 +127,23 @@ def _correlate(
         for i in range(first, last):
             line = (i - first) * stride_h * per_row * length
             windows = memory[line : line + fh * per_row * length].reshape(fh * per_row, length)
+            apart = memory[needed * per_row * length :][: filters * length].reshape(filters, length)
+            row, here, end = top + i * down, begin * images, begin * images + length
             if matrix.size:
-                target = out_lines[i, :, begin * images : begin * images + length]
+                target = out_lines[row, :, here:end] if gapless else apart
                 product(matrix, windows, target)
                 for f in range(filters):
                     finish(target[f], bias[f], least)
+                    if not gapless:
+                        for j in range(count):
+                            copy(apart[f, j * images : (j + 1) * images], out[row, f, left + (begin + j) * along])
             if sums.size:
-                add_product_of_lines(windows, input_lines[i, :, begin * images : begin * images + length], sums)
+                if gapless:
+                    add_product_of_lines(windows, input_lines[row, :, here:end], sums)
+                else:
+                    for f in range(filters):
+                        _shifted(inputs[row, f], left + begin * along, along, apart[f])
+                    add_product_of_lines(windows, apart, sums)
 
 
 @inlined
