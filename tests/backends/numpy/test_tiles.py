@@ -35,7 +35,7 @@ def both(x, W, b, dy, **options):
         return ops.convolution(x, W, b, **options), *ops.convolution_backward(dy, x, W, **options)
 
     with dispatch.generic_only():
-        exact = compute(*(a.astype(np.float64) for a in (x, W, b, dy)))
+        exact = compute(*(a if a is None else a.astype(np.float64) for a in (x, W, b, dy)))
     return compute(x, W, b, dy), exact
 
 
@@ -55,6 +55,17 @@ def test_equals_the_generic_op(tiles, monkeypatch, seed, columns):
     assert len(tiles.calls) > 1
     for actual, desired in zip(found, exact, strict=True):
         np.testing.assert_allclose(actual, desired, rtol=0, atol=1e-5 * np.abs(desired).max())
+
+
+@pytest.mark.parametrize("axes", [(3, 2, 1, 0), (2, 1, 3, 0), (0, 2, 3, 1)])
+def test_filters_may_lie_in_any_order_of_memory(tiles, axes):
+    rng = np.random.default_rng(0)
+    x, dy, W = images(rng, (8, 16, 7, 7)), images(rng, (8, 12, 7, 7)), rng.normal(size=(12, 16, 3, 3)).astype("f")
+    in_order = both(x, W, None, dy, pad=(1, 1))[0]
+    W = np.ascontiguousarray(W.transpose(axes)).transpose(np.argsort(axes))
+    for actual, desired in zip(both(x, W, None, dy, pad=(1, 1))[0], in_order, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=0, atol=1e-5 * np.abs(desired).max())
+    assert tiles.calls
 
 
 def test_small_integers_are_exact(tiles, monkeypatch):

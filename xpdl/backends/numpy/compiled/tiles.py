@@ -98,7 +98,8 @@ def correlation(
 
 def _transformed(weights: Host) -> Host:
     """Filters (F, 3, 3, C) as those of the products, (4, 4, F, C)."""
-    return _along_first(_along_first(weights.transpose(2, 1, 0, 3)).swapaxes(0, 1))
+    # BLAS takes lines without gaps; whoever made the weights may have put them in another order
+    return np.ascontiguousarray(_along_first(_along_first(weights.transpose(2, 1, 0, 3)).swapaxes(0, 1)))
 
 
 def _along_first(weights: Host) -> Host:
