@@ -53,7 +53,8 @@ def forward(
         var[c] = squares / count
         scale = x.dtype.type(gamma[c] / np.sqrt(var[c] + eps))
         # what the mean was rounded by counts where it is large and the variance small
-        shift = x.dtype.type(beta[c] - (centre - mean[c]) * scale)
+        rounded = (centre - mean[c]) * scale
+        shift = x.dtype.type(beta[c] - rounded if np.isfinite(rounded) else beta[c])
         for k in range(x.shape[0]):
             if rectified and adds:
                 _rectified_sum(x[k, c], mean[c], scale, shift, addend[k, c], y[k, c])
