@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.backends.numpy.watched import Watched
 from xpdl.backends.numpy import compiled
 
 CODE = ("pure", "compiled")
@@ -52,24 +52,6 @@ class Code:
             assert not self.ran
 
 
-class _Watched:
-    """A module of compiled functions, each call of which is noted."""
-
-    def __init__(self, module: Any, ran: list[str]) -> None:
-        self._module, self._ran = module, ran
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._module, name)
-        if not callable(found):
-            return found
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            self._ran.append(f"{self._module.__name__.rpartition('.')[2]}.{name}")
-            return found(*args, **kwargs)
-
-        return watched
-
-
 @pytest.fixture(autouse=True)
 def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Code | None:
     """Whether the kernels of this test are pure or compiled, and which compiled functions ran."""
@@ -85,5 +67,5 @@ def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cod
         pytest.skip(reason)
     else:
         loaded = compiled._loaded
-        monkeypatch.setattr(compiled, "_loaded", lambda module: _Watched(loaded(module), here.ran))
+        monkeypatch.setattr(compiled, "_loaded", lambda module: Watched(loaded(module), here.ran))
     return here

@@ -1,0 +1,23 @@
+"""Random cases of every op that has a kernel, compared with the generic op; more of them by ``-m slow``."""
+
+import pytest
+
+from tests.backends.numpy import soak
+from xpdl.backends import dispatch
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", soak.CASES, ids=lambda kind: kind.__name__)
+def test_kernels_are_their_ops(kind, count, code):
+    found = [finding for case in range(count) if (finding := soak.run_case(kind, 0, case))]
+    assert not found, "\n".join(found[:3])
+
+
+def test_findings_are_found(monkeypatch, code):
+    kernels = dispatch._kernels.copy()
+    kernels["numpy", "relu"] = lambda x: x + (x.sum() > 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatch, "_kernels", kernels)
+        dispatch.find.cache_clear()
+        assert any(soak.run_case(soak.an_elementwise, 0, case) for case in range(25))
+    dispatch.find.cache_clear()
