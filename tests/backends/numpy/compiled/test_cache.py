@@ -209,9 +209,8 @@ class _Interrupt(event.Listener):
         pass
 
 
-@pytest.mark.parametrize(
-    "kind, count", [("numba:compile", 1), ("numba:run_pass", 1), ("numba:run_pass", 15), ("numba:llvm_lock", 3)]
-)
+# not inside llvmlite's lock: whoever calls back there and fails has it for ever
+@pytest.mark.parametrize("kind, count", [("numba:compile", 1), ("numba:run_pass", 1), ("numba:run_pass", 15)])
 def test_interrupted_compilation_is_begun_again(folder, kind, count):
     fresh = jit.compiled(double)
     with event.install_listener(kind, _Interrupt(count)), pytest.raises(KeyboardInterrupt):
