@@ -13,7 +13,7 @@ TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-1
 def compare_all(dtype):
     """Each kernel of captured steps against NumPy."""
     rng = np.random.default_rng(5)
-    product(rng, (70, 17), (17, 3), dtype)
+    product(rng, (70, 150), (150, 3), dtype)
     slots = capture._Slots()
     slots.number("lr")
     slots.fill({"lr": 0.25}, {})
@@ -41,6 +41,21 @@ def test_products_of_any_shape_and_layout(host, seed):
     turned = tuple(bool(v) for v in rng.integers(0, 2, 2))
     product(rng, (m, k), (k, n), turned=turned)
     product(rng, (stack, m, k), (stack, k, n), turned=turned)
+
+
+@pytest.mark.parametrize("k", [64, 65, 100, 128, 700])
+def test_products_in_parts(host, k):
+    rng = np.random.default_rng(k)
+    product(rng, (3, k), (k, 5), turned=(True, False))
+    product(rng, (2, 3, k), (2, k, 5), "float16", turned=(False, True))
+    names = [name for name, *_ in fake.launches]
+    assert names == ["matmul", "add_parts"] * 2 if k > 64 else ["matmul"] * 2
+
+
+def test_a_product_with_tiles_enough_is_in_one_part(host, monkeypatch):
+    monkeypatch.setattr(products, "BLOCKS", 2)
+    product(np.random.default_rng(0), (70, 200), (200, 3))
+    assert [name for name, *_ in fake.launches] == ["matmul"]
 
 
 def test_products_of_whole_tiles_and_of_single_values(host):

@@ -5,13 +5,25 @@ from __future__ import annotations
 import functools
 
 from xpdl.backends.cupy import capture
-from xpdl.backends.cupy.launch import cupy, empty, launch, named, ready, struct, submodule
+from xpdl.backends.cupy.launch import (
+    computing_dtype,
+    cupy,
+    each,
+    empty,
+    launch,
+    named,
+    ready,
+    struct,
+    submodule,
+)
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
 from xpdl.errors import BackendError
 
 # As in cuda/products.cu.
-TILE, SIDE = 64, 16
+TILE, SIDE, STEP = 64, 16, 16
+# About two for each multiprocessor of a large GPU; a part of K is at least so deep, or adding them up is not worth it.
+BLOCKS, DEPTH = 256, 64
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -31,13 +43,25 @@ def tiled(a: Array, b: Array) -> Array:
     (left, *of_a), (right, *of_b) = _laid(a), _laid(b)
     c = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
     m, n = c.shape[-2:]
+    k, matrices = a.shape[-1], 1 if c.ndim == 2 else c.shape[0]
     tiles = -(-m // TILE) * -(-n // TILE)
-    stack = struct("M N K a a_row a_column b b_row b_column", m, n, a.shape[-1], *of_a, *of_b)
-    grid = (tiles, 1 if c.ndim == 2 else c.shape[0])
-    launch(
-        "products", "matmul", named(a.dtype), grid, (SIDE, SIDE), (left, right, c, stack), max(a.size, b.size, c.size)
-    )
+    depth = _depth(k, tiles * matrices)
+    parts = -(-k // depth)
+    sums = empty((matrices, parts, m, n), computing_dtype(a.dtype)) if parts > 1 else 0
+    stack = struct("M N K a a_row a_column b b_row b_column parts depth", m, n, k, *of_a, *of_b, parts, depth)
+    largest = max(a.size, b.size, c.size * parts)
+    args = (left, right, c, sums, stack)
+    launch("products", "matmul", named(a.dtype), (tiles, matrices * parts), (SIDE, SIDE), args, largest)
+    if parts > 1:
+        each("products", "add_parts", named(a.dtype), c.size, sums, c, parts, m * n, largest=largest)
     return c
+
+
+def _depth(k: int, blocks: int) -> int:
+    """How much of K one block goes through: all, but for products that give a GPU few blocks."""
+    parts = min(-(-BLOCKS // blocks), -(-k // DEPTH))
+    # in whole steps of the kernel
+    return -(-k // (parts * STEP)) * STEP
 
 
 def _laid(a: Array) -> tuple[Array, int, int, int]:
