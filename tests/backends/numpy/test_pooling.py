@@ -99,6 +99,7 @@ def test_many_images_are_compiled_and_many_values_of_one_image_are_not(dtype, co
 @pytest.mark.parametrize("shape", [(64, 3, 9, 8), (2, 64, 9, 8)], ids=str)
 def test_parts_make_the_whole(shape, monkeypatch):
     monkeypatch.setattr(kernels, "_TASK_SIZE", 1 << 11)
+    monkeypatch.setattr(kernels, "_COMPILED_TASK_SIZE", 1 << 11)
     x = ORDERS["images innermost" if shape[0] > shape[1] else "channels last"](
         np.random.default_rng(0).normal(size=shape)
     )

@@ -28,6 +28,7 @@ Taps = list[tuple[slice, slice]]
 
 # Elements of a task's images: with fewer, threads wait for each other longer than they work.
 _TASK_SIZE = 1 << 19
+_COMPILED_TASK_SIZE = 1 << 18
 
 # Compiled code works on neighbours in memory together. It is quicker than NumPy's functions with so many of them at least,
 # or with few images.
@@ -221,7 +222,7 @@ def _over_lines(task: Callable[[tuple[int, int, int, int]], None], lines: Host) 
     """Run `task` on the outer ones from and to, and the middle ones from and to: windows of others share nothing."""
     outer, _, middle, _ = lines.shape
     length = max(outer, middle)
-    count = max(1, min(length, lines.size // _TASK_SIZE))
+    count = max(1, min(length, lines.size // _COMPILED_TASK_SIZE))
     edges = itertools.pairwise(length * k // count for k in range(count + 1))
     parts = [(*edge, 0, middle) if outer == length else (0, outer, *edge) for edge in edges]
     threads.run([functools.partial(task, part) for part in parts])
