@@ -152,6 +152,9 @@ def _jobs_for(helpers: int) -> _Jobs:
     """Where at least so many threads wait for jobs."""
     global _helpers
     if _helpers < helpers:
+        if waiting := _waiting():
+            # compiled by the caller: where ctrl-C broke a compilation off, LLVM may be locked for all other threads
+            waiting.posted(_posted, -1, np.ones(1, np.bool_), 0)
         with _lock:
             for _ in range(helpers - _helpers):
                 threading.Thread(target=_serve, args=(_jobs,), name="xpdl", daemon=True).start()
