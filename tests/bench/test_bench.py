@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from xpdl import Affine, Flatten, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, bench, cli
+from xpdl.backends.numpy import compiled
 from xpdl.bench import measure, torch_peer
 from xpdl.bench.nets import NETS
 
@@ -106,6 +107,7 @@ def test_command_prints_a_table_and_writes_json(tmp_path, capsys):
     document = json.loads(file.read_text())
     assert [figure["batch_size"] for figure in document["figures"]] == [3, 5]
     assert document["environment"]["numpy"] == np.__version__ and f"numpy {np.__version__}" in table[4]
+    assert f"kernels {compiled.in_use()}" in table[4]
     assert cli.main(["bench", "--model", "TwoLayerNet", "--profile"]) == 0
     assert "whole step" in capsys.readouterr().out
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from xpdl.backends.numpy import compiled
 from xpdl.backends.numpy.threads import thread_count
 from xpdl.bench.measure import Figure
 from xpdl.bench.memory import MemoryFigure
@@ -67,7 +68,7 @@ def growth_table(growths: Sequence[Growth]) -> str:
 
 
 def environment() -> dict[str, str]:
-    """The machine, the versions and the day of a measurement."""
+    """The machine, the versions, the kernels on NumPy and the day of a measurement."""
     names = ("numpy", "cupy", "torch", "jax")  # those that are loaded
     versions = {name: str(sys.modules[name].__version__) for name in names if name in sys.modules}
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -78,6 +79,7 @@ def environment() -> dict[str, str]:
         "xpdl": __version__,
         "python": platform.python_version(),
         **versions,
+        "kernels": compiled.in_use(),
         "date": datetime.date.today().isoformat(),
     }
 

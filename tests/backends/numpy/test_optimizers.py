@@ -177,6 +177,12 @@ def test_read_only_parameters_are_rebound():
     assert W[0] == 1 and params["W"][0] == 0.5
 
 
+def test_floats_in_another_order_of_bytes_are_served(code):
+    params = {"W": np.ones(SIZE, ">f4")}
+    SGD(0.5).update(params, {"W": np.ones(SIZE, ">f4")})
+    assert params["W"].dtype == ">f4" and np.all(params["W"] == 0.5)
+
+
 def test_gradients_of_another_dtype_are_left_to_the_generic_step():
     params = {"W": np.ones(3, np.float32)}
     SGD(0.5).update(params, {"W": np.ones(3)})
@@ -230,7 +236,7 @@ def test_clipping_of_gradients_without_a_size_is_the_generic_one(value):
     assert kernels.clip_scale([grads[0].reshape(1, 3)[:, ::2]], 1.0) is dispatch.DECLINE
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 @pytest.mark.parametrize("size", [SIZE, 3])
 def test_faded_values_become_zero_as_in_the_generic_op(dtype, size, code):
     info = np.finfo(dtype)
@@ -243,7 +249,7 @@ def test_faded_values_become_zero_as_in_the_generic_op(dtype, size, code):
     np.testing.assert_array_equal(found, wanted)
     assert found is x
     np.testing.assert_array_equal(found[-3:], faded if dtype == "float16" else [0, 0, 0])
-    if size > kernels._WORTH_COMPILING and dtype != "float16":
+    if size > kernels._WORTH_COMPILING and dtype in ("float32", "float64"):
         code.assert_compiled("optimizers.faded_to_zero")
 
 

@@ -28,8 +28,6 @@ _WORTH_COMPILING = 1 << 17
 # And those that are worth threads then, which wait for each other for about 0.1 ms.
 _WORTH_THREADS = 1 << 19
 
-_COMPILED_TYPES = (np.float32, np.float64)
-
 _RULES: dict[str, Callable[..., None]] = {}
 
 
@@ -75,7 +73,7 @@ def faded_to_zero(x: Host) -> Host:
     if limit > 1e-30 or not _served((x,), x) or not x.flags.c_contiguous:
         return DECLINE  # type: ignore[no-any-return]
     line = x.reshape(-1)
-    code = compiled.kernels("optimizers") if x.size > _WORTH_COMPILING else None
+    code = compiled.kernels("optimizers") if x.size > _WORTH_COMPILING and x.dtype in compiled.FLOATS else None
     if code is not None:
         code.faded_to_zero(line, float(limit))
         return x
@@ -147,7 +145,7 @@ def _compiled(code: Any, rule: Any, write: Callable[..., None]) -> Callable[...,
     plain = rule.scale is None and not rule.l1 and not rule.l2
 
     def stepped(p: Host, g: Host, *memory: Host) -> None:
-        if p.dtype.type not in _COMPILED_TYPES:
+        if p.dtype not in compiled.FLOATS:
             write(p, g, *memory)
             return
         if not plain:

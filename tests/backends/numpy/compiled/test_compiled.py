@@ -102,3 +102,20 @@ def test_numba_that_refuses_is_warned_of_once_and_done_without(tmp_path, broken,
     program = [sys.executable, "-c", textwrap.dedent(program)]
     (warned,) = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
     assert warned.startswith(f"RuntimeWarning kernels are not compiled, NumPy alone is slower: {reason}")
+
+
+def test_small_nets_do_not_load_numba_and_larger_ones_say_that_they_did():
+    code = textwrap.dedent(
+        """
+        import sys, numpy, xpdl
+        from xpdl.backends.numpy import compiled
+        for size in (40_000, 400_000):
+            xpdl.Adam().update({"W": numpy.ones(size)}, {"W": numpy.ones(size)})
+            print("numba" in sys.modules, compiled.in_use())
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    small, large = done.stdout.splitlines()
+    assert small == "False NumPy's functions"
+    numba = pytest.importorskip("numba", reason="Numba is not installed")
+    assert large == f"True compiled by Numba {numba.__version__}"

@@ -65,6 +65,13 @@ def state() -> str:
     return f"compiled by Numba {numba.__version__}, {kept}{products}"
 
 
+def in_use() -> str:
+    """What the kernels of this process were so far: small nets do not ask for compiled ones."""
+    if not _loaded.cache_info().currsize:
+        return "NumPy's functions"
+    return f"compiled by Numba {importlib.import_module('numba').__version__}"
+
+
 @functools.cache
 def _loaded(name: str) -> Any:
     try:
