@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ _COMPILED_TASK_SIZE = 1 << 18
 # or with few images.
 _NEIGHBOURS = 2
 _NEIGHBOURS_BACKWARD = 24
-_FEW = 1 << 15
+_FEW = 1 << 14
 
 
 @kernel("numpy", "max_pooling")
@@ -138,15 +138,29 @@ def _out_size(x: Host, size: Pair, stride: Pair, pad: Pair) -> Pair:
 
 def _in_order_of(x: Host, size: Pair, name: str | None = None) -> Host:
     """(N, C, *size) with the axes in the order that `x` has them in memory; scratch memory of that `name`, or fresh."""
-    shape, axes = (*x.shape[:2], *size), _axes(x)
-    sizes = tuple(shape[axis] for axis in axes)
+    shape, order = (*x.shape[:2], *size), _order(x.shape, x.strides)
+    sizes = tuple(shape[axis] for axis in order.axes)
     in_memory = memory.empty(sizes, x.dtype) if name is None else scratch(name, sizes, x.dtype)
-    return in_memory.transpose(sorted(range(4), key=axes.__getitem__))
+    return in_memory.transpose(order.back)
 
 
-def _axes(x: Host) -> list[int]:
-    """The axes of `x` in their order in memory."""
-    return sorted(range(4), key=lambda axis: -abs(x.strides[axis]))
+class _Order(NamedTuple):
+    """How the axes of images follow each other in memory, and how many values lie outside of, between and inside H and W."""
+
+    axes: tuple[int, ...]
+    back: tuple[int, ...]
+    outer: int
+    middle: int
+    inner: int
+
+
+@functools.lru_cache(maxsize=1024)
+def _order(shape: tuple[int, ...], strides: tuple[int, ...]) -> _Order:
+    axes = tuple(sorted(range(4), key=lambda axis: -abs(strides[axis])))
+    h, w = axes.index(2), axes.index(3)
+    places = (0, min(h, w)), (min(h, w) + 1, max(h, w)), (max(h, w) + 1, 4)
+    counts = (math.prod(shape[axis] for axis in axes[first:end]) for first, end in places)
+    return _Order(axes, tuple(sorted(range(4), key=axes.__getitem__)), *counts)
 
 
 def _taps(x: Host, axis: int, out: Pair, size: Pair, stride: Pair, pad: Pair) -> Taps:
@@ -172,12 +186,12 @@ def _over_channels(task: Callable[[slice], None], x: Host) -> None:
 
 def _compiled(x: Host, out: Pair, size: Pair, stride: Pair, pad: Pair, *, rectified: bool = False) -> Host | None:
     """The result of compiled code, where there is some and it serves `x`."""
-    code, axes = compiled.kernels("pooling"), _axes(x)
-    if code is None or min(out) < 1 or not _takes_lines(x, axes, 0 if x.size <= _FEW else _NEIGHBOURS):
+    code, order = compiled.kernels("pooling"), _order(x.shape, x.strides)
+    if code is None or min(out) < 1 or not _takes_lines(x, order, 0 if x.size <= _FEW else _NEIGHBOURS):
         return None
     y = _in_order_of(x, out)
-    given, largest, inner = _lines(x, axes), _lines(y, axes, writeable=True), _inner(x, axes)
-    _over_lines(lambda part: code.max_pooling(given, largest, size, stride, pad, rectified, inner, part), given)
+    given, largest = _lines(x, order), _lines(y, order, writeable=True)
+    _over_lines(lambda part: code.max_pooling(given, largest, size, stride, pad, rectified, order.inner, part), given)
     return y
 
 
@@ -185,34 +199,28 @@ def _compiled_backward(
     dy: Host, x: Host, y: Host, out: Pair, size: Pair, stride: Pair, pad: Pair, *, rectified: bool = False
 ) -> Host | None:
     """The same for the backward pass."""
-    code, axes = compiled.kernels("pooling"), _axes(x)
+    code, order = compiled.kernels("pooling"), _order(x.shape, x.strides)
     # compiled code does not look whether it reads inside
     fit = dy.shape == y.shape == (*x.shape[:2], *out) and dy.dtype == x.dtype == y.dtype
-    if code is None or not fit or not _takes_lines(x, axes, _NEIGHBOURS_BACKWARD):
+    if code is None or not fit or not _takes_lines(x, order, _NEIGHBOURS_BACKWARD):
         return None
     dx = _in_order_of(x, x.shape[2:])
-    given = [_lines(array, axes) for array in (dy, x, y)]
-    into, inner = _lines(dx, axes, writeable=True), _inner(x, axes)
-    _over_lines(lambda part: code.max_pooling_backward(*given, into, size, stride, pad, rectified, inner, part), into)
+    given, into = [_lines(array, order) for array in (dy, x, y)], _lines(dx, order, writeable=True)
+    geometry = size, stride, pad, rectified, order.inner
+    _over_lines(lambda part: code.max_pooling_backward(*given, into, *geometry, part), into)
     return dx
 
 
-def _takes_lines(x: Host, axes: list[int], neighbours: int) -> bool:
-    """Whether compiled code serves images with these axes, rows before columns, and so many neighbours at least."""
-    gapless = x.transpose(axes).flags.c_contiguous and axes.index(2) < axes.index(3)
-    return gapless and x.dtype in compiled.FLOATS and x.size > 0 and _inner(x, axes) >= neighbours
+def _takes_lines(x: Host, order: _Order, neighbours: int) -> bool:
+    """Whether compiled code serves images in this order, rows before columns, and so many neighbours at least."""
+    gapless = x.transpose(order.axes).flags.c_contiguous and order.back[2] < order.back[3]
+    return gapless and x.dtype in compiled.FLOATS and x.size > 0 and order.inner >= neighbours
 
 
-def _inner(x: Host, axes: list[int]) -> int:
-    """How many values of a column lie side by side in memory."""
-    return math.prod(x.shape[axis] for axis in axes[axes.index(3) + 1 :])
-
-
-def _lines(x: Host, axes: list[int], *, writeable: bool = False) -> Host:
+def _lines(x: Host, order: _Order, *, writeable: bool = False) -> Host:
     """The memory (outer, H, middle, W * inner) of `x`; of a copy, if it does not have its axes in that order."""
-    in_memory = np.ascontiguousarray(x.transpose(axes))
-    shape, (h, w) = in_memory.shape, (axes.index(2), axes.index(3))
-    lines = in_memory.reshape(math.prod(shape[:h]), shape[h], math.prod(shape[h + 1 : w]), math.prod(shape[w:]))
+    in_memory = np.ascontiguousarray(x.transpose(order.axes))
+    lines = in_memory.reshape(order.outer, x.shape[2], order.middle, x.shape[3] * order.inner)
     # compiled once for arrays that may be written to and those that may not
     lines.flags.writeable = writeable
     return lines
@@ -225,4 +233,7 @@ def _over_lines(task: Callable[[tuple[int, int, int, int]], None], lines: Host) 
     count = max(1, min(length, lines.size // _COMPILED_TASK_SIZE))
     edges = itertools.pairwise(length * k // count for k in range(count + 1))
     parts = [(*edge, 0, middle) if outer == length else (0, outer, *edge) for edge in edges]
-    threads.run([functools.partial(task, part) for part in parts])
+    if count == 1:
+        task(parts[0])
+    else:
+        threads.run([functools.partial(task, part) for part in parts])
