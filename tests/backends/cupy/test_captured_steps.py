@@ -15,6 +15,7 @@ from xpdl import (
     AdamW,
     Affine,
     BackendError,
+    BatchNormalization,
     CosineLR,
     Layer,
     MixedPrecision,
@@ -24,6 +25,7 @@ from xpdl import (
     SoftmaxWithLoss,
     Trainer,
     TwoLayerNet,
+    numerics,
 )
 from xpdl.backends.cupy import cudnn
 from xpdl.layers import Dropout
@@ -161,6 +163,36 @@ def test_a_number_of_the_rule_that_changes_is_recorded_anew(host):
     assert len(fake_capture.graphs) == 2
 
 
+def test_memory_that_is_put_back_from_a_state_is_recorded_anew(host):
+    class Reloads:
+        def on_epoch_begin(self, trainer, epoch):
+            trainer.optimizer.load_state_dict(trainer.optimizer.state_dict())
+
+    x, t = images(shape=(4,))
+    both(host, small, x, t % 3, callbacks=[Reloads()])
+    assert len(fake_capture.graphs) == 2
+
+
+def test_a_setting_of_products_that_changes_is_recorded_anew(host):
+    class Sets:
+        def on_epoch_begin(self, trainer, epoch):
+            numerics(precision=["highest", "tf32"][epoch - 1])
+
+    x, t = images(shape=(4,))
+    with numerics():
+        both(host, small, x, t % 3, callbacks=[Sets()])
+    assert len(fake_capture.graphs) == 2
+
+
+def test_batches_of_another_dtype_are_recorded_anew(host):
+    def sometimes_narrow(x, stream):
+        return x if stream.path < "epoch 1" else x.astype("float32")
+
+    x, t = images(shape=(4,))
+    both(host, small, x, t % 3, augment=sometimes_narrow)
+    assert len(fake_capture.graphs) == 2
+
+
 def test_parameters_in_another_place_are_recorded_anew(host):
     class Moves:
         def on_epoch_begin(self, trainer, epoch):
@@ -290,23 +322,13 @@ def test_steps_that_are_not_captured_follow_a_failed_recording_from_where_they_w
             return dout
 
     def net():
-        return Sequential(Fails(), Dropout(0.2), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+        layers = [Affine(units=4), Fails(), Dropout(0.2), BatchNormalization(), Affine(units=3)]
+        return Sequential(*layers, loss=SoftmaxWithLoss, seed=0)
 
     x, t = images(shape=(4,))
     with pytest.warns(UserWarning, match="this one fails halfway"):
-        ours = trained(
-            made(
-                host,
-                lambda: Sequential(Affine(units=4), *net().layers.values(), loss=SoftmaxWithLoss, seed=0),
-                x,
-                t % 3,
-            )
-        )
-    theirs = trained(
-        made(host, lambda: Sequential(Affine(units=4), *net().layers.values(), loss=SoftmaxWithLoss, seed=0), x, t % 3),
-        recording=False,
-    )
-    assert_same(ours, theirs)
+        ours = trained(made(host, net, x, t % 3))
+    assert_same(ours, trained(made(host, net, x, t % 3), recording=False))
 
 
 class TestRefused:
