@@ -1,15 +1,16 @@
 """Review what xpdl is installed with, offline: ``python scripts/review_dependencies.py``, in an environment that has it.
 
-For each package that it requires, a row: whether the version is that of `.ci/requirements.lock`, its licence, whether it has
-compiled code, and whether its files still have the hashes that its wheel came with. Exits with 1 where a version or a file
-is another one. It knows of no advisories; where their service can be reached, these are looked up by
+For each package that it requires, and for those of the extra `compiled`, a row: whether the version is that of
+`.ci/requirements.lock`, its licence, whether it has compiled code, and whether its files still have the hashes that its
+wheel came with. Exits with 1 where a version or a file is another one. It knows of no advisories; where their service can be
+reached, these are looked up by
 
     pip-audit --disable-pip --require-hashes -r .ci/requirements.lock
 
 The lock is made by
 
-    uv pip compile pyproject.toml --extra dev --generate-hashes -c .ci/constraints.txt --python-version 3.11 \
-        --no-annotate --no-header -o .ci/requirements.lock
+    uv pip compile pyproject.toml --extra dev --extra compiled --generate-hashes -c .ci/constraints.txt \
+        --python-version 3.11 --no-annotate --no-header -o .ci/requirements.lock
 """
 
 from __future__ import annotations
@@ -36,8 +37,25 @@ def locked() -> dict[str, tuple[str, list[str]]]:
 
 def required() -> list[str]:
     """What a user gets with xpdl."""
-    names = (re.match(r"[\w.-]+", need) for need in importlib.metadata.requires("xpdl") or [] if "extra ==" not in need)
-    return [name.group() for name in names if name]
+    needs = importlib.metadata.requires("xpdl") or []
+    return [_name(need) for need in needs if "extra ==" not in need]
+
+
+def compiler() -> list[str]:
+    """What a user gets with ``xpdl[compiled]`` besides, where it is installed: code that makes machine code."""
+    needs = importlib.metadata.requires("xpdl") or []
+    found = [_name(need) for need in needs if re.search(r"extra == .compiled", need)]
+    try:
+        needs = [need for name in found for need in importlib.metadata.requires(name) or [] if "extra ==" not in need]
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [*found, *(name for name in map(_name, needs) if name not in required())]
+
+
+def _name(need: str) -> str:
+    found = re.match(r"[\w.-]+", need)
+    assert found, need
+    return found.group()
 
 
 def changed_files(name: str) -> list[str]:
@@ -56,7 +74,7 @@ def changed_files(name: str) -> list[str]:
 def main() -> int:
     lock, bad = locked(), 0
     print("| package | installed | locked | licence | compiled | files |\n|---|---|---|---|---|---|")
-    for name in required():
+    for name in (*required(), *compiler()):
         about = importlib.metadata.metadata(name)
         licence = (about.get("License-Expression") or about.get("License") or "?").splitlines()[0][:40]
         compiled = any(file.suffix in (".so", ".pyd") for file in importlib.metadata.files(name) or [])

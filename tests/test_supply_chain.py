@@ -31,6 +31,26 @@ def test_what_xpdl_requires_is_in_the_lock():
     assert set(review.required()) <= set(review.locked()) and len(review.required()) == 5
 
 
+def test_what_compiles_is_in_the_lock_and_looked_at(monkeypatch):
+    assert {"numba", "llvmlite"} <= set(review.locked())
+    needs = {
+        "xpdl": ["numpy>=2.1", "numba>=0.62; extra == 'compiled'", "pillow>=10; extra == 'images'"],
+        "numba": ["llvmlite<0.51,>=0.50", "numpy<2.5", "tbb; extra == 'parallel'"],
+    }
+    monkeypatch.setattr(importlib.metadata, "requires", needs.__getitem__)
+    assert review.compiler() == ["numba", "llvmlite"]
+
+
+def test_without_the_compiler_there_is_nothing_of_it_to_look_at(monkeypatch):
+    def requires(name):
+        if name != "xpdl":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return ["numba>=0.62; extra == 'compiled'"]
+
+    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    assert review.compiler() == []
+
+
 def test_a_file_that_was_changed_is_found(monkeypatch, tmp_path):
     assert review.changed_files("threadpoolctl") == []
     files = [file for file in importlib.metadata.files("threadpoolctl") if file.name == "threadpoolctl.py"]
@@ -44,10 +64,11 @@ def test_a_file_that_was_changed_is_found(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("version, code", [(None, 0), ("0.0.1", 1)])
 def test_another_version_than_the_locked_one_is_found(monkeypatch, capsys, version, code):
-    lock = {name: (importlib.metadata.version(name), []) for name in review.required()}
+    names = [*review.required(), *review.compiler()]
+    lock = {name: (importlib.metadata.version(name), []) for name in names}
     if version:
         lock["tqdm"] = (version, [])
     monkeypatch.setattr(review, "locked", lambda: lock)
     monkeypatch.setattr(review, "changed_files", lambda name: [])
     assert review.main() == code
-    assert capsys.readouterr().out.count("\n") == 7
+    assert capsys.readouterr().out.count("\n") == 2 + len(names)
