@@ -21,7 +21,7 @@ def geometry(rng):
     pad = tuple(int(v) for v in rng.integers(0, 4, 2))
     extent = [d * (k - 1) + 1 for d, k in zip(dilation, size, strict=True)]
     images = [max(1, e - 2 * p) + int(rng.integers(0, 6)) for e, p in zip(extent, pad, strict=True)]
-    n, c, f, groups = (int(v) for v in rng.integers(1, 5, 4))
+    n, c, f, groups = (int(v) for v in rng.integers(1, (9, 5, 5, 5)))
     options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
     return (n, c * groups, *images), (f * groups, c, *size), options
 

@@ -1,0 +1,90 @@
+"""Convolution of few images, each by itself: windows are copied as a matrix, and one product makes all channels of a result.
+
+With images innermost, lines of one or two floats would be copied. Here lines go along W, as images lie when they come one by
+one: in the order (N, C, H, W), in which the result is made, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from xpdl.backends.numpy import memory, threads
+from xpdl.backends.numpy.scratch import scratch
+from xpdl.backends.numpy.windows import cut
+
+Host = np.ndarray[Any, Any]
+Pair = tuple[int, int]
+
+# Images from which on it is quicker to have them innermost.
+MANY = 4
+# Bytes of copied windows in one task.
+_TASK_BYTES = 1 << 20
+# Multiplications of a task that are worth waking a thread for.
+_SHARED_PRODUCTS = 1 << 23
+
+
+def convolution(
+    x: Host, W: Host, b: Host | None, out: Pair, stride: Pair, pad: Pair, dilation: Pair, groups: int, *, rectify: bool
+) -> Host:
+    """The convolution of `x` (N, C, H, W), (N, FN, *out) in that order of memory."""
+    x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
+    y = memory.empty((len(x), len(W), *out), x.dtype)
+    filters, per_filter = len(W) // groups, W[0].size
+    rows = max(1, min(out[0], _TASK_BYTES // (per_filter * out[1] * x.itemsize)))
+    geometry = (*W.shape[2:], *stride, *pad, *dilation)
+    least = x.dtype.type(0.0 if rectify else -np.inf)
+    tasks: list[threads.Task] = []
+    for n, k, part in itertools.product(range(len(x)), range(groups), cut(out[0], rows)):
+        of, depth = slice(k * filters, (k + 1) * filters), W.shape[1]
+        bias = np.zeros(filters, x.dtype) if b is None else np.ascontiguousarray(b[of])
+        images, weights = x[n, k * depth : (k + 1) * depth], W[of].reshape(filters, per_filter)
+        tasks.append(functools.partial(_fill, images, weights, bias, least, y[n, of], geometry, part.start, part.stop))
+    if y[0].size // len(W) * W.size < _SHARED_PRODUCTS:
+        tasks = [functools.partial(_one_after_the_other, tasks)]
+    threads.run(tasks)
+    return y
+
+
+def _one_after_the_other(tasks: list[threads.Task]) -> None:
+    for task in tasks:
+        task()
+
+
+def _fill(
+    image: Host, weights: Host, bias: Host, least: Any, out: Host, geometry: tuple[int, ...], first: int, last: int
+) -> None:
+    """Rows `first` to `last` of `out` (F, OH, OW), from `image` (C, H, W) and `weights` (F, C * FH * FW)."""
+    fh, fw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w = geometry
+    depth, height, width = image.shape
+    filters, _, columns = out.shape
+    count = last - first
+    top, needed = first * stride_h - pad_h, (count - 1) * stride_h + (fh - 1) * dilation_h + 1
+    if (fh, fw, stride_h, stride_w, pad_h, pad_w) == (1, 1, 1, 1, 0, 0):
+        seen = image[:, first:last].reshape(depth, -1)
+    else:
+        bordered = scratch("bordered", (depth, needed, width + 2 * pad_w), image.dtype)
+        start = min(needed, max(0, -top))
+        inside = slice(start, max(start, min(needed, height - top)))
+        bordered[:, : inside.start] = 0
+        bordered[:, inside.stop :] = 0
+        bordered[:, :, :pad_w] = 0
+        bordered[:, :, pad_w + width :] = 0
+        bordered[:, inside, pad_w : pad_w + width] = image[:, top + inside.start : top + inside.stop]
+        plane, line, item = bordered.strides
+        shape = (depth, fh, fw, count, columns)
+        windows = as_strided(
+            bordered, shape, (plane, dilation_h * line, dilation_w * item, stride_h * line, stride_w * item)
+        )
+        seen = scratch("windows of an image", shape, image.dtype)
+        seen[...] = windows
+        seen = seen.reshape(-1, count * columns)
+    target = as_strided(out[:, first:last], (filters, count * columns), (out.strides[0], out.itemsize))
+    np.matmul(weights, seen, out=target)
+    target += bias[:, np.newaxis]
+    if least == 0:
+        np.maximum(target, 0.0, out=target)
