@@ -93,9 +93,11 @@ def row(
         network, x, t = _prepared(build, shape, batch_size)
         again = _prepared(build, shape, batch_size)
     calls["xpdl"] = _step(network, x, t, half)
-    captured = None if half else _captured(*again)
+    captured, problem = (None, "") if half else _captured(*again, synchronize)
     if captured is not None:
-        calls[CAPTURED] = lambda: step.make(captured, *again[1:], Accumulated(1))
+        calls[CAPTURED] = captured
+    if problem:
+        notes.append(f"captured: {problem}")
     size = backend.float(0).itemsize
     least = cost(network, shape, batch_size, size // 2 if half else size, size)
     for name, compiled in torch_kinds.items():
@@ -106,9 +108,6 @@ def row(
             calls.pop(name, None)
             notes.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     times = alternating(calls, synchronize)
-    if captured is not None and captured.captured is not None and captured.captured.problem:
-        del times[CAPTURED]
-        notes.append(f"captured: {captured.captured.problem}")
     names = ("xpdl", CAPTURED, *torch_kinds)
     medians = {name: 1e3 * statistics.median(times[name]) if name in times else None for name in names}
     floor = 1e3 * least.seconds(rates)
@@ -151,13 +150,23 @@ def _prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) ->
     return network, x, t
 
 
-def _captured(network: Sequential, x: Any, t: Any) -> Trainer | None:
-    """What makes captured steps; None where the library of `x` has none."""
+def _captured(network: Sequential, x: Any, t: Any, synchronize: Callable[[], None]) -> tuple[Call | None, str]:
+    """A step that is captured, or None and why; other libraries have none, which is no reason to name."""
+    options: dict[str, Any] = {"mini_batch_size": x.shape[0], "optimizer": Adam(), "verbose": False}
     try:
-        options: dict[str, Any] = {"mini_batch_size": x.shape[0], "optimizer": Adam(), "verbose": False}
-        return Trainer(network, x, t, x, t, capture=True, **options)
+        trainer = Trainer(network, x, t, x, t, capture=True, **options)
     except BackendError:
-        return None
+        return None, ""
+
+    def make_step() -> None:
+        step.make(trainer, x, t, Accumulated(1))
+
+    try:
+        _warmed(make_step, synchronize)
+    except (MemoryError, RuntimeError) as error:  # it takes more memory, and the rest is measured without it
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    problem = trainer.captured.problem if trainer.captured else None
+    return (make_step, "") if problem is None else (None, problem)
 
 
 def _step(network: Sequential, x: Any, t: Any, half: bool) -> Call:
