@@ -69,6 +69,27 @@ def test_rectified_equals_the_generic_op(seed, order, code):
 
 
 @pytest.mark.usefixtures("few_neighbours")
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("seed", range(20))
+def test_average_equals_the_generic_op(seed, order, code, monkeypatch):
+    monkeypatch.setattr(kernels, "_NEIGHBOURS", 1)
+    x, size, stride, pad = case(seed)
+    x = ORDERS[order](x.astype(np.float32))
+    with dispatch.generic_only():
+        expected = ops.average_pooling(x, size, stride, pad)
+        dy = np.random.default_rng(seed).normal(size=expected.shape).astype(np.float32)
+        expected_dx = ops.average_pooling_backward(dy, x, size, stride, pad)
+    x.flags.writeable = dy.flags.writeable = False
+    y = ops.average_pooling(x, size, stride, pad)
+    dx = ops.average_pooling_backward(dy, x, size, stride, pad)
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
+    assert y.dtype == dx.dtype == np.float32
+    if order != "strided":
+        code.assert_compiled("pooling.average_pooling", "pooling.average_pooling_backward")
+
+
+@pytest.mark.usefixtures("few_neighbours")
 @pytest.mark.parametrize("order", ["C", "images innermost"])
 def test_windows_in_the_border_alone_have_no_value_and_no_gradient(order):
     x = ORDERS[order](np.random.default_rng(0).normal(size=(2, 3, 4, 3)).astype(np.float32))
@@ -147,10 +168,11 @@ def test_many_channels_are_shared_between_threads(monkeypatch):
 
 def test_declines_what_it_does_not_serve():
     assert kernels.max_pooling(np.ones((1, 1, 2, 2), int), (2, 2), (2, 2)) is dispatch.DECLINE
-    for kernel in (kernels.max_pooling, kernels.rectified_max_pooling):
+    for kernel in (kernels.max_pooling, kernels.rectified_max_pooling, kernels.average_pooling):
         assert kernel(np.ones((1, 1, 2, 2)), (3, 3), (1, 1)) is dispatch.DECLINE
     x = ORDERS["images innermost"](np.ones((32, 1, 4, 4), np.float32))
     with pytest.raises(ValueError, match="broadcast"):
         kernels.max_pooling_backward(x, x, x, (2, 2), (2, 2))
+    assert kernels.average_pooling_backward(x, x, (2, 2), (2, 2)) is dispatch.DECLINE
     empty = np.ones((0, 1, 2, 2))
     assert kernels.max_pooling_backward(empty, empty, empty, (1, 1), (1, 1)) is dispatch.DECLINE

@@ -1,4 +1,4 @@
-"""Max pooling in one pass over the images, whatever lies between their rows and columns in memory.
+"""Pooling in one pass over the images, whatever lies between their rows and columns in memory.
 
 Images are (outer, H, middle, W * inner) here, without gaps: (1, H, C, W * N) with images innermost, (N * C, H, 1, W) in the
 order of their axes. What lies innermost is worked on together. A `part` is the first of the outer and its end, and so of
@@ -101,6 +101,66 @@ def _to_winner(left: Any, x: Any, y: Any, dx: Any) -> None:
         won = x[k] == y[k]
         dx[k] += left[k] if won else 0
         left[k] = 0 if won else left[k]
+
+
+@compiled
+def average_pooling(x: Any, y: Any, size: Any, stride: Any, pad: Any, inner: int, part: Any) -> None:
+    """Fill a part of `y` (outer, OH, middle, OW * inner)."""
+    total = np.empty(x.shape[3], x.dtype)
+    count = x.dtype.type(size[0] * size[1])
+    for a in range(part[0], part[1]):
+        for i in range(y.shape[1]):
+            top, bottom = _seen(i, size[0], stride[0], pad[0], x.shape[1])
+            for b in range(part[2], part[3]):
+                # of rows in one array they would not be known to have no gaps
+                if top < bottom:
+                    _copy(x[a, top, b], total)
+                else:
+                    _fill(total, 0)
+                for row in range(top + 1, bottom):
+                    _add(x[a, row, b], total)
+                for j in range(y.shape[3] // inner):
+                    into = y[a, i, b, j * inner : (j + 1) * inner]
+                    first, end = _seen(j, size[1], stride[1], pad[1], x.shape[3] // inner)
+                    if first < end:
+                        _copy(total[first * inner : (first + 1) * inner], into)
+                    else:
+                        _fill(into, 0)
+                    for column in range(first + 1, end):
+                        _add(total[column * inner : (column + 1) * inner], into)
+                    _divide(into, count, into)
+
+
+@compiled
+def average_pooling_backward(dy: Any, dx: Any, size: Any, stride: Any, pad: Any, inner: int, part: Any) -> None:
+    """Fill a part of `dx` with equal shares of the `dy` of each window."""
+    share = np.empty(inner, dx.dtype)
+    count = dx.dtype.type(size[0] * size[1])
+    for a in range(part[0], part[1]):
+        for row in range(dx.shape[1]):
+            for b in range(part[2], part[3]):
+                _fill(dx[a, row, b], 0)
+        for i in range(dy.shape[1]):
+            top, bottom = _seen(i, size[0], stride[0], pad[0], dx.shape[1])
+            for b in range(part[2], part[3]):
+                for j in range(dy.shape[3] // inner):
+                    _divide(dy[a, i, b, j * inner : (j + 1) * inner], count, share)
+                    first, end = _seen(j, size[1], stride[1], pad[1], dx.shape[3] // inner)
+                    for row in range(top, bottom):
+                        for column in range(first, end):
+                            _add(share, dx[a, row, b, column * inner : (column + 1) * inner])
+
+
+@inlined
+def _add(x: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] += x[k]
+
+
+@inlined
+def _divide(x: Any, by: Any, out: Any) -> None:
+    for k in range(len(out)):
+        out[k] = x[k] / by
 
 
 @inlined
