@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpdl.backends import dispatch
-from xpdl.backends.numpy import compiled, products, winograd
+from xpdl.backends.numpy import compiled, few_images, products, winograd
 from xpdl.backends.numpy import convolution as kernels
 from xpdl.ops import convolution as ops
 
@@ -79,7 +79,10 @@ def test_serves_what_it_is_quicker_for(monkeypatch, filters, depth, dtype, runs)
     correlation = winograd.correlation
     monkeypatch.setattr(winograd, "correlation", lambda *args: calls.append(args) or correlation(*args))
     rng = np.random.default_rng(0)
-    x, W = rng.normal(size=(2, depth, 9, 9)).astype(dtype), rng.normal(size=(filters, depth, 3, 3)).astype(dtype)
+    x, W = (
+        rng.normal(size=(few_images.MANY, depth, 9, 9)).astype(dtype),
+        rng.normal(size=(filters, depth, 3, 3)).astype(dtype),
+    )
     y = kernels.convolution(x, W, pad=(1, 1))
     assert bool(calls) is runs
     for options in ({"stride": (1, 2)}, {"dilation": (2, 1)}):
