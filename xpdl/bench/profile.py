@@ -24,9 +24,7 @@ def profile(
     step = _call(network, x, t, "train")
     _wait(step())
     spent: dict[str, list[float]] = {}
-    steps_inside = network._steps()
-    network._steps = lambda: steps_inside  # type: ignore[method-assign]
-    layers = {_name(step, network): step for step in steps_inside}
+    layers = {_name(part, network): part for part in network._steps()}
     if network.last_layer is not None:
         layers[type(network.last_layer).__name__] = network.last_layer
     for name, layer in layers.items():
