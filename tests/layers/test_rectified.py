@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from xpdl.errors import ShapeError
 from xpdl.layers import Affine, BatchNormalization, Convolution, Identity, Relu, Residual
 from xpdl.layers.base import Layer
 from xpdl.layers.chain import Chain
-from xpdl.ops import activations
+from xpdl.ops import activations, normalization
 
 _rng = np.random.default_rng(7)
 
@@ -161,3 +163,60 @@ def test_layers_that_are_put_in_later_compute() -> None:
     np.testing.assert_array_equal(chain.forward(x), x)
     chain.layers["Affine1"] = Affine(2 * np.eye(2))
     np.testing.assert_array_equal(chain.forward(x), 2 * x)
+
+
+@pytest.mark.backends("values")
+@pytest.mark.skip_backend("jit", reason="layers remember arrays between calls")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_convolution_batch_normalization_and_relu_are_those_in_three_steps(
+    backend: Backend, use_bias: bool, training: bool
+) -> None:
+    rng = np.random.default_rng(5)
+    x, dy = (backend.asarray(rng.normal(size=(3, 2, 4, 5))) for _ in range(2))
+    weights = [backend.asarray(rng.normal(size=size)) for size in ((2, 2, 3, 3), (2,), (2,), (2,), (2,), (2,))]
+    W, b, gamma, beta, mean, root = weights
+    chain, by_hand = (
+        Chain(
+            Convolution(W, b if use_bias else None, pad=1),
+            BatchNormalization(gamma, beta, running_mean=mean, running_var=root * root, eps=1e-3),
+            Relu(),
+        )
+        for _ in range(2)
+    )
+    with backend.rules():
+        y = chain.forward(x, training)
+        dx = chain.backward(dy)
+        convolution, normalization, relu = by_hand.layers.values()
+        wanted = relu.forward(normalization.forward(convolution.forward(x), training))
+        wanted_dx = convolution.backward(normalization.backward(relu.backward(dy)))
+    backend.check(y, backend.to_numpy(wanted))
+    backend.check(dx, backend.to_numpy(wanted_dx))
+    assert list(chain.grads) == list(by_hand.grads)
+    for name, grad in by_hand.grads.items():
+        backend.check(chain.grads[name], backend.to_numpy(grad))
+    for name, statistics in by_hand.buffers.items():
+        backend.check(chain.buffers[name], backend.to_numpy(statistics))
+    alone = dy
+    with backend.rules():
+        for layer in reversed(chain.layers.values()):
+            alone = layer.backward(alone)
+    backend.check(alone, backend.to_numpy(wanted_dx))
+
+
+def test_evaluation_folds_the_statistics_into_the_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("normalised by itself")
+
+    net = Chain(Convolution(filters=3, size=3), BatchNormalization(), Relu())
+    x = _rng.normal(size=(2, 2, 5, 5))
+    net.build(x.shape[1:])
+    monkeypatch.setattr(normalization, "normalize", refuse)
+    y = net.forward(x, False)
+    # and what is remembered of it goes with a copy
+    dx = pickle.loads(pickle.dumps(net)).backward(np.ones_like(y))
+    np.testing.assert_array_equal(net.backward(np.ones_like(y)), dx)
+    # statistics of each activation are none of a filter
+    each = Chain(Convolution(np.ones((3, 2, 3, 3))), BatchNormalization(np.ones(27)), Relu())
+    with pytest.raises(AssertionError, match="normalised by itself"):
+        each.forward(x, False)

@@ -90,6 +90,7 @@ class BatchNormalization(Layer):
             raise ShapeError(
                 f"BatchNormalization: gamma, beta and running statistics must share one shape (C,): {shapes}"
             )
+        # what `backward` needs, or a function that makes it
         self._cache: Any = None
 
     running_mean = property(lambda self: self.state.get("running_mean"))
@@ -164,7 +165,8 @@ class BatchNormalization(Layer):
         return xp.reshape(y, x.shape)
 
     def _backward(self, dout: Array, rectified: Array | None = None) -> Array:
-        training, x, mean, var, shape = self.recall(self._cache)
+        cache = self.recall(self._cache)
+        training, x, mean, var, shape = cache() if callable(cache) else cache
         self.require_dout(dout, shape, x)
         xp = array_namespace(dout, x)
         step = ops.batch_normalization_backward if training else ops.normalize_backward
