@@ -36,6 +36,7 @@ LIMITS = {
     "affine._TASK_PRODUCTS": (1, 100),
     "correlation._TASK_BYTES": (1, 2000),
     "correlation._TASK_IMAGES": (1, 10),
+    "elementwise._SMALL": (1,),
     "winograd._CHANNELS": (0,),
     "winograd._TASK_BYTES": (1, 5000),
     "normalization._TASK_SIZE": (1, 100),
@@ -43,6 +44,8 @@ LIMITS = {
     "optimizers._WORTH_COMPILING": (0,),
     "optimizers._WORTH_THREADS": (0,),
     "pooling._TASK_SIZE": (1, 100),
+    "pooling._COMPILED_TASK_SIZE": (1, 100),
+    "pooling._NEIGHBOURS": (1,),
     "pooling._NEIGHBOURS_BACKWARD": (1,),
     "pooling._FEW": (0, 1 << 30),
 }
@@ -258,6 +261,10 @@ def a_pooling(draw: Draw) -> None:
     y = draw.compare(pooling.max_pooling, x, size, stride, pad, exact=True, signs=False)
     dy = draw.array(*y.shape)
     draw.compare(pooling.max_pooling_backward, dy, x, draw.laid_out(y), size, stride, pad, scale=_size(dy))
+    y = draw.compare(pooling.rectified_max_pooling, x, size, stride, pad, exact=True, signs=False)
+    draw.compare(pooling.rectified_max_pooling_backward, dy, x, draw.laid_out(y), size, stride, pad, scale=_size(dy))
+    draw.compare(pooling.average_pooling, x, size, stride, pad, scale=_size(x))
+    draw.compare(pooling.average_pooling_backward, dy, x, size, stride, pad, scale=_size(dy))
 
 
 def an_elementwise(draw: Draw) -> None:
