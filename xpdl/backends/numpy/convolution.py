@@ -71,7 +71,7 @@ def _forward(
     out = [(x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
     if min(out) < 1 or x.shape[1] != W.shape[1] * groups:  # the generic op says what does not fit
         return DECLINE  # type: ignore[no-any-return]
-    if len(x) < few_images.MANY:
+    if few_images.serves(x):
         return few_images.convolution(x, W, b, (out[0], out[1]), stride, pad, dilation, groups, rectify=rectify)
     y = memory.empty((out[0], len(W), out[1], len(x)), x.dtype)
     src = _entering(x)

@@ -13,19 +13,29 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from xpdl.backends.numpy import memory, threads
+from xpdl.backends.numpy import compiled, memory, threads
 from xpdl.backends.numpy.scratch import scratch
 from xpdl.backends.numpy.windows import cut
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
 
-# Images from which on it is quicker to have them innermost.
+# Images from which on it is quicker to have them innermost: by NumPy's functions, and in compiled code.
 MANY = 4
+MANY_COMPILED = 8
 # Bytes of copied windows in one task.
 _TASK_BYTES = 1 << 20
+# Multiplications up to which BLAS neither copies matrices nor orders them anew, where compiled code asks for one product,
+# and columns of that at the least.
+_PRODUCT = 1_000_000
+_COLUMNS = 64
 # Multiplications of a task that are worth waking a thread for.
 _SHARED_PRODUCTS = 1 << 23
+
+
+def serves(x: Host) -> bool:
+    """Whether so many images are few."""
+    return len(x) < (MANY if compiled.kernels("few_images") is None else MANY_COMPILED)
 
 
 def convolution(
@@ -35,7 +45,12 @@ def convolution(
     x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
     y = memory.empty((len(x), len(W), *out), x.dtype)
     filters, per_filter = len(W) // groups, W[0].size
-    rows = max(1, min(out[0], _TASK_BYTES // (per_filter * out[1] * x.itemsize)))
+    code = compiled.kernels("few_images")
+    fill = _fill if code is None else functools.partial(_fill_compiled, code.fill)
+    most = _TASK_BYTES // (per_filter * x.itemsize)
+    if code is not None:
+        most = min(most, max(_COLUMNS, _PRODUCT // (filters * per_filter)))
+    rows = max(1, min(out[0], most // out[1]))
     geometry = (*W.shape[2:], *stride, *pad, *dilation)
     least = x.dtype.type(0.0 if rectify else -np.inf)
     tasks: list[threads.Task] = []
@@ -43,7 +58,7 @@ def convolution(
         of, depth = slice(k * filters, (k + 1) * filters), W.shape[1]
         bias = np.zeros(filters, x.dtype) if b is None else np.ascontiguousarray(b[of])
         images, weights = x[n, k * depth : (k + 1) * depth], W[of].reshape(filters, per_filter)
-        tasks.append(functools.partial(_fill, images, weights, bias, least, y[n, of], geometry, part.start, part.stop))
+        tasks.append(functools.partial(fill, images, weights, bias, least, y[n, of], geometry, part.start, part.stop))
     if y[0].size // len(W) * W.size < _SHARED_PRODUCTS:
         tasks = [functools.partial(_one_after_the_other, tasks)]
     threads.run(tasks)
@@ -53,6 +68,17 @@ def convolution(
 def _one_after_the_other(tasks: list[threads.Task]) -> None:
     for task in tasks:
         task()
+
+
+def _fill_compiled(fill: Any, image: Host, weights: Host, bias: Host, least: Any, out: Host, *where: Any) -> None:
+    """As `_fill`, by the compiled one."""
+    given = [a.view() for a in (image, weights, bias)]
+    for a in given:
+        # compiled once for arrays that may be written to and those that may not
+        a.flags.writeable = False
+    _, first, last = where
+    needed = weights.shape[1] * (last - first) * out.shape[2]
+    fill(*given, least, out, *where, scratch("windows of an image", (needed,), image.dtype))
 
 
 def _fill(
