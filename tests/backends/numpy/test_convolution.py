@@ -94,6 +94,18 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     assert len(calls) == 2
 
 
+def test_floats_in_another_order_of_bytes_are_those_of_the_generic_op():
+    # enough images for compiled code, which refuses them
+    rng = np.random.default_rng(0)
+    x, W = rng.normal(size=(20, 3, 5, 5)).astype(">f4"), rng.normal(size=(2, 3, 2, 2)).astype(">f4")
+    y = ops.convolution(x, W)
+    gradients = ops.convolution_backward(y.astype(">f4"), x, W)
+    with dispatch.generic_only():
+        expected = ops.convolution(x, W), *ops.convolution_backward(y, x, W)
+    for actual, desired in zip((y, *gradients), expected, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("x_dtype, W_dtype, rows", [("float16", "float32", 1), ("float64", "float64", 0)])
 def test_declines_what_it_does_not_serve(x_dtype, W_dtype, rows):
     x, W = np.ones((rows, 1, 4, 4), x_dtype), np.ones((1, 1, 2, 2), W_dtype)

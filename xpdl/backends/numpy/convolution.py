@@ -28,8 +28,6 @@ from xpdl.backends.numpy.half import in_float32
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
 
-_FLOATS = (np.float32, np.float64)
-
 
 @kernel("numpy", "convolution")
 @in_float32
@@ -66,7 +64,7 @@ def rectified_convolution(
 def _forward(
     x: Host, W: Host, b: Host | None, stride: Pair, pad: Pair, dilation: Pair, groups: int, *, rectify: bool
 ) -> Host:
-    if x.dtype.type not in _FLOATS or not x.dtype == W.dtype == (x if b is None else b).dtype or not x.size:
+    if x.dtype not in compiled.FLOATS or not x.dtype == W.dtype == (x if b is None else b).dtype or not x.size:
         return DECLINE  # type: ignore[no-any-return]
     out = [(x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
     if min(out) < 1 or x.shape[1] != W.shape[1] * groups:  # the generic op says what does not fit
@@ -98,7 +96,7 @@ def convolution_backward(
     need_dx: bool = True,
 ) -> tuple[Host | None, Host, Host]:
     """As `xpdl.ops.convolution.convolution_backward`."""
-    if x.dtype.type not in _FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
+    if x.dtype not in compiled.FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE  # type: ignore[no-any-return]
     src, dyt = _entering(x), np.ascontiguousarray(_inner(dy))
     dx = memory.empty(src.shape, x.dtype) if need_dx else None
