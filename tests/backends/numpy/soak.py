@@ -316,7 +316,8 @@ def an_affine(draw: Draw) -> None:
     x, W = draw.array(n, *inner), draw.array(int(np.prod(inner)), units)
     b = None if draw.flag(0.3) else draw.array(units)
     # what BLAS makes of infinities is its own
-    y = draw.compare(affine.affine, x, W, b, infinite=False, scale=len(W) ** 0.5 * _size(x, W))
+    forward = affine.affine if draw.special or draw.flag() else affine.rectified_affine
+    y = draw.compare(forward, x, W, b, infinite=False, scale=len(W) ** 0.5 * _size(x, W))
     dy = draw.array(*y.shape)
     scale = max(n**0.5 * _size(x, dy), units**0.5 * _size(dy, W))
     draw.compare(affine.affine_backward, dy, x, W, infinite=False, scale=scale, need_dx=draw.flag(0.8))
@@ -335,18 +336,19 @@ def a_normalization(draw: Draw) -> None:
     if draw.flag(0.2):
         wide = np.float32 if draw.dtype == np.float16 else np.float64
         gamma, beta = gamma.astype(wide), beta.astype(wide)
+    addend = draw.array(*shape) if draw.flag(0.3) else None
+    largest = _size(x) * max(1.0, _size(gamma))
     y, mean, var = draw.compare(
-        normalization.batch_normalization, x, gamma, beta, eps, rectified, scale=_size(x) * max(1.0, _size(gamma))
+        normalization.batch_normalization, x, gamma, beta, eps, rectified, addend, scale=largest
     )
     dy, rectified_y = draw.array(*shape), draw.laid_out(y) if rectified else None
     for backward in normalization.batch_normalization_backward, normalization.normalize_backward:
         steep = float(np.nanmax(1 / np.sqrt(var.astype(float) + eps), initial=1.0))
         scale = _size(dy) * max(x[:, 0].size, steep * _size(gamma), 1.0) * max(1.0, steep * _size(x))
         draw.compare(backward, dy, x, gamma, mean, var, eps, rectified_y, scale=scale)
-    draw.compare(
-        normalization.normalize, x, gamma, beta, draw.array(c), draw.array(c, plain=True, positive=True), eps, rectified,
-        scale=_size(x) * _size(gamma) / eps**0.5,
-    )  # fmt: skip
+    given = draw.array(c), draw.array(c, plain=True, positive=True)
+    largest = max(_size(x), _size(given[0])) * _size(gamma) / eps**0.5
+    draw.compare(normalization.normalize, x, gamma, beta, *given, eps, rectified, addend, scale=largest)
 
 
 def a_loss(draw: Draw) -> None:
