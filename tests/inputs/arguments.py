@@ -416,6 +416,7 @@ _TRAINING = [
             "mini_batch_size": COUNT,
             "evaluate_sample_num_per_epoch": COUNT | None,
             "verbose": FLAG,
+            "capture": FLAG,
             "seed": SEED,
             "augment": Kind((3, "flip", [3], _THING)),
             "validation_split": Kind((*SHARE.wrong, 0.01, 0.99)),
