@@ -145,7 +145,15 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "x", [np.ones((3, 4), "float16"), np.ones((2, 3, 4, 4), "float16"), np.ones((2, 3, 4, 8))[..., ::2]]
+    "x",
+    [
+        np.ones((3, 4), "float16"),
+        np.ones((2, 3, 4, 4), "float16"),
+        np.ones((2, 3, 4, 8))[..., ::2],
+        # the bytes in another order
+        np.ones((3, 4), np.dtype("f4").newbyteorder()),
+        np.ones((2, 3, 4, 4), np.dtype("f4").newbyteorder()),
+    ],
 )
 def test_declines_what_it_does_not_serve(x):
     p = np.ones(x.shape[1], x.dtype)

@@ -108,7 +108,7 @@ def normalize(
 
 def _lines(x: Host) -> Any:
     """Images as a view (outer, C, inner) without gaps, from either order of memory; None from others."""
-    if x.ndim != 4 or x.dtype.type not in (np.float32, np.float64) or not x.size:
+    if x.ndim != 4 or x.dtype not in compiled.FLOATS or not x.size:
         return None
     n, c, h, w = x.shape
     if x.flags.c_contiguous:

@@ -62,7 +62,7 @@ def normalize(x: Host, gamma: Host, beta: Host, mean: Host, var: Host, eps: floa
 
 def _code(x: Host, *others: Host) -> Any:
     """The compiled functions, where they serve these arrays."""
-    if x.dtype.type not in (np.float32, np.float64) or not x.size or any(a.dtype != x.dtype for a in others):
+    if x.dtype not in compiled.FLOATS or not x.size or any(a.dtype != x.dtype for a in others):
         return None
     return compiled.kernels("normalized_rows")
 
