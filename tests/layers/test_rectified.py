@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness import Backend
 from xpdl.errors import ShapeError
-from xpdl.layers import Affine, BatchNormalization, Convolution, Identity, Relu, Residual
+from xpdl.layers import Affine, BatchNormalization, Convolution, Identity, Pooling, Relu, Residual
 from xpdl.layers.base import Layer
 from xpdl.layers.chain import Chain
 from xpdl.ops import activations, normalization
@@ -220,3 +220,23 @@ def test_evaluation_folds_the_statistics_into_the_filters(monkeypatch: pytest.Mo
     each = Chain(Convolution(np.ones((3, 2, 3, 3))), BatchNormalization(np.ones(27)), Relu())
     with pytest.raises(AssertionError, match="normalised by itself"):
         each.forward(x, False)
+
+
+@pytest.mark.parametrize("name", ["Convolution1", "Relu1", "Pooling1", "Residual1", "Relu2"])
+def test_what_is_put_into_a_layer_is_called(name: str) -> None:
+    body = Residual(Convolution(np.ones((3, 3, 1, 1))), BatchNormalization())
+    chain = Chain(Convolution(np.ones((3, 2, 3, 3))), Relu(), Pooling(2, 2), body, Relu())
+    x = _rng.normal(size=(4, 2, 6, 6))
+    # merged before and after
+    y = chain.forward(x)
+    dx = chain.backward(np.ones_like(y))
+    layer, calls = chain.layers[name], []
+    forward, backward = layer.forward, layer.backward
+    layer.forward = lambda *args: calls.append("forward") or forward(*args)  # type: ignore[method-assign, func-returns-value]
+    layer.backward = lambda dout: calls.append("backward") or backward(dout)  # type: ignore[method-assign, func-returns-value]
+    np.testing.assert_allclose(chain.forward(x), y)
+    np.testing.assert_allclose(chain.backward(np.ones_like(y)), dx)
+    assert calls == ["forward", "backward"]
+    del layer.forward, layer.backward
+    chain.forward(x)
+    assert calls == ["forward", "backward"]

@@ -10,7 +10,7 @@ from xpdl.backends.random import Stream, next_stream
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.composite import Composite
-from xpdl.layers.rectified import merged
+from xpdl.layers.rectified import merged, replaced
 from xpdl.ops.activations import relu
 from xpdl.ops.arithmetic import add
 
@@ -77,7 +77,7 @@ class Chain(Composite):
         last = steps[-1] if steps else None
         for layer in steps[:-1]:
             x = _forward(layer, x, train_flg)
-        if type(last) is BatchNormalization:
+        if type(last) is BatchNormalization and not replaced(last):
             return last.forward_rectified(x, train_flg, addend)
         return relu(add(x if last is None else _forward(last, x, train_flg), addend))
 
@@ -99,9 +99,10 @@ class Chain(Composite):
     def _steps(self) -> Sequence[Layer]:
         """The layers, some neighbours as one."""
         layers = list(self.layers.values())
-        # others may have been put into the dict since
-        if layers != self._merged_from:
-            self._merged_from, self._merged = layers, tuple(merged(layers))
+        # others may have been put into the dict since, or methods into layers
+        seen = layers + [layer for layer in layers if replaced(layer)]
+        if seen != self._merged_from:
+            self._merged_from, self._merged = seen, tuple(merged(layers))
         return self._merged
 
 

@@ -29,12 +29,14 @@ def merged(layers: Reversible[Layer]) -> list[Layer]:
     """The layers, a `Relu` as one with the layer beside it.
 
     That is `Pooling` after it; else a layer before it that has `forward_rectified`, an `Affine` or a `Convolution`; and a
-    `Convolution` before `BatchNormalization` and its relu.
+    `Convolution` before `BatchNormalization` and its relu. Layers that were given another forward or backward stay alone.
     """
     steps: list[Layer] = []
     for layer in reversed(layers):
-        after = steps[-1] if steps else None
-        if type(layer) is Relu and type(after) is Pooling:
+        after = steps[-1] if steps and not replaced(steps[-1]) else None
+        if replaced(layer):
+            steps.append(layer)
+        elif type(layer) is Relu and type(after) is Pooling:
             steps[-1] = _RectifiedPooling(layer, after)
         # asked of the class itself: one derived from it may compute something else
         elif type(after) is Relu and "forward_rectified" in vars(type(layer)):
@@ -46,6 +48,11 @@ def merged(layers: Reversible[Layer]) -> list[Layer]:
         else:
             steps.append(layer)
     return steps[::-1]
+
+
+def replaced(layer: Layer) -> bool:
+    """Whether somebody has put another forward or backward into this very layer, say to watch what goes through it."""
+    return "forward" in layer.__dict__ or "backward" in layer.__dict__
 
 
 class _RectifiedPooling(Layer):

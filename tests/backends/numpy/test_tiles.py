@@ -132,3 +132,9 @@ def test_memory_left_by_another_task_does_not_matter(tiles, monkeypatch):
     first = kernels.convolution(x, W, pad=(2, 1)).copy()
     tiles.scratch("tiles", (1 << 18,), np.float32)[:] = np.nan
     np.testing.assert_array_equal(kernels.convolution(x, W, pad=(2, 1)), first)
+
+
+def test_filters_of_a_subclass_are_taken():
+    rng = np.random.default_rng(0)
+    x, W = (rng.normal(size=shape).astype("float32") for shape in ((16, 12, 6, 6), (12, 12, 3, 3)))
+    np.testing.assert_array_equal(kernels.convolution(x, np.ma.array(W)), kernels.convolution(x, W))

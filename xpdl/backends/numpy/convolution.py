@@ -72,7 +72,8 @@ def _forward(
     if few_images.serves(x):
         return few_images.convolution(x, W, b, (out[0], out[1]), stride, pad, dilation, groups, rectify=rectify)
     y = memory.empty((out[0], len(W), out[1], len(x)), x.dtype)
-    src = _entering(x)
+    # filters of a subclass may become of another dtype on the way
+    src, W = _entering(x), np.asarray(W)
     tasks: list[threads.Task] = []
     for filters, channels in _groups(W, groups):
         bias = None if b is None else b[filters]

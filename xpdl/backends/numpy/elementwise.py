@@ -127,7 +127,8 @@ def _flat(call: Callable[..., Any], *arrays: Host) -> bool:
     # the last one was just made, without gaps and in the order of another
     if any(step != steps[-1] for step in steps):
         return False
-    lines = [a.ravel(order="K") for a in arrays]
+    # subclasses have arithmetic of their own: a flat np.matrix has two axes
+    lines = [np.asarray(a).ravel(order="K") for a in arrays]
     for line in lines[:-1]:
         # compiled once for arrays that may be written to and those that may not
         line.flags.writeable = False

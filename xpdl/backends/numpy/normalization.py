@@ -45,7 +45,13 @@ def batch_normalization(
     work: Work = _forward if code is None else code.forward
     # where nothing is added its place is taken by another array, which is not looked at
     added = lines if addend is None else _lines_as(addend, x)
-    given = (*map(_read_only, (lines, gamma, beta)), float(eps), bool(rectified), _read_only(added), addend is not None)
+    given = (
+        *map(compiled.read_only, (lines, gamma, beta)),
+        float(eps),
+        bool(rectified),
+        compiled.read_only(added),
+        addend is not None,
+    )
     into = (_lines(y), mean, var)
     threads.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
     return y, mean, var
@@ -68,7 +74,7 @@ def batch_normalization_backward(
     y_lines = dy_lines if y is None else _lines_as(y, x)
     code = compiled.kernels("normalization")
     work: Work = _backward if code is None else code.backward
-    given = (*map(_read_only, (dy_lines, lines, y_lines, gamma, mean, var)), float(eps), y is not None)
+    given = (*map(compiled.read_only, (dy_lines, lines, y_lines, gamma, mean, var)), float(eps), y is not None)
     into = (_lines(dx), dgamma, dbeta)
     threads.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
     return dx, dgamma, dbeta
@@ -96,7 +102,12 @@ def normalize(
     code = compiled.kernels("normalization")
     work: Work = _normalize if code is None else code.normalize
     added = lines if addend is None else _lines_as(addend, x)
-    given = (*map(_read_only, (lines, mean, scale, beta)), bool(rectified), _read_only(added), addend is not None)
+    given = (
+        *map(compiled.read_only, (lines, mean, scale, beta)),
+        bool(rectified),
+        compiled.read_only(added),
+        addend is not None,
+    )
     into = _lines(y)
     # nothing is summed: a block without gaps in memory is as good as any
     outer, channels, inner = lines.shape
@@ -125,13 +136,6 @@ def _lines_as(a: Host, x: Host) -> Any:
         ordered[...] = a
         lines = _lines(ordered)
     return lines
-
-
-def _read_only(a: Host) -> Host:
-    """A view to read from: functions are compiled for these alone, whether or not the array can be written to."""
-    view = np.ascontiguousarray(a).view()
-    view.flags.writeable = False
-    return view
 
 
 def _parts(lines: Host) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ def batch_normalization(x: Host, gamma: Host, beta: Host, eps: float, rectified:
         return DECLINE  # type: ignore[no-any-return]
     y = memory.empty(x.shape, x.dtype)
     mean, var = (np.empty(x.shape[1], x.dtype) for _ in range(2))
-    given = (*map(_read_only, (x, gamma, beta)), float(eps), bool(rectified))
+    given = (*map(compiled.read_only, (x, gamma, beta)), float(eps), bool(rectified))
     threads.run([functools.partial(code.forward, *given, *part, y, mean, var) for part in _features(x)])
     return y, mean, var
 
@@ -42,7 +42,7 @@ def batch_normalization_backward(
     dx = memory.empty(x.shape, x.dtype)
     dgamma, dbeta = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     # where nothing was rectified another array stands for the output, and is not looked at
-    given = (*map(_read_only, (dy, x, dy if y is None else y, gamma, mean, var)), float(eps), y is not None)
+    given = (*map(compiled.read_only, (dy, x, dy if y is None else y, gamma, mean, var)), float(eps), y is not None)
     threads.run([functools.partial(code.backward, *given, *part, dx, dgamma, dbeta) for part in _features(x)])
     return dx, dgamma, dbeta
 
@@ -54,7 +54,7 @@ def normalize(x: Host, gamma: Host, beta: Host, mean: Host, var: Host, eps: floa
         return DECLINE  # type: ignore[no-any-return]
     y = memory.empty(x.shape, x.dtype)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
-    given = (*map(_read_only, (x, mean, scale, beta)), bool(rectified))
+    given = (*map(compiled.read_only, (x, mean, scale, beta)), bool(rectified))
     parts = cut(x.shape[0], max(1, _TASK_SIZE // x.shape[1]))
     threads.run([functools.partial(code.normalize, *given, part.start, part.stop, y) for part in parts])
     return y
@@ -65,13 +65,6 @@ def _code(x: Host, *others: Host) -> Any:
     if x.dtype not in compiled.FLOATS or not x.size or any(a.dtype != x.dtype for a in others):
         return None
     return compiled.kernels("normalized_rows")
-
-
-def _read_only(a: Host) -> Host:
-    """A view to read from: functions are compiled for these alone, whether or not the array can be written to."""
-    view = np.ascontiguousarray(a).view()
-    view.flags.writeable = False
-    return view
 
 
 def _features(x: Host) -> list[tuple[int, int]]:

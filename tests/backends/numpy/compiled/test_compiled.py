@@ -25,6 +25,12 @@ def test_environment_switches_it_off(monkeypatch):
     assert compiled.kernels("jit") is None
 
 
+def test_what_is_neither_on_nor_off_is_refused(monkeypatch):
+    monkeypatch.setenv("XPDL_COMPILED", "false")
+    with pytest.raises(ValueError, match="XPDL_COMPILED must be 0 or 1, got 'false'"):
+        compiled.problem()
+
+
 def test_without_numba_the_cure_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert compiled.problem() == 'Numba is not installed; pip install "xpdl[compiled]"'

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+Host = np.ndarray[Any, Any]
+
 # What functions are compiled for: Numba refuses half precision, and floats of another machine's order of bytes.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -36,7 +38,11 @@ def kernels(name: str) -> Any:
 @functools.cache
 def problem() -> str | None:
     """Why nothing is compiled, in a few words; None if kernels are."""
-    if os.environ.get("XPDL_COMPILED", "1") == "0":
+    # set but empty means not set
+    asked = os.environ.get("XPDL_COMPILED") or "1"
+    if asked not in ("0", "1"):
+        raise ValueError(f"XPDL_COMPILED must be 0 or 1, got {asked!r}")
+    if asked == "0":
         return "switched off by XPDL_COMPILED=0"
     if importlib.util.find_spec("numba") is None:
         return 'Numba is not installed; pip install "xpdl[compiled]"'
@@ -50,6 +56,13 @@ def problem() -> str | None:
     if importlib.import_module("numba").config.DISABLE_JIT:
         return "switched off by NUMBA_DISABLE_JIT=1"
     return None
+
+
+def read_only(a: Host) -> Host:
+    """A view to read from, without gaps: functions are compiled for these alone, whether or not `a` can be written to."""
+    view = np.ascontiguousarray(a).view()
+    view.flags.writeable = False
+    return view
 
 
 def state() -> str:

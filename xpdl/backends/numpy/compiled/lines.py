@@ -14,6 +14,12 @@ def copy(source: Any, out: Any) -> None:
 
 
 @inlined
+def add(source: Any, out: Any) -> None:
+    for k in range(out.shape[0]):
+        out[k] += source[k]
+
+
+@inlined
 def clear(out: Any) -> None:
     for k in range(out.shape[0]):
         out[k] = 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.numpy.compiled.jit import compiled, inlined
+from xpdl.backends.numpy.compiled.lines import add, copy
 
 
 @compiled
@@ -29,7 +30,7 @@ def forward(
     rows = x.shape[0]
     centre, scale = np.zeros(stop - start), np.zeros(stop - start)
     for n in range(rows):
-        _add(x[n, start:stop], centre)
+        add(x[n, start:stop], centre)
     _divide(centre, rows)
     for n in range(rows):
         _add_squares(x[n, start:stop], centre, scale)
@@ -75,8 +76,8 @@ def backward(
         if rectified:
             _pass(dy[n, start:stop], y[n, start:stop], dx[n, start:stop])
         else:
-            _copy(dy[n, start:stop], dx[n, start:stop])
-        _add(dx[n, start:stop], shift)
+            copy(dy[n, start:stop], dx[n, start:stop])
+        add(dx[n, start:stop], shift)
         _add_products(dx[n, start:stop], x[n, start:stop], mean[start:stop], slope)
     for k in range(stop - start):
         inv_std = 1.0 / np.sqrt(var[start + k] + eps)
@@ -86,12 +87,6 @@ def backward(
         scale[k] = gamma[start + k] * inv_std
     for n in range(rows):
         _gradient(x[n, start:stop], mean[start:stop], shift, slope, scale, dx[n, start:stop])
-
-
-@inlined
-def _add(x: Any, total: Any) -> None:
-    for k in range(len(total)):
-        total[k] += x[k]
 
 
 @inlined
@@ -132,12 +127,6 @@ def _pass(dy: Any, y: Any, dx: Any) -> None:
     zero = dx.dtype.type(0)
     for k in range(len(dx)):
         dx[k] = dy[k] if y[k] > zero else zero
-
-
-@inlined
-def _copy(dy: Any, dx: Any) -> None:
-    for k in range(len(dx)):
-        dx[k] = dy[k]
 
 
 @inlined

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.numpy.compiled.jit import compiled, inlined
+from xpdl.backends.numpy.compiled.lines import add, clear, copy
 
 
 @compiled
@@ -76,14 +77,14 @@ def max_pooling_backward(
             top, bottom = _seen(i, size[0], stride[0], pad[0], x.shape[1])
             for b in range(part[2], part[3]):
                 for row in range(reached, bottom):
-                    _fill(dx[a, row, b], 0)
+                    clear(dx[a, row, b])
                 for j in range(dy.shape[3] // inner):
                     place = slice(j * inner, (j + 1) * inner)
                     largest = y[a, i, b, place]
                     if rectified:
                         _copy_where_positive(dy[a, i, b, place], largest, left)
                     else:
-                        _copy(dy[a, i, b, place], left)
+                        copy(dy[a, i, b, place], left)
                     first, end = _seen(j, size[1], stride[1], pad[1], x.shape[3] // inner)
                     for row in range(top, bottom):
                         for column in range(first, end):
@@ -92,7 +93,7 @@ def max_pooling_backward(
             reached = max(reached, bottom)
         for row in range(reached, x.shape[1]):
             for b in range(part[2], part[3]):
-                _fill(dx[a, row, b], 0)
+                clear(dx[a, row, b])
 
 
 @inlined
@@ -114,20 +115,20 @@ def average_pooling(x: Any, y: Any, size: Any, stride: Any, pad: Any, inner: int
             for b in range(part[2], part[3]):
                 # of rows in one array they would not be known to have no gaps
                 if top < bottom:
-                    _copy(x[a, top, b], total)
+                    copy(x[a, top, b], total)
                 else:
-                    _fill(total, 0)
+                    clear(total)
                 for row in range(top + 1, bottom):
-                    _add(x[a, row, b], total)
+                    add(x[a, row, b], total)
                 for j in range(y.shape[3] // inner):
                     into = y[a, i, b, j * inner : (j + 1) * inner]
                     first, end = _seen(j, size[1], stride[1], pad[1], x.shape[3] // inner)
                     if first < end:
-                        _copy(total[first * inner : (first + 1) * inner], into)
+                        copy(total[first * inner : (first + 1) * inner], into)
                     else:
-                        _fill(into, 0)
+                        clear(into)
                     for column in range(first + 1, end):
-                        _add(total[column * inner : (column + 1) * inner], into)
+                        add(total[column * inner : (column + 1) * inner], into)
                     _divide(into, count, into)
 
 
@@ -139,7 +140,7 @@ def average_pooling_backward(dy: Any, dx: Any, size: Any, stride: Any, pad: Any,
     for a in range(part[0], part[1]):
         for row in range(dx.shape[1]):
             for b in range(part[2], part[3]):
-                _fill(dx[a, row, b], 0)
+                clear(dx[a, row, b])
         for i in range(dy.shape[1]):
             top, bottom = _seen(i, size[0], stride[0], pad[0], dx.shape[1])
             for b in range(part[2], part[3]):
@@ -148,13 +149,7 @@ def average_pooling_backward(dy: Any, dx: Any, size: Any, stride: Any, pad: Any,
                     first, end = _seen(j, size[1], stride[1], pad[1], dx.shape[3] // inner)
                     for row in range(top, bottom):
                         for column in range(first, end):
-                            _add(share, dx[a, row, b, column * inner : (column + 1) * inner])
-
-
-@inlined
-def _add(x: Any, out: Any) -> None:
-    for k in range(len(out)):
-        out[k] += x[k]
+                            add(share, dx[a, row, b, column * inner : (column + 1) * inner])
 
 
 @inlined
@@ -186,12 +181,6 @@ def _larger(x: Any, out: Any) -> None:
 def _largest(a: Any, b: Any) -> Any:
     """The larger number, and NaN if one of them is."""
     return a if a >= b or a != a else b
-
-
-@inlined
-def _copy(x: Any, out: Any) -> None:
-    for k in range(len(out)):
-        out[k] = x[k]
 
 
 @inlined
