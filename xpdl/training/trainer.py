@@ -280,7 +280,13 @@ class Trainer:
         self.seconds_in_epoch = time.perf_counter() - begin
 
     def read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
-        """Move `unread` to the history; see `xpdl.training.non_finite.read_losses`."""
+        """Read the losses of the last steps on the host, into the history; `x`, `t` and `grads` are of the last step.
+
+        Raises
+        ------
+        FloatingPointError
+            If one of them is NaN or infinite.
+        """
         losses, self.unread = self.unread, []
         if self.precision is not None:
             self.precision.settle(self.optimizer)
