@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends.cupy.launch import BLOCK, beside, cupy, empty, kernel, launch, named, ready, served
+from xpdl.backends.cupy.launch import BLOCK, beside, by_value, cupy, empty, kernel, launch, named, ready, served
 from xpdl.backends.cupy.sources import TYPES
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array, dtype_called
@@ -78,4 +78,4 @@ def _each(name: str, dtype: str, arrays: list[Array], made: list[Array] | None, 
         if made is not None:
             table["to"][0, :count] = [a.data.ptr for a in made[start : start + TENSORS]]
         table["size"][0, :count], table["blocks"][0, :count] = [a.size for a in part], blocks
-        launch("mixed", name, dtype, (blocks[-1],), (BLOCK,), (table, *args), int(table["size"].max()))
+        launch("mixed", name, dtype, (blocks[-1],), (BLOCK,), (by_value(table), *args), int(table["size"].max()))

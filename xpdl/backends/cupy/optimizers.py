@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cupy import capture
-from xpdl.backends.cupy.launch import BLOCK, kernel, launch, named, ready, served
+from xpdl.backends.cupy.launch import BLOCK, by_value, kernel, launch, named, ready, served
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -79,7 +79,8 @@ def step_together(
         part = slice(start, start + TENSORS)
         table, blocks = _table(params[part], grads[part], memory[part])
         largest = int(table["size"].max())
-        launch("optimizers", rule.name, named(dtype), (blocks,), (BLOCK,), (table, shared, *values), largest)
+        args = by_value(table), by_value(shared), *values
+        launch("optimizers", rule.name, named(dtype), (blocks,), (BLOCK,), args, largest)
     return [(p, *kept) for p, kept in zip(params, memory, strict=True)]
 
 
@@ -88,7 +89,7 @@ def _number(name: str, value: Any, at: Array | None) -> Any:
         return float(value)
     number = np.zeros(1, _NUMBER)
     number["value"], number["at"] = (value, 0) if at is None else (0.0, at.data.ptr)
-    return number
+    return by_value(number)
 
 
 def _table(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]]) -> tuple[Any, int]:
