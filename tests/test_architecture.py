@@ -55,9 +55,9 @@ NAMES_IN_TEXT = {
     "bench/report.py",
     "bench/scaling.py",
     "bench/profile.py",
-    "gpu_gate/gate.py",
-    "gpu_gate/report.py",
-    "gpu_gate/steps.py",
+    "bench/gpu_report.py",
+    "bench/gpu_tables.py",
+    "bench/gpu_steps.py",
 }
 
 # A unit imports units of lower rank only, and itself.
@@ -80,11 +80,11 @@ RANKS = {
     "models": 4,
     "gradient_check": 4,
     "training": 5,
-    "bench": 5,
     "compare": 5,
     "plots": 6,
     "testing": 5,
-    "gpu_gate": 6,
+    "bench": 6,
+    "gpu_gate": 7,
     "cli": 7,
     "__init__": 8,
     "__main__": 9,

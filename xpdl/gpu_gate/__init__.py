@@ -1,1 +1,1 @@
-"""``python -m xpdl.gpu_gate``: the tests on a CUDA GPU, then the figures beside PyTorch."""
+"""Deprecated name of the GPU report: ``python -m xpdl.gpu_gate`` runs `xpdl.bench.gpu` until the next minor release."""

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xpdl.gpu_gate.accuracy import Reached
-from xpdl.gpu_gate.steps import CAPTURED, Row
+from xpdl.bench.gpu_accuracy import Reached
+from xpdl.bench.gpu_steps import CAPTURED, Row
 
 #: what step times are to be at most, by those of PyTorch
 GOALS = {"torch": 1.0, "torch compiled": 1.1}

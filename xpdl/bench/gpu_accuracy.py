@@ -33,7 +33,7 @@ class Reached:
 def to_accuracy(backend: str, limit: float, targets: Sequence[float] = TARGETS) -> tuple[list[Reached], str]:
     """Train DeepConvNet in a new process to all `targets`, or for `limit` seconds; a note says what failed."""
     begin = time.perf_counter()
-    command = [sys.executable, "-m", "xpdl.gpu_gate.accuracy", backend, str(limit), *map(str, targets)]
+    command = [sys.executable, "-m", "xpdl.bench.gpu_accuracy", backend, str(limit), *map(str, targets)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     found: dict[float, Reached] = {}
     try:

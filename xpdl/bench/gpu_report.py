@@ -19,8 +19,8 @@ from typing import Any
 from xpdl.backends import diagnosis, make_backend
 from xpdl.backends.device_info import machine, synchronizer
 from xpdl.backends.numerics import PRECISIONS, numerics
-from xpdl.gpu_gate import accuracy, report, roofline, steps
-from xpdl.gpu_gate.busy import busy_share
+from xpdl.bench import gpu_accuracy, gpu_steps, gpu_tables, roofline
+from xpdl.bench.gpu_utilization import gpu_utilization
 from xpdl.storage import write_atomically
 from xpdl.version import __version__
 
@@ -30,23 +30,23 @@ _PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu 
 # Shares of the minutes: the tests may take so much, and the training to an accuracy keeps so much.
 _TESTS_SHARE, _ACCURACY_SHARE = 0.4, 0.15
 # With half precision last: what there is no time for is left out.
-_PRECISIONS = (*PRECISIONS, steps.HALF)
+_PRECISIONS = (*PRECISIONS, gpu_steps.HALF)
 # What the rates of the device are measured with.
 _SIDE, _MEGABYTES = 8192, 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the gate; 0 when the tests pass and the figures are there, 1 without a GPU, 2 when a test fails."""
-    parser = argparse.ArgumentParser(prog="python -m xpdl.gpu_gate", description="Tests and figures on a CUDA GPU.")
+    parser = argparse.ArgumentParser(prog="python -m xpdl.bench.gpu", description="Tests and figures on a CUDA GPU.")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where gpu_gate.json and .md go"
+        "--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where gpu_report.json and .md go"
     )
     parser.add_argument("--minutes", type=float, default=8.0, metavar="N", help="what is not done by then is left out")
     parser.add_argument("--no-tests", action="store_true", help="figures only")
     args = parser.parse_args(argv)
     reason = diagnosis.cupy_problem()
     if reason:
-        print(f"gpu_gate: nothing to measure: {reason}", file=sys.stderr)
+        print(f"gpu_report: nothing to measure: {reason}", file=sys.stderr)
         return 1
     args.out.mkdir(parents=True, exist_ok=True)
     clock = Clock(60 * args.minutes)
@@ -61,20 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def write() -> None:
         """After each part: what is measured is kept, whatever comes after it."""
-        text = json.dumps(report.plain(found), indent=1) + "\n"
-        write_atomically(args.out / "gpu_gate.json", text.encode())
-        write_atomically(args.out / "gpu_gate.md", report.tables(found).encode())
+        text = json.dumps(gpu_tables.plain(found), indent=1) + "\n"
+        write_atomically(args.out / "gpu_report.json", text.encode())
+        write_atomically(args.out / "gpu_report.md", gpu_tables.tables(found).encode())
 
     if not args.no_tests:
         found["tests"] = run_tests(clock.left() * _TESTS_SHARE)
         write()
     measure(found, clock, write)
-    reached, note = accuracy.to_accuracy(_BACKEND, max(5.0, clock.left() - 15))
+    reached, note = gpu_accuracy.to_accuracy(_BACKEND, max(5.0, clock.left() - 15))
     found["accuracy"] = {"reached": reached, "note": note}
     if note:
         found["notes"].append(f"accuracy on MNIST: {note}")
     write()
-    print(report.tables(found))
+    print(gpu_tables.tables(found))
     return 2 if found["tests"]["passed"] is False else 0
 
 
@@ -119,14 +119,14 @@ def measure(found: dict[str, Any], clock: Clock, write: Callable[[], None]) -> N
     keep = clock.left() * _ACCURACY_SHARE
     rates = {}
     for precision in _PRECISIONS:
-        dtype = steps.HALF if precision == steps.HALF else None
+        dtype = gpu_steps.HALF if precision == gpu_steps.HALF else None
         with _computing(precision):
             rates[precision] = roofline.rates(backend, synchronize, side=_SIDE, megabytes=_MEGABYTES, dtype=dtype)
     found["machine"] |= {
         f"measured, {precision}": f"{r.flop_per_second / 1e12:.1f} TFLOP/s, {r.bytes_per_second / 1e9:.0f} GB/s"
         for precision, r in rates.items()
     }
-    asked = [(net, size, p) for p in _PRECISIONS for net, (_, _, sizes) in steps.CASES.items() for size in sizes]
+    asked = [(net, size, p) for p in _PRECISIONS for net, (_, _, sizes) in gpu_steps.CASES.items() for size in sizes]
     kinds = ({"torch": False}, {"torch": False, "torch compiled": True}) if has_torch else ({},)
     for torch_kinds in kinds:
         longest = 0.0
@@ -139,7 +139,7 @@ def measure(found: dict[str, Any], clock: Clock, write: Callable[[], None]) -> N
             begin = time.monotonic()
             before = found["steps"][place].busy if place < len(found["steps"]) else None
             with _computing(precision):
-                measured = steps.row(
+                measured = gpu_steps.row(
                     net,
                     size,
                     precision,
@@ -147,7 +147,7 @@ def measure(found: dict[str, Any], clock: Clock, write: Callable[[], None]) -> N
                     rates=rates[precision],
                     torch_kinds=torch_kinds,
                     synchronize=synchronize,
-                    busy=lambda call, before=before: before or busy_share(call, synchronize, backend),  # type: ignore[misc]
+                    busy=lambda call, before=before: before or gpu_utilization(call, synchronize, backend),  # type: ignore[misc]
                 )
             longest = max(longest, time.monotonic() - begin)
             found["steps"][place : place + 1] = [measured]
@@ -156,4 +156,4 @@ def measure(found: dict[str, Any], clock: Clock, write: Callable[[], None]) -> N
 
 def _computing(precision: str) -> AbstractContextManager[Any]:
     """The setting of products of float32; half precision has none."""
-    return numerics(precision=None if precision == steps.HALF else precision)
+    return numerics(precision=None if precision == gpu_steps.HALF else precision)

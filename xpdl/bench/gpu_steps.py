@@ -12,8 +12,8 @@ from xpdl.backends import Backend, get_backend, use
 from xpdl.backends.random import Stream
 from xpdl.bench import torch_peer
 from xpdl.bench.nets import NETS, Shape, resnet
+from xpdl.bench.roofline import Rates, cost
 from xpdl.errors import BackendError
-from xpdl.gpu_gate.roofline import Rates, cost
 from xpdl.models import Sequential
 from xpdl.optimizers import Adam
 from xpdl.training import MixedPrecision, Trainer, step
@@ -48,9 +48,9 @@ class Row:
     milliseconds : dict
         Median of a step, for ``"xpdl"``, ``"xpdl captured"``, ``"torch"`` (eager) and ``"torch compiled"``.
     floor_milliseconds, flop, bytes
-        See `xpdl.gpu_gate.roofline`.
+        See `xpdl.bench.roofline`.
     busy : float, optional
-        Share of the time in which the GPU computed, in steps of xpdl; see `xpdl.gpu_gate.busy`.
+        Share of the time in which the GPU computed, in steps of xpdl; see `xpdl.bench.gpu_utilization`.
     """
 
     net: str
@@ -142,7 +142,7 @@ def _warmed(call: Call, synchronize: Callable[[], None]) -> float:
 
 def _prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) -> tuple[Sequential, Any, Any]:
     """A net on the backend in use, and random rows for it."""
-    generator, backend = Stream(0, "gpu_gate").generator("rows"), get_backend()
+    generator, backend = Stream(0, "gpu_report").generator("rows"), get_backend()
     x = backend.asarray(generator.random((batch_size, *shape)))
     t = backend.asarray(generator.integers(0, 10, batch_size))
     network = build()

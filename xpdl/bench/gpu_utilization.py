@@ -18,7 +18,7 @@ _MILLISECONDS = 100
 _BETWEEN_WAITS = 0.05
 
 
-def busy_share(
+def gpu_utilization(
     call: Callable[[], Any], synchronize: Callable[[], None], backend: Backend, seconds: float = _SECONDS
 ) -> float | None:
     """Share of the time in which a kernel ran while `call` is repeated, in [0, 1]; None where it cannot be asked.
