@@ -151,6 +151,23 @@ def _rectified_max_pooling(x: Any, **static: Any) -> Any:
     return oracles.relu(oracles.max_pooling(x, **static))
 
 
+def _with_taps(op: Any) -> Any:
+    """The first result of an op that gives taps besides."""
+
+    @functools.wraps(op)
+    def forward(x: Any, **static: Any) -> Any:
+        return op(x, **static)[0]
+
+    return forward
+
+
+def _taps_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    rectified = backward is pooling.rectified_max_pooling_backward
+    op = pooling.rectified_max_pooling_with_taps if rectified else pooling.max_pooling_with_taps
+    y, taps = op(arrays[0], **static)
+    return backward(dy, arrays[0], y, **static, taps=taps)
+
+
 _POOLS = (
     ("max_pooling", Pair(pooling.max_pooling, oracles.max_pooling, pooling.max_pooling_backward, _max_backward)),
     (
@@ -160,6 +177,24 @@ _POOLS = (
             _rectified_max_pooling,
             pooling.rectified_max_pooling_backward,
             _max_backward,
+        ),
+    ),
+    (
+        "max_pooling with taps",
+        Pair(
+            _with_taps(pooling.max_pooling_with_taps),
+            oracles.max_pooling,
+            pooling.max_pooling_backward,
+            _taps_backward,
+        ),
+    ),
+    (
+        "rectified_max_pooling with taps",
+        Pair(
+            _with_taps(pooling.rectified_max_pooling_with_taps),
+            _rectified_max_pooling,
+            pooling.rectified_max_pooling_backward,
+            _taps_backward,
         ),
     ),
     (
@@ -183,7 +218,7 @@ POOLING = [
         ("1x1", (1, 2, 3, 3), {"size": (1, 1), "stride": (1, 1)}, False),
         ("1x1 with stride", (1, 1, 5, 4), {"size": (1, 1), "stride": (2, 3)}, False),
     )
-    if core or not name.startswith("rectified")
+    if core or not (name.startswith("rectified") or name.endswith("taps"))
 ]
 
 # --- normalization

@@ -13,7 +13,16 @@ from tests.harness import Backend
 from tests.pairs import distinct, sample
 from xpdl.backends.dispatch import generic_only
 from xpdl.errors import ShapeError
-from xpdl.ops.pooling import average_pooling, average_pooling_backward, max_pooling, max_pooling_backward
+from xpdl.ops.pooling import (
+    average_pooling,
+    average_pooling_backward,
+    max_pooling,
+    max_pooling_backward,
+    max_pooling_with_taps,
+    rectified_max_pooling,
+    rectified_max_pooling_backward,
+    rectified_max_pooling_with_taps,
+)
 
 # JAX runs through the table; here each small case would be compiled anew
 pytestmark = pytest.mark.backends("precompiled")
@@ -103,6 +112,25 @@ def test_ties_neither_lose_nor_double_the_gradient(seed: int) -> None:
     dx = max_pooling_backward(np.ones_like(y), x, y, **static)
     # a window of border alone has no pixel to give its gradient to
     assert dx.sum() == np.isfinite(y).sum()
+
+
+@pytest.mark.backends("values")
+@pytest.mark.parametrize("seed", range(6))
+def test_taps_change_no_result(backend: Backend, seed: int) -> None:
+    host, static = configuration(seed)
+    rng = np.random.default_rng(seed)
+    host = rng.choice([-np.inf, -1.0, 0.0, 1.0, np.nan], host.shape, p=[0.1, 0.4, 0.2, 0.2, 0.1])
+    x = backend.asarray(host)
+    for forward, with_taps, backward in (
+        (max_pooling, max_pooling_with_taps, max_pooling_backward),
+        (rectified_max_pooling, rectified_max_pooling_with_taps, rectified_max_pooling_backward),
+    ):
+        y, taps = backend.call(with_taps, x, **static)
+        want = backend.to_numpy(backend.call(forward, x, **static))
+        np.testing.assert_array_equal(backend.to_numpy(y), want)
+        dy = backend.asarray(sample(rng, *want.shape))
+        without = backend.to_numpy(backend.call(backward, dy, x, y, **static))
+        np.testing.assert_array_equal(backend.to_numpy(backend.call(backward, dy, x, y, **static, taps=taps)), without)
 
 
 @pytest.mark.backends("values")

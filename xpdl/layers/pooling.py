@@ -27,6 +27,7 @@ class _WindowPooling(Layer):
             )
         self.x: Array | None = None
         self.out: Array | None = None
+        self._taps: Array | None = None
 
     pool_h = property(lambda self: self.size[0], doc="Height of the window.")
     pool_w = property(lambda self: self.size[1], doc="Width of the window.")
@@ -75,24 +76,25 @@ class Pooling(_WindowPooling):
 
     def forward(self, x: Array) -> Array:
         """(N, C, OH, OW) for images `x` (N, C, H, W)."""
-        return self.forward_by(ops.max_pooling, x)
+        return self.forward_by(ops.max_pooling_with_taps, x)
 
-    def forward_by(self, op: Callable[..., Array], x: Array) -> Array:
-        """What `op` makes of `x` and the windows: `ops.max_pooling`, or that and a relu."""
+    def forward_by(self, op: Callable[..., tuple[Array, Array | None]], x: Array) -> Array:
+        """Apply `op` to `x` and the windows: `ops.max_pooling_with_taps`, or that and a relu."""
         self._check(x)
         self.x = x
-        self.out = op(x, self.size, self.stride, self.pad)
-        return self.out
+        y, self._taps = op(x, self.size, self.stride, self.pad)
+        self.out = y
+        return y
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, C, OH, OW)."""
         return self.backward_by(ops.max_pooling_backward, dout)
 
     def backward_by(self, op: Callable[..., Array], dout: Array) -> Array:
-        """What `op`, the backward pass of the one of `forward_by`, makes of `dout`."""
+        """Apply `op`, the backward pass of the one of `forward_by`, to `dout`."""
         x, y = self.recall(self.x), self.recall(self.out)
         dout = self.require_dout(dout, y.shape, y)
-        return op(dout, x, y, self.size, self.stride, self.pad)
+        return op(dout, x, y, self.size, self.stride, self.pad, self._taps)
 
 
 class AveragePooling(_WindowPooling):

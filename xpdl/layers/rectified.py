@@ -20,7 +20,7 @@ from xpdl.layers.relu import Relu
 from xpdl.ops.affine import rectified_affine
 from xpdl.ops.checks import as_floating
 from xpdl.ops.convolution import convolution, rectified_convolution
-from xpdl.ops.pooling import rectified_max_pooling, rectified_max_pooling_backward
+from xpdl.ops.pooling import rectified_max_pooling_backward, rectified_max_pooling_with_taps
 
 _OPS: dict[type[Layer], Callable[..., Array]] = {Affine: rectified_affine, Convolution: rectified_convolution}
 
@@ -71,7 +71,7 @@ class _RectifiedPooling(Layer):
         # relu's backward asks for the sign of its output alone, which is that of its input
         self.relu.out = x
         # pooling's finds no winner where that is negative, and relu's has nothing to let through there
-        return self.pooling.forward_by(rectified_max_pooling, x)
+        return self.pooling.forward_by(rectified_max_pooling_with_taps, x)
 
     def backward(self, dout: Array) -> Array:
         return self.pooling.backward_by(rectified_max_pooling_backward, dout)

@@ -25,8 +25,23 @@ def max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array
 
 
 @op
-def max_pooling_backward(dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
-    """Give each window's `dy` to its maximum, to the first of equal ones, for ``y = max_pooling(x, ...)``."""
+def max_pooling_with_taps(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> tuple[Array, Array | None]:
+    """Compute `max_pooling`, and the tap of each maximum where a kernel notes it: its backward pass need not search then.
+
+    Taps are uint8 (N, C, OH, OW): the number of the maximum in its window, in row order, and 255 where no value takes the
+    gradient. They are None where nobody notes them, and for windows of more than 255 values.
+    """
+    return max_pooling(x, size, stride, pad), None
+
+
+@op
+def max_pooling_backward(
+    dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
+) -> Array:
+    """Give each window's `dy` to its maximum, to the first of equal ones, for ``y = max_pooling(x, ...)``.
+
+    `taps`, as `max_pooling_with_taps` gives them, say nothing that `x` and `y` do not say: they save a kernel time.
+    """
     xp = array_namespace(dy, x, y)
     free = xp.ones_like(y, dtype=xp.bool)
     parts = []
@@ -44,11 +59,19 @@ def rectified_max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)
 
 
 @op
+def rectified_max_pooling_with_taps(
+    x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)
+) -> tuple[Array, Array | None]:
+    """Compute `rectified_max_pooling`, and taps as `max_pooling_with_taps`: 255 in windows without positive values."""
+    return rectified_max_pooling(x, size, stride, pad), None
+
+
+@op
 def rectified_max_pooling_backward(
-    dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)
+    dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
 ) -> Array:
     """The backward pass of both for ``y = rectified_max_pooling(x, ...)``: windows without positive values get none."""
-    return max_pooling_backward(relu_backward(dy, y), x, y, size, stride, pad)
+    return max_pooling_backward(relu_backward(dy, y), x, y, size, stride, pad, taps)
 
 
 @op

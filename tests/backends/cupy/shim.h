@@ -102,6 +102,7 @@ WORD(long long, "int64")
 WORD(double, "float64")
 WORD(float, "float32")
 WORD(bool, "bool")
+WORD(unsigned char, "uint8")
 template <class X>
 struct Word<const X> : Word<X> {};
 template <class X>

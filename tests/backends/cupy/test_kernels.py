@@ -19,6 +19,7 @@ from xpdl.backends.cupy import convolution as convolutions
 from xpdl.backends.cupy import launch, sources
 from xpdl.backends.cupy import optimizers as steps
 from xpdl.backends.random import random_bits
+from xpdl.layers import chain
 from xpdl.models import Sequential
 from xpdl.ops import activations, affine, convolution, dropout, losses, normalization, pooling, windows
 
@@ -125,6 +126,8 @@ def test_every_kernel_runs_in_every_instance(host, monkeypatch, dtype, wide):
     top = pooling.max_pooling(tied, **pools)
     compare(host, pooling.max_pooling, tied, dtype=dtype, **pools)
     compare(host, pooling.max_pooling_backward, rng.integers(-8, 9, top.shape) / 8, tied, top, dtype=dtype, **pools)
+    for rectified in (False, True):
+        compare_taps(host, rng.integers(-8, 9, top.shape) / 8, tied, rectified, dtype=dtype, **pools)
     compare(host, pooling.average_pooling, tied, dtype=dtype, **pools)
     compare(host, pooling.average_pooling_backward, rng.normal(size=top.shape), tied, dtype=dtype, **pools)
     taps = {"filter_h": 3, "filter_w": 2, "stride": (2, 1), "pad": (1, 0)}
@@ -211,6 +214,70 @@ class TestOptimizers:
 
     def test_table_fits_a_launch(self):
         assert steps._TABLE.itemsize + steps._SHARED.itemsize + 8 * 8 <= 4096
+
+
+def compare_taps(host, dy, x, rectified, *, dtype="float32", **static):
+    """Forward and backward passes of max pooling with taps against the generic op, and the taps against an argmax."""
+    suffix = "rectified_max_pooling" if rectified else "max_pooling"
+    forward, backward = getattr(pooling, f"{suffix}_with_taps"), getattr(pooling, f"{suffix}_backward")
+    given = [fake.module.asarray(a.astype(dtype)) for a in (dy, x)]
+    with host.rules():
+        y, taps = forward(given[1], **static)
+        # images and maxima are not read
+        unread = launch.empty(given[1].shape, given[1].dtype)
+        dx = backward(given[0], unread, y, **static, taps=taps)
+    with dispatch.generic_only():
+        host_x, host_dy = (a.get().astype("float64") for a in given[::-1])
+        top, none = forward(host_x, **static)
+        want = backward(host_dy, host_x, top, **static)
+    assert none is None and taps.dtype.name == "uint8" and dx.dtype.name == dtype
+    np.testing.assert_array_equal(y.get().astype("float64"), top)
+    np.testing.assert_array_equal(taps.get(), taps_of(host_x, rectified, **static))
+    rounding = TOLERANCE[dtype] * np.abs(want).max()
+    np.testing.assert_allclose(dx.get().astype("float64"), want, rtol=TOLERANCE[dtype], atol=rounding)
+
+
+def taps_of(x, rectified, size, stride, pad):
+    """The first maximum of each window by NumPy's argmax; 255 where it is NaN or, if rectified, not positive."""
+    padded = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in pad)), constant_values=-np.inf)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, size, (2, 3))[:, :, :: stride[0], :: stride[1]]
+    seen = seen.reshape(*seen.shape[:4], -1)
+    top = seen.max(-1)
+    return np.where(np.isnan(top) | (rectified & (top <= 0)), 255, seen.argmax(-1))
+
+
+@pytest.mark.parametrize("rectified", [False, True], ids=["", "rectified"])
+@pytest.mark.parametrize("seed", range(12))
+def test_taps_of_any_shape(host, seed, rectified):
+    rng = np.random.default_rng(seed)
+    size, stride = (tuple(int(v) for v in rng.integers(1, 5, 2)) for _ in range(2))
+    pad = tuple(int(rng.integers(0, k)) for k in size)
+    shape = (*rng.integers(1, 4, 2), *(k + int(rng.integers(0, 6)) for k in size))
+    # few different values, so that there are ties
+    x = rng.choice([-np.inf, -1.0, 0.0, 1.0, np.nan], shape, p=[0.1, 0.4, 0.2, 0.2, 0.1])
+    dy = rng.normal(size=pooling.max_pooling(x, size, stride, pad).shape)
+    compare_taps(host, dy, x, rectified, size=size, stride=stride, pad=pad)
+    assert launched() == {"max_pooling", "gradient_to_taps"}
+
+
+def test_windows_of_more_than_255_values_have_no_taps(host):
+    x = np.arange(2 * 18.0 * 18).reshape(1, 2, 18, 18)
+    for size, noted in (((15, 17), True), ((16, 16), False), ((1, 18), True)):
+        y, taps = pooling.max_pooling_with_taps(fake.module.asarray(x), size, (1, 1))
+        assert (taps is not None) == noted
+        np.testing.assert_array_equal(y.get(), pooling.max_pooling(x, size, (1, 1)))
+        dx = pooling.max_pooling_backward(y, fake.module.asarray(x), y, size, (1, 1), (0, 0), taps)
+        np.testing.assert_allclose(dx.get(), pooling.max_pooling_backward(y.get(), x, y.get(), size, (1, 1)))
+
+
+@pytest.mark.parametrize("first", [(), (layers.Relu(),)], ids=["alone", "after relu"])
+def test_the_layer_hands_its_taps_to_its_backward_pass(host, first):
+    x = np.random.default_rng(5).integers(-3, 4, (2, 3, 6, 6)).astype("float32")
+    net = chain.Chain(*first, layers.Pooling(2, 2))
+    dx = net.backward(net.forward(fake.module.asarray(x)))
+    assert [name for name, *_ in fake.launches] == ["max_pooling", "gradient_to_taps"]
+    y = net.forward(x)
+    np.testing.assert_array_equal(dx.get(), net.backward(y))
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -61,7 +61,9 @@ def max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
 
 
 @kernel("numpy", "max_pooling_backward")
-def max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
+def max_pooling_backward(
+    dy: Host, x: Host, y: Host, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Host | None = None
+) -> Host:
     """As `xpdl.ops.pooling.max_pooling_backward`."""
     if not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
         return DECLINE  # type: ignore[no-any-return]
@@ -71,12 +73,12 @@ def max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, p
         return found
     dx = _in_order_of(x, x.shape[2:])
     by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
-    taps = [
+    views = [
         ((..., rows[0], columns[0]), (..., rows[1], columns[1]))
         for rows, columns in itertools.product(by_rows, by_columns)
     ]
     overlapping = size[0] > stride[0] or size[1] > stride[1]
-    covered = not overlapping and sum(dx[seen].size for _, seen in taps) == dx.size
+    covered = not overlapping and sum(dx[seen].size for _, seen in views) == dx.size
 
     def task(channels: slice) -> None:
         images, largest, into = x[:, channels], y[:, channels], dx[:, channels]
@@ -86,7 +88,7 @@ def max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, p
         # Products and differences of the bits as ints are exact, also for infinities.
         left, tap, won = (_in_order_of(images, out, name) for name in ("left", "tap", "won"))
         left[...] = dy[:, channels]
-        for inside, seen in taps:
+        for inside, seen in views:
             tap[inside] = images[seen]
             np.multiply(bits(left[inside]), tap[inside] == largest[inside], out=bits(won[inside]))
             bits(left)[inside] -= bits(won[inside])
@@ -107,7 +109,9 @@ def rectified_max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0))
 
 
 @kernel("numpy", "rectified_max_pooling_backward")
-def rectified_max_pooling_backward(dy: Host, x: Host, y: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
+def rectified_max_pooling_backward(
+    dy: Host, x: Host, y: Host, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Host | None = None
+) -> Host:
     """As `xpdl.ops.pooling.rectified_max_pooling_backward`, where compiled code serves `x`."""
     out = _out_size(x, size, stride, pad)
     found = _compiled_backward("max_pooling_backward", (dy, x, y), (dy, y), x, out, size, stride, pad, True)

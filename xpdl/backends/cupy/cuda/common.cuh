@@ -3,6 +3,7 @@
 
 typedef long long int64;
 typedef unsigned int uint32;
+typedef unsigned char uint8;
 
 #ifndef XPDL_HOST
 __device__ inline unsigned short half_bits(float v) {

@@ -1,6 +1,9 @@
 // Pooling of (planes, H, W) by windows (KH, KW) at steps (SH, SW), with a border (PH, PW). Backward passes gather: each thread
 // owns one place of the result, so that there are no atomics and equal runs give equal bits.
 
+// in place of a tap, where no value takes the gradient
+#define NO_TAP 255
+
 struct Windows {
   int64 H, W, OH, OW, KH, KW, SH, SW, PH, PW;
 };
@@ -12,11 +15,14 @@ __device__ inline I last_window(I at, I stride, I count) {
   return last < count ? last : count - 1;
 }
 
-extern "C" __global__ void max_pooling(const T* x, T* y, Windows s, int64 n) {
+// `taps` gets the number of each maximum in its window, or is null
+extern "C" __global__ void max_pooling(const T* x, T* y, uint8* taps, int64 rectified, Windows s, int64 n) {
   EACH(i, n) {
     I ow = i % (I)s.OW, oh = i / (I)s.OW % (I)s.OH, plane = i / ((I)s.OW * (I)s.OH);
     const T* image = x + plane * (I)s.H * (I)s.W;
     A best = -1 / A(0);
+    // of equal ones the first, and of a window without larger ones the first of all, be it of the border
+    I tap = 0;
     for (I u = 0; u < (I)s.KH; ++u) {
       I h = oh * (I)s.SH + u - (I)s.PH;
       if (h < 0 || h >= (I)s.H) continue;
@@ -25,10 +31,12 @@ extern "C" __global__ void max_pooling(const T* x, T* y, Windows s, int64 n) {
         if (w < 0 || w >= (I)s.W) continue;
         A seen = image[h * (I)s.W + w];
         // NaN wins, and stays
-        if (seen > best || seen != seen) best = seen;
+        if (seen > best || seen != seen) best = seen, tap = u * (I)s.KW + v;
       }
     }
-    y[i] = T(best);
+    bool dropped = rectified && best <= 0;
+    y[i] = T(dropped ? A(0) : best);
+    if (taps) taps[i] = dropped || best != best ? NO_TAP : tap;
   }
 }
 
@@ -54,6 +62,25 @@ extern "C" __global__ void max_pooling_backward(const T* dy, const T* x, const T
           first = (inside ? (A)image[hh * (I)s.W + ww] : -1 / A(0)) != best;
         }
         if (first) sum += (A)dy[out];
+      }
+    }
+    dx[i] = T(sum);
+  }
+}
+
+// each place has the gradients of the windows whose `taps` name it
+extern "C" __global__ void gradient_to_taps(const T* dy, const uint8* taps, T* dx, Windows s, int64 n) {
+  EACH(i, n) {
+    I w = i % (I)s.W, h = i / (I)s.W % (I)s.H, plane = i / ((I)s.W * (I)s.H);
+    I outputs = plane * (I)s.OH * (I)s.OW, hp = h + (I)s.PH, wp = w + (I)s.PW;
+    I first_w = first_window(wp, s.KW, s.SW);
+    I last_h = last_window(hp, s.SH, s.OH), last_w = last_window(wp, s.SW, s.OW);
+    A sum = 0;
+    for (I oh = first_window(hp, s.KH, s.SH); oh <= last_h; ++oh) {
+      I row = hp - oh * (I)s.SH;
+      for (I ow = first_w; ow <= last_w; ++ow) {
+        I out = outputs + oh * (I)s.OW + ow;
+        if (taps[out] == row * (I)s.KW + wp - ow * (I)s.SW) sum += (A)dy[out];
       }
     }
     dx[i] = T(sum);
