@@ -58,7 +58,15 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
             # a traced array of JAX has no device
             if first is not None and other is not None and other != first:
                 raise MixedArraysError(f"{prefix}arrays on devices {first} and {other} are mixed; {_MIX_CURE}")
-    return xp
+    return _conformant(xp)
+
+
+@functools.cache
+def _conformant(xp: Namespace) -> Namespace:
+    """`xp`, or for CuPy a namespace that is closer to the standard."""
+    if library_name(xp) != "cupy":
+        return xp
+    return importlib.import_module("xpdl.backends.cupy.namespace").CupyNamespace(xp)
 
 
 def device(x: Array) -> Any:

@@ -37,6 +37,10 @@ class Device:
     #: bytes free, and in all
     mem_info = (1 << 40, 1 << 40)
 
+    def __init__(self, device: Device | int = 0) -> None:
+        if device != 0 and not isinstance(device, Device):
+            raise fake_capture.CUDARuntimeError(f"cudaErrorInvalidDevice: invalid device ordinal ({device})")
+
     def synchronize(self) -> None:
         pass
 
@@ -147,11 +151,11 @@ def _add_operators() -> None:
 
     def forward(name: str) -> Any:
         f = getattr(operator, {"and": "and_", "or": "or_"}.get(name, name))
-        return lambda self, other: _made(lambda: f(self._a, _unwrapped(other)))
+        return lambda self, other: _made(lambda: f(_beside(self._a, other), _unwrapped(other)))
 
     def reflected(name: str) -> Any:
         f = getattr(operator, {"and": "and_", "or": "or_"}.get(name, name))
-        return lambda self, other: _made(lambda: f(_unwrapped(other), self._a))
+        return lambda self, other: _made(lambda: f(_unwrapped(other), _beside(self._a, other)))
 
     def in_place(name: str) -> Any:
         f = getattr(operator, f"i{name}")
@@ -189,6 +193,11 @@ def _add_operators() -> None:
         ("complex", complex),
     ):
         setattr(ndarray, f"__{name}__", read(convert))
+
+
+def _beside(a: Any, other: Any) -> Any:
+    """`a`, which CuPy widens from bfloat16 beside a Python float."""
+    return a.astype(np.float32) if type(other) is float and a.dtype.name == "bfloat16" else a
 
 
 def _made(compute: Any) -> Any:
@@ -229,16 +238,17 @@ def _unwrapped(value: Any) -> Any:
 _add_operators()
 
 
-def _matmul(a: ndarray, b: ndarray) -> ndarray:
+def _matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
     if fake_capture.is_recording():
         raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+    if a.dtype.name == "bfloat16" and max(a.ndim, b.ndim) > 2:
+        raise TypeError("data type 'E' not understood")
     # NumPy has no product of bfloat16 and gives float32
-    return _wrapped(np.matmul(_unwrapped(a), _unwrapped(b)).astype(np.result_type(a.dtype, b.dtype)))
-
-
-def _isdtype(dtype: Any, kind: Any) -> bool:
-    # NumPy does not know bfloat16
-    return bool(np.isdtype(np.dtype("float32") if np.dtype(dtype).name == "bfloat16" else dtype, kind))
+    product = np.matmul(_unwrapped(a), _unwrapped(b)).astype(np.result_type(a.dtype, b.dtype))
+    if out is None:
+        return _wrapped(product)  # type: ignore[no-any-return]
+    out[...] = _wrapped(product)
+    return out
 
 
 def _empty(shape: Any, dtype: Any = float, device: Any = None) -> ndarray:
@@ -362,7 +372,7 @@ module = _Module("cupy")
 module.ndarray = ndarray  # type: ignore[attr-defined]
 module.empty = _empty  # type: ignore[attr-defined]
 module.asarray = module.array = _asarray  # type: ignore[attr-defined]
-module.isdtype = _isdtype  # type: ignore[attr-defined]
+module.isdtype = np.isdtype  # type: ignore[attr-defined]
 module.matmul = _matmul  # type: ignore[attr-defined]
 module.RawModule = RawModule  # type: ignore[attr-defined]
 module.__array_namespace_info__ = _Info  # type: ignore[attr-defined]
@@ -372,6 +382,7 @@ module.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
     memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=types.SimpleNamespace(CUDARuntimeError=fake_capture.CUDARuntimeError),
     get_current_stream=fake_capture.current_stream,
+    Device=Device,
     Stream=fake_capture.Stream,
     MemoryPool=fake_capture.MemoryPool,
     using_allocator=fake_capture.using_allocator,

@@ -1,0 +1,110 @@
+"""CuPy's array namespace as the Array API standard has it: what array-api-compat leaves to CuPy is mended here.
+
+CuPy creates arrays on the current device alone, its dtype functions refuse bfloat16, and some functions of array-api-compat
+read values on the host, where a GPU would be waited for.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends.cupy.launch import cupy
+from xpdl.backends.namespaces import Array, DType
+
+_CREATION = ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros")
+_LIKE = ("empty_like", "full_like", "ones_like", "zeros_like")
+_BFLOAT16_KINDS = ("real floating", "numeric")
+
+
+class CupyNamespace:
+    """All of `xp`, CuPy's namespace by array-api-compat, with another form of the functions defined here.
+
+    Creation functions put arrays on the `device` that they are given, an int or a device. Results have the dtype of their
+    array arguments in bfloat16 as well, which CuPy widens to float32 beside a Python number.
+    """
+
+    def __init__(self, xp: Any) -> None:
+        self._xp = xp
+        self.__name__ = xp.__name__
+        for name in _CREATION:
+            setattr(self, name, self._on_device(getattr(xp, name)))
+        for name in _LIKE:
+            setattr(self, name, self._like(getattr(xp, name)))
+
+    def __getattr__(self, name: str) -> Any:
+        value = _bfloat16() if name == "bfloat16" else getattr(self._xp, name)
+        # found without this method from now on
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._xp), *super().__dir__()})
+
+    def __repr__(self) -> str:
+        return f"<namespace of {self.__name__}>"
+
+    def _on_device(self, create: Any) -> Any:
+        @functools.wraps(create)
+        def created(*args: Any, device: Any = None, **kwargs: Any) -> Array:
+            if device is None:
+                return create(*args, **kwargs)
+            with self.cuda.Device(device):
+                return create(*args, **kwargs)
+
+        return created
+
+    def _like(self, create: Any) -> Any:
+        on_device = self._on_device(create)
+
+        @functools.wraps(create)
+        def created(x: Array, /, *args: Any, device: Any = None, **kwargs: Any) -> Array:
+            return on_device(x, *args, device=x.device if device is None else device, **kwargs)
+
+        return created
+
+    def isdtype(self, dtype: DType, kind: Any) -> bool:
+        """As NumPy's, which refuses dtypes that are not its own."""
+        if getattr(dtype, "name", None) != "bfloat16":
+            return bool(self._xp.isdtype(dtype, kind))
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        return any(k in _BFLOAT16_KINDS if isinstance(k, str) else k == dtype for k in kinds)
+
+    def finfo(self, type: DType | Array, /) -> Any:
+        dtype = getattr(type, "dtype", type)
+        name = getattr(dtype, "name", None)
+        return importlib.import_module("ml_dtypes").finfo(dtype) if name == "bfloat16" else self._xp.finfo(dtype)
+
+    def clip(self, x: Array, /, min: Any = None, max: Any = None) -> Array:
+        """As `xp.clip`, which goes by boolean masks and reads four numbers on the host."""
+        if self.isdtype(x.dtype, "integral"):
+            # beyond these no value is, and a bound need not fit the dtype
+            info = self.iinfo(x.dtype)
+            min = None if isinstance(min, int) and min <= info.min else min
+            max = None if isinstance(max, int) and max >= info.max else max
+        clipped = x if min is None else self.maximum(x, min)
+        clipped = clipped if max is None else self.minimum(clipped, max)
+        return clipped.copy() if clipped is x else clipped.astype(x.dtype, copy=False)
+
+    def sign(self, x: Array, /) -> Array:
+        """As `xp.sign`, which goes by a boolean mask; NaN where `x` is."""
+        sign = cupy().sign(x)
+        return self.where(self.isnan(x), x, sign) if self.isdtype(x.dtype, "real floating") else sign
+
+    def where(self, condition: Array, x1: Any, x2: Any, /) -> Array:
+        """As `xp.where`, which widens bfloat16."""
+        chosen = self._xp.where(condition, x1, x2)
+        dtypes = {a.dtype for a in (x1, x2) if hasattr(a, "dtype")}
+        if len(dtypes) == 1 and "bfloat16" in {dtype.name for dtype in dtypes}:
+            return chosen.astype(dtypes.pop(), copy=False)
+        return chosen
+
+
+def _bfloat16() -> Any:
+    try:
+        return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    except ImportError as error:
+        raise AttributeError("cupy has bfloat16 from a package that is not installed: pip install ml_dtypes") from error
