@@ -17,7 +17,7 @@ from tests.backends.cupy.test_kernels import TOLERANCE, compare, trained
 from tests.ops.table import CONVOLUTION
 from tests.pairs import check_pair
 from xpdl.backends import numerics
-from xpdl.backends.cupy import cudnn, products
+from xpdl.backends.cupy import cudnn, products, trace
 from xpdl.backends.random import Stream
 from xpdl.layers import Convolution, Pooling, Relu
 from xpdl.layers.chain import Chain
@@ -63,6 +63,19 @@ def test_forward_and_both_gradients_are_its_own(host, library, dtype):
 
 def _given(b, dtype):
     return () if b is None else (fake.module.asarray(b.astype(dtype)),)
+
+
+def test_calls_are_traced_with_their_shapes(host, library):
+    library()
+    x, W, b, dy, static = arrays()
+    on_device = [fake.module.asarray(a.astype("float32")) for a in (x, W, b, dy)]
+    with trace.traced() as calls:
+        convolution.convolution(*on_device[:3], **static)
+        convolution.convolution_backward(on_device[3], *on_device[:2], **static)
+    found = [call for call in calls if call.library == "cudnn"]
+    assert [(call.name, call.args.bias) for call in found] == [("fprop", True), ("wgrad", False), ("dgrad", False)]
+    for call in found:
+        assert (call.args.x, call.args.w, call.args.y) == (x.shape, W.shape, dy.shape)
 
 
 @pytest.mark.parametrize("case", [case for case in CONVOLUTION if case.core], ids=lambda case: case.id)

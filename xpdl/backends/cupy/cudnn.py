@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from xpdl.backends.cupy import trace
 from xpdl.backends.cupy.launch import cupy, empty, named, ready
 from xpdl.backends.namespaces import Array, dtype_called
 from xpdl.backends.numerics import get_numerics
@@ -219,6 +220,8 @@ def _run(
     if plan is None or any(array.data.ptr % _ALIGNMENT for array in tensors.values()):
         return None
     out = empty(shape, dtype)
+    if trace.calls is not None:
+        trace.record_call("cudnn", kind, named(dtype), x=shapes[0], w=shapes[1], y=shapes[2], bias=B in tensors)
     device.execute(plan, {**tensors, uid: out})
     return out
 

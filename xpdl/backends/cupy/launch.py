@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from xpdl.backends import dispatch
-from xpdl.backends.cupy import sources
+from xpdl.backends.cupy import sources, trace
 from xpdl.backends.namespaces import Array
 
 P = ParamSpec("P")
@@ -88,6 +88,8 @@ def launch(
     largest : int
         No index in the kernel exceeds this.
     """
+    if trace.calls is not None:
+        trace.record_launch(file, name, dtype, args)
     _function(file, name, dtype, largest >= _NARROW)(grid, block, args)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from xpdl.backends.cupy import capture
+from xpdl.backends.cupy import capture, trace
 from xpdl.backends.cupy.launch import (
     computing_dtype,
     cupy,
@@ -30,6 +30,8 @@ def matmul(a: Array, b: Array) -> Array:
     """``a @ b``, of matrices or of stacks of them."""
     if capture.is_alike():
         return tiled(a, b)
+    if trace.calls is not None:
+        trace.record_call("cublas", "gemm", named(a.dtype), a=a.shape, b=b.shape)
     if named(a.dtype) == "float32":
         _set_precision(get_numerics().precision)
     if a.ndim == 2 or not _is_split(a):
