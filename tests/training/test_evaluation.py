@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import xpdl
 from xpdl import Affine, History, Sequential, ShapeError, SoftmaxWithLoss
 from xpdl.training import evaluation
 
@@ -119,6 +120,59 @@ def test_an_accuracy_that_cuts_its_rows_into_batches_gets_one_batch():
     network = Cutting()
     assert evaluation.accuracy(network, np.ones((457, 1)), np.ones(457)) == 1.0
     assert network.sizes == [200, 200, 57]
+
+
+class TestOnADevice:
+    """Not on the host: here, array_api_strict stands for all devices."""
+
+    @pytest.fixture
+    def case(self):
+        xp = pytest.importorskip("array_api_strict")
+        network = Sequential(Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+        x, t = RNG.normal(size=(4100, 4)), RNG.integers(0, 3, 4100)
+        with xpdl.use("array_api_strict", dtype="float64"):
+            network.build((4,))
+        return network, xp.asarray(x), xp.asarray(t)
+
+    def test_accuracy_reads_one_number(self, case, monkeypatch):
+        network, x, t = case
+        reads = []
+        cls = type(x)
+        original = cls.__float__
+        monkeypatch.setattr(cls, "__float__", lambda self: reads.append(1) or original(self))
+        found = evaluation.accuracy(network, x, t)
+        assert len(reads) == 1
+        assert found == np.mean(np.asarray(network.predict(x)).argmax(axis=1) == np.asarray(t))
+
+    def test_two_thousand_rows_are_looked_at_together(self, case, monkeypatch):
+        network, x, t = case
+        sizes = []
+        forward = Sequential.forward
+        monkeypatch.setattr(
+            Sequential, "forward", lambda self, x, *flag: sizes.append(x.shape[0]) or forward(self, x, *flag)
+        )
+        evaluation.accuracy(network, x, t)
+        evaluation.mean_loss(network, x, t)
+        assert sizes == [2000, 2000, 100] * 2
+
+    @pytest.mark.parametrize("measure", [evaluation.accuracy, evaluation.mean_loss])
+    def test_rows_that_stay_on_the_host_are_moved_batch_by_batch(self, case, measure):
+        network, x, t = case
+        assert measure(network, np.asarray(x), t) == measure(network, x, t)
+
+    @pytest.mark.parametrize("measure", [evaluation.accuracy, evaluation.mean_loss])
+    def test_two_hundred_where_two_thousand_do_not_fit(self, case, measure, monkeypatch):
+        network, x, t = case
+        expected = measure(network, x, t)
+        forward = Sequential.forward
+
+        def small(self, x, *flag):
+            if x.shape[0] > 200:
+                raise MemoryError
+            return forward(self, x, *flag)
+
+        monkeypatch.setattr(Sequential, "forward", small)
+        assert measure(network, x, t) == pytest.approx(expected, rel=1e-12)
 
 
 def test_one_row_is_enough():
