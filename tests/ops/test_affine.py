@@ -46,6 +46,17 @@ def test_need_dx_false_skips_dx_alone(backend: Backend) -> None:
         np.testing.assert_array_equal(backend.to_numpy(db), backend.to_numpy(all_three[2]))
 
 
+def test_need_db_false_skips_db_alone(backend: Backend) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [backend.asarray(sample(rng, *shape)) for shape in ((3, 5), (3, 2, 2), (4, 5))]
+    dx, dW, _ = backend.call(affine_backward, *arrays)
+    same_dx, same_dW, nothing = backend.call(affine_backward, *arrays, need_db=False)
+    assert nothing is None
+    if backend.spec.values:
+        np.testing.assert_array_equal(backend.to_numpy(same_dx), backend.to_numpy(dx))
+        np.testing.assert_array_equal(backend.to_numpy(same_dW), backend.to_numpy(dW))
+
+
 @pytest.mark.backends("array_api_strict", "torch", "cupy")
 def test_mixing_libraries_names_both_and_the_cure(backend: Backend) -> None:
     with pytest.raises(MixedArraysError, match=r"numpy .*xpdl\.asarray") as caught:

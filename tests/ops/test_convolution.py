@@ -90,6 +90,17 @@ def test_need_dx_false_skips_dx_alone(backend: Backend) -> None:
         np.testing.assert_array_equal(backend.to_numpy(same_db), backend.to_numpy(db))
 
 
+def test_need_db_false_skips_db_alone(backend: Backend) -> None:
+    x, W, b, static = configuration(7)
+    arrays = [backend.asarray(a) for a in (oracles.convolution(x, W, b, **static), x, W)]
+    dx, dW, _ = backend.call(convolution_backward, *arrays, **static)
+    same_dx, same_dW, nothing = backend.call(convolution_backward, *arrays, **static, need_db=False)
+    assert nothing is None
+    if backend.spec.values:
+        np.testing.assert_array_equal(backend.to_numpy(same_dx), backend.to_numpy(dx))
+        np.testing.assert_array_equal(backend.to_numpy(same_dW), backend.to_numpy(dW))
+
+
 def test_it_does_not_flip_the_filter() -> None:
     """The book and all libraries compute cross-correlation under the name of convolution."""
     x = np.arange(9.0).reshape(1, 1, 3, 3)

@@ -120,6 +120,6 @@ class Affine(Layer):
     def _backward(self, dout: Array, need_dx: bool) -> Array | None:
         x = self.recall(self.x)
         self.require_dout(dout, (x.shape[0], self.units), x)
-        dx, dW, db = ops.affine_backward(dout, x, self.W, need_dx=need_dx)
+        dx, dW, db = ops.affine_backward(dout, x, self.W, need_dx=need_dx, need_db=self.use_bias)
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
         return dx

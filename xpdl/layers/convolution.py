@@ -143,7 +143,9 @@ class Convolution(Layer):
     def _backward(self, dout: Array, need_dx: bool) -> Array | None:
         x = self.recall(self.x)
         self.require_dout(dout, (x.shape[0], self.filters, *(self._out_size or ())), x)
-        dx, dW, db = ops.convolution_backward(dout, x, self.W, **self._options(), need_dx=need_dx)
+        dx, dW, db = ops.convolution_backward(
+            dout, x, self.W, **self._options(), need_dx=need_dx, need_db=self.use_bias
+        )
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
         return dx
 

@@ -29,11 +29,14 @@ def rectified_affine(x: Array, W: Array, b: Array | None = None) -> Array:
 
 
 @op
-def affine_backward(dy: Array, x: Array, W: Array, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+def affine_backward(
+    dy: Array, x: Array, W: Array, *, need_dx: bool = True, need_db: bool = True
+) -> tuple[Array | None, Array, Array | None]:
     """``dx`` in the shape of `x`, ``dW`` (D, M) and ``db`` (M,) for `dy` (N, M).
 
-    ``dx`` is None when `need_dx` is false: nobody asks a first layer for the gradient of the data.
+    ``dx`` is None when `need_dx` is false, as in a first layer, whose input is data; ``db`` when `need_db` is, as in a
+    layer without a bias.
     """
     xp = array_namespace(dy, x, W)
     dx = xp.reshape(xp.matmul(dy, W.T), x.shape) if need_dx else None
-    return dx, xp.matmul(_rows(x).T, dy), xp.sum(dy, axis=0)
+    return dx, xp.matmul(_rows(x).T, dy), xp.sum(dy, axis=0) if need_db else None

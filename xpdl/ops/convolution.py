@@ -70,8 +70,9 @@ def convolution_backward(
     dilation: Pair = (1, 1),
     groups: int = 1,
     need_dx: bool = True,
-) -> tuple[Array | None, Array, Array]:
-    """``dx, dW, db`` for `dy` (N, FN, OH, OW); ``dx`` is None when `need_dx` is false."""
+    need_db: bool = True,
+) -> tuple[Array | None, Array, Array | None]:
+    """``dx, dW, db`` for `dy` (N, FN, OH, OW); ``dx`` is None when `need_dx` is false, ``db`` when `need_db` is."""
     xp = array_namespace(dy, x, W)
     n, channels, height, width = x.shape
     filters, depth, *size = W.shape
@@ -83,7 +84,7 @@ def convolution_backward(
     cols = _grouped_columns(x, W, stride, pad, dilation, groups, out)
     dW = xp.sum(xp.matmul(dy_rows, xp.matrix_transpose(cols)), axis=0)
     dW = xp.reshape(dW, W.shape)
-    db = xp.sum(dy, axis=(0, 2, 3))
+    db = xp.sum(dy, axis=(0, 2, 3)) if need_db else None
     if not need_dx:
         return None, dW, db
 

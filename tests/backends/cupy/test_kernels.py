@@ -319,6 +319,7 @@ def test_convolution_in_chunks(host, seed, monkeypatch):
     compare(host, convolution.convolution, x, W, **static)
     compare(host, convolution.convolution_backward, dy, x, W, **static)
     compare(host, convolution.convolution_backward, dy, x, W, **static, need_dx=False)
+    compare(host, convolution.convolution_backward, dy, x, W, **static, need_db=False)
 
 
 def test_columns_take_no_more_than_their_buffer(host, monkeypatch):

@@ -306,8 +306,8 @@ def a_convolution(draw: Draw) -> None:
     y = draw.compare(forward, x, W, b, infinite=False, scale=scale, **options)
     x, dy = draw.array(n, c, h, w, plain=True), draw.array(*y.shape, plain=True)
     scale = max((n * y.shape[2] * y.shape[3]) ** 0.5 * _size(x, dy), terms**0.5 * _size(dy, W))
-    need_dx = draw.flag(0.8)
-    draw.compare(convolution.convolution_backward, dy, x, W, infinite=False, scale=scale, need_dx=need_dx, **options)
+    needed = {"need_dx": draw.flag(0.8), "need_db": draw.flag(0.8)}
+    draw.compare(convolution.convolution_backward, dy, x, W, infinite=False, scale=scale, **needed, **options)
 
 
 def an_affine(draw: Draw) -> None:
@@ -320,7 +320,8 @@ def an_affine(draw: Draw) -> None:
     y = draw.compare(forward, x, W, b, infinite=False, scale=len(W) ** 0.5 * _size(x, W))
     dy = draw.array(*y.shape)
     scale = max(n**0.5 * _size(x, dy), units**0.5 * _size(dy, W))
-    draw.compare(affine.affine_backward, dy, x, W, infinite=False, scale=scale, need_dx=draw.flag(0.8))
+    needed = {"need_dx": draw.flag(0.8), "need_db": draw.flag(0.8)}
+    draw.compare(affine.affine_backward, dy, x, W, infinite=False, scale=scale, **needed)
 
 
 def a_normalization(draw: Draw) -> None:

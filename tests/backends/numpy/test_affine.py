@@ -41,9 +41,12 @@ def test_equals_the_generic_op(shape, units, order, bias):
     for actual, desired in zip(found, expected, strict=True):
         assert actual.shape == desired.shape
         np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
-    none, dW, _db = ops.affine_backward(dy, x, W, need_dx=False)
-    assert none is None
+    no_dx, dW, no_db = ops.affine_backward(dy, x, W, need_dx=False, need_db=False)
+    assert no_dx is None and no_db is None
     np.testing.assert_allclose(dW, expected[3], rtol=1e-11, atol=1e-11)
+    dx, _, no_db = ops.affine_backward(dy, x, W, need_db=False)
+    assert no_db is None
+    np.testing.assert_array_equal(dx, found[2])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -52,9 +52,12 @@ def test_equals_the_generic_op(seed, order):
     for actual, desired in zip((found, *gradients), expected, strict=True):
         assert actual.shape == desired.shape and actual.dtype == np.float64
         np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
-    none, dW, _db = ops.convolution_backward(dy, x, W, **options, need_dx=False)
-    assert none is None
+    no_dx, dW, no_db = ops.convolution_backward(dy, x, W, **options, need_dx=False, need_db=False)
+    assert no_dx is None and no_db is None
     np.testing.assert_allclose(dW, expected[2], rtol=1e-11, atol=1e-11)
+    dx, _, no_db = ops.convolution_backward(dy, x, W, **options, need_db=False)
+    assert no_db is None
+    np.testing.assert_array_equal(dx, gradients[0])
 
 
 @pytest.mark.parametrize("images", [1, 255, 256, 257, 600])

@@ -24,12 +24,14 @@ def affine(x: Array, W: Array, b: Array | None = None) -> Array:
 
 
 @kernel("affine_backward")
-def affine_backward(dy: Array, x: Array, W: Array, *, need_dx: bool = True) -> tuple[Array | None, Array, Array]:
+def affine_backward(
+    dy: Array, x: Array, W: Array, *, need_dx: bool = True, need_db: bool = True
+) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.affine.affine_backward`."""
     if not _fits(x, W, None) or not served(dy, x) or dy.ndim != 2:
         return DECLINE  # type: ignore[no-any-return]
     dx = matmul(dy, W.T).reshape(x.shape) if need_dx else None
-    return dx, matmul(_rows(x).T, dy), bias_gradient(dy)
+    return dx, matmul(_rows(x).T, dy), bias_gradient(dy) if need_db else None
 
 
 def _fits(x: Array, W: Array, b: Array | None) -> bool:

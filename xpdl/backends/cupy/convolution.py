@@ -78,13 +78,15 @@ def convolution_backward(
     dilation: Pair = (1, 1),
     groups: int = 1,
     need_dx: bool = True,
-) -> tuple[Array | None, Array, Array]:
+    need_db: bool = True,
+) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     if not served(dy, x, W):
         return DECLINE  # type: ignore[no-any-return]
     found = cudnn.backward(dy, x, W, (stride, pad, dilation), need_dx)
+    db = bias_gradient(dy) if need_db else None
     if found is not None:
-        return (*found, bias_gradient(dy))
+        return (*found, db)
     size = W.shape[2:]
     out = (dy.shape[2], dy.shape[3])
     weights = W.reshape(groups, W.shape[0] // groups, -1)
@@ -101,7 +103,7 @@ def convolution_backward(
             del col  # its memory serves the next line
             add_up(matmul(weights.transpose(0, 2, 1), rows), dx[images], out, size, stride, pad, dilation)
     assert dW is not None  # there is at least one image
-    return dx, dW.reshape(W.shape), bias_gradient(dy)
+    return dx, dW.reshape(W.shape), db
 
 
 def _fits(x: Array, W: Array, b: Array | None, out: Pair, groups: int) -> bool:

@@ -86,7 +86,9 @@ def _finish(y: Host, b: Host | None, rectified: bool) -> None:
 
 @kernel("numpy", "affine_backward")
 @in_float32
-def affine_backward(dy: Host, x: Host, W: Host, *, need_dx: bool = True) -> tuple[Host | None, Host, Host]:
+def affine_backward(
+    dy: Host, x: Host, W: Host, *, need_dx: bool = True, need_db: bool = True
+) -> tuple[Host | None, Host, Host | None]:
     """As `xpdl.ops.affine.affine_backward`."""
     if not _served(x, W) or dy.dtype != x.dtype:
         return DECLINE  # type: ignore[no-any-return]
@@ -105,7 +107,7 @@ def affine_backward(dy: Host, x: Host, W: Host, *, need_dx: bool = True) -> tupl
     if weights is not W:
         _, c, h, w = x.shape
         dW = np.ascontiguousarray(dW.reshape(h, c, w, -1).transpose(1, 0, 2, 3)).reshape(W.shape)
-    return dx, dW, dy.sum(axis=0)
+    return dx, dW, dy.sum(axis=0) if need_db else None
 
 
 def _served(x: Host, W: Host) -> bool:

@@ -95,17 +95,16 @@ def convolution_backward(
     dilation: Pair = (1, 1),
     groups: int = 1,
     need_dx: bool = True,
-) -> tuple[Host | None, Host, Host]:
+    need_db: bool = True,
+) -> tuple[Host | None, Host, Host | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     if x.dtype not in compiled.FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE  # type: ignore[no-any-return]
     src, dyt = _entering(x), np.ascontiguousarray(_inner(dy))
     dx = memory.empty(src.shape, x.dtype) if need_dx else None
     dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)
-    rows = dyt.reshape(len(dyt), len(W), -1)
-    db = np.empty(rows.shape[:2], x.dtype)
-    # a product is the quickest sum
-    tasks: list[threads.Task] = [functools.partial(np.matmul, rows, np.ones(rows.shape[2], x.dtype), out=db)]
+    db_rows = np.empty((len(dyt), len(W)), x.dtype) if need_db else None
+    tasks: list[threads.Task] = [] if db_rows is None else [functools.partial(_sum_rows, dyt, db_rows)]
     sums: list[Sum] = []
     for group, (filters, channels) in enumerate(_groups(W, groups)):
         d, images = dyt[:, filters], src[:, channels]
@@ -117,7 +116,14 @@ def convolution_backward(
     for total, parts in sums:
         # in the order of the tasks, whoever did them
         total[...] = functools.reduce(np.add, parts).reshape(total.shape)
-    return (None if dx is None else _outer(dx)), dW.reshape(W.shape), db.sum(axis=0)
+    db = None if db_rows is None else db_rows.sum(axis=0)
+    return (None if dx is None else _outer(dx)), dW.reshape(W.shape), db
+
+
+def _sum_rows(dyt: Host, out: Host) -> None:
+    """The sums over columns and images of `dyt` (H, C, W, N) as `out` (H, C); a product is the quickest sum."""
+    rows = dyt.reshape(*out.shape, -1)
+    np.matmul(rows, np.ones(rows.shape[2], rows.dtype), out=out)
 
 
 def _groups(W: Host, groups: int) -> list[tuple[slice, slice]]:
