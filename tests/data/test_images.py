@@ -61,6 +61,61 @@ def test_transparent_ground_counts_as_white(digit, path):
     assert load_digit(path).max() > 0.8
 
 
+@pytest.mark.parametrize("paper, ink", [(204, 64), (255, 0), (12, 250)])
+def test_sixteen_bits_give_the_same_digit_as_eight(digit, tmp_path, paper, ink):
+    grey = np.round(paper + (ink - paper) * np.pad(np.kron(digit / 255, np.ones((8, 8))), 40)).astype(np.uint8)
+    image.fromarray(grey).save(tmp_path / "8.png")
+    wide = grey.astype(np.uint16) * 257
+    image.fromarray(wide).save(tmp_path / "16.png")
+    (tmp_path / "16.pgm").write_bytes(b"P5 %d %d 65535\n" % grey.shape[::-1] + wide.astype(">u2").tobytes())
+    for name in ("16.png", "16.pgm"):
+        np.testing.assert_allclose(load_digit(tmp_path / name), load_digit(tmp_path / "8.png"), atol=0.03)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_the_camera_is_undone(digit, tmp_path, orientation):
+    picture = image.fromarray(np.pad(np.kron(digit, np.ones((8, 8), np.uint8)), 40))
+    picture.save(tmp_path / "upright.jpg", quality=95)
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # transpositions of Pillow whose inverse the tag asks for
+    stored = picture.transpose(image.Transpose(undo[orientation])) if orientation > 1 else picture
+    exif = image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "stored.jpg", quality=95, exif=exif)
+    np.testing.assert_allclose(load_digit(tmp_path / "stored.jpg"), load_digit(tmp_path / "upright.jpg"), atol=0.1)
+
+
+def test_inks_of_printers_are_read(digit, tmp_path):
+    picture = image.fromarray(255 - np.pad(np.kron(digit, np.ones((8, 8), np.uint8)), 40))
+    picture.save(tmp_path / "grey.jpg", quality=95)
+    picture.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    np.testing.assert_allclose(load_digit(tmp_path / "cmyk.jpg"), load_digit(tmp_path / "grey.jpg"), atol=0.05)
+
+
+def test_coloured_ink_as_light_as_its_paper_is_seen(digit, path):
+    ink = np.pad(np.kron(digit / 255, np.ones((8, 8))), 40)[..., None]
+    red, grey = np.array([220, 76, 76]), np.array([119, 119, 119])  # both have luma 119
+    image.fromarray(np.round(grey + (red - grey) * ink).astype(np.uint8)).save(path)
+    found = load_digit(path)
+    large = image.fromarray((ink[..., 0] * 255).astype(np.uint8))
+    large.save(path)
+    np.testing.assert_allclose(found, load_digit(path), atol=0.1)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_light_ink_on_a_transparent_ground_is_seen(digit, path, mode):
+    rgba = np.full((60, 60, 4), 255, np.uint8)
+    rgba[..., 3] = np.pad(digit, 16)
+    image.fromarray(rgba).convert(mode).save(path)
+    assert load_digit(path).max() > 0.8
+
+
+def test_numbers_that_are_not_finite_are_refused(path):
+    values = np.full((30, 30), np.nan, "<f4")
+    path.write_bytes(b"Pf 30 30 -1.0\n" + values.tobytes())
+    with pytest.raises(ValueError, match="values that are not finite"):
+        load_digit(path)
+
+
 def test_thin_and_flat_digits_stay_inside(path):
     for shape in ((200, 3), (3, 200)):
         grey = np.zeros((300, 300), np.uint8)

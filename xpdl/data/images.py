@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.data.digits import border, find_digit
+
 Image = np.ndarray[Any, Any]
 
 _SIDE = 28  # of an MNIST image
 _BOX = 20  # that its digit fits in
 _MOST_PIXELS = 50_000_000
+# modes that Pillow brings to RGBA with their transparency
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA", "P")
 # without those whose readers start other programs or unpack archives
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")
 
@@ -28,9 +32,11 @@ def load_digit(path: str | os.PathLike[str]) -> Image:
     Parameters
     ----------
     path
-        A picture in PNG, JPEG, BMP, GIF, WebP or PGM. One of 28x28 pixels is taken as it is; otherwise the digit is cut
-        out, scaled to fit 20x20 pixels and placed with its centre of mass in the middle, as for MNIST. Dark on light is
-        inverted: MNIST has white digits on black, and what the border shows is taken for the ground.
+        A picture in PNG, JPEG, BMP, GIF, WebP or PGM, grey or in colour, of 8 or 16 bits, rotated as its EXIF data say.
+        One of 28x28 pixels is taken as it is, and inverted if its border is light: MNIST has white digits on black.
+        In any other, the digit is found by `xpdl.data.digits.find_digit`, whatever the light and the ground, scaled to fit
+        20x20 pixels and placed with its centre of mass in the middle, as for MNIST. Transparent pixels count as white
+        paper, or as black where what is opaque is light.
 
     Returns
     -------
@@ -46,17 +52,14 @@ def load_digit(path: str | os.PathLike[str]) -> Image:
         If Pillow is not installed.
     """
     grey = _read(path)
-    if np.median(_border(grey)) > 0.5:
-        grey = 1 - grey
     if grey.shape == (_SIDE, _SIDE):
-        return grey
-    grey = np.maximum(grey - np.median(_border(grey)), 0)
-    if grey.max() < 0.1:
-        raise ValueError(f"{path}: shows no digit, its pixels are all alike")
-    grey /= grey.max()
-    ink = grey > 0.2
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    return _centred(_fitted(grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
+        return 1 - grey if np.median(border(grey)) > 0.5 else grey
+    digit = find_digit(grey)
+    if digit is None:
+        raise ValueError(
+            f"{path}: shows no digit, its pixels are nearly all alike; write it larger or darker, or crop the picture to it"
+        )
+    return _centred(_fitted(digit))
 
 
 def _read(path: str | os.PathLike[str]) -> Image:
@@ -67,12 +70,35 @@ def _read(path: str | os.PathLike[str]) -> Image:
             with _without_warning(pillow), pillow.open(file, formats=_FORMATS) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:
                     raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
-                # transparent counts as white paper
-                canvas = pillow.new("RGBA", picture.size, "white")
-                canvas.alpha_composite(picture.convert("RGBA"))
-                return np.asarray(canvas.convert("L"), dtype=np.float32) / 255
+                upright = importlib.import_module("PIL.ImageOps").exif_transpose(picture)
+                return _grey(upright)
         except Exception as error:  # of a damaged file, Pillow's readers raise what comes, IndexError among them
-            raise ValueError(f"{path}: is not a readable picture ({error})") from error
+            raise ValueError(
+                f"{path}: is not a readable picture ({error}); save it as PNG or JPEG of at most {_MOST_PIXELS:,} pixels"
+            ) from error
+
+
+def _grey(picture: Any) -> Image:
+    """Grey values from 0 to 1 of a picture of any mode."""
+    if picture.mode[0] in "IF":  # 16 bits, or the floating-point numbers of PFM
+        values = np.asarray(picture, np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("it has values that are not finite")
+        white = 65535 if picture.mode[0] == "I" else max(1.0, float(values.max()))
+        return np.asarray(np.clip(values / white, 0, 1), np.float32)
+    rgba = (picture if picture.mode in _WITH_ALPHA else picture.convert("RGB")).convert("RGBA")
+    alpha = np.asarray(rgba.getchannel("A"))
+    opaque = float(np.average(rgba.convert("L"), weights=alpha)) if alpha.any() else 0.0
+    # light ink on a transparent ground is meant for a black one
+    light_ink = alpha.min() < 128 and opaque > 128
+    canvas = _pillow().new("RGBA", rgba.size, "black" if light_ink else "white")
+    canvas.alpha_composite(rgba)
+    found = [np.asarray(channel) for channel in (canvas.convert("L"), *canvas.split()[:3])]
+    # coloured ink may be as light as its paper
+    every = -(-max(rgba.size) // 512)  # of a large picture, some pixels say enough
+    low, high = np.percentile([channel[::every, ::every] for channel in found], (1, 99), axis=(1, 2))
+    contrast = (high - low) * (1.5, 1, 1, 1)
+    return np.asarray(found[int(contrast.argmax())], np.float32) / 255
 
 
 @contextlib.contextmanager
@@ -81,10 +107,6 @@ def _without_warning(pillow: Any) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
         yield
-
-
-def _border(grey: Image) -> Image:
-    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
 def _fitted(grey: Image) -> Image:

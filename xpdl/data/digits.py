@@ -1,0 +1,272 @@
+"""Find the handwritten digit in a photograph: remove uneven light, ruled lines and dust. Works on the host, in NumPy."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Image = np.ndarray[Any, Any]
+Mask = np.ndarray[Any, Any]
+
+# Longest side of the copy in which the digit is looked for: strokes are still several pixels wide, noise is averaged.
+_WORKING_SIDE = 384
+# Longest side of the grid on which the background is a median.
+_GRID_SIDE = 48
+# Ink is what differs from the background by this much, and by so many standard deviations of the noise.
+_LEAST_CONTRAST = 0.07
+_SIGMAS = 4.5
+# Of the contrast of a digit's strokes, this much is still ink: the blurred edge of a stroke.
+_EDGE = 0.3
+# A ruled line covers this share of the side that it runs along, and is at most this share of the other side thick.
+_LINE_COVERAGE = 0.7
+_LINE_THICKNESS = 0.02
+_MOST_SLOPE = 0.12
+# What reaches in from the border and is wider than a stroke, as a share of the longer side, is beside the page.
+_MARGIN = 0.09
+
+
+class Ink(NamedTuple):
+    """The contrast of a picture with its background, and which pixels are the digit's."""
+
+    contrast: Image
+    digit: Mask
+
+    @property
+    def weight(self) -> float:
+        return float(self.contrast[self.digit].sum())
+
+
+def find_digit(grey: Image) -> Image | None:
+    """Cut the digit out of a picture, as ink on an empty ground.
+
+    The background is a median of the surroundings, so light may fall off or a shadow lie across; the digit is the connected
+    strokes with the most ink that do not reach in from the border, darker or lighter than the background. Ruled lines are
+    erased first where they cross the whole picture.
+
+    Parameters
+    ----------
+    grey : array (H, W) of float32
+        From 0 for black to 1 for white.
+
+    Returns
+    -------
+    array (h, w) of float32, from 0 for the ground to 1, as large as the digit; None where there is none
+    """
+    small = _reduced(grey, _WORKING_SIDE)
+    found = _darker_and_lighter(small)
+    page = found.digit if found is not None else None
+    if found is not None and page is not None and _is_page(page):
+        rows, columns = _extent(page, inset=0.04)
+        on_page = _darker_and_lighter(small[rows, columns])
+        if on_page is not None and not _is_page(on_page.digit):
+            found = on_page
+    if found is None:
+        return None
+    level = float(np.percentile(found.contrast[found.digit], 65))
+    ink = np.where(_dilated(found.digit), np.clip(found.contrast / level, 0, 1), 0)
+    ink[ink < _EDGE / 2] = 0
+    rows, columns = _extent(found.digit)
+    return np.asarray(ink[rows, columns], np.float32)
+
+
+def _darker_and_lighter(grey: Image) -> Ink | None:
+    """The digit with more ink of those found among what is darker and what is lighter than the background."""
+    background = _background(grey)
+    difference = grey - background
+    noise = _noise(grey)
+    # light multiplies: the same ink makes less difference in a shadow
+    darker = np.clip(-difference / np.maximum(background, 0.05), 0, 1) * float(background.mean())
+    found = [ink for contrast in (darker, np.clip(difference, 0, 1)) if (ink := _strokes(contrast, noise)) is not None]
+    return max(found, key=lambda ink: ink.weight, default=None)
+
+
+def _strokes(contrast: Image, noise: float) -> Ink | None:
+    """The connected strokes with the most ink."""
+    mask = contrast > max(_LEAST_CONTRAST, _SIGMAS * noise)
+    mask = mask & ~_ruled(mask) & ~_ruled(mask.T).T
+    within = mask & ~_beside_the_page(mask)
+    first = _heaviest(within, contrast)
+    if first is None:
+        # a digit that fills the picture, with bold strokes that touch the border
+        within = mask
+        first = _heaviest(mask, contrast)
+    if first is None:
+        return None
+    # again by the contrast of these strokes, which leaves paler lines and shadows out
+    level = float(np.percentile(contrast[first], 80))
+    digit = _heaviest(within & (contrast > _EDGE * level), contrast)
+    return None if digit is None else Ink(contrast, digit)
+
+
+def _heaviest(mask: Mask, contrast: Image) -> Mask | None:
+    """The component with the most ink, with the broken parts that belong to it."""
+    labels, count = label(mask)
+    if not count:
+        return None
+    weights = np.bincount(labels.ravel(), contrast.ravel(), count + 1)
+    weights[0] = 0
+    inner = weights.copy()
+    inner[np.unique(border(labels))] *= 0.05
+    main = int(inner.argmax())
+    if inner[main] < 4 * _LEAST_CONTRAST:
+        return None
+    rows, columns = _extent(labels == main)
+    reach = math.ceil(0.15 * max(rows.stop - rows.start, columns.stop - columns.start))
+    near = labels[max(rows.start - reach, 0) : rows.stop + reach, max(columns.start - reach, 0) : columns.stop + reach]
+    parts = [k for k in np.unique(near) if k and inner[k] >= 0.05 * inner[main]]
+    return np.isin(labels, parts)
+
+
+def _background(grey: Image) -> Image:
+    """The grey value of the ground at each pixel: a median of the surroundings, which are mostly ground."""
+    grid = _reduced(grey, _GRID_SIDE)
+    rough = _median(grid, max(1, max(grid.shape) // 2))
+    # again from nearer surroundings, with the ink painted over
+    ink = np.abs(grid - rough) > 0.5 * np.percentile(np.abs(grid - rough), 98)
+    fine = _median(np.where(ink, rough, grid), max(1, max(grid.shape) // 5))
+    return _resized(fine, grey.shape)
+
+
+def _median(grid: Image, window: int) -> Image:
+    before = window // 2
+    padded = np.pad(grid, ((before, window - 1 - before),) * 2, mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window))
+    return np.asarray(np.median(windows.reshape(*grid.shape, -1), axis=-1), np.float32)
+
+
+def _noise(grey: Image) -> float:
+    """The standard deviation of the noise, from second differences, most of which no stroke crosses."""
+    second = grey[:, 2:] - 2 * grey[:, 1:-1] + grey[:, :-2]
+    return float(np.median(np.abs(second))) / 0.6745 / math.sqrt(6) if second.size else 0.0
+
+
+def _ruled(mask: Mask) -> Mask:
+    """Pixels of thin lines from one side to the other, nearly level, but for those where a stroke crosses."""
+    height, width = mask.shape
+    y, x = np.nonzero(mask)
+    found = np.zeros_like(mask)
+    if not y.size:
+        return found
+    offset = math.ceil(_MOST_SLOPE * width)
+    counts = {
+        slope: np.bincount(np.rint(y - slope * x).astype(np.intp) + offset, minlength=height + 2 * offset)
+        for slope in np.linspace(-_MOST_SLOPE, _MOST_SLOPE, 97)
+    }
+    slope = max(counts, key=lambda s: float((counts[s].astype(float) ** 2).sum()))
+    lines = np.concatenate([[False], counts[slope] > _LINE_COVERAGE * width, [False]])
+    edges = np.flatnonzero(lines[1:] != lines[:-1])
+    columns = np.arange(width)
+    shift = np.rint(slope * columns).astype(np.intp) - offset
+    for top, bottom in zip(edges[::2], edges[1::2], strict=True):
+        if bottom - top > max(2, _LINE_THICKNESS * height):
+            continue
+        # its blurred edges are of it, too
+        rows = np.arange(top - 1, bottom + 1)[:, None] + shift
+        above, below = (np.clip(row + shift, 0, height - 1) for row in (top - 3, bottom + 2))
+        crossed = mask[above, columns] & mask[below, columns]
+        inside = (rows >= 0) & (rows < height) & ~crossed
+        found[rows[inside], np.broadcast_to(columns, rows.shape)[inside]] = True
+    return found
+
+
+def _beside_the_page(mask: Mask) -> Mask:
+    """A table or a thumb: pixels that lie in wide squares of the mask which reach the border."""
+    side = max(3, round(_MARGIN * max(mask.shape)))
+    # beyond the border it goes on as at the border
+    wide = _dilated(_eroded(np.pad(mask, side, mode="edge"), side), side + 4)
+    inside = wide[side : side + mask.shape[0], side : side + mask.shape[1]] & mask
+    labels, _ = label(inside)
+    at_border = np.unique(border(labels))
+    return np.isin(labels, at_border[at_border > 0])
+
+
+def _is_page(component: Mask) -> bool:
+    """Whether it is a sheet rather than a digit: large, and nearly filling its rectangle."""
+    rows, columns = _extent(component)
+    part = component[rows, columns]
+    return min(part.shape) > 0.2 * min(component.shape) and float(part.mean()) > 0.7
+
+
+def label(mask: Mask) -> tuple[Image, int]:
+    """Number the connected components of a mask, diagonal neighbours included.
+
+    Returns
+    -------
+    labels : array of int, 0 outside of `mask` and 1, 2, ... inside
+    count : int
+    """
+    height, width = mask.shape
+    padded = np.zeros((height, width + 2), np.int8)
+    padded[:, 1:-1] = mask
+    row, start = np.nonzero(np.diff(padded, axis=1) == 1)
+    _, stop = np.nonzero(np.diff(padded, axis=1) == -1)
+    parent = list(range(len(row)))
+
+    def root(k: int) -> int:
+        while parent[k] != k:
+            parent[k] = parent[parent[k]]
+            k = parent[k]
+        return k
+
+    first = np.searchsorted(row, np.arange(height + 1)).tolist()
+    starts, stops = start.tolist(), stop.tolist()
+    for r in range(1, height):
+        above, here = first[r - 1], first[r]
+        while above < first[r] and here < first[r + 1]:
+            if starts[here] <= stops[above] and starts[above] <= stops[here]:
+                parent[root(here)] = root(above)
+            if stops[above] < stops[here]:
+                above += 1
+            else:
+                here += 1
+    roots, numbers = np.unique([root(k) for k in range(len(row))], return_inverse=True)
+    labels = np.zeros(mask.shape, np.intp)
+    labels[mask] = np.repeat(numbers + 1, stop - start)
+    return labels, len(roots)
+
+
+def _dilated(mask: Mask, side: int = 3) -> Mask:
+    """Each pixel with those of the square of that side around it."""
+    return ~_eroded(~mask, side)
+
+
+def _eroded(mask: Mask, side: int) -> Mask:
+    """The centres of the squares of that side that lie in the mask."""
+    before = side // 2
+    whole = np.pad(mask, ((before, side - 1 - before),) * 2, mode="edge").astype(np.int32)
+    for _ in range(2):  # along rows, then along columns
+        sums = np.cumsum(np.pad(whole, ((0, 0), (1, 0))), axis=1)
+        whole = (sums[:, side:] - sums[:, :-side] == side).astype(np.int32).T
+    return whole.astype(bool)
+
+
+def _extent(mask: Mask, inset: float = 0.0) -> tuple[slice, slice]:
+    """The rows and columns of the smallest rectangle around a mask, less a share of it on each side."""
+
+    def one(used: Any) -> slice:
+        at = np.flatnonzero(used)
+        cut = int(inset * (at[-1] + 1 - at[0]))
+        return slice(int(at[0]) + cut, int(at[-1]) + 1 - cut)
+
+    return one(np.any(mask, axis=1)), one(np.any(mask, axis=0))
+
+
+def border(a: Image) -> Image:
+    """The pixels of the four sides, as one row."""
+    return np.concatenate([a[0], a[-1], a[:, 0], a[:, -1]])
+
+
+def _reduced(grey: Image, side: int) -> Image:
+    """A copy whose longer side is at most `side`, by averages."""
+    scale = side / max(grey.shape)
+    height, width = (max(1, round(size * scale)) for size in grey.shape)
+    return grey if scale >= 1 else _resized(grey, (height, width), box=True)
+
+
+def _resized(grey: Image, shape: tuple[int, ...], *, box: bool = False) -> Image:
+    pillow = importlib.import_module("PIL.Image")
+    how = pillow.Resampling.BOX if box else pillow.Resampling.BILINEAR
+    return np.asarray(pillow.fromarray(np.ascontiguousarray(grey, np.float32)).resize(shape[::-1], how))
