@@ -292,8 +292,12 @@ def test_a_step_that_gives_too_little_or_too_much_to_remember_is_an_error(kept: 
         def step(self, p: Any, g: Any, *memory: Any) -> Any:
             return (p - g, *(g for _ in range(kept)))
 
-    with pytest.raises(ValueError, match="argument 3"):
-        Forgetful().update({"p": np.ones(2)}, {"p": np.ones(2)})
+    params, optimizer = {"p": np.ones(2), "q": np.ones(2)}, Forgetful()
+    with pytest.raises(
+        ValueError, match=rf"Forgetful.step: .*memory = \('v',\), got {1 + kept} in all for parameter 'p'"
+    ):
+        optimizer.update(params, {"p": np.ones(2), "q": np.ones(2)})
+    assert optimizer.iter == 0 and all(np.all(p == 1) for p in params.values()) and not optimizer.v
 
 
 @each_rule

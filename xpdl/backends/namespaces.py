@@ -144,6 +144,38 @@ def _optional(module: str) -> Any:
         return None
 
 
+# Half precision: sums stop growing, squares overflow or vanish, and usual values of eps are 0 in them.
+_HALVES = ("float16", "bfloat16")
+
+
+def is_half(x: Array) -> bool:
+    """Whether `x` is stored in half precision, float16 or bfloat16."""
+    if type(x) is np.ndarray:
+        return bool(x.dtype.char == "e")  # in either order of bytes
+    return dtype_name(x.dtype) in _HALVES
+
+
+def wide_dtype(x: Array) -> DType:
+    """The dtype to compute statistics and updates in: float32 for half precision, else that of `x`."""
+    return array_namespace(x).float32 if is_half(x) else x.dtype
+
+
+def widened(x: Array) -> Array:
+    """`x` itself, or in float32 where it is stored in half precision."""
+    if not is_half(x):
+        return x
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float32)
+
+
+def rounded_to(dtype: DType, x: Array) -> Array:
+    """`x` itself, or rounded to another floating dtype; what is too large for that becomes infinite."""
+    if x.dtype == dtype:
+        return x
+    with overflow_expected():  # NumPy warns of casts, where other libraries do not
+        return array_namespace(x).astype(x, dtype)
+
+
 def default_float(xp: Namespace, like: Array) -> DType:
     """The floating dtype a library gives to integers where it must: float64 in NumPy, float32 in PyTorch."""
     info = xp.__array_namespace_info__()

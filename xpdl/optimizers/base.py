@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, TypedDict
 
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, device, write
+from xpdl.backends.namespaces import Array, array_namespace, device, wide_dtype, widened, write
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number, require_mapping
 from xpdl.optimizers.clipping import clip_scale
 from xpdl.optimizers.hyper import Hyper, hypers
@@ -49,6 +49,12 @@ class Optimizer:
     ------
     ValueError
         If a hyper-parameter is out of its bounds, here or when it is assigned later.
+
+    Notes
+    -----
+    Parameters in half precision (float16, bfloat16) are updated in float32, with float32 state, and rounded once at the end.
+    A step below half the distance to the next number of their dtype is lost in that rounding, however many follow. Long
+    trainings keep float32 parameters and compute passes in half precision: ``Trainer(..., precision="float16")``.
     """
 
     #: whether `step` computes each element from the elements at the same place alone, and so may be given pieces of arrays
@@ -91,6 +97,8 @@ class Optimizer:
 
     def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
         """New values of a parameter and of what is remembered of it, from its gradient; all of one shape and dtype.
+
+        They are float32 where the parameter is stored in half precision.
 
         It calls one op of the rule, so that a kernel can compute the whole step. `p` and `memory` are given up to it: a
         kernel may write the results into them and return them. `g` belongs to the caller.
@@ -152,34 +160,13 @@ class Optimizer:
             return
         memory: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.memory}
         check_update(arrays, grads, memory, owner)
-        self.iter += 1
-        self._left_out = left_out
-        if not arrays:
-            return
-        gradients = [grads[name] for name in arrays]
-        scale = None if self.clip_norm is None else clip_scale(gradients, self.clip_norm)
-        for kept in memory.values():
-            for name, p in arrays.items():
-                if name not in kept:
-                    kept[name] = array_namespace(p).zeros(p.shape, dtype=p.dtype, device=device(p))
-        columns = [[kept[name] for name in arrays] for kept in memory.values()]
-        owned = list(zip(*columns, strict=True)) if columns else [()] * len(arrays)
-        rule = Rule(self.rule_name(), self.numbers(), scale, self.l1, self.l2, self.max_norm, self.elementwise, only_if)
-        step = functools.partial(adjusted_step, self.step, rule)
-        stepped = step_together(list(arrays.values()), gradients, owned, step, rule)
-        for (name, p), own, (new, *remembered) in zip(arrays.items(), owned, stepped, strict=True):
-            # a kernel has written into `p` itself
-            written = p if new is p else write(p, new)
-            # asarray, as NumPy computes scalars from arrays of no axes
-            if written is not p:
-                params[name] = array_namespace(p).asarray(written)
-            for kept, old, array in zip(memory.values(), own, remembered, strict=True):
-                if array is not old:
-                    kept[name] = array_namespace(p).asarray(array)
-        if self.iter % _UPDATES_BETWEEN_SWEEPS == 0:
-            for kept in memory.values():
-                for name in arrays:
-                    kept[name] = faded_to_zero(kept[name])
+        before = self.iter, self._left_out
+        self.iter, self._left_out = self.iter + 1, left_out
+        try:
+            _update(self, params, arrays, [grads[name] for name in arrays], memory, only_if)
+        except BaseException:
+            self.iter, self._left_out = before
+            raise
 
     def rule_name(self) -> str:
         """The op that `step` calls; empty when it is not the step of this class but one written over it."""
@@ -215,6 +202,60 @@ class Optimizer:
         values = [(name, getattr(self, name)) for name in hypers(type(self))]
         shown = ", ".join(f"{name}={value}" for name, value in values if name == "lr" or value)
         return f"{type(self).__name__}({shown})"
+
+
+def _update(
+    optimizer: Optimizer,
+    params: MutableMapping[str, Array],
+    arrays: dict[str, Array],
+    grads: list[Array],
+    memory: dict[str, dict[str, Array]],
+    only_if: Array | None,
+) -> None:
+    """Change all parameters after the checks: compute first, then write."""
+    if not arrays:
+        return
+    scale = None if optimizer.clip_norm is None else clip_scale(grads, optimizer.clip_norm)
+    owned = [tuple(_remembered(kept, name, p) for kept in memory.values()) for name, p in arrays.items()]
+    rule = Rule(
+        optimizer.rule_name(),
+        optimizer.numbers(),
+        scale,
+        optimizer.l1,
+        optimizer.l2,
+        optimizer.max_norm,
+        optimizer.elementwise,
+        only_if,
+    )
+    step = functools.partial(adjusted_step, optimizer.step, rule)
+    # all of them before the first is written, so that a step that fails leaves nothing half done
+    stepped = list(step_together(list(arrays.values()), grads, owned, step, rule))
+    for name, new in zip(arrays, stepped, strict=True):
+        if len(new) != 1 + len(memory):
+            raise ValueError(
+                f"{type(optimizer).__name__}.step: must return the parameter and one array for each of memory = "
+                f"{optimizer.memory}, got {len(new)} in all for parameter {name!r}"
+            )
+    for (name, p), (new, *remembered) in zip(arrays.items(), stepped, strict=True):
+        # a kernel has written into `p` itself
+        written = p if new is p else write(p, new)
+        # asarray, as NumPy computes scalars from arrays of no axes
+        if written is not p:
+            params[name] = array_namespace(p).asarray(written)
+        for kept, array in zip(memory.values(), remembered, strict=True):
+            if array is not kept.get(name):
+                kept[name] = array_namespace(p).asarray(array)
+    if optimizer.iter % _UPDATES_BETWEEN_SWEEPS == 0:
+        for kept in memory.values():
+            for name in arrays:
+                kept[name] = faded_to_zero(kept[name])
+
+
+def _remembered(kept: dict[str, Array], name: str, p: Array) -> Array:
+    """What is kept of a parameter, in float32 where that is in half precision; zeros at first."""
+    if name in kept:
+        return widened(kept[name])
+    return array_namespace(p).zeros(p.shape, dtype=wide_dtype(p), device=device(p))
 
 
 def sweeps_next(optimizer: Optimizer) -> bool:

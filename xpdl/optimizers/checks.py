@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, host_floats_alike, is_array, is_host
+from xpdl.backends.namespaces import (
+    Array,
+    array_namespace,
+    dtype_name,
+    host_floats_alike,
+    is_array,
+    is_host,
+    wide_dtype,
+    widened,
+)
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import require_floating
 from xpdl.optimizers.hyper import Hyper
@@ -54,7 +63,7 @@ def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], memory
                     f"{where} has shape {tuple(p.shape)}, but had {tuple(array.shape)} in earlier updates; "
                     "make a new optimizer for another network"
                 )
-            if array.dtype != p.dtype:
+            if wide_dtype(array) != wide_dtype(p):
                 raise DTypeError(
                     f"{where} is {dtype_name(p.dtype)}, but was {dtype_name(array.dtype)} in earlier updates; "
                     "make a new optimizer, or load its state with arrays of the new dtype"
@@ -77,7 +86,7 @@ def checked_state(state: Any, optimizer: str, hypers: Mapping[str, Hyper], kinds
     checked.update((name, hyper.checked(state[name], owner)) for name, hyper in hypers.items())
     memory = {kind: state[kind] for kind in kinds}
     _check_memory(memory, owner)
-    checked.update((kind, {name: copied(a) for name, a in arrays.items()}) for kind, arrays in memory.items())
+    checked.update((kind, {name: copied(widened(a)) for name, a in arrays.items()}) for kind, arrays in memory.items())
     return checked
 
 

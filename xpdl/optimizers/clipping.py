@@ -6,16 +6,16 @@ import functools
 import math
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, widened
 
 
 @op
 def clip_scale(grads: list[Array], limit: float) -> Array | float:
     """What to multiply all `grads` by so that their L2 norm, over all of them together, is at most `limit`.
 
-    An array () on their device, at most 1; 1 for gradients that are all zero.
+    An array () on their device, at most 1; 1 for gradients that are all zero. It is float32 for gradients in half precision.
     """
-    grads = [g for g in grads if math.prod(g.shape)]
+    grads = [widened(g) for g in grads if math.prod(g.shape)]
     if not grads:
         return 1.0
     xp = array_namespace(*grads)

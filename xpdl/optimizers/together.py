@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 
 
 @op
@@ -60,7 +60,8 @@ def step_together(
 ) -> Iterable[tuple[Array, ...]]:
     """``step(p, g, *memory)`` for each parameter, one after the other; a kernel may do what `rule` says on all at once.
 
-    `params` and `memory` are given up to it: a kernel may write the results into them and return them.
+    `params` and `memory` are given up to it: a kernel may write the results into them and return them. What is remembered of
+    a parameter in half precision is in float32.
     """
     return (step(p, g, *kept) for p, g, kept in zip(params, grads, memory, strict=True))
 
@@ -68,16 +69,25 @@ def step_together(
 def adjusted_step(
     step: Callable[..., tuple[Array, ...]], rule: Rule, p: Array, g: Array, *memory: Array
 ) -> tuple[Array, ...]:
-    """`step` with the gradient clipped and the decay added before it, the constraint and the condition after it."""
+    """`step` with the gradient clipped and the decay added before it, the constraint and the condition after it.
+
+    A parameter in half precision is computed with in float32, as is what is remembered of it, and rounded once at the end.
+    """
     xp = array_namespace(p)
-    g = g if rule.scale is None else g * rule.scale
+    stored, p = p.dtype, widened(p)
+    g = g if rule.scale is None else widened(g) * rule.scale
     g = g if g.dtype == p.dtype else xp.astype(g, p.dtype)
     if rule.l1:
         g = g + rule.l1 * xp.sign(p)
     if rule.l2:
         g = g + rule.l2 * p
     new, *remembered = step(p, g, *memory)
-    stepped = (new if rule.max_norm is None else xp.clip(new, -rule.max_norm, rule.max_norm), *remembered)
-    if rule.only_if is None:
-        return stepped
-    return tuple(xp.where(rule.only_if, after, before) for after, before in zip(stepped, (p, *memory), strict=True))
+    stepped: tuple[Array, ...] = (
+        new if rule.max_norm is None else xp.clip(new, -rule.max_norm, rule.max_norm),
+        *remembered,
+    )
+    if rule.only_if is not None:
+        stepped = tuple(
+            xp.where(rule.only_if, after, before) for after, before in zip(stepped, (p, *memory), strict=True)
+        )
+    return rounded_to(stored, stepped[0]), *stepped[1:]

@@ -81,7 +81,8 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         scaling = json.loads(metadata.get("precision", "null"))
         callbacks = callback_state.from_file(metadata["callbacks"], arrays, trainer.callbacks.callbacks, backend)
         for kind in trainer.optimizer.memory:
-            state[kind] = {name: backend.asarray(array) for name, array in _under(arrays, f"optimizer.{kind}.")}
+            # in their own dtype, which is wider than that of a network in half precision
+            state[kind] = {name: backend.asarray(a, a.dtype.name) for name, a in _under(arrays, f"optimizer.{kind}.")}
         trainer.optimizer.load_state_dict(state)
     except (KeyError, TypeError) as error:
         raise storage.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cupy import capture
-from xpdl.backends.cupy.launch import BLOCK, by_value, kernel, launch, named, ready, served
+from xpdl.backends.cupy.launch import BLOCK, beside, by_value, computing_dtype, kernel, launch, named, ready, served
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -46,13 +46,15 @@ def step_together(
     rule: Any,
 ) -> Iterable[tuple[Array, ...]]:
     """As `xpdl.optimizers.together.step_together`; results are written into `params` and `memory`."""
-    dtype = params[0].dtype
-    written = [*params, *itertools.chain.from_iterable(memory)]
+    dtype, kept = params[0].dtype, list(itertools.chain.from_iterable(memory))
     if (
         rule.name not in RULES
         or not served(*params)
-        or not served(*written)
-        or not all(a.flags.c_contiguous for a in written)
+        or not beside(params[0], *kept)
+        or any(named(a.dtype) != computing_dtype(dtype) for a in kept)
+        or not all(a.flags.c_contiguous for a in (*params, *kept))
+        # of half precision a wider gradient would lose what the rule computes with
+        or (dtype != computing_dtype(dtype) and any(g.dtype != dtype for g in grads))
     ):
         return DECLINE  # type: ignore[no-any-return]
     order, remembered = RULES[rule.name]
@@ -66,8 +68,8 @@ def step_together(
         return DECLINE  # type: ignore[no-any-return]
     grads = [ready(g if g.dtype == dtype else g.astype(dtype)) for g in grads]
     scale = None if isinstance(rule.scale, (int, float)) else rule.scale
-    if scale is not None and scale.dtype != dtype:
-        scale = scale.astype(dtype)
+    if scale is not None and scale.dtype != computing_dtype(dtype):
+        scale = scale.astype(computing_dtype(dtype))
     shared = np.zeros(1, _SHARED)
     shared["scale"] = 0 if scale is None else scale.data.ptr
     shared["l1"], shared["l2"], shared["limit"] = rule.l1, rule.l2, rule.max_norm or 0.0

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
+from xpdl.backends.namespaces import is_half, overflow_expected, wide_dtype, widened
 from xpdl.backends.numpy import compiled, threads
 
 Host = np.ndarray[Any, Any]
@@ -49,6 +50,7 @@ def step_together(
     code = compiled.kernels("optimizers") if size > _WORTH_COMPILING and rule.name in _RULES else None
     write = _adjusted(_RULES[rule.name], rule) if rule.name in _RULES else functools.partial(_write_new, step)
     write_lines = write if code is None else _compiled(code, rule, write)
+    write, write_lines = _from_half(write), _from_half(write_lines)
     tasks: list[threads.Task] = []
     for (p, *kept), g in zip(stepped, grads, strict=True):
         arrays = (p, g, *kept)
@@ -92,21 +94,41 @@ def clip_scale(grads: list[Host], limit: float) -> Host | float:
     peak = max((max(g.max(), -g.min()) for g in grads), default=0.0)
     if not 0 < peak < math.inf:
         return DECLINE  # type: ignore[no-any-return]
-    total = 0.0
+    kind = np.dtype(wide_dtype(grads[0]))
+    total, peak = 0.0, kind.type(peak)
     for g in grads:
         for k in range(0, g.size, _PIECE):
             piece = g[k : k + _PIECE] / peak
             total += float(np.vecdot(piece, piece))
     norm = float(peak) * math.sqrt(total)
-    return np.asarray(limit / max(norm, limit), grads[0].dtype)
+    return np.asarray(limit / max(norm, limit), kind)
 
 
 def _served(written: tuple[Host, ...], g: Host) -> bool:
-    """Whether a rule can write into these arrays, from the gradient `g`."""
+    """Whether a rule can write into these arrays, a parameter and what is remembered of it, from the gradient `g`."""
+    if type(g) is not np.ndarray or written[0].dtype != g.dtype:
+        return False
+    kind = g.dtype
     for a in written:
-        if type(a) is not np.ndarray or a.dtype != g.dtype or not a.flags.writeable:
+        if type(a) is not np.ndarray or a.dtype != kind or not a.flags.writeable:
             return False
-    return type(g) is np.ndarray
+        kind = wide_dtype(g)  # of all but the parameter
+    return True
+
+
+def _from_half(write: Callable[..., None]) -> Callable[..., None]:
+    """`write`, given float32 for a parameter and a gradient in half precision; the parameter is rounded once, at the end."""
+
+    def written(p: Host, g: Host, *memory: Host) -> None:
+        if not is_half(p):
+            write(p, g, *memory)
+            return
+        wide = widened(p)
+        write(wide, widened(g), *memory)
+        with overflow_expected():
+            p[...] = wide
+
+    return written
 
 
 def _on_pieces(write: Callable[..., None], lines: list[Host], part: slice) -> threads.Task:
