@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.optimizers.roster import RULES, Rule, each_rule, expected, moved, nes
 from xpdl.backends import dispatch
 from xpdl.backends.namespaces import dtype_name
 from xpdl.optimizers import Optimizer
+from xpdl.optimizers.adam import corrected_rate
 
 
 @each_rule
@@ -134,7 +136,19 @@ def test_every_optimizer_has_one_op_that_a_kernel_can_override(monkeypatch: pyte
         before = set(called)
         rule.make().update({"p": np.ones(2)}, {"p": np.ones(2)})
         assert called - before, f"{rule.id} calls no op of its own"
-    assert called == ops - {"clip_scale", "faded_to_zero"}
+    assert called == ops - {"clip_scale", "faded_to_zero", "corrected_rate"}
+
+
+@pytest.mark.backends("values")
+@pytest.mark.backends("eager")
+@pytest.mark.parametrize("beta1, beta2", [(0.9, 0.999), (0.0, 0.5), (0.5, 0.0)])
+def test_the_rate_at_an_update_whose_number_a_device_alone_knows(backend: Backend, beta1: float, beta2: float) -> None:
+    for updates, left_out in ((1, 0), (5, 4), (7, 2), (100_003, 3)):
+        t = updates - left_out
+        want = 0.25 * math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+        given = backend.asarray(float(left_out))
+        rate = backend.call(corrected_rate, given, updates=updates, lr=0.25, beta1=beta1, beta2=beta2)
+        backend.check(rate, np.asarray(want), rtol=1e-5)
 
 
 def _new_velocity(p: float, gradients: list[float], lr: float, momentum: float) -> list[float]:

@@ -13,6 +13,7 @@ from xpdl import (
     Convolution,
     CosineLR,
     Dropout,
+    MixedPrecision,
     Pooling,
     Relu,
     Sequential,
@@ -24,12 +25,12 @@ from xpdl.backends import asnumpy
 ROWS, BATCH, EPOCHS = 70, 16, 3
 
 
-def trainer(capture: bool) -> Trainer:
+def trainer(capture: bool, precision: MixedPrecision | None = None) -> Trainer:
     layers = [Convolution(filters=4, size=3), Relu(), Convolution(filters=4, size=3), BatchNormalization(), Relu()]
     net = Sequential(*layers, Pooling(2, 2), Dropout(0.25), Affine(units=5), loss=SoftmaxWithLoss, seed=0)
     rng = np.random.default_rng(0)
     x, t = rng.normal(size=(ROWS, 1, 8, 8)), rng.integers(0, 5, ROWS)
-    options = {"capture": capture, "callbacks": [CosineLR()], "seed": 0, "verbose": False}
+    options = {"capture": capture, "callbacks": [CosineLR()], "seed": 0, "verbose": False, "precision": precision}
     return Trainer(net, x, t, x, t, EPOCHS, BATCH, "adam", {}, **options)
 
 
@@ -54,3 +55,19 @@ def test_same_bits_as_uncaptured_steps_on_a_gpu_and_refused_elsewhere(backend: h
         np.testing.assert_array_equal(asnumpy(value), asnumpy(alike.network.state_dict()[name]), err_msg=name)
     # by another kernel of products
     np.testing.assert_allclose(captured.history.train_loss_list, other.history.train_loss_list, rtol=1e-3)
+
+
+@pytest.mark.backends("cupy")
+def test_updates_that_are_left_out_are_left_out_in_captured_steps_too(backend: harness.Backend) -> None:
+    with backend.use("float32"):
+        captured, alike = (trainer(True, MixedPrecision(scale=2.0**24, growth_interval=3)) for _ in range(2))
+    alike.captured.problem = "none is wanted"
+    for run in (captured, alike):
+        run.train()
+    assert captured.captured.problem is None and captured.captured._recorded is not None
+    scaling = captured.precision.loss_scale.state_dict()
+    assert scaling == alike.precision.loss_scale.state_dict() and scaling["steps_left_out"] > 3
+    assert captured.optimizer.iter == alike.optimizer.iter
+    assert captured.history.train_loss_list == alike.history.train_loss_list
+    for name, value in captured.network.state_dict().items():
+        np.testing.assert_array_equal(asnumpy(value), asnumpy(alike.network.state_dict()[name]), err_msg=name)

@@ -24,6 +24,14 @@ def adam_step(
     return p - lr * (m / (array_namespace(p).sqrt(v) + eps)), m, v
 
 
+@op
+def corrected_rate(left_out: Array, updates: int, *, lr: float, beta1: float, beta2: float) -> Array:
+    """Compute `lr` with the bias correction of update number ``updates - left_out``, in the dtype of `left_out` ()."""
+    t = updates - left_out
+    xp = array_namespace(t)
+    return lr * xp.sqrt(_one_minus_power(beta2, t)) / _one_minus_power(beta1, t)
+
+
 class Adam(Optimizer):
     """Adam (arXiv:1412.6980, in the form at the end of its section 2; the book's ch. 6.1.6).
 
@@ -72,12 +80,11 @@ class Adam(Optimizer):
 
     @property
     def corrected_lr(self) -> float | Array:
-        """`lr` with the bias correction of the current update."""
-        t = self.count
-        if isinstance(t, int):
-            return float(self.lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t))
-        xp = array_namespace(t)
-        return self.lr * xp.sqrt(_one_minus_power(self.beta2, t)) / _one_minus_power(self.beta1, t)
+        """`lr` with the bias correction of the current update; an array () where a device alone knows its number."""
+        if self._left_out is not None:
+            return corrected_rate(self._left_out, self.iter, lr=self.lr, beta1=self.beta1, beta2=self.beta2)
+        t = max(self.iter, 1)  # before the first update, it is the one to come
+        return float(self.lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t))
 
     def numbers(self) -> dict[str, Any]:
         return {"lr": self.corrected_lr, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}

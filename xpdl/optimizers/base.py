@@ -112,10 +112,13 @@ class Optimizer:
         """What `rule` takes besides arrays, for the current update: floats, or arrays () on the parameters' device."""
         return {}
 
-    @property
-    def count(self) -> int | Array:
-        """The number of the current update; an array () where a device alone knows how many were left out."""
-        return self.iter if self._left_out is None else self.iter - self._left_out
+    def known_numbers(self) -> dict[str, float]:
+        """Compute `numbers` as if no update had been left out, and what a device makes them of: ``rate`` and ``updates``."""
+        left_out, self._left_out = self._left_out, None
+        try:
+            return {**self.numbers(), "rate": float(self.lr), "updates": float(self.iter)}
+        finally:
+            self._left_out = left_out
 
     def update(
         self,

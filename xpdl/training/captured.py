@@ -50,7 +50,7 @@ class CapturedSteps:
     TypeError
         If it is no `Sequential`, or the optimizer has a ``step`` of its own.
     ValueError
-        If gradients of several batches are accumulated, or the loss is scaled, as it is in float16.
+        If gradients of several batches are accumulated.
 
     Notes
     -----
@@ -68,11 +68,6 @@ class CapturedSteps:
             raise TypeError(
                 f"Trainer: capture=True needs an optimizer with a rule; {type(optimizer).__name__} has a step of its own, "
                 "whose numbers would stay those of the step that was recorded"
-            )
-        if precision is not None and precision.scales:
-            raise ValueError(
-                "Trainer: capture=True does not go with a scaled loss, whose updates may be left out: take "
-                "precision='bfloat16', or leave out one of them"
             )
         if trainer.accumulate != 1:
             raise ValueError("Trainer: capture=True goes with accumulate=1 alone: every captured step updates")
@@ -119,13 +114,13 @@ class _Recorded:
     """
 
     def __init__(self, steps: CapturedSteps, x: Array, t: Array) -> None:
-        self.network, self.optimizer = steps.network, steps.optimizer
+        self.network, self.optimizer, self.precision = steps.network, steps.optimizer, steps.precision
         self.x, self.t = (array_namespace(a).asarray(a, copy=True) for a in (x, t))
         self._params = [(owner, key, owner[key]) for _, owner, key in self.network.slots("params")]
         state = [(owner, key, owner[key]) for _, owner, key in self.network.slots("state")]
         self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.memory]
         remembered = [(kept, name, array) for _, kept in self._memory for name, array in kept.items()]
-        self._kept = [slot for slot in (*state, *remembered) if is_array(slot[2])]
+        self._kept = [slot for slot in (*state, *remembered, *self._scale()) if is_array(slot[2])]
         before = [(owner, key, value) for owner, key, value in state if isinstance(value, int)]
         updates = self.optimizer.iter
 
@@ -147,8 +142,16 @@ class _Recorded:
                 owner[key] = value
         self._setting = self._settings()
 
+    def _scale(self) -> list[tuple[dict[str, Any], str, Array]]:
+        """Where the scale of the loss is kept, made anew on the device if it has been read since the last step."""
+        if self.precision is None or not self.precision.scales:
+            return []
+        first = next(owner[key] for _, owner, key in self.network.slots("params"))
+        return [self.precision.loss_scale.slot(first)]
+
     def _require_slots(self) -> None:
-        if "lr" not in self.recording.numbers:
+        # where updates may be left out, the device makes the one of the other
+        if not self.recording.numbers & {"lr", "rate"}:
             raise RuntimeError(f"{type(self.optimizer).__name__} did not update all parameters by its kernel")
         for owner, key, _ in self._advances:
             if tuple(owner.get("stream", ())) not in self.recording.masks:
@@ -166,7 +169,8 @@ class _Recorded:
     def _settings(self) -> tuple[Any, ...]:
         """Numbers that are part of the recorded step."""
         o = self.optimizer
-        fixed = {name: value for name, value in o.numbers().items() if name not in self.recording.numbers}
+        given = self.recording.numbers | {"lr", "rate", "updates"}
+        fixed = {name: value for name, value in o.known_numbers().items() if name not in given}
         return fixed, o.l1, o.l2, o.max_norm, o.clip_norm, get_numerics()
 
     def _put_back(self) -> None:
@@ -178,12 +182,13 @@ class _Recorded:
         """Make the step on another batch, and return its loss."""
         write(self.x, x)
         write(self.t, t)
+        self._scale()
         self._put_back()
         counters = {tuple(owner["stream"]): owner[key] for owner, key, _ in self._advances}
         for owner, key, by in self._advances:
             owner[key] += by
         self.optimizer.iter += 1
-        self.recording.launch(self.optimizer.numbers(), counters)
+        self.recording.launch(self.optimizer.known_numbers(), counters)
         loss = self.recording.result
         # the next repetition writes over it
         return array_namespace(loss).asarray(loss, copy=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from typing import Any
 
 from xpdl.backends import asnumpy
 from xpdl.backends.dispatch import op
@@ -109,6 +110,10 @@ class LossScale:
             state = [self.value, float(self._good_steps), 0.0]
             self._state = array_namespace(p).asarray(state, dtype=p.dtype, device=device(p))
         return self._state
+
+    def slot(self, p: Array) -> tuple[dict[str, Any], str, Array]:
+        """Where the array that `beside` gives is kept: the dict that owns it, its key there, and the array."""
+        return vars(self), "_state", self.beside(p)
 
     def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
         """``optimizer.update(params, grads)``, left out where a gradient is not finite; then the scale is adjusted."""

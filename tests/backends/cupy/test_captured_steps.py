@@ -134,6 +134,44 @@ def test_half_precision_without_a_scale(host):
     assert launches() == 7
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_half_precision_with_a_scale_and_updates_that_are_left_out(host, rule, dtype):
+    x, t = images(shape=(4,))
+    # overflows at first, so that it is halved, in captured steps too, and then doubled now and then
+    ours, theirs = (
+        trained(
+            made(
+                host,
+                small,
+                x,
+                t % 3,
+                dtype=dtype,
+                epochs=4,
+                optimizer=rule(0.01),
+                callbacks=[CosineLR()],
+                precision=MixedPrecision(scale=2.0**25, growth_interval=3),
+            ),
+            recording=recording,
+        )
+        for recording in (True, False)
+    )
+    assert_same(ours, theirs)
+    assert ours.precision.loss_scale.state_dict() == theirs.precision.loss_scale.state_dict()
+    assert len(fake_capture.graphs) == 1 and launches() == 4 * 5 - captured._WARM_UP
+    assert captured._WARM_UP < ours.precision.steps_left_out < 4 * 6
+    assert ours.optimizer.iter + ours.precision.steps_left_out == 4 * 6
+
+
+def test_a_scale_that_is_read_between_captured_steps_is_put_back(host, monkeypatch):
+    monkeypatch.setattr(step, "STEPS_BETWEEN_READS", 4)
+    x, t = images(shape=(4,))
+    # read before every fourth step, it is on the host in between
+    ours = both(host, network, x.repeat(4, 1).reshape(ROWS, 1, 4, 4), t, dtype="float32", epochs=3, precision="float16")
+    assert len(fake_capture.graphs) == 1 and launches() > 3
+    assert ours.precision.scale > 1
+
+
 def test_convolutions_of_cudnn(host, monkeypatch):
     monkeypatch.setattr(cudnn, "problem", lambda: None)
     monkeypatch.setattr(cudnn, "_local", cudnn._Local())
@@ -347,12 +385,6 @@ class TestRefused:
     def test_gradients_of_several_batches(self, host):
         with pytest.raises(ValueError, match="goes with accumulate=1 alone"):
             made(host, small, *images(shape=(4,)), accumulate=2)
-
-    def test_a_scaled_loss(self, host):
-        with pytest.raises(ValueError, match="does not go with a scaled loss"):
-            made(host, small, *images(shape=(4,)), dtype="float32", precision="float16")
-        x, t = images(shape=(4,))
-        assert made(host, small, x, t % 3, dtype="float32", precision=MixedPrecision(scale=1.0)).captured
 
     def test_a_step_of_ones_own(self, host):
         class Halved(SGD):

@@ -8,6 +8,7 @@ from xpdl import Adam, Affine, BatchNormalization, DTypeError, MixedPrecision, R
 from xpdl.backends import dispatch, namespaces
 from xpdl.backends.cupy import mixed
 from xpdl.ops import normalization
+from xpdl.optimizers.adam import corrected_rate
 from xpdl.training import loss_scaling
 
 WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
@@ -44,6 +45,14 @@ def compare_all(host, dtype):
         for finite in (True, False):
             args = array(np.array(state, wide)), array(np.array(finite)), 4, 20.0
             same(host, loss_scaling.scaling_after, *args)
+    for beta1, beta2, left_out in ((0.9, 0.999, 2.0), (0.0, 0.0, 0.0)):
+        rule = Adam(0.25, beta1, beta2)
+        rule.iter = 7
+        with host.rules():
+            rate = corrected_rate(array(np.array(left_out, wide)), 7, lr=0.25, beta1=beta1, beta2=beta2)
+        rule.iter -= int(left_out)
+        assert rate.dtype.name == wide and rate.shape == ()
+        np.testing.assert_allclose(rate.get(), rule.corrected_lr, rtol={"float32": 1e-7, "float64": 1e-14}[wide])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -115,8 +124,8 @@ def test_a_step_launches_a_kernel_for_all_parameters_at_once(host):
     assert names.count(("narrowed", "float16")) == 2
     # gradients of batch normalization are in float32 already
     assert names.count(("unscaled", "float16")) == names.count(("unscaled", "float32")) == 1
-    tail = [("all_finite", "float32"), ("scaling_after", "float32"), ("adam_step", "float32")]
-    assert names[-3:] == tail
+    tail = ["all_finite", "scaling_after", "corrected_rate", "adam_step"]
+    assert names[-4:] == [(name, "float32") for name in tail]
     assert ("batch_normalization", "float16") in names and ("softmax_with_loss", "float32") in names
 
 

@@ -37,6 +37,11 @@ def is_alike() -> bool:
     return _local.alike
 
 
+def is_recording() -> bool:
+    """Whether this thread records a step."""
+    return _local.slots is not None
+
+
 def number(name: str, value: Any) -> Any:
     """`value`, or while a step is recorded an array (1,) in which each repetition finds its own."""
     slots = _local.slots

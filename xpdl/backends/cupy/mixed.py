@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends.cupy import capture
 from xpdl.backends.cupy.launch import BLOCK, beside, by_value, cupy, empty, kernel, launch, named, ready, served
 from xpdl.backends.cupy.sources import TYPES
 from xpdl.backends.dispatch import DECLINE
@@ -60,6 +61,21 @@ def scaling_after(state: Array, finite: Array, growth_interval: int, most: float
     after = empty(state.shape, state.dtype)
     launch("mixed", "scaling_after", dtype, (1,), (1,), (state, finite, float(growth_interval), most, after), 1)
     return after
+
+
+@kernel("corrected_rate")
+def corrected_rate(left_out: Array, updates: int, *, lr: float, beta1: float, beta2: float) -> Array:
+    """As `xpdl.optimizers.adam.corrected_rate`, computed in float64."""
+    dtype = named(left_out.dtype)
+    if not served(left_out) or _computed(dtype) != dtype:
+        return DECLINE
+    numbers = {"rate": float(lr), "updates": float(updates)}
+    given = (*numbers.values(), 0, 0)
+    if capture.is_recording():
+        given = (0.0, 0.0, *(capture.number(name, value) for name, value in numbers.items()))
+    corrected = empty((), left_out.dtype)
+    launch("mixed", "corrected_rate", dtype, (1,), (1,), (left_out, *given, beta1, beta2, corrected), 1)
+    return corrected
 
 
 def _computed(dtype: str) -> str:
