@@ -21,6 +21,7 @@ from tests.planted_bugs import (
     WrongScale,
     ZeroBatchNormalization,
 )
+from xpdl.data import load_mini_mnist
 from xpdl.errors import DTypeError, GradientCheckError
 from xpdl.gradient_check import check_gradients
 from xpdl.layers import (
@@ -138,6 +139,61 @@ class TestPlantedBugs:
         with pytest.raises(GradientCheckError, match="the gradient of W is off by"):
             check_gradients(Scaled(units=3), x)
         check_gradients(Affine(units=3), x)
+
+
+def digits() -> tuple[Any, Any]:
+    (x, t), _ = load_mini_mnist(flatten=False)
+    return x[:5].astype("float64"), t[:5]
+
+
+class WrongFilters(Convolution):
+    """A gradient that is one percent too large."""
+
+    def backward(self, dout: Any) -> Any:
+        dx = super().backward(dout)
+        self.grads["W"] = self.grads["W"] * 1.01
+        return dx
+
+
+class EvenTies(Pooling):
+    """A gradient that goes to the wrong element of each window, ties or not."""
+
+    def backward(self, dout: Any) -> Any:
+        return super().backward(dout)[..., ::-1]
+
+
+class TestKinks:
+    """Black borders of digits: relu at 0 where biases are 0, and windows whose values are all alike."""
+
+    def net(self, convolution: type = Convolution, pooling: type = Pooling) -> Sequential:
+        layers = [convolution(filters=4, size=5), Relu(), pooling(2, 2), Affine(units=10)]
+        return Sequential(*layers, loss=SoftmaxWithLoss, seed=0)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_right_gradients_pass_and_the_report_says_that_it_measured_beside_them(self, seed: int) -> None:
+        report = check_gradients(self.net(), *digits(), seed=seed)
+        assert report.kinks and report.passed
+        assert "lies on kinks: zeros of relu or ties of max pooling" in str(report)
+
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize(
+        "options, wrong",
+        [({"convolution": WrongFilters}, "WrongFilters1.W"), ({"pooling": EvenTies}, r"(x|Convolution1.\w)")],
+    )
+    def test_faults_are_found_there_too(self, seed: int, options: Any, wrong: str) -> None:
+        with pytest.raises(GradientCheckError, match=f"the gradient of {wrong} is off by") as caught:
+            check_gradients(self.net(**options), *digits(), seed=seed)
+        assert "lies on kinks" in str(caught.value)
+
+    @pytest.mark.parametrize("x", [np.zeros((3, 4)), np.array([[0.0, 1.0, -1.0, 0.0]])], ids=["zeros", "some zeros"])
+    def test_relu_at_zero(self, x: Any) -> None:
+        assert check_gradients(Relu(), x).kinks
+
+    def test_ties_of_max_pooling(self) -> None:
+        assert check_gradients(Pooling(2, 2), np.ones((1, 2, 4, 4))).kinks
+
+    def test_a_smooth_point_has_none(self) -> None:
+        assert not check_gradients(net(), ROWS, LABELS).kinks
 
 
 class TestWhatIsChecked:
