@@ -186,6 +186,93 @@ def test_rate_at_the_start_is_that_of_the_run_and_not_of_the_resumed_one():
     assert run.optimizer.lr == pytest.approx(0.4) and again.lr == 0.8
 
 
+def _half_cosine(place):
+    return (1 + math.cos(math.pi * min(1.0, place))) / 2
+
+
+# of each: what makes it, and its factors at positions in epochs, written out
+FACTORS = {
+    "StepLR": (lambda: StepLR(2, 0.5), lambda p: 0.5 ** math.floor(p / 2)),
+    "ExponentialLR": (lambda: ExponentialLR(0.9), lambda p: 0.9 ** math.floor(p)),
+    "CosineLR": (lambda: CosineLR(), lambda p: _half_cosine(p / 6)),
+    "WarmupLR": (lambda: WarmupLR(2), lambda p: min(1.0, p / 2)),
+    "OneCycleLR": (
+        lambda: OneCycleLR(rise=0.5, start=0.0, final=0.0),
+        lambda p: 1 - _half_cosine(p / 3) if p < 3 else _half_cosine((p - 3) / 3),
+    ),
+    "LearningRateSchedule": (lambda: LearningRateSchedule(lambda p: 1 / (1 + p)), lambda p: 1 / (1 + p)),
+    # nothing improves after the first epoch
+    "ReduceLROnPlateau": (
+        lambda: ReduceLROnPlateau("loss", gamma=0.5, patience=1, min_delta=100.0),
+        lambda p: 0.5 ** max(0, math.floor(p) - 1),
+    ),
+}
+
+
+def composed(*schedules, **options):
+    seen = []
+
+    class Record:
+        def on_batch_end(self, trainer, step):
+            seen.append(trainer.optimizer.lr)
+
+    run = trainer(epochs=6, optimizer="sgd", optimizer_param={"lr": 0.8}, callbacks=[*schedules, Record()], **options)
+    run.train()
+    return seen
+
+
+@pytest.mark.parametrize(("one", "other"), [(a, b) for a in FACTORS for b in FACTORS])
+def test_two_schedules_of_a_training_act_together(one, other):
+    (make_one, of_one), (make_other, of_other) = FACTORS[one], FACTORS[other]
+    found = composed(make_one(), make_other())
+    assert found == pytest.approx([0.8 * of_one(step / 3) * of_other(step / 3) for step in range(18)], abs=1e-12)
+
+
+def test_three_go_on_from_a_checkpoint_with_the_same_rates(tmp_path):
+    def schedules():
+        return [WarmupLR(1), StepLR(2, 0.5), ReduceLROnPlateau("loss", gamma=0.5, patience=1, min_delta=100.0)]
+
+    class Fails:
+        def on_batch_end(self, trainer, step):
+            if step == 10:
+                raise RuntimeError("fails on purpose")
+
+    whole = composed(*schedules())
+    with pytest.raises(RuntimeError, match="on purpose"):
+        composed(*schedules(), Fails(), checkpoint=tmp_path / "run")
+    assert composed(*schedules(), checkpoint=tmp_path / "run") == whole[9:]
+
+
+def test_the_lowest_rate_of_a_plateau_leaves_a_warm_up_alone():
+    plateau = ReduceLROnPlateau("loss", gamma=0.1, patience=1, min_delta=100.0, min_lr=0.2)
+    expected = [0.8 * step / 6 * (1.0 if step < 6 else 0.0) for step in range(6)] + [0.2] * 12
+    found = composed(WarmupLR(2), plateau)
+    assert found == pytest.approx(expected) and min(found[6:]) >= 0.2
+
+
+def test_one_schedule_after_a_warm_up_and_beside_it_spans_what_each_spans():
+    cosine = CosineLR()
+    found = composed(WarmupLR(2, cosine), cosine)
+    expected = [
+        _half_cosine(step / 18) * (step / 6 if step < 6 else _half_cosine((step - 6) / 12)) for step in range(18)
+    ]
+    assert found == pytest.approx([0.8 * factor for factor in expected], abs=1e-12)
+
+
+@pytest.mark.parametrize("first", [math.nan, math.inf])
+def test_plateau_takes_no_nan_or_infinite_loss_for_the_best(first):
+    plateau, run = (
+        ReduceLROnPlateau("loss", gamma=0.5, patience=2),
+        SimpleNamespace(iter_per_epoch=1, history=History()),
+    )
+    found = []
+    for epoch, loss in enumerate([first, 2.0, math.nan, 1.0, 1.5, math.nan], 1):
+        run.history.train_loss_list.append(loss)
+        plateau.on_epoch_end(run, epoch)
+        found.append((plateau.best, plateau.factor(epoch)))
+    assert found == [(None, 1.0), (2.0, 1.0), (2.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 0.5)]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

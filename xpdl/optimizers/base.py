@@ -64,6 +64,9 @@ class Optimizer:
     #: attributes that hold one array per parameter, as dicts by its name, in the order `step` takes and returns them
     memory: ClassVar[tuple[str, ...]] = ()
 
+    #: the training that its state belongs to, which a `Trainer` sets
+    run: Any = None
+
     lr = Hyper("at least 0")
     l1 = Hyper("at least 0")
     l2 = Hyper("at least 0")
@@ -200,6 +203,7 @@ class Optimizer:
         """
         for name, value in checked_state(state, type(self).__name__, hypers(type(self)), self.memory).items():
             setattr(self, name, value)
+        self.run = None
 
     def __repr__(self) -> str:
         values = [(name, getattr(self, name)) for name in hypers(type(self))]

@@ -1,4 +1,4 @@
-"""What wants to be called during training."""
+"""Objects that a training calls at set moments."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ EVENTS = (
 
 
 class Callback:
-    """Something that a `Trainer` calls at set moments; a subclass gives the methods it wants.
+    """An object that a `Trainer` calls at set moments; a subclass gives the methods it needs.
 
     Epochs and steps count from 1. ``trainer.history`` holds what was measured, up to the last step read from the device, and
     all of it when an epoch ends. Setting ``trainer.stop_training`` ends the training with the epoch. Any object with some of
-    these methods will do: there is nothing a subclass inherits but their absence.
+    these methods will do.
+
+    One rule divides what an object holds: **what** `state_dict` **gives is the state of a run, all else is configuration.**
+    A checkpoint keeps the state. A `Trainer` that begins puts it back, by `load_state_dict`, to the one before the object's
+    first training, so that one object may serve several trainings, one after the other; a trainer that goes on leaves it as
+    it is. What `on_train_begin` assigns anew needs no such care. An object without the two methods keeps what it holds.
     """
 
     #: whether other arguments make it another training, so that one that goes on from a checkpoint needs the same again
@@ -51,7 +56,7 @@ class Callback:
         """After the last epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep: numbers, strings, lists of them, and arrays."""
+        """The state of a run: numbers, strings, arrays, and lists and dicts (by str) of them."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -68,7 +73,11 @@ class Callbacks:
         if not isinstance(callbacks, Iterable):
             raise TypeError(f"Trainer: callbacks must be a list of objects, got {callbacks!r}")
         self.callbacks = list(callbacks)
-        for callback in self.callbacks:
+        for number, callback in enumerate(self.callbacks):
+            if isinstance(callback, Callback) and any(callback is earlier for earlier in self.callbacks[:number]):
+                raise ValueError(
+                    f"Trainer: callbacks has one object twice, {callback!r}; make another one, or remove it"
+                )
             if isinstance(callback, type) or not any(callable(getattr(callback, event, None)) for event in EVENTS):
                 raise TypeError(
                     f"Trainer: a callback is an object with at least one of {', '.join(EVENTS)}, got {callback!r}"

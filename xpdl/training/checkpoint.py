@@ -14,7 +14,7 @@ from xpdl import storage
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.models.sequential import Sequential
-from xpdl.training import callback_state
+from xpdl.training import callback_state, run_state
 from xpdl.training.history import History
 from xpdl.training.same_run import identity, require_same, slots
 
@@ -86,6 +86,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         trainer.optimizer.load_state_dict(state)
     except (KeyError, TypeError) as error:
         raise storage.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
+    run_state.begin(trainer, resumed=True)
     for owner, key, value in values:
         owner[key] = value
     trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step

@@ -65,12 +65,13 @@ class Diagnostics(Callback):
         self.x = x
         self.margin = number(margin, "margin", "Diagnostics", "in (0, 0.5)")
         self.history: History = {"dead_relu": {}, "saturation": {}, "update_ratio": {}}
+        self._sample = x
         self._before: dict[str, Array] = {}
 
     def on_train_begin(self, trainer: Any) -> None:
         if not isinstance(getattr(trainer.network, "layers", None), Mapping):
             raise TypeError(f"Diagnostics: expected a network with a dict of layers, got {trainer.network!r}")
-        self.x = trainer.backend.asarray(self.x)
+        self._sample, self._before = trainer.backend.asarray(self.x), {}
 
     def on_batch_begin(self, trainer: Any, step: int) -> None:
         if step % trainer.iter_per_epoch == 0:
@@ -83,7 +84,7 @@ class Diagnostics(Callback):
             self._note("update_ratio", name, _ratio(trainer.network.params[name], old))
 
     def on_epoch_end(self, trainer: Any, epoch: int) -> None:
-        for path, layer, y, _ in forward_by_layer(trainer.network.layers.items(), self.x, False):
+        for path, layer, y, _ in forward_by_layer(trainer.network.layers.items(), self._sample, False):
             for what, kind, measure in self._measures():
                 if isinstance(layer, kind):
                     self._note(what, path, float(measure(y)))

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from xpdl.ops.checks import positive_int
+from xpdl.training import run_state
 from xpdl.training.checkpoint_files import CheckpointFiles
 from xpdl.training.interrupts import Interrupts
 
@@ -60,6 +61,7 @@ class Resuming:
             path = self.files.read(trainer)
             self._last_step = trainer.current_iter
             return f"going on after {_where(trainer)} from {path}"
+        run_state.begin(trainer, resumed=False)
         # steps of an epoch that was broken off are made again
         trainer.current_iter, trainer.seconds_in_epoch = trainer.current_epoch * trainer.iter_per_epoch, 0.0
         self._last_step = trainer.current_iter

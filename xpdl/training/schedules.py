@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,6 +14,9 @@ from xpdl.training.monitor import Monitor
 
 class LearningRateSchedule(Callback):
     """Sets ``optimizer.lr`` before each step to the rate at the start times a factor.
+
+    Several schedules of a training act together, whatever their order: the rate is the one at the start times the product of
+    their factors, as of a warm-up beside `ReduceLROnPlateau`. Each counts positions from the beginning of the training.
 
     Parameters
     ----------
@@ -32,12 +36,16 @@ class LearningRateSchedule(Callback):
     """
 
     changes_training: ClassVar[bool] = True
+    lr: float | None = None
 
     def __init__(self, factor: Callable[[float], float]) -> None:
         if not callable(factor):
             raise TypeError(f"LearningRateSchedule: factor must be a function of the position, got {factor!r}")
-        self.factor = factor
-        self.lr: float | None = None
+        self.factor = factor  # type: ignore[method-assign, assignment]
+
+    def factor(self, position: float) -> float:
+        """By what the rate at the start is multiplied at a position in epochs."""
+        raise NotImplementedError(f"{type(self).__name__} has no factor")
 
     @property
     def spans_training(self) -> bool:
@@ -53,7 +61,9 @@ class LearningRateSchedule(Callback):
         self.span(trainer.epochs)
 
     def on_batch_begin(self, trainer: Any, step: int) -> None:
-        trainer.optimizer.lr = self.lr * self.factor((step - 1) / trainer.iter_per_epoch)  # type: ignore[operator]
+        position = (step - 1) / trainer.iter_per_epoch
+        schedules = [one for one in trainer.callbacks.callbacks if isinstance(one, LearningRateSchedule)]
+        trainer.optimizer.lr = self.lr * math.prod(one.factor(position) for one in schedules)  # type: ignore[operator]
 
     def state_dict(self) -> dict[str, Any]:
         """The rate at the start."""
@@ -76,7 +86,9 @@ class StepLR(LearningRateSchedule):
     def __init__(self, step_size: int, gamma: float = 0.1) -> None:
         self.step_size = positive_int(step_size, "step_size", "StepLR")
         self.gamma = number(gamma, "gamma", "StepLR", "positive")
-        super().__init__(lambda position: self.gamma ** (int(position) // self.step_size))
+
+    def factor(self, position: float) -> float:
+        return self.gamma ** (int(position) // self.step_size)
 
 
 class ExponentialLR(LearningRateSchedule):
@@ -89,16 +101,17 @@ class ExponentialLR(LearningRateSchedule):
 
     def __init__(self, gamma: float) -> None:
         self.gamma = number(gamma, "gamma", "ExponentialLR", "positive")
-        super().__init__(lambda position: self.gamma ** int(position))
+
+    def factor(self, position: float) -> float:
+        return self.gamma ** int(position)
 
 
 class _OverEpochs(LearningRateSchedule):
     """One that is over after so many epochs, by default at the end of the training."""
 
-    def __init__(self, epochs: int | None, factor: Callable[[float], float]) -> None:
+    def __init__(self, epochs: int | None) -> None:
         self.epochs = None if epochs is None else positive_int(epochs, "epochs", type(self).__name__)
         self._length = self.epochs or 1
-        super().__init__(lambda position: factor(position / self._length))
 
     @property
     def spans_training(self) -> bool:
@@ -121,7 +134,10 @@ class CosineLR(_OverEpochs):
 
     def __init__(self, epochs: int | None = None, final: float = 0.0) -> None:
         self.final = number(final, "final", "CosineLR", "at least 0")
-        super().__init__(epochs, lambda place: _cosine(1.0, self.final, place))
+        super().__init__(epochs)
+
+    def factor(self, position: float) -> float:
+        return _cosine(1.0, self.final, position / self._length)
 
 
 class WarmupLR(LearningRateSchedule):
@@ -142,8 +158,7 @@ class WarmupLR(LearningRateSchedule):
         self.start = number(start, "start", "WarmupLR", "at least 0")
         if after is not None and (not isinstance(after, LearningRateSchedule) or isinstance(after, ReduceLROnPlateau)):
             raise TypeError(f"WarmupLR: after must be a schedule such as CosineLR(), got {after!r}")
-        self.after = after
-        super().__init__(self._factor)
+        self.after = self._after = after
 
     @property
     def spans_training(self) -> bool:
@@ -151,12 +166,14 @@ class WarmupLR(LearningRateSchedule):
 
     def span(self, epochs: int) -> None:
         if self.after is not None:
-            self.after.span(max(1, math.ceil(epochs - self.epochs)))
+            # a copy: the same object may stand elsewhere, where it spans other epochs
+            self._after = copy.copy(self.after)
+            self._after.span(max(1, math.ceil(epochs - self.epochs)))
 
-    def _factor(self, position: float) -> float:
+    def factor(self, position: float) -> float:
         if position < self.epochs:
             return self.start + (1.0 - self.start) * position / self.epochs
-        return 1.0 if self.after is None else self.after.factor(position - self.epochs)
+        return 1.0 if self._after is None else self._after.factor(position - self.epochs)
 
 
 class OneCycleLR(_OverEpochs):
@@ -178,9 +195,10 @@ class OneCycleLR(_OverEpochs):
         self.rise = number(rise, "rise", "OneCycleLR", "in [0, 1)")
         self.start = number(start, "start", "OneCycleLR", "at least 0")
         self.final = number(final, "final", "OneCycleLR", "at least 0")
-        super().__init__(epochs, self._factor)
+        super().__init__(epochs)
 
-    def _factor(self, place: float) -> float:
+    def factor(self, position: float) -> float:
+        place = position / self._length
         if place < self.rise:
             return _cosine(self.start, 1.0, place / self.rise)
         return _cosine(1.0, self.final, (place - self.rise) / (1.0 - self.rise))
@@ -199,7 +217,7 @@ class ReduceLROnPlateau(LearningRateSchedule):
     min_delta : float
         What counts as an improvement: more than this.
     min_lr : float
-        The rate does not fall below it.
+        The rate does not fall below it, unless another schedule brings it there.
     """
 
     def __init__(
@@ -218,15 +236,14 @@ class ReduceLROnPlateau(LearningRateSchedule):
         self.min_lr = number(min_lr, "min_lr", owner, "at least 0")
         self.best: float | None = None
         self.waited = self.reductions = 0
-        super().__init__(lambda position: self.gamma**self.reductions)
 
-    def on_batch_begin(self, trainer: Any, step: int) -> None:
-        super().on_batch_begin(trainer, step)
-        trainer.optimizer.lr = max(trainer.optimizer.lr, min(self.min_lr, self.lr or 0.0))
+    def factor(self, position: float) -> float:
+        lowest = min(1.0, self.min_lr / self.lr) if self.lr else 0.0
+        return max(self.gamma**self.reductions, lowest)
 
     def on_epoch_end(self, trainer: Any, epoch: int) -> None:
         value = self.monitor.read(trainer)
-        if self.best is None or self.monitor.better(value, self.best, self.min_delta):
+        if self.monitor.better(value, self.monitor.worst if self.best is None else self.best, self.min_delta):
             self.best, self.waited = value, 0
             return
         self.waited += 1

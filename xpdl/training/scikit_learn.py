@@ -6,6 +6,7 @@ scikit-learn.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from xpdl.backends.random import seeded
 from xpdl.functional import softmax
 from xpdl.layers import Affine, Relu, SoftmaxWithLoss
 from xpdl.models import Sequential
+from xpdl.training.run_state import require_new
 from xpdl.training.trainer import Trainer
 
 
@@ -74,8 +76,11 @@ class XpdlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with seeded(seed):
             self.net_ = (self.build or _two_layers)(X.shape[1], len(self.classes_))
+            require_new(self.net_, "XpdlClassifier")
+            # a copy: fitting changes no argument
+            optimizer = copy.deepcopy(self.optimizer)
             trainer = Trainer(
-                self.net_, x, t, x, t, self.epochs, self.batch_size, self.optimizer, {"lr": self.lr}, verbose=False
+                self.net_, x, t, x, t, self.epochs, self.batch_size, optimizer, {"lr": self.lr}, verbose=False
             )
             self.history_ = trainer.train()
         return self

@@ -9,6 +9,7 @@ from typing import Any
 from xpdl.backends.random import next_stream, seeded
 from xpdl.ops.checks import function
 from xpdl.training.history import History
+from xpdl.training.run_state import require_new
 from xpdl.training.search import last_score
 from xpdl.training.search_runs import Build, Score
 from xpdl.training.search_space import Distribution, check_space
@@ -55,6 +56,7 @@ def optuna_objective(
         params = {name: distribution.suggest(trial, name) for name, distribution in space.items()}
         with seeded(stream.words(f"trial {trial.number}")[0]):
             trainer = build(**params)
+            require_new(trainer.network, "optuna_objective")
             pruning = _Pruning(trial, score)
             trainer.callbacks.callbacks.append(pruning)
             try:

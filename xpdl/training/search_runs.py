@@ -22,8 +22,10 @@ from xpdl.backends.random import Stream, seeded
 from xpdl.ops.checks import flag, function, positive_int
 from xpdl.training.history import History
 from xpdl.training.progress import Progress
+from xpdl.training.run_state import require_new
 from xpdl.training.search_result import SearchResult, Trial, TrialLog
 from xpdl.training.search_space import Distribution, sampled
+from xpdl.training.trainer import Trainer
 
 Build = Callable[..., Any]
 Score = Callable[[History], float]
@@ -125,6 +127,8 @@ def _trial(build: Build, score: Score, job: Job, seed: int) -> Trial:
             warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)
             made = build(**params) if epochs is None else build(epochs=epochs, **params)
             if callable(getattr(made, "train", None)):
+                if isinstance(made, Trainer):
+                    require_new(made.network, "search")
                 made = made.train()
         if isinstance(made, History):
             history, value = made, float(score(made))

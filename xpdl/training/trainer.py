@@ -16,7 +16,7 @@ from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import entering, evaluation, step
+from xpdl.training import entering, evaluation, run_state, step
 from xpdl.training.accumulation import Accumulated
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.captured import CapturedSteps
@@ -48,7 +48,7 @@ class Trainer:
     mini_batch_size : int
         Rows of a step; the last one of an epoch has what is left.
     optimizer : str, class or Optimizer
-        See `xpdl.optimizers.get`.
+        See `xpdl.optimizers.get`. One that another training has used is refused: its state belongs to other parameters.
     optimizer_param : mapping
         The optimizer's arguments; not looked at when `optimizer` is an instance.
     evaluate_sample_num_per_epoch : int, optional
@@ -57,7 +57,7 @@ class Trainer:
         Print one line per epoch, and show a progress bar where standard error is a terminal.
     callbacks : iterable
         Such as `EarlyStopping`, `CosineLR` or `CSVLogger`, or any objects with some of the methods of `Callback`. They are
-        called in this order.
+        called in this order. One that an earlier trainer had begins as if it were new, see `Callback`.
     seed : int, optional
         Of the order of the rows and of `augment`; by default they follow `xpdl.seed`.
     augment : callable or sequence of them, optional
@@ -187,6 +187,7 @@ class Trainer:
         self.stop_training = False
         self.history = History()
         self._resuming = Resuming(checkpoint, checkpoint_every, keep, seed)
+        self.run = run_state.Run()
         #: of the epoch that is under way
         self.seconds_in_epoch = 0.0
         last = getattr(network, "last_layer", None)
@@ -225,15 +226,17 @@ class Trainer:
         OSError
             If the checkpoint cannot be written, or another run is using it, before the training begins.
         ValueError
-            If the checkpoint is of another run, with all that differs, or no checkpoint, or damaged with none before it.
+            If the checkpoint is of another run, with all that differs, or no checkpoint, or damaged with none before it;
+            or if another training has used the optimizer, or uses a callback, or has used one since the last call.
         """
         progress = Progress(self.verbose)
-        self.stop_training = False
-        with self._resuming.locked():
+        with self._resuming.locked(), run_state.under_way(self):
+            self.stop_training = False
             going_on = self._resuming.begin(self)
             if going_on:
                 progress.line(going_on)
             self.callbacks.call("on_train_begin", self)
+            self.run.begun = True
             with self._resuming:
                 while self.current_epoch < self.epochs and not self.stop_training:
                     self._epoch(progress)

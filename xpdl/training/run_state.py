@@ -1,0 +1,157 @@
+"""The state of a training in objects that another one may be given, too: callbacks, a loss scale, an optimizer.
+
+The rule: what ``state_dict`` gives is the state of a run, all else is configuration. Before a trainer's first step, each
+object with a state is put back to the one that it had before its first training. An optimizer is refused instead: its
+state belongs to parameters, and its hyper-parameters may have been changed by a schedule or on purpose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from xpdl.optimizers import Optimizer
+from xpdl.training import callback_state
+from xpdl.training.callbacks import Callback
+
+# by identity: networks that trials of a search and fits of scikit-learn have trained
+_trained: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+if TYPE_CHECKING:
+    from xpdl.training.trainer import Trainer
+
+
+class Run:
+    """One training: all calls of one trainer's ``train``.
+
+    Attributes
+    ----------
+    under_way : bool
+        Inside a call.
+    begun : bool
+        After the first call reached its first step.
+    """
+
+    def __init__(self) -> None:
+        self.under_way = self.begun = False
+
+
+@dataclasses.dataclass
+class _Use:
+    """The run that an object's state belongs to, and the state before its first one."""
+
+    run: Run
+    first: Any
+
+
+@contextlib.contextmanager
+def under_way(trainer: Trainer) -> Iterator[None]:
+    """Keep other trainings from the objects of this one while it runs; `ValueError` as by `_require_free`."""
+    _require_free(trainer)
+    trainer.run.under_way = True
+    try:
+        yield
+    finally:
+        trainer.run.under_way = False
+
+
+def _require_free(trainer: Trainer) -> None:
+    """Refuse objects whose state is another training's, and not this one's to reset.
+
+    Raises
+    ------
+    ValueError
+        If another training that has not ended uses one, or has used it since this one began.
+    """
+    run = trainer.run
+    uses = [(owner, use.run) for owner, thing in _stateful(trainer) if (use := vars(thing).get("_use")) is not None]
+    if trainer.optimizer.run is not None:
+        uses.append((trainer.optimizer, trainer.optimizer.run))
+    for owner, other in uses:
+        if other is run:
+            continue
+        if other.under_way:
+            raise ValueError(f"Trainer: {owner!r} is in use by a training that has not ended; make another one")
+        if run.begun:
+            raise ValueError(
+                f"Trainer: {owner!r} has been used by another training since this one; make one for each Trainer"
+            )
+
+
+def begin(trainer: Trainer, resumed: bool) -> None:
+    """Give each object the state of a run that begins; those of a run that goes on are left as they are.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    resumed : bool
+        Whether a checkpoint's state is loaded next, into the optimizer already.
+
+    Raises
+    ------
+    ValueError
+        If the optimizer has a state of other parameters, or a callback cannot be put back.
+    """
+    run = trainer.run
+    if not resumed and trainer.optimizer.run is not run:
+        _require_unused(trainer.optimizer, trainer.network.params)
+    trainer.optimizer.run = run
+    for owner, thing in _stateful(trainer):
+        use: _Use | None = vars(thing).get("_use")
+        if use is None:
+            thing._use = _Use(run, copy.deepcopy(thing.state_dict()))
+            continue
+        if use.run is not run or resumed:
+            try:
+                thing.load_state_dict(copy.deepcopy(use.first))
+            except Exception as error:
+                raise ValueError(
+                    f"Trainer: {owner!r} cannot be put back to its state before its first training ({error!r}); make one "
+                    "for each Trainer"
+                ) from error
+        use.run = run
+
+
+def require_new(network: Any, owner: str) -> None:
+    """Refuse a network that an earlier trial or fit has trained: the results would depend on one another.
+
+    Raises
+    ------
+    ValueError
+        If it has been here before.
+    """
+    if _trained.get(id(network)) is not None:
+        raise ValueError(f"{owner}: build returned the network of an earlier training; make a new one in build")
+    with contextlib.suppress(TypeError):  # one of another library may not be referred to weakly
+        _trained[id(network)] = network
+
+
+def _stateful(trainer: Trainer) -> Iterator[tuple[Any, Any]]:
+    """(what the user gave, what has its state)."""
+    for _, callback in callback_state.named(trainer.callbacks.callbacks):
+        # a subclass without a state of its own is not touched
+        if getattr(type(callback), "state_dict", None) is not Callback.state_dict and hasattr(callback, "__dict__"):
+            yield callback, callback
+    if trainer.precision is not None:
+        yield trainer.precision, trainer.precision.loss_scale
+
+
+def _require_unused(optimizer: Optimizer, params: Any) -> None:
+    cure = "make a new one for each Trainer, or pass its name; to go on with its state, load its state_dict() into a new one"
+    if optimizer.run is not None and optimizer.run.begun:
+        raise ValueError(f"Trainer: {optimizer!r} has been used by another training; {cure}")
+    for kind in optimizer.memory:
+        for name, array in getattr(optimizer, kind).items():
+            if name not in params:
+                raise ValueError(
+                    f"Trainer: {optimizer!r} has a state of {name!r}, no parameter of this network; {cure}"
+                )
+            if tuple(array.shape) != tuple(params[name].shape):
+                raise ValueError(
+                    f"Trainer: {optimizer!r} has a state of shape {tuple(array.shape)} for {name!r}, which has shape "
+                    f"{tuple(params[name].shape)} in this network; {cure}"
+                )
