@@ -171,6 +171,24 @@ def batch_normalization(
     return normalize(x, gamma, beta, mean, var, eps=eps, rectified=rectified, addend=addend), mean, var
 
 
+def tracked_batch_normalization(
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    running_mean: Any,
+    running_var: Any,
+    *,
+    momentum: float,
+    eps: float,
+    rectified: bool = False,
+    addend: Any = 0.0,
+) -> tuple[Floats, ...]:
+    """``y, mean, var`` and new running statistics: old ones, moved towards those of the batch."""
+    y, mean, var = batch_normalization(x, gamma, beta, eps=eps, rectified=rectified, addend=addend)
+    step = 1 - momentum
+    return y, mean, var, running_mean + step * (mean - running_mean), running_var + step * (var - running_var)
+
+
 def normalize(
     x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: float, rectified: bool = False, addend: Any = 0.0
 ) -> Floats:

@@ -223,9 +223,12 @@ POOLING = [
 
 # --- normalization
 
+# drawn apart from the rows above: two values of a batch that are nearly equal leave differences no digits
+_rng = np.random.default_rng(2015)
+
 
 def _batch_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
-    y, mean, var = outputs
+    y, mean, var, *_ = outputs
     return backward(dy, arrays[0], arrays[1], mean, var, static["eps"], y if static["rectified"] else None)
 
 
@@ -264,15 +267,15 @@ def _added(function: Any) -> Any:
 
 def _added_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
     x, gamma, *_ = arrays
-    statistics = outputs[1:] or arrays[3:5]
+    statistics = outputs[1:3] or arrays[3:5]
     gradients = backward(dy, x, gamma, *statistics, static["eps"], outputs[0])
     return (*gradients, activations.relu_backward(dy, outputs[0]))
 
 
-def _with_addend(forward: Any, oracle: Any, backward: Any, *more: Any) -> Case:
+def _with_addend(forward: Any, oracle: Any, backward: Any, *more: Any, **static: Any) -> Case:
     pair = Pair(_added(forward), _added(oracle), backward, _added_backward, (0, 1, 2, 3 + len(more)))
     arrays = (_x(3, 2, 2, 3), _x(2), _x(2), *more, _x(3, 2, 2, 3))
-    return Case(f"{forward.__name__} with addend", pair, arrays, {"eps": 1e-3, "rectified": True})
+    return Case(f"{forward.__name__} with addend", pair, arrays, {"eps": 1e-3, "rectified": True, **static})
 
 
 NORMALIZATION = [
@@ -427,7 +430,38 @@ ARITHMETIC = [
     for shape in ((3, 4), (2, 3, 1, 2))
 ]
 
-CASES = ACTIVATIONS + AFFINE + CONVOLUTION + POOLING + NORMALIZATION + DROPOUT + LOSSES + WINDOWS + ARITHMETIC
+# --- normalization with running statistics
+
+
+def _tracked(*shape: int, rectified: bool, core: bool) -> Case:
+    pair = Pair(
+        normalization.tracked_batch_normalization,
+        oracles.tracked_batch_normalization,
+        normalization.batch_normalization_backward,
+        _batch_backward,
+        (0, 1, 2),
+    )
+    c = shape[1]
+    static = {"momentum": 0.7, "eps": 1e-3, "rectified": rectified}
+    arrays = (_x(*shape), _x(c), _x(c), _x(c), np.abs(_x(c)))
+    return Case(f"tracked_batch_normalization {shape}{' rectified' * rectified}", pair, arrays, static, core)
+
+
+TRACKED = [
+    _tracked(4, 3, rectified=False, core=True),
+    _tracked(3, 2, 2, 3, rectified=True, core=True),
+    _tracked(2, 3, 4, rectified=False, core=False),
+    _with_addend(
+        normalization.tracked_batch_normalization,
+        oracles.tracked_batch_normalization,
+        normalization.batch_normalization_backward,
+        _x(2),
+        np.abs(_x(2)),
+        momentum=0.7,
+    ),
+]
+
+CASES = ACTIVATIONS + AFFINE + CONVOLUTION + POOLING + NORMALIZATION + DROPOUT + LOSSES + WINDOWS + ARITHMETIC + TRACKED
 CORE = [case for case in CASES if case.core]
 # one per op, for what is slow
 FIRST = list({case.pair.forward: case for case in reversed(CORE)}.values())

@@ -155,9 +155,10 @@ class BatchNormalization(Layer):
         training = self.training if train_flg is None else train_flg
         if training:
             batch_rows(x, self.name)
-            y, mean, var = ops.batch_normalization(rows, self.gamma, self.beta, self.eps, rectified, added)
-            for key, batch in (("running_mean", mean), ("running_var", var)):
-                self.state[key] = self.momentum * self.state[key] + (1.0 - self.momentum) * batch
+            running = self.running_mean, self.running_var, self.momentum
+            y, mean, var, self.state["running_mean"], self.state["running_var"] = ops.tracked_batch_normalization(
+                rows, self.gamma, self.beta, *running, self.eps, rectified, added
+            )
         else:
             mean, var = self.running_mean, self.running_var
             y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, rectified, added)

@@ -64,6 +64,38 @@ def batch_normalization(
 
 
 @op
+def tracked_batch_normalization(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    running_mean: Array,
+    running_var: Array,
+    momentum: float,
+    eps: float,
+    rectified: bool = False,
+    addend: Array | None = None,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """`batch_normalization`, and the running statistics after it.
+
+    Parameters
+    ----------
+    running_mean, running_var : array (C,)
+    momentum : float
+        Their share in the new ones.
+
+    Returns
+    -------
+    y, mean, var
+        As of `batch_normalization`.
+    running_mean, running_var : arrays (C,)
+        ``momentum running + (1 - momentum) batch``.
+    """
+    y, mean, var = batch_normalization(x, gamma, beta, eps, rectified, addend)
+    share = 1.0 - momentum
+    return y, mean, var, momentum * running_mean + share * mean, momentum * running_var + share * var
+
+
+@op
 def batch_normalization_backward(
     dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
 ) -> tuple[Array, Array, Array]:

@@ -33,16 +33,52 @@ def batch_normalization(
     """As `xpdl.ops.normalization.batch_normalization`."""
     if not _served(_given(x, addend), gamma, beta):
         return DECLINE  # type: ignore[no-any-return]
+    y, mean, var, *_ = _forward(x, gamma, beta, eps, rectified, addend)
+    return y, mean, var
+
+
+@kernel("tracked_batch_normalization")
+def tracked_batch_normalization(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    running_mean: Array,
+    running_var: Array,
+    momentum: float,
+    eps: float,
+    rectified: bool = False,
+    addend: Array | None = None,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """As `xpdl.ops.normalization.tracked_batch_normalization`."""
+    if not _served(_given(x, addend), gamma, beta, running_mean, running_var):
+        return DECLINE  # type: ignore[no-any-return]
+    running = running_mean, running_var
+    return _forward(x, gamma, beta, eps, rectified, addend, running, momentum)  # type: ignore[no-any-return]
+
+
+def _forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    rectified: bool,
+    addend: Array | None,
+    running: tuple[Array, ...] = (),
+    momentum: float = 0.0,
+) -> Any:
+    """The output, the statistics of the batch and, where there are `running` ones, new ones."""
     x = ready(x)
     plan = _Plan(x)
     sums, squares = plan.partial(), plan.partial()
     plan.launch("channel_sums", x, sums)
     plan.launch("channel_squares", x, sums, plan.parts, squares)
     y = empty(x.shape, x.dtype)
-    mean, var = (empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(2))
+    statistics = [empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(2 + len(running))]
     given = (x, _computed(gamma), _computed(beta), float(eps), *_followed(rectified, addend), sums, squares, plan.parts)
-    plan.launch("batch_normalization", *given, y, mean, var)
-    return y, _as(gamma, mean), _as(gamma, var)
+    mean, var, *new = statistics
+    tracked = (*(map(_computed, running) if running else (0, 0)), float(momentum), *(new or (0, 0)))
+    plan.launch("batch_normalization", *given, y, mean, var, *tracked)
+    return (y, *(_as(gamma, a) for a in statistics))
 
 
 @kernel("normalize")

@@ -75,9 +75,11 @@ __device__ inline A output(A value, int64 rectified, const T* addend, I i) {
   return rectified && value < 0 ? A(0) : value;
 }
 
+// with new running statistics, where there are any
 extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const A* beta, double eps, int64 rectified,
                                                const T* addend, const A* sums, const A* squares, int64 blocks, T* y,
-                                               A* mean, A* var, Channels s) {
+                                               A* mean, A* var, const A* running_mean, const A* running_var,
+                                               double momentum, A* new_mean, A* new_var, Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
   A count = (A)(s.N * s.S), centre = of_blocks(sums, blocks, s, c) / count;
@@ -87,6 +89,10 @@ extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const
   if (writes(s, c) && blockIdx.y == 0) {
     mean[c] = centre;
     var[c] = spread;
+    if (running_mean) {
+      new_mean[c] = (A)momentum * running_mean[c] + A(1 - momentum) * centre;
+      new_var[c] = (A)momentum * running_var[c] + A(1 - momentum) * spread;
+    }
   }
 }
 
