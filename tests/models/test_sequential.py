@@ -22,6 +22,7 @@ from xpdl import (
     SigmoidWithLoss,
     SoftmaxWithLoss,
 )
+from xpdl.models import sequential
 
 _rng = np.random.default_rng(0)
 X, T = _rng.standard_normal((7, 4)), np.array([0, 1, 2, 0, 1, 2, 0])
@@ -188,6 +189,53 @@ class TestSummary:
     def test_says_what_is_not_built(self, capsys: pytest.CaptureFixture[str]) -> None:
         net().summary()
         assert capsys.readouterr().out.count("not built") == 2
+
+
+class TestPredictInBatches:
+    def counted(self, network: Sequential, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        rows: list[int] = []
+        forward = type(network).forward
+
+        def counting(self: Any, x: Any, train_flg: bool | None = None) -> Any:
+            rows.append(x.shape[0])
+            return forward(self, x, train_flg)
+
+        monkeypatch.setattr(type(network), "forward", counting)
+        return rows
+
+    @pytest.mark.parametrize(
+        "batch_size, passes", [(None, [250] * 4), (300, [250] * 4), (999, [500, 500]), (1, [1] * 1000), (5000, [1000])]
+    )
+    def test_no_pass_has_more_rows(
+        self, monkeypatch: pytest.MonkeyPatch, batch_size: int | None, passes: list[int]
+    ) -> None:
+        network, x = net(), np.tile(X, (150, 1))[:1000]
+        whole = network.predict(x, batch_size=5000)
+        monkeypatch.setattr(sequential, "_PREDICTED_ROWS", 300)
+        rows = self.counted(network, monkeypatch)
+        np.testing.assert_allclose(network.predict(x, batch_size=batch_size), whole, rtol=1e-12)
+        assert rows == passes
+
+    @pytest.mark.backends("array_api_strict", "torch", "jax")
+    @pytest.mark.backends("values")
+    @pytest.mark.backends("eager")
+    def test_answers_in_the_kind_that_came(self, backend: Backend) -> None:
+        network = net()
+        want = network.predict(X)
+        found = network.predict(backend.asarray(X), batch_size=3)
+        backend.check(found, want, rtol=1e-5)
+
+    def test_training_mode_takes_all_rows(self) -> None:
+        network = net()
+        with pytest.raises(
+            ValueError, match=r"Sequential\.predict: training mode takes all rows in one pass, got batch_size=2"
+        ):
+            network.predict(X, True, batch_size=2)
+
+    @pytest.mark.parametrize("wrong", [0, -1, 1.5, "3", True])
+    def test_other_sizes_are_refused(self, wrong: Any) -> None:
+        with pytest.raises((ValueError, TypeError), match=r"Sequential\.predict: batch_size"):
+            net().predict(X, batch_size=wrong)
 
 
 def test_train_flg_of_predict_overrules_the_mode() -> None:

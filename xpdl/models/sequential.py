@@ -15,9 +15,13 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
 from xpdl.models import files, state
+from xpdl.models.batched import batched
 from xpdl.models.summary import summary_table
 from xpdl.ops.checks import positive_int
 from xpdl.ops.losses import batch_rows
+
+# Rows of one pass of `predict`: enough to keep a processor busy.
+_PREDICTED_ROWS = 1000
 
 S = TypeVar("S", bound="Sequential")
 
@@ -119,8 +123,31 @@ class Sequential(Chain):
 
     # the protocol of a trainer
 
-    def predict(self, x: Array, train_flg: bool = False) -> Array:
-        """Scores, before the activation of the loss, for a batch `x` (N, ...)."""
+    def predict(self, x: Array, train_flg: bool = False, *, batch_size: int | None = None) -> Array:
+        """Scores, before the activation of the loss, for rows `x` (N, ...).
+
+        Parameters
+        ----------
+        x : array (N, ...) of any library
+        train_flg : bool
+            Training mode, which needs all rows in one pass.
+        batch_size : int, optional
+            Rows of one pass, so that the memory taken is that of a batch; by default at most 1,000.
+
+        Returns
+        -------
+        array (N, ...)
+            Of the library of `x`.
+        """
+        owner = f"{self.name}.predict"
+        if train_flg:
+            if batch_size is not None:
+                raise ValueError(f"{owner}: training mode takes all rows in one pass, got batch_size={batch_size!r}")
+            return self._predicted(x, True)
+        most = _PREDICTED_ROWS if batch_size is None else positive_int(batch_size, "batch_size", owner)
+        return batched(lambda rows: self._predicted(rows, False), x, most)
+
+    def _predicted(self, x: Array, train_flg: bool) -> Array:
         y = self.forward(self._moved(x), train_flg)
         return y if self._at_home(x) else Backend.of(x).asarray(y) if is_floating(x) else y
 
