@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from xpdl.backends.namespaces import is_writable
 from xpdl.layers import Affine
 from xpdl.layers.parameter_view import ParameterView
 from xpdl.optimizers import SGD, Adam, Momentum, Optimizer
-from xpdl.optimizers.base import faded_to_zero
+from xpdl.optimizers.base import flush_denormals
 
 
 @each_rule
@@ -138,6 +139,8 @@ def forgotten_kernels() -> Any:
 @pytest.mark.backends("values")
 @pytest.mark.backends("eager")
 def test_what_is_remembered_of_a_dead_weight_fades_to_zero_and_never_to_subnormal_numbers(backend: Backend) -> None:
+    if backend.spec.library == "cupy" and "CUPY_ON_HOST" in os.environ and os.environ.get("HOSTCUDA_FTZ") != "1":
+        pytest.skip("a GPU flushes subnormals, and kernels on the host do with HOSTCUDA_FTZ=1 alone")
     params, optimizer = {"W": backend.asarray([1.0, 1.0], "float32")}, Adam()
     for k in range(900):
         with backend.rules():
@@ -363,20 +366,20 @@ def test_gradients_of_numbers_may_be_arrays_and_are_no_text() -> None:
 @pytest.mark.backends("numpy", "strict:device1")
 @pytest.mark.backends("plain", "strict:device1")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_has_faded_is_below_the_smallest_normal_number_over_eps(backend: Backend, dtype: str) -> None:
+def test_flushed_is_what_is_below_the_smallest_normal_number_over_eps(backend: Backend, dtype: str) -> None:
     info = np.finfo(dtype)
     limit = info.smallest_normal / info.eps
     below = np.nextafter(limit, np.zeros_like(limit))
     host = np.array([limit, -limit, below, -below, 0, 1, np.inf, info.smallest_subnormal], dtype)
     want = np.array([limit, -limit, 0, 0, 0, 1, np.inf, 0], dtype)
-    backend.check(faded_to_zero(backend.asarray(host, dtype)), want, dtype=dtype, rtol=0, atol=0)
+    backend.check(flush_denormals(backend.asarray(host, dtype)), want, dtype=dtype, rtol=0, atol=0)
     with dispatch.generic_only():
-        backend.check(faded_to_zero(backend.asarray(host, dtype)), want, dtype=dtype, rtol=0, atol=0)
+        backend.check(flush_denormals(backend.asarray(host, dtype)), want, dtype=dtype, rtol=0, atol=0)
 
 
-def test_float16_has_no_room_to_fade() -> None:
+def test_float16_has_no_room_to_flush() -> None:
     x = np.array([1e-7, 1e-4, 1.0], np.float16)
-    np.testing.assert_array_equal(faded_to_zero(x.copy()), x)
+    np.testing.assert_array_equal(flush_denormals(x.copy()), x)
 
 
 @each_rule

@@ -11,10 +11,10 @@ from xpdl.backends.namespaces import Array, array_namespace, device, wide_dtype,
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number, require_mapping
 from xpdl.optimizers.clipping import clip_scale
 from xpdl.optimizers.hyper import Hyper, hypers
-from xpdl.optimizers.together import Rule, adjusted_step, faded_to_zero, step_together
+from xpdl.optimizers.together import Rule, adjusted_step, flush_denormals, step_together
 
-# Updates from one search for values that have faded to the next: Adam's mean of gradients loses a factor of 800 meanwhile.
-_UPDATES_BETWEEN_SWEEPS = 64
+# Updates from one flush of denormals to the next: Adam's mean of gradients loses a factor of 800 meanwhile.
+_UPDATES_BETWEEN_FLUSHES = 64
 
 
 class Options(TypedDict, total=False):
@@ -252,10 +252,10 @@ def _update(
         for kept, array in zip(memory.values(), remembered, strict=True):
             if array is not kept.get(name):
                 kept[name] = array_namespace(p).asarray(array)
-    if optimizer.iter % _UPDATES_BETWEEN_SWEEPS == 0:
+    if optimizer.iter % _UPDATES_BETWEEN_FLUSHES == 0:
         for kept in memory.values():
             for name in arrays:
-                kept[name] = faded_to_zero(kept[name])
+                kept[name] = flush_denormals(kept[name])
 
 
 def _remembered(kept: dict[str, Array], name: str, p: Array) -> Array:
@@ -263,11 +263,6 @@ def _remembered(kept: dict[str, Array], name: str, p: Array) -> Array:
     if name in kept:
         return widened(kept[name])
     return array_namespace(p).zeros(p.shape, dtype=wide_dtype(p), device=device(p))
-
-
-def sweeps_next(optimizer: Optimizer) -> bool:
-    """Whether its next update looks for values that have faded in all that it remembers."""
-    return bool(optimizer.memory) and (optimizer.iter + 1) % _UPDATES_BETWEEN_SWEEPS == 0
 
 
 def _update_numbers(optimizer: Optimizer, params: MutableMapping[str, Any], grads: Mapping[str, Any]) -> None:

@@ -10,11 +10,12 @@ from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 
 
 @op
-def faded_to_zero(x: Array) -> Array:
-    """`x`, with 0 where it is hardly above the smallest normal number of its dtype.
+def flush_denormals(x: Array) -> Array:
+    """Set to 0 what is hardly above the smallest normal number of the dtype of `x`.
 
-    What is remembered of a weight whose gradient has become zero for good decays to subnormal numbers and stays there, and
-    processors compute with those many times more slowly. `x` is given up to a kernel, which may write into it.
+    The state of a weight whose gradient has become zero for good decays to subnormal numbers (denormals) and stays there,
+    and CPUs compute with those many times more slowly. `x` is given up to a kernel, which may write into it, or leave it
+    alone where the device flushes them itself.
     """
     xp = array_namespace(x)
     info = xp.finfo(x.dtype)

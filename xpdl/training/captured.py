@@ -10,7 +10,6 @@ from xpdl.backends.capture import Recording, recorder
 from xpdl.backends.namespaces import Array, array_namespace, is_array, write
 from xpdl.backends.numerics import get_numerics
 from xpdl.models.sequential import Sequential
-from xpdl.optimizers.base import sweeps_next
 from xpdl.training import step
 
 if TYPE_CHECKING:
@@ -26,11 +25,10 @@ class CapturedSteps:
     On a GPU with CuPy, a step of a small network is some fifty launches of kernels that take microseconds each, and the GPU
     waits for the host. A step that is recorded as a CUDA graph is one launch and two copies of the batch.
 
-    Uncaptured are the first three steps of a run, batches with fewer rows, one step in a hundred, whose losses are read, and
-    one in 64, in which an optimizer looks through what it remembers. All have the same kernels, and so the same bits as if
-    none was captured; but for matrix products, which CuPy does not let cuBLAS make in a graph. They go by a kernel of ours
-    instead, in the precision ``"highest"``, and differ from those of a `Trainer` without ``capture`` in their last bits.
-    Large products may take longer by it than launches are worth.
+    Uncaptured are the first three steps of a run, batches with fewer rows, and one step in a hundred, whose losses are read.
+    All have the same kernels, and so the same bits as if none was captured; but for matrix products, which CuPy does not let
+    cuBLAS make in a graph. They go by a kernel of ours instead, in the precision ``"highest"``, and differ from those of a
+    `Trainer` without ``capture`` in their last bits. Large products may take longer by it than launches are worth.
 
     What changes from step to step must be known: parameters, the optimizer's memory, and what layers keep in their
     ``state``. A layer of one's own with a Python number that changes, or that draws random numbers, computes with those of
@@ -85,9 +83,9 @@ class CapturedSteps:
     def step(self, x: Array, t: Array) -> Array | None:
         """Make a step and return its loss; None, and nothing is changed, where it is to be made uncaptured.
 
-        So it is for batches that are not full, for the first steps, and where the optimizer looks through all it remembers.
+        So it is for batches that are not full, and for the first steps.
         """
-        if self.problem is not None or x.shape[0] != self.batch_size or sweeps_next(self.optimizer):
+        if self.problem is not None or x.shape[0] != self.batch_size:
             return None
         self._made += 1
         if self._made <= _WARM_UP:

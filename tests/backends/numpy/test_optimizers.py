@@ -9,7 +9,7 @@ from xpdl import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimi
 from xpdl.backends import dispatch
 from xpdl.backends.numpy import optimizers as kernels
 from xpdl.optimizers.clipping import clip_scale
-from xpdl.optimizers.together import faded_to_zero
+from xpdl.optimizers.together import flush_denormals
 
 RULES = [SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop]
 SIZE = 2 * kernels._PIECE + 17
@@ -103,7 +103,7 @@ def test_small_nets_and_rules_of_the_user_do_not_load_the_compiled_rules(code):
     Adam().update({"W": np.ones(SMALL, np.float32)}, {"W": np.ones(SMALL, np.float32)})
     Halved.seen = []
     Halved().update({"W": np.ones(SIZE)}, {"W": np.ones(SIZE)})
-    faded_to_zero(np.ones(SMALL, np.float32))
+    flush_denormals(np.ones(SMALL, np.float32))
     assert not code.ran
 
 
@@ -241,13 +241,13 @@ def test_faded_values_become_zero_as_in_the_generic_op(dtype, size, code):
     x[-3:] = faded
     x[: size - 3] = np.nan
     with dispatch.generic_only():
-        wanted = faded_to_zero(x)
-    found = faded_to_zero(x)
+        wanted = flush_denormals(x)
+    found = flush_denormals(x)
     np.testing.assert_array_equal(found, wanted)
     assert found is x
     np.testing.assert_array_equal(found[-3:], faded if dtype == "float16" else [0, 0, 0])
     if size > kernels._WORTH_COMPILING and dtype in ("float32", "float64"):
-        code.assert_compiled("optimizers.faded_to_zero")
+        code.assert_compiled("optimizers.flush_denormals")
 
 
 def test_rule_that_is_not_elementwise_sees_whole_arrays():

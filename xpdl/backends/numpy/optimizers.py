@@ -67,9 +67,9 @@ def step_together(
     return stepped
 
 
-@kernel("numpy", "faded_to_zero")
-def faded_to_zero(x: Host) -> Host:
-    """As `xpdl.optimizers.together.faded_to_zero`; the result is written into `x`."""
+@kernel("numpy", "flush_denormals")
+def flush_denormals(x: Host) -> Host:
+    """As `xpdl.optimizers.together.flush_denormals`; the result is written into `x`."""
     info = np.finfo(x.dtype)
     limit = info.smallest_normal / info.eps
     if limit > 1e-30 or not _served((x,), x) or not x.flags.c_contiguous:
@@ -77,7 +77,7 @@ def faded_to_zero(x: Host) -> Host:
     line = x.reshape(-1)
     code = compiled.kernels("optimizers") if x.size > _WORTH_COMPILING and x.dtype in compiled.FLOATS else None
     if code is not None:
-        code.faded_to_zero(line, float(limit))
+        code.flush_denormals(line, float(limit))
         return x
     for k in range(0, x.size, _PIECE):
         piece = line[k : k + _PIECE]

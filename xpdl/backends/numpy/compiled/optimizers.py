@@ -28,7 +28,7 @@ def adjusted(p: Any, g: Any, scale: Any, l1: Any, l2: Any, out: Any) -> None:
 
 
 @compiled
-def faded_to_zero(x: Any, limit: Any) -> None:
+def flush_denormals(x: Any, limit: Any) -> None:
     """Values of a size below `limit` become 0."""
     number = x.dtype.type
     limit = number(limit)
