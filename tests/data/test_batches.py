@@ -53,10 +53,22 @@ class TestOrder:
         batches.epoch = 1
         assert labels(batches) == passes[1] and batches.epoch == 2
 
-    def test_unfinished_pass_does_not_count(self):
-        batches = Batches(X, T, 3, seed=0)
-        first = labels([next(iter(batches))])
-        assert labels(batches)[:1] == first
+    def test_a_pass_that_is_left_early_counts(self):
+        batches, whole = Batches(X, T, 3, seed=0), Batches(X, T, 3, seed=0)
+        passes = [labels(whole) for _ in range(4)]
+        for number, expected in enumerate(passes):
+            assert batches.epoch == number
+            iterator = iter(batches)
+            assert batches.epoch == number  # until a batch is asked for
+            assert next(iterator)[1].tolist() == expected[0] and batches.epoch == number + 1
+            batches.epoch = number
+            assert labels(batches) == expected
+
+    def test_one_goes_on_where_it_was_left(self):
+        batches, whole = Batches(X, T, 3, seed=0), labels(Batches(X, T, 3, seed=0))
+        next(iter(batches))
+        batches.epoch, batches.first_batch = 0, 1
+        assert labels(batches) == whole[1:] and len(batches) == len(whole)
 
     def test_without_a_seed_follows_xpdl_seed(self):
         found = []

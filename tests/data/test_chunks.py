@@ -60,6 +60,11 @@ class TestOrder:
         assert labels(other) == second != first and one.epoch == other.epoch == 2
         assert labels(ChunkedBatches(CHUNKS, 4, seed=1)) != first
 
+    def test_a_pass_that_is_left_early_counts(self):
+        one, whole = ChunkedBatches(CHUNKS, 4, seed=0), ChunkedBatches(CHUNKS, 4, seed=0)
+        passes = [labels(whole) for _ in range(3)]
+        assert [next(iter(one))[1].tolist() for _ in range(3)] == [batches[0] for batches in passes] and one.epoch == 3
+
     def test_of_pieces_changes_and_so_do_rows_within(self):
         orders = set()
         inside = set()

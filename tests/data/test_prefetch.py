@@ -1,7 +1,10 @@
 """Batches made by a thread: the same ones, never too many, and no thread left behind however it ends."""
 
 import itertools
+import multiprocessing
+import os
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -99,12 +102,70 @@ def test_no_kind_of_error_is_lost(error):
 
 
 @pytest.mark.parametrize("taken", [1, 2, 3])
-def test_loop_left_early_ends_the_thread_and_the_pass_does_not_count(taken):
+def test_loop_left_early_ends_the_thread_and_the_pass_counts(taken):
+    plain, batches = Batches(X, T, 3, seed=0), Batches(X, T, 3, seed=0)
+    prefetch = Prefetch(batches, 5)
+    for number in range(3):
+        found = [t.tolist() for _, t in itertools.islice(prefetch, taken)]
+        assert not threads() and batches.epoch == prefetch.epoch == number + 1
+        assert found == [t.tolist() for _, t in plain][:taken]
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+
+
+def _in_a_fork(function, seconds=30):
+    """What `function` returns in a forked process; an error if it hangs."""
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=lambda: queue.put(function()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python and JAX warn of forks beside threads
+        child.start()
+    child.join(seconds)
+    try:
+        assert child.exitcode == 0
+        return queue.get()
+    finally:
+        child.kill()
+        child.join()
+
+
+@needs_fork
+def test_a_fork_in_a_pass_begins_its_own_and_cannot_go_on_with_the_one_it_inherits():
     batches = Batches(X, T, 3, seed=0)
     prefetch = Prefetch(batches, 5)
-    first = [t.tolist() for _, t in itertools.islice(prefetch, taken)]
-    assert not threads() and batches.epoch == 0
-    assert [t.tolist() for _, t in prefetch][:taken] == first and batches.epoch == 1
+    iterator = iter(prefetch)
+    first = next(iterator)[1].tolist()
+
+    def child():
+        own = [t.tolist() for _, t in prefetch]
+        with pytest.raises(RuntimeError, match="a forked process has no thread for this pass; begin a new one"):
+            next(iterator)
+        return own
+
+    found = _in_a_fork(child)
+    assert found == [t.tolist() for _, t in itertools.islice(_passes(2), 3, 6)]
+    assert [first, *(t.tolist() for _, t in iterator)] == [t.tolist() for _, t in _passes(1)]
+
+
+def _passes(count):
+    batches = Batches(X, T, 3, seed=0)
+    for _ in range(count):
+        yield from batches
+
+
+@needs_fork
+def test_a_fork_with_all_locks_of_a_pass_taken_ends(monkeypatch):
+    """As where the thread is just about to wait for a slot."""
+    made = []
+    real = threading.Semaphore
+    monkeypatch.setattr(threading, "Semaphore", lambda count: made.append(real(count)) or made[-1])
+    iterator = iter(Prefetch(Batches(X, T, 3, seed=0), 5))
+    next(iterator)
+    with made[0]._cond:
+        assert _in_a_fork(lambda: iterator.close() or "closed") == "closed"
+    assert len(list(iterator)) == 2
 
 
 def test_error_in_the_loop_ends_the_thread():

@@ -71,13 +71,14 @@ class Passes:
     def __iter__(self) -> Iterator[Pair]:
         stream = Stream(self.seed, f"epoch {self.epoch}")
         first, self.first_batch = self.first_batch, 0
+        # a pass that is left early counts, or the next one would begin with the same rows
+        self.epoch += 1
         for number, (x, t) in enumerate(self._batches(stream, first), first):
             if self.backend is not None:
                 x, t = self.backend.asarray(x), self.backend.asarray(t)
             if self._transform is not None:
                 x = self._transform(x, stream.child(f"batch {number}"))
             yield x, t
-        self.epoch += 1
 
     def _batches(self, stream: Stream, first: int) -> Iterator[Pair]:
         """The rows of one pass from batch `first` on, as they are."""
@@ -111,10 +112,10 @@ class Batches(Passes):
     Attributes
     ----------
     epoch : int
-        The number of the next pass, from 0; goes up with each complete one, and may be set.
+        The number of the next pass, from 0; goes up with the first batch of each, and may be set.
     first_batch : int
         Set it to a number of batches that the next pass, and only that one, leaves out at its beginning: the others come as
-        they would have, which is what a training that was interrupted goes on with.
+        they would have, which is what a training that was interrupted goes on with, after `epoch` is set back to that pass.
 
     Raises
     ------

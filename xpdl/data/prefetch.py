@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -31,7 +32,7 @@ class Prefetch:
     Attributes
     ----------
     epoch : int
-        That of `batches`, where it has one; counts the passes that were handed out whole.
+        That of `batches`, where it has one.
     first_batch : int
         That of `batches`, where it has one.
 
@@ -43,7 +44,8 @@ class Prefetch:
     Notes
     -----
     What the thread raises is raised here, after the batches before it, and ends the pass. A loop that is left early, by
-    ``break`` or an exception, ends the thread with its iterator; it waits for the batch that is being made.
+    ``break`` or an exception, ends the thread with its iterator; it waits for the batch that is being made. A forked process
+    has no such thread: an iterator that it inherits is an error there, and a new one works.
 
     Examples
     --------
@@ -78,14 +80,13 @@ class Prefetch:
         cast(Batches, self.batches).first_batch = number
 
     def __iter__(self) -> Iterator[Any]:
-        epoch = getattr(self.batches, "epoch", None)
         made: queue.SimpleQueue[Any] = queue.SimpleQueue()
         slots, stop = threading.Semaphore(self.ahead), threading.Event()
         thread = threading.Thread(
             target=_make, args=(self.batches, made, slots, stop), name="xpdl.Prefetch", daemon=True
         )
         thread.start()
-        whole = False
+        process = os.getpid()
         try:
             while (item := made.get()) is not _END:
                 batch, error = item
@@ -93,14 +94,14 @@ class Prefetch:
                     raise error
                 slots.release()
                 yield batch
-            whole = True
+                if os.getpid() != process:
+                    raise RuntimeError("Prefetch: a forked process has no thread for this pass; begin a new one in it")
         finally:
-            stop.set()
-            slots.release()
-            thread.join()
-            if not whole and epoch is not None:
-                # the thread may have come to the end of the pass all the same
-                self.epoch = epoch
+            # a forked process has the locks as they were, which nobody releases there
+            if os.getpid() == process:
+                stop.set()
+                slots.release()
+                thread.join()
 
 
 def _make(
