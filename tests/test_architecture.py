@@ -49,6 +49,7 @@ OTHER_LIBRARY = {"bench/torch_peer.py": ("torch", "the same net in PyTorch, to t
 # Words for people: help texts and messages that list what there is to choose from.
 NAMES_IN_TEXT = {
     "cli.py",
+    "bench/command.py",
     "bench/epoch.py",
     "bench/measure.py",
     "bench/memory.py",

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import os
 import platform
-import statistics
 import sys
 import time
 import warnings
@@ -16,13 +13,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import xpdl
-from xpdl import bench, data, models, optimizers
+from xpdl import data, models, optimizers
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.device_info import details
+from xpdl.bench import command as bench_command
 from xpdl.data.images import load_digit
 from xpdl.functional import softmax
 from xpdl.models import MODELS
-from xpdl.storage import write_atomically
 from xpdl.training import Trainer, evaluation
 from xpdl.training.checkpoint_files import CheckpointFiles
 
@@ -117,21 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("checkpoint", type=Path, help="file of a trained network")
     predict.add_argument("images", type=Path, nargs="+", metavar="image", help="one digit each, PNG or the like")
     _add_backend(predict)
-    timed = command("bench", _bench, "Time training steps, here and against PyTorch.")
-    timed.add_argument("--model", choices=bench.NETS, nargs="+", default=["SimpleConvNet"], metavar="NAME")
-    timed.add_argument("--backend", nargs="+", default=["numpy"], metavar="NAME")
-    timed.add_argument("--batch-size", type=int, nargs="+", default=[100], metavar="N")
-    timed.add_argument("--task", choices=("train", "predict"), default="train")
-    timed.add_argument("--against", choices=("torch",), help="time the same net in PyTorch, in alternating rounds")
-    timed.add_argument("--rounds", type=int, default=11, metavar="N")
-    instead = timed.add_mutually_exclusive_group()
-    instead.add_argument("--profile", action="store_true", help="measure the time of each layer instead")
-    instead.add_argument("--memory", action="store_true", help="measure the memory of training instead (Linux)")
-    instead.add_argument("--epoch", action="store_true", help="measure a pass over the whole of MNIST instead")
-    instead.add_argument(
-        "--scaling", action="store_true", help="measure operations on larger batches and images instead; no --model"
-    )
-    timed.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    bench_command.add_arguments(command("bench", bench_command.run, "Time training steps, here and against PyTorch."))
     return parser
 
 
@@ -257,44 +240,3 @@ def _predict(args: argparse.Namespace) -> None:
         probabilities = asnumpy(softmax(network.predict(x)))[0]
         digit = int(probabilities.argmax())
         print(f"{path}: {digit} (probability {probabilities[digit]:.3f})", flush=True)
-
-
-def _bench(args: argparse.Namespace) -> None:
-    against_torch, backend = args.against == "torch", args.backend[0]
-    cases = [(name, size) for name in args.model for size in args.batch_size]
-    figures: list[Any]
-    if args.profile:
-        figures = []
-        for name, size in cases:
-            print(f"{name}, batch {size}, {backend}: milliseconds forward and backward")
-            for layer, forward, backward in bench.profile(name, backend=backend, batch_size=size):
-                print(f"{layer:<20} {forward:9.3f} {backward:9.3f}")
-                figures.append({"net": name, "batch_size": size, "layer": layer, "ms": [forward, backward]})
-    elif args.memory:
-        figures = [bench.memory(name, batch_size=size, against_torch=against_torch) for name, size in cases]
-        print(bench.memory_table(figures))
-    elif args.epoch:
-        figures = []
-        for name, size in cases:
-            seconds = bench.epoch(name, backend=backend, batch_size=size, against_torch=against_torch)
-            print(f"{name}, one epoch of MNIST in batches of {size}: " + _listed(seconds))
-            figures.append({"net": name, "batch_size": size, "seconds": seconds})
-    elif args.scaling:
-        figures = [*bench.scaling(backend=backend)]
-        print(bench.growth_table(figures))
-    else:
-        options = {"backends": args.backend, "rounds": args.rounds, "task": args.task, "against_torch": against_torch}
-        figures = [figure for name, size in cases for figure in bench.bench(name, batch_size=size, **options)]
-        print(bench.table(figures))
-        ratios = [figure.ratio for figure in figures if figure.ratio is not None and "torch" not in figure.backend]
-        if len(ratios) > 1:
-            print(f"geometric mean of the ratios to PyTorch: {statistics.geometric_mean(ratios):.2f}")
-    print("; ".join(f"{key} {value}" for key, value in bench.environment().items()))
-    if args.json is not None:
-        plain = [f if isinstance(f, dict) else dataclasses.asdict(f) for f in figures]
-        document = {"environment": bench.environment(), "figures": plain}
-        write_atomically(args.json, (json.dumps(document, indent=1) + "\n").encode())
-
-
-def _listed(seconds: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
