@@ -10,7 +10,7 @@ import pytest
 import xpdl
 from tests.harness import Backend
 from tests.layers.table import CORE, ROWS, Row
-from xpdl.backends.namespaces import array_namespace, device, dtype_name
+from xpdl.backends.namespaces import array_namespace, device, dtype_name, is_array
 from xpdl.errors import DTypeError, MixedArraysError, ShapeError
 from xpdl.layers import (
     Affine,
@@ -69,7 +69,8 @@ def shapes(layer: Any) -> dict[str, tuple[int, ...]]:
 
 
 def arrays(layer: Any) -> list[Any]:
-    return [owner[key] for kind in ("params", "state") for _, owner, key in layer.slots(kind)]
+    values = [owner[key] for kind in ("params", "state") for _, owner, key in layer.slots(kind)]
+    return [value for value in values if is_array(value)]
 
 
 @each_lazy

@@ -9,7 +9,9 @@ import pytest
 
 from tests import oracles
 from xpdl.errors import DTypeError, ShapeError
-from xpdl.layers import BatchNormalization
+from xpdl.layers import BatchNormalization, Relu, Residual
+from xpdl.layers.base import Layer
+from xpdl.models import Sequential
 
 _rng = np.random.default_rng(15)
 BATCHES = [_rng.normal(k, 1 + k, (6, 3)) for k in range(3)]
@@ -124,3 +126,51 @@ def test_an_input_that_does_not_fit_says_both_sizes_that_would() -> None:
         layer.forward(np.ones((4, 2, 3)))
     with pytest.raises(ShapeError, match="got rows without an axis"):
         layer.forward(np.ones(4))
+
+
+def test_a_smaller_batch_counts_in_proportion_to_its_rows() -> None:
+    """As the last one of an epoch: one fifth of the rows of the batch before it have a fifth of its share."""
+    x = _rng.normal(3, 2, (20, 3))
+    layer = BatchNormalization()
+    mean, var = np.zeros(3), np.ones(3)
+    for rows, share in ((10, 0.1), (2, 0.02), (10, 0.1), (20, 0.1), (5, 0.025), (5, 0.1)):
+        layer.forward(x[:rows])
+        mean = (1 - share) * mean + share * x[:rows].mean(axis=0)
+        var = (1 - share) * var + share * x[:rows].var(axis=0)
+        np.testing.assert_allclose(layer.running_mean, mean, rtol=1e-12)
+        np.testing.assert_allclose(layer.running_var, var, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Sequential, Residual])
+@pytest.mark.parametrize("shape", [(2,), (2, 3, 3)])
+def test_running_variance_of_unequal_batches_is_that_of_the_data(kind: type[Layer], shape: tuple[int, ...]) -> None:
+    """In whatever the layer stands, with a relu after it too. A block adds its input to what it gives."""
+    x = (_rng.normal(size=(203, *shape)) * 3 + 5).astype("float32")
+    layer = BatchNormalization()
+    net = Sequential(kind(layer), Relu())
+    for _ in range(60):
+        order = _rng.permutation(203)
+        for start in (0, 100, 200):
+            net.forward(x[order[start : start + 100]], True)
+    axes = (0, *range(2, x.ndim))
+    np.testing.assert_allclose(layer.running_var, x.var(axis=axes), rtol=0.06)
+    np.testing.assert_allclose(layer.running_mean, x.mean(axis=axes), rtol=0.06)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "shape"), [(None, (1, 4)), (None, (1, 4, 1, 1)), (np.ones(12), (1, 4, 3)), (np.ones(12), (1, 3, 2, 2))]
+)
+def test_training_on_one_value_per_feature_is_an_error(gamma: Any, shape: tuple[int, ...]) -> None:
+    layer = BatchNormalization(gamma)
+    x = np.full(shape, 2.0)
+    with pytest.raises(ShapeError, match=r"BatchNormalization: .* more than one value per feature .*drop_last=True"):
+        layer.forward(x)
+    np.testing.assert_array_equal(layer.running_mean, np.zeros(layer.gamma.shape))
+    assert layer.forward(x, False).shape == shape
+    assert layer.forward(np.concatenate([x, x + 1.0])).shape == (2, *shape[1:])
+
+
+def test_one_image_has_a_value_at_each_position() -> None:
+    x = _rng.normal(size=(1, 4, 2, 1))
+    layer = BatchNormalization()
+    np.testing.assert_allclose(layer.forward(x).mean(axis=(0, 2, 3)), np.zeros(4), atol=1e-12)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
+from xpdl.layers.base import Layer, Make, Shape, Slot, gradient, parameter, require_parameters, row_size
 from xpdl.ops import normalization as ops
 from xpdl.ops.checks import number
 from xpdl.ops.losses import batch_rows
@@ -30,7 +32,8 @@ class BatchNormalization(Layer):
     Raises
     ------
     ShapeError
-        If the input has one axis only or does not fit gamma, or a batch to train with is empty.
+        If the input has one axis only or does not fit gamma, or a batch to train with is empty or has one value per feature,
+        which has no variance.
 
     Notes
     -----
@@ -38,10 +41,12 @@ class BatchNormalization(Layer):
     C*H*W selects the book's form for images instead, where each activation is normalised by itself.
 
     Training uses the mean and the biased variance of the batch and updates the running ones:
-    ``running = momentum * running + (1 - momentum) * batch``. Evaluation uses the running ones, as constants in the
-    backward pass. Two departures from the book: the running variance starts at 1, where 0 would multiply an untrained
-    net's activations by 1000, and images are normalised per channel. Unlike PyTorch, momentum weighs the old statistics,
-    and the running variance is the biased one.
+    ``running = momentum * running + (1 - momentum) * batch``. A batch with fewer rows than the one before it, such as the
+    last of an epoch, counts in proportion to its rows: its share is ``(1 - momentum) * rows / rows before``. Evaluation
+    uses the running statistics, as constants in the backward pass. Two departures from the book: the running variance
+    starts at 1, where 0 would multiply an untrained net's activations by 1000, and images are normalised per channel.
+    Unlike PyTorch, momentum weighs the old statistics, the running variance is the biased one, and batches are weighted by
+    their rows.
 
     In mixed precision the input is in half precision; statistics, gamma, beta and their gradients stay in float32.
 
@@ -90,6 +95,8 @@ class BatchNormalization(Layer):
             raise ShapeError(
                 f"BatchNormalization: gamma, beta and running statistics must share one shape (C,): {shapes}"
             )
+        # rows of the last batch that was trained with, 0 before the first
+        self._counts = {"rows": 0}
         # what `backward` needs, or a function that makes it
         self._cache: Any = None
 
@@ -154,8 +161,8 @@ class BatchNormalization(Layer):
         added = None if addend is None else xp.reshape(addend, rows.shape)
         training = self.training if train_flg is None else train_flg
         if training:
-            batch_rows(x, self.name)
-            running = self.running_mean, self.running_var, self.momentum
+            self._require_variance(rows)
+            running = self.running_mean, self.running_var, self._kept(batch_rows(x, self.name))
             y, mean, var, self.state["running_mean"], self.state["running_var"] = ops.tracked_batch_normalization(
                 rows, self.gamma, self.beta, *running, self.eps, rectified, added
             )
@@ -164,6 +171,23 @@ class BatchNormalization(Layer):
             y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, rectified, added)
         self._cache = (training, rows, mean, var, tuple(x.shape))
         return xp.reshape(y, x.shape)
+
+    def _require_variance(self, rows: Array) -> None:
+        if batch_rows(rows, self.name) == 1 and math.prod(rows.shape[2:]) == 1:
+            raise ShapeError(
+                f"{self.name}: training needs more than one value per feature to have a variance, got a batch of shape "
+                f"{tuple(rows.shape)}; take larger batches, or drop a last batch of one row: Trainer(..., drop_last=True)"
+            )
+
+    def _kept(self, rows: int) -> float:
+        """The share of the old running statistics beside a batch of so many rows, which are remembered."""
+        before, self._counts["rows"] = self._counts["rows"] or rows, rows
+        return self.momentum if rows >= before else 1.0 - (1.0 - self.momentum) * (rows / before)
+
+    def slots(self, kind: str) -> Iterator[Slot]:
+        yield from super().slots(kind)
+        if kind == "state":  # beside the arrays: part of a checkpoint, not of the model
+            yield "rows", self._counts, "rows"
 
     def _backward(self, dout: Array, rectified: Array | None = None) -> Array:
         cache = self.recall(self._cache)

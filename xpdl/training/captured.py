@@ -119,7 +119,8 @@ class _Recorded:
         self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.memory]
         remembered = [(kept, name, array) for _, kept in self._memory for name, array in kept.items()]
         self._kept = [slot for slot in (*state, *remembered, *self._scale()) if is_array(slot[2])]
-        before = [(owner, key, value) for owner, key, value in state if isinstance(value, int)]
+        before = [(owner, key, value) for owner, key, value in state if isinstance(value, int) and key != "rows"]
+        rows = [(owner, key, value) for owner, key, value in state if key == "rows"]
         updates = self.optimizer.iter
 
         def body() -> Array:
@@ -136,8 +137,10 @@ class _Recorded:
         finally:
             # nothing has been computed
             self.optimizer.iter = updates
-            for owner, key, value in (*before, *self._kept):
+            for owner, key, value in (*before, *rows, *self._kept):
                 owner[key] = value
+        # batch normalization is told of the full batch, which a smaller one may have come before
+        self._rows = [(owner, key, steps.batch_size) for owner, key, _ in rows]
         self._setting = self._settings()
 
     def _scale(self) -> list[tuple[dict[str, Any], str, Array]]:
@@ -185,6 +188,8 @@ class _Recorded:
         counters = {tuple(owner["stream"]): owner[key] for owner, key, _ in self._advances}
         for owner, key, by in self._advances:
             owner[key] += by
+        for owner, key, rows in self._rows:
+            owner[key] = rows
         self.optimizer.iter += 1
         self.recording.launch(self.optimizer.known_numbers(), counters)
         loss = self.recording.result

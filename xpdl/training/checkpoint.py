@@ -69,7 +69,10 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     try:
         counters, state = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
         # which earlier versions did not write
-        counters = {**{name: owner[key] for name, owner, key in slots(trainer) if key == "stream"}, **counters}
+        counters = {
+            **{name: owner[key] for name, owner, key in slots(trainer) if key in ("stream", "rows")},
+            **counters,
+        }
         position = json.loads(metadata["position"])
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
         stopped = bool(position["stopped"])
