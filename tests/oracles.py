@@ -206,14 +206,15 @@ def dropout(x: Any, mask: Any, *, scale: float = 1.0) -> Floats:
 
 
 def softmax_with_loss(
-    x: Any, t: Any, class_weights: Any = None, *, label_smoothing: float = 0.0
+    x: Any, t: Any, class_weights: Any = None, *, label_smoothing: float = 0.0, sample_weight: Any = None
 ) -> tuple[Floats, Floats]:
     """Loss and probabilities; `t` holds labels or weights over the classes.
 
-    A mixture of the loss of `t` and that of targets all alike; labels count as often as their classes' weights say.
+    A mixture of the loss of `t` and that of targets all alike; labels count as often as their classes' weights say, and rows
+    as often as theirs.
     """
     total = counted = 0.0
-    for row, target in zip(x, t, strict=True):
+    for row, target, often in zip(x, t, _of_rows(x, sample_weight), strict=True):
         of_class = [1.0] * len(row) if class_weights is None else [float(w) for w in class_weights]
         shares = target if np.ndim(target) else [float(k == target) for k in range(len(row))]
         top = max(row)
@@ -221,22 +222,35 @@ def softmax_with_loss(
         costs = [w * (log_sum - v) for v, w in zip(row, of_class, strict=True)]
         own = math.fsum(share * cost for share, cost in zip(shares, costs, strict=True) if share)
         alike = math.fsum(costs) / len(row) if label_smoothing else 0.0
-        total += own + label_smoothing * (alike - own)
-        counted += 1.0 if np.ndim(target) else of_class[target]
-    return np.asarray(total / counted), softmax(x)
+        total += often * (own + label_smoothing * (alike - own))
+        counted += often * (1.0 if np.ndim(target) else of_class[target])
+    return np.asarray(total / counted if counted else 0.0), softmax(x)
 
 
-def sigmoid_with_loss(x: Any, t: Any) -> tuple[Floats, Floats]:
+def _of_rows(x: Any, sample_weight: Any) -> list[float]:
+    return [1.0] * len(x) if sample_weight is None else [float(weight) for weight in sample_weight]
+
+
+def _mean_of_rows(x: Any, costs: list[float], sample_weight: Any) -> Floats:
+    """The weighted mean over rows of what their values cost, added up in a row."""
+    weights, width = _of_rows(x, sample_weight), len(costs) // len(x)
+    total = math.fsum(w * math.fsum(costs[i * width : (i + 1) * width]) for i, w in enumerate(weights))
+    counted = math.fsum(weights)
+    return np.asarray(total / counted if counted else 0.0)
+
+
+def sigmoid_with_loss(x: Any, t: Any, *, sample_weight: Any = None) -> tuple[Floats, Floats]:
     y = sigmoid(x)
-    total = sum(
+    costs = [
         -(target * math.log(p) if target else 0.0) - ((1 - target) * math.log(1 - p) if target < 1 else 0.0)
         for p, target in zip(np.ravel(y), np.ravel(t).astype(float), strict=True)
-    )
-    return np.asarray(total / len(x)), y
+    ]
+    return _mean_of_rows(x, costs, sample_weight), y
 
 
-def identity_with_loss(x: Any, t: Any) -> Floats:
-    return np.asarray(0.5 * math.fsum((a - b) ** 2 for a, b in zip(np.ravel(x), np.ravel(t), strict=True)) / len(x))
+def identity_with_loss(x: Any, t: Any, *, sample_weight: Any = None) -> Floats:
+    costs = [0.5 * (a - b) ** 2 for a, b in zip(np.ravel(x), np.ravel(t), strict=True)]
+    return _mean_of_rows(x, costs, sample_weight)
 
 
 def dropout_mask(shape: Sequence[int], drop_ratio: float, words: Sequence[int], counter: int) -> Any:

@@ -226,7 +226,8 @@ _FUNCTIONS = [
 _LAYERS = [
     *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh, layers.Softmax)),
     *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
-    *map(_layer, (layers.SigmoidWithLoss, layers.IdentityWithLoss)),
+    _layer(layers.IdentityWithLoss),
+    Call(layers.SigmoidWithLoss, {}, {"accuracy": CHOICE}),
     Call(
         layers.SoftmaxWithLoss,
         {},
@@ -420,6 +421,7 @@ _TRAINING = [
             "seed": SEED,
             "augment": Kind((3, "flip", [3], _THING)),
             "validation_split": Kind((*SHARE.wrong, 0.01, 0.99)),
+            "drop_last": FLAG,
             "accumulate": COUNT,
             "optimizer": Kind(("nonsense", "", 3, None, xpdl.Relu, [1], _THING)),
             "optimizer_param": Kind(({"rate": 0.1}, {"lr": -1}, {"lr": math.nan}, {"lr": "3"}, 3, None, [1])),

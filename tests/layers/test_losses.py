@@ -99,9 +99,11 @@ class TestWeightsAndSmoothing:
         weighted = SoftmaxWithLoss(class_weights=[1, 3, 2]).forward(X, T)
         np.testing.assert_allclose(weighted, SoftmaxWithLoss().forward(X[often], T[often]), rtol=1e-13)
 
-    def test_labels_without_weight_have_no_mean(self) -> None:
-        with np.errstate(invalid="ignore"):
-            assert np.isnan(SoftmaxWithLoss(class_weights=[1.0, 0.0, 0.0]).forward(X[2:], T[2:]))
+    @pytest.mark.parametrize("smoothing", [0.0, 0.25])
+    def test_labels_without_weight_cost_nothing(self, smoothing: float) -> None:
+        layer = SoftmaxWithLoss(smoothing, [1.0, 0.0, 0.0])
+        assert layer.forward(X[2:], T[2:]) == 0.0 and layer.weight == 0.0
+        np.testing.assert_array_equal(layer.backward(), np.zeros_like(X[2:]))
 
     def test_stand_in_the_description(self) -> None:
         assert repr(SoftmaxWithLoss()) == "SoftmaxWithLoss()"
@@ -217,3 +219,71 @@ def test_targets_go_with_one_column_with_and_without_its_axis(cls: Any) -> None:
     np.testing.assert_array_equal(with_axis.backward(), without.backward())
     with pytest.raises(ShapeError, match=r"t must have shape \(4, 3\), got \(4,\)"):
         cls().forward(X, t)
+
+
+TARGETS = {SoftmaxWithLoss: T, SigmoidWithLoss: np.eye(3)[T], IdentityWithLoss: X + 1.0}
+WEIGHTS = np.array([3.0, 0.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+class TestSampleWeight:
+    def test_counts_rows_as_often_as_their_weights_say(self, cls: Any) -> None:
+        """As scikit-learn has it: a weight of 3 is a row that is there three times, one of 0 a row that is not."""
+        t, often = TARGETS[cls], np.repeat(np.arange(4), WEIGHTS.astype(int))
+        weighted, repeated = cls(), cls()
+        loss = repeated.forward(X[often], t[often])
+        np.testing.assert_allclose(weighted.forward(X, t, WEIGHTS), loss, rtol=1e-13)
+        assert weighted.weight == repeated.weight == 6
+        dx = np.zeros_like(X)
+        np.add.at(dx, often, repeated.backward(0.7))
+        np.testing.assert_allclose(weighted.backward(0.7), dx, rtol=1e-12, atol=1e-15)
+
+    def test_rows_that_all_have_no_weight_cost_nothing(self, cls: Any) -> None:
+        layer = cls()
+        assert layer.forward(X, TARGETS[cls], WEIGHTS * 0) == 0.0 and layer.weight == 0.0
+        np.testing.assert_array_equal(layer.backward(), np.zeros_like(X))
+
+    def test_is_forgotten_by_the_next_forward(self, cls: Any) -> None:
+        layer, other = cls(), cls()
+        layer.forward(X, TARGETS[cls], WEIGHTS)
+        assert layer.forward(X, TARGETS[cls]) == other.forward(X, TARGETS[cls]) and layer.weight == 4
+        np.testing.assert_array_equal(layer.backward(), other.backward())
+
+    def test_is_an_array_with_one_number_for_each_row(self, cls: Any) -> None:
+        with pytest.raises(
+            ShapeError, match=rf"{cls.__name__}: sample_weight, one for each row, must have shape \(4,\)"
+        ):
+            cls().forward(X, TARGETS[cls], WEIGHTS[:3])
+        with pytest.raises(TypeError, match=rf"{cls.__name__}: sample_weight must be an array \(N,\), got list"):
+            cls().forward(X, TARGETS[cls], WEIGHTS.tolist())
+
+
+class TestDecisions:
+    """What an accuracy counts with several yes / no outputs."""
+
+    SCORES = np.array([[1.0, -2.0, 3.0], [-1.0, -1.0, 0.5]])
+    TRUE = np.array([[1.0, 0.0, 1.0], [1, 0, 1]])
+
+    def test_is_each_label_or_each_row(self) -> None:
+        by_label, by_row = SigmoidWithLoss(), SigmoidWithLoss("row")
+        assert by_label.correct(self.SCORES, self.TRUE).tolist() == [[True, True, True], [False, True, True]]
+        assert by_row.correct(self.SCORES, self.TRUE).tolist() == [True, False]
+        assert repr(by_label) == "SigmoidWithLoss()" and repr(by_row) == "SigmoidWithLoss('row')"
+
+    @pytest.mark.parametrize("accuracy", ["label", "row"])
+    @pytest.mark.parametrize("shape", [(3,), (3, 1)])
+    def test_of_one_output_is_the_same(self, accuracy: str, shape: tuple[int, ...]) -> None:
+        x, t = np.array([1.0, -1.0, 2.0]).reshape(shape), np.array([1, 1, 0])
+        assert SigmoidWithLoss(accuracy).correct(x, t).ravel().tolist() == [True, False, False]
+
+    @pytest.mark.parametrize("odd", ["rows", "", None, True])
+    def test_is_one_of_both(self, odd: Any) -> None:
+        with pytest.raises(ValueError, match="SigmoidWithLoss: accuracy must be 'label' or 'row', got"):
+            SigmoidWithLoss(odd)
+
+
+def test_activation_gives_the_outputs_of_the_last_forward() -> None:
+    for cls in LAYERS:
+        layer = cls()
+        layer.forward(X, TARGETS[cls])
+        np.testing.assert_allclose(layer.activation(X), layer.y, rtol=1e-14)

@@ -121,6 +121,22 @@ class TestAccuracy:
         t = np.array([0, 1, 1, 0, 1, 0, 0])
         assert network.accuracy(X, t) == network.accuracy(X, t[:, None]) == np.mean((scores > 0) == t)
 
+    @pytest.mark.backends("precompiled")
+    @pytest.mark.backends("values")
+    @pytest.mark.parametrize("size", [1, 2, 7, 100])
+    @pytest.mark.parametrize("accuracy", ["label", "row"])
+    def test_of_several_yes_no_outputs_is_a_share(self, backend: Backend, size: int, accuracy: str) -> None:
+        network = Sequential(Affine(units=3), loss=SigmoidWithLoss(accuracy), seed=0)
+        network.build((X.shape[1],))
+        yes = network.predict(X) > 0
+        network = on(backend, network)
+        for wrong in (0, 1, 3):
+            t = yes.copy()
+            t[:4, :wrong] = ~t[:4, :wrong]
+            want = np.mean(yes == t) if accuracy == "label" else np.mean(np.all(yes == t, axis=1))
+            got = network.accuracy(backend.asarray(X), backend.asarray(t.astype("float32")), batch_size=size)
+            assert got == want
+
     @pytest.mark.parametrize(
         ("x", "t", "size", "error", "message"),
         [

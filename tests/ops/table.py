@@ -350,6 +350,36 @@ _SIGMOID = Pair(
 _IDENTITY = Pair(
     losses.identity_with_loss, oracles.identity_with_loss, losses.identity_with_loss_backward, _from_inputs
 )
+
+
+def _by_row(function: Any) -> Any:
+    """With the weights of the rows as an array behind the others."""
+    return functools.wraps(function)(
+        lambda *arrays, **static: function(*arrays[:-1], sample_weight=arrays[-1], **static)
+    )
+
+
+def _by_row_backward(of_output: int) -> Any:
+    """Called with the probabilities, or else the inputs."""
+
+    def call(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+        first = outputs[of_output] if of_output else arrays[0]
+        return (backward(first, arrays[1], dy, *arrays[2:-1], sample_weight=arrays[-1], **static),)
+
+    return call
+
+
+def _with_row_weights(name: str, pair: Pair, arrays: Any, core: bool = True, **static: Any) -> list[Case]:
+    """Rows that count twice, half or nothing; and none that counts."""
+    of_output = 0 if pair is _IDENTITY else 1
+    weighted = Pair(_by_row(pair.forward), _by_row(pair.oracle), pair.backward, _by_row_backward(of_output))
+    weights = np.array([2.0, 0.0, 0.5, 1.25])
+    return [
+        Case(f"{name} by rows", weighted, (*arrays, weights), static, core=core),
+        Case(f"{name} of no weight", weighted, (*arrays, weights * 0), static),
+    ]
+
+
 _LABELS = np.array([0, 3, 1, 1])
 _CLASS_WEIGHTS = np.array([0.5, 2.0, 0.0, 1.25, 3.0])
 
@@ -379,6 +409,12 @@ LOSSES = [
     Case("identity_with_loss", _IDENTITY, (_x(3, 2), _x(3, 2)), core=True),
     Case("identity_with_loss integer targets", _IDENTITY, (_x(2, 2), np.array([[0, 1], [2, -3]]))),
     Case("identity_with_loss flat", _IDENTITY, (_x(4), _x(4))),
+    *_with_row_weights("softmax_with_loss labels", _SOFTMAX, (_x(4, 5), _LABELS)),
+    *_with_row_weights("softmax_with_loss shares", _SOFTMAX, (_x(4, 5), np.abs(_x(4, 5))), label_smoothing=0.25),
+    *_with_row_weights("softmax_with_loss class weights", _SOFTMAX, (_x(4, 5), _LABELS, _CLASS_WEIGHTS)),
+    *_with_row_weights("sigmoid_with_loss", _SIGMOID, (_x(4, 2), (_x(4, 2) > 0).astype(float))),
+    *_with_row_weights("sigmoid_with_loss flat", _SIGMOID, (_x(4), np.array([0.0, 1.0, 1.0, 0.0])), core=False),
+    *_with_row_weights("identity_with_loss", _IDENTITY, (_x(4, 2, 1), _x(4, 2, 1))),
 ]
 
 # --- windows

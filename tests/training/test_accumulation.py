@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+import xpdl
 from tests.training.runs import T, X, trainer
 from xpdl.errors import ShapeError
-from xpdl.layers import Affine, Relu, SoftmaxWithLoss
+from xpdl.layers import Affine, IdentityWithLoss, Relu, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.models import Sequential
+from xpdl.optimizers import SGD
+from xpdl.training import MixedPrecision, Trainer
 from xpdl.training.accumulation import Accumulated
 
 
@@ -74,3 +77,56 @@ def test_each_row_counts_as_much_as_another():
     assert both.add({"W": np.ones(2)}, 2, last=False) is None
     assert both.add({"W": np.full(2, 4.0)}, 1, last=False)["W"].tolist() == [2.0, 2.0]
     assert both.add({"W": np.full(2, 5.0)}, 1, last=True)["W"].tolist() == [5.0, 5.0]
+
+
+def test_batches_count_by_their_weight_and_not_by_their_rows():
+    both = Accumulated(2)
+    assert both.add({"W": np.ones(2)}, np.float64(0.5), last=False) is None
+    assert both.add({"W": np.full(2, 4.0)}, np.float64(1.0), last=False)["W"].tolist() == [3.0, 3.0]
+    assert both.add({"W": np.ones(2)}, np.float64(0.0), last=True)["W"].tolist() == [0.0, 0.0]
+
+
+RNG = np.random.default_rng(5)
+ROWS = RNG.normal(size=(50, 4))
+CLASSES = np.where(RNG.random(50) < 0.8, 0, RNG.integers(0, 3, 50))
+YES_NO = (RNG.random((50, 3)) < 0.3).astype(float)
+VALUES = RNG.normal(size=(50, 3))
+LOSSES = {
+    "softmax": (SoftmaxWithLoss, CLASSES),
+    "softmax of one-hot rows": (SoftmaxWithLoss, np.eye(3)[CLASSES]),
+    "label smoothing": (lambda: SoftmaxWithLoss(0.1), CLASSES),
+    "class weights": (lambda: SoftmaxWithLoss(0, [1.0, 9.0, 0.5]), CLASSES),
+    "class weights of one-hot rows": (lambda: SoftmaxWithLoss(0, [1.0, 9.0, 0.5]), np.eye(3)[CLASSES]),
+    "smoothed class weights": (lambda: SoftmaxWithLoss(0.1, [1.0, 9.0, 0.5]), CLASSES),
+    "a class that is ignored": (lambda: SoftmaxWithLoss(0, [0.0, 2.0, 1.0]), CLASSES),
+    "sigmoid": (SigmoidWithLoss, YES_NO),
+    "identity": (IdentityWithLoss, VALUES),
+}
+
+
+def trained(loss, t, size, accumulate, dtype="float64", **options):
+    with xpdl.use("numpy", dtype=dtype):
+        network = Sequential(Affine(units=5), Relu(), Affine(units=3), loss=loss(), seed=0)
+        Trainer(
+            network, ROWS, t, ROWS, t, 2, size, SGD(0.5), verbose=False, seed=0, accumulate=accumulate, **options
+        ).train()
+    return network.params
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("size", "count"), [(10, 5), (3, 17), (7, 8), (1, 50)])
+def test_of_every_loss_is_the_update_of_the_larger_batch(name, size, count):
+    """One update an epoch, of batches of unequal size and weight, some of which have none."""
+    loss, t = LOSSES[name]
+    parts, together = trained(loss, t, size, count), trained(loss, t, 50, 1)
+    for name, value in together.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["class weights", "sigmoid"])
+def test_in_mixed_precision_too(name):
+    loss, t = LOSSES[name]
+    parts = trained(loss, t, 7, 8, "float32", precision=MixedPrecision("float16", scale=8.0))
+    together = trained(loss, t, 50, 1, "float32")
+    for name, value in together.items():
+        np.testing.assert_allclose(parts[name], value, rtol=0.02, atol=5e-3)

@@ -145,6 +145,19 @@ def test_of_rows_in_a_file_it_goes_on_in_the_middle_of_an_epoch(path, tmp_path):
     assert_same_run(whole, resumed)
 
 
+def test_before_a_smaller_batch_it_goes_on_with_its_share_of_running_statistics(path):
+    """The fourth and last batch of the second epoch has 4 rows of 7, and is the first of the run that goes on."""
+    whole = trainer(mini_batch_size=7)
+    whole.train()
+    with pytest.raises(Stop):
+        stops = [Once(8, Stop())]
+        trainer(mini_batch_size=7, checkpoint=path, checkpoint_every=1, callbacks=stops).train()
+    assert json.loads(storage.load_arrays(path)[1]["counters"])["BatchNormalization1.rows"] == 7
+    resumed = trainer(mini_batch_size=7, checkpoint=path)
+    resumed.train()
+    assert_same_run(whole, resumed)
+
+
 def test_time_of_an_epoch_counts_what_was_before_the_interruption(path):
     with pytest.raises(Stop):
         trainer(checkpoint=path, checkpoint_every=1, callbacks=[Once(6, Stop())]).train()
@@ -445,7 +458,7 @@ def test_schedules_averages_and_early_stopping_go_on_as_they_were(path, made, st
 
 @pytest.mark.parametrize("every", [1, 3, 4])
 def test_between_batches_that_are_added_up_nothing_is_written(path, every):
-    options = {"mini_batch_size": 3, "accumulate": 2}
+    options = {"mini_batch_size": 3, "accumulate": 2, "drop_last": True}  # 25 rows
     whole = trainer(**options)
     whole.train()
     steps = whole.iter_per_epoch

@@ -10,6 +10,7 @@ from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
+from xpdl.ops.activations import sigmoid, softmax
 from xpdl.ops.checks import (
     as_floating,
     class_weights_of,
@@ -30,6 +31,8 @@ class LossLayer(Layer):
         The outputs, after the activation, and the targets of the last forward.
     loss : array ()
         The last loss.
+    weight : int, array () or None
+        The divisor of that mean: the rows of the batch, or what their weights add up to.
     """
 
     #: whether `correct` is defined
@@ -40,17 +43,23 @@ class LossLayer(Layer):
         self.y: Array | None = None
         self.t: Array | None = None
         self.loss: Array | None = None
+        self.weight: Array | int | None = None
+        self._sample_weight: Array | None = None
 
-    def forward(self, x: Array, t: Any = None) -> Array:
-        """The loss of outputs `x` before the activation, against targets `t`."""
+    def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
+        """The loss of outputs `x` before the activation, against targets `t`; `sample_weight` (N,) weighs the rows."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         """``dx`` in the shape of `x`, scaled by `dout`, a number or an array ()."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
+    def activation(self, x: Array) -> Array:
+        """The outputs `y` for scores `x`: probabilities in classification; `x` itself unless a loss says otherwise."""
+        return x
+
     def correct(self, x: Array, t: Array) -> Array:
-        """For each row, whether the outputs `x` decide for the class that `t` names."""
+        """For each decision, a row or one label of it, whether the outputs `x` decide for what `t` names."""
         raise TypeError(f"{self.name}: accuracy is for classification; a regression has none")
 
     def _targets(self, x: Array, t: Any) -> Array:
@@ -65,6 +74,15 @@ class LossLayer(Layer):
         array_namespace(t, owner=self.name)
         array_namespace(x, t, owner=self.name)
         return t
+
+    def _weights_of(self, sample_weight: Array | None) -> Array | None:
+        if sample_weight is not None and not is_array(sample_weight):
+            raise TypeError(
+                f"{self.name}: sample_weight must be an array (N,), got {type(sample_weight).__name__}; make one with "
+                "xpdl.asarray(...)"
+            )
+        self._sample_weight = sample_weight
+        return sample_weight
 
     def _scale(self, dout: Any, y: Array) -> Array | float:
         """`dout` as a number that leaves the dtype of `y` alone: a Python one, or an array () of that dtype."""
@@ -91,8 +109,9 @@ class SoftmaxWithLoss(LossLayer):
     Notes
     -----
     The loss is ``-sum(w q log(y)) / D``. D is N, but for labels with `class_weights` the sum of ``w[t]`` over the batch: the
-    mean is weighted, and NaN for labels whose weights are all 0. That is ``torch.nn.CrossEntropyLoss``; integer one-hot
-    rows, which that refuses, count as rows.
+    mean is weighted. That is ``torch.nn.CrossEntropyLoss``, but where D is 0: loss and gradient are 0 then, and NaN there.
+    Integer one-hot rows, which that refuses, count as rows. With ``sample_weight`` r, an array (N,) given to `forward`,
+    each row's terms and its part of D are multiplied by r.
 
     `forward` takes scores `x` (N, K), or (K,) for one sample, and `t`: integer labels (N,) or (N, 1), or one-hot rows
     (N, K), whose values may be any weights over the classes. The loss comes from log-softmax and does not saturate, unlike
@@ -125,8 +144,8 @@ class SoftmaxWithLoss(LossLayer):
         values = asnumpy(class_weights).tolist() if is_array(class_weights) else class_weights
         self.class_weights = None if values is None else class_weights_of(values, self.name)
 
-    def forward(self, x: Array, t: Any = None) -> Array:
-        t = self._targets(x, t)
+    def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
+        t, rows = self._targets(x, t), self._weights_of(sample_weight)
         if x.ndim not in (1, 2):
             raise ShapeError(f"{self.name}: expected scores (N, K) or (K,), got shape {tuple(x.shape)}")
         t = label_rows(t, x)
@@ -134,16 +153,23 @@ class SoftmaxWithLoss(LossLayer):
         xp = array_namespace(x)
         if self._one:
             x, t = xp.expand_dims(x, axis=0), xp.expand_dims(t, axis=0)
+            self._sample_weight = rows = None if rows is None else xp.expand_dims(rows, axis=0)
         self._weights = None if self.class_weights is None else Backend.of(x).asarray(self.class_weights)
-        self.loss, y = ops.softmax_with_loss(x, t, self._weights, self.label_smoothing)
+        self.loss, y = ops.softmax_with_loss(x, t, self._weights, self.label_smoothing, rows)
+        self.weight = ops.total_weight(x, t, self._weights, rows, self.name)
         self.y, self._rows = y[0, ...] if self._one else y, t
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         y = self.recall(self.y)
         y = array_namespace(y).expand_dims(y, axis=0) if self._one else y
-        dx = ops.softmax_with_loss_backward(y, self._rows, self._scale(dout, y), self._weights, self.label_smoothing)
+        dx = ops.softmax_with_loss_backward(
+            y, self._rows, self._scale(dout, y), self._weights, self.label_smoothing, self._sample_weight
+        )
         return dx[0, ...] if self._one else dx
+
+    def activation(self, x: Array) -> Array:
+        return softmax(x)
 
     def correct(self, x: Array, t: Array) -> Array:
         xp = array_namespace(x, t, owner=self.name)
@@ -165,23 +191,46 @@ class SoftmaxWithLoss(LossLayer):
 class SigmoidWithLoss(LossLayer):
     """Sigmoid and binary cross entropy, summed over a row's outputs, mean over the batch.
 
+    Parameters
+    ----------
+    accuracy : {"label", "row"}
+        The decisions that an accuracy counts for K outputs: each label by itself, or whole rows, right where all their
+        labels are.
+
     Notes
     -----
     `forward` takes scores `x` (N,) or (N, K) and targets `t` of the same shape with values in [0, 1]; t (N,) also goes with
-    x (N, 1). Computed from the scores, so that it is finite for any of them. ``dx = (y - t) dout / N``.
+    x (N, 1). Computed from the scores, so that it is finite for any of them. ``dx = (y - t) dout / N``; with
+    ``sample_weight`` r, an array (N,) given to `forward`, ``r (y - t) dout / sum(r)``.
     """
 
-    def forward(self, x: Array, t: Any = None) -> Array:
-        self.t = _like(x, self._targets(x, t), self.name)
-        self.loss, self.y = ops.sigmoid_with_loss(x, self.t)
+    def __init__(self, accuracy: str = "label") -> None:
+        super().__init__()
+        if accuracy not in ("label", "row"):
+            raise ValueError(f"{self.name}: accuracy must be 'label' or 'row', got {accuracy!r}")
+        self.accuracy = accuracy
+
+    def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
+        self.t, rows = _like(x, self._targets(x, t), self.name), self._weights_of(sample_weight)
+        self.loss, self.y = ops.sigmoid_with_loss(x, self.t, rows)
+        self.weight = ops.total_weight(x, self.t, None, rows, self.name)
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         y = self.recall(self.y)
-        return ops.sigmoid_with_loss_backward(y, self.t, self._scale(dout, y))
+        return ops.sigmoid_with_loss_backward(y, self.t, self._scale(dout, y), self._sample_weight)
+
+    def activation(self, x: Array) -> Array:
+        return sigmoid(x)
 
     def correct(self, x: Array, t: Array) -> Array:
-        return (x > 0) == (_like(x, t, self.name) > 0.5)
+        right = (x > 0) == (_like(x, t, self.name) > 0.5)
+        if self.accuracy == "label" or right.ndim == 1:
+            return right
+        return array_namespace(right).all(right, axis=tuple(range(1, right.ndim)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'' if self.accuracy == 'label' else repr(self.accuracy)})"
 
 
 class IdentityWithLoss(LossLayer):
@@ -189,19 +238,22 @@ class IdentityWithLoss(LossLayer):
 
     Notes
     -----
-    `x` and `t` have the same shape (N, ...). ``dx = (x - t) dout / N``.
+    `x` and `t` have the same shape (N, ...). ``dx = (x - t) dout / N``; with ``sample_weight`` r, an array (N,) given to
+    `forward`, ``r (x - t) dout / sum(r)``.
     """
 
     classifies = False
 
-    def forward(self, x: Array, t: Any = None) -> Array:
+    def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
         self.t, self.y = _like(x, self._targets(x, t), self.name), x
-        self.loss = ops.identity_with_loss(x, self.t)
+        rows = self._weights_of(sample_weight)
+        self.loss = ops.identity_with_loss(x, self.t, rows)
+        self.weight = ops.total_weight(x, self.t, None, rows, self.name)
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         y = self.recall(self.y)
-        return ops.identity_with_loss_backward(y, self.t, self._scale(dout, y))
+        return ops.identity_with_loss_backward(y, self.t, self._scale(dout, y), self._sample_weight)
 
 
 def _like(x: Array, t: Array, owner: str) -> Array:

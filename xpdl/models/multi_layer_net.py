@@ -85,17 +85,17 @@ class MultiLayerNetExtend(BookNet):
         layers.append((f"Affine{len(hidden_size_list) + 1}", Affine(units=output_size, init=weight_init_std)))
         super().__init__(layers, (input_size,), seed, config)
 
-    def loss(self, x: Array, t: Array, train_flg: bool = False) -> Array:
+    def loss(self, x: Array, t: Array, train_flg: bool = False, sample_weight: Array | None = None) -> Array:
         """The loss of a batch, weight decay included."""
-        loss = super().loss(x, t, train_flg)
+        loss = super().loss(x, t, train_flg, sample_weight)
         if not self.weight_decay_lambda:
             return loss
         squares = [array_namespace(W).sum(W * W) for W in self._weights().values()]
         return loss + 0.5 * self.weight_decay_lambda * sum(squares[1:], squares[0])
 
-    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+    def gradient(self, x: Array, t: Array, sample_weight: Array | None = None) -> dict[str, Array]:
         """Gradients of the loss by backpropagation, weight decay included."""
-        grads = super().gradient(x, t)
+        grads = super().gradient(x, t, sample_weight)
         if self.weight_decay_lambda:
             for name, W in self._weights().items():
                 grads[name] = grads[name] + self.weight_decay_lambda * W

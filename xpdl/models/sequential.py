@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -151,31 +152,39 @@ class Sequential(Chain):
         y = self.forward(self._moved(x), train_flg)
         return y if self._at_home(x) else Backend.of(x).asarray(y) if is_floating(x) else y
 
-    def loss(self, x: Array, t: Array, train_flg: bool = False) -> Array:
-        """The loss of a batch, an array () on the model's device."""
+    def loss(self, x: Array, t: Array, train_flg: bool = False, sample_weight: Array | None = None) -> Array:
+        """The loss of a batch, an array () on the model's device; `sample_weight` (N,) weighs the rows."""
         mixed = self.mixed_precision if train_flg else None
         scores = self.forward(self._cast(x), train_flg) if mixed is None else mixed.forward(self, x)
-        return self._loss_layer().forward(scores, t)
+        weighted = () if sample_weight is None else (sample_weight,)
+        return self._loss_layer().forward(scores, t, *weighted)
 
     def accuracy(self, x: Array, t: Array, batch_size: int = 100) -> float:
-        """Share of the rows of `x`, all of them, that are classified as `t` (labels or one-hot) says."""
+        """Share of the decisions on all rows of `x` that are as `t` says, from 0 to 1.
+
+        With softmax a row is one decision, on its class: `t` has labels or one-hot rows. With several yes / no outputs each
+        is one, see `SigmoidWithLoss`.
+        """
         owner, last = f"{self.name}.accuracy", self._loss_layer()
         batch_size = positive_int(batch_size, "batch_size", owner)
         rows = batch_rows(x, owner)
         if batch_rows(t, owner) != rows:
             raise ShapeError(f"{owner}: {rows} rows of x, but {t.shape[0]} of t")
         right: Any = 0
+        decisions = 0
         for start in range(0, rows, batch_size):
             end = min(start + batch_size, rows)
             scores = self.forward(self._moved(x[start:end, ...]), False)
             hits = last.correct(scores, self._moved(t[start:end, ...]))
             xp = array_namespace(hits)
             right = right + xp.sum(xp.astype(hits, xp.int32))  # JAX has no int64 by default
-        return float(right) / rows
+            decisions += math.prod(hits.shape)
+        return float(right) / decisions
 
-    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+    def gradient(self, x: Array, t: Array, sample_weight: Array | None = None) -> dict[str, Array]:
         """Gradients of the loss in training mode, by backpropagation, under the names of `params`."""
-        self.last_loss = self.loss(x, t, train_flg=True)
+        weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.last_loss = self.loss(x, t, train_flg=True, **weighted)
         if self.mixed_precision is None:
             self.backward_parameters(self._loss_layer().backward())
         else:

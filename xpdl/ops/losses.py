@@ -55,23 +55,76 @@ def _masked_sum(xp: Namespace, weights: Array, values: Array) -> Array:
     return xp.sum(weights * xp.where(weights == 0, 0.0, values))
 
 
-def _weighted_rows(
-    x: Array, t: Array, class_weights: Array | None, label_smoothing: float, owner: str
-) -> tuple[Array, Array | int]:
-    """The weight of each log-probability in the loss, for scores or probabilities `x`, and what their sum is divided by."""
-    rows, total = target_rows(x, t, owner), x.shape[0]
-    smooth = rows * (1.0 - label_smoothing) + label_smoothing / x.shape[-1] if label_smoothing else rows
-    if class_weights is None:
-        return smooth, total
-    xp = array_namespace(x, class_weights, owner=owner)
+def total_weight(
+    x: Array, t: Array, class_weights: Array | None = None, sample_weight: Array | None = None, owner: str = ""
+) -> Array | int:
+    """The divisor D of a mean loss: the weights of the rows of the batch `x` added up, and N where none has one.
+
+    Labels `t` are weighted by `class_weights` as well, which rows of targets are not.
+    """
+    total = batch_rows(x, owner)
+    if sample_weight is None and (class_weights is None or t.ndim == x.ndim):
+        return total
+    xp = array_namespace(x, sample_weight, owner=owner)
+    of_rows = xp.ones(x.shape[:1], dtype=x.dtype, device=device(x))
+    if sample_weight is not None:
+        of_rows = _row_weights(x, sample_weight, owner)
+    if class_weights is not None and t.ndim < x.ndim:
+        of_rows = of_rows * xp.sum(target_rows(x, t, owner) * _of_classes(x, class_weights, owner), axis=-1)
+    return xp.sum(of_rows)
+
+
+def _of_classes(x: Array, class_weights: Array, owner: str) -> Array:
+    array_namespace(x, class_weights, owner=owner)
     require_shape(class_weights, x.shape[-1:], owner, "class_weights, one for each class,")
-    class_weights = _in_dtype_of(x, class_weights, owner)
-    return smooth * class_weights, total if t.ndim == x.ndim else xp.sum(rows * class_weights)
+    return _in_dtype_of(x, class_weights, owner)
+
+
+def _row_weights(x: Array, sample_weight: Array, owner: str) -> Array:
+    array_namespace(x, sample_weight, owner=owner)
+    require_shape(sample_weight, x.shape[:1], owner, "sample_weight, one for each row,")
+    return _in_dtype_of(x, sample_weight, owner)
+
+
+def _by_row(x: Array, sample_weight: Array | None, owner: str) -> Array | float:
+    """`sample_weight` (N,) shaped to be multiplied with values like `x`, or 1."""
+    if sample_weight is None:
+        return 1.0
+    weights = _row_weights(x, sample_weight, owner)
+    return array_namespace(x).reshape(weights, (-1, *(1,) * (x.ndim - 1)))
+
+
+def _divided(value: Array | float, total: Array | int) -> Array | float:
+    """``value / total``, and 0 where nothing has a weight."""
+    if isinstance(total, int):
+        return value / total
+    xp = array_namespace(total)
+    return xp.where(total == 0, 0.0, value / xp.where(total == 0, 1.0, total))
+
+
+def _weighted_rows(
+    x: Array,
+    t: Array,
+    class_weights: Array | None,
+    label_smoothing: float,
+    sample_weight: Array | None,
+    owner: str,
+) -> Array:
+    """The weight of each log-probability in the sum of the losses, for scores or probabilities `x`."""
+    rows = target_rows(x, t, owner)
+    smooth = rows * (1.0 - label_smoothing) + label_smoothing / x.shape[-1] if label_smoothing else rows
+    if class_weights is not None:
+        smooth = smooth * _of_classes(x, class_weights, owner)
+    return smooth if sample_weight is None else smooth * _by_row(x, sample_weight, owner)
 
 
 @op
 def softmax_with_loss(
-    x: Array, t: Array, class_weights: Array | None = None, label_smoothing: float = 0.0
+    x: Array,
+    t: Array,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: Array | None = None,
 ) -> tuple[Array, Array]:
     """Mean cross entropy of softmax(`x`) and `t` over the rows, and the probabilities.
 
@@ -84,22 +137,25 @@ def softmax_with_loss(
         Factors ``w`` of the classes' terms. The mean over labels is weighted by them, that over rows of `t` is not.
     label_smoothing : float
         ``s`` in [0, 1): targets, labels as one-hot rows, become ``q = (1 - s) t + s / K``.
+    sample_weight : array (N,), optional
+        Factors ``r`` of the rows, by which the mean is weighted.
 
     Returns
     -------
     loss : array ()
-        ``-sum(w q log(y)) / D`` with D the sum of ``w[t]`` over labels, or N for rows of `t`. From log-softmax: it does
-        not saturate, unlike the book's, which stops at 16.118.
+        ``-sum(r w q log(y)) / D`` with D the sum of ``r w[t]`` over labels, or of ``r`` over rows of `t`; 0 where D is 0.
+        From log-softmax: it does not saturate, unlike the book's, which stops at 16.118.
     y : array (N, K)
         ``softmax(x)``.
     """
     owner = "SoftmaxWithLoss"
     batch_rows(x, owner)
     require_scores(x, owner)
-    weights, total = _weighted_rows(x, t, class_weights, label_smoothing, owner)
+    weights = _weighted_rows(x, t, class_weights, label_smoothing, sample_weight, owner)
     xp = array_namespace(x)
     log_y = log_softmax(x)
-    return -_masked_sum(xp, weights, log_y) / total, xp.exp(log_y)
+    total = total_weight(x, t, class_weights, sample_weight, owner)
+    return _divided(-_masked_sum(xp, weights, log_y), total), xp.exp(log_y)
 
 
 @op
@@ -109,47 +165,66 @@ def softmax_with_loss_backward(
     dout: Array | float = 1.0,
     class_weights: Array | None = None,
     label_smoothing: float = 0.0,
+    sample_weight: Array | None = None,
 ) -> Array:
-    """``dx = (y sum(w q) - w q) dout / D``, with the sum over a row; it is 1 for labels and one-hot rows without `w`."""
+    """``dx = r (y sum(w q) - w q) dout / D``, with the sum over a row; it is 1 for labels and one-hot rows without `w`."""
+    owner = "SoftmaxWithLoss"
     xp = array_namespace(y, t)
-    weights, total = _weighted_rows(y, t, class_weights, label_smoothing, "SoftmaxWithLoss")
-    sums_to_1 = t.ndim < y.ndim and class_weights is None
+    weights = _weighted_rows(y, t, class_weights, label_smoothing, sample_weight, owner)
+    sums_to_1 = t.ndim < y.ndim and class_weights is None and sample_weight is None
     scaled = y if sums_to_1 else y * xp.sum(weights, axis=-1, keepdims=True)
-    return (scaled - weights) * (dout / total)
+    return (scaled - weights) * _divided(dout, total_weight(y, t, class_weights, sample_weight, owner))
 
 
 @op
-def sigmoid_with_loss(x: Array, t: Array) -> tuple[Array, Array]:
+def sigmoid_with_loss(x: Array, t: Array, sample_weight: Array | None = None) -> tuple[Array, Array]:
     """Binary cross entropy of sigmoid(`x`) and `t`, summed over a row, mean over the rows, and the probabilities.
 
-    `t` has the shape of `x` and values in [0, 1].
+    `t` has the shape of `x` and values in [0, 1]; the mean is weighted by `sample_weight` (N,), where that is given.
     """
     owner = "SigmoidWithLoss"
-    rows = batch_rows(x, owner)
+    batch_rows(x, owner)
     t = targets(x, t, owner)
     xp = array_namespace(x)
     # log(1 + exp(x)) - t x, without overflow for either sign of x
-    size = xp.abs(x)
-    wrong = xp.where(x > 0, 1.0 - t, t)
-    return (_masked_sum(xp, wrong, size) + xp.sum(xp.log1p(xp.exp(-size)))) / rows, sigmoid(x)
+    size, rows = xp.abs(x), _by_row(x, sample_weight, owner)
+    wrong = xp.where(x > 0, 1.0 - t, t) * rows
+    loss = _masked_sum(xp, wrong, size) + xp.sum(xp.log1p(xp.exp(-size)) * rows)
+    return _divided(loss, total_weight(x, t, None, sample_weight, owner)), sigmoid(x)
 
 
 @op
-def sigmoid_with_loss_backward(y: Array, t: Array, dout: Array | float = 1.0) -> Array:
-    """``dx = (y - t) dout / N``."""
-    return (y - targets(y, t, "SigmoidWithLoss")) * (dout / y.shape[0])
+def sigmoid_with_loss_backward(
+    y: Array, t: Array, dout: Array | float = 1.0, sample_weight: Array | None = None
+) -> Array:
+    """``dx = (y - t) dout / N``, or ``r (y - t) dout / sum(r)`` with `sample_weight` r."""
+    owner = "SigmoidWithLoss"
+    error = y - targets(y, t, owner)
+    return _weighted(error, sample_weight, owner) * _divided(dout, total_weight(y, t, None, sample_weight, owner))
 
 
 @op
-def identity_with_loss(x: Array, t: Array) -> Array:
-    """Half the sum of squared errors of `x` and `t` over a row, mean over the rows."""
+def identity_with_loss(x: Array, t: Array, sample_weight: Array | None = None) -> Array:
+    """Half the sum of squared errors of `x` and `t` over a row, mean over the rows.
+
+    The mean is weighted by `sample_weight` (N,), where that is given.
+    """
     owner = "IdentityWithLoss"
-    rows = batch_rows(x, owner)
+    batch_rows(x, owner)
     error = x - targets(x, t, owner)
-    return 0.5 * array_namespace(x).sum(error * error) / rows
+    loss = array_namespace(x).sum(error * _weighted(error, sample_weight, owner))
+    return 0.5 * _divided(loss, total_weight(x, t, None, sample_weight, owner))
 
 
 @op
-def identity_with_loss_backward(x: Array, t: Array, dout: Array | float = 1.0) -> Array:
-    """``dx = (x - t) dout / N``."""
-    return (x - targets(x, t, "IdentityWithLoss")) * (dout / x.shape[0])
+def identity_with_loss_backward(
+    x: Array, t: Array, dout: Array | float = 1.0, sample_weight: Array | None = None
+) -> Array:
+    """``dx = (x - t) dout / N``, or ``r (x - t) dout / sum(r)`` with `sample_weight` r."""
+    owner = "IdentityWithLoss"
+    error = x - targets(x, t, owner)
+    return _weighted(error, sample_weight, owner) * _divided(dout, total_weight(x, t, None, sample_weight, owner))
+
+
+def _weighted(error: Array, sample_weight: Array | None, owner: str) -> Array:
+    return error if sample_weight is None else error * _by_row(error, sample_weight, owner)

@@ -11,8 +11,10 @@ from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.backends.random import next_stream
 from xpdl.data import check_labels, is_mapped, shuffle_dataset
 from xpdl.errors import ShapeError
+from xpdl.layers.base import row_size
 from xpdl.layers.losses import SoftmaxWithLoss
 from xpdl.models.sequential import Sequential
+from xpdl.models.summary import layer_costs
 
 
 def check_network(network: Any, optimizer_param: Any) -> None:
@@ -53,6 +55,21 @@ def labels_checksum(t: Any) -> str | None:
     if not array_namespace(t).isdtype(t.dtype, "integral"):
         return None
     return hashlib.sha256(asnumpy(t).astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool) -> None:
+    """Refuse a last batch of one row in which a batch normalization would see one value per feature."""
+    rows = int(x.shape[0])
+    last = rows % batch_size or batch_size
+    if last != 1 or (drop_last and batch_size > 1) or not isinstance(network, Sequential):
+        return
+    for cost in layer_costs(network, tuple(x.shape[1:])):
+        # gamma and beta have one value for each activation, or there is one position
+        if cost.kind == "BatchNormalization" and cost.parameters == 2 * row_size(cost.output_shape or ()):
+            raise ShapeError(
+                f"Trainer: the last of the batches of {batch_size} that {rows} rows make is one row, which has no variance "
+                f"for {cost.path} to normalise by; pass drop_last=True or another mini_batch_size"
+            )
 
 
 def split(x: Array, t: Array, share: float, seed: int | None) -> tuple[Array, Array, Array, Array]:

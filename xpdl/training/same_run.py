@@ -48,6 +48,7 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         "evaluate_sample_num_per_epoch": trainer.evaluate_sample_num_per_epoch,
         "checksum of the labels": trainer.labels_checksum,
         "batch size": trainer.batch_size,
+        "drop_last": trainer.drop_last,
         "accumulate": trainer.accumulate,
         "precision": None if trainer.precision is None else repr(trainer.precision),
         "capture": trainer.captured is not None,

@@ -35,7 +35,7 @@ def make(trainer: Trainer, x: Array, t: Array, accumulated: Accumulated) -> tupl
     if reads or not is_array(found) or is_host(found):
         trainer.read_losses(x, t, grads)
     trainer.current_iter += 1
-    grads = accumulated.add(grads, x.shape[0], trainer.current_iter % trainer.iter_per_epoch == 0)
+    grads = accumulated.add(grads, weight(network, x), trainer.current_iter % trainer.iter_per_epoch == 0)
     if grads is not None:
         update(trainer.optimizer, precision, network.params, grads)
     return found, grads is not None
@@ -55,6 +55,15 @@ def loss(network: Any, x: Array, t: Array) -> Any:
                 return found
     # nobody does: once more forward
     return network.loss(x, t)
+
+
+def weight(network: Any, x: Array) -> Array | float:
+    """The divisor of the mean that the loss of the batch `x` is: its rows, or what their weights add up to."""
+    for owner in (getattr(network, "last_layer", None), getattr(network, "lastLayer", None)):
+        found = getattr(owner, "weight", None)
+        if found is not None:
+            return found
+    return int(x.shape[0])
 
 
 def update(optimizer: Optimizer, precision: MixedPrecision | None, params: Any, grads: Any) -> None:

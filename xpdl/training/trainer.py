@@ -46,7 +46,7 @@ class Trainer:
     epochs : int
         Passes over all rows of `x_train`.
     mini_batch_size : int
-        Rows of a step; the last one of an epoch has what is left.
+        Rows of a step; the last one of an epoch has what is left, see `drop_last`.
     optimizer : str, class or Optimizer
         See `xpdl.optimizers.get`. One that another training has used is refused: its state belongs to other parameters.
     optimizer_param : mapping
@@ -65,9 +65,12 @@ class Trainer:
     validation_split : float
         Share of the rows of `x_train`, drawn at random by `seed`, that are kept from training and measured after each epoch,
         for choices that must not look at the test set.
+    drop_last : bool
+        Train on full mini-batches alone: an epoch skips the rows, others each time, that do not fill one.
     accumulate : int
         Add up the gradients of so many mini-batches before each update, as one batch of all their rows would give them (but
-        for batch normalisation, which sees each mini-batch alone). The last update of an epoch takes what is left.
+        for batch normalisation, which sees each mini-batch alone). Rows count by their weights in the loss, such as class
+        weights. The last update of an epoch takes what is left.
     checkpoint : path, optional
         A file written after each epoch. Where it exists when `train` begins, the run goes on from it, with the same bits
         as if it had not been interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
@@ -136,6 +139,7 @@ class Trainer:
         seed: int | None = None,
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
         validation_split: float = 0.0,
+        drop_last: bool = False,
         accumulate: int = 1,
         precision: str | MixedPrecision | None = None,
         capture: bool = False,
@@ -148,6 +152,7 @@ class Trainer:
         self.epochs = positive_int(epochs, "epochs", "Trainer")
         self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
         self.accumulate = positive_int(accumulate, "accumulate", "Trainer")
+        self.drop_last = flag(drop_last, "drop_last", "Trainer")
         if evaluate_sample_num_per_epoch is not None:
             positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
@@ -176,8 +181,15 @@ class Trainer:
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
         order = next_stream("Trainer", self.seed).words("order")[0]
         self.batches: Batches | Prefetch = Batches(
-            self.x_train, self.t_train, self.batch_size, seed=order, transform=augment, backend=backend
+            self.x_train,
+            self.t_train,
+            self.batch_size,
+            seed=order,
+            drop_last=self.drop_last,
+            transform=augment,
+            backend=backend,
         )
+        entering.check_last_batch(network, self.x_train, self.batch_size, self.drop_last)
         self.augment = self.batches.transform
         if is_mapped(self.x_train):
             self.batches = Prefetch(self.batches)

@@ -11,10 +11,14 @@ from xpdl.backends.namespaces import Array
 
 @kernel("softmax_with_loss")
 def softmax_with_loss(
-    x: Array, t: Array, class_weights: Array | None = None, label_smoothing: float = 0.0
+    x: Array,
+    t: Array,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: Array | None = None,
 ) -> tuple[Array, Array]:
     """As `xpdl.ops.losses.softmax_with_loss`."""
-    given = None if class_weights is not None or label_smoothing else _targets(x, t)
+    given = _targets(x, t) if _is_plain(class_weights, label_smoothing, sample_weight) else None
     if given is None:
         return DECLINE  # type: ignore[no-any-return]
     rows, classes = x.shape
@@ -34,9 +38,10 @@ def softmax_with_loss_backward(
     dout: Array | float = 1.0,
     class_weights: Array | None = None,
     label_smoothing: float = 0.0,
+    sample_weight: Array | None = None,
 ) -> Array:
     """As `xpdl.ops.losses.softmax_with_loss_backward`."""
-    given = None if class_weights is not None or label_smoothing else _targets(y, t)
+    given = _targets(y, t) if _is_plain(class_weights, label_smoothing, sample_weight) else None
     number = isinstance(dout, (int, float))
     if given is None or not (number or (beside(y, dout) and dout.dtype == y.dtype and dout.size == 1)):  # type: ignore[union-attr]
         return DECLINE
@@ -47,6 +52,11 @@ def softmax_with_loss_backward(
     args = (ready(y), *given, *factor, dx, rows, classes)
     launch("losses", "softmax_with_loss_backward", named(y.dtype), grid, block, args, y.size)
     return dx
+
+
+def _is_plain(class_weights: Array | None, label_smoothing: float, sample_weight: Array | None) -> bool:
+    """Whether nothing is weighted or smoothed; the generic op serves the others."""
+    return class_weights is None and not label_smoothing and sample_weight is None
 
 
 def _targets(x: Array, t: Array) -> tuple[Any, Any] | None:

@@ -19,10 +19,14 @@ _FEW_CLASSES = 64
 
 @kernel("numpy", "softmax_with_loss")
 def softmax_with_loss(
-    x: Host, t: Host, class_weights: Host | None = None, label_smoothing: float = 0.0
+    x: Host,
+    t: Host,
+    class_weights: Host | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: Host | None = None,
 ) -> tuple[Host, Host]:
     """As `xpdl.ops.losses.softmax_with_loss`."""
-    if class_weights is not None or label_smoothing or not _labelled(x, t):
+    if not (_is_plain(class_weights, label_smoothing, sample_weight) and _labelled(x, t)):
         return DECLINE  # type: ignore[no-any-return]
     # NumPy adds float16 in float32 along rows alone
     rows, columns = np.arange(len(x)), x.shape[1] <= _FEW_CLASSES and x.itemsize > 2
@@ -41,15 +45,22 @@ def softmax_with_loss_backward(
     dout: Host | float = 1.0,
     class_weights: Host | None = None,
     label_smoothing: float = 0.0,
+    sample_weight: Host | None = None,
 ) -> Host:
     """As `xpdl.ops.losses.softmax_with_loss_backward`."""
     # an array dout could be of a wider dtype
-    if class_weights is not None or label_smoothing or not _labelled(y, t) or type(dout) is not float:
+    plain = _is_plain(class_weights, label_smoothing, sample_weight)
+    if not (plain and _labelled(y, t) and type(dout) is float):
         return DECLINE  # type: ignore[no-any-return]
     dx = y.copy()
     dx[np.arange(len(y)), t] -= 1.0
     dx *= dout / len(y)
     return dx
+
+
+def _is_plain(class_weights: Host | None, label_smoothing: float, sample_weight: Host | None) -> bool:
+    """Whether nothing is weighted or smoothed; the generic op serves the others."""
+    return class_weights is None and not label_smoothing and sample_weight is None
 
 
 def _labelled(x: Host, t: Host) -> bool:
