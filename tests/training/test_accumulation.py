@@ -9,7 +9,7 @@ from xpdl.errors import ShapeError
 from xpdl.layers import Affine, IdentityWithLoss, Relu, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.models import Sequential
 from xpdl.optimizers import SGD
-from xpdl.training import MixedPrecision, Trainer
+from xpdl.training import EarlyStopping, MixedPrecision, Trainer
 from xpdl.training.accumulation import Accumulated
 
 
@@ -121,6 +121,22 @@ def test_of_every_loss_is_the_update_of_the_larger_batch(name, size, count):
     parts, together = trained(loss, t, size, count), trained(loss, t, 50, 1)
     for name, value in together.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("size", [1, 3, 10, 50])
+def test_the_mean_loss_of_an_epoch_is_that_of_all_rows(name, size):
+    """Of a network that does not change: each batch counts by the weight of its rows, a last one of two rows too."""
+    loss, t = LOSSES[name]
+    with xpdl.use("numpy", dtype="float64"):
+        network = Sequential(Affine(units=3), loss=loss(), seed=0)
+        run = Trainer(
+            network, ROWS, t, ROWS, t, 2, size, SGD(0.0), verbose=False, seed=0, callbacks=[EarlyStopping("loss")]
+        )
+    history = run.train()
+    want = float(network.loss(ROWS, t))
+    np.testing.assert_allclose(history.epoch_loss_list, [want, want], rtol=1e-12)
+    assert run.callbacks.callbacks[0].best == min(history.epoch_loss_list)
 
 
 @pytest.mark.parametrize("name", ["class weights", "sigmoid"])

@@ -48,7 +48,7 @@ def test_losses_get_better_downwards_and_nan_never():
 
     run = SimpleNamespace(iter_per_epoch=1, stop_training=False, history=History(), network=net())
     for epoch, loss in enumerate([2.0, 1.0, math.nan], 1):
-        run.history.train_loss_list.append(loss)
+        run.history.epoch_loss_list.append(loss)
         stopping.on_epoch_end(run, epoch)
     assert stopping.best == 1.0 and run.stop_training
 
@@ -58,7 +58,7 @@ def ended(stopping, losses):
     run = SimpleNamespace(iter_per_epoch=1, stop_training=False, history=History(), network=net())
     run.network.build((2,))
     for epoch, loss in enumerate(losses, 1):
-        run.history.train_loss_list.append(loss)
+        run.history.epoch_loss_list.append(loss)
         stopping.on_epoch_end(run, epoch)
         if run.stop_training:
             return epoch

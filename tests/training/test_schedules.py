@@ -267,7 +267,7 @@ def test_plateau_takes_no_nan_or_infinite_loss_for_the_best(first):
     )
     found = []
     for epoch, loss in enumerate([first, 2.0, math.nan, 1.0, 1.5, math.nan], 1):
-        run.history.train_loss_list.append(loss)
+        run.history.epoch_loss_list.append(loss)
         plateau.on_epoch_end(run, epoch)
         found.append((plateau.best, plateau.factor(epoch)))
     assert found == [(None, 1.0), (2.0, 1.0), (2.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 0.5)]

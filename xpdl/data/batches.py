@@ -13,7 +13,7 @@ from xpdl.backends.random import Stream, checked_seed, next_stream
 from xpdl.data.compose import Compose, ready
 from xpdl.data.labels import check_labels
 from xpdl.errors import ShapeError
-from xpdl.ops.checks import flag, positive_int
+from xpdl.ops.checks import flag, positive_int, require_shape
 
 Pair = tuple[Array, Array]
 Transforms = Callable[..., Array] | Sequence[Callable[..., Array]]
@@ -68,19 +68,20 @@ class Passes:
         self.seed = next_stream(owner).words("seed")[0] if seed is None else checked_seed(seed, owner)
         self.epoch = self.first_batch = 0
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[tuple[Array, ...]]:
         stream = Stream(self.seed, f"epoch {self.epoch}")
         first, self.first_batch = self.first_batch, 0
         # a pass that is left early counts, or the next one would begin with the same rows
         self.epoch += 1
-        for number, (x, t) in enumerate(self._batches(stream, first), first):
+        for number, batch in enumerate(self._batches(stream, first), first):
             if self.backend is not None:
-                x, t = self.backend.asarray(x), self.backend.asarray(t)
+                batch = tuple(map(self.backend.asarray, batch))
             if self._transform is not None:
-                x = self._transform(x, stream.child(f"batch {number}"))
-            yield x, t
+                x, *others = batch
+                batch = (self._transform(x, stream.child(f"batch {number}")), *others)
+            yield batch
 
-    def _batches(self, stream: Stream, first: int) -> Iterator[Pair]:
+    def _batches(self, stream: Stream, first: int) -> Iterator[tuple[Array, ...]]:
         """The rows of one pass from batch `first` on, as they are."""
         raise NotImplementedError
 
@@ -108,6 +109,8 @@ class Batches(Passes):
         Check once, here, that all labels are of so many classes, see `check_labels`.
     backend : Backend, optional
         Where each batch is moved to before it is transformed, ``xpdl.get_backend()`` for example; floats take its dtype.
+    sample_weight : array (N,), optional
+        Weights of the rows; batches are ``(x, t, sample_weight)`` then, for ``net.gradient(x, t, sample_weight)``.
 
     Attributes
     ----------
@@ -145,10 +148,14 @@ class Batches(Passes):
         transform: Transforms | None = None,
         classes: int | None = None,
         backend: Backend | None = None,
+        sample_weight: Array | None = None,
     ) -> None:
         super().__init__(batch_size, shuffle, seed, drop_last, transform, backend)
         self.rows = row_count(x, t, "Batches")
-        self.x, self.t = x, t
+        self.x, self.t, self.sample_weight = x, t, sample_weight
+        if sample_weight is not None:
+            array_namespace(sample_weight, owner="Batches")
+            require_shape(sample_weight, (self.rows,), "Batches", "sample_weight, one for each row,")
         if drop_last and self.batch_size > self.rows:
             raise ShapeError(f"Batches: {self.rows} rows do not fill one batch of {self.batch_size}")
         if classes is not None:
@@ -158,20 +165,21 @@ class Batches(Passes):
         whole, rest = divmod(self.rows, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def _batches(self, stream: Stream, first: int) -> Iterator[Pair]:
-        take = rows_of(self.x, self.t, stream.generator("order") if self.shuffle else None)
+    def _batches(self, stream: Stream, first: int) -> Iterator[tuple[Array, ...]]:
+        arrays = (self.x, self.t) if self.sample_weight is None else (self.x, self.t, self.sample_weight)
+        take = rows_of(*arrays, rng=stream.generator("order") if self.shuffle else None)
         for number in range(first, len(self)):
             yield take(number * self.batch_size, min((number + 1) * self.batch_size, self.rows))
 
 
-def rows_of(x: Array, t: Array, rng: np.random.Generator | None) -> Callable[[int, int], Pair]:
-    """A function of (begin, end) that gives these rows of both, in a random order if there is an `rng`."""
+def rows_of(*arrays: Array, rng: np.random.Generator | None) -> Callable[[int, int], tuple[Array, ...]]:
+    """A function of (begin, end) that gives these rows of all arrays, in a random order if there is an `rng`."""
     if rng is None:
-        return lambda begin, end: (_read(x[begin:end, ...]), _read(t[begin:end, ...]))
-    order = rng.permutation(x.shape[0])
+        return lambda begin, end: tuple(_read(a[begin:end, ...]) for a in arrays)
+    order = rng.permutation(arrays[0].shape[0])
     # moved once for the whole pass
-    of_x, of_t = _beside(x, order), _beside(t, order)
-    return lambda begin, end: (_read(_taken(x, of_x[begin:end])), _read(_taken(t, of_t[begin:end])))
+    orders = [_beside(a, order) for a in arrays]
+    return lambda begin, end: tuple(_read(_taken(a, own[begin:end])) for a, own in zip(arrays, orders, strict=True))
 
 
 def is_mapped(a: Array) -> bool:

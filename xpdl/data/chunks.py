@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import array_namespace
@@ -84,11 +84,11 @@ class ChunkedBatches(Passes):
         waiting: Pair | None = None
         for number, chunk in self._pieces(stream):
             x, t = self._checked(number, chunk)
-            take = rows_of(x, t, stream.generator(f"order of chunk {number}") if self.shuffle else None)
+            take = rows_of(x, t, rng=stream.generator(f"order of chunk {number}") if self.shuffle else None)
             begin, rows = 0, x.shape[0]
             while begin < rows:
                 missing = self.batch_size - (0 if waiting is None else waiting[0].shape[0])
-                part = take(begin, min(begin + missing, rows))
+                part = cast(Pair, take(begin, min(begin + missing, rows)))
                 begin += missing
                 batch = part if waiting is None else _joined(waiting, part)
                 whole = batch[0].shape[0] == self.batch_size

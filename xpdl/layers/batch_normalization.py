@@ -87,14 +87,7 @@ class BatchNormalization(Layer):
         for key, given in (("running_mean", running_mean), ("running_var", running_var)):
             if given is not None:
                 self.state[key] = given
-        given_arrays = [*self.params.values(), *self.state.values()]
-        if given_arrays:
-            require_parameters(self.name, **self.params, **self.state)
-        if any(a.ndim != 1 or a.shape != given_arrays[0].shape for a in given_arrays):
-            shapes = [tuple(a.shape) for a in given_arrays]
-            raise ShapeError(
-                f"BatchNormalization: gamma, beta and running statistics must share one shape (C,): {shapes}"
-            )
+        _require_one_shape({**self.params, **self.state}, self.name)
         # rows of the last batch that was trained with, 0 before the first
         self._counts = {"rows": 0}
         # what `backward` needs, or a function that makes it
@@ -161,7 +154,7 @@ class BatchNormalization(Layer):
         added = None if addend is None else xp.reshape(addend, rows.shape)
         training = self.training if train_flg is None else train_flg
         if training:
-            self._require_variance(rows)
+            _require_variance(rows, self.name)
             running = self.running_mean, self.running_var, self._kept(batch_rows(x, self.name))
             y, mean, var, self.state["running_mean"], self.state["running_var"] = ops.tracked_batch_normalization(
                 rows, self.gamma, self.beta, *running, self.eps, rectified, added
@@ -171,13 +164,6 @@ class BatchNormalization(Layer):
             y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, rectified, added)
         self._cache = (training, rows, mean, var, tuple(x.shape))
         return xp.reshape(y, x.shape)
-
-    def _require_variance(self, rows: Array) -> None:
-        if batch_rows(rows, self.name) == 1 and math.prod(rows.shape[2:]) == 1:
-            raise ShapeError(
-                f"{self.name}: training needs more than one value per feature to have a variance, got a batch of shape "
-                f"{tuple(rows.shape)}; take larger batches, or drop a last batch of one row: Trainer(..., drop_last=True)"
-            )
 
     def _kept(self, rows: int) -> float:
         """The share of the old running statistics beside a batch of so many rows, which are remembered."""
@@ -199,3 +185,19 @@ class BatchNormalization(Layer):
         dx, dgamma, dbeta = step(xp.reshape(dout, x.shape), x, self.gamma, mean, var, self.eps, y)
         self.grads = {"gamma": dgamma, "beta": dbeta}
         return xp.reshape(dx, shape)
+
+
+def _require_variance(rows: Array, owner: str) -> None:
+    if batch_rows(rows, owner) == 1 and math.prod(rows.shape[2:]) == 1:
+        raise ShapeError(
+            f"{owner}: training needs more than one value per feature to have a variance, got a batch of shape "
+            f"{tuple(rows.shape)}; take larger batches, or drop a last batch of one row: Trainer(..., drop_last=True)"
+        )
+
+
+def _require_one_shape(arrays: dict[str, Array], owner: str) -> None:
+    if arrays:
+        require_parameters(owner, **arrays)
+    shapes = [tuple(a.shape) for a in arrays.values()]
+    if any(len(shape) != 1 or shape != shapes[0] for shape in shapes):
+        raise ShapeError(f"{owner}: gamma, beta and running statistics must share one shape (C,): {shapes}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array
+from xpdl.backends.namespaces import Array, array_namespace, is_array, same_place
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
@@ -143,6 +143,7 @@ class SoftmaxWithLoss(LossLayer):
         # on the host: they are moved to where the scores are, which may be somewhere else each time
         values = asnumpy(class_weights).tolist() if is_array(class_weights) else class_weights
         self.class_weights = None if values is None else class_weights_of(values, self.name)
+        self._weights: Array | None = None
 
     def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
         t, rows = self._targets(x, t), self._weights_of(sample_weight)
@@ -154,7 +155,7 @@ class SoftmaxWithLoss(LossLayer):
         if self._one:
             x, t = xp.expand_dims(x, axis=0), xp.expand_dims(t, axis=0)
             self._sample_weight = rows = None if rows is None else xp.expand_dims(rows, axis=0)
-        self._weights = None if self.class_weights is None else Backend.of(x).asarray(self.class_weights)
+        self._weights = self._class_weights_beside(x)
         self.loss, y = ops.softmax_with_loss(x, t, self._weights, self.label_smoothing, rows)
         self.weight = ops.total_weight(x, t, self._weights, rows, self.name)
         self.y, self._rows = y[0, ...] if self._one else y, t
@@ -181,6 +182,15 @@ class SoftmaxWithLoss(LossLayer):
         require_shape(t, x.shape[:-1], self.name, "t")
         require_labels(t, x.shape[-1], self.name)
         return found == xp.astype(t, found.dtype)
+
+    def _class_weights_beside(self, x: Array) -> Array | None:
+        """`class_weights` as an array where `x` is, in its dtype: moved once, not in each step."""
+        if self.class_weights is None:
+            return None
+        moved = self._weights
+        if moved is None or not same_place(moved, x) or moved.dtype != x.dtype:
+            moved = Backend.of(x).asarray(self.class_weights)
+        return moved
 
     def __repr__(self) -> str:
         given = [f"label_smoothing={self.label_smoothing}"] if self.label_smoothing else []

@@ -80,27 +80,29 @@ class CapturedSteps:
         """Inside, an uncaptured step has the kernels of a captured one, and so the same bits."""
         return self.recorder.alike()
 
-    def step(self, x: Array, t: Array) -> Array | None:
-        """Make a step and return its loss; None, and nothing is changed, where it is to be made uncaptured.
+    def step(self, x: Array, t: Array, *sample_weight: Array) -> tuple[Array, Array | float] | None:
+        """Make a step and return its loss and the weight of its rows.
 
-        So it is for batches that are not full, and for the first steps.
+        None, and nothing is changed, where it is to be made uncaptured: so it is for batches that are not full, and for the
+        first steps.
         """
+        batch = (x, t, *sample_weight)
         if self.problem is not None or x.shape[0] != self.batch_size:
             return None
         self._made += 1
         if self._made <= _WARM_UP:
             return None
-        if self._recorded is None or not self._recorded.fits(x, t):
+        if self._recorded is None or not self._recorded.fits(batch):
             self._recorded = None  # its memory is free before another is made
             try:
-                self._recorded = _Recorded(self, x, t)
+                self._recorded = _Recorded(self, batch)
             except RuntimeError as error:
                 self.problem = " ".join(str(error).split())
                 warnings.warn(
                     f"Trainer: a step cannot be captured, and all go on uncaptured: {self.problem}", stacklevel=2
                 )
                 return None
-        return self._recorded.launch(x, t)
+        return self._recorded.launch(batch)
 
 
 class _Recorded:
@@ -111,9 +113,9 @@ class _Recorded:
     in the step that was recorded.
     """
 
-    def __init__(self, steps: CapturedSteps, x: Array, t: Array) -> None:
+    def __init__(self, steps: CapturedSteps, batch: tuple[Array, ...]) -> None:
         self.network, self.optimizer, self.precision = steps.network, steps.optimizer, steps.precision
-        self.x, self.t = (array_namespace(a).asarray(a, copy=True) for a in (x, t))
+        self.batch = tuple(_copy(a) for a in batch)
         self._params = [(owner, key, owner[key]) for _, owner, key in self.network.slots("params")]
         state = [(owner, key, owner[key]) for _, owner, key in self.network.slots("state")]
         self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.memory]
@@ -123,12 +125,13 @@ class _Recorded:
         rows = [(owner, key, value) for owner, key, value in state if key == "rows"]
         updates = self.optimizer.iter
 
-        def body() -> Array:
-            grads = step.gradient(self.network, steps.precision, self.x, self.t)
-            loss: Array = step.loss(self.network, self.x, self.t)
+        def body() -> tuple[Array, Array | float]:
+            grads = step.gradient(self.network, steps.precision, *self.batch)
+            x, t, *_ = self.batch
+            made = step.loss(self.network, x, t), step.weight(self.network, x)
             step.update(self.optimizer, steps.precision, self.network.params, grads)
             self._put_back()
-            return loss
+            return made
 
         try:
             self.recording: Recording = steps.recorder.record(body)
@@ -158,10 +161,10 @@ class _Recorded:
             if tuple(owner.get("stream", ())) not in self.recording.masks:
                 raise RuntimeError(f"a layer counts {key!r} on the host, which a repetition would not see")
 
-    def fits(self, x: Array, t: Array) -> bool:
+    def fits(self, batch: tuple[Array, ...]) -> bool:
         """Whether it is still the step that is to be made."""
         return (
-            all(a.shape == own.shape and a.dtype == own.dtype for a, own in ((x, self.x), (t, self.t)))
+            all(a.shape == own.shape and a.dtype == own.dtype for a, own in zip(batch, self.batch, strict=True))
             and all(owner.get(key) is array for owner, key, array in self._params)
             and all(getattr(self.optimizer, kind) is kept for kind, kept in self._memory)
             and self._setting == self._settings()
@@ -179,10 +182,10 @@ class _Recorded:
             if owner[key] is not array:
                 owner[key] = write(array, owner[key])
 
-    def launch(self, x: Array, t: Array) -> Array:
-        """Make the step on another batch, and return its loss."""
-        write(self.x, x)
-        write(self.t, t)
+    def launch(self, batch: tuple[Array, ...]) -> tuple[Array, Array | float]:
+        """Make the step on another batch, and return its loss and the weight of its rows."""
+        for own, a in zip(self.batch, batch, strict=True):
+            write(own, a)
         self._scale()
         self._put_back()
         counters = {tuple(owner["stream"]): owner[key] for owner, key, _ in self._advances}
@@ -192,6 +195,10 @@ class _Recorded:
             owner[key] = rows
         self.optimizer.iter += 1
         self.recording.launch(self.optimizer.known_numbers(), counters)
-        loss = self.recording.result
-        # the next repetition writes over it
-        return array_namespace(loss).asarray(loss, copy=True)
+        loss, weight = self.recording.result
+        # the next repetition writes over them
+        return _copy(loss), _copy(weight) if is_array(weight) else weight
+
+
+def _copy(a: Array) -> Array:
+    return array_namespace(a).asarray(a, copy=True)

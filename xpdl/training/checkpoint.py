@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import statistics
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from xpdl.models.sequential import Sequential
 from xpdl.training import callback_state, run_state
 from xpdl.training.history import History
 from xpdl.training.same_run import identity, require_same, slots
+from xpdl.training.weighted_mean import WeightedMean
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
@@ -77,6 +79,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
         stopped = bool(position["stopped"])
         history = History(**{name: array.tolist() for name, array in _under(arrays, "history.")})
+        mean_loss = _mean_loss(trainer, history, position)
         values = [
             (owner, key, backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name])
             for name, owner, key in slots(trainer)
@@ -93,7 +96,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     for owner, key, value in values:
         owner[key] = value
     trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step
-    trainer.seconds_in_epoch, trainer.stop_training = spent, stopped
+    trainer.seconds_in_epoch, trainer.stop_training, trainer.epoch_loss = spent, stopped, mean_loss
     if trainer.precision is not None:
         trainer.precision.loss_scale.load_state_dict(scaling)
     for callback, remembered in callbacks:
@@ -107,7 +110,23 @@ def _position(trainer: Trainer) -> dict[str, Any]:
         "step": trainer.current_iter,
         "seconds": trainer.seconds_in_epoch,
         "stopped": trainer.stop_training,
+        "loss": [trainer.epoch_loss.total, trainer.epoch_loss.weight],
     }
+
+
+def _mean_loss(trainer: Trainer, history: History, position: dict[str, Any]) -> WeightedMean:
+    """The mean loss of the epoch that a run is in.
+
+    Earlier versions kept the losses of steps alone, of which all but the last of an epoch have as many rows.
+    """
+    if "loss" in position:
+        return WeightedMean(*map(float, position["loss"]))
+    steps, losses = trainer.iter_per_epoch, history.train_loss_list
+    for epoch in range(int(position["epoch"])):
+        history.epoch_loss_list.append(statistics.fmean(losses[epoch * steps : (epoch + 1) * steps]))
+    mean, begun = WeightedMean(), losses[int(position["epoch"]) * steps :]
+    mean.add(begun, [trainer.batch_size] * len(begun))
+    return mean
 
 
 def _architecture(trainer: Trainer) -> dict[str, Any]:

@@ -18,6 +18,8 @@ class History:
     ----------
     train_loss_list : list of float
         The loss of each step, in training mode and before its update.
+    epoch_loss_list : list of float
+        Their mean over each epoch, in which steps count by the weight of their rows: a last batch of few rows counts little.
     train_acc_list, test_acc_list : list of float
         After each epoch, for classification.
     test_loss_list : list of float
@@ -35,6 +37,7 @@ class History:
     val_acc_list: list[float] = dataclasses.field(default_factory=list)
     val_loss_list: list[float] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
+    epoch_loss_list: list[float] = dataclasses.field(default_factory=list)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file, atomically."""
@@ -48,7 +51,9 @@ class History:
         except ValueError as error:
             raise ValueError(f"{path}: is not a history file ({error})") from None
         names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(lists, dict) or set(lists) != set(names):
+        # which earlier versions did not write
+        added = {"epoch_loss_list"}
+        if not isinstance(lists, dict) or {*lists, *added} != set(names):
             raise ValueError(f"{path}: is not a history file, which holds the lists {', '.join(names)}")
         for name, values in lists.items():
             if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):

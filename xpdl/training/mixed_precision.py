@@ -108,8 +108,8 @@ class MixedPrecision:
         """Whether the loss is scaled, and updates are left out."""
         return self.loss_scale.at_start != 1.0
 
-    def gradient(self, network: Sequential, x: Array, t: Array) -> dict[str, Array]:
-        """``network.gradient(x, t)`` with passes in half precision: gradients in the parameters' dtype, not scaled.
+    def gradient(self, network: Sequential, x: Array, t: Array, *sample_weight: Array) -> dict[str, Array]:
+        """``network.gradient`` with passes in half precision: gradients in the dtype of the parameters, not scaled.
 
         Where one is not finite, `update` sees it; ``network.last_loss`` is the loss, in the parameters' dtype.
 
@@ -126,7 +126,7 @@ class MixedPrecision:
         self._passed = False
         network.mixed_precision = self
         try:
-            grads = network.gradient(x, t)
+            grads = network.gradient(x, t, *sample_weight)
         finally:
             network.mixed_precision = None
         if not self._passed:

@@ -20,7 +20,7 @@ class Monitor:
     Parameters
     ----------
     name : str, optional
-        ``"loss"``, the mean over the steps of the epoch, or an entry of `LISTS`; by default the first of them that the
+        ``"loss"``, the mean over the rows of the epoch, or an entry of `LISTS`; by default the first of them that the
         trainer measures.
     owner : str
         Stands in messages.
@@ -59,6 +59,5 @@ class Monitor:
 
 
 def mean_of_epoch(trainer: Any) -> float:
-    """The mean of the losses of the steps of the epoch that has just ended."""
-    losses = trainer.history.train_loss_list[-trainer.iter_per_epoch :]
-    return math.fsum(losses) / len(losses)
+    """The mean loss of the rows of the epoch that has just ended, in training mode, each before the update of its step."""
+    return float(trainer.history.epoch_loss_list[-1])

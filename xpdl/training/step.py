@@ -18,32 +18,34 @@ if TYPE_CHECKING:
 STEPS_BETWEEN_READS = 100
 
 
-def make(trainer: Trainer, x: Array, t: Array, accumulated: Accumulated) -> tuple[Any, bool]:
+def make(trainer: Trainer, accumulated: Accumulated, x: Array, t: Array, *sample_weight: Array) -> tuple[Any, bool]:
     """Make a step of a training on a batch; its loss, and whether it has updated the parameters."""
     network, precision, captured = trainer.network, trainer.precision, trainer.captured
     reads = len(trainer.unread) + 1 >= STEPS_BETWEEN_READS
-    found = None if captured is None or reads else captured.step(x, t)
-    if found is not None:
-        trainer.unread.append(found)
+    made = None if captured is None or reads else captured.step(x, t, *sample_weight)
+    if made is not None:
+        trainer.unread.append(made)
         trainer.current_iter += 1
-        return found, True
+        return made[0], True
     with contextlib.nullcontext() if captured is None else captured.alike():
-        grads = gradient(network, precision, x, t)
-    found = loss(network, x, t)
-    trainer.unread.append(found)
+        grads = gradient(network, precision, x, t, *sample_weight)
+    found, of_rows = loss(network, x, t), weight(network, x)
+    trainer.unread.append((found, of_rows))
     # before the update, which would spread a NaN over all parameters
     if reads or not is_array(found) or is_host(found):
         trainer.read_losses(x, t, grads)
     trainer.current_iter += 1
-    grads = accumulated.add(grads, weight(network, x), trainer.current_iter % trainer.iter_per_epoch == 0)
+    grads = accumulated.add(grads, of_rows, trainer.current_iter % trainer.iter_per_epoch == 0)
     if grads is not None:
         update(trainer.optimizer, precision, network.params, grads)
     return found, grads is not None
 
 
-def gradient(network: Any, precision: MixedPrecision | None, x: Array, t: Array) -> Any:
+def gradient(network: Any, precision: MixedPrecision | None, x: Array, t: Array, *sample_weight: Array) -> Any:
     """Gradients by the names of the parameters."""
-    return network.gradient(x, t) if precision is None else precision.gradient(network, x, t)
+    if precision is None:
+        return network.gradient(x, t, *sample_weight)
+    return precision.gradient(network, x, t, *sample_weight)
 
 
 def loss(network: Any, x: Array, t: Array) -> Any:

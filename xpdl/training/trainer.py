@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from xpdl import optimizers
-from xpdl.backends import Backend, get_backend, memory
+from xpdl.backends import Backend, get_backend
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import entering, evaluation, run_state, step
-from xpdl.training.accumulation import Accumulated
+from xpdl.training import entering, epoch, run_state
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.captured import CapturedSteps
 from xpdl.training.history import History
@@ -25,6 +22,7 @@ from xpdl.training.mixed_precision import MixedPrecision, chosen
 from xpdl.training.non_finite import read_losses
 from xpdl.training.progress import Progress
 from xpdl.training.resuming import Checkpoint, Resuming
+from xpdl.training.weighted_mean import WeightedMean
 
 _BOOK_PARAM: Mapping[str, Any] = MappingProxyType({"lr": 0.01})
 
@@ -201,11 +199,11 @@ class Trainer:
         self._resuming = Resuming(checkpoint, checkpoint_every, keep, seed)
         self.run = run_state.Run()
         #: of the epoch that is under way
-        self.seconds_in_epoch = 0.0
+        self.seconds_in_epoch, self.epoch_loss = 0.0, WeightedMean()
         last = getattr(network, "last_layer", None)
         self.classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
-        #: losses of steps that are not read from the device yet
-        self.unread: list[Any] = []
+        #: losses of steps that are not read from the device yet, each with the weight of its rows
+        self.unread: list[tuple[Any, Any]] = []
 
     @property
     def train_loss_list(self) -> list[float]:
@@ -251,48 +249,9 @@ class Trainer:
             self.run.begun = True
             with self._resuming:
                 while self.current_epoch < self.epochs and not self.stop_training:
-                    self._epoch(progress)
+                    epoch.make(self, self._resuming, progress)
         self.callbacks.call("on_train_end", self)
         return self.history
-
-    def _epoch(self, progress: Progress) -> None:
-        begin = time.perf_counter() - self.seconds_in_epoch
-        epoch = self.current_epoch + 1
-        losses_before = self.current_epoch * self.iter_per_epoch
-        done = self.current_iter - losses_before
-        self.batches.epoch, self.batches.first_batch = self.current_epoch, done
-        self.unread = []
-        accumulated = Accumulated(self.accumulate)
-        if done == 0:
-            self.callbacks.call("on_epoch_begin", self, epoch)
-        progress.start(f"epoch {epoch}/{self.epochs}", self.iter_per_epoch, done)
-        try:
-            for x, t in self.batches:
-                self.callbacks.call("on_batch_begin", self, self.current_iter + 1)
-                with memory.explained(self.backend, x.shape[0]):
-                    loss, updated = step.make(self, x, t, accumulated)
-                progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
-                self.callbacks.call("on_batch_end", self, self.current_iter)
-                if updated:  # or a checkpoint would lack gradients that are not yet used
-                    self._resuming.after_step(self, lambda x=x, t=t: self._before_writing(x, t, begin))  # type: ignore[misc]
-            self.read_losses(x, t)
-        finally:
-            progress.close()
-        losses = self.history.train_loss_list[losses_before:]
-        self.callbacks.call("on_test_begin", self, epoch)
-        measured = evaluation.measure(self)
-        self.history.seconds.append(time.perf_counter() - begin)
-        self.current_epoch, self.seconds_in_epoch = epoch, 0.0
-        progress.line(
-            f"epoch {epoch}/{self.epochs}  loss {math.fsum(losses) / len(losses):.4f}  {measured}  "
-            f"{self.history.seconds[-1]:.1f} s"
-        )
-        self.callbacks.call("on_epoch_end", self, epoch)
-        self._resuming.after_epoch(self)
-
-    def _before_writing(self, x: Array, t: Array, begin: float) -> None:
-        self.read_losses(x, t)
-        self.seconds_in_epoch = time.perf_counter() - begin
 
     def read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
         """Read the losses of the last steps on the host, into the history; `x`, `t` and `grads` are of the last step.
@@ -302,7 +261,9 @@ class Trainer:
         FloatingPointError
             If one of them is NaN or infinite.
         """
-        losses, self.unread = self.unread, []
+        made, self.unread = self.unread, []
         if self.precision is not None:
             self.precision.settle(self.optimizer)
-        read_losses(losses, self.history.train_loss_list, self.network, x, t, grads, self.precision)
+        losses = self.history.train_loss_list
+        read_losses([loss for loss, _ in made], losses, self.network, x, t, grads, self.precision)
+        self.epoch_loss.add(losses[len(losses) - len(made) :], [weight for _, weight in made])
