@@ -88,10 +88,8 @@ class BatchNormalization(Layer):
             if given is not None:
                 self.state[key] = given
         _require_one_shape({**self.params, **self.state}, self.name)
-        # rows of the last batch that was trained with, 0 before the first
-        self._counts = {"rows": 0}
-        # what `backward` needs, or a function that makes it
-        self._cache: Any = None
+        self._counts = {"rows": 0}  # of the last batch that was trained with, 0 before the first
+        self._cache: Any = None  # what `backward` needs, or a function that makes it
 
     running_mean = property(lambda self: self.state.get("running_mean"))
     running_var = property(lambda self: self.state.get("running_var"))
@@ -110,11 +108,11 @@ class BatchNormalization(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape:
             raise ShapeError(f"{self.name}: expected a batch (N, D) or (N, C, H, W), got rows without an axis")
-        features = self._features(input_shape)
+        needed = (self._features(input_shape),)
         for key, value in (*self.params.items(), *self.state.items()):
-            if tuple(value.shape) != (features,):
+            if tuple(value.shape) != needed:
                 raise ShapeError(
-                    f"{self.name}: {key} has shape {tuple(value.shape)}; rows of shape {input_shape} need ({features},), "
+                    f"{self.name}: {key} has shape {tuple(value.shape)}; rows of shape {input_shape} need {needed}, "
                     f"or ({row_size(input_shape)},) to normalise each activation by itself"
                 )
         return input_shape

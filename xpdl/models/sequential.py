@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -10,16 +9,14 @@ from typing import Any, Protocol, TypeVar
 from xpdl.backends import Backend, make_backend
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating, same_place
 from xpdl.backends.random import Stream, checked_seed
-from xpdl.errors import ShapeError
 from xpdl.gradients import numerical_gradient
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
 from xpdl.models import files, state
-from xpdl.models.batched import batched
+from xpdl.models.batched import batched, share_correct
 from xpdl.models.summary import summary_table
 from xpdl.ops.checks import positive_int
-from xpdl.ops.losses import batch_rows
 
 # Rows of one pass of `predict`: enough to keep a processor busy.
 _PREDICTED_ROWS = 1000
@@ -165,21 +162,12 @@ class Sequential(Chain):
         With softmax a row is one decision, on its class: `t` has labels or one-hot rows. With several yes / no outputs each
         is one, see `SigmoidWithLoss`.
         """
-        owner, last = f"{self.name}.accuracy", self._loss_layer()
-        batch_size = positive_int(batch_size, "batch_size", owner)
-        rows = batch_rows(x, owner)
-        if batch_rows(t, owner) != rows:
-            raise ShapeError(f"{owner}: {rows} rows of x, but {t.shape[0]} of t")
-        right: Any = 0
-        decisions = 0
-        for start in range(0, rows, batch_size):
-            end = min(start + batch_size, rows)
-            scores = self.forward(self._moved(x[start:end, ...]), False)
-            hits = last.correct(scores, self._moved(t[start:end, ...]))
-            xp = array_namespace(hits)
-            right = right + xp.sum(xp.astype(hits, xp.int32))  # JAX has no int64 by default
-            decisions += math.prod(hits.shape)
-        return float(right) / decisions
+        last = self._loss_layer()
+
+        def correct(x: Array, t: Array) -> Array:
+            return last.correct(self.forward(self._moved(x), False), self._moved(t))
+
+        return share_correct(correct, x, t, batch_size, f"{self.name}.accuracy")
 
     def gradient(self, x: Array, t: Array, sample_weight: Array | None = None) -> dict[str, Array]:
         """Gradients of the loss in training mode, by backpropagation, under the names of `params`."""
