@@ -18,6 +18,8 @@ Namespace: TypeAlias = Any  # any Array-API namespace
 DType: TypeAlias = Any
 
 _NUMPY: Namespace = array_api_compat.array_namespace(np.empty(0))
+# Types of CuPy's arrays -> their namespace. What array-api-compat finds out in 7 us for two arrays is looked up in 0.5.
+_CUPY: dict[type, Namespace] = {}
 _MIX_CURE = "move one with xpdl.asarray(...) or the layer or model with .to(...)"
 
 
@@ -33,13 +35,15 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
     Raises `MixedArraysError` when they belong to different libraries or lie on different devices, and `TypeError` when
     something is no array; `owner` names the layer or function in the message.
     """
-    # the common case at a tenth of the cost: this runs several times in every layer
+    # the common cases at a tenth of the cost: this runs several times in every layer
     for a in arrays:
-        if type(a) is not np.ndarray:
+        if type(a) is not np.ndarray and a is not None:
             break
     else:
-        if arrays:
+        if arrays and arrays[0] is not None:
             return _NUMPY
+    if arrays and type(arrays[0]) in _CUPY and _beside(*arrays):
+        return _CUPY[type(arrays[0])]
     found = [a for a in arrays if not (a is None or (isinstance(a, (int, float)) and not isinstance(a, np.generic)))]
     prefix = f"{owner}: " if owner else ""
     try:
@@ -58,7 +62,19 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
             # a traced array of JAX has no device
             if first is not None and other is not None and other != first:
                 raise MixedArraysError(f"{prefix}arrays on devices {first} and {other} are mixed; {_MIX_CURE}")
-    return _conformant(xp)
+    xp = _conformant(xp)
+    if library_name(xp) == "cupy":
+        _CUPY.update((type(a), xp) for a in found)
+    return xp
+
+
+def _beside(first: Array, *others: Array | None) -> bool:
+    """Whether `others` are of the type of `first`, one of CuPy's, and on its device; ``None`` is passed over."""
+    kind, device_id = type(first), first.data.device_id
+    for a in others:  # noqa: SIM110 - a generator takes three times as long
+        if a is not None and (type(a) is not kind or a.data.device_id != device_id):
+            return False
+    return True
 
 
 @functools.cache
@@ -71,12 +87,14 @@ def _conformant(xp: Namespace) -> Namespace:
 
 def device(x: Array) -> Any:
     """The device of `x`, in its library's own form."""
-    return array_api_compat.device(x)
+    return x.device if type(x) in _CUPY else array_api_compat.device(x)
 
 
 def same_place(a: Array, b: Array) -> bool:
     """Whether two arrays are of one library and lie on one device."""
     if type(a) is np.ndarray and type(b) is np.ndarray:
+        return True
+    if type(a) in _CUPY and _beside(a, b):
         return True
     return array_namespace(a) is array_namespace(b) and bool(device(a) == device(b))
 
@@ -87,34 +105,44 @@ def to_device(x: Array, device: Any) -> Array:
 
 
 def is_array(x: object) -> bool:
-    return type(x) is np.ndarray or bool(array_api_compat.is_array_api_obj(x))
+    return type(x) is np.ndarray or type(x) in _CUPY or bool(array_api_compat.is_array_api_obj(x))
 
 
 def is_host(x: Array) -> bool:
     """Whether reading a value of `x` costs nothing: true of NumPy arrays only."""
+    if type(x) in _CUPY:
+        return False
     return type(x) is np.ndarray or bool(array_api_compat.is_numpy_array(x))
 
 
-def host_floats_alike(first: Array, *others: Array | None) -> bool:
-    """Whether all are NumPy arrays of one floating dtype and shape: quick, for what is looked at in every step."""
-    if type(first) is not np.ndarray or first.dtype.kind != "f":
+def floats_alike(first: Any, *others: Any) -> bool:
+    """Whether all are arrays of one floating dtype, shape and device.
+
+    It is quick, for what is looked at in every step: False where only a longer look can tell, as of libraries other than
+    NumPy and CuPy.
+    """
+    kind = type(first)
+    if not (kind is np.ndarray or kind in _CUPY) or first.dtype.kind != "f":
         return False
-    for a in others:  # noqa: SIM110 - a generator takes three times as long
-        if type(a) is not np.ndarray or a.dtype != first.dtype or a.shape != first.shape:
+    dtype, shape = first.dtype, first.shape
+    for a in others:
+        if type(a) is not kind or a.dtype != dtype or a.shape != shape:
             return False
-    return True
+    return kind is np.ndarray or _beside(first, *others)
 
 
 def is_writable(x: Array) -> bool:
     """Whether ``x[...] = value`` works: false for JAX, read-only NumPy arrays and NumPy scalars."""
     if isinstance(x, np.generic):
         return False
-    return bool(array_api_compat.is_writeable_array(x))
+    return type(x) in _CUPY or bool(array_api_compat.is_writeable_array(x))
 
 
 def is_floating(x: Array) -> bool:
     if type(x) is np.ndarray:  # at a twentieth of the cost, as in `array_namespace`
         return bool(x.dtype.kind == "f")
+    if type(x) in _CUPY and x.dtype.kind == "f":
+        return True
     return bool(array_namespace(x).isdtype(x.dtype, "real floating"))
 
 
@@ -152,6 +180,8 @@ def is_half(x: Array) -> bool:
     """Whether `x` is stored in half precision, float16 or bfloat16."""
     if type(x) is np.ndarray:
         return bool(x.dtype.char == "e")  # in either order of bytes
+    if type(x) in _CUPY and x.dtype.itemsize != 2:
+        return False
     return dtype_name(x.dtype) in _HALVES
 
 

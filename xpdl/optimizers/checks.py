@@ -9,9 +9,9 @@ from xpdl.backends.namespaces import (
     Array,
     array_namespace,
     dtype_name,
-    host_floats_alike,
+    floats_alike,
     is_array,
-    is_host,
+    same_place,
     wide_dtype,
     widened,
 )
@@ -39,11 +39,10 @@ def require_mapping(mapping: Any, name: str, owner: str) -> None:
 def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], memory: Memory, owner: str) -> None:
     """Every parameter needs a gradient of its library, device and shape, and the same of what is remembered of it."""
     first = next(iter(params.values()), None)
-    on_host = is_host(first)
     for name, p in params.items():
         g = grads.get(name)
         kept = [arrays[name] for arrays in memory.values() if name in arrays]
-        if on_host and host_floats_alike(p, g, *kept):
+        if floats_alike(p, g, *kept) and same_place(first, p):
             continue
         where = f"{owner}: parameter {name!r}"
         if g is None:
