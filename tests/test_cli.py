@@ -51,8 +51,10 @@ class TestTrain:
         write_set(tmp_path / "fashion-mnist", rows=(20, 10), size=(28, 28))
         data = {"XPDL_DATA": str(tmp_path)}
         code, out, err = run(*SMALL, "--data", "fashion-mnist", **data)
+        assert code == 2 and re.search("is not Fashion-MNIST's .* verify=False", err)
+        code, out, err = run(*SMALL, "--data", "fashion-mnist", "--no-verify", **data)
         assert (code, err) == (0, "") and re.fullmatch(r"test accuracy: [01]\.\d{4}", out.splitlines()[-1])
-        code, evaluated, _ = run("evaluate", "--data", "fashion-mnist", **data)
+        code, evaluated, _ = run("evaluate", "--data", "fashion-mnist", "--no-verify", **data)
         assert code == 0 and evaluated.splitlines()[-1] == out.splitlines()[-1]
 
     def test_passes_in_half_precision(self, tmp_path, capsys):

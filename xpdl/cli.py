@@ -23,7 +23,11 @@ from xpdl.models import MODELS
 from xpdl.training import Trainer, evaluation
 from xpdl.training.checkpoint_files import CheckpointFiles
 
-_DATA = {"mini": data.load_mini_mnist, "mnist": data.load_mnist, "fashion-mnist": data.load_fashion_mnist}
+_DATA: dict[str, Any] = {
+    "mini": data.load_mini_mnist,
+    "mnist": data.load_mnist,
+    "fashion-mnist": data.load_fashion_mnist,
+}
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
 
@@ -87,9 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "train", _train, "Train a network on handwritten digits; without arguments, a conv net on 6,000 of them."
     )
     train.add_argument("--model", choices=MODELS, default="SimpleConvNet")
-    train.add_argument(
-        "--data", choices=_DATA, default="mini", help="mini: in the package; others: in XPDL_DATA, or downloaded"
-    )
+    _add_data(train)
     _add_backend(train)
     train.add_argument("--epochs", type=int, default=20, metavar="N")
     train.add_argument("--batch-size", type=int, default=32, metavar="N")
@@ -107,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", _evaluate, "Test accuracy of a trained network.")
     evaluate.add_argument("checkpoint", type=Path, nargs="?", help="its file (default: the newest in runs/)")
-    evaluate.add_argument("--data", choices=_DATA, default="mini")
+    _add_data(evaluate)
     _add_backend(evaluate)
 
     predict = command("predict", _predict, "Recognise digits in pictures (needs the extra 'images').")
@@ -116,6 +118,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_backend(predict)
     bench_command.add_arguments(command("bench", bench_command.run, "Time training steps, here and against PyTorch."))
     return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", choices=_DATA, default="mini", help="mini: in the package; others: in XPDL_DATA, or downloaded"
+    )
+    parser.add_argument(
+        "--no-verify", action="store_true", help="take files in XPDL_DATA that are not those of the data set named"
+    )
 
 
 def _add_backend(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +165,7 @@ def _train(args: argparse.Namespace) -> None:
     param = {} if rate is None else {"lr": rate}
     optimizer = optimizers.get(args.optimizer, **param)
     network = _new_model(args.model, args.seed)
-    train, test = _DATA[args.data](flatten=len(network.input_shape or ()) == 1)
+    train, test = _loaded(args, network)
     checkpoints = _checkpoints(args)
     if args.resume and not checkpoints.exist():
         raise FileNotFoundError(f"{checkpoints.path}: there is no interrupted run to go on with; leave out --resume")
@@ -218,10 +229,17 @@ def _new_model(name: str, seed: int) -> Any:
     return MODELS[name](**{**arguments.get(name, {}), "seed": seed})
 
 
+def _loaded(args: argparse.Namespace, network: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """(x_train, t_train), (x_test, t_test) of the data set that was asked for."""
+    options = {} if args.data == "mini" else {"verify": not args.no_verify}
+    train, test = _DATA[args.data](flatten=len(network.input_shape or ()) == 1, **options)
+    return train, test
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     _use(args)
     network = models.load_model(args.checkpoint or _newest(Path("runs")))
-    _, (x, t) = _DATA[args.data](flatten=len(network.input_shape or ()) == 1)
+    _, (x, t) = _loaded(args, network)
     print(f"test accuracy: {evaluation.accuracy(network, x, t):.4f}")
 
 

@@ -78,8 +78,29 @@ class TestWholeSet:
     def test_is_read_from_xpdl_data(self, monkeypatch, tmp_path, subfolder, suffix, name):
         write_set(tmp_path / subfolder, suffix, name=name)
         monkeypatch.setenv("XPDL_DATA", str(tmp_path))
-        (x_train, t_train), (x_test, _t_test) = load_mnist()
+        (x_train, t_train), (x_test, _t_test) = load_mnist(verify=False)
         assert x_train.shape == (5, 12) and x_test.shape == (3, 12) and t_train.tolist() == [0, 1, 2, 3, 4]
+
+    @pytest.mark.parametrize("suffix", ["", ".gz"])
+    def test_files_of_another_set_are_refused(self, monkeypatch, tmp_path, suffix):
+        write_set(tmp_path, suffix)
+        monkeypatch.setenv("XPDL_DATA", str(tmp_path))
+        with pytest.raises(ValueError, match=r"is not MNIST's train-images-idx3-ubyte, by its SHA-256; .*verify=False"):
+            load_mnist()
+
+    def test_one_changed_pixel_is_found(self, monkeypatch, mnist_dir, tmp_path):
+        for file in mnist_dir.glob("*ubyte*"):
+            content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+            (tmp_path / file.name.removesuffix(".gz")).write_bytes(content)
+        monkeypatch.setenv("XPDL_DATA", str(tmp_path))
+        assert load_mnist(normalize=False)[0][0].shape == (60000, 784)
+        with (tmp_path / "t10k-images-idx3-ubyte").open("r+b") as file:
+            file.seek(5000)
+            byte = file.read(1)[0]
+            file.seek(5000)
+            file.write(bytes([byte ^ 1]))
+        with pytest.raises(ValueError, match="is not MNIST's t10k-images"):
+            load_mnist()
 
     def test_is_the_real_one(self, monkeypatch, mnist_dir):
         monkeypatch.setenv("XPDL_DATA", str(mnist_dir))

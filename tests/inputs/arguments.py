@@ -357,8 +357,13 @@ _OPTIMIZERS = [
     _rule(xpdl.AdamW, beta1=SHARE, beta2=SHARE, eps=POSITIVE, weight_decay=AT_LEAST_0),
 ]
 _LOADERS = [
-    Call(loader, {}, {"normalize": FLAG, "flatten": FLAG, "one_hot_label": FLAG})
-    for loader in (xpdl.load_mini_mnist, xpdl.load_mnist, xpdl.load_fashion_mnist, xpdl.load_cifar10)
+    Call(loader, {}, {"normalize": FLAG, "flatten": FLAG, "one_hot_label": FLAG, **verify})
+    for loader, verify in (
+        (xpdl.load_mini_mnist, {}),
+        (xpdl.load_mnist, {"verify": FLAG}),
+        (xpdl.load_fashion_mnist, {"verify": FLAG}),
+        (xpdl.load_cifar10, {"verify": FLAG}),
+    )
 ]
 _BATCHES = {"batch_size": COUNT, "shuffle": FLAG, "seed": SEED, "drop_last": FLAG}
 _BATCHES |= {

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.data.image_set import CLASSES, Images, Split, check_flags, in_cache, in_xpdl_data, prepared
+from xpdl.data.download import has_hash
+from xpdl.data.image_set import CLASSES, Images, Split, check_flags, in_cache, in_xpdl_data, not_published, prepared
 
 #: what the labels 0 to 9 stand for
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -34,7 +35,9 @@ _BLOCK = 1 << 20
 _MOST_BYTES = 2**28  # that the archive is unpacked to, half as much again as it holds
 
 
-def load_cifar10(normalize: bool = True, flatten: bool = True, one_hot_label: bool = False) -> tuple[Split, Split]:
+def load_cifar10(
+    normalize: bool = True, flatten: bool = True, one_hot_label: bool = False, *, verify: bool = True
+) -> tuple[Split, Split]:
     """50,000 training and 10,000 test photographs of things and animals, of the ten kinds of `CIFAR10_CLASSES`.
 
     Parameters, what is returned and what is raised are as for `load_mnist`, but images are (N, 3072), or else
@@ -44,9 +47,10 @@ def load_cifar10(normalize: bool = True, flatten: bool = True, one_hot_label: bo
     -----
     A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. The archive ``cifar-10-binary.tar.gz``,
     or the folder ``cifar-10-batches-bin`` unpacked from it, is looked for in the folder ``XPDL_DATA`` and its subfolder
-    ``cifar-10``; then the archive in the cache, and else it is downloaded there (170 MB).
+    ``cifar-10``; then the archive in the cache, and else it is downloaded there (170 MB). The SHA-256 is the
+    archive's, so a folder needs ``verify=False``.
     """
-    check_flags("load_cifar10", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label)
+    check_flags("load_cifar10", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label, verify=verify)
     found = in_xpdl_data(("", _SUBFOLDER), (f"{_UNPACKED}/{_TEST[0]}", _ARCHIVE)) or in_cache(
         "CIFAR-10",
         _SUBFOLDER,
@@ -59,9 +63,10 @@ def load_cifar10(normalize: bool = True, flatten: bool = True, one_hot_label: bo
     if found.name != _ARCHIVE:
         found = found.parent
     contents = _of_folder(found) if found.is_dir() else _of_archive(found)
-    train, test = (
-        prepared(*_records(found, names, contents), normalize, flatten, one_hot_label) for names in (_TRAIN, _TEST)
-    )
+    parts = [_records(found, names, contents) for names in (_TRAIN, _TEST)]
+    if verify and (found.is_dir() or not has_hash(found, _SHA256)):
+        raise not_published(found, "CIFAR-10", _ARCHIVE)
+    train, test = (prepared(*part, normalize, flatten, one_hot_label) for part in parts)
     return train, test
 
 

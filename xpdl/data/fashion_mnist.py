@@ -38,7 +38,7 @@ FASHION_MNIST = IdxSet(
 
 
 def load_fashion_mnist(
-    normalize: bool = True, flatten: bool = True, one_hot_label: bool = False
+    normalize: bool = True, flatten: bool = True, one_hot_label: bool = False, *, verify: bool = True
 ) -> tuple[Split, Split]:
     """60,000 training and 10,000 test images of pieces of clothing, of the ten kinds of `FASHION_MNIST_CLASSES`.
 
@@ -48,7 +48,8 @@ def load_fashion_mnist(
     -----
     H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
     arXiv:1708.07747. The four files, which are called like those of MNIST, plain or with ``.gz``, are looked for in the
-    subfolder ``fashion-mnist`` of the folder ``XPDL_DATA``, then in the cache, and else downloaded there.
+    subfolder ``fashion-mnist`` of the folder ``XPDL_DATA``, then in the cache, and else downloaded there. The SHA-256 is
+    that of the ``.gz`` files as they are published, so unpacked or repacked ones need ``verify=False``.
     """
-    check_flags("load_fashion_mnist", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label)
-    return FASHION_MNIST.load(normalize, flatten, one_hot_label)
+    check_flags("load_fashion_mnist", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label, verify=verify)
+    return FASHION_MNIST.load(normalize, flatten, one_hot_label, verify)

@@ -39,6 +39,11 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
             raise ValueError(f"{path}: is not a whole IDX file of bytes ({error}); take another copy of it") from error
 
 
+def idx_header(array: np.ndarray[Any, Any]) -> bytes:
+    """The bytes in front of the values in an IDX file of unsigned bytes."""
+    return b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+
+
 def _read(file: IO[bytes] | gzip.GzipFile) -> np.ndarray[Any, Any]:
     magic = file.read(4)
     # two zeros, the type (8: unsigned byte), the rank

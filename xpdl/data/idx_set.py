@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from xpdl.data.idx import read_idx
-from xpdl.data.image_set import CLASSES, Images, Split, in_cache, in_xpdl_data, prepared
+from xpdl.data.download import has_hash
+from xpdl.data.idx import idx_header, read_idx
+from xpdl.data.image_set import CLASSES, Images, Split, in_cache, in_xpdl_data, not_published, prepared
 
 _PARTS = ("train", "t10k")
 
@@ -36,11 +38,26 @@ class IdxSet:
     files: Mapping[str, tuple[int, str]]
     advice: str = ""
 
-    def load(self, normalize: bool, flatten: bool, one_hot_label: bool) -> tuple[Split, Split]:
+    def load(self, normalize: bool, flatten: bool, one_hot_label: bool, verify: bool) -> tuple[Split, Split]:
         paths = {name.removesuffix(".gz"): self._located(name) for name in self.files}
         arrays = {name: read_idx(path) for name, path in paths.items()}
-        train, test = (prepared(*_checked(arrays, paths, part), normalize, flatten, one_hot_label) for part in _PARTS)
+        parts = [_checked(arrays, paths, part) for part in _PARTS]
+        if verify:
+            for name in self.files:
+                plain = name.removesuffix(".gz")
+                self._verify(name, paths[plain], arrays[plain])
+        train, test = (prepared(*part, normalize, flatten, one_hot_label) for part in parts)
         return train, test
+
+    def _verify(self, name: str, path: Path, array: Images) -> None:
+        """Refuse a file whose content is not that of the data set, as published or unpacked as the hash is of."""
+        sha256 = self.files[name][1]
+        if name.endswith(".gz"):
+            same = has_hash(path, sha256)
+        else:
+            same = hashlib.sha256(idx_header(array) + array.tobytes()).hexdigest() == sha256
+        if not same:
+            raise not_published(path, self.title, name)
 
     def _located(self, name: str) -> Path:
         plain = name.removesuffix(".gz")

@@ -54,6 +54,14 @@ def in_cache(title: str, folder: str, name: str, urls: Sequence[str], size: int,
     return path
 
 
+def not_published(path: Path, title: str, name: str) -> ValueError:
+    """The error of a file that has the name of a data set's, and another content."""
+    return ValueError(
+        f"{path}: is not {title}'s {name}, by its SHA-256; put the file as it is published there, or load another "
+        "data set of this form with verify=False (xpdl train --no-verify)"
+    )
+
+
 def prepared(images: Images, labels: Images, normalize: bool, flatten: bool, one_hot_label: bool) -> Split:
     """Images (N, C, H, W) and labels (N,) of bytes as arrays of the backend in use."""
     backend = get_backend()

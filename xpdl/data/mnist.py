@@ -29,7 +29,9 @@ MNIST = IdxSet(
 _MINI_SHA256 = "5689d6c9b769eba80163ac6a1ff2a4c5292851d4fe1398e6eafce973122eaf1c"
 
 
-def load_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool = False) -> tuple[Split, Split]:
+def load_mnist(
+    normalize: bool = True, flatten: bool = True, one_hot_label: bool = False, *, verify: bool = True
+) -> tuple[Split, Split]:
     """The whole MNIST: 60,000 training and 10,000 test images of handwritten digits (the book's ``dataset/mnist.py``).
 
     Parameters
@@ -40,6 +42,9 @@ def load_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool
         Images (N, 784), or else (N, 1, 28, 28).
     one_hot_label : bool
         Labels as rows (N, 10) of floats, or else as integers (N,).
+    verify : bool
+        Refuse files in ``XPDL_DATA`` that are not those of the data set, by their SHA-256. False loads any other set of
+        this form, such as one of one's own.
 
     Returns
     -------
@@ -51,22 +56,22 @@ def load_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool
     OSError
         If the files are nowhere and cannot be downloaded; the message says which to put where.
     ValueError
-        If a file is damaged.
+        If a file is damaged, or is another data set's while `verify` is true.
 
     Notes
     -----
     The four files of the data set, plain or with ``.gz``, are looked for in the folder ``XPDL_DATA`` and its subfolder
     ``mnist``, then in the cache (``XPDL_CACHE``, by default the user's cache folder), and else downloaded there.
     """
-    check_flags("load_mnist", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label)
-    return MNIST.load(normalize, flatten, one_hot_label)
+    check_flags("load_mnist", normalize=normalize, flatten=flatten, one_hot_label=one_hot_label, verify=verify)
+    return MNIST.load(normalize, flatten, one_hot_label, verify)
 
 
 def load_mini_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool = False) -> tuple[Split, Split]:
     """6,000 training and 1,000 test images of MNIST that come with the package, as many of each digit.
 
-    Parameters and what is returned are as in `load_mnist`. Training images are of MNIST's training set, test images of
-    its test set.
+    Parameters but `verify`, and what is returned, are as in `load_mnist`. Training images are of MNIST's training set, test
+    images of its test set.
 
     Raises
     ------
