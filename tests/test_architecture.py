@@ -50,15 +50,19 @@ OTHER_LIBRARY = {"bench/torch_peer.py": ("torch", "the same net in PyTorch, to t
 NAMES_IN_TEXT = {
     "cli.py",
     "bench/command.py",
+    "bench/device_rates.py",
     "bench/epoch.py",
+    "bench/gpu_predictions.py",
+    "bench/gpu_report.py",
+    "bench/gpu_steps.py",
+    "bench/gpu_tables.py",
+    "bench/gpu_tests.py",
     "bench/measure.py",
     "bench/memory.py",
     "bench/report.py",
     "bench/scaling.py",
     "bench/profile.py",
-    "bench/gpu_report.py",
-    "bench/gpu_tables.py",
-    "bench/gpu_steps.py",
+    "bench/step_roofline.py",
 }
 
 # A unit imports units of lower rank only, and itself.

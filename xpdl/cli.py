@@ -38,10 +38,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 2 for wrong input with one line that says what, 130 for ctrl-C."""
+    """Run the command line and return its exit code: 0, 2 for wrong input with one line that says what, 130 for ctrl-C.
+
+    The GPU report has codes of its own, see `xpdl.bench.gpu_report.main`.
+    """
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        code: int = args.run(args) or 0
         if sys.stdout is not None:  # closed by whoever started this
             sys.stdout.flush()
     except BrokenPipeError:
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"xpdl {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
         _drop_stuck_output()
         return 2
-    return 0
+    return code
 
 
 def _drop_stuck_output() -> None:

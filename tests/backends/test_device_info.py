@@ -1,7 +1,10 @@
 """What is said of the GPU, read from what CuPy answers."""
 
+import importlib
 import sys
 import types
+
+import pytest
 
 from xpdl import cli
 from xpdl.backends import device_info
@@ -19,21 +22,79 @@ def a_cupy():
     )
 
 
-def test_card_driver_and_versions_are_there(monkeypatch):
+def nothing(*args, **options):
+    raise OSError("not\nhere")
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A CuPy on a card, and no other library."""
     monkeypatch.setitem(sys.modules, "cupy", a_cupy())
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(cudnn, "problem", lambda: "cuDNN is not used: not here")
+    monkeypatch.setattr(cudnn, "library_version", nothing)
+    monkeypatch.setattr(device_info.importlib.metadata, "version", nothing)
+    monkeypatch.setattr(device_info.subprocess, "run", nothing)
+    for name in ("_cublas", "_nccl"):
+        monkeypatch.setattr(device_info, name, nothing)
+
+
+def test_card_and_versions_are_there_and_why_others_are_not(card):
     found = device_info.machine()
-    assert found.pop("PyTorch").startswith("not installed (")
+    assert found.pop("PyTorch").startswith("not available (")
+    missing = "not available (not)"
     assert found == {
         "GPU": "NVIDIA Card",
         "compute capability": "90",
         "memory": "80 GiB",
-        "CUDA of the driver": "13000",
-        "CUDA of CuPy": "12090",
+        "driver": missing,
+        "CUDA of the driver": "13.0",
+        "CUDA of CuPy": "12.9",
         "CuPy": "14.2.0",
+        "cuBLAS": missing,
         "cuDNN": "cuDNN is not used: not here",
+        "cuDNN library": missing,
+        "cuDNN frontend": missing,
+        "NCCL": missing,
     }
+
+
+def test_versions_of_libraries_that_are_there_are_readable(card, monkeypatch):
+    nccl = types.SimpleNamespace(available=True, get_version=lambda: 22707)
+    cublas = types.SimpleNamespace(getVersion=lambda handle: 120904)
+    modules = {
+        "cupy.cuda.nccl": nccl,
+        "cupy.cuda.device": types.SimpleNamespace(get_cublas_handle=lambda: 1),
+        "cupy_backends.cuda.libs.cublas": cublas,
+        "torch": types.SimpleNamespace(
+            __version__="2.14.1",
+            version=types.SimpleNamespace(cuda="13.0"),
+            backends=types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 92400)),
+        ),
+    }
+    find = importlib.import_module
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib, "import_module", lambda name: modules[name] if name in modules else find(name))
+    monkeypatch.setattr(cudnn, "library_version", lambda: 91702)
+    monkeypatch.setattr(
+        device_info.importlib.metadata, "version", lambda name: {"nvidia-cudnn-frontend": "1.26.0"}[name]
+    )
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy())
+    monkeypatch.setattr(cudnn, "problem", lambda: None)
+    driver = types.SimpleNamespace(stdout="580.95.05\n580.95.05\n")
+    monkeypatch.setattr(device_info.subprocess, "run", lambda *args, **options: driver)
+    found = device_info.machine()
+    assert found["cuDNN"] == "used by convolutions" and found["cuDNN library"] == "9.17.2"
+    assert found["cuDNN frontend"] == "1.26.0" and found["cuBLAS"] == "12.9.4" and found["NCCL"] == "2.27.7"
+    assert found["PyTorch"] == "2.14.1, CUDA 13.0, cuDNN 92400" and found["driver"] == "580.95.05"
+
+
+def test_nccl_that_cupy_does_not_find_names_the_cure(card, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy())
+    monkeypatch.setattr(cudnn, "problem", lambda: None)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", types.SimpleNamespace(available=False))
+    assert "pip install nvidia-nccl-cu12" in device_info.machine()["NCCL"]
 
 
 def test_info_shows_it_where_cupy_works(monkeypatch, capsys):

@@ -1,21 +1,32 @@
-"""The gate on a GPU does what it says; here its parts run on the host, and nothing looks at how long they take."""
+"""The GPU report keeps to its time, keeps what it measured, and says what is left; nothing here looks at a figure."""
 
+import dataclasses
+import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
-from types import SimpleNamespace
+from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests import harness
-from tests.backends.cupy import fake, fake_capture
-from xpdl import Affine, Convolution, Flatten, Identity, Relu, Residual, Sequential, SoftmaxWithLoss, load_mini_mnist
-from xpdl.backends import diagnosis, make_backend, use
-from xpdl.bench import gpu_accuracy, gpu_report, gpu_steps, gpu_tables, gpu_utilization, roofline, torch_peer
+from xpdl import cli, load_mini_mnist
+from xpdl.backends import device_info, diagnosis, use
+from xpdl.bench import gpu_accuracy, gpu_predictions, gpu_report, gpu_tables, torch_peer
+from xpdl.bench.child import Ended
+from xpdl.bench.device_rates import Rates
+from xpdl.bench.gpu_accuracy import Reached
+from xpdl.bench.gpu_predictions import PREDICTIONS
+from xpdl.bench.gpu_results import Report, load
+from xpdl.bench.gpu_steps import ALL_PRECISIONS, CAPTURED, CASES, PEERS, Measurement
+from xpdl.bench.gpu_tests import SuiteRun
+from xpdl.bench.step_cost import Cost
 from xpdl.models import TwoLayerNet
 
 REASON = "no driver: none here"
+CARD = {"GPU": "NVIDIA Card", "driver": "600.1", "cuDNN": "used by convolutions"}
+ROOT = Path(__file__).parents[2]
 
 
 def test_without_a_gpu_it_says_why_and_fails(monkeypatch, capsys, tmp_path):
@@ -25,223 +36,307 @@ def test_without_a_gpu_it_says_why_and_fails(monkeypatch, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def measurement(part, net, size, precision, **milliseconds):
+    times = {"xpdl": 2.0, CAPTURED: 1.0} | {name: 4.0 for name in PEERS[part]} | milliseconds
+    kernels = [{"library": "cublas", "name": "gemm", "calls": 3, "cost": {"flop": 6.0, "bytes": 9e6}}]
+    return Measurement(part, net, size, precision, times, Cost(1e6, 1e6), kernels if part == "eager" else [], notes=[])
+
+
+class Machine:
+    """What the report starts, answered at once; `time_is_over_at` is the case at which a process is ended."""
+
+    def __init__(self):
+        self.started, self.tested = [], []
+        self.time_is_over_at = self.fails = self.tests = None
+
+    def run_child(self, command, limit, on_line):
+        assert limit > 0
+        words = command[command.index("xpdl.bench.gpu_steps") + 1 :]
+        self.started.append(words)
+        if words[0] == "rates":
+            for precision in words[1:]:
+                on_line(json.dumps({"precision": precision, "flop_per_second": 1e9, "bytes_per_second": 1e9}))
+            return Ended(0, 1.0, "")
+        part, net, *cases = words
+        for case in cases:
+            size, precision = case.split(":")
+            if (net, case) == self.time_is_over_at:
+                return Ended(None, limit, "")
+            if (net, case) == self.fails:
+                return Ended(-11, 1.0, "a word\nSegmentation fault")
+            on_line(json.dumps(dataclasses.asdict(measurement(part, net, int(size), precision))))
+        return Ended(0, 1.0, "")
+
+    def run_tests(self, limit, log, before, paths):
+        self.tested.append((limit, before, list(paths)))
+        return self.tests or SuiteRun({"tests/a.py::b": "PASSED"}, 3.0, True)
+
+
 @pytest.fixture
-def small(monkeypatch):
-    """A gate on the stand-in for CuPy, with one small net, and PyTorch on the processor."""
-    if reason := harness.problem(harness.SPECS["cupy:host"]):
-        pytest.skip(reason)
-    fake.install(monkeypatch)
-    monkeypatch.setattr(gpu_report, "make_backend", lambda name: make_backend(fake.module))
-    monkeypatch.setattr(gpu_report, "machine", lambda: {"GPU": "none"})
-    monkeypatch.setattr(gpu_report, "_SIDE", 8)
-    monkeypatch.setattr(gpu_report, "_MEGABYTES", 1)
-    monkeypatch.setattr(
-        gpu_accuracy, "to_accuracy", lambda backend, limit: ([gpu_accuracy.Reached(0.99, 12.34, 15.0)], "")
-    )
-    monkeypatch.setattr(gpu_steps, "CASES", {"TwoLayerNet": (lambda: TwoLayerNet(6, 5, 10), (6,), (3, 7))})
-    monkeypatch.setattr(gpu_steps, "_SECONDS", 1e-9)
-    monkeypatch.setattr(gpu_steps, "_ROUNDS", 1)
-    monkeypatch.setattr(torch_peer, "on_gpu", lambda module, precision, compiled: module)
-    defaults = gpu_steps.row.__kwdefaults__ | {"on_gpu": torch_peer.on_gpu}
-    monkeypatch.setattr(gpu_steps.row, "__kwdefaults__", defaults)
+def machine(monkeypatch):
+    found = Machine()
+    monkeypatch.setattr(diagnosis, "cupy_problem", lambda: None)
+    monkeypatch.setattr(gpu_report, "machine", lambda: dict(CARD))
+    monkeypatch.setattr(torch_peer, "is_installed", lambda: True)
+    monkeypatch.setattr(gpu_report, "run_child", found.run_child)
+    monkeypatch.setattr(gpu_report, "run_tests", found.run_tests)
+    monkeypatch.setattr(gpu_accuracy, "to_accuracy", lambda *args, **kw: ([Reached(0.99, 1.234, 5.0)], ""))
+    return found
 
 
-def test_all_of_it_goes_into_two_files(small, tmp_path, capsys):
-    pytest.importorskip("torch")
-    assert gpu_report.main(["--out", str(tmp_path), "--no-tests"]) == 0
-    found = json.loads((tmp_path / "gpu_report.json").read_text())
-    rows = [(r["net"], r["batch_size"], r["precision"]) for r in found["steps"]]
-    assert rows == [("TwoLayerNet", n, p) for p in ("highest", "tf32", "float16") for n in (3, 7)]
-    for r in found["steps"]:
-        assert set(r["milliseconds"]) == {"xpdl", "xpdl captured", "torch", "torch compiled"}
-        without = {name for name, value in r["milliseconds"].items() if value is None}
-        assert without == ({"xpdl captured"} if r["precision"] == "float16" else set())
-        assert all(value > 0 for value in r["milliseconds"].values() if value is not None)
-        assert r["floor_milliseconds"] > 0 and not r["note"]
-    assert len(fake_capture.graphs) == 2 * 4, "of each size, in two precisions, without and with compiled PyTorch"
-    assert found["accuracy"]["reached"] == [{"target": 0.99, "seconds": 12.34, "seconds_with_start": 15.0}]
-    table = (tmp_path / "gpu_report.md").read_text()
-    assert capsys.readouterr().out == table + "\n"
+def kept(folder):
+    return json.loads((folder / "gpu_report.json").read_text())
+
+
+def keys(folder):
+    return [(m["part"], m["net"], m["batch_size"], m["precision"]) for m in kept(folder)["measurements"]]
+
+
+EVERYTHING = [
+    (part, net, size, precision)
+    for part in PEERS
+    for net, (_, _, sizes) in CASES.items()
+    for precision in ALL_PRECISIONS
+    for size in sizes
+]
+
+
+def test_all_of_it_is_in_one_json_and_one_table(machine, tmp_path, capsys):
+    assert gpu_report.main(["--out", str(tmp_path)]) == 0
+    assert keys(tmp_path) == EVERYTHING and not kept(tmp_path)["left_out"]
+    text = (tmp_path / "gpu_report.md").read_text()
+    said = capsys.readouterr().out
+    assert said.endswith(text + "\n") and said.startswith("# xpdl on a GPU\n\n- GPU: NVIDIA Card\n- driver: 600.1\n")
+    for line in (
+        "Tests: 1 passed (3 s)",
+        "| 99.0 % | 1.2 | 5.0 |",
+        "| MLP | 1000 | bfloat16 | 2.000 | 1.000 | 4.000 |",
+    ):
+        assert line in text
+    assert re.search(r"^- measured: \d{4}-\d\d-\d\dT", text, re.MULTILINE)
+    assert text.rstrip().splitlines()[-1].startswith(f"Please attach {tmp_path}/gpu_report.json and ")
+    assert "Left out" not in text and "Not there yet" not in text
+
+
+def test_parts_nets_and_precisions_are_chosen_and_merged(machine, tmp_path):
+    few = ["--out", str(tmp_path), "--nets", "MLP"]
+    assert gpu_report.main([*few, "--only", "eager", "--precisions", "tf32", "bfloat16"]) == 0
+    assert machine.started[1:] == [["eager", "MLP", "100:tf32", "1000:tf32", "100:bfloat16", "1000:bfloat16"]]
+    assert not machine.tested
+    text = (tmp_path / "gpu_report.md").read_text()
     assert (
-        "| TwoLayerNet | 7 | tf32 | " in table
-        and "| TwoLayerNet | 3 | float16 | " in table
-        and "| 99.0 % | 12.3 | 15.0 |" in table
+        "Not there yet: tests, compiled, accuracy." in text
+        and "| MLP | 100 | tf32 | 2.000 | 1.000 | 4.000 | 4.000 | - |" in text
     )
+    machine.started.clear()
+    assert gpu_report.main([*few, "--only", "eager", "compiled", "--precisions", "tf32"]) == 0
+    # what is there is not measured again, nor are the rates
+    assert machine.started == [["compiled", "MLP", "100:tf32", "1000:tf32"]]
+    assert len(keys(tmp_path)) == 6 and len(kept(tmp_path)["dates"]) == 2
+    text = (tmp_path / "gpu_report.md").read_text()
+    assert "| MLP | 100 | tf32 | 2.000 | 1.000 | 4.000 | 4.000 | 4.000 | 0.50 | 0.25 | 0.50 | 0.25 |" in text
 
 
-def test_what_there_is_no_time_for_is_said(small, tmp_path, capsys):
-    assert gpu_report.main(["--out", str(tmp_path), "--no-tests", "--minutes", "0"]) == 0
-    found = json.loads((tmp_path / "gpu_report.json").read_text())
-    # the first is measured to know how long one takes
-    assert len(found["steps"]) == 1
-    # without PyTorch there is a note of that, too
-    assert [note for note in found["notes"] if "out of time: " in note and "TwoLayerNet 7 highest on" in note]
+def test_what_was_measured_before_the_time_was_over_is_kept_and_the_rest_comes_next_time(machine, tmp_path):
+    machine.time_is_over_at = ("SimpleConvNet", "100:tf32")
+    options = ["--out", str(tmp_path), "--only", "eager"]
+    assert gpu_report.main(options) == 0
+    before = keys(tmp_path)
+    assert ("eager", "SimpleConvNet", 1000, "highest") in before
+    assert ("eager", "SimpleConvNet", 100, "tf32") not in before
+    (left_out,) = kept(tmp_path)["left_out"]
+    assert (
+        left_out.startswith("eager: SimpleConvNet 100 tf32, 1000 tf32, 100 float16") and "its time was over" in left_out
+    )
+    assert f"- {left_out}" in (tmp_path / "gpu_report.md").read_text()
+    machine.time_is_over_at = None
+    machine.started.clear()
+    assert gpu_report.main(options) == 0
+    assert [words[:3] for words in machine.started] == [["eager", "SimpleConvNet", "100:tf32"]]
+    assert sorted(keys(tmp_path)) == sorted(key for key in EVERYTHING if key[0] == "eager")
+    assert not kept(tmp_path)["left_out"]
 
 
-def test_failing_tests_fail_the_gate_and_are_named(small, tmp_path, monkeypatch, capsys):
-    said = "print('FAILED tests/a.py::b'); print('1 failed, 2 passed'); raise SystemExit(1)"
-    run = gpu_report.run_tests
-    monkeypatch.setattr(gpu_report, "run_tests", lambda limit: run(limit, (sys.executable, "-c", said)))
-    assert gpu_report.main(["--out", str(tmp_path), "--minutes", "0.2"]) == 2
-    found = json.loads((tmp_path / "gpu_report.json").read_text())["tests"]
-    assert found["failed"] == ["FAILED tests/a.py::b"] and not found["passed"]
-    assert "Tests: 1 failed, 2 passed" in (tmp_path / "gpu_report.md").read_text()
+def test_without_time_nothing_is_started_and_all_is_said_to_be_left_out(machine, tmp_path):
+    assert gpu_report.main(["--out", str(tmp_path), "--minutes", "0.1", "--only", "eager", "accuracy"]) == 0
+    assert not machine.started
+    left_out = kept(tmp_path)["left_out"]
+    assert [line.split(" (")[0].split()[1] for line in left_out[:-1]] == list(CASES)
+    assert left_out[-1] == "accuracy: no time was left"
 
 
-def test_tests_run_on_the_gpu_and_nowhere_else():
-    said = "import os; print(os.environ['XPDL_BACKENDS'], os.environ['XPDL_REQUIRE_GPU'], os.path.exists('pyproject.toml'))"
-    found = gpu_report.run_tests(60, (sys.executable, "-c", said))
-    assert found["result"] == "cupy 1 True" and found["passed"]
+def test_a_process_that_fails_costs_the_rest_of_its_net_only(machine, tmp_path):
+    machine.fails = ("MLP", "100:highest")
+    assert gpu_report.main(["--out", str(tmp_path), "--only", "eager"]) == 0
+    assert {key[1] for key in keys(tmp_path)} == set(CASES) - {"MLP"}
+    assert "eager, MLP: exit code -11: Segmentation fault" in kept(tmp_path)["notes"]
 
 
-def test_tests_that_take_too_long_are_no_failure():
-    found = gpu_report.run_tests(0.2, (sys.executable, "-c", "import time; time.sleep(30)"))
-    assert found["passed"] is None and found["result"] == "not finished after 0 s"
+def test_failing_tests_are_named_and_fail_the_report(machine, tmp_path):
+    machine.tests = SuiteRun({"tests/a.py::b": "FAILED", "tests/a.py::c": "PASSED"}, 7.0, True)
+    options = ["--out", str(tmp_path), "--only", "tests", "--tests", "tests/a.py"]
+    assert gpu_report.main(options) == 2
+    text = (tmp_path / "gpu_report.md").read_text()
+    assert "Tests: 1 failed, 1 passed (7 s)" in text and "- FAILED tests/a.py::b" in text
+    limit, before, paths = machine.tested[0]
+    assert before is None and paths == ["tests/a.py"] and limit > 500
+    # they are not run twice
+    assert gpu_report.main(options) == 2 and len(machine.tested) == 1
 
 
-class TestCost:
-    def test_affine_by_hand(self):
-        net = Sequential(Affine(units=5), Relu(), Affine(units=3), loss=SoftmaxWithLoss)
-        net.build((4,))
-        found = roofline.cost(net, (4,), rows=10, itemsize=4)
-        # forward and dW; forward, dx and dW
-        assert found.flop == 2 * 10 * 4 * 5 * 2 + 2 * 10 * 5 * 3 * 3
-        values = 10 * 4 + 4 * 10 * (5 + 5 + 3)
-        assert found.bytes == 4 * (values + 10 * (4 * 5 + 5 + 5 * 3 + 3))
-
-    def test_convolution_with_groups_and_a_residual_sum(self):
-        paths = Residual(Convolution(filters=4, size=3, pad=1, groups=2, use_bias=False), shortcut=Identity())
-        net = Sequential(paths, Flatten(), loss=SoftmaxWithLoss)
-        net.build((4, 6, 6))
-        found = roofline.cost(net, (4, 6, 6), rows=2, itemsize=8)
-        assert found.flop == 2 * (2 * 4 * 36) * (2 * 9) * 2
-        # the data; convolution, identity, sum and Flatten
-        assert found.bytes == 8 * (2 * 4 * 36 + 4 * 2 * (4 * 4 * 36) + 10 * 4 * 2 * 9)
-
-    def test_mixed_precision_has_a_wider_optimizer(self):
-        net = Sequential(Affine(units=5), loss=SoftmaxWithLoss)
-        net.build((4,))
-        found = roofline.cost(net, (4,), rows=10, itemsize=2, parameter_size=4)
-        assert found.bytes == 2 * (10 * 4 + 4 * 10 * 5 + 3 * 25) + 4 * 7 * 25
-
-    def test_the_slower_of_both_is_the_floor(self):
-        rates = roofline.Rates(flop_per_second=100.0, bytes_per_second=10.0)
-        assert roofline.Cost(1000.0, 20.0).seconds(rates) == 10.0
-        assert roofline.Cost(100.0, 200.0).seconds(rates) == 20.0
+def test_tests_that_did_not_finish_go_on_and_leave_time_for_the_rest(machine, tmp_path):
+    machine.tests = SuiteRun({"tests/a.py::c": "PASSED"}, 7.0, False, "ended after 7 s")
+    assert gpu_report.main(["--out", str(tmp_path), "--minutes", "2", "--nets", "MLP"]) == 0
+    assert kept(tmp_path)["left_out"][0] == "tests: ended after 7 s" and machine.started
+    assert gpu_report.main(["--out", str(tmp_path), "--minutes", "2", "--only", "tests"]) == 0
+    assert machine.tested[1][1] == machine.tests
+    assert machine.tested[0][0] < 60 < machine.tested[1][0]
 
 
-def test_rates_count_what_a_product_and_a_copy_do(monkeypatch):
-    monkeypatch.setattr(roofline, "_seconds", lambda call, synchronize: call() is None or 0.5)
-    found = roofline.rates(make_backend("numpy"), lambda: None, side=10, megabytes=1)
-    assert found == roofline.Rates(2 * 1000 / 0.5, 2 * 2**20 / 0.5)
-
-
-class TestBusy:
-    backend = SimpleNamespace(device=SimpleNamespace(pci_bus_id="0000:17:00.0"))
-
-    def test_is_what_the_driver_says_of_the_time_of_the_steps(self, tmp_path, monkeypatch):
-        program = tmp_path / "nvidia-smi"
-        lines = "print(*[0] * 10, *[80, 90] * 5, '[N/A]', sep='\\n', flush=True)"
-        asked = f"import sys, time; open({str(tmp_path / 'asked')!r}, 'w').write(' '.join(sys.argv))"
-        program.write_text(f"#!{sys.executable}\n{asked}; {lines}; time.sleep(60)\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.setattr(gpu_utilization, "_SETTLED", 0.3)
-        steps, waits = [], []
-        found = gpu_utilization.gpu_utilization(
-            lambda: steps.append(1), lambda: waits.append(1), self.backend, seconds=0.3
-        )
-        assert found == 0.85 and len(steps) > len(waits) > 1
-        assert "-i 0000:17:00.0" in (tmp_path / "asked").read_text()
-
-    def test_without_the_program_or_an_address_it_is_not_known(self, tmp_path, monkeypatch):
-        assert gpu_utilization.gpu_utilization(lambda: None, lambda: None, make_backend("numpy")) is None
-        monkeypatch.setenv("PATH", str(tmp_path))
-        assert gpu_utilization.gpu_utilization(lambda: None, lambda: None, self.backend) is None
-
-
-def test_ours_and_those_of_torch_take_turns_and_are_waited_for():
-    order = []
-    calls = {name: lambda name=name: order.append(name) for name in ("xpdl", "torch")}
-    times = gpu_steps.alternating(calls, lambda: order.append("wait"))
-    assert {name: len(found) for name, found in times.items()} == {
-        "xpdl": gpu_steps._ROUNDS,
-        "torch": gpu_steps._ROUNDS,
+@pytest.mark.parametrize("change", ["another card", "again", "broken file"])
+def test_a_report_of_something_else_is_set_aside(machine, tmp_path, monkeypatch, change):
+    options = ["--out", str(tmp_path), "--only", "eager", "--nets", "MLP", "--precisions", "tf32"]
+    gpu_report.main(options)
+    if change == "another card":
+        monkeypatch.setattr(gpu_report, "machine", lambda: CARD | {"GPU": "NVIDIA Other"})
+    elif change == "broken file":
+        (tmp_path / "gpu_report.json").write_text("{")
+    gpu_report.main([*options, *(["--again"] if change == "again" else [])])
+    assert (tmp_path / "gpu_report.1.json").exists() and (tmp_path / "gpu_report.1.md").exists()
+    assert len(keys(tmp_path)) == 2 and len(kept(tmp_path)["dates"]) == 1
+    reasons = {
+        "another card": "it is of another GPU",
+        "again": "a new one was asked for",
+        "broken file": "cannot be read",
     }
-    rounds = [name for name, before in zip(order, ["wait", *order], strict=False) if name != "wait" and name != before]
-    assert rounds[-4:] == ["xpdl", "torch", "xpdl", "torch"] and order[-1] == "wait"
+    assert reasons[change] in kept(tmp_path)["notes"][0]
 
 
-def test_a_peer_that_fails_is_a_note(small):
-    pytest.importorskip("torch")
-
-    def broken(module, precision, compiled):
-        raise RuntimeError("no compiler\nmore words")
-
-    rates = roofline.Rates(1e9, 1e9)
-    options = {"backend": make_backend("numpy"), "rates": rates, "torch_kinds": {"torch compiled": True}}
-    row = gpu_steps.row("TwoLayerNet", 3, "highest", **options, synchronize=lambda: None, on_gpu=broken)
-    assert row.note == "torch compiled: RuntimeError: no compiler" and row.milliseconds["torch compiled"] is None
-    assert row.ratio("torch compiled") is None and row.milliseconds["xpdl"] > 0
+def test_without_pytorch_or_cudnn_it_says_what_that_costs(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
+    missing = "cuDNN is not used: no cudnn; pip install 'xpdl[cudnn12]'"
+    monkeypatch.setattr(gpu_report, "machine", lambda: CARD | {"cuDNN": missing})
+    assert gpu_report.main(["--out", str(tmp_path), "--only", "eager", "--nets", "MLP"]) == 0
+    notes = kept(tmp_path)["notes"]
+    assert notes[0].startswith("PyTorch is not installed")
+    assert "moves 660 MB of columns that cuDNN does not have" in notes[1] and notes[1].endswith(missing)
 
 
-@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
-@pytest.mark.filterwarnings("ignore:Trainer. a step cannot be captured")
-def test_a_step_that_cannot_be_captured_is_a_note(small, monkeypatch, error):
-    class Fails(TwoLayerNet):
-        def gradient(self, x, t):
-            if fake_capture.is_recording():
-                raise error("not in a graph")
-            return super().gradient(x, t)
-
-    monkeypatch.setattr(gpu_steps, "CASES", {"Fails": (lambda: Fails(6, 5, 10), (6,), (3,))})
-    options = {"backend": make_backend(fake.module), "rates": roofline.Rates(1e9, 1e9), "torch_kinds": {}}
-    row = gpu_steps.row("Fails", 3, "highest", **options, synchronize=lambda: None)
-    assert row.milliseconds["xpdl captured"] is None and row.milliseconds["xpdl"] > 0
-    assert row.note in ("captured: not in a graph", "captured: MemoryError: not in a graph")
+def test_what_is_kept_is_read_back_as_it_was(machine, tmp_path):
+    gpu_report.main(["--out", str(tmp_path)])
+    environment = kept(tmp_path)["environment"]
+    report = load(tmp_path, environment)
+    assert report.measurements[0] == measurement("eager", "TwoLayerNet", 100, "highest")
+    assert report.tests == SuiteRun({"tests/a.py::b": "PASSED"}, 3.0, True)
+    assert report.rates["tf32"] == Rates(1e9, 1e9) and report.reached == [Reached(0.99, 1.234, 5.0)]
+    before = (tmp_path / "gpu_report.json").read_text()
+    report.write()
+    assert (tmp_path / "gpu_report.json").read_text() == before
 
 
-def test_resnet18_is_the_one_of_the_paper():
-    build, shape, _ = gpu_steps.CASES["ResNet18"]
-    net = build()
-    assert net.build(shape) == (10,)
-    # torchvision's has 11,181,642 with ten classes; its entrance is for large images, its shortcuts have batch norm
-    entrance, shortcuts = 64 * 3 * (9 - 49), -2 * (128 + 256 + 512)
-    assert sum(int(np.prod(p.shape)) for p in net.params.values()) == 11_181_642 + entrance + shortcuts
-
-
-def test_epochs_are_said_one_by_one_until_the_goal(capsys):
-    train, test = load_mini_mnist()
-    net = TwoLayerNet(784, 20, 10, seed=0)
-    with use("numpy"):
-        gpu_accuracy.epochs(net, tuple(a[:500] for a in train), test, limit=1e9, goal=0.5)
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
-    assert lines[-1]["accuracy"] >= 0.5 and all(line["accuracy"] < 0.5 for line in lines[:-1])
-
-
-def test_a_process_that_fails_is_a_note():
-    reached, note = gpu_accuracy.to_accuracy("no_such_library", 5)
-    assert [r.seconds for r in reached] == [None, None] and "no_such_library" in note
+def test_figures_of_an_emulated_device_are_marked(tmp_path):
+    report = Report(tmp_path, CARD | {"GPU": "host (CuPy without a GPU)"})
+    text = gpu_tables.markdown(report)
+    assert text.count(gpu_tables.NOT_A_GPU) == 2 and "Please attach" not in text
+    assert gpu_tables.NOT_A_GPU not in gpu_tables.markdown(Report(tmp_path, dict(CARD)))
+    assert device_info.is_emulated("host (CuPy without a GPU)") and not device_info.is_emulated("NVIDIA H200")
 
 
 def test_ratios_are_summed_up_against_their_goals():
-    times = {"xpdl": 2.0, "xpdl captured": 1.5, "torch": 1.0, "torch compiled": 2.0}
+    rates = {"highest": Rates(1e9, 1e9)}
     rows = [
-        gpu_steps.Row("A", 1, "highest", times, 1.0, 1.0, 0.5, busy=0.83),
-        gpu_steps.Row("B", 1, "highest", {"xpdl": 1.0, "torch": 2.0, "torch compiled": None}, 1.0, 1.0, 0.5, "a word"),
+        dataclasses.replace(measurement("eager", "A", 1, "highest", torch=1.0), utilization=0.83, notes=["a word"]),
+        measurement("eager", "B", 1, "highest", torch=4.0),
+        measurement("compiled", "A", 1, "highest", xpdl=2.5, **{"torch compiled": None}),
     ]
-    lines = gpu_tables._steps(rows)
-    assert "| A | 1 | highest | 2.000 | 1.500 | 1.000 | 2.000 | 2.00 | 1.00 | 0.75 | 0.500 | 0.25 | 0.83 |" in lines
-    assert "xpdl/torch: geometric mean 1.00; 1 of 2 rows above 1.0" in lines
-    assert "xpdl/torch compiled: geometric mean 1.00; 0 of 1 rows above 1.1" in lines
-    assert lines[-1] == "B 1 highest: a word"
+    lines = gpu_tables.steps(rows, rates)
+    a = "| A | 1 | highest | 2.000 | 1.000 | 1.000 | 4.000 | - | 2.00 | 1.00 | - | - | 1.000 | 0.50 | 3 | 9.0 | 0.83 |"
+    assert a in lines
+    assert "- xpdl / torch: geometric mean 1.00; 1 of 2 rows above 1.0" in lines
+    assert "- xpdl captured / torch: geometric mean 0.50; 0 of 2 rows above 1.0" in lines
+    assert not [line for line in lines if "/ torch compiled: geometric" in line]
+    assert lines[-1] == "- A 1 highest: a word"
+
+
+class TestPredictions:
+    def test_say_what_they_are_and_of_what_day(self):
+        lines = gpu_predictions.comparison([])
+        assert lines[0].startswith("Ratios of step times, predicted for an NVIDIA H200 on 2026-11-29, not measured")
+        assert sum(line.endswith(" - |") for line in lines) == len(PREDICTIONS) == 15
+
+    def test_stand_beside_what_was_measured(self):
+        found = measurement("eager", "ResNet18", 128, "tf32", xpdl=5.0, torch=2.0)
+        compiled = measurement("compiled", "MLP", 100, "highest", **{CAPTURED: 1.0, "torch compiled": 2.0})
+        lines = gpu_predictions.comparison([found, compiled])
+        assert "| ResNet18 | 128 | tf32 | xpdl / torch | 2.4 | 2.50 |" in lines
+        assert "| MLP | 100 | highest | xpdl captured / torch compiled | 0.4 to 0.7 | 0.50 |" in lines
+
+    def test_are_of_cases_that_are_measured(self):
+        for p in PREDICTIONS:
+            assert p.batch_size in CASES[p.net][2] and p.precision in ALL_PRECISIONS and p.low <= p.high
+            assert p.to in {name for peers in PEERS.values() for name in peers}
+
+
+class TestAccuracy:
+    def test_epochs_are_said_one_by_one_until_the_goal(self, capsys):
+        train, test = load_mini_mnist()
+        net = TwoLayerNet(784, 20, 10, seed=0)
+        with use("numpy"):
+            gpu_accuracy.epochs(net, tuple(a[:500] for a in train), test, goal=0.5)
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+        assert lines[-1]["accuracy"] >= 0.5 and all(line["accuracy"] < 0.5 for line in lines[:-1])
+
+    def test_targets_are_reached_in_a_process_of_its_own(self):
+        (reached,), note = gpu_accuracy.to_accuracy("numpy", 120, (0.5,), data="mini")
+        assert not note and 0 < reached.seconds < reached.seconds_with_start
+
+    def test_a_process_that_fails_is_a_note(self):
+        reached, note = gpu_accuracy.to_accuracy("no_such_library", 60)
+        assert [r.seconds for r in reached] == [None, None] and "no_such_library" in note
 
 
 def test_former_name_still_runs_and_warns():
     done = subprocess.run([sys.executable, "-m", "xpdl.gpu_gate", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: python -m xpdl.bench.gpu" in done.stdout
-    assert (
-        "DeprecationWarning: gpu_gate: python -m xpdl.gpu_gate is deprecated; use python -m xpdl.bench.gpu"
-        in done.stderr
-    )
+    warning = "DeprecationWarning: gpu_gate: python -m xpdl.gpu_gate is deprecated; use python -m xpdl.bench.gpu"
+    assert warning in done.stderr
+
+
+def test_command_line_has_it_too(machine, tmp_path, capsys):
+    assert cli.main(["bench", "--gpu-report", "--out", str(tmp_path), "--only", "eager", "--nets", "MLP"]) == 0
+    assert {key[:2] for key in keys(tmp_path)} == {("eager", "MLP")}
+    machine.tests = SuiteRun({"tests/a.py::b": "FAILED"}, 7.0, True)
+    assert cli.main(["bench", "--gpu-report", "--out", str(tmp_path), "--only", "tests"]) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("hostcuda") is None, reason="hostcuda is not installed: CuPy needs a GPU")
+class TestOnHostcuda:
+    """The whole report as a user runs it, on the real CuPy, without a GPU."""
+
+    def run(self, folder, *options):
+        command = [sys.executable, "-m", "xpdl.bench.gpu", "--out", str(folder), "--nets", "TwoLayerNet", *options]
+        done = subprocess.run(command, env=os.environ | {"CUPY_ON_HOST": "1"}, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def test_it_runs_from_end_to_end_and_goes_on(self, tmp_path):
+        options = ["--only", "tests", "eager", "accuracy", "--tests", "tests/ops/test_activations.py"]
+        said = self.run(tmp_path, *options, "--precisions", "highest", "float16")
+        assert said.startswith(f"# xpdl on a GPU\n\n{gpu_tables.NOT_A_GPU}\n\n- GPU: host (CuPy without a GPU)\n")
+        assert said.rstrip().endswith(gpu_tables.NOT_A_GPU)
+        found = kept(tmp_path)
+        assert set(found["tests"]["outcomes"].values()) == {"PASSED"} and found["tests"]["finished"]
+        assert not found["left_out"] and found["reached"][0]["seconds"] > 0
+        assert set(found["rates"]) == {"highest", "tf32", "float16"}
+        assert {kernel["name"] for kernel in found["measurements"][0]["kernels"]} >= {"gemm", "adam_step"}
+        self.run(tmp_path, "--only", "eager", "--precisions", "bfloat16")
+        assert keys(tmp_path) == [("eager", "TwoLayerNet", 2, p) for p in ("highest", "float16", "bfloat16")]
+        assert kept(tmp_path)["tests"] == found["tests"]
+
+    @pytest.mark.slow
+    def test_it_compares_with_compiled_pytorch(self, tmp_path):
+        pytest.importorskip("torch")
+        self.run(tmp_path, "--only", "compiled", "--precisions", "highest")
+        (found,) = kept(tmp_path)["measurements"]
+        assert None not in found["milliseconds"].values() and not found["notes"]

@@ -1,8 +1,11 @@
-"""What GPU this is, whether kernels of NumPy are compiled, and how to wait for a device."""
+"""Hardware, driver and library versions; waiting for a device."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import subprocess
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,26 +22,74 @@ def details(library: str) -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """The GPU CuPy computes on, its driver, and the versions of what computes there."""
+    """The GPU that CuPy computes on, its driver, and the versions of the libraries that compute there, or why not."""
     cupy = importlib.import_module("cupy")
     runtime = cupy.cuda.runtime
     device = cupy.cuda.Device()
     name: Any = runtime.getDeviceProperties(device.id)["name"]
-    found = {
+    return {
         "GPU": name.decode() if isinstance(name, bytes) else str(name),
         "compute capability": str(device.compute_capability),
         "memory": f"{device.mem_info[1] / 2**30:.0f} GiB",
-        "CUDA of the driver": str(runtime.driverGetVersion()),
-        "CUDA of CuPy": str(runtime.runtimeGetVersion()),
+        "driver": _answer(_driver),
+        "CUDA of the driver": _cuda(runtime.driverGetVersion()),
+        "CUDA of CuPy": _cuda(runtime.runtimeGetVersion()),
         "CuPy": str(cupy.__version__),
-        "cuDNN": cudnn.problem() or str(importlib.import_module("cudnn").backend_version()),
+        "cuBLAS": _answer(_cublas),
+        "cuDNN": cudnn.problem() or "used by convolutions",
+        "cuDNN library": _answer(lambda: _version(cudnn.library_version())),
+        "cuDNN frontend": _answer(lambda: importlib.metadata.version("nvidia-cudnn-frontend")),
+        "NCCL": _answer(_nccl),
+        "PyTorch": _answer(_pytorch),
     }
+
+
+def is_emulated(gpu: str) -> bool:
+    """Whether `gpu`, the name of a device, is that of the CPU, which CuPy can run on for tests."""
+    return gpu.startswith("host (")
+
+
+def _answer(ask: Callable[[], str]) -> str:
+    """What `ask` returns, or why it cannot, in a line: to say what is here must not fail for what is not."""
     try:
-        torch = importlib.import_module("torch")
-        found["PyTorch"] = f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-    except ImportError as error:
-        found["PyTorch"] = f"not installed ({error})"
-    return found
+        return ask()
+    except Exception as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        return f"not available ({lines[0]})"
+
+
+def _driver() -> str:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
+
+
+def _cublas() -> str:
+    handle = importlib.import_module("cupy.cuda.device").get_cublas_handle()
+    return _version(importlib.import_module("cupy_backends.cuda.libs.cublas").getVersion(handle))
+
+
+def _nccl() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy's, on how to install it
+        nccl = importlib.import_module("cupy.cuda.nccl")
+    if not nccl.available:
+        raise ImportError("CuPy finds no libnccl; pip install nvidia-nccl-cu12 or nvidia-nccl-cu13, matching CuPy")
+    return _version(nccl.get_version())
+
+
+def _pytorch() -> str:
+    torch = importlib.import_module("torch")
+    return f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+
+
+def _cuda(version: int) -> str:
+    """12090 is 12.9."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _version(number: int) -> str:
+    """91702 is 9.17.2."""
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
 def synchronizer(backend: Backend) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""The command ``xpdl bench``: its options, and the tables that it prints."""
+"""``xpdl bench``: its options, and what it prints."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from xpdl import bench
+from xpdl.bench import gpu_report
+from xpdl.bench.device_rates import PEAKS
+from xpdl.bench.epoch import epoch
+from xpdl.bench.measure import bench
+from xpdl.bench.memory import memory
+from xpdl.bench.nets import NETS
+from xpdl.bench.profile import profile
+from xpdl.bench.report import environment, growth_table, memory_table, table
+from xpdl.bench.scaling import scaling
+from xpdl.bench.step_roofline import ROOFLINE_NETS, step_roofline
 from xpdl.storage import write_atomically
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
-    parser.add_argument("--model", choices=bench.NETS, nargs="+", default=["SimpleConvNet"], metavar="NAME")
+    """Add the options of the command."""
+    parser.add_argument("--model", choices=NETS, nargs="+", default=["SimpleConvNet"], metavar="NAME")
     parser.add_argument("--backend", nargs="+", default=["numpy"], metavar="NAME")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[100], metavar="N")
     parser.add_argument("--task", choices=("train", "predict"), default="train")
@@ -28,45 +37,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--scaling", action="store_true", help="measure operations on larger batches and images instead; no --model"
     )
+    instead.add_argument(
+        "--roofline",
+        nargs="+",
+        choices=ROOFLINE_NETS,
+        metavar="NET",
+        help="count bytes and FLOP of a step's kernels on a GPU instead, with or without one",
+    )
+    instead.add_argument(
+        "--gpu-report",
+        nargs=argparse.REMAINDER,
+        metavar="OPTION",
+        help="run the GPU report instead, which all that follows goes to; --gpu-report --help has its options",
+    )
+    parser.add_argument(
+        "--gpu", choices=PEAKS, help="whose peak rates the roofline is of (default: this one's, or H200's)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Measure what `args` asks for and print it."""
+def run(args: argparse.Namespace) -> int:
+    """Measure what the options ask for; 0, or the code of the GPU report."""
+    if args.gpu_report is not None:
+        return gpu_report.main(args.gpu_report)
+    figures = _figures(args)
+    print("; ".join(f"{key} {value}" for key, value in environment().items()))
+    if args.json is not None:
+        plain = [f if isinstance(f, dict) else dataclasses.asdict(f) for f in figures]
+        document = {"environment": environment(), "figures": plain}
+        write_atomically(args.json, (json.dumps(document, indent=1) + "\n").encode())
+    return 0
+
+
+def _figures(args: argparse.Namespace) -> list[Any]:
+    """Print the tables, and return what is in them."""
     against_torch, backend = args.against == "torch", args.backend[0]
-    cases = [(name, size) for name in args.model for size in args.batch_size]
-    figures: list[Any]
+    cases = [(name, size) for name in args.roofline or args.model for size in args.batch_size]
+    figures: list[Any] = []
     if args.profile:
-        figures = []
         for name, size in cases:
             print(f"{name}, batch {size}, {backend}: milliseconds forward and backward")
-            for layer, forward, backward in bench.profile(name, backend=backend, batch_size=size):
+            for layer, forward, backward in profile(name, backend=backend, batch_size=size):
                 print(f"{layer:<20} {forward:9.3f} {backward:9.3f}")
                 figures.append({"net": name, "batch_size": size, "layer": layer, "ms": [forward, backward]})
     elif args.memory:
-        figures = [bench.memory(name, batch_size=size, against_torch=against_torch) for name, size in cases]
-        print(bench.memory_table(figures))
+        figures = [memory(name, batch_size=size, against_torch=against_torch) for name, size in cases]
+        print(memory_table(figures))
     elif args.epoch:
-        figures = []
         for name, size in cases:
-            seconds = bench.epoch(name, backend=backend, batch_size=size, against_torch=against_torch)
+            seconds = epoch(name, backend=backend, batch_size=size, against_torch=against_torch)
             print(f"{name}, one epoch of MNIST in batches of {size}: " + _listed(seconds))
             figures.append({"net": name, "batch_size": size, "seconds": seconds})
     elif args.scaling:
-        figures = [*bench.scaling(backend=backend)]
-        print(bench.growth_table(figures))
+        figures = [*scaling(backend=backend)]
+        print(growth_table(figures))
+    elif args.roofline:
+        for name, size in cases:
+            counted = step_roofline(name, size, gpu=args.gpu)
+            print(counted.text)
+            figures += counted.rows
     else:
         options = {"backends": args.backend, "rounds": args.rounds, "task": args.task, "against_torch": against_torch}
-        figures = [figure for name, size in cases for figure in bench.bench(name, batch_size=size, **options)]
-        print(bench.table(figures))
+        figures = [figure for name, size in cases for figure in bench(name, batch_size=size, **options)]
+        print(table(figures))
         ratios = [figure.ratio for figure in figures if figure.ratio is not None and "torch" not in figure.backend]
         if len(ratios) > 1:
             print(f"geometric mean of the ratios to PyTorch: {statistics.geometric_mean(ratios):.2f}")
-    print("; ".join(f"{key} {value}" for key, value in bench.environment().items()))
-    if args.json is not None:
-        plain = [f if isinstance(f, dict) else dataclasses.asdict(f) for f in figures]
-        document = {"environment": bench.environment(), "figures": plain}
-        write_atomically(args.json, (json.dumps(document, indent=1) + "\n").encode())
+    return figures
 
 
 def _listed(seconds: dict[str, float]) -> str:

@@ -1,85 +1,45 @@
-"""The gate: tests, steps, accuracy, one after the other, within the minutes there are."""
+"""Run the tests on a GPU and measure training steps beside PyTorch: ``python -m xpdl.bench.gpu``.
+
+Each call takes less than the minutes it is given, by measuring less; the next one goes on with what was left out.
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import json
-import os
 import platform
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xpdl.backends import diagnosis, make_backend
-from xpdl.backends.device_info import machine, synchronizer
-from xpdl.backends.numerics import PRECISIONS, numerics
-from xpdl.bench import gpu_accuracy, gpu_steps, gpu_tables, roofline
-from xpdl.bench.gpu_utilization import gpu_utilization
-from xpdl.storage import write_atomically
+from xpdl.backends import diagnosis
+from xpdl.backends.device_info import machine
+from xpdl.bench import gpu_accuracy, gpu_tables, torch_peer
+from xpdl.bench.child import run_child
+from xpdl.bench.device_rates import Rates
+from xpdl.bench.gpu_results import Report, load, read_measurement, source_hash
+from xpdl.bench.gpu_steps import ALL_PRECISIONS, CASES, HALVES, PEERS
+from xpdl.bench.gpu_tests import run_tests
+from xpdl.bench.report import environment
+from xpdl.bench.step_cost import column_bytes
 from xpdl.version import __version__
 
+PARTS = ("tests", *PEERS, "accuracy")
+
 _BACKEND = "cupy"
-# The tests that compute on the GPU. In an image, the checkout belongs to another user: pytest could keep no cache there.
-_PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu and not slow", "tests")
-# Shares of the minutes: the tests may take so much, and the training to an accuracy keeps so much.
-_TESTS_SHARE, _ACCURACY_SHARE = 0.4, 0.15
-# With half precision last: what there is no time for is left out.
-_PRECISIONS = (*PRECISIONS, gpu_steps.HALF)
-# What the rates of the device are measured with.
-_SIDE, _MEGABYTES = 8192, 1024
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the gate; 0 when the tests pass and the figures are there, 1 without a GPU, 2 when a test fails."""
-    parser = argparse.ArgumentParser(prog="python -m xpdl.bench.gpu", description="Tests and figures on a CUDA GPU.")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="FOLDER", help="where gpu_report.json and .md go"
-    )
-    parser.add_argument("--minutes", type=float, default=8.0, metavar="N", help="what is not done by then is left out")
-    parser.add_argument("--no-tests", action="store_true", help="figures only")
-    args = parser.parse_args(argv)
-    reason = diagnosis.cupy_problem()
-    if reason:
-        print(f"gpu_report: nothing to measure: {reason}", file=sys.stderr)
-        return 1
-    args.out.mkdir(parents=True, exist_ok=True)
-    clock = Clock(60 * args.minutes)
-    found: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {"xpdl": __version__, "python": platform.python_version(), **machine()},
-        "tests": {"result": "left out", "seconds": 0.0, "passed": None},
-        "steps": [],
-        "accuracy": {"reached": [], "note": ""},
-        "notes": [],
-    }
-
-    def write() -> None:
-        """After each part: what is measured is kept, whatever comes after it."""
-        text = json.dumps(gpu_tables.plain(found), indent=1) + "\n"
-        write_atomically(args.out / "gpu_report.json", text.encode())
-        write_atomically(args.out / "gpu_report.md", gpu_tables.tables(found).encode())
-
-    if not args.no_tests:
-        found["tests"] = run_tests(clock.left() * _TESTS_SHARE)
-        write()
-    measure(found, clock, write)
-    reached, note = gpu_accuracy.to_accuracy(_BACKEND, max(5.0, clock.left() - 15))
-    found["accuracy"] = {"reached": reached, "note": note}
-    if note:
-        found["notes"].append(f"accuracy on MNIST: {note}")
-    write()
-    print(gpu_tables.tables(found))
-    return 2 if found["tests"]["passed"] is False else 0
+# Of the time: what the tests take at most where other parts come after them, and what is kept for the training.
+_TESTS_SHARE, _ACCURACY_SHARE = 0.5, 0.1
+# A process that starts CuPy and PyTorch is not worth it for fewer seconds, and ending one takes up to so many.
+_LEAST, _TO_END = 10.0, 5.0
+# Sizes where CuPy runs on the CPU.
+_TINY = (2,)
 
 
 class Clock:
-    """How much of the time is left."""
+    """The time that is left."""
 
     def __init__(self, seconds: float) -> None:
         self.end = time.monotonic() + seconds
@@ -88,72 +48,168 @@ class Clock:
         return max(0.0, self.end - time.monotonic())
 
 
-def run_tests(limit: float, command: Sequence[str] = _PYTEST) -> dict[str, Any]:
-    """The suite on the GPU, in the checkout that this package lies in."""
-    root = Path(__file__).parents[2]
-    if not (root / "tests" / "harness.py").exists():
-        return {"result": "not run: they are in the repository, not in the package", "seconds": 0.0, "passed": None}
-    environment = os.environ | {"XPDL_BACKENDS": _BACKEND, "XPDL_REQUIRE_GPU": "1"}
-    begin = time.perf_counter()
-    try:
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired:
-        return {"result": f"not finished after {limit:.0f} s", "seconds": limit, "passed": None}
-    lines = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the report; 0 where no test fails, 1 without a GPU, 2 where a test fails."""
+    args = parser().parse_args(argv)
+    reason = diagnosis.cupy_problem()
+    if reason:
+        print(f"gpu_report: nothing to measure: {reason}", file=sys.stderr)
+        return 1
+    return run(args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options, which ``xpdl bench --gpu-report`` passes on."""
+    options = argparse.ArgumentParser(
+        prog="python -m xpdl.bench.gpu",
+        description="Run the tests on a CUDA GPU and measure training steps beside PyTorch. What there is no time for is "
+        "left out, and the next call goes on there.",
+    )
+    options.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="FOLDER", help="for gpu_report.json and .md (default: runs)"
+    )
+    options.add_argument("--minutes", type=float, default=9.0, metavar="N", help="of this call (default: 9)")
+    options.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    options.add_argument("--nets", nargs="+", choices=CASES, default=list(CASES), metavar="NET", help=", ".join(CASES))
+    precisions: dict[str, Any] = {
+        "choices": ALL_PRECISIONS,
+        "default": ALL_PRECISIONS,
+        "help": ", ".join(ALL_PRECISIONS),
+    }
+    options.add_argument("--precisions", nargs="+", metavar="P", **precisions)
+    options.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="which tests (default: all)")
+    options.add_argument("--again", action="store_true", help="set an earlier report in the folder aside")
+    options.add_argument("--no-tests", action="store_true", help=argparse.SUPPRESS)  # of the former name
+    return options
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the parts that were asked for, and write the report after each measurement."""
+    clock = Clock(60 * args.minutes - _TO_END)
+    args.out.mkdir(parents=True, exist_ok=True)
+    report = load(args.out, _environment(), anew=args.again)
+    report.dates.append(datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+    report.left_out = []
+    print("\n".join(gpu_tables.header(report)), flush=True)
+    _note_what_is_missing(report)
+    only = [part for part in args.only if not (part == "tests" and args.no_tests)]
+    if "tests" in only:
+        _tests(report, clock, args.tests, alone=only == ["tests"])
+    keep = clock.left() * _ACCURACY_SHARE if "accuracy" in only else 0.0
+    for part in PEERS:
+        if part in only:
+            _steps(report, clock, part, args.nets, args.precisions, keep)
+    if "accuracy" in only:
+        _accuracy(report, clock)
+    _write(report)
+    print(report.markdown_path.read_text(encoding="utf-8"))
+    return 2 if report.tests is not None and report.tests.bad else 0
+
+
+def _environment() -> dict[str, str]:
+    """What figures depend on."""
+    host = environment()
     return {
-        "result": lines[-1],
-        "failed": failed,
-        "seconds": time.perf_counter() - begin,
-        "passed": done.returncode == 0,
+        **machine(),
+        "host": host["machine"],
+        "system": host["system"],
+        "Python": platform.python_version(),
+        "NumPy": host["numpy"],
+        "xpdl": f"{__version__}, source {source_hash()}",
     }
 
 
-def measure(found: dict[str, Any], clock: Clock, write: Callable[[], None]) -> None:
-    """Fill in the rows of steps: eager PyTorch for all first, then compiled, which takes long to compile."""
-    has_torch = importlib.util.find_spec("torch") is not None
-    if not has_torch:
-        found["notes"].append("PyTorch is not installed: nothing to compare with")
-    backend = make_backend(_BACKEND)
-    synchronize = synchronizer(backend)
-    keep = clock.left() * _ACCURACY_SHARE
-    rates = {}
-    for precision in _PRECISIONS:
-        dtype = gpu_steps.HALF if precision == gpu_steps.HALF else None
-        with _computing(precision):
-            rates[precision] = roofline.rates(backend, synchronize, side=_SIDE, megabytes=_MEGABYTES, dtype=dtype)
-    found["machine"] |= {
-        f"measured, {precision}": f"{r.flop_per_second / 1e12:.1f} TFLOP/s, {r.bytes_per_second / 1e9:.0f} GB/s"
-        for precision, r in rates.items()
-    }
-    asked = [(net, size, p) for p in _PRECISIONS for net, (_, _, sizes) in gpu_steps.CASES.items() for size in sizes]
-    kinds = ({"torch": False}, {"torch": False, "torch compiled": True}) if has_torch else ({},)
-    for torch_kinds in kinds:
-        longest = 0.0
-        for place, (net, size, precision) in enumerate(asked):
-            if clock.left() - keep < longest:
-                found["notes"].append(
-                    f"out of time: {', '.join(torch_kinds) or 'xpdl'} from {net} {size} {precision} on"
-                )
-                break
-            begin = time.monotonic()
-            before = found["steps"][place].busy if place < len(found["steps"]) else None
-            with _computing(precision):
-                measured = gpu_steps.row(
-                    net,
-                    size,
-                    precision,
-                    backend=backend,
-                    rates=rates[precision],
-                    torch_kinds=torch_kinds,
-                    synchronize=synchronize,
-                    busy=lambda call, before=before: before or gpu_utilization(call, synchronize, backend),  # type: ignore[misc]
-                )
-            longest = max(longest, time.monotonic() - begin)
-            found["steps"][place : place + 1] = [measured]
-            write()
+def _write(report: Report) -> None:
+    """After each result: it is kept, whatever comes after it."""
+    report.write()
+    report.markdown_path.write_text(gpu_tables.markdown(report), encoding="utf-8")
 
 
-def _computing(precision: str) -> AbstractContextManager[Any]:
-    """The setting of products of float32; half precision has none."""
-    return numerics(precision=None if precision == gpu_steps.HALF else precision)
+def _note_what_is_missing(report: Report) -> None:
+    """Say what it costs that a library is not there."""
+    if not torch_peer.is_installed():
+        report.note("PyTorch is not installed: nothing to compare with; pip install 'torch>=2.6'")
+    if "not used" in report.environment.get("cuDNN", ""):
+        build, shape, _ = CASES["DeepConvNet"]
+        network = build()
+        network.build(shape)
+        megabytes = column_bytes(network, shape, 100, 4) / 1e6
+        report.note(
+            "without cuDNN, convolutions are im2col and cuBLAS, in all precisions: a step of DeepConvNet at batch 100 moves "
+            f"{megabytes:,.0f} MB of columns that cuDNN does not have, and small nets take more launches; "
+            f"{report.environment['cuDNN']}"
+        )
+
+
+def _tests(report: Report, clock: Clock, paths: Sequence[str], alone: bool) -> None:
+    if report.tests is not None and report.tests.finished:
+        return
+    limit = clock.left() if alone else clock.left() * _TESTS_SHARE
+    report.tests = run_tests(limit, report.log_path, report.tests, paths)
+    if not report.tests.finished:
+        report.left_out.append(f"tests: {report.tests.note}")
+    _write(report)
+
+
+def _steps(
+    report: Report, clock: Clock, part: str, nets: Sequence[str], precisions: Sequence[str], keep: float
+) -> None:
+    """Measure what is not there yet, in a process for each net."""
+    _measure_rates(report, clock, keep)
+    for net in nets:
+        done = {m.key for m in report.measurements}
+        sizes = _TINY if report.is_emulated else CASES[net][2]
+        wanted = [(size, p) for p in precisions for size in sizes if (part, net, size, p) not in done]
+        if not wanted:
+            continue
+        reason = "no time was left"
+        if clock.left() - keep > _LEAST:
+            cases = [f"{size}:{precision}" for size, precision in wanted]
+
+            def keep_line(line: str) -> None:
+                report.add(read_measurement(json.loads(line)))
+                _write(report)
+
+            ended = run_child(_command(report, part, net, *cases), clock.left() - keep, keep_line)
+            reason = ended.reason
+            if ended.code:
+                report.note(f"{part}, {net}: {reason}")
+        done = {m.key for m in report.measurements}
+        missing = [f"{size} {p}" for size, p in wanted if (part, net, size, p) not in done]
+        if missing:
+            report.left_out.append(f"{part}: {net} {', '.join(missing)} ({reason})")
+        _write(report)
+
+
+def _measure_rates(report: Report, clock: Clock, keep: float) -> None:
+    """Of large products in each precision, and of memory."""
+    precisions = [p for p in (*ALL_PRECISIONS[: -len(HALVES)], HALVES[0]) if p not in report.rates]
+    if not precisions or clock.left() - keep <= _LEAST:
+        return
+
+    def keep_line(line: str) -> None:
+        said: dict[str, Any] = json.loads(line)
+        precision = said.pop("precision")
+        report.rates[precision] = Rates(**said)
+
+    ended = run_child(_command(report, "rates", *precisions), clock.left() - keep, keep_line)
+    if ended.reason:
+        report.note(f"rates of the device: {ended.reason}")
+
+
+def _command(report: Report, *words: str) -> list[str]:
+    short = ["--short"] if report.is_emulated else []
+    return [sys.executable, "-m", "xpdl.bench.gpu_steps", *short, *words]
+
+
+def _accuracy(report: Report, clock: Clock) -> None:
+    if any(r.seconds is not None for r in report.reached):
+        return
+    if clock.left() < _LEAST:
+        report.left_out.append("accuracy: no time was left")
+        return
+    small = {"targets": gpu_accuracy.MINI_TARGETS, "data": "mini"} if report.is_emulated else {}
+    report.reached, problem = gpu_accuracy.to_accuracy(_BACKEND, clock.left(), **small)  # type: ignore[arg-type]
+    if problem:
+        report.note(f"accuracy on MNIST: {problem}")
+    _write(report)

@@ -1,99 +1,198 @@
-"""What a training step must cost at least: its products at the rate of large ones, its bytes at that of memory."""
+"""Bytes and FLOP of every kernel that a training step launches, so that what is left to gain is visible on paper.
+
+A kernel without its row in `KERNELS` is an error; `tests/bench/test_roofline.py` compares the table with the CUDA sources.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from xpdl.backends import Backend
-from xpdl.layers import Affine, Chain, Convolution, Layer, Residual
-from xpdl.layers.base import Shape
-from xpdl.ops.affine import affine
-
-# Passes of a training step: forward, gradient of the input, gradient of the weights.
-_PASSES = 3
+from xpdl.backends.cupy.trace import Call, Size
+from xpdl.bench.device_rates import Rates
+from xpdl.bench.step_cost import Cost
 
 
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """Floating point operations of a step's products, and bytes that must move."""
-
-    flop: float
-    bytes: float
-
-    def seconds(self, rates: Rates) -> float:
-        """The floor: neither can be quicker, and at best one hides behind the other."""
-        return max(self.flop / rates.flop_per_second, self.bytes / rates.bytes_per_second)
+def _arrays_once(args: Any, itemsize: int) -> float:
+    """Bytes of all arrays: each is read once, or written once."""
+    return float(sum(value.nbytes for value in vars(args).values() if isinstance(value, Size)))
 
 
 @dataclasses.dataclass(frozen=True)
-class Rates:
-    """Measured on the device: large matrix products, and copies of large arrays."""
+class Kernel:
+    """Cost of a launch, by its arguments as `xpdl.backends.cupy.trace.Call` has them.
 
-    flop_per_second: float
-    bytes_per_second: float
-
-
-def cost(network: Chain, input_shape: Shape, rows: int, itemsize: int, parameter_size: int | None = None) -> Cost:
-    """Of one training step with Adam.
-
-    Bytes: each layer's output is written once and read once, and so is its gradient; each parameter is read forward and
-    backward, its gradient written, and Adam reads four arrays of its size and writes three. A value of what Adam has takes
-    `parameter_size` bytes, any other `itemsize`; in mixed precision the former is more. Layers that could be fused
-    into others are counted all the same: to go below, a compiler is needed.
+    Attributes
+    ----------
+    flop : function of args
+        An addition, a multiplication, a comparison and a function such as exp count 1 each, as in `xpdl.models.flop`.
+    bytes : function of args and the bytes of a value
+        That go to or from memory at least once; what a cache serves again is not counted.
     """
-    flop = 0.0
-    values = float(rows * math.prod(input_shape))
-    passes = _PASSES - 1  # nobody asks for the gradient of the data
-    for layer, shape, out in _walk(network, input_shape):
-        terms = 0
-        if isinstance(layer, Affine):
-            terms = math.prod(shape)
-        elif isinstance(layer, Convolution):
-            terms = shape[0] // layer.groups * math.prod(layer.size)
-        if terms:
-            flop += 2.0 * rows * math.prod(out) * terms * passes
-            passes = _PASSES
-        values += 4.0 * rows * math.prod(out)
-    parameters = sum(math.prod(p.shape) for _, owner, key in network.slots("params") for p in (owner[key],))
-    return Cost(flop, itemsize * (values + 3.0 * parameters) + 7.0 * (parameter_size or itemsize) * parameters)
+
+    flop: Callable[[Any], float]
+    bytes: Callable[[Any, int], float] = _arrays_once
 
 
-def _walk(chain: Chain, shape: Shape) -> list[tuple[Layer, Shape, Shape]]:
-    """Every simple layer with the shapes of a row of its input and output; a residual sum is a layer too."""
-    found: list[tuple[Layer, Shape, Shape]] = []
-    for layer in chain.layers.values():
-        out = layer.output_shape(shape)
-        if isinstance(layer, Residual):
-            found += _walk(layer.body, shape) + _walk(layer.shortcut, shape)
-        found += _walk(layer, shape) if isinstance(layer, Chain) else [(layer, shape, out)]
-        shape = out
-    return found
+def _per_thread(flop: float) -> Kernel:
+    """A kernel whose threads share `n` values."""
+    return Kernel(lambda a: flop * a.n)
 
 
-def rates(
-    backend: Backend, synchronize: Callable[[], None], *, side: int, megabytes: int, dtype: str | None = None
-) -> Rates:
-    """Measure on `backend`: products of square matrices of that side, of `dtype`, and copies of that many megabytes."""
-    xp = backend.xp
-    a = xp.ones((side, side), dtype=getattr(xp, dtype or backend.dtype), device=backend.device)
-    line = xp.ones((megabytes * 2**20 // 4,), dtype=xp.float32, device=backend.device)
-    # the op, which computes in the precision that is set
-    products = _seconds(lambda: affine(a, a), synchronize)
-    copies = _seconds(lambda: line + 0.0, synchronize)
-    return Rates(2.0 * side**3 / products, 2.0 * line.shape[0] * 4 / copies)
+def _per_value(flop: float) -> Kernel:
+    """A kernel over the values of its largest array."""
+    return Kernel(lambda a: flop * max(value.size for value in vars(a).values() if isinstance(value, Size)))
 
 
-def _seconds(call: Callable[[], Any], synchronize: Callable[[], None]) -> float:
-    """The least of a few: what the device can do."""
-    found = []
-    for _ in range(6):
-        synchronize()
-        begin = time.perf_counter()
-        call()
-        synchronize()
-        found.append(time.perf_counter() - begin)
-    return min(found)
+def _per_tap(array: str) -> Kernel:
+    """A kernel that looks at each tap of the window of each value of `array`."""
+    return Kernel(lambda a: getattr(a, array).size * a.s.KH * a.s.KW)
+
+
+def _update(flop: float) -> Kernel:
+    """An optimizer's rule: parameters and state are read and written, gradients are read."""
+
+    def moved(a: Any, itemsize: int) -> float:
+        table = a.table
+        states = [(first != 0) + (second != 0) for first, second in zip(table.first, table.second, strict=True)]
+        return float(itemsize * sum(size * (3 + 2 * count) for size, count in zip(table.size, states, strict=True)))
+
+    return Kernel(lambda a: flop * sum(a.table.size), moved)
+
+
+def _converted(flop: float, read: bool, written: bool) -> Kernel:
+    """A kernel over many arrays: `read` and `written` say whether in the dtype computed with, of 4 bytes, or stored."""
+
+    def moved(a: Any, itemsize: int) -> float:
+        into = (max(4, itemsize) if written else itemsize) if any(a.table.to) else 0
+        return float(sum(a.table.size) * ((max(4, itemsize) if read else itemsize) + into))
+
+    return Kernel(lambda a: flop * sum(a.table.size), moved)
+
+
+def _tiled_flop(a: Any) -> float:
+    matrices = a.c.size // (a.s.M * a.s.N)
+    return float(2 * a.s.M * a.s.N * a.s.K * matrices)
+
+
+def _tiled_bytes(a: Any, itemsize: int) -> float:
+    """The partial sums take the place of the result where K is cut into parts."""
+    return float(a.a.nbytes + a.b.nbytes + (a.sums or a.c).nbytes)
+
+
+#: name in xpdl/backends/cupy/cuda/*.cu -> cost of a launch
+KERNELS: dict[str, Kernel] = {
+    # capture.cu
+    "put": _per_thread(0),
+    # elementwise.cu
+    "relu": _per_thread(1),
+    "relu_backward": _per_thread(1),
+    "sigmoid": _per_thread(4),
+    "sigmoid_backward": _per_thread(3),
+    "tanh_backward": _per_thread(3),
+    "add_bias": Kernel(lambda a: a.n, lambda a, itemsize: 2 * a.y.nbytes + a.b.nbytes),
+    "dropout": _per_thread(1),
+    "dropout_mask": _per_thread(0),
+    # losses.cu
+    "softmax_with_loss": Kernel(lambda a: 7 * a.x.size),
+    "mean_loss": _per_value(1),
+    "softmax_with_loss_backward": Kernel(lambda a: 3 * a.y.size),
+    # mixed.cu
+    "narrowed": _converted(0, read=True, written=False),
+    "unscaled": _converted(1, read=False, written=True),
+    "all_finite": _converted(2, read=False, written=False),
+    "scaling_after": Kernel(lambda a: 4),
+    # normalization.cu
+    "channel_sums": Kernel(lambda a: a.x.size),
+    "channel_totals": Kernel(lambda a: a.sums.size),
+    "channel_squares": Kernel(lambda a: 3 * a.x.size),
+    "batch_normalization": Kernel(lambda a: (4 + bool(a.rectified) + bool(a.addend)) * a.x.size),
+    "normalize": Kernel(lambda a: (4 + bool(a.rectified) + bool(a.addend)) * a.x.size),
+    "channel_products": Kernel(lambda a: 5 * a.x.size),
+    "batch_normalization_backward": Kernel(lambda a: 6 * a.x.size),
+    # optimizers.cu
+    "sgd_step": _update(2),
+    "momentum_step": _update(4),
+    "nesterov_step": _update(7),
+    "ada_grad_step": _update(7),
+    "rmsprop_step": _update(9),
+    "ada_delta_step": _update(16),
+    "adam_step": _update(12),
+    "adam_w_step": _update(13),
+    # pooling.cu
+    "max_pooling": _per_tap("y"),
+    "max_pooling_backward": _per_tap("y"),
+    "gradient_to_taps": _per_tap("dy"),
+    "average_pooling": _per_tap("y"),
+    "average_pooling_backward": _per_tap("dy"),
+    # products.cu
+    "matmul": Kernel(_tiled_flop, _tiled_bytes),
+    "add_parts": Kernel(lambda a: a.sums.size),
+    # windows.cu
+    "im2col": _per_thread(0),
+    "col2im": Kernel(lambda a: a.col.size),
+    "images_of_rows": Kernel(lambda a: a.n if a.b else 0),
+    "rows_of_images": _per_thread(0),
+}
+
+_ITEMSIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+def call_cost(call: Call) -> Cost:
+    """Cost of a launch of a kernel of ours, a product by cuBLAS, or a convolution by cuDNN."""
+    args, itemsize = call.args, _ITEMSIZES[call.dtype]
+    if call.library == "cublas":
+        *stack, m, k = args.a
+        n, matrices = args.b[-1], math.prod(stack)
+        return Cost(2.0 * matrices * m * n * k, float(itemsize * matrices * (m * k + k * n + m * n)))
+    if call.library == "cudnn":
+        values = math.prod(args.x) + math.prod(args.w) + math.prod(args.y) + args.bias * args.w[0]
+        return Cost(2.0 * math.prod(args.y) * math.prod(args.w[1:]), float(itemsize * values))
+    kernel = KERNELS[call.name]
+    return Cost(float(kernel.flop(args)), float(kernel.bytes(args, itemsize)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Total:
+    """All launches of a kernel in a step, or all calls of a library function, and what they cost together."""
+
+    library: str
+    name: str
+    calls: int
+    cost: Cost
+
+    def seconds(self, rates: Rates, fp32_rates: Rates) -> float:
+        """At the roofline: that of `rates` for cuBLAS and cuDNN; our own kernels do without tensor cores."""
+        return self.cost.seconds(fp32_rates if self.library == "xpdl" else rates)
+
+
+def totals(calls: Iterable[Call]) -> list[Total]:
+    """Sum up the calls of a step (see `xpdl.backends.cupy.trace.traced`) by library and name."""
+    found: dict[tuple[str, str], Total] = {}
+    for call in calls:
+        key = (call.library, call.name)
+        before = found.get(key, Total(*key, 0, Cost(0.0, 0.0)))
+        found[key] = Total(*key, before.calls + 1, before.cost + call_cost(call))
+    return list(found.values())
+
+
+def table(rows: Iterable[Total], least: Cost, rates: Rates, fp32_rates: Rates) -> str:
+    """One line per kernel in Markdown, the longest first, their sum, and the least that the layers of the net need."""
+    timed = sorted(((row.seconds(rates, fp32_rates), row) for row in rows), key=lambda pair: -pair[0])
+    cost, seconds = sum((row.cost for _, row in timed), Cost(0.0, 0.0)), sum(own for own, _ in timed)
+    timed.append((seconds, Total("", "all", sum(row.calls for _, row in timed), cost)))
+    lines = ["| kernel | calls | MB | MFLOP | us at the roofline | share |", "|---|---:|---:|---:|---:|---:|"]
+    for own, row in timed:
+        share = own / seconds if seconds else 0.0
+        lines.append(
+            f"| {row.library} {row.name} | {row.calls} | {amounts(row.cost)} | {1e6 * own:.1f} | {share:.0%} |"
+        )
+    lines.append(f"| least by layers | | {amounts(least)} | {1e6 * least.seconds(rates):.1f} | |")
+    return "\n".join(lines)
+
+
+def amounts(cost: Cost) -> str:
+    """The cells of megabytes and MFLOP."""
+    return f"{cost.bytes / 1e6:.2f} | {cost.flop / 1e6:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,15 +47,19 @@ def peer(network: Sequential, threads: int, channels_last: bool = False) -> Any:
     return module.to(memory_format=torch.channels_last) if channels_last else module
 
 
-def stepper(module: Any, x: Any, t: Any, channels_last: bool = False, half: bool = False) -> Callable[[], Any]:
+def is_installed() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def stepper(module: Any, x: Any, t: Any, channels_last: bool = False, half: str | None = None) -> Callable[[], Any]:
     """A training step with Adam on arrays `x` and `t`, which are moved to where the module is; fused Adam on a GPU.
 
-    With `half`, in float16 where PyTorch's autocast has it, with its gradient scaler.
+    `half`, ``"float16"`` or ``"bfloat16"``, is the dtype of PyTorch's autocast; float16 goes with its gradient scaler.
     """
     torch = importlib.import_module("torch")
     device = next(module.parameters()).device
     rows, labels = _rows(torch, x, channels_last).to(device), torch.tensor(asnumpy(t)).to(device)
-    step = half_stepper(module) if half else row_stepper(module)
+    step = half_stepper(module, half) if half else row_stepper(module)
     return lambda: step(rows, labels)
 
 
@@ -72,16 +77,17 @@ def row_stepper(module: Any) -> Callable[[Any, Any], None]:
     return step
 
 
-def half_stepper(module: Any) -> Callable[[Any, Any], None]:
-    """As `row_stepper`, in float16 with float32 parameters."""
+def half_stepper(module: Any, dtype: str = "float16") -> Callable[[Any, Any], None]:
+    """As `row_stepper`, in half precision with float32 parameters."""
     torch = importlib.import_module("torch")
     device = next(module.parameters()).device.type
     optimizer = torch.optim.Adam(module.parameters(), fused=True if device == "cuda" else None)
-    criterion, scaler = torch.nn.CrossEntropyLoss(), torch.amp.GradScaler(device)
+    criterion = torch.nn.CrossEntropyLoss()
+    scaler = torch.amp.GradScaler(device, enabled=dtype == "float16")
 
     def step(rows: Any, labels: Any) -> None:
         optimizer.zero_grad()
-        with torch.autocast(device, dtype=torch.float16):
+        with torch.autocast(device, dtype=getattr(torch, dtype)):
             loss = criterion(module(rows), labels)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
@@ -98,11 +104,11 @@ def shuffled(x: Any, t: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
         yield rows[part], labels[part]
 
 
-def on_gpu(module: Any, precision: str, compiled: bool) -> Any:
-    """`module` on the GPU, and PyTorch told to compute in the precision of `xpdl.numerics`."""
+def to_device(module: Any, precision: str, compiled: bool) -> Any:
+    """`module` on the GPU, where PyTorch has one, and PyTorch told to compute in the precision of `xpdl.numerics`."""
     torch = importlib.import_module("torch")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    module = module.to("cuda")
+    module = module.to("cuda" if torch.cuda.is_available() else "cpu")
     return torch.compile(module, mode="reduce-overhead") if compiled else module
 
 

@@ -6,6 +6,7 @@ addresses are given as they are, so shapes, dtypes and alignment are checked bef
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import math
@@ -67,6 +68,20 @@ def problem() -> str | None:
     except (ImportError, OSError, RuntimeError) as error:  # CuPy's finder has errors of its own, all of RuntimeError
         return f"cuDNN is not used: {str(error).splitlines()[0]}; {cure}"
     return None if version >= _OLDEST else f"cuDNN is not used: {version} is older than {_OLDEST}; {cure}"
+
+
+def library_version() -> int:
+    """The version of the library itself, which its Python frontend finds in the same place; 91702 is 9.17.2.
+
+    Raises
+    ------
+    RuntimeError, OSError
+        If it is not found.
+    """
+    found = importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cudnn")
+    ask = ctypes.CDLL(found.abs_path).cudnnGetVersion
+    ask.restype = ctypes.c_size_t
+    return int(ask())
 
 
 def describe(cudnn: Any, case: Case, **where: Any) -> Any:

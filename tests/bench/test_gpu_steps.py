@@ -1,0 +1,158 @@
+"""Steps of xpdl and PyTorch are timed in turns; here on the host, and nothing looks at how long they take."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests import harness
+from tests.backends.cupy import fake, fake_capture
+from xpdl.backends import make_backend
+from xpdl.bench import gpu_steps, torch_peer
+from xpdl.bench.gpu_steps import ALL_PRECISIONS, CAPTURED, SHORT, Measurement
+from xpdl.bench.step_cost import Cost
+from xpdl.models import DeepConvNet, TwoLayerNet
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """The stand-in for CuPy, and small nets."""
+    if reason := harness.problem(harness.SPECS["cupy:host"]):
+        pytest.skip(reason)
+    fake.install(monkeypatch)
+    nets = {
+        "TwoLayerNet": (lambda: TwoLayerNet(6, 5, 10), (6,), (3, 7)),
+        "DeepConvNet": (lambda: DeepConvNet(input_dim=(1, 8, 8), hidden_size=5, seed=0), (1, 8, 8), (2,)),
+    }
+    monkeypatch.setattr(gpu_steps, "CASES", nets)
+    return make_backend(fake.module)
+
+
+def measure(backend, part="eager", net="TwoLayerNet", size=3, precision="highest", **options):
+    options = {"to_device": lambda module, precision, compiled: module, "effort": SHORT} | options
+    return gpu_steps.measure(part, net, size, precision, backend=backend, synchronize=lambda: None, **options)
+
+
+@pytest.mark.parametrize("precision", [p for p in ALL_PRECISIONS if p != "bfloat16"])
+def test_every_kind_is_timed(stand_in, precision):
+    pytest.importorskip("torch")
+    with gpu_steps.computing(precision):
+        found = measure(stand_in, precision=precision)
+    missing = {name for name, value in found.milliseconds.items() if value is None}
+    assert set(found.milliseconds) == {"xpdl", CAPTURED, "torch", "torch channels_last"}
+    # rows are no images; a scaled loss is not captured
+    assert missing == {"torch channels_last"} | ({CAPTURED} if precision == "float16" else set())
+    assert all(value > 0 for value in found.milliseconds.values() if value is not None)
+    assert [note[:20] for note in found.notes] == (["captured: Trainer: c"] if precision == "float16" else [])
+    assert found.key == ("eager", "TwoLayerNet", 3, precision)
+    names = [kernel["name"] for kernel in found.kernels]
+    assert {"gemm", "adam_step"} <= set(names) and len(set(names)) == len(names)
+
+
+def test_images_are_timed_in_both_layouts_of_pytorch(stand_in):
+    pytest.importorskip("torch")
+    found = measure(stand_in, net="DeepConvNet", size=2)
+    assert None not in found.milliseconds.values() and set(found.milliseconds) > {"torch channels_last"}
+
+
+def test_compiled_part_has_compiled_pytorch_and_no_second_roofline(stand_in):
+    pytest.importorskip("torch")
+    asked = []
+    found = measure(stand_in, "compiled", to_device=lambda module, p, compiled: asked.append((p, compiled)) or module)
+    assert set(found.milliseconds) == {"xpdl", CAPTURED, "torch compiled"} and None not in found.milliseconds.values()
+    assert asked == [("highest", True)] and not found.kernels and found.utilization is None
+
+
+def test_utilization_is_of_steps(stand_in):
+    found = measure(stand_in, utilization=lambda call: [call(), 0.75][1])
+    assert found.utilization == 0.75
+
+
+def test_a_peer_that_fails_is_a_note(stand_in):
+    pytest.importorskip("torch")
+
+    def broken(module, precision, compiled):
+        raise RuntimeError("no compiler\nmore words")
+
+    found = measure(stand_in, "compiled", to_device=broken)
+    assert found.notes == ["torch compiled: RuntimeError: no compiler"] and found.milliseconds["torch compiled"] is None
+    assert found.ratio("torch compiled") is None and found.milliseconds["xpdl"] > 0
+
+
+def test_without_pytorch_the_rest_is_timed(stand_in, monkeypatch):
+    monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
+    found = measure(stand_in)
+    assert found.milliseconds["xpdl"] > 0 and found.milliseconds["torch"] is None and not found.notes
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+@pytest.mark.filterwarnings("ignore:Trainer. a step cannot be captured")
+def test_a_step_that_cannot_be_captured_is_a_note(stand_in, monkeypatch, error):
+    class Fails(TwoLayerNet):
+        def gradient(self, x, t):
+            if fake_capture.is_recording():
+                raise error("not in a graph")
+            return super().gradient(x, t)
+
+    monkeypatch.setattr(gpu_steps, "CASES", {"Fails": (lambda: Fails(6, 5, 10), (6,), (3,))})
+    monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
+    found = measure(stand_in, net="Fails")
+    assert found.milliseconds[CAPTURED] is None and found.milliseconds["xpdl"] > 0
+    (note,) = found.notes
+    assert note.startswith("captured: ") and note.endswith("not in a graph")
+
+
+def test_ours_and_those_of_torch_take_turns_and_are_waited_for():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in ("xpdl", "torch")}
+    times = gpu_steps.alternating(calls, lambda: order.append("wait"))
+    assert {name: len(found) for name, found in times.items()} == dict.fromkeys(calls, gpu_steps.FULL.rounds)
+    rounds = [name for name, before in zip(order, ["wait", *order], strict=False) if name != "wait" and name != before]
+    assert rounds[-4:] == ["xpdl", "torch", "xpdl", "torch"] and order[-1] == "wait"
+
+
+def test_process_prints_a_line_for_each_measurement(stand_in, monkeypatch, capsys):
+    monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
+    monkeypatch.setattr(gpu_steps, "make_backend", lambda name: stand_in)
+    gpu_steps.main(["--short", "eager", "TwoLayerNet", "3:highest", "7:tf32"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["batch_size"], line["precision"]) for line in lines] == [(3, "highest"), (7, "tf32")]
+    gpu_steps.main(["--short", "rates", "highest", "float16"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["precision"] for line in lines] == ["highest", "float16"]
+    assert all(line["flop_per_second"] > 0 and line["bytes_per_second"] > 0 for line in lines)
+
+
+def test_ratios_are_of_times_of_one_measurement():
+    found = Measurement("eager", "A", 1, "highest", {"xpdl": 2.0, CAPTURED: 1.5, "torch": 1.0}, Cost(1.0, 1.0))
+    assert found.ratio("torch") == 2.0 and found.ratio("torch", of=CAPTURED) == 1.5 and found.ratio("none") is None
+
+
+def test_resnet18_is_the_one_of_the_paper():
+    build, shape, _ = gpu_steps.CASES["ResNet18"]
+    net = build()
+    assert net.build(shape) == (10,)
+    # torchvision's has 11,181,642 with ten classes; its entrance is for large images, its shortcuts have batch norm
+    entrance, shortcuts = 64 * 3 * (9 - 49), -2 * (128 + 256 + 512)
+    assert sum(int(np.prod(p.shape)) for p in net.params.values()) == 11_181_642 + entrance + shortcuts
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_steps_of_pytorch_train(dtype):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    before = module[0].weight.detach().clone()
+    rng = np.random.default_rng(0)
+    step = torch_peer.stepper(module, rng.normal(size=(5, 4)).astype("f"), rng.integers(0, 3, 5), half=dtype)
+    for _ in range(3):
+        step()
+    assert module[0].weight.dtype == torch.float32 and not torch.equal(module[0].weight, before)
+
+
+def test_peer_goes_where_pytorch_computes(monkeypatch):
+    torch = pytest.importorskip("torch")
+    moved = SimpleNamespace(to=lambda device: device)
+    for there, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert torch_peer.to_device(moved, "highest", compiled=False) == device
