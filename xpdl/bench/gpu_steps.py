@@ -240,7 +240,7 @@ def _captured(
         return None, str(error)
 
     def make_step() -> None:
-        step.make(trainer, x, t, Accumulated(1))
+        step.make(trainer, Accumulated(1), x, t)
 
     try:
         _warmed(make_step, synchronize)
