@@ -3,12 +3,16 @@
 ``XPDL_BACKENDS=numpy,torch`` selects backends (``all`` takes every one); ``XPDL_REQUIRE_GPU=1`` makes a GPU backend
 that does not work a failure instead of a skip. A library that is not installed is a skip that says so.
 ``XPDL_HYPOTHESIS=thorough`` draws 1000 examples for each property instead of the same 15.
+With ``CUPY_ON_HOST=1`` the backend ``cupy`` is the real CuPy without a GPU (tests/hostcuda).
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +47,27 @@ def pytest_report_header() -> str:
     return "xpdl backends: " + ", ".join(spec.id for spec in selected())
 
 
+def use_hostcuda() -> None:
+    """Let CuPy run on the host where CUPY_ON_HOST asks for it, by the checkout's hostcuda if none is installed.
+
+    Raises pytest.UsageError, with the cure, where it cannot.
+    """
+    if os.environ.get("CUPY_ON_HOST", "") in ("", "0"):
+        return
+    if importlib.util.find_spec("hostcuda") is None:
+        folder = str(Path(__file__).with_name("hostcuda"))
+        sys.path.insert(0, folder)
+        # subprocesses find its sitecustomize.py
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+        importlib.import_module("hostcuda.hook")
+    core = importlib.import_module("hostcuda.core")
+    # a hostcuda that was installed from elsewhere may have no such function
+    if reason := getattr(core, "problem", lambda: None)():
+        raise pytest.UsageError(f"CUPY_ON_HOST is set, and {reason}")
+
+
 def pytest_configure() -> None:
+    use_hostcuda()
     try:
         selected()
     except ValueError as error:
