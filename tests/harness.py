@@ -17,7 +17,7 @@ from tests.backends.cupy import fake, host
 from xpdl.backends import diagnosis, namespaces
 
 # relative errors that rounding alone explains in nets of a few hundred operations
-RTOL = {"float16": 1e-2, "float32": 2e-5, "float64": 1e-11}
+RTOL = {"float16": 1e-2, "bfloat16": 4e-2, "float32": 2e-5, "float64": 1e-11}
 
 
 _ORDINARY = (None, "cpu", "cuda")
@@ -37,6 +37,7 @@ class Spec:
     host_reads: bool = True  # whether float(), bool(), np.asarray... may be used inside the call under test
     gpu: bool = False
     stand_in: bool = False  # for a library that needs hardware; only where it is asked for
+    second: bool = False  # on a device that is not the current one, of two GPUs; only where it is asked for
     flags: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -55,6 +56,7 @@ class Spec:
             ("values", self.values),
             ("float64", self.float64),
             ("float16", self.library != "array_api_strict"),
+            ("bfloat16", self.library in ("cupy", "torch", "jax")),
             ("eager", not self.jit),
             ("precompiled", self.library != "jax"),
             ("plain", not (self.jit or self.readonly or self.flags) and self.values and self.device in _ORDINARY),
@@ -85,6 +87,7 @@ SPECS = {
         Spec("jax:jit", "jax", jit=True, host_reads=False),
         Spec("cupy:host", "cupy", host_reads=False, stand_in=True),
         Spec("cupy", "cupy", gpu=True),
+        Spec("cupy:device1", "cupy", device=1, gpu=True, second=True),
         Spec("torch:cuda", "torch", device="cuda", gpu=True),
     )
 }
@@ -98,7 +101,8 @@ def selected() -> list[Spec]:
     """The backends of this run: those ``XPDL_BACKENDS`` names (``all`` or ids with commas), else all that could work.
 
     ``cupy:host`` is CuPy without a GPU: the CUDA kernels, compiled by the host's compiler, on a stand-in for its arrays. It
-    has tests of its own in tests/backends/cupy, and is otherwise for those who ask for it.
+    has tests of its own in tests/backends/cupy, and is otherwise for those who ask for it. So is ``cupy:device1``: the
+    second of two GPUs, while the first is the current one.
 
     Without the variable, GPU backends are left out where no NVIDIA driver is found, unless ``XPDL_REQUIRE_GPU`` is set.
     """
@@ -111,7 +115,7 @@ def selected() -> list[Spec]:
             raise ValueError(f"XPDL_BACKENDS names {unknown}; known are: all, {', '.join(SPECS)}")
         return [SPECS[name] for name in asked.split(",")]
     gpu = gpu_required() or diagnosis._driver_found()
-    return [spec for spec in SPECS.values() if (gpu or not spec.gpu) and not spec.stand_in]
+    return [spec for spec in SPECS.values() if (gpu or not spec.gpu) and not (spec.stand_in or spec.second)]
 
 
 @functools.cache
@@ -120,7 +124,9 @@ def problem(spec: Spec) -> str | None:
     if spec.stand_in:
         return None if host.COMPILER else "the CUDA kernels are compiled for the host, and there is no g++"
     if spec.library == "cupy":
-        return diagnosis.cupy_problem()
+        reason = diagnosis.cupy_problem()
+        lacks_second = spec.second and not reason and importlib.import_module("cupy").cuda.runtime.getDeviceCount() < 2
+        return "CuPy finds one device, and two are needed" if lacks_second else reason
     try:
         library = importlib.import_module(spec.library)
     except ImportError as error:
@@ -162,7 +168,11 @@ class Backend:
 
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         """A fresh array of this backend with the values, shape and dtype of `a`; float64 only where it exists."""
-        host = np.array(a, dtype=dtype)
+        host = np.array(a) if dtype == "bfloat16" else np.array(a, dtype=dtype)
+        if "bfloat16" in (dtype, host.dtype.name):
+            # NumPy has none of its own
+            wide = namespaces.from_numpy(host.astype(np.float32), self.xp, self.device)
+            return self.xp.astype(wide, namespaces.dtype_called("bfloat16", self.xp))
         if host.dtype == np.float64 and not self.spec.float64:
             host = host.astype(np.float32)
         if self.spec.library == "numpy":

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.harness import Backend
 from tests.oracles import central_differences
 
-# rounding of float16 inside sums of some tens of terms, against the largest value
-HALF = 2e-2
+# rounding inside sums of some tens of terms, against the largest value
+HALF = {"float16": 2e-2, "bfloat16": 4e-2}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +95,14 @@ def expected(case: Case) -> Expected:
 
 def cast(a: Any, dtype: str) -> Any:
     """Floating arrays in `dtype`; others as they are."""
-    return a.astype(dtype) if a.dtype.kind == "f" else a
+    if a.dtype.kind != "f":
+        return a
+    return a.astype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+
+
+def as_read(host: Any) -> Any:
+    """What `Backend.to_numpy` gives of an array with these values: of bfloat16, float32."""
+    return host.astype("float32") if host.dtype.name == "bfloat16" else host
 
 
 def check_pair(
@@ -112,7 +120,7 @@ def check_pair(
     arrays = [make(backend, cast(a, dtype)) for a in case.arrays]
     outputs = as_tuple(backend.call(pair.forward, *arrays, **case.static))
     assert len(outputs) == len(want.outputs)
-    tolerance = {"float16": HALF}.get(dtype)
+    tolerance = HALF.get(dtype)
     for got, desired in zip(outputs, want.outputs, strict=True):
         check(backend, got, desired, dtype, tolerance)
     given = [(a, cast(host, dtype)) for a, host in zip(arrays, case.arrays, strict=True)]
@@ -126,7 +134,7 @@ def check_pair(
 
         gradients = as_tuple(backend.call(backward, dy, outputs, arrays))
         # central differences in float64 are good to about 1e-10 of the largest value
-        loose = {"float64": 1e-8, "float32": 5e-5, "float16": HALF}[dtype]
+        loose = {"float64": 1e-8, "float32": 5e-5, **HALF}[dtype]
         for got, desired in zip(gradients, want.gradients, strict=False):
             check(backend, got, desired, dtype, loose)
         assert len(gradients) >= len(want.gradients)
@@ -134,7 +142,7 @@ def check_pair(
 
     if backend.spec.values:
         for a, host in given:
-            np.testing.assert_array_equal(backend.to_numpy(a), host, err_msg="an input was modified")
+            np.testing.assert_array_equal(backend.to_numpy(a), as_read(host), err_msg="an input was modified")
 
 
 def check(backend: Backend, got: Any, desired: Any, dtype: str, tolerance: float | None) -> None:

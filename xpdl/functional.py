@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from xpdl.backends import Backend, asarray, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of
 from xpdl.errors import ShapeError
 from xpdl.gradients import gradient_descent, numerical_diff, numerical_gradient
 from xpdl.ops import activations
@@ -54,7 +54,7 @@ def step_function(x: Any) -> Array:
     """1 where ``x > 0`` and 0 elsewhere, as integers of the shape of `x` (ch. 3.2)."""
     x = _floating(x, "step_function")
     xp = array_namespace(x)
-    return xp.astype(x > 0, xp.asarray(0).dtype)  # the library's own integers: JAX has no int64 by default
+    return xp.astype(xp.greater(x, 0), xp.asarray(0).dtype)  # the library's own integers: JAX has no int64 by default
 
 
 def sigmoid(x: Any) -> Array:
@@ -65,7 +65,8 @@ def sigmoid(x: Any) -> Array:
 def sigmoid_grad(x: Any) -> Array:
     """Derivative of `sigmoid` at `x`: ``sigmoid(x) (1 - sigmoid(x))``."""
     y = activations.sigmoid(_floating(x, "sigmoid_grad"))
-    return y * (1.0 - y)
+    with on_device_of(y):
+        return array_namespace(y).astype(y * (1.0 - y), y.dtype, copy=False)
 
 
 def relu(x: Any) -> Array:
@@ -81,7 +82,7 @@ def relu_grad(x: Any) -> Array:
     """Derivative of `relu` at `x`: 1 where ``x > 0``, else 0, in the dtype of `x`."""
     x = _floating(x, "relu_grad")
     xp = array_namespace(x)
-    return xp.astype(x > 0, x.dtype)
+    return xp.astype(xp.greater(x, 0), x.dtype)
 
 
 def tanh(x: Any) -> Array:
@@ -120,7 +121,8 @@ def _half_squares(y: Array, t: Array, owner: str) -> Array:
     y, t = _floating(y, owner), _floating(t, owner)
     xp = array_namespace(y, t, owner=owner)
     require_shape(t, y.shape, owner, "t")
-    return 0.5 * xp.sum((y - t) ** 2)
+    with on_device_of(y):
+        return xp.multiply(xp.sum((y - t) ** 2), 0.5)
 
 
 def mean_squared_error(y: Array, t: Array) -> Array:
@@ -152,7 +154,9 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
     y, t = _batch(_floating(y, owner), t, owner)
     xp = array_namespace(y, t, owner=owner)
     weights = loss_ops.target_rows(y, t, owner)
-    return -xp.sum(weights * xp.log(y + 1e-7)) / loss_ops.batch_rows(y, owner)
+    with on_device_of(y):
+        loss = -xp.sum(weights * xp.log(y + 1e-7)) / loss_ops.batch_rows(y, owner)
+        return xp.astype(loss, y.dtype, copy=False)
 
 
 def softmax_cross_entropy(

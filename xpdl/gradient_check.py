@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpdl.backends import Backend, make_backend
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating, on_its_device
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.errors import BackendError, GradientCheckError
 from xpdl.layers.base import Layer
@@ -61,6 +61,7 @@ class GradientReport:
         return "\n".join([f"{'gradient':<{width}}  relative error (tolerance {self.tolerance:.0e})", *rows])
 
 
+@on_its_device
 def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int = 0) -> GradientReport:
     """Compare every gradient of a layer, or of a model's loss, with central differences along random directions.
 

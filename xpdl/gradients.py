@@ -16,6 +16,7 @@ from xpdl.backends.namespaces import (
     is_array,
     is_floating,
     is_writable,
+    on_its_device,
 )
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import function, int_at_least, number
@@ -24,6 +25,7 @@ from xpdl.ops.checks import function, int_at_least, number
 _STEPS = {"float64": 1e-4, "float32": 5e-3, "float16": 0.1, "bfloat16": 0.2}
 
 
+@on_its_device
 def numerical_diff(f: Callable[[Any], Any], x: Any) -> Any:
     """Central difference ``(f(x + h) - f(x - h)) / 2h`` of a function of one variable (the book's ch. 4.3).
 
@@ -46,6 +48,7 @@ def numerical_diff(f: Callable[[Any], Any], x: Any) -> Any:
     return (f(x + h) - f(x - h)) / (2 * h)
 
 
+@on_its_device
 def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     """Gradient of a scalar function by central differences, one element at a time (the book's ch. 4.4).
 
@@ -129,6 +132,7 @@ def _flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
     return place
 
 
+@on_its_device
 def gradient_descent(f: Callable[[Array], Any], init_x: Array, lr: float = 0.01, step_num: int = 100) -> Array:
     """Minimise `f` by ``x <- x - lr * numerical_gradient(f, x)``, `step_num` times (the book's ch. 4.4.1).
 

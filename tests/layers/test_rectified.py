@@ -179,7 +179,7 @@ def test_convolution_batch_normalization_and_relu_are_those_in_three_steps(
     chain, by_hand = (
         Chain(
             Convolution(W, b if use_bias else None, pad=1),
-            BatchNormalization(gamma, beta, running_mean=mean, running_var=root * root, eps=1e-3),
+            BatchNormalization(gamma, beta, running_mean=mean, running_var=backend.xp.multiply(root, root), eps=1e-3),
             Relu(),
         )
         for _ in range(2)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness import Backend
 from tests.layers.table import CORE, FIRST, ROWS, Row, wanted
-from tests.pairs import HALF, as_tuple, cast, check
+from tests.pairs import HALF, as_read, as_tuple, cast, check
 from xpdl import layers
 from xpdl.errors import ShapeError
 
@@ -61,16 +61,16 @@ def drive(backend: Backend, row: Row, dtype: str, make: Make = plain) -> None:
         return y, dinputs[: row.wrt], grads
 
     y, dinputs, grads = backend.call(run, *arrays)
-    check(backend, y, want.output, dtype, {"float16": HALF}.get(dtype))
+    check(backend, y, want.output, dtype, HALF.get(dtype))
     # central differences in float64 are good to about 1e-10 of the largest value
-    loose = {"float64": 1e-8, "float32": 5e-5, "float16": HALF}[dtype]
+    loose = {"float64": 1e-8, "float32": 5e-5, **HALF}[dtype]
     for got, desired in zip(dinputs, want.dinputs, strict=True):
         check(backend, got, desired, dtype, loose)
     for name, desired in want.dparams.items():
         check(backend, grads[name], desired, dtype, loose)
     if backend.spec.values:
         for a, host in zip(arrays, hosts, strict=True):
-            np.testing.assert_array_equal(backend.to_numpy(a), host, err_msg="an argument was modified")
+            np.testing.assert_array_equal(backend.to_numpy(a), as_read(host), err_msg="an argument was modified")
 
 
 @each_row(ROWS)
@@ -98,6 +98,12 @@ def test_agrees_with_the_oracle_on_jax_untraced(backend: Backend, row: Row) -> N
 @pytest.mark.backends("numpy", "torch", "cupy")
 def test_float16_stays_float16(backend: Backend, row: Row) -> None:
     drive(backend, row, "float16")
+
+
+@each_row(ROWS)
+@pytest.mark.backends("torch", "cupy")
+def test_bfloat16_stays_bfloat16(backend: Backend, row: Row) -> None:
+    drive(backend, row, "bfloat16")
 
 
 @each_row(CORE)

@@ -48,6 +48,12 @@ def test_float16_stays_float16(backend: Backend, case: Case) -> None:
     check_pair(backend, case, "float16")
 
 
+@each_case(CASES)
+@pytest.mark.backends("torch", "cupy")
+def test_bfloat16_stays_bfloat16(backend: Backend, case: Case) -> None:
+    check_pair(backend, case, "bfloat16")
+
+
 @each_case(FIRST)
 @pytest.mark.backends("jit")
 def test_float16_stays_float16_when_traced(backend: Backend, case: Case) -> None:

@@ -28,6 +28,8 @@ DECLINE: Any = _Decline()
 
 # Imported when an array of that library is first seen, so that `import xpdl` loads NumPy alone.
 _KERNEL_MODULES = {"numpy": "xpdl.backends.numpy", "cupy": "xpdl.backends.cupy"}
+# For libraries whose arrays ask for more than a call of the generic op: modules with a function ``adapted(generic)``.
+_ADAPTERS = {"cupy": "xpdl.backends.cupy.generic"}
 
 _kernels: dict[tuple[str, str], Callable[..., Any]] = {}
 _generics: dict[str, Callable[..., Any]] = {}
@@ -54,6 +56,16 @@ def find(name: str, xp: Namespace) -> Callable[..., Any]:
     return _kernels.get((library, name), _generics[name])
 
 
+@functools.cache
+def _generic(name: str, xp: Namespace) -> Callable[..., Any]:
+    """The generic op, in the form that suits arrays of `xp`."""
+    library = library_name(xp)
+    if library not in _ADAPTERS:
+        return _generics[name]
+    adapted: Callable[..., Any] = importlib.import_module(_ADAPTERS[library]).adapted(_generics[name])
+    return adapted
+
+
 def op(generic: Callable[P, R]) -> Callable[P, R]:
     """Make `generic` an op that kernels may override; its first argument is the array, or list of arrays, that decides."""
     name = generic.__name__
@@ -63,14 +75,16 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(generic)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not _generic_depth and (args or first in kwargs):
-            decides: Any = args[0] if args else kwargs[first]
-            found = find(name, array_namespace(decides[0] if takes_list else decides, owner=name))
-            if found is not generic:
-                result = found(*args, **kwargs)
-                if result is not DECLINE:
-                    return result  # type: ignore[no-any-return]
-        return generic(*args, **kwargs)
+        if not args and first not in kwargs:
+            return generic(*args, **kwargs)  # which says what is missing
+        decides: Any = args[0] if args else kwargs[first]
+        xp = array_namespace(decides[0] if takes_list else decides, owner=name)
+        found = generic if _generic_depth else find(name, xp)
+        if found is not generic:
+            result = found(*args, **kwargs)
+            if result is not DECLINE:
+                return result
+        return _generic(name, xp)(*args, **kwargs)  # type: ignore[no-any-return]
 
     return call
 

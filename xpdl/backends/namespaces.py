@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import array_api_compat
 import numpy as np
@@ -16,6 +16,8 @@ from xpdl.errors import DTypeError, MixedArraysError
 Array: TypeAlias = Any  # any Array-API array
 Namespace: TypeAlias = Any  # any Array-API namespace
 DType: TypeAlias = Any
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _NUMPY: Namespace = array_api_compat.array_namespace(np.empty(0))
 # Types of CuPy's arrays -> their namespace. What array-api-compat finds out in 7 us for two arrays is looked up in 0.5.
@@ -90,6 +92,37 @@ def device(x: Array) -> Any:
     return x.device if type(x) in _CUPY else array_api_compat.device(x)
 
 
+_ON_ANY_DEVICE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+
+def on_device_of(x: Any) -> contextlib.AbstractContextManager[Any]:
+    """A context in which the device of `x` is the current one.
+
+    CuPy alone asks for it: its operators and functions run on the current device of the thread, whichever their arguments
+    are on. Of other libraries, and of what is no array, nothing is changed.
+    """
+    if type(x) is np.ndarray or not array_api_compat.is_cupy_array(x):
+        return _ON_ANY_DEVICE
+    current = importlib.import_module("cupy").cuda.device.get_device_id()
+    own: contextlib.AbstractContextManager[Any] = x.device
+    return _ON_ANY_DEVICE if x.data.device_id == current else own
+
+
+def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: `function` runs on the device of its first array argument, or of the first array of a list."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for value in (*args, *kwargs.values()):
+            first = value[0] if isinstance(value, (list, tuple)) and value else value
+            if is_array(first):
+                with on_device_of(first):
+                    return function(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return run
+
+
 def same_place(a: Array, b: Array) -> bool:
     """Whether two arrays are of one library and lie on one device."""
     if type(a) is np.ndarray and type(b) is np.ndarray:
@@ -101,7 +134,10 @@ def same_place(a: Array, b: Array) -> bool:
 
 def to_device(x: Array, device: Any) -> Array:
     """`x` on `device` of its own library."""
-    return x if array_api_compat.device(x) == device else array_api_compat.to_device(x, device)
+    if array_api_compat.device(x) == device:
+        return x
+    with on_device_of(x):
+        return array_api_compat.to_device(x, device)
 
 
 def is_array(x: object) -> bool:
@@ -154,22 +190,12 @@ def dtype_name(dtype: DType) -> str:
 
 def dtype_called(name: str, xp: Namespace) -> DType:
     """The floating dtype of that name in a library; `DTypeError` where it has none."""
-    found = getattr(xp, name, None)
+    found = getattr(_conformant(xp), name, None)
     if found is None and name == "bfloat16" and library_name(xp) == "cupy":
-        # CuPy computes with it, and has no name for it
-        found = getattr(_optional("ml_dtypes"), name, None)
-        if found is None:
-            raise DTypeError(f"cupy has {name} from a package that is not installed: pip install ml_dtypes")
+        raise DTypeError(f"cupy has {name} from a package that is not installed: pip install ml_dtypes")
     if found is None:
         raise DTypeError(f"{library_name(xp)} has no dtype {name}; choose another, or with xpdl.use another library")
     return found
-
-
-def _optional(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        return None
 
 
 # Half precision: sums stop growing, squares overflow or vanish, and usual values of eps are 0 in them.
@@ -234,7 +260,8 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     if is_array(x):
         xp = array_api_compat.array_namespace(x)
         if dtype_name(x.dtype) == "bfloat16":
-            x = xp.astype(x, xp.float32)
+            with on_device_of(x):
+                x = xp.astype(x, xp.float32)
         library = library_name(xp)
         if library == "torch":
             return np.array(x.numpy(force=True))

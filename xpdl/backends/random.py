@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xpdl.backends.namespaces import Array, array_namespace, device, library_name
+from xpdl.backends.namespaces import Array, array_namespace, device, library_name, on_device_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +106,9 @@ def random_bits(like: Array, words: tuple[int, ...], counter: int) -> Array:
 
     size = math.prod(like.shape)
     key = mask_keys(words, counter)
-    index = xp.arange(size, dtype=dtype, device=device(like))
-    bits = hashed(hashed(index ^ word(key[0])) ^ word(key[1])) >> 8
+    with on_device_of(like):
+        index = xp.arange(size, dtype=dtype, device=device(like))
+        bits = hashed(hashed(index ^ word(key[0])) ^ word(key[1])) >> 8
     return xp.reshape(bits, like.shape)
 
 
@@ -124,4 +125,5 @@ def mask_threshold(drop_ratio: float) -> int:
 
 def keep_mask(like: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
     """A boolean mask of the shape of `like` that is False with probability `drop_ratio`."""
-    return random_bits(like, words, counter) >= mask_threshold(drop_ratio)
+    with on_device_of(like):
+        return random_bits(like, words, counter) >= mask_threshold(drop_ratio)

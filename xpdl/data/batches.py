@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, array_namespace, device
+from xpdl.backends.namespaces import Array, array_namespace, device, on_device_of
 from xpdl.backends.random import Stream, checked_seed, next_stream
 from xpdl.data.compose import Compose, ready
 from xpdl.data.labels import check_labels
@@ -78,7 +78,8 @@ class Passes:
                 batch = tuple(map(self.backend.asarray, batch))
             if self._transform is not None:
                 x, *others = batch
-                batch = (self._transform(x, stream.child(f"batch {number}")), *others)
+                with on_device_of(x):
+                    batch = (self._transform(x, stream.child(f"batch {number}")), *others)
             yield batch
 
     def _batches(self, stream: Stream, first: int) -> Iterator[tuple[Array, ...]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl.backends.namespaces import array_namespace, is_array
+
 
 class AddLayer:
     """``x + y`` of numbers or arrays; the gradient passes to both sides unchanged.
@@ -17,7 +19,7 @@ class AddLayer:
 
     def forward(self, x: Any, y: Any) -> Any:
         """``x + y``."""
-        return x + y
+        return _add(x, y)
 
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """``dx, dy``."""
@@ -41,10 +43,19 @@ class MulLayer:
     def forward(self, x: Any, y: Any) -> Any:
         """``x * y``."""
         self.x, self.y = x, y
-        return x * y
+        return _multiply(x, y)
 
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """``dx, dy``."""
         if self.x is None:
             raise RuntimeError("MulLayer: backward needs a forward first")
-        return dout * self.y, dout * self.x
+        return _multiply(dout, self.y), _multiply(dout, self.x)
+
+
+def _add(x: Any, y: Any) -> Any:
+    # not by the operator: arrays decide about device and dtype
+    return array_namespace(x, y, owner="AddLayer").add(x, y) if is_array(x) or is_array(y) else x + y
+
+
+def _multiply(x: Any, y: Any) -> Any:
+    return array_namespace(x, y, owner="MulLayer").multiply(x, y) if is_array(x) or is_array(y) else x * y

@@ -121,7 +121,8 @@ class BatchNormalization(Layer):
         size = (self._features(input_shape),)
         for key, value in self._fill.items():
             if key not in self.params:
-                self.params[key] = make(key, size, "zeros") + value
+                zeros = make(key, size, "zeros")
+                self.params[key] = array_namespace(zeros).add(zeros, value)
         self.params = {"gamma": self.gamma, "beta": self.beta}
         for key, start in (("running_mean", "zeros"), ("running_var", "ones")):
             if key not in self.state:

@@ -12,6 +12,7 @@ from xpdl.backends.namespaces import Array
 from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
 from xpdl.layers.residual import Residual
+from xpdl.ops.arithmetic import add
 
 Layers = Iterable[tuple[str, Any]]
 
@@ -47,7 +48,7 @@ def _forward(path: str, layer: Any, x: Array, training: bool) -> Generator[Visit
         return (yield from forward_by_layer(layer.children(), x, training, f"{path}."))
     if _computes_as(layer, Residual):
         y = yield from _forward(f"{path}.body", layer.body, x, training)
-        y = y + (yield from _forward(f"{path}.shortcut", layer.shortcut, x, training))
+        y = add(y, (yield from _forward(f"{path}.shortcut", layer.shortcut, x, training)))
         yield Visit(path, layer, y, {})
     else:
         y = layer.forward(x, training) if getattr(layer, "has_modes", False) else layer.forward(x)
@@ -67,7 +68,7 @@ def _backward(path: str, layer: Any, dout: Array) -> Generator[Visit, None, Arra
         return (yield from backward_by_layer(layer.children(), dout, f"{path}."))
     if _computes_as(layer, Residual):
         dx = yield from _backward(f"{path}.body", layer.body, dout)
-        dx = dx + (yield from _backward(f"{path}.shortcut", layer.shortcut, dout))
+        dx = add(dx, (yield from _backward(f"{path}.shortcut", layer.shortcut, dout)))
         yield Visit(path, layer, dx, {})
     else:
         dx = layer.backward(dout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, on_its_device
 from xpdl.backends.random import Stream, next_stream
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.batch_normalization import BatchNormalization
@@ -63,6 +63,7 @@ class Chain(Composite):
             input_shape = layer.output_shape(input_shape)
         return input_shape
 
+    @on_its_device
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The output of the last layer; `train_flg` stands for the mode of all layers when given."""
         self.build_for(x)
@@ -70,6 +71,7 @@ class Chain(Composite):
             x = _forward(layer, x, train_flg)
         return x
 
+    @on_its_device
     def forward_to_rectified_sum(self, x: Array, train_flg: bool | None, addend: Array) -> Array:
         """``relu(forward(x) + addend)``, in one with the last layer where that is batch normalisation."""
         self.build_for(x)
@@ -81,12 +83,14 @@ class Chain(Composite):
             return last.forward_rectified(x, train_flg, addend)
         return relu(add(x if last is None else _forward(last, x, train_flg), addend))
 
+    @on_its_device
     def backward(self, dout: Array) -> Array:
         """``dx`` for the input of the first layer; every layer's gradients are filled on the way."""
         for layer in reversed(self._steps()):
             dout = layer.backward(dout)
         return dout
 
+    @on_its_device
     def backward_parameters(self, dout: Array) -> None:
         layers = self._steps()
         # nothing before the first layer with parameters needs a gradient

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, same_place
+from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, same_place
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
@@ -178,10 +178,10 @@ class SoftmaxWithLoss(LossLayer):
         found = xp.argmax(x, axis=-1)
         if t.ndim == x.ndim:
             require_shape(t, x.shape, self.name, "one-hot t")
-            return found == xp.argmax(t, axis=-1)
+            return xp.equal(found, xp.argmax(t, axis=-1))
         require_shape(t, x.shape[:-1], self.name, "t")
         require_labels(t, x.shape[-1], self.name)
-        return found == xp.astype(t, found.dtype)
+        return xp.equal(found, xp.astype(t, found.dtype))
 
     def _class_weights_beside(self, x: Array) -> Array | None:
         """`class_weights` as an array where `x` is, in its dtype: moved once, not in each step."""
@@ -234,7 +234,9 @@ class SigmoidWithLoss(LossLayer):
         return sigmoid(x)
 
     def correct(self, x: Array, t: Array) -> Array:
-        right = (x > 0) == (_like(x, t, self.name) > 0.5)
+        t = _like(x, t, self.name)
+        with on_device_of(x):
+            right = (x > 0) == (t > 0.5)
         if self.accuracy == "label" or right.ndim == 1:
             return right
         return array_namespace(right).all(right, axis=tuple(range(1, right.ndim)))

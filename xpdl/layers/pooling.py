@@ -141,5 +141,5 @@ class GlobalAveragePooling(Layer):
         x = self.recall(self.x)
         dout = self.require_dout(dout, x.shape[:2], x)
         xp = array_namespace(dout, x)
-        share = xp.reshape(dout / float(x.shape[2] * x.shape[3]), (*dout.shape, 1, 1))
-        return xp.zeros_like(x) + share
+        share = xp.divide(dout, float(x.shape[2] * x.shape[3]))
+        return xp.add(xp.zeros_like(x), xp.reshape(share, (*dout.shape, 1, 1)))

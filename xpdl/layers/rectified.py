@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterator, Reversible
 from typing import Any, ClassVar
 
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, on_device_of
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer, Slot
 from xpdl.layers.batch_normalization import BatchNormalization
@@ -153,9 +153,11 @@ class _RectifiedNormalizedConvolution(Layer):
         xp = array_namespace(W, b, *layer.params.values(), *layer.state.values(), owner=layer.name)
         # a backward pass is rare in evaluation
         layer._cache = functools.partial(_as_after_forward, layer, x, W, b, options)
-        scale = layer.gamma / xp.sqrt(layer.running_var + layer.eps)
-        bias = (-layer.running_mean if b is None else b - layer.running_mean) * scale + layer.beta
-        return rectified_convolution(x, W * xp.reshape(scale, (-1, 1, 1, 1)), bias, **options)
+        with on_device_of(W):
+            scale = layer.gamma / xp.sqrt(layer.running_var + layer.eps)
+            bias = (-layer.running_mean if b is None else b - layer.running_mean) * scale + layer.beta
+            W, bias = xp.astype(W * xp.reshape(scale, (-1, 1, 1, 1)), W.dtype), xp.astype(bias, W.dtype)
+        return rectified_convolution(x, W, bias, **options)
 
     def backward(self, dout: Array) -> Array:
         return self.convolution.backward(self._rest().backward(dout))

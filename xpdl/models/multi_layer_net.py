@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,15 +91,18 @@ class MultiLayerNetExtend(BookNet):
         loss = super().loss(x, t, train_flg, sample_weight)
         if not self.weight_decay_lambda:
             return loss
-        squares = [array_namespace(W).sum(W * W) for W in self._weights().values()]
-        return loss + 0.5 * self.weight_decay_lambda * sum(squares[1:], squares[0])
+        xp = array_namespace(loss)
+        squares = [xp.sum(xp.multiply(W, W)) for W in self._weights().values()]
+        total = functools.reduce(xp.add, squares)
+        return xp.add(loss, xp.multiply(total, 0.5 * self.weight_decay_lambda))
 
     def gradient(self, x: Array, t: Array, sample_weight: Array | None = None) -> dict[str, Array]:
         """Gradients of the loss by backpropagation, weight decay included."""
         grads = super().gradient(x, t, sample_weight)
         if self.weight_decay_lambda:
             for name, W in self._weights().items():
-                grads[name] = grads[name] + self.weight_decay_lambda * W
+                xp = array_namespace(W)
+                grads[name] = xp.add(grads[name], xp.multiply(W, self.weight_decay_lambda))
         return grads
 
     def _weights(self) -> dict[str, Array]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from xpdl.backends import Backend, make_backend
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating, same_place
+from xpdl.backends.namespaces import Array, array_namespace, on_device_of
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.gradients import numerical_gradient
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
-from xpdl.models import files, state
+from xpdl.models import files, placement, state
 from xpdl.models.batched import batched, share_correct
 from xpdl.models.summary import summary_table
 from xpdl.ops.checks import positive_int
@@ -106,6 +107,10 @@ class Sequential(Chain):
         first = self._first_parameter()
         return None if first is None else Backend.of(first)
 
+    def _on_its_device(self) -> AbstractContextManager[Any]:
+        """A context for layers of one's own, with the model's device as the current one."""
+        return on_device_of(self._first_parameter())
+
     def to(self: S, backend: str | Backend | Any) -> S:
         """Move parameters and running statistics to another library or device, and return the model.
 
@@ -146,15 +151,20 @@ class Sequential(Chain):
         return batched(lambda rows: self._predicted(rows, False), x, most)
 
     def _predicted(self, x: Array, train_flg: bool) -> Array:
-        y = self.forward(self._moved(x), train_flg)
-        return y if self._at_home(x) else Backend.of(x).asarray(y) if is_floating(x) else y
+        with self._on_its_device():
+            y = self.forward(self._moved(x), train_flg)
+            return placement.answered(y, x, self._first_parameter())
 
     def loss(self, x: Array, t: Array, train_flg: bool = False, sample_weight: Array | None = None) -> Array:
         """The loss of a batch, an array () on the model's device; `sample_weight` (N,) weighs the rows."""
         mixed = self.mixed_precision if train_flg else None
-        scores = self.forward(self._cast(x), train_flg) if mixed is None else mixed.forward(self, x)
         weighted = () if sample_weight is None else (sample_weight,)
-        return self._loss_layer().forward(scores, t, *weighted)
+        with self._on_its_device():
+            if mixed is None:
+                scores = self.forward(placement.cast(x, self._first_parameter()), train_flg)
+            else:
+                scores = mixed.forward(self, x)
+            return self._loss_layer().forward(scores, t, *weighted)
 
     def accuracy(self, x: Array, t: Array, batch_size: int = 100) -> float:
         """Share of the decisions on all rows of `x` that are as `t` says, from 0 to 1.
@@ -167,16 +177,18 @@ class Sequential(Chain):
         def correct(x: Array, t: Array) -> Array:
             return last.correct(self.forward(self._moved(x), False), self._moved(t))
 
-        return share_correct(correct, x, t, batch_size, f"{self.name}.accuracy")
+        with self._on_its_device():
+            return share_correct(correct, x, t, batch_size, f"{self.name}.accuracy")
 
     def gradient(self, x: Array, t: Array, sample_weight: Array | None = None) -> dict[str, Array]:
         """Gradients of the loss in training mode, by backpropagation, under the names of `params`."""
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.last_loss = self.loss(x, t, train_flg=True, **weighted)
-        if self.mixed_precision is None:
-            self.backward_parameters(self._loss_layer().backward())
-        else:
-            self.mixed_precision.backward(self, self._loss_layer())
+        with self._on_its_device():
+            if self.mixed_precision is None:
+                self.backward_parameters(self._loss_layer().backward())
+            else:
+                self.mixed_precision.backward(self, self._loss_layer())
         return self.grads
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
@@ -278,20 +290,5 @@ class Sequential(Chain):
     def _first_parameter(self) -> Array | None:
         return next((p for layer in self.layers.values() for p in layer.params.values()), None)
 
-    def _at_home(self, x: Array) -> bool:
-        first = self._first_parameter()
-        return first is None or same_place(x, first)
-
-    def _cast(self, x: Array) -> Array:
-        """`x` in the model's dtype."""
-        first = self._first_parameter()
-        if first is None or (type(x) is type(first) and x.dtype == first.dtype) or not (is_array(x) and is_floating(x)):
-            return x
-        xp = array_namespace(x)
-        return xp.astype(x, getattr(xp, dtype_name(first.dtype)), copy=False)
-
     def _moved(self, x: Array) -> Array:
-        """`x` on the model's device, floating values in its dtype."""
-        if self._at_home(x):
-            return self._cast(x)
-        return Backend.of(self._first_parameter()).asarray(x)
+        return placement.moved(x, self._first_parameter())

@@ -7,12 +7,13 @@ classes) of the same shape. The kind is decided by rank and dtype, never guessed
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, Namespace, array_namespace, device, dtype_name
+from xpdl.backends.namespaces import Array, Namespace, array_namespace, device, dtype_name, on_its_device
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.activations import log_softmax, sigmoid
 from xpdl.ops.checks import require_labels, require_scores, require_shape
 
 
+@on_its_device
 def target_rows(x: Array, t: Array, owner: str) -> Array:
     """`t` as weights over the classes, one row per row of scores `x` (N, K): one-hot for labels."""
     array_namespace(t, owner=owner)
@@ -55,6 +56,7 @@ def _masked_sum(xp: Namespace, weights: Array, values: Array) -> Array:
     return xp.sum(weights * xp.where(weights == 0, 0.0, values))
 
 
+@on_its_device
 def total_weight(
     x: Array, t: Array, class_weights: Array | None = None, sample_weight: Array | None = None, owner: str = ""
 ) -> Array | int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, TypedDict
 
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, device, wide_dtype, widened, write
+from xpdl.backends.namespaces import Array, array_namespace, device, on_device_of, wide_dtype, widened, write
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number, require_mapping
 from xpdl.optimizers.clipping import clip_scale
 from xpdl.optimizers.hyper import Hyper, hypers
@@ -169,7 +169,8 @@ class Optimizer:
         before = self.iter, self._left_out
         self.iter, self._left_out = self.iter + 1, left_out
         try:
-            _update(self, params, arrays, [grads[name] for name in arrays], memory, only_if)
+            with on_device_of(next(iter(arrays.values()), None)):
+                _update(self, params, arrays, [grads[name] for name in arrays], memory, only_if)
         except BaseException:
             self.iter, self._left_out = before
             raise

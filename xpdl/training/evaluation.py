@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, is_array, is_host, same_place
+from xpdl.backends.namespaces import Array, is_array, is_host, on_device_of, same_place
 from xpdl.errors import ShapeError
 from xpdl.models.sequential import Sequential
 
@@ -74,7 +74,8 @@ def mean_loss(network: Any, x: Array, t: Array) -> float:
             total = total + network.loss(batch, t[start:end, ...]) * (end - start)
         return float(total) / rows
 
-    return float(_batched(network, mean))
+    with on_device_of(first):
+        return float(_batched(network, mean))
 
 
 def _batched(network: Any, measured: Callable[[int], Any]) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any
 
 from xpdl import optimizers
 from xpdl.backends import Backend, get_backend
-from xpdl.backends.namespaces import Array, is_array
+from xpdl.backends.namespaces import Array, is_array, on_device_of
 from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
@@ -239,6 +240,14 @@ class Trainer:
             If the checkpoint is of another run, with all that differs, or no checkpoint, or damaged with none before it;
             or if another training has used the optimizer, or uses a callback, or has used one since the last call.
         """
+        with self._on_its_device():
+            return self._train()
+
+    def _on_its_device(self) -> AbstractContextManager[Any]:
+        """A context for callbacks and the network's own code, with the network's device as the current one."""
+        return on_device_of(next(filter(is_array, self.network.params.values()), None))
+
+    def _train(self) -> History:
         progress = Progress(self.verbose)
         with self._resuming.locked(), run_state.under_way(self):
             self.stop_training = False

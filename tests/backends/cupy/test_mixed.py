@@ -1,5 +1,7 @@
 """Mixed precision on the GPU: kernels give the bits of the generic ops, a step reads nothing and launches few of them."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,7 @@ def test_a_step_launches_a_kernel_for_all_parameters_at_once(host):
 
 
 def test_bfloat16_without_its_package_says_what_to_install(host, monkeypatch):
-    monkeypatch.setattr(namespaces, "_optional", lambda module: None)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    monkeypatch.delitem(vars(host.xp), "bfloat16", raising=False)
     with pytest.raises(DTypeError, match="pip install ml_dtypes"):
-        namespaces.dtype_called("bfloat16", fake.module)
+        namespaces.dtype_called("bfloat16", host.xp)

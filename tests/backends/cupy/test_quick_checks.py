@@ -16,7 +16,7 @@ def elsewhere(backend):
     cupy = pytest.importorskip("cupy")
     if cupy.cuda.runtime.getDeviceCount() < 2:
         pytest.skip("needs two devices; on the host, HOSTCUDA_DEVICES=2")
-    with cupy.cuda.Device(1):
+    with cupy.cuda.Device(1 - backend.device.id):
         return cupy.ones((2, 3), np.float32)
 
 

@@ -13,18 +13,35 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cupy.launch import cupy
-from xpdl.backends.namespaces import Array, DType
+from xpdl.backends.namespaces import Array, DType, on_its_device
 
 _CREATION = ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros")
 _LIKE = ("empty_like", "full_like", "ones_like", "zeros_like")
+# Functions of arrays and Python numbers whose result has the dtype of the arrays.
+_BESIDE_NUMBERS = ("add", "divide", "maximum", "minimum", "multiply", "pow", "subtract", "where")
 _BFLOAT16_KINDS = ("real floating", "numeric")
+
+
+def _keeps_bfloat16(function: Any) -> Any:
+    """`function`, whose result is bfloat16 where all of its floating arrays are; CuPy widens it beside a Python number."""
+
+    @functools.wraps(function)
+    def keeps_bfloat16(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        dtypes = {a.dtype for a in args if isinstance(a, type(result)) and a.dtype.kind not in "biu"}
+        if result.dtype in dtypes or {dtype.name for dtype in dtypes} != {"bfloat16"}:
+            return result
+        return result.astype(dtypes.pop(), copy=False)
+
+    return keeps_bfloat16
 
 
 class CupyNamespace:
     """All of `xp`, CuPy's namespace by array-api-compat, with another form of the functions defined here.
 
     Creation functions put arrays on the `device` that they are given, an int or a device. Results have the dtype of their
-    array arguments in bfloat16 as well, which CuPy widens to float32 beside a Python number.
+    array arguments in bfloat16 as well, which CuPy widens to float32 beside a Python number. Functions run on the device of
+    their arrays; operators, which are CuPy's own, on the current one.
     """
 
     def __init__(self, xp: Any) -> None:
@@ -34,9 +51,15 @@ class CupyNamespace:
             setattr(self, name, self._on_device(getattr(xp, name)))
         for name in _LIKE:
             setattr(self, name, self._like(getattr(xp, name)))
+        for name in ("clip", "sign"):
+            setattr(self, name, on_its_device(getattr(self, name)))
 
     def __getattr__(self, name: str) -> Any:
         value = _bfloat16() if name == "bfloat16" else getattr(self._xp, name)
+        if name in _BESIDE_NUMBERS:
+            value = _keeps_bfloat16(value)
+        if callable(value) and not isinstance(value, type) and not name.startswith("_"):
+            value = on_its_device(value)
         # found without this method from now on
         setattr(self, name, value)
         return value
@@ -50,9 +73,9 @@ class CupyNamespace:
     def _on_device(self, create: Any) -> Any:
         @functools.wraps(create)
         def created(*args: Any, device: Any = None, **kwargs: Any) -> Array:
-            if device is None:
+            if device is None and not (args and isinstance(args[0], cupy().ndarray)):
                 return create(*args, **kwargs)
-            with self.cuda.Device(device):
+            with self.cuda.Device(device) if device is not None else args[0].device:
                 return create(*args, **kwargs)
 
         return created
@@ -94,17 +117,9 @@ class CupyNamespace:
         sign = cupy().sign(x)
         return self.where(self.isnan(x), x, sign) if self.isdtype(x.dtype, "real floating") else sign
 
-    def where(self, condition: Array, x1: Any, x2: Any, /) -> Array:
-        """As `xp.where`, which widens bfloat16."""
-        chosen = self._xp.where(condition, x1, x2)
-        dtypes = {a.dtype for a in (x1, x2) if hasattr(a, "dtype")}
-        if len(dtypes) == 1 and "bfloat16" in {dtype.name for dtype in dtypes}:
-            return chosen.astype(dtypes.pop(), copy=False)
-        return chosen
-
 
 def _bfloat16() -> Any:
     try:
         return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
     except ImportError as error:
-        raise AttributeError("cupy has bfloat16 from a package that is not installed: pip install ml_dtypes") from error
+        raise AttributeError("cupy has bfloat16 from ml_dtypes, which is not installed") from error

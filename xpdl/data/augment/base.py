@@ -8,7 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, device, dtype_name, from_numpy
+from xpdl.backends.namespaces import (
+    Array,
+    DType,
+    Namespace,
+    array_namespace,
+    device,
+    dtype_name,
+    from_numpy,
+    on_device_of,
+)
 from xpdl.backends.random import Stream
 from xpdl.data.compose import given_stream
 from xpdl.ops.checks import require_floating, require_rank
@@ -53,7 +62,8 @@ class Transform:
         require_rank(x, 4, owner, "images (N, C, H, W) (data sets: flatten=False)")
         if self.computes:
             require_floating(x, owner)
-        return self.apply(x, stream)
+        with on_device_of(x):
+            return self.apply(x, stream)
 
     def apply(self, x: Array, stream: Stream) -> Array:
         """The changed images; `x` and `stream` have been checked."""
