@@ -8,7 +8,7 @@ import pytest
 
 from xpdl import cli
 from xpdl.backends import device_info
-from xpdl.backends.cupy import cudnn
+from xpdl.backends.cupy import cublas, cudnn
 
 
 def a_cupy():
@@ -32,6 +32,7 @@ def card(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", a_cupy())
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(cudnn, "problem", lambda: "cuDNN is not used: not here")
+    monkeypatch.setattr(cublas, "problem", lambda: "cuBLAS is not called directly: not here")
     monkeypatch.setattr(cudnn, "library_version", nothing)
     monkeypatch.setattr(device_info.importlib.metadata, "version", nothing)
     monkeypatch.setattr(device_info.subprocess, "run", nothing)
@@ -52,6 +53,7 @@ def test_card_and_versions_are_there_and_why_others_are_not(card):
         "CUDA of CuPy": "12.9",
         "CuPy": "14.2.0",
         "cuBLAS": missing,
+        "matrix products": "cuBLAS is not called directly: not here",
         "cuDNN": "cuDNN is not used: not here",
         "cuDNN library": missing,
         "cuDNN frontend": missing,
@@ -61,11 +63,11 @@ def test_card_and_versions_are_there_and_why_others_are_not(card):
 
 def test_versions_of_libraries_that_are_there_are_readable(card, monkeypatch):
     nccl = types.SimpleNamespace(available=True, get_version=lambda: 22707)
-    cublas = types.SimpleNamespace(getVersion=lambda handle: 120904)
+    versioned = types.SimpleNamespace(getVersion=lambda handle: 120904)
     modules = {
         "cupy.cuda.nccl": nccl,
         "cupy.cuda.device": types.SimpleNamespace(get_cublas_handle=lambda: 1),
-        "cupy_backends.cuda.libs.cublas": cublas,
+        "cupy_backends.cuda.libs.cublas": versioned,
         "torch": types.SimpleNamespace(
             __version__="2.14.1",
             version=types.SimpleNamespace(cuda="13.0"),
@@ -81,9 +83,11 @@ def test_versions_of_libraries_that_are_there_are_readable(card, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "cupy", a_cupy())
     monkeypatch.setattr(cudnn, "problem", lambda: None)
+    monkeypatch.setattr(cublas, "problem", lambda: None)
     driver = types.SimpleNamespace(stdout="580.95.05\n580.95.05\n")
     monkeypatch.setattr(device_info.subprocess, "run", lambda *args, **options: driver)
     found = device_info.machine()
+    assert found["matrix products"] == "by cuBLAS, in captured steps too"
     assert found["cuDNN"] == "used by convolutions" and found["cuDNN library"] == "9.17.2"
     assert found["cuDNN frontend"] == "1.26.0" and found["cuBLAS"] == "12.9.4" and found["NCCL"] == "2.27.7"
     assert found["PyTorch"] == "2.14.1, CUDA 13.0, cuDNN 92400" and found["driver"] == "580.95.05"
@@ -93,6 +97,7 @@ def test_nccl_that_cupy_does_not_find_names_the_cure(card, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "cupy", a_cupy())
     monkeypatch.setattr(cudnn, "problem", lambda: None)
+    monkeypatch.setattr(cublas, "problem", lambda: None)
     monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", types.SimpleNamespace(available=False))
     assert "pip install nvidia-nccl-cu12" in device_info.machine()["NCCL"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpdl.backends import Backend
-from xpdl.backends.cupy import cudnn
+from xpdl.backends.cupy import cublas, cudnn
 from xpdl.backends.numpy import compiled
 
 
@@ -36,6 +36,7 @@ def machine() -> dict[str, str]:
         "CUDA of CuPy": _cuda(runtime.runtimeGetVersion()),
         "CuPy": str(cupy.__version__),
         "cuBLAS": _answer(_cublas),
+        "matrix products": cublas.problem() or "by cuBLAS, in captured steps too",
         "cuDNN": cudnn.problem() or "used by convolutions",
         "cuDNN library": _answer(lambda: _version(cudnn.library_version())),
         "cuDNN frontend": _answer(lambda: importlib.metadata.version("nvidia-cudnn-frontend")),

@@ -26,9 +26,9 @@ class CapturedSteps:
     waits for the host. A step that is recorded as a CUDA graph is one launch and two copies of the batch.
 
     Uncaptured are the first three steps of a run, batches with fewer rows, and one step in a hundred, whose losses are read.
-    All have the same kernels, and so the same bits as if none was captured; but for matrix products, which CuPy does not let
-    cuBLAS make in a graph. They go by a kernel of ours instead, in the precision ``"highest"``, and differ from those of a
-    `Trainer` without ``capture`` in their last bits. Large products may take longer by it than launches are worth.
+    All have the same kernels, and so the same bits as if none was captured. Where `xpdl info` says that cuBLAS is not called
+    directly, matrix products go by a kernel of ours, in the precision ``"highest"``: they differ from those of a `Trainer`
+    without ``capture`` in their last bits, and large ones may take longer than launches are worth.
 
     What changes from step to step must be known: parameters, the optimizer's memory, and what layers keep in their
     ``state``. A layer of one's own with a Python number that changes, or that draws random numbers, computes with those of

@@ -21,7 +21,7 @@ import pytest
 
 from tests.backends.cupy import fake_capture, host
 from xpdl.backends import diagnosis
-from xpdl.backends.cupy import cudnn, launch, products
+from xpdl.backends.cupy import cublas, cudnn, launch, products
 
 _GUARD, _POISON = 64, 0xFF
 
@@ -34,6 +34,7 @@ class Device:
     """The one device there is."""
 
     id = 0
+    compute_capability = "80"
     #: bytes free, and in all
     mem_info = (1 << 40, 1 << 40)
 
@@ -279,6 +280,14 @@ class _Info:
         return lambda *args, device=None, **kwargs: of_numpy(*args, **kwargs)
 
 
+class _Memory:
+    """Bytes of no array, on no boundary in particular."""
+
+    def __init__(self, size: int) -> None:
+        self._bytes = fake_capture.keep(np.empty(size + 1, np.uint8))
+        self.ptr = self._bytes.ctypes.data + 1
+
+
 class RawModule:
     """Compiles by the host's compiler what CuPy would give to NVRTC."""
 
@@ -378,6 +387,7 @@ module.RawModule = RawModule  # type: ignore[attr-defined]
 module.__array_namespace_info__ = _Info  # type: ignore[attr-defined]
 module.bool = np.bool_  # type: ignore[attr-defined]
 module.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
+    alloc=_Memory,
     device=types.SimpleNamespace(get_device_id=lambda: 0),
     memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     runtime=types.SimpleNamespace(CUDARuntimeError=fake_capture.CUDARuntimeError),
@@ -404,6 +414,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(launch, "_LIBRARY", "stand_in_for_cupy")
     monkeypatch.setattr(diagnosis, "cupy_problem", lambda: None)
     monkeypatch.setattr(cudnn, "problem", lambda: "the stand-in has none")
+    monkeypatch.setattr(cublas, "problem", lambda: "the stand-in has none")
     for cached in (products._set_precision, launch.cupy, launch.module, launch._function):
         cached.cache_clear()
     launches.clear()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends.cupy import cublas
 from xpdl.backends.cupy.launch import by_value, cupy, each, empty
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import mask_keys
@@ -116,10 +117,10 @@ class _Slots:
 class Recording:
     """A recorded step: as `xpdl.backends.capture.Recording`."""
 
-    def __init__(self, graph: Any, pool: Any, slots: _Slots, result: Any) -> None:
+    def __init__(self, graph: Any, memory: Any, slots: _Slots, result: Any) -> None:
         self.graph, self.slots, self.result = graph, slots, result
-        # repetitions write to its memory
-        self._pool = pool
+        # repetitions write to it
+        self._memory = memory
 
     @property
     def numbers(self) -> set[str]:
@@ -159,6 +160,7 @@ class Recorder:
         with self.alike():
             slots = _Slots()
             with self.stream, cuda.using_allocator(pool.malloc), _no_copies_from_host():
+                workspace = cublas.bind()
                 self.stream.begin_capture()
                 _local.slots = slots
                 try:
@@ -170,5 +172,6 @@ class Recorder:
                     raise
                 finally:
                     _local.slots = None
+                    cublas.unbind()
                 graph = self.stream.end_capture()
-        return Recording(graph, pool, slots, result)
+        return Recording(graph, (pool, workspace), slots, result)

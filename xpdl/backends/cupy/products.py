@@ -1,10 +1,13 @@
-"""Matrix products by cuBLAS, in the precision that is set; in captured steps, by a kernel of ours in full precision."""
+"""Matrix products by cuBLAS, in the precision that is set.
+
+Where cuBLAS cannot be called directly, CuPy calls it, and captured steps have a kernel of ours, in full precision.
+"""
 
 from __future__ import annotations
 
 import functools
 
-from xpdl.backends.cupy import capture, trace
+from xpdl.backends.cupy import capture, cublas, trace
 from xpdl.backends.cupy.launch import (
     computing_dtype,
     cupy,
@@ -28,12 +31,16 @@ BLOCKS, DEPTH = 256, 64
 
 def matmul(a: Array, b: Array) -> Array:
     """``a @ b``, of matrices or of stacks of them."""
-    if capture.is_alike():
+    direct = cublas.problem() is None and cublas.fits(a, b)
+    if capture.is_alike() and not direct:
         return tiled(a, b)
     if trace.calls is not None:
         trace.record_call("cublas", "gemm", named(a.dtype), a=a.shape, b=b.shape)
+    precision = get_numerics().precision
     if named(a.dtype) == "float32":
-        _set_precision(get_numerics().precision)
+        _set_precision(precision)  # for products of CuPy's own, too
+    if direct:
+        return cublas.matmul(a, b, precision)
     if a.ndim == 2 or not _is_split(a):
         return cupy().matmul(a, b)
     c = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
