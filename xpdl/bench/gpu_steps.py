@@ -236,8 +236,6 @@ def _captured(
         trainer = Trainer(network, x, t, x, t, capture=True, **options)
     except BackendError:
         return None, ""
-    except ValueError as error:  # a scaled loss
-        return None, str(error)
 
     def make_step() -> None:
         step.make(trainer, Accumulated(1), x, t)

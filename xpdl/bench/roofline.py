@@ -104,6 +104,7 @@ KERNELS: dict[str, Kernel] = {
     "unscaled": _converted(1, read=False, written=True),
     "all_finite": _converted(2, read=False, written=False),
     "scaling_after": Kernel(lambda a: 4),
+    "corrected_rate": Kernel(lambda a: 8),
     # normalization.cu
     "channel_sums": Kernel(lambda a: a.x.size),
     "channel_totals": Kernel(lambda a: a.sums.size),
