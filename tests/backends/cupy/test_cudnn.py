@@ -58,7 +58,7 @@ def test_forward_and_both_gradients_are_its_own(host, library, dtype):
     compare(host, convolution.convolution_backward, dy, x, W, dtype=dtype, **static)
     assert [graph.kind for graph in asked.executed] == ["fprop", "fprop", "wgrad", "dgrad"]
     # the bias gradient is the only kernel of ours
-    assert {name for name, *_ in fake.launches} == {"channel_sums", "channel_totals"}
+    assert {"channel_sums"} <= {name for name, *_ in fake.launches} <= {"channel_sums", "channel_totals"}
 
 
 def _given(b, dtype):

@@ -111,9 +111,15 @@ def test_every_kernel_runs_in_every_instance(host, monkeypatch, dtype, wide):
     dy = rng.normal(size=y.shape)
     compare(host, convolution.convolution, x, W, b, dtype=dtype, **options)
     compare(host, convolution.convolution_backward, dy, x, W, dtype=dtype, **options)
+    for bias in ((b,), ()):
+        compare(host, convolution.rectified_convolution, x, W, *bias, dtype=dtype, **options)
     rows, weights, bias = rng.normal(size=(9, 5)), rng.normal(size=(5, 3)), rng.normal(size=3)
     compare(host, affine.affine, rows, weights, bias, dtype=dtype)
     compare(host, affine.affine_backward, rng.normal(size=(9, 3)), rows, weights, dtype=dtype)
+    # a gradient of several parts
+    compare(host, affine.affine_backward, rng.normal(size=(900, 3)), rng.normal(size=(900, 5)), weights, dtype=dtype)
+    for given in ((rows, weights, bias), (rows, weights)):
+        compare(host, affine.rectified_affine, *given, dtype=dtype)
     for op in (activations.relu, activations.sigmoid):
         compare(host, op, rows, dtype=dtype)
     for op in (activations.relu_backward, activations.sigmoid_backward, activations.tanh_backward):

@@ -15,11 +15,21 @@ from xpdl.backends.namespaces import Array
 @kernel("affine")
 def affine(x: Array, W: Array, b: Array | None = None) -> Array:
     """As `xpdl.ops.affine.affine`."""
+    return _affine(x, W, b, relu=False)
+
+
+@kernel("rectified_affine")
+def rectified_affine(x: Array, W: Array, b: Array | None = None) -> Array:
+    """As `xpdl.ops.affine.rectified_affine`: relu in the launch that adds the bias."""
+    return _affine(x, W, b, relu=True)
+
+
+def _affine(x: Array, W: Array, b: Array | None, *, relu: bool) -> Array:
     if not _fits(x, W, b):
         return DECLINE
     y = matmul(_rows(x), W)
-    if b is not None:
-        add_bias(y, b)
+    if relu or b is not None:
+        add_bias(y, b, relu=relu)
     return y
 
 

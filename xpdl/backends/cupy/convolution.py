@@ -35,19 +35,7 @@ def convolution(
     groups: int = 1,
 ) -> Array:
     """As `xpdl.ops.convolution.convolution`."""
-    out = _out_size(x, W, stride, pad, dilation)
-    if not _fits(x, W, b, out, groups):
-        return DECLINE
-    y = cudnn.forward(x, W, b, out, (stride, pad, dilation))
-    if y is not None:
-        return y
-    y = empty((x.shape[0], W.shape[0], *out), x.dtype)
-    weights = W.reshape(groups, W.shape[0] // groups, -1)
-    for images in _chunks(x, W, out, groups):
-        col = empty(_column_shape(images, W, out, groups), x.dtype)
-        gather(x[images], col, out, W.shape[2:], stride, pad, dilation)
-        images_of_rows(matmul(weights, col), y[images], b)
-    return y
+    return _forward(x, W, b, (stride, pad, dilation), groups, relu=False)
 
 
 @kernel("rectified_convolution")
@@ -62,9 +50,28 @@ def rectified_convolution(
     groups: int = 1,
 ) -> Array:
     """As `xpdl.ops.convolution.rectified_convolution`."""
-    out = _out_size(x, W, stride, pad, dilation)
-    y = cudnn.forward(x, W, b, out, (stride, pad, dilation), relu=True) if _fits(x, W, b, out, groups) else None
-    return DECLINE if y is None else y
+    return _forward(x, W, b, (stride, pad, dilation), groups, relu=True)
+
+
+def _forward(
+    x: Array, W: Array, b: Array | None, options: tuple[Pair, Pair, Pair], groups: int, *, relu: bool
+) -> Array:
+    """The convolution, rectified with `relu`; `options` are stride, pad and dilation."""
+    out = _out_size(x, W, *options)
+    if not _fits(x, W, b, out, groups):
+        return DECLINE
+    y = cudnn.forward(x, W, b, out, options, relu=relu)
+    if y is not None:
+        return y
+    if relu and not cudnn.problem():
+        return DECLINE  # cuDNN may serve it without relu
+    y = empty((x.shape[0], W.shape[0], *out), x.dtype)
+    weights = W.reshape(groups, W.shape[0] // groups, -1)
+    for images in _chunks(x, W, out, groups):
+        col = empty(_column_shape(images, W, out, groups), x.dtype)
+        gather(x[images], col, out, W.shape[2:], *options)
+        images_of_rows(matmul(weights, col), y[images], b, relu=relu)
+    return y
 
 
 @kernel("convolution_backward")

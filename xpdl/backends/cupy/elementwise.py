@@ -72,8 +72,9 @@ def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: i
     return mask
 
 
-def add_bias(y: Array, b: Array) -> None:
-    """Add `b` (C,) to axis 1 of `y` (N, C, ...), in place."""
+def add_bias(y: Array, b: Array | None, *, relu: bool = False) -> None:
+    """Add `b` (C,) to axis 1 of `y` (N, C, ...) and, with `relu`, rectify it, in place."""
     channels = y.shape[1]
     inner = y.size // (y.shape[0] * channels)
-    each("elementwise", "add_bias", named(y.dtype), y.size, y, ready(b), channels, inner)
+    bias = 0 if b is None else ready(b)
+    each("elementwise", "add_bias", named(y.dtype), y.size, y, bias, int(relu), channels, inner)

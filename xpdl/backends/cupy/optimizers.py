@@ -26,7 +26,7 @@ RULES = {
 }
 
 # As in cuda/optimizers.cu; the table has to fit the 4 KB that a launch may bring with it.
-TENSORS, CHUNK = 48, 1024
+TENSORS, CHUNK = 80, 1024
 _POINTERS = ("p", "g", "first", "second")
 _TABLE = np.dtype([(name, np.int64, TENSORS) for name in (*_POINTERS, "size", "blocks")])
 _SHARED = np.dtype(

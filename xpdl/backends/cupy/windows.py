@@ -64,11 +64,11 @@ def add_up(
     each("windows", "col2im", named(x.dtype), x.size, col, x, layout, largest=col.size)
 
 
-def images_of_rows(rows: Array, y: Array, b: Array | None) -> None:
-    """Fill `y` (N, C, H, W) from `rows` (C, N * H * W), with `b` (C,) added."""
+def images_of_rows(rows: Array, y: Array, b: Array | None, *, relu: bool = False) -> None:
+    """Fill `y` (N, C, H, W) from `rows` (C, N * H * W), with `b` (C,) added, rectified with `relu`."""
     n, c = y.shape[:2]
     bias = 0 if b is None else ready(b)
-    each("windows", "images_of_rows", named(y.dtype), y.size, rows, bias, y, n, c, y.size // (n * c))
+    each("windows", "images_of_rows", named(y.dtype), y.size, rows, bias, int(relu), y, n, c, y.size // (n * c))
 
 
 def rows_of_images(y: Array) -> Array:

@@ -32,9 +32,13 @@ extern "C" __global__ void tanh_backward(const T* dy, const T* y, T* dx, int64 n
   }
 }
 
-// b[c] added to y, whose axes are (..., C, inner)
-extern "C" __global__ void add_bias(T* y, const T* b, int64 channels, int64 inner, int64 n) {
-  EACH(i, n) y[i] = T((A)y[i] + (A)b[i / (I)inner % (I)channels]);
+// b[c], unless that is null, added to y, whose axes are (..., C, inner), and relu if that follows
+extern "C" __global__ void add_bias(T* y, const T* b, int64 rectified, int64 channels, int64 inner, int64 n) {
+  EACH(i, n) {
+    A v = y[i];
+    if (b) v += (A)b[i / (I)inner % (I)channels];
+    y[i] = T(!rectified || v > 0 || v != v ? v : A(0));
+  }
 }
 
 extern "C" __global__ void dropout(const T* x, const bool* mask, T* y, double scale, int64 n) {

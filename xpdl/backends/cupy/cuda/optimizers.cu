@@ -1,7 +1,7 @@
 // One step of a rule over many parameters at once. The table of their addresses comes by value with the launch: nothing is
 // copied to the device before it.
 
-#define TENSORS 48
+#define TENSORS 80
 #define CHUNK 1024
 
 struct Table {

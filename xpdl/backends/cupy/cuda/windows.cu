@@ -51,12 +51,14 @@ extern "C" __global__ void col2im(const T* col, T* x, Layout s, int64 n) {
   }
 }
 
-// (C, N, P) to (N, C, P), with b[c] added where there is one
-extern "C" __global__ void images_of_rows(const T* rows, const T* b, T* y, int64 N, int64 C, int64 P, int64 n) {
+// (C, N, P) to (N, C, P), with b[c] added where there is one, and relu if that follows
+extern "C" __global__ void images_of_rows(const T* rows, const T* b, int64 rectified, T* y, int64 N, int64 C, int64 P,
+                                          int64 n) {
   EACH(i, n) {
     I p = i % (I)P, c = i / (I)P % (I)C, image = i / ((I)P * (I)C);
-    T v = rows[(c * (I)N + image) * (I)P + p];
-    y[i] = b ? T((A)v + (A)b[c]) : v;
+    A v = rows[(c * (I)N + image) * (I)P + p];
+    if (b) v += (A)b[c];
+    y[i] = T(!rectified || v > 0 || v != v ? v : A(0));
   }
 }
 

@@ -1,0 +1,59 @@
+"""The number of launches of a training step on the real CuPy, which hostcuda counts: kernels of ours and CuPy's own.
+
+Matrix products are cuBLAS's and not counted. Without cuDNN, as here, a convolution is counted as two kernels about its
+product forward, two more for the gradient of its filters, and one for that of its input.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from xpdl.bench.nets import NETS, resnet
+from xpdl.optimizers import Adam
+
+pytestmark = [
+    pytest.mark.backends("cupy"),
+    pytest.mark.skipif("CUPY_ON_HOST" not in os.environ, reason="launches are counted where CuPy is on the host"),
+]
+
+# Net -> rows of a batch, launches at most. Of large batches, sums for the bias of a convolution take a second launch.
+STEPS = {
+    "TwoLayerNet": (100, 9),
+    "MLP": (100, 12),
+    "SimpleConvNet": (20, 17),
+    "DeepConvNet": (20, 61),
+    "ResNet": (4, 160),
+    "ResNet-18": (2, 209),
+}
+MADE = {**NETS, "ResNet-18": (lambda: resnet((64, 128, 256, 512)), (3, 32, 32))}
+
+
+def launches_of_a_step(backend, name, rows, steps=1):
+    """Of each of `steps` after a first one."""
+    from hostcuda import core
+
+    make, shape = MADE[name]
+    rng, counts = np.random.default_rng(0), []
+    with backend.use("float32"):
+        net, optimizer = make(), Adam()
+        net.build(shape)
+    x = backend.asarray(rng.random((rows, *shape), np.float32))
+    t = backend.asarray(rng.integers(0, 10, rows))
+    for _ in range(1 + steps):
+        before = core.counted()["launches"]
+        with backend.rules():
+            optimizer.update(net.params, net.gradient(x, t))
+        counts.append(core.counted()["launches"] - before)
+    return counts[1:]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_has_no_more_launches(backend, name):
+    rows, most = STEPS[name]
+    assert launches_of_a_step(backend, name, rows)[0] <= most
+
+
+def test_every_step_has_the_same_launches(backend):
+    """Denormals are flushed every 64 steps, and not by launches."""
+    assert len(set(launches_of_a_step(backend, "TwoLayerNet", 3, steps=66))) == 1
