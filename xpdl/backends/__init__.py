@@ -117,7 +117,8 @@ def use(
         module that array-api-compat understands, or such a module itself. ``"auto"`` takes CuPy when a GPU answers and
         otherwise NumPy, and says why in one line on standard error.
     device : optional
-        A device of that library or its name, such as ``"cuda:0"`` for torch; the library's default when not given.
+        A device of that library or its name, such as ``"cuda:0"`` for torch, and for CuPy also its number; the library's
+        default when not given, in CuPy the current device.
     dtype : str
         Floating dtype of new arrays: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``.
     threads : int, optional
@@ -210,6 +211,10 @@ def _device(library: str, xp: Namespace, device: Any) -> Any:
     if isinstance(device, str) and library == "jax":
         kind, _, index = device.partition(":")
         return importlib.import_module("jax").devices(kind)[int(index or 0)]
+    if library == "cupy" and isinstance(device, str):
+        return int(device.removeprefix("cuda:"))
+    if library == "cupy" and isinstance(device, (bool, float)):
+        raise TypeError("expected a number such as 1, a name such as 'cuda:1', or a device")
     return device
 
 

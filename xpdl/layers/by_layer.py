@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, on_device_of
 from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
 from xpdl.layers.residual import Residual
@@ -51,7 +51,8 @@ def _forward(path: str, layer: Any, x: Array, training: bool) -> Generator[Visit
         y = add(y, (yield from _forward(f"{path}.shortcut", layer.shortcut, x, training)))
         yield Visit(path, layer, y, {})
     else:
-        y = layer.forward(x, training) if getattr(layer, "has_modes", False) else layer.forward(x)
+        with on_device_of(x):
+            y = layer.forward(x, training) if getattr(layer, "has_modes", False) else layer.forward(x)
         yield Visit(path, layer, y, getattr(layer, "params", {}))
     return y
 
@@ -71,7 +72,8 @@ def _backward(path: str, layer: Any, dout: Array) -> Generator[Visit, None, Arra
         dx = add(dx, (yield from _backward(f"{path}.shortcut", layer.shortcut, dout)))
         yield Visit(path, layer, dx, {})
     else:
-        dx = layer.backward(dout)
+        with on_device_of(dout):
+            dx = layer.backward(dout)
         yield Visit(path, layer, dx, getattr(layer, "grads", {}))
     return dx
 

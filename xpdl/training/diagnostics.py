@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
 from xpdl.layers.by_layer import forward_by_layer
@@ -80,14 +81,20 @@ class Diagnostics(Callback):
 
     def on_batch_end(self, trainer: Any, step: int) -> None:
         before, self._before = self._before, {}
-        for name, old in before.items():
-            self._note("update_ratio", name, _ratio(trainer.network.params[name], old))
+        params = trainer.network.params
+        for name, (change, size) in _read({name: _squares(params[name], old) for name, old in before.items()}).items():
+            ratio = math.sqrt(change) / math.sqrt(size) if size else 0.0 if not change else math.inf
+            self._note("update_ratio", name, ratio)
 
     def on_epoch_end(self, trainer: Any, epoch: int) -> None:
-        for path, layer, y, _ in forward_by_layer(trainer.network.layers.items(), self._sample, False):
-            for what, kind, measure in self._measures():
-                if isinstance(layer, kind):
-                    self._note(what, path, float(measure(y)))
+        shares = {
+            (what, path): measure(y)
+            for path, layer, y, _ in forward_by_layer(trainer.network.layers.items(), self._sample, False)
+            for what, kind, measure in self._measures()
+            if isinstance(layer, kind)
+        }
+        for (what, path), share in _read(shares).items():
+            self._note(what, path, float(share))
 
     def _measures(self) -> tuple[tuple[str, type, Callable[[Array], Array]], ...]:
         low, high = self.margin, 1.0 - self.margin
@@ -127,11 +134,18 @@ def _share(flags: Array) -> Array:
     return xp.mean(xp.astype(flags, xp.float32))
 
 
-def _ratio(new: Array, old: Array) -> float:
-    """Size of a change relative to what was changed."""
+def _squares(new: Array, old: Array) -> Array:
+    """Sums of squares of a change, and of what was changed."""
     xp = array_namespace(new, old)
     if xp.finfo(old.dtype).bits < _WIDE:
         new, old = xp.astype(new, xp.float32), xp.astype(old, xp.float32)
-    change, size = xp.sum((new - old) ** 2), xp.sum(old**2)
-    change, size = math.sqrt(float(change)), math.sqrt(float(size))
-    return change / size if size else 0.0 if not change else math.inf
+    return xp.stack([xp.sum((new - old) ** 2), xp.sum(old**2)])
+
+
+def _read(values: Mapping[Any, Array]) -> dict[Any, Any]:
+    """`values`, arrays of one shape, as NumPy arrays: a device is waited for once."""
+    if not values:
+        return {}
+    xp = array_namespace(*values.values())
+    dtype = xp.result_type(*values.values())
+    return dict(zip(values, asnumpy(xp.stack([xp.astype(value, dtype) for value in values.values()])), strict=True))

@@ -70,8 +70,9 @@ def test_another_device_is_refused(backend, elsewhere):
 @pytest.mark.parametrize("what", ["gradient", "parameter with its gradient"])
 def test_an_optimizer_refuses_another_device_and_changes_nothing(backend, elsewhere, what):
     x = backend.asarray(np.ones((2, 3), np.float32))
-    params = {"W": x, "b": x.copy() if what == "gradient" else elsewhere}
-    grads = {"W": x.copy(), "b": elsewhere}
+    another, third = (backend.xp.asarray(x, copy=True) for _ in range(2))
+    params = {"W": x, "b": another if what == "gradient" else elsewhere}
+    grads = {"W": third, "b": elsewhere}
     optimizer = Adam()
     with pytest.raises(MixedArraysError, match=r"Adam: parameter 'b'.*devices"):
         optimizer.update(params, grads)
