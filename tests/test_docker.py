@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostcuda.child import problem as hostcuda_problem
+
 ROOT = Path(__file__).parents[1]
 FILES = sorted(ROOT.glob("docker/*/Dockerfile"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -105,6 +107,31 @@ def test_extras_it_installs_are_those_of_the_project(path: Path) -> None:
     assert (found >= {"cuda12", "cudnn12", "cuda13", "cudnn13"}) is (path.parent.name == "cuda")
 
 
+def installed_extras(name: str, cuda: str) -> list[str]:
+    """The extras that a stage of the CUDA image has, in the order of its steps."""
+    steps = " ".join(step for word, step in lineage(ROOT / "docker/cuda/Dockerfile", name) if word == "RUN")
+    found = re.findall(r'pip install "\.\[([^\]]+)\]"', steps.replace("${CUDA}", cuda))
+    return [extra for names in found for extra in names.split(",")]
+
+
+@pytest.mark.parametrize("cuda", ["12", "13"])
+def test_report_image_has_what_the_report_compares_with_and_cudnn_after_it(cuda: str) -> None:
+    """PyTorch for CUDA 12 pins cuDNN 9.10: installed last, it would take the place of the one that xpdl asks for."""
+    extras = installed_extras("report", cuda)
+    assert set(extras) == {f"cuda{cuda}", f"cudnn{cuda}", f"report{cuda}", "test"}
+    assert extras.index(f"report{cuda}") < len(extras) - 1 and extras[-1] == f"cudnn{cuda}"
+    assert {re.split(r"[<>=]", need)[0] for need in EXTRAS[f"report{cuda}"]} == {"torch", "pytest-xdist"}
+    steps = lineage(ROOT / "docker/cuda/Dockerfile", "report")
+    assert ("ENTRYPOINT", '["python", "-m", "xpdl.bench.gpu"]') in steps and ("COPY", ". .") in steps
+    assert [step for word, step in steps if word == "USER"] == ["1000"]
+    assert any(word == "RUN" and "gcc" in step for word, step in steps), "torch.compile needs a compiler"
+
+
+def test_gate_is_the_report_under_its_former_name() -> None:
+    (gate,) = (stage for stage in stages(ROOT / "docker/cuda/Dockerfile") if stage.name == "gate")
+    assert gate.image == "report" and not gate.steps
+
+
 def test_cuda_is_chosen_by_an_argument_of_the_stage_that_uses_it() -> None:
     for stage in stages(ROOT / "docker/cuda/Dockerfile"):
         words = [word for word, _ in stage.steps]
@@ -170,8 +197,9 @@ def test_install_steps_work_in_a_clean_environment(path: Path, tmp_path: Path) -
     source, environment = tmp_path / "src", tmp_path / "env"
     source.mkdir()
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    for word, step in lineage(path, "build"):
-        if word == "COPY":
+    stage = "report" if path.parent.name == "cuda" else "build"
+    for word, step in lineage(path, stage):
+        if word == "COPY" and step != ". .":
             *places, target = step.split()
             for place in places:
                 into = source / target
@@ -182,7 +210,7 @@ def test_install_steps_work_in_a_clean_environment(path: Path, tmp_path: Path) -
                 else:
                     into.mkdir(exist_ok=True)
                     shutil.copy(ROOT / place, into)
-        elif word == "RUN" and "useradd" not in step:
+        elif word == "RUN" and "pip install" in step:
             for cuda in ("12", "13") if "${CUDA}" in step else ("",):
                 command = step.replace("/opt/xpdl", str(environment)).replace("${CUDA}", cuda)
                 if cuda:
@@ -194,6 +222,31 @@ def test_install_steps_work_in_a_clean_environment(path: Path, tmp_path: Path) -
         [environment / "bin/xpdl", "info"], cwd=tmp_path, env={"XPDL_BACKEND": "auto"}, capture_output=True, text=True
     )
     assert done.returncode == 0 and re.search(r"^numpy +ok", done.stdout, re.MULTILINE), done.stderr
+
+
+@pytest.mark.slow
+def test_gpu_tests_run_with_the_packages_of_the_image(tmp_path: Path) -> None:
+    """On hostcuda, without the gigabytes: libraries of CUDA and PyTorch. CUDA 12 alone: hostcuda is of cupy-cuda12x."""
+    if reason := hostcuda_problem():
+        pytest.skip(reason)
+    needs = {need for extra in installed_extras("report", "12") for need in EXTRAS[extra]}
+    small = [need.replace("[ctk]", "") for need in needs if not re.match(r"torch|nvidia-(?!cudnn-frontend)", need)]
+    assert {re.split(r"[<>=\[]", need)[0] for need in small} >= {
+        "cupy-cuda12x",
+        "nvidia-cudnn-frontend",
+        "pytest-xdist",
+    }
+    python = tmp_path / "env/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    install = [python, "-m", "pip", "install", "-q", str(ROOT), str(ROOT / "tests/hostcuda"), *small]
+    subprocess.run(install, check=True)
+    settings = {"CUPY_ON_HOST": "1", "PATH": "/usr/bin:/bin", "XPDL_BACKENDS": "cupy", "XPDL_REQUIRE_GPU": "1"}
+    done = subprocess.run([python, "-m", "xpdl", "info"], cwd=tmp_path, env=settings, capture_output=True, text=True)
+    assert "  GPU: host (CuPy without a GPU)" in done.stdout and "  cuDNN frontend: 1." in done.stdout, done.stderr
+    paths = ["tests/ops/test_activations.py", "tests/ops/test_convolution.py", "tests/layers/test_affine.py"]
+    suite = [python, "-m", "pytest", "-p", "no:cacheprovider", "-p", "hostcuda.checks", "-m", "gpu", "-n", "2", *paths]
+    done = subprocess.run(suite, cwd=ROOT, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0 and re.search(r"\d{2,} passed", done.stdout), done.stdout + done.stderr
 
 
 def test_commands_of_the_readme_name_files_that_are_there() -> None:
