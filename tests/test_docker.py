@@ -249,6 +249,12 @@ def test_gpu_tests_run_with_the_packages_of_the_image(tmp_path: Path) -> None:
     assert done.returncode == 0 and re.search(r"\d{2,} passed", done.stdout), done.stdout + done.stderr
 
 
-def test_commands_of_the_readme_name_files_that_are_there() -> None:
-    files = re.findall(r"docker build -f (\S+)", (ROOT / "README.md").read_text())
-    assert files and all(ROOT / name in FILES for name in files)
+def test_commands_of_the_docs_name_files_and_stages_that_are_there() -> None:
+    commands = re.findall(r"^docker build .*", (ROOT / "docs/gpu.md").read_text(), re.MULTILINE)
+    assert len(commands) >= 2
+    for command in commands:
+        parts = shlex.split(command)
+        path = ROOT / parts[parts.index("-f") + 1]
+        assert path in FILES and parts[-1] == "."
+        if "--target" in parts:
+            assert parts[parts.index("--target") + 1] in {stage.name for stage in stages(path)}
