@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def write_atomically(
     path = Path(os.path.realpath(path))  # through a link, to the file it names
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
+    if is_special(path):
+        raise OSError(errno.EINVAL, "is a device or a pipe, which a new file would replace; name a file", str(path))
     handle, temporary = _new_file_beside(path)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -62,6 +65,51 @@ def write_atomically(
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(path.parent)
+
+
+def append(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> None:
+    """Add `data` to the end of the file `path`, all of it or nothing: what a full disk took of it is removed again.
+
+    Parameters
+    ----------
+    path : path
+        Made where it does not exist. A pipe that nobody reads is an error.
+    data : bytes
+    sync : bool
+        Return only when it is on the disk.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags, 0o666)
+    try:
+        size = os.fstat(handle).st_size
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            if sync:
+                os.fsync(handle)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, size)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(handle)
+
+
+def is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is there and neither a file nor a folder: ``/dev/stdout``, a pipe."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
@@ -95,6 +143,8 @@ def prepare_to_write(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
+    if is_special(path):
+        raise OSError(errno.EINVAL, "is a device or a pipe, which a new file would replace; name a file", str(path))
     handle, temporary = _new_file_beside(path)
     os.close(handle)
     os.unlink(temporary)

@@ -1,5 +1,6 @@
 """The table of the best trials, and the log that a search goes on from."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -13,6 +14,7 @@ import pytest
 
 from tests.training import search_builds
 from tests.training.searches import halve, same, search
+from tests.training.test_checkpoint_files import files_of_at_most
 from xpdl import choice, uniform
 from xpdl.training import History
 from xpdl.training.search_result import SearchResult, Trial, TrialLog
@@ -101,7 +103,11 @@ class TestTrialLog:
         TrialLog(path, self.HEADER).add(trial(0, 0.5))
         whole = path.read_bytes()
         path.write_bytes(whole + whole.splitlines()[1][:9])
-        assert list(TrialLog(path, self.HEADER).done) == [(0, None)] and path.read_bytes() == whole
+        with pytest.warns(
+            UserWarning, match=r"search: the last line of .*log was cut off; it is removed, and its trial"
+        ):
+            assert list(TrialLog(path, self.HEADER).done) == [(0, None)]
+        assert path.read_bytes() == whole
 
     @pytest.mark.parametrize("length", [0, 1, 9])
     def test_a_header_that_was_cut_off_is_written_again(self, tmp_path, length):
@@ -127,11 +133,29 @@ class TestTrialLog:
             "file, or remove it"
         )
 
-    def test_what_json_has_no_number_for_is_refused(self, tmp_path):
+    def test_what_json_has_no_number_for_has_a_name_there_and_comes_back(self, tmp_path):
         log = TrialLog(tmp_path / "log", self.HEADER)
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            log.add(Trial(0, {"x": math.inf}, 0.5))
-        assert len(self.lines(tmp_path / "log")) == 1
+        history = History([math.nan, math.inf, -math.inf, np.float32(0.5)])
+        log.add(Trial(0, {"x": math.inf}, 0.5, history))
+        (line,) = self.lines(tmp_path / "log")[1:]
+        assert line["params"] == {"x": "Infinity"}
+        assert line["history"]["train_loss_list"] == ["NaN", "Infinity", "-Infinity", 0.5]
+        (found,) = TrialLog(tmp_path / "log", self.HEADER).done.values()
+        np.testing.assert_array_equal(found.history.train_loss_list, history.train_loss_list)
+
+    def test_a_full_disk_is_a_warning_once_and_trials_are_written_later(self, tmp_path):
+        log = TrialLog(tmp_path / "log", self.HEADER)
+        log.add(trial(0, 0.5))
+        whole = (tmp_path / "log").read_bytes()
+        with (
+            files_of_at_most(len(whole) + 9),
+            pytest.warns(UserWarning, match="trial 1 is not in .*log yet: .*large") as said,
+        ):
+            log.add(trial(1, 0.25))
+            log.add(trial(2, 0.75))
+        assert len(said) == 1 and (tmp_path / "log").read_bytes() == whole
+        log.add(trial(3, 0.5))
+        assert list(TrialLog(tmp_path / "log", self.HEADER).done) == [(number, None) for number in range(4)]
 
 
 class TestLog:
@@ -160,7 +184,9 @@ class TestLog:
         content = path.read_bytes()
         for length in range(0, len(content), max(1, len(content) // 25)):
             path.write_bytes(content[:length])
-            same(halve(search_builds.net, log=path, max_epochs=3, n_trials=4), whole)
+            torn = b"\n" in content[:length] and content[length - 1] != ord("\n")
+            with pytest.warns(UserWarning, match="was cut off") if torn else contextlib.nullcontext():
+                same(halve(search_builds.net, log=path, max_epochs=3, n_trials=4), whole)
             lines = path.read_bytes().splitlines()
             assert len(lines) == len(content.splitlines()) and all(json.loads(line) for line in lines)
 

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array
 from xpdl.ops.checks import flag, number, path_like, positive_int
+from xpdl.storage import prepare_to_write
 from xpdl.training.callbacks import Callback
-from xpdl.training.monitor import Monitor
+from xpdl.training.messages import warn
+from xpdl.training.monitor import Monitor, formatted, measured_by, names_in
 from xpdl.training.weights import copies, put_back
 
 
@@ -92,7 +94,9 @@ class ModelCheckpoint(Callback):
     Parameters
     ----------
     path : path
-        ``"{epoch}"`` in it stands for the number of the epoch: ``"runs/net-{epoch}.safetensors"`` keeps every file.
+        May be a format string of the epoch and of what `monitor` may name:
+        ``"runs/net-{epoch:03d}-{val_acc:.3f}.safetensors"`` keeps every file. Braces that stand for themselves are doubled.
+        The folder must be there when a training begins.
     monitor : str, optional
         As in `EarlyStopping`.
     save_best_only : bool
@@ -100,26 +104,48 @@ class ModelCheckpoint(Callback):
 
     Notes
     -----
-    For a run that is to go on after an interruption, use ``Trainer(checkpoint=...)``, which keeps everything else too.
+    For a run that is to go on after an interruption, use ``Trainer(checkpoint=...)``, which keeps everything else too. A
+    file that cannot be written, on a full disk for example, is a warning, once; the one before it stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If `path` is no format string, or names something else; when a training begins, if it names what is not measured.
+    OSError
+        If no file can be written there when a training begins.
     """
 
     def __init__(self, path: str | os.PathLike[str], monitor: str | None = None, save_best_only: bool = True) -> None:
         self.path = path_like(path, "path", "ModelCheckpoint")
         self.monitor = Monitor(monitor, "ModelCheckpoint")
         self.save_best_only = flag(save_best_only, "save_best_only", "ModelCheckpoint")
+        self.names = names_in(self.path, "ModelCheckpoint")
         self.best: float | None = None
+        self._warned = False
 
     def on_train_begin(self, trainer: Any) -> None:
+        self._warned = False
         if not callable(getattr(trainer.network, "save_params", None)):
             raise TypeError(f"ModelCheckpoint: the network must have save_params(path), got {trainer.network!r}")
+        for name in self.names:
+            if name not in ("epoch", "loss") and name not in measured_by(trainer):
+                raise ValueError(f"ModelCheckpoint: {self.path!r} names {name}, which is not measured by this trainer")
+        numbers: dict[str, Any] = dict.fromkeys(self.names, 0.5)
+        prepare_to_write(self.path.format(**{**numbers, "epoch": trainer.current_epoch + 1}))
 
     def on_epoch_end(self, trainer: Any, epoch: int) -> None:
         value = self.monitor.read(trainer)
         better = self.monitor.better(value, self.monitor.worst if self.best is None else self.best)
+        if better or not self.save_best_only:
+            try:
+                trainer.network.save_params(formatted(self.path, trainer, epoch))
+            except OSError as error:
+                if not self._warned:
+                    warn(f"ModelCheckpoint: the weights after epoch {epoch} are in no file: {error}")
+                self._warned = True
+                return
         if better:
             self.best = value
-        if better or not self.save_best_only:
-            trainer.network.save_params(self.path.replace("{epoch}", str(epoch)))
 
     def state_dict(self) -> dict[str, Any]:
         """The best number."""

@@ -6,8 +6,10 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from xpdl.storage import write_atomically
+from xpdl.training import plain_json
 
 
 @dataclasses.dataclass
@@ -40,22 +42,26 @@ class History:
     epoch_loss_list: list[float] = dataclasses.field(default_factory=list)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a JSON file, atomically."""
-        write_atomically(path, (json.dumps(dataclasses.asdict(self), allow_nan=False) + "\n").encode())
+        """Write a JSON file, atomically; NaN and infinity are the strings "NaN", "Infinity" and "-Infinity" in it."""
+        write_atomically(path, (plain_json.dumps(dataclasses.asdict(self)) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
         """Read what `save` wrote; `ValueError` if the file is something else."""
         try:
-            lists = json.loads(Path(path).read_bytes())
+            return cls.from_plain(json.loads(Path(path).read_bytes()))
         except ValueError as error:
             raise ValueError(f"{path}: is not a history file ({error})") from None
+
+    @classmethod
+    def from_plain(cls, lists: Any) -> History:
+        """Take the lists as JSON has them; `ValueError` if they are something else."""
         names = [field.name for field in dataclasses.fields(cls)]
         # which earlier versions did not write
         added = {"epoch_loss_list"}
         if not isinstance(lists, dict) or {*lists, *added} != set(names):
-            raise ValueError(f"{path}: is not a history file, which holds the lists {', '.join(names)}")
+            raise ValueError(f"which holds the lists {', '.join(names)}")
         for name, values in lists.items():
-            if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
-                raise ValueError(f"{path}: {name} is not a list of numbers")
-        return cls(**lists)
+            if not isinstance(values, list):
+                raise ValueError(f"{name} is no list of numbers, got {values!r}")
+        return cls(**{name: [plain_json.number(value) for value in values] for name, values in lists.items()})

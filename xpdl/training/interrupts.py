@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
+
+from xpdl.training.messages import say
 
 # What a signal does where nobody has said otherwise. A handler of the program's own is left in its place.
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -24,6 +26,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.noted: signal.Signals | None = None
+        self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -42,9 +45,11 @@ class Interrupts:
             signal.raise_signal(self.noted)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.noted is not None:
+        # nobody looks at what a forked process notes
+        if self.noted is not None or os.getpid() != self._process:
             self._restore()
             signal.raise_signal(number)
+            return
         self.noted = signal.Signals(number)
 
     def _restore(self) -> None:
@@ -64,5 +69,5 @@ class Interrupts:
         """
         if self.noted is signal.SIGINT:
             raise KeyboardInterrupt(how_to_resume)
-        print(f"terminated: {how_to_resume}", file=sys.stderr)
+        say(f"terminated: {how_to_resume}", "stderr")
         raise SystemExit(128 + signal.SIGTERM)

@@ -1,8 +1,9 @@
-"""One number of a history to look at after each epoch, and which of two is better."""
+"""One number of a history to look at after each epoch, the better of two, and names of files with such numbers in them."""
 
 from __future__ import annotations
 
 import math
+import string
 from typing import Any
 
 LISTS = {
@@ -58,6 +59,42 @@ class Monitor:
         return -math.inf if (self.name or "").endswith("acc") else math.inf
 
 
-def mean_of_epoch(trainer: Any) -> float:
-    """The mean loss of the rows of the epoch that has just ended, in training mode, each before the update of its step."""
-    return float(trainer.history.epoch_loss_list[-1])
+def measured_by(trainer: Any) -> list[str]:
+    """The entries of `LISTS` that a trainer is going to measure."""
+    kind = "acc" if trainer.classifies else "loss"
+    sets = {"val": trainer.x_val is not None, "test": True, "train": trainer.classifies}
+    return [f"{name}_{kind}" for name, measured in sets.items() if measured]
+
+
+def names_in(template: str, owner: str) -> frozenset[str]:
+    """The names in a format string of ``epoch``, ``loss`` and the entries of `LISTS`.
+
+    Raises
+    ------
+    ValueError
+        If it is no such string.
+    """
+    known = ("epoch", "loss", *LISTS)
+    try:
+        names = frozenset(name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
+        if unknown := sorted(names - set(known)):
+            raise ValueError(f"there is no {', '.join(map(repr, unknown))}")
+        template.format(**{**dict.fromkeys(known, 0.5), "epoch": 1})
+    except (ValueError, LookupError) as error:
+        raise ValueError(
+            f"{owner}: {template!r} is no format string of {', '.join(known)} ({error}); write '{{epoch:03d}}', say, "
+            "and double braces that stand for themselves"
+        ) from None
+    return names
+
+
+def formatted(template: str, trainer: Any, epoch: int) -> str:
+    """A format string with the numbers of the epoch that has just ended."""
+    history = trainer.history
+    values = {name: getattr(history, values)[-1] for name, values in LISTS.items() if getattr(history, values)}
+    return template.format(epoch=epoch, loss=mean_of_epoch(trainer), **values)
+
+
+def mean_of_epoch(trainer: Any, epoch: int = 0) -> float:
+    """The mean loss of the rows of an epoch, by default the last one: in training mode, before the update of each step."""
+    return float(trainer.history.epoch_loss_list[epoch - 1])

@@ -1,13 +1,16 @@
-"""What a running training shows: a bar on a terminal, and one line per epoch."""
+"""The progress of a training: a bar on a terminal, and one line per epoch."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
+
+from xpdl.training.messages import is_terminal, say
 
 # A loss that is shown must be read from the device, which then waits for all its work: seldom enough not to be felt.
 _SECONDS_BETWEEN_LOSSES = 3.0
@@ -23,8 +26,8 @@ class Progress:
 
     def start(self, title: str, steps: int, done: int = 0) -> None:
         """Begin an epoch, or go on with one of which some steps are done."""
-        if self.verbose and sys.stderr.isatty():
-            self._bar = tqdm(total=steps, initial=done, desc=title, leave=False, file=sys.stderr)
+        if self.verbose and is_terminal(sys.stderr):
+            self._bar = tqdm(total=steps, initial=done, desc=title, leave=False, file=_StandardError())
             self._next_loss = time.monotonic() + _SECONDS_BETWEEN_LOSSES
 
     def step(self, read_loss: Callable[[], float]) -> None:
@@ -44,5 +47,19 @@ class Progress:
 
     def line(self, text: str) -> None:
         if self.verbose:
-            # at once, also into a pipe: somebody is watching
-            print(text, flush=True)
+            say(text)
+
+
+class _StandardError:
+    """``sys.stderr``, for a bar that is not drawn where the terminal is gone or lacks the characters."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()

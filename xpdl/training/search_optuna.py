@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def optuna_objective(
         follows `xpdl.seed`.
     score : callable
         ``score(history)`` -> a number, the higher the better: make the study with ``direction="maximize"``. A training
-        that breaks off because of a NaN is pruned.
+        that breaks off because of a NaN, or whose score is NaN or infinite, is pruned.
 
     Raises
     ------
@@ -65,7 +66,10 @@ def optuna_objective(
                 raise _pruned() from error
         if pruning.pruned:
             raise _pruned()
-        return float(score(history))
+        value = float(score(history))
+        if not math.isfinite(value):
+            raise _pruned()
+        return value
 
     return objective
 

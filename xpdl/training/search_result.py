@@ -9,7 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from xpdl.storage import append
+from xpdl.training import plain_json
 from xpdl.training.history import History
+from xpdl.training.messages import warn
 
 _SHOWN = 10
 
@@ -91,7 +94,8 @@ class SearchResult:
 class TrialLog:
     """Trials in a file of JSON lines, of which the first says which search they belong to.
 
-    A line is whole or, after a crash, the last one and cut off: then it is dropped, and its trial made again.
+    A line is whole or, after a crash, the last one and cut off: then it is dropped with a warning, and its trial made again.
+    Trials that cannot be written, on a full disk for example, are a warning, once, and written with a later one.
 
     Attributes
     ----------
@@ -102,6 +106,8 @@ class TrialLog:
     def __init__(self, path: str | os.PathLike[str] | None, header: dict[str, Any]) -> None:
         self.path = None if path is None else Path(path)
         self.done: dict[tuple[int, int | None], Trial] = {}
+        self._unwritten = b""
+        self._warned = False
         if self.path is None:
             return
         content = self.path.read_bytes() if self.path.exists() else b""
@@ -109,7 +115,9 @@ class TrialLog:
         if not whole:
             if content and not _line(header).startswith(content):
                 raise ValueError(f"{self.path}: is not the log of a search")
-            self._write(_line(header), "wb")
+            if content:
+                os.truncate(self.path, 0)
+            append(self.path, _line(header), sync=True)
             return
         first, *lines = whole.splitlines()
         found = self._read(first)
@@ -122,20 +130,23 @@ class TrialLog:
             trial = self._trial(self._read(line))
             self.done[trial.number, trial.epochs] = trial
         if len(whole) < len(content):
+            warn(f"search: the last line of {self.path} was cut off; it is removed, and its trial made again")
             os.truncate(self.path, len(whole))
 
     def add(self, trial: Trial) -> None:
-        """Note a trial: it is on the disk when this returns."""
+        """Note a trial: it is on the disk when this returns, unless a warning says that it cannot be written."""
         self.done[trial.number, trial.epochs] = trial
-        if self.path is not None:
-            self._write(_line({**dataclasses.asdict(trial), "score": _finite(trial.score)}), "ab")
-
-    def _write(self, line: bytes, mode: str) -> None:
-        assert self.path is not None
-        with self.path.open(mode) as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        if self.path is None:
+            return
+        self._unwritten += _line({**dataclasses.asdict(trial), "score": _finite(trial.score)})
+        try:
+            append(self.path, self._unwritten, sync=True)
+        except OSError as error:
+            if not self._warned:
+                warn(f"search: trial {trial.number} is not in {self.path} yet: {error}")
+            self._warned = True
+        else:
+            self._unwritten = b""
 
     def _read(self, line: bytes) -> Any:
         try:
@@ -146,15 +157,14 @@ class TrialLog:
     def _trial(self, values: Any) -> Trial:
         try:
             score = -math.inf if values["score"] is None else float(values["score"])
-            history = None if values["history"] is None else History(**values["history"])
+            history = None if values["history"] is None else History.from_plain(values["history"])
             return Trial(**{**values, "score": score, "history": history})
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"{self.path}: has a line that is no trial of this version ({error!r})") from None
 
 
 def _line(value: dict[str, Any]) -> bytes:
-    # what JSON does not know is written for people alone
-    return (json.dumps(value, allow_nan=False, default=repr) + "\n").encode()
+    return (plain_json.dumps(value) + "\n").encode()
 
 
 def _finite(score: float) -> float | None:
