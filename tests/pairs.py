@@ -32,6 +32,8 @@ class Pair:
         ``(backward, dy, outputs, arrays, static)`` -> gradients, one per entry of `wrt`, perhaps followed by others.
     wrt : tuple of int
         The positions of the arrays that have gradients.
+    wide : tuple of int
+        The positions of the outputs that are float32 for arrays in half precision.
     """
 
     forward: Callable[..., Any]
@@ -39,6 +41,7 @@ class Pair:
     backward: Callable[..., Any] | None = None
     call_backward: Callable[..., Any] = lambda backward, dy, outputs, arrays, static: backward(dy, *arrays, **static)
     wrt: tuple[int, ...] = (0,)
+    wide: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,8 +124,8 @@ def check_pair(
     outputs = as_tuple(backend.call(pair.forward, *arrays, **case.static))
     assert len(outputs) == len(want.outputs)
     tolerance = HALF.get(dtype)
-    for got, desired in zip(outputs, want.outputs, strict=True):
-        check(backend, got, desired, dtype, tolerance)
+    for place, (got, desired) in enumerate(zip(outputs, want.outputs, strict=True)):
+        check(backend, got, desired, "float32" if place in pair.wide and dtype in HALF else dtype, tolerance)
     given = [(a, cast(host, dtype)) for a, host in zip(arrays, case.arrays, strict=True)]
 
     if pair.backward is not None:

@@ -1,6 +1,7 @@
 """The book's functions, on arrays of any library.
 
-A Python number is taken as an array of the backend in use; integers become floats where the result is no integer.
+A Python number is taken as an array of the backend in use; integers become floats where the result is no integer. Losses of
+arrays in half precision are float32.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from xpdl.backends import Backend, asarray, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, rounded_to, widened
 from xpdl.errors import ShapeError
 from xpdl.gradients import gradient_descent, numerical_diff, numerical_gradient
 from xpdl.ops import activations
@@ -64,9 +65,12 @@ def sigmoid(x: Any) -> Array:
 
 def sigmoid_grad(x: Any) -> Array:
     """Derivative of `sigmoid` at `x`: ``sigmoid(x) (1 - sigmoid(x))``."""
-    y = activations.sigmoid(_floating(x, "sigmoid_grad"))
-    with on_device_of(y):
-        return array_namespace(y).astype(y * (1.0 - y), y.dtype, copy=False)
+    x = _floating(x, "sigmoid_grad")
+    xp = array_namespace(x)
+    with on_device_of(x):
+        # in which nothing cancels, where 1 - sigmoid(x) is a difference of nearly equal numbers
+        e = xp.exp(-xp.abs(widened(x)))
+        return rounded_to(x.dtype, e / ((1.0 + e) * (1.0 + e)))
 
 
 def relu(x: Any) -> Array:
@@ -118,7 +122,7 @@ def sum_squared_error(y: Array, t: Array) -> Array:
 
 
 def _half_squares(y: Array, t: Array, owner: str) -> Array:
-    y, t = _floating(y, owner), _floating(t, owner)
+    y, t = widened(_floating(y, owner)), widened(_floating(t, owner))
     xp = array_namespace(y, t, owner=owner)
     require_shape(t, y.shape, owner, "t")
     with on_device_of(y):
@@ -151,7 +155,7 @@ def cross_entropy_error(y: Array, t: Array) -> Array:
         If `t` fits neither form, labels are no integers, or lie outside the K classes.
     """
     owner = "cross_entropy_error"
-    y, t = _batch(_floating(y, owner), t, owner)
+    y, t = _batch(widened(_floating(y, owner)), t, owner)
     xp = array_namespace(y, t, owner=owner)
     weights = loss_ops.target_rows(y, t, owner)
     with on_device_of(y):

@@ -239,6 +239,7 @@ def _batch(*shape: int, rectified: bool, core: bool) -> Case:
         normalization.batch_normalization_backward,
         _batch_backward,
         (0, 1, 2),
+        wide=(1, 2),
     )
     static = {"eps": 1e-3, "rectified": rectified}
     arrays = (_x(*shape), _x(shape[1]), _x(shape[1]))
@@ -273,7 +274,8 @@ def _added_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: A
 
 
 def _with_addend(forward: Any, oracle: Any, backward: Any, *more: Any, **static: Any) -> Case:
-    pair = Pair(_added(forward), _added(oracle), backward, _added_backward, (0, 1, 2, 3 + len(more)))
+    wide = () if len(more) == 2 and not static else (1, 2, 3, 4)  # statistics
+    pair = Pair(_added(forward), _added(oracle), backward, _added_backward, (0, 1, 2, 3 + len(more)), wide)
     arrays = (_x(3, 2, 2, 3), _x(2), _x(2), *more, _x(3, 2, 2, 3))
     return Case(f"{forward.__name__} with addend", pair, arrays, {"eps": 1e-3, "rectified": True, **static})
 
@@ -341,14 +343,22 @@ def _from_inputs(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any)
 
 
 _SOFTMAX = Pair(
-    losses.softmax_with_loss, oracles.softmax_with_loss, losses.softmax_with_loss_backward, _from_probabilities
+    losses.softmax_with_loss,
+    oracles.softmax_with_loss,
+    losses.softmax_with_loss_backward,
+    _from_probabilities,
+    wide=(0,),
 )
 _WEIGHTED = dataclasses.replace(_SOFTMAX, call_backward=_from_probabilities_weighted)
 _SIGMOID = Pair(
-    losses.sigmoid_with_loss, oracles.sigmoid_with_loss, losses.sigmoid_with_loss_backward, _from_probabilities
+    losses.sigmoid_with_loss,
+    oracles.sigmoid_with_loss,
+    losses.sigmoid_with_loss_backward,
+    _from_probabilities,
+    wide=(0,),
 )
 _IDENTITY = Pair(
-    losses.identity_with_loss, oracles.identity_with_loss, losses.identity_with_loss_backward, _from_inputs
+    losses.identity_with_loss, oracles.identity_with_loss, losses.identity_with_loss_backward, _from_inputs, wide=(0,)
 )
 
 

@@ -202,13 +202,14 @@ def dtype_called(name: str, xp: Namespace) -> DType:
 _HALVES = ("float16", "bfloat16")
 
 
-def is_half(x: Array) -> bool:
+def is_half(x: object) -> bool:
     """Whether `x` is stored in half precision, float16 or bfloat16."""
     if type(x) is np.ndarray:
         return bool(x.dtype.char == "e")  # in either order of bytes
     if type(x) in _CUPY and x.dtype.itemsize != 2:
         return False
-    return dtype_name(x.dtype) in _HALVES
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and dtype_name(dtype) in _HALVES
 
 
 def wide_dtype(x: Array) -> DType:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, widened
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, Slot, gradient, parameter, require_parameters, row_size
 from xpdl.ops import normalization as ops
@@ -48,7 +48,8 @@ class BatchNormalization(Layer):
     Unlike PyTorch, momentum weighs the old statistics, the running variance is the biased one, and batches are weighted by
     their rows.
 
-    In mixed precision the input is in half precision; statistics, gamma, beta and their gradients stay in float32.
+    Input in half precision is computed with in float32, and statistics stay in float32. In mixed precision so do gamma, beta
+    and their gradients.
 
     Examples
     --------
@@ -126,7 +127,7 @@ class BatchNormalization(Layer):
         self.params = {"gamma": self.gamma, "beta": self.beta}
         for key, start in (("running_mean", "zeros"), ("running_var", "ones")):
             if key not in self.state:
-                self.state[key] = make(key, size, start)
+                self.state[key] = widened(make(key, size, start))
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The normalised input, in its shape; `train_flg` stands for the layer's mode when given."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 from xpdl.backends.random import Stream, next_stream
 from xpdl.layers.base import Layer, Shape
 from xpdl.ops import dropout as ops
@@ -78,15 +78,18 @@ class Dropout(Layer):
             return ops.dropout(x, self.mask, self._scale)
         self.mask = None
         self._scale = 1.0 if self.inverted else keep
-        return array_namespace(x).multiply(x, self._scale)
+        return _scaled(x, self._scale)
 
     def backward(self, dout: Array) -> Array:
         """``dx``: `dout` through the same mask and scale."""
         dout = self.require_dout(dout, self.recall(self._shape), self.mask)
-        if self.mask is None:
-            return array_namespace(dout).multiply(dout, self._scale)
-        return ops.dropout(dout, self.mask, self._scale)
+        return _scaled(dout, self._scale) if self.mask is None else ops.dropout(dout, self.mask, self._scale)
 
     def _draw_from(self, stream: Stream | None) -> None:
         # a run that goes on draws the masks that it would have drawn, whatever the seed of the network is then
         self.state["stream"] = (stream or next_stream(type(self).__name__)).words("mask")
+
+
+def _scaled(x: Array, scale: float) -> Array:
+    """``scale * x``, where half precision rounds the product alone."""
+    return rounded_to(x.dtype, array_namespace(x).multiply(widened(x), scale))

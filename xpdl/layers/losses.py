@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, same_place
+from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, same_place, wide_dtype
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
@@ -30,7 +30,7 @@ class LossLayer(Layer):
     y, t : array
         The outputs, after the activation, and the targets of the last forward.
     loss : array ()
-        The last loss.
+        The last loss, in float32 for outputs in half precision.
     weight : int, array () or None
         The divisor of that mean: the rows of the batch, or what their weights add up to.
     """
@@ -85,14 +85,14 @@ class LossLayer(Layer):
         return sample_weight
 
     def _scale(self, dout: Any, y: Array) -> Array | float:
-        """`dout` as a number that leaves the dtype of `y` alone: a Python one, or an array () of that dtype."""
+        """`dout` as a number that leaves the dtype of `y` alone: a Python one, or an array () that it is computed with."""
         owner = f"{self.name}.backward"
         if isinstance(dout, (int, float)):
             return float(dout)
         array_namespace(dout, owner=owner)
         xp = array_namespace(dout, y, owner=owner)
         require_shape(dout, (), owner, "dout")
-        return xp.astype(as_floating(dout, owner), y.dtype)
+        return xp.astype(as_floating(dout, owner), wide_dtype(y))
 
 
 class SoftmaxWithLoss(LossLayer):

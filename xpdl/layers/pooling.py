@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape
 from xpdl.ops import pooling as ops
@@ -134,12 +134,12 @@ class GlobalAveragePooling(Layer):
         require_floating(x, self.name)
         self.output_shape(tuple(x.shape[1:]))
         self.x = x
-        return array_namespace(x).mean(x, axis=(2, 3))
+        return rounded_to(x.dtype, array_namespace(x).mean(widened(x), axis=(2, 3)))
 
     def backward(self, dout: Array) -> Array:
         """``dx``: each pixel has an equal share of its channel's `dout` (N, C)."""
         x = self.recall(self.x)
         dout = self.require_dout(dout, x.shape[:2], x)
         xp = array_namespace(dout, x)
-        share = xp.divide(dout, float(x.shape[2] * x.shape[3]))
+        share = rounded_to(dout.dtype, xp.divide(widened(dout), float(x.shape[2] * x.shape[3])))
         return xp.add(xp.zeros_like(x), xp.reshape(share, (*dout.shape, 1, 1)))

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterator, Reversible
 from typing import Any, ClassVar
 
-from xpdl.backends.namespaces import Array, array_namespace, on_device_of
+from xpdl.backends.namespaces import Array, array_namespace, is_half, on_device_of
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer, Slot
 from xpdl.layers.batch_normalization import BatchNormalization
@@ -144,9 +144,11 @@ class _RectifiedNormalizedConvolution(Layer):
         return self.relu.out
 
     def _folds(self) -> bool:
-        """Whether each filter makes a channel that is normalised by itself, in the same dtype."""
+        """Whether each filter makes a channel that is normalised by itself, and may be scaled in its dtype."""
         gamma, W = self.normalization.gamma, self.convolution.W
-        return W is not None and self.normalization.built and gamma.shape == W.shape[:1] and gamma.dtype == W.dtype
+        if W is None or is_half(W) or not self.normalization.built:
+            return False
+        return gamma.shape == W.shape[:1] and gamma.dtype == W.dtype
 
     def _folded(self, x: Array, W: Array, b: Array | None, **options: Any) -> Array:
         layer = self.normalization

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpdl import initializers
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
@@ -92,7 +92,7 @@ class MultiLayerNetExtend(BookNet):
         if not self.weight_decay_lambda:
             return loss
         xp = array_namespace(loss)
-        squares = [xp.sum(xp.multiply(W, W)) for W in self._weights().values()]
+        squares = [xp.sum(xp.multiply(W, W)) for W in map(widened, self._weights().values())]
         total = functools.reduce(xp.add, squares)
         return xp.add(loss, xp.multiply(total, 0.5 * self.weight_decay_lambda))
 
@@ -102,7 +102,8 @@ class MultiLayerNetExtend(BookNet):
         if self.weight_decay_lambda:
             for name, W in self._weights().items():
                 xp = array_namespace(W)
-                grads[name] = xp.add(grads[name], xp.multiply(W, self.weight_decay_lambda))
+                grad = xp.add(widened(grads[name]), xp.multiply(widened(W), self.weight_decay_lambda))
+                grads[name] = rounded_to(grads[name].dtype, grad)
         return grads
 
     def _weights(self) -> dict[str, Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.ops.precision import in_float32
 
 
 @op
@@ -20,6 +21,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 @op
+@in_float32
 def sigmoid(x: Array) -> Array:
     """``1 / (1 + exp(-x))``, from ``exp(-|x|)``, which cannot overflow."""
     xp = array_namespace(x)
@@ -28,6 +30,7 @@ def sigmoid(x: Array) -> Array:
 
 
 @op
+@in_float32
 def sigmoid_backward(dy: Array, y: Array) -> Array:
     """``dy * y (1 - y)`` for the output `y`."""
     return dy * y * (1.0 - y)
@@ -40,12 +43,14 @@ def tanh(x: Array) -> Array:
 
 
 @op
+@in_float32
 def tanh_backward(dy: Array, y: Array) -> Array:
     """``dy * (1 - y^2)`` for the output `y`."""
     return dy * (1.0 - y * y)
 
 
 @op
+@in_float32
 def softmax(x: Array, axis: int = -1) -> Array:
     """``exp(x) / sum(exp(x))`` along `axis`; the maximum is subtracted first, so nothing overflows."""
     xp = array_namespace(x)
@@ -54,6 +59,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
 
 
 @op
+@in_float32
 def softmax_backward(dy: Array, y: Array, axis: int = -1) -> Array:
     """``y * (dy - sum(dy * y))`` for the output `y`."""
     xp = array_namespace(dy, y)
@@ -61,6 +67,7 @@ def softmax_backward(dy: Array, y: Array, axis: int = -1) -> Array:
 
 
 @op
+@in_float32
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """``x - log(sum(exp(x)))`` along `axis`."""
     xp = array_namespace(x)
@@ -69,6 +76,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
 
 
 @op
+@in_float32
 def log_softmax_backward(dy: Array, y: Array, axis: int = -1) -> Array:
     """``dy - exp(y) sum(dy)`` for the output `y`."""
     xp = array_namespace(dy, y)

@@ -7,6 +7,7 @@ import math
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.ops.activations import relu
+from xpdl.ops.precision import summed
 
 
 def _rows(x: Array) -> Array:
@@ -39,4 +40,4 @@ def affine_backward(
     """
     xp = array_namespace(dy, x, W)
     dx = xp.reshape(xp.matmul(dy, W.T), x.shape) if need_dx else None
-    return dx, xp.matmul(_rows(x).T, dy), xp.sum(dy, axis=0) if need_db else None
+    return dx, xp.matmul(_rows(x).T, dy), summed(xp, dy, 0) if need_db else None

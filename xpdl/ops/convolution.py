@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 from xpdl.ops.activations import relu
+from xpdl.ops.precision import summed
 from xpdl.ops.windows import Pair, columns, output_sizes, overlap_add
 
 
@@ -82,9 +83,10 @@ def convolution_backward(
     dy_rows = xp.reshape(dy, (n, groups, filters // groups, out[0] * out[1]))
 
     cols = _grouped_columns(x, W, stride, pad, dilation, groups, out)
-    dW = xp.sum(xp.matmul(dy_rows, xp.matrix_transpose(cols)), axis=0)
-    dW = xp.reshape(dW, W.shape)
-    db = xp.sum(dy, axis=(0, 2, 3)) if need_db else None
+    # a sum over places and images, of which none is rounded on the way
+    dW = xp.sum(xp.matmul(widened(dy_rows), xp.matrix_transpose(widened(cols))), axis=0)
+    dW = xp.reshape(dW if dW.dtype == dy.dtype else rounded_to(W.dtype, dW), W.shape)
+    db = summed(xp, dy, (0, 2, 3)) if need_db else None
     if not need_dx:
         return None, dW, db
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.backends.random import keep_mask
+from xpdl.ops.precision import in_float32
 
 
 @op
@@ -14,6 +15,7 @@ def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: i
 
 
 @op
+@in_float32
 def dropout(x: Array, mask: Array, scale: float = 1.0) -> Array:
     """``scale * x`` where `mask` is true, else 0; its backward is itself, on ``dy``."""
     xp = array_namespace(x, mask)

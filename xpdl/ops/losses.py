@@ -2,15 +2,28 @@
 
 Targets `t` of softmax losses are integer labels, of one rank less than the scores, or one-hot rows (or any weights over
 classes) of the same shape. The kind is decided by rank and dtype, never guessed from sizes.
+
+Outputs in half precision are computed with in float32. The loss stays in float32, which holds sums over large batches;
+probabilities and gradients come in the dtype of the outputs.
 """
 
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, Namespace, array_namespace, device, dtype_name, on_its_device
+from xpdl.backends.namespaces import (
+    Array,
+    Namespace,
+    array_namespace,
+    device,
+    dtype_name,
+    on_its_device,
+    rounded_to,
+    widened,
+)
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.activations import log_softmax, sigmoid
-from xpdl.ops.checks import require_labels, require_scores, require_shape
+from xpdl.ops.checks import require_labels, require_rank, require_scores, require_shape
+from xpdl.ops.precision import in_float32
 
 
 @on_its_device
@@ -67,7 +80,7 @@ def total_weight(
     total = batch_rows(x, owner)
     if sample_weight is None and (class_weights is None or t.ndim == x.ndim):
         return total
-    xp = array_namespace(x, sample_weight, owner=owner)
+    xp, x = array_namespace(x, sample_weight, owner=owner), widened(x)
     of_rows = xp.ones(x.shape[:1], dtype=x.dtype, device=device(x))
     if sample_weight is not None:
         of_rows = _row_weights(x, sample_weight, owner)
@@ -113,6 +126,7 @@ def _weighted_rows(
     owner: str,
 ) -> Array:
     """The weight of each log-probability in the sum of the losses, for scores or probabilities `x`."""
+    require_rank(x, 2, owner, "scores (N, K), without further axes such as those of sequences")
     rows = target_rows(x, t, owner)
     smooth = rows * (1.0 - label_smoothing) + label_smoothing / x.shape[-1] if label_smoothing else rows
     if class_weights is not None:
@@ -146,21 +160,23 @@ def softmax_with_loss(
     -------
     loss : array ()
         ``-sum(r w q log(y)) / D`` with D the sum of ``r w[t]`` over labels, or of ``r`` over rows of `t`; 0 where D is 0.
-        From log-softmax: it does not saturate, unlike the book's, which stops at 16.118.
+        From log-softmax: it does not saturate, unlike the book's, which stops at 16.118. Float32 for half precision.
     y : array (N, K)
         ``softmax(x)``.
     """
     owner = "SoftmaxWithLoss"
     batch_rows(x, owner)
     require_scores(x, owner)
+    dtype, x = x.dtype, widened(x)
     weights = _weighted_rows(x, t, class_weights, label_smoothing, sample_weight, owner)
     xp = array_namespace(x)
     log_y = log_softmax(x)
     total = total_weight(x, t, class_weights, sample_weight, owner)
-    return _divided(-_masked_sum(xp, weights, log_y), total), xp.exp(log_y)
+    return _divided(-_masked_sum(xp, weights, log_y), total), rounded_to(dtype, xp.exp(log_y))
 
 
 @op
+@in_float32
 def softmax_with_loss_backward(
     y: Array,
     t: Array,
@@ -186,16 +202,18 @@ def sigmoid_with_loss(x: Array, t: Array, sample_weight: Array | None = None) ->
     """
     owner = "SigmoidWithLoss"
     batch_rows(x, owner)
+    dtype, x = x.dtype, widened(x)
     t = targets(x, t, owner)
     xp = array_namespace(x)
     # log(1 + exp(x)) - t x, without overflow for either sign of x
     size, rows = xp.abs(x), _by_row(x, sample_weight, owner)
     wrong = xp.where(x > 0, 1.0 - t, t) * rows
     loss = _masked_sum(xp, wrong, size) + xp.sum(xp.log1p(xp.exp(-size)) * rows)
-    return _divided(loss, total_weight(x, t, None, sample_weight, owner)), sigmoid(x)
+    return _divided(loss, total_weight(x, t, None, sample_weight, owner)), rounded_to(dtype, sigmoid(x))
 
 
 @op
+@in_float32
 def sigmoid_with_loss_backward(
     y: Array, t: Array, dout: Array | float = 1.0, sample_weight: Array | None = None
 ) -> Array:
@@ -213,12 +231,14 @@ def identity_with_loss(x: Array, t: Array, sample_weight: Array | None = None) -
     """
     owner = "IdentityWithLoss"
     batch_rows(x, owner)
+    x = widened(x)
     error = x - targets(x, t, owner)
     loss = array_namespace(x).sum(error * _weighted(error, sample_weight, owner))
     return 0.5 * _divided(loss, total_weight(x, t, None, sample_weight, owner))
 
 
 @op
+@in_float32
 def identity_with_loss_backward(
     x: Array, t: Array, dout: Array | float = 1.0, sample_weight: Array | None = None
 ) -> Array:

@@ -1,7 +1,8 @@
 """Batch normalization with the statistics of the batch, or with given ones.
 
-In mixed precision `x` and `dy` have a narrower dtype than gamma. Everything is computed in the wider one, in which
-statistics come and the gradients of gamma and beta; what has the shape of `x` comes in the dtype of `x`.
+In mixed precision `x` and `dy` have a narrower dtype than gamma. Everything is computed in the wider one, in float32 where
+both are in half precision, and so come the statistics. Gradients of gamma and beta come in the dtype of gamma, what has the
+shape of `x` in that of `x`.
 
 What follows may be computed on the way: the sum with an `addend`, in which a residual block ends, and relu, for which
 `rectified` asks. The backward passes are then given the rectified output `y`, whose sign is all they need of it; the
@@ -11,7 +12,7 @@ gradient of the addend is that of the sum.
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 from xpdl.ops.activations import relu, relu_backward
 
 
@@ -22,7 +23,7 @@ def _axes(x: Array) -> tuple[int, ...]:
 
 def _like(p: Array, x: Array) -> Array:
     """`x` in the dtype of `p`."""
-    return x if x.dtype == p.dtype else array_namespace(x, p).astype(x, p.dtype)
+    return rounded_to(p.dtype, x)
 
 
 def _along(p: Array, x: Array) -> Array:
@@ -51,10 +52,11 @@ def batch_normalization(
     y : array of the shape of `x`
         ``gamma x_hat + beta + addend`` with ``x_hat = (x - mean) / sqrt(var + eps)``.
     mean, var : arrays (C,)
-        `var` is the biased one, divided by the number of values.
+        `var` is the biased one, divided by the number of values. Both are float32 for half precision.
     """
     xp = array_namespace(x, gamma, beta)
     axes, given = _axes(x), x
+    gamma, beta = widened(gamma), widened(beta)
     x = _like(gamma, x)
     mean = xp.mean(x, axis=axes)
     centred = x - _along(mean, x)
@@ -92,7 +94,8 @@ def tracked_batch_normalization(
     """
     y, mean, var = batch_normalization(x, gamma, beta, eps, rectified, addend)
     share = 1.0 - momentum
-    return y, mean, var, momentum * running_mean + share * mean, momentum * running_var + share * var
+    old_mean, old_var = widened(running_mean), widened(running_var)
+    return y, mean, var, momentum * old_mean + share * mean, momentum * old_var + share * var
 
 
 @op
@@ -101,7 +104,8 @@ def batch_normalization_backward(
 ) -> tuple[Array, Array, Array]:
     """``dx, dgamma, dbeta``, through the batch's `mean` and `var` as well; `y` is the output where it was rectified."""
     xp = array_namespace(dy, x, gamma, mean, var)
-    axes, given = _axes(dy), dy
+    axes, given, stored = _axes(dy), dy, gamma
+    gamma, mean, var = widened(gamma), widened(mean), widened(var)
     dy, x_hat, inv_std = _upstream(dy, x, gamma, mean, var, eps, y)
     dbeta = xp.sum(dy, axis=axes)
     dgamma = xp.sum(dy * x_hat, axis=axes)
@@ -109,7 +113,7 @@ def batch_normalization_backward(
     for axis in axes:
         count *= dy.shape[axis]
     dx = dy - _along(dbeta / count, dy) - x_hat * _along(dgamma / count, dy)
-    return _like(given, dx * _along(gamma * inv_std, dy)), dgamma, dbeta
+    return _like(given, dx * _along(gamma * inv_std, dy)), _like(stored, dgamma), _like(stored, dbeta)
 
 
 @op
@@ -125,6 +129,7 @@ def normalize(
 ) -> Array:
     """``gamma x_hat + beta`` with given statistics: what batch normalization does in evaluation."""
     xp = array_namespace(x, gamma, beta, mean, var)
+    gamma, beta, mean, var = widened(gamma), widened(beta), widened(mean), widened(var)
     given, x = x, _like(gamma, x)
     y = (x - _along(mean, x)) * _along(1.0 / xp.sqrt(var + eps), x) * _along(gamma, x) + _along(beta, x)
     return _like(given, _followed(y, rectified, addend))
@@ -136,10 +141,12 @@ def normalize_backward(
 ) -> tuple[Array, Array, Array]:
     """``dx, dgamma, dbeta`` when the statistics are constants; `y` is the output where it was rectified."""
     xp = array_namespace(dy, x, gamma, mean, var)
-    axes, given = _axes(dy), dy
+    axes, given, stored = _axes(dy), dy, gamma
+    gamma, mean, var = widened(gamma), widened(mean), widened(var)
     dy, x_hat, inv_std = _upstream(dy, x, gamma, mean, var, eps, y)
     dx = dy * _along(gamma * inv_std, dy)
-    return _like(given, dx), xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
+    dgamma, dbeta = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
+    return _like(given, dx), _like(stored, dgamma), _like(stored, dbeta)
 
 
 def _followed(y: Array, rectified: bool, addend: Array | None) -> Array:

@@ -7,6 +7,7 @@ import functools
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.ops.activations import relu, relu_backward
+from xpdl.ops.precision import in_float32
 from xpdl.ops.windows import Pair, output_sizes, overlap_add, pad_images, shifted
 
 _ONE = (1, 1)
@@ -75,6 +76,7 @@ def rectified_max_pooling_backward(
 
 
 @op
+@in_float32
 def average_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
     """The mean of each window of `x` (N, C, H, W), giving (N, C, OH, OW); the zeros of the border count."""
     taps = _taps(x, size, stride, pad, 0.0)
@@ -82,6 +84,7 @@ def average_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> A
 
 
 @op
+@in_float32
 def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
     """Share each window's `dy` equally among its members."""
     count = size[0] * size[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, Namespace, array_namespace, device
+from xpdl.backends.namespaces import Array, Namespace, array_namespace, device, rounded_to, widened
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import int_at_least, pair, require_rank, require_shape, sizes
 
@@ -82,14 +82,15 @@ def shifted(x: Array, size: Pair, stride: Pair, dilation: Pair, out: Pair) -> li
 
 def overlap_add(parts: list[Array], input_size: Pair, size: Pair, stride: Pair, pad: Pair, dilation: Pair) -> Array:
     """The adjoint of padding and `shifted`: add each tap's (N, C, OH, OW) to where it was seen, giving (N, C, H, W)."""
-    xp = array_namespace(parts[0])
+    xp, dtype = array_namespace(parts[0]), parts[0].dtype
+    parts = [widened(part) for part in parts]
     padded = (input_size[0] + 2 * pad[0], input_size[1] + 2 * pad[1])
     rows = []
     for i in range(size[0]):
         taps = parts[i * size[1] : (i + 1) * size[1]]
         rows.append(_add_along(xp, taps, 3, padded[1], stride[1], dilation[1]))
     full = _add_along(xp, rows, 2, padded[0], stride[0], dilation[0])
-    return full[:, :, pad[0] : pad[0] + input_size[0], pad[1] : pad[1] + input_size[1]]
+    return rounded_to(dtype, full[:, :, pad[0] : pad[0] + input_size[0], pad[1] : pad[1] + input_size[1]])
 
 
 def _add_along(xp: Namespace, parts: list[Array], axis: int, length: int, stride: int, dilation: int) -> Array:

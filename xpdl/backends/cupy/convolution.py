@@ -15,7 +15,7 @@ from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
 from xpdl.backends.cupy.windows import add_up, gather, images_of_rows, rows_of_images
 from xpdl.backends.dispatch import DECLINE
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, rounded_to, widened
 
 Pair = tuple[int, int]
 
@@ -105,12 +105,12 @@ def convolution_backward(
         gather(x[images], col, out, size, stride, pad, dilation)
         part = matmul(rows, col.transpose(0, 2, 1))
         # in the order of the images: equal runs give equal bits
-        dW = part if dW is None else dW + part
+        dW = widened(part) if dW is None else dW + part
         if dx is not None:
             del col  # its memory serves the next line
             add_up(matmul(weights.transpose(0, 2, 1), rows), dx[images], out, size, stride, pad, dilation)
     assert dW is not None  # there is at least one image
-    return dx, dW.reshape(W.shape), db
+    return dx, rounded_to(W.dtype, dW).reshape(W.shape), db
 
 
 def _fits(x: Array, W: Array, b: Array | None, out: Pair, groups: int) -> bool:

@@ -10,6 +10,8 @@ from xpdl.backends.namespaces import array_namespace, is_array, is_floating, on_
 
 # Ops of other packages, those of optimizers and of loss scaling, choose dtypes themselves.
 _OPS = "xpdl.ops."
+# So do these: some of their results are float32 for half precision.
+_WIDE_RESULTS = ("xpdl.ops.losses", "xpdl.ops.normalization")
 
 
 def adapted(generic: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,7 +19,7 @@ def adapted(generic: Callable[..., Any]) -> Callable[..., Any]:
 
     In expressions with Python numbers, CuPy widens bfloat16 by itself and would return float32.
     """
-    narrows = generic.__module__.startswith(_OPS)
+    narrows = generic.__module__.startswith(_OPS) and generic.__module__ not in _WIDE_RESULTS
 
     @functools.wraps(generic)
     def run(*args: Any, **kwargs: Any) -> Any:

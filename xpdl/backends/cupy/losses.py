@@ -22,7 +22,11 @@ def softmax_with_loss(
     if given is None:
         return DECLINE  # type: ignore[no-any-return]
     rows, classes = x.shape
-    y, losses, loss = empty(x.shape, x.dtype), empty((rows,), computing_dtype(x.dtype)), empty((), x.dtype)
+    y, losses, loss = (
+        empty(x.shape, x.dtype),
+        empty((rows,), computing_dtype(x.dtype)),
+        empty((), computing_dtype(x.dtype)),
+    )
     grid, block = _shares(rows, classes)
     launch(
         "losses", "softmax_with_loss", named(x.dtype), grid, block, (ready(x), *given, y, losses, rows, classes), x.size
@@ -43,11 +47,12 @@ def softmax_with_loss_backward(
     """As `xpdl.ops.losses.softmax_with_loss_backward`."""
     given = _targets(y, t) if _is_plain(class_weights, label_smoothing, sample_weight) else None
     number = isinstance(dout, (int, float))
-    if given is None or not (number or (beside(y, dout) and dout.dtype == y.dtype and dout.size == 1)):  # type: ignore[union-attr]
+    if given is None or not (number or (beside(y, dout) and dout.dtype.kind == "f" and dout.size == 1)):  # type: ignore[union-attr]
         return DECLINE
     rows, classes = y.shape
     dx = empty(y.shape, y.dtype)
-    factor: tuple[Any, float] = (0, float(dout)) if number else (dout, 1.0)
+    computed = computing_dtype(y.dtype)
+    factor: tuple[Any, float] = (0, float(dout)) if number else (dout.astype(computed, copy=False), 1.0)  # type: ignore[union-attr]
     grid, block = _shares(rows, classes)
     args = (ready(y), *given, *factor, dx, rows, classes)
     launch("losses", "softmax_with_loss_backward", named(y.dtype), grid, block, args, y.size)

@@ -78,7 +78,7 @@ def _forward(
     mean, var, *new = statistics
     tracked = (*(map(_computed, running) if running else (0, 0)), float(momentum), *(new or (0, 0)))
     plan.launch("batch_normalization", *given, y, mean, var, *tracked)
-    return (y, *(_as(gamma, a) for a in statistics))
+    return (y, *statistics)
 
 
 @kernel("normalize")
@@ -148,15 +148,14 @@ def _followed(rectified: bool, addend: Array | None) -> tuple[int, Any]:
 
 
 def _served(values: tuple[Array, ...], *of_channels: Array) -> bool:
-    """Whether all are of one dtype, or `values`, alike, in half precision and what there is of each channel in float32."""
-    dtype, channel_dtype = values[0].dtype, of_channels[0].dtype
+    """Whether all are of one dtype, or `values`, alike, in half precision and what each channel has in that or float32."""
+    of_channel = (named(values[0].dtype), computing_dtype(values[0].dtype))
     return (
         values[0].ndim >= 2
         and all(a.shape == values[0].shape for a in values)
         and served(*values)
-        and served(*of_channels)
         and beside(values[0], *of_channels)
-        and (channel_dtype == dtype or named(channel_dtype) == computing_dtype(dtype))
+        and all(a.size and named(a.dtype) in of_channel for a in of_channels)
     )
 
 

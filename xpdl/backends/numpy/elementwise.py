@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.dispatch import DECLINE, kernel
+from xpdl.backends.namespaces import wide_dtype
 from xpdl.backends.numpy import compiled, memory, threads
 
 Host = np.ndarray[Any, Any]
@@ -82,7 +83,7 @@ def relu_backward(dy: Host, y: Host) -> Host:
 def dropout(x: Host, mask: Host, scale: float = 1.0) -> Host:
     """As `xpdl.ops.dropout.dropout`."""
     y = memory.empty_like(x)
-    loop, factor = _loops(x).dropout, x.dtype.type(scale)
+    loop, factor = _loops(x).dropout, np.dtype(wide_dtype(x)).type(scale)
     if not _flat(lambda x, mask, y: loop(x, mask, factor, y), x, mask, y):
         return DECLINE  # type: ignore[no-any-return]
     return y

@@ -28,8 +28,7 @@ def softmax_with_loss(
     """As `xpdl.ops.losses.softmax_with_loss`."""
     if not (_is_plain(class_weights, label_smoothing, sample_weight) and _labelled(x, t)):
         return DECLINE  # type: ignore[no-any-return]
-    # NumPy adds float16 in float32 along rows alone
-    rows, columns = np.arange(len(x)), x.shape[1] <= _FEW_CLASSES and x.itemsize > 2
+    rows, columns = np.arange(len(x)), x.shape[1] <= _FEW_CLASSES
     scores, axis, own = (x.T.copy(), 0, (t, rows)) if columns else (x, 1, (rows, t))
     log_y = scores - np.maximum.reduce(scores, axis=axis, keepdims=True)
     log_y -= np.log(np.add.reduce(np.exp(log_y), axis=axis, keepdims=True))
@@ -67,6 +66,7 @@ def _labelled(x: Host, t: Host) -> bool:
     """Whether `t` holds a label, one of the K classes, for each row of `x` (N, K); where not, the generic op says why."""
     return (
         x.dtype.kind == "f"
+        and x.itemsize > 2  # float16 is computed in float32
         and type(t) is np.ndarray
         and t.dtype.kind in "iu"
         and x.ndim == 2

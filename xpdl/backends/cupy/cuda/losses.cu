@@ -47,15 +47,15 @@ extern "C" __global__ void softmax_with_loss(const T* x, const int64* labels, co
 }
 
 // one block
-extern "C" __global__ void mean_loss(const A* losses, T* loss, int64 rows) {
+extern "C" __global__ void mean_loss(const A* losses, A* loss, int64 rows) {
   A sum = 0;
   for (I i = threadIdx.x; i < (I)rows; i += blockDim.x) sum += losses[i];
   sum = over_lanes(sum, plus);
-  if (threadIdx.x == 0) loss[0] = T(sum / (A)rows);
+  if (threadIdx.x == 0) loss[0] = sum / (A)rows;
 }
 
 // `dout` is a null pointer where it is the number `scale`
-extern "C" __global__ void softmax_with_loss_backward(const T* y, const int64* labels, const T* weights, const T* dout,
+extern "C" __global__ void softmax_with_loss_backward(const T* y, const int64* labels, const T* weights, const A* dout,
                                                       double scale, T* dx, int64 rows, int64 classes) {
   I row = (I)blockIdx.x * blockDim.y + threadIdx.y, K = (I)classes;
   I end = row < (I)rows ? K : 0;
@@ -63,7 +63,7 @@ extern "C" __global__ void softmax_with_loss_backward(const T* y, const int64* l
   if (weights)
     for (I k = threadIdx.x; k < end; k += blockDim.x) total += (A)weights[row * K + k];
   total = weights ? over_lanes(total, plus) : A(1);
-  A factor = (dout ? (A)dout[0] : (A)scale) / (A)rows;
+  A factor = (dout ? dout[0] : (A)scale) / (A)rows;
   for (I k = threadIdx.x; k < end; k += blockDim.x)
     dx[row * K + k] = T(((A)y[row * K + k] * total - weight(labels, weights, row, k, K)) * factor);
 }

@@ -1,0 +1,40 @@
+"""Half precision in ops: computed with in float32, and rounded once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from xpdl.backends.namespaces import Array, is_half, rounded_to, wide_dtype, widened
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_float32(generic: Callable[P, R]) -> Callable[P, R]:
+    """Compute an op in float32 where its first array is in half precision; its result is rounded to that dtype once.
+
+    Sums in half precision stop growing after some thousand terms, squares overflow or vanish, and differences of rounded
+    values are mostly rounding. Arrays of other dtypes go through as they are.
+    """
+
+    @functools.wraps(generic)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        first: Any = args[0] if args else None
+        if not is_half(first):
+            return generic(*args, **kwargs)
+        wide: Any = generic
+        result: Any = wide(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
+        return rounded_to(first.dtype, result)  # type: ignore[no-any-return]
+
+    return call
+
+
+def _widened(value: Any) -> Any:
+    return widened(value) if is_half(value) else value
+
+
+def summed(xp: Any, x: Array, axis: int | tuple[int, ...]) -> Array:
+    """The sum along `axis` in the dtype of `x`, added up in float32 where that is half precision."""
+    return rounded_to(x.dtype, xp.sum(x, axis=axis, dtype=wide_dtype(x)))
