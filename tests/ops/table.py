@@ -382,7 +382,8 @@ def _by_row_backward(of_output: int) -> Any:
 def _with_row_weights(name: str, pair: Pair, arrays: Any, core: bool = True, **static: Any) -> list[Case]:
     """Rows that count twice, half or nothing; and none that counts."""
     of_output = 0 if pair is _IDENTITY else 1
-    weighted = Pair(_by_row(pair.forward), _by_row(pair.oracle), pair.backward, _by_row_backward(of_output))
+    backward = _by_row_backward(of_output)
+    weighted = Pair(_by_row(pair.forward), _by_row(pair.oracle), pair.backward, backward, wide=pair.wide)
     weights = np.array([2.0, 0.0, 0.5, 1.25])
     return [
         Case(f"{name} by rows", weighted, (*arrays, weights), static, core=core),
@@ -486,6 +487,7 @@ def _tracked(*shape: int, rectified: bool, core: bool) -> Case:
         normalization.batch_normalization_backward,
         _batch_backward,
         (0, 1, 2),
+        wide=(1, 2, 3, 4),
     )
     c = shape[1]
     static = {"momentum": 0.7, "eps": 1e-3, "rectified": rectified}

@@ -206,9 +206,9 @@ def is_half(x: object) -> bool:
     """Whether `x` is stored in half precision, float16 or bfloat16."""
     if type(x) is np.ndarray:
         return bool(x.dtype.char == "e")  # in either order of bytes
-    if type(x) in _CUPY and x.dtype.itemsize != 2:
-        return False
     dtype = getattr(x, "dtype", None)
+    if type(x) in _CUPY and dtype.itemsize != 2:  # type: ignore[union-attr]
+        return False
     return dtype is not None and dtype_name(dtype) in _HALVES
 
 

@@ -148,7 +148,7 @@ class _RectifiedNormalizedConvolution(Layer):
         gamma, W = self.normalization.gamma, self.convolution.W
         if W is None or is_half(W) or not self.normalization.built:
             return False
-        return gamma.shape == W.shape[:1] and gamma.dtype == W.dtype
+        return bool(gamma.shape == W.shape[:1] and gamma.dtype == W.dtype)
 
     def _folded(self, x: Array, W: Array, b: Array | None, **options: Any) -> Array:
         layer = self.normalization
