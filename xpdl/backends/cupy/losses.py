@@ -6,7 +6,7 @@ from typing import Any
 
 from xpdl.backends.cupy.launch import BLOCK, beside, computing_dtype, cupy, empty, kernel, launch, named, ready, served
 from xpdl.backends.dispatch import DECLINE
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, is_floating
 
 
 @kernel("softmax_with_loss")
@@ -47,7 +47,7 @@ def softmax_with_loss_backward(
     """As `xpdl.ops.losses.softmax_with_loss_backward`."""
     given = _targets(y, t) if _is_plain(class_weights, label_smoothing, sample_weight) else None
     number = isinstance(dout, (int, float))
-    if given is None or not (number or (beside(y, dout) and dout.dtype.kind == "f" and dout.size == 1)):  # type: ignore[union-attr]
+    if given is None or not (number or (beside(y, dout) and is_floating(dout) and dout.size == 1)):  # type: ignore[union-attr]
         return DECLINE
     rows, classes = y.shape
     dx = empty(y.shape, y.dtype)
