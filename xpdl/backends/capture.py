@@ -52,7 +52,9 @@ class Recorder(Protocol):
         Raises
         ------
         RuntimeError
-            If it reads values on the host, or asks for what cannot be recorded.
+            If it reads values on the host, copies arrays from it, or asks for what cannot be recorded.
+        MemoryError
+            If the device has not the memory of one more step.
         """
 
 

@@ -96,7 +96,7 @@ class CapturedSteps:
             self._recorded = None  # its memory is free before another is made
             try:
                 self._recorded = _Recorded(self, batch)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 self.problem = " ".join(str(error).split())
                 warnings.warn(
                     f"Trainer: a step cannot be captured, and all go on uncaptured: {self.problem}", stacklevel=2

@@ -264,7 +264,7 @@ def _asarray(a: Any, dtype: Any = None, *, device: Any = None, copy: bool | None
         return a
     found = np.array(a._a if isinstance(a, ndarray) else a, dtype=dtype)
     if found.ndim and not isinstance(a, ndarray):
-        fake_capture.pinned_memory(found.nbytes)
+        fake_capture.refuse("H2D transfers are disallowed")
     result = _empty(found.shape, found.dtype)
 
     def fill() -> None:
@@ -360,6 +360,9 @@ class Pool:
     def get_limit(self) -> int:
         return self.limit
 
+    def free_all_blocks(self) -> None:
+        self.unused = 0
+
 
 class _Module(types.ModuleType):
     """The module ``cupy``: own arrays and kernels, and functions of NumPy on them."""
@@ -396,11 +399,9 @@ module.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
     Stream=fake_capture.Stream,
     MemoryPool=fake_capture.MemoryPool,
     using_allocator=fake_capture.using_allocator,
-    set_pinned_memory_allocator=fake_capture.set_pinned_memory_allocator,
 )
 pool = Pool()
 module.get_default_memory_pool = lambda: pool  # type: ignore[attr-defined]
-module.get_default_pinned_memory_pool = lambda: types.SimpleNamespace(malloc=lambda size: None)  # type: ignore[attr-defined]
 # matrix products are NumPy's, in full precision
 module._core = types.SimpleNamespace(set_compute_type=lambda dtype, kind: None)  # type: ignore[attr-defined]
 _routines = types.SimpleNamespace(COMPUTE_TYPE_FP32=4, COMPUTE_TYPE_TF32=7)

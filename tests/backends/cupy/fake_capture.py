@@ -2,7 +2,7 @@
 
 While it is recorded, kernels do not run, and nothing is written into arrays that are there; results of array functions are
 made, for their shapes, from values that are not there yet. As in CuPy, a value that is read, a module that is loaded, or a
-matrix product ends the recording with an error, and an array that comes from the host does not.
+matrix product ends the recording with an error, and so does an array that comes from the host.
 """
 
 from __future__ import annotations
@@ -125,18 +125,6 @@ def made(compute: Callable[[], Any], wrapped: Callable[[Any], Any], arrays: Call
     if arrays(result):
         run(again, result)
     return result
-
-
-_pinned: list[Callable[[int], Any]] = [lambda size: None]
-
-
-def set_pinned_memory_allocator(allocator: Callable[[int], Any]) -> None:
-    _pinned[:] = [allocator]
-
-
-def pinned_memory(size: int) -> Any:
-    """What arrays of the host go through on their way."""
-    return _pinned[0](size)
 
 
 @contextlib.contextmanager

@@ -77,6 +77,8 @@ class Graph:
 
         def step(*args: Any) -> None:
             self.steps.append((name, *args))
+            if name in self.module.failures:
+                raise self.module.failures[name]
             kinds = {self.kind, "relu"} if self.rectified else {self.kind}
             if name == "check_support" and kinds & set(self.module.unsupported):
                 raise NotSupported(self.kind)
@@ -131,7 +133,9 @@ def _memory(address: int, fields: dict[str, Any]) -> Any:
 
 def make(unsupported: tuple[str, ...] = ()) -> Any:
     """A module ``cudnn``."""
-    module = types.SimpleNamespace(unsupported=unsupported, executed=[], graphs=[], streams=[], swallows_nan=False)
+    module = types.SimpleNamespace(
+        unsupported=unsupported, executed=[], graphs=[], streams=[], swallows_nan=False, failures={}
+    )
 
     def graph(**options: Any) -> Graph:
         module.graphs.append(Graph(module, **options))
@@ -144,5 +148,6 @@ def make(unsupported: tuple[str, ...] = ()) -> Any:
     module.numerical_note = types.SimpleNamespace(**{name: name for name in notes})
     module.cudnnGraphNotSupportedError = NotSupported
     module.create_handle = lambda: 7
+    module.destroy_handle = lambda handle: None
     module.set_stream = lambda handle, stream: module.streams.append((handle, stream))
     return module

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.backends.cupy.test_kernels import TOLERANCE, compare, trained
 from tests.ops.table import CONVOLUTION
 from tests.pairs import check_pair
 from xpdl.backends import numerics
-from xpdl.backends.cupy import cudnn, products, trace
+from xpdl.backends.cupy import cudnn, cudnn_graph, products, trace
 from xpdl.backends.random import Stream
 from xpdl.layers import Convolution, Pooling, Relu
 from xpdl.layers.chain import Chain
@@ -213,7 +214,7 @@ def test_precision_and_determinism_say_which_plans_are_left_out(host, library, d
         convolution.convolution(*(fake.module.asarray(a.astype(dtype)) for a in (x, W)), **static)
     steps = dict((step[0], step[1:]) for step in asked.graphs[0].steps)
     assert steps["deselect_numeric_notes"] == (unwanted,)
-    assert steps["deselect_workspace_greater_than"] == (cudnn.WORKSPACE_BYTES,)
+    assert steps["deselect_workspace_greater_than"] == (1 << 30,)
     assert steps["create_execution_plans"] == (["A", "FALLBACK"],)
 
 
@@ -231,13 +232,105 @@ def test_a_net_trains_by_it_as_without(host, library):
     assert asked.executed
 
 
-def test_an_address_that_is_not_aligned_goes_by_columns(host, library):
+def test_an_address_that_is_not_aligned_is_copied_to_one_that_is(host, library):
     asked = library()
-    x, W, *_ = arrays()
-    flat = fake.module.asarray(np.zeros(x.size + 1, "float32"))
-    shifted = flat[1:].reshape(x.shape)
-    convolution.convolution(shifted, fake.module.asarray(W.astype("float32")), groups=2)
-    assert not asked.executed and {name for name, *_ in fake.launches} == {"im2col", "images_of_rows"}
+    x, W, b, dy, static = arrays()
+
+    def shifted(a):
+        flat = fake.module.asarray(np.concatenate([[0.0], a.reshape(-1)]).astype("float32"))
+        return flat[1:].reshape(a.shape)
+
+    unaligned = [shifted(a) for a in (x, W, b, dy)]
+    assert all(a.data.ptr % 16 for a in unaligned)
+    y = convolution.convolution(*unaligned[:3], **static).get()
+    want = convolution.convolution(x, W, b, **static)
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+    found = convolution.convolution_backward(unaligned[3], *unaligned[:2], **static)
+    for ours, theirs in zip(found, convolution.convolution_backward(dy, x, W, **static), strict=True):
+        np.testing.assert_allclose(ours.get(), theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+    assert [graph.kind for graph in asked.executed] == ["fprop", "wgrad", "dgrad"]
+
+
+FAILURES = {
+    "backend": ("build_operation_graph", RuntimeError("CUDNN_BACKEND_API_FAILED")),
+    "shape": ("validate", ValueError("shape deduction failed")),
+    "nvrtc": ("build_plans", RuntimeError("NVRTC compilation failed\nwith a log")),
+    "plans": ("create_execution_plans", RuntimeError("")),
+}
+
+
+class TestFailures:
+    @pytest.mark.parametrize("step,error", FAILURES.values(), ids=FAILURES)
+    def test_of_planning_are_one_warning_and_go_by_columns(self, host, library, monkeypatch, step, error):
+        monkeypatch.setattr(cudnn, "_warned", False)
+        library().failures[step] = error
+        x, W, b, dy, static = arrays()
+        with pytest.warns(UserWarning, match=r"cuDNN: .*takes longer") as warned:
+            compare(host, convolution.convolution_backward, dy, x, W, **static)
+            compare(host, convolution.convolution, x, W, b, **static)
+        assert len(warned) == 1 and "im2col" in {name for name, *_ in fake.launches}
+
+    def test_of_a_handle_are_one_warning_and_go_by_columns(self, host, library, monkeypatch):
+        monkeypatch.setattr(cudnn, "_warned", False)
+        asked, tried = library(), []
+
+        def fails():
+            tried.append(1)
+            raise RuntimeError("CUDNN_STATUS_NOT_INITIALIZED")
+
+        asked.create_handle = fails
+        x, W, b, _, static = arrays()
+        with pytest.warns(UserWarning, match="cuDNN: no handle on device 0: CUDNN_STATUS_NOT_INITIALIZED") as warned:
+            for _ in range(2):
+                compare(host, convolution.convolution, x, W, b, **static)
+        assert len(warned) == len(tried) == 1
+
+    @pytest.mark.parametrize("error", [AssertionError("cudart 12 for 13"), RuntimeError("status 1002"), OSError("")])
+    def test_of_the_import_or_a_handle_are_the_reason_why_it_is_not_used(self, monkeypatch, error):
+        def fails(*_):
+            raise error
+
+        pathfinder = types.SimpleNamespace(load_nvidia_dynamic_lib=lambda name: None)
+        monkeypatch.setitem(sys.modules, "cuda.pathfinder", pathfinder)
+        module = fake_cudnn.make()
+        module.backend_version = lambda: 91702
+        monkeypatch.setitem(sys.modules, "cudnn", module)
+        cudnn.problem.cache_clear()
+        try:
+            assert cudnn.problem() is None
+            if isinstance(error, RuntimeError):
+                module.create_handle = fails
+            else:
+                module.backend_version = fails
+            cudnn.problem.cache_clear()
+            assert cudnn.problem().startswith(f"cuDNN is not used: {error}")
+        finally:
+            cudnn.problem.cache_clear()
+
+
+class TestWorkspace:
+    def case(self, batch, dtype="float32"):
+        x, y = (batch, 64, 56, 56), (batch, 128, 28, 28)
+        return cudnn_graph.Case(
+            "wgrad", x, (128, 64, 3, 3), y, (2, 2), (1, 1), (1, 1), dtype, False, False, "tf32", True
+        )
+
+    def test_of_small_images_is_a_gigabyte(self):
+        assert cudnn_graph.workspace_limit(self.case(1)) == 1 << 30
+
+    def test_of_large_batches_grows_with_the_images(self):
+        images = 4 * (1024 * 64 * 56 * 56 + 1024 * 128 * 28 * 28)
+        assert cudnn_graph.workspace_limit(self.case(1024)) == 2 * images + (64 << 20)
+        assert cudnn_graph.workspace_limit(self.case(1024, "bfloat16")) == images + (64 << 20)
+
+    def test_is_no_more_than_what_is_free(self, host, library, monkeypatch):
+        assert cudnn_graph.workspace_limit(self.case(1024), 12345) == 12345
+        asked = library()
+        monkeypatch.setattr(fake.Device, "mem_info", (1000, 1 << 40))
+        monkeypatch.setattr(fake.pool, "unused", 234)
+        x, W, b, _, static = arrays()
+        convolution.convolution(*(fake.module.asarray(a.astype("float32")) for a in (x, W, b)), **static)
+        assert ("deselect_workspace_greater_than", 1234) in asked.graphs[0].steps
 
 
 def test_without_the_package_the_reason_is_said(monkeypatch):
@@ -338,15 +431,23 @@ STUB = [
 PROGRAM = """
 import json, sys
 sys.path[:0] = {path!r}
-from xpdl.backends.cupy import cudnn as ours
-assert ours.problem() is None, ours.problem()
+from xpdl.backends.cupy import cudnn_graph as ours
+from xpdl.backends.cupy.cudnn import missing
+assert missing() is None, missing()
 import cudnn
+limit = ours.workspace_limit
 device = cudnn.create_device_properties({device!r})
 for case in json.load(sys.stdin):
     case = ours.Case(*(tuple(v) if isinstance(v, list) else v for v in case))
     try:
-        plan = ours.finish(ours.describe(cudnn, case, device_property=device, sm_version={version}, sm_count={count}))
-        print("plan", plan.workspace, flush=True)
+        where = dict(device_property=device, sm_version={version}, sm_count={count})
+        plan = ours.finish(ours.describe(cudnn, case, **where))
+        workspaces = [plan.workspace]
+        if case.x[0] >= 512:
+            ours.workspace_limit = lambda case, free=None: 8 << 30
+            workspaces.append(ours.finish(ours.describe(cudnn, case, **where)).workspace)
+            ours.workspace_limit = limit
+        print("plan", *workspaces, flush=True)
     except cudnn.cudnnGraphNotSupportedError as error:
         print("none", str(error).splitlines()[0], flush=True)
 """
@@ -361,6 +462,9 @@ def cases():
         ((8, 64, 16, 16), (128, 64, 1, 1), (2, 2), (0, 0), (1, 1)),
         ((3, 4, 17, 29), (6, 2, 5, 2), (2, 1), (1, 2), (1, 2)),
         ((4, 8, 9, 9), (8, 1, 3, 3), (1, 1), (1, 1), (1, 1)),
+        # of ResNet-18 for CIFAR-10
+        ((512, 64, 32, 32), (64, 64, 3, 3), (1, 1), (1, 1), (1, 1)),
+        ((512, 64, 32, 32), (128, 64, 3, 3), (2, 2), (1, 1), (1, 1)),
     ]
     found = []
     for x, w, stride, pad, dilation in shapes:
@@ -380,7 +484,7 @@ def cases():
                 ("float32", "tf32"),
                 ("float64", "highest"),
             ):
-                found.append(cudnn.Case(kind, x, w, y, stride, pad, dilation, dtype, bias, relu, precision, True))
+                found.append(cudnn_graph.Case(kind, x, w, y, stride, pad, dilation, dtype, bias, relu, precision, True))
     return found
 
 
@@ -414,9 +518,12 @@ def test_cudnn_has_plans_for_what_is_asked(device, tmp_path):
     # what is declined goes by columns, which is right and slow: only where precision or dtype leaves nothing
     spared = {"float64"} if device["deviceVer"] >= 800 else {"float64", "bfloat16"}
     assert not {case for case in without if case.dtype not in spared}, without
-    assert all(
-        int(answer.split()[1]) <= cudnn.WORKSPACE_BYTES for answer in answers.values() if answer.startswith("plan")
-    )
+    for case, answer in answers.items():
+        if answer.startswith("plan"):
+            workspaces = [int(size) for size in answer.split()[1:]]
+            assert workspaces[0] <= cudnn_graph.workspace_limit(case)
+            # no plan of a large batch is passed over for its workspace
+            assert len(set(workspaces)) == 1, (case, workspaces)
 
 
 def cudnn_missing():

@@ -54,26 +54,6 @@ def mask_slots(words: Words, counter: int) -> Array | None:
     return None if _local.slots is None else _local.slots.mask(words, counter)
 
 
-@contextlib.contextmanager
-def _no_copies_from_host() -> Iterator[None]:
-    """Inside, this thread has no pinned memory, through which arrays of the host go.
-
-    Each repetition would copy them again, from memory that others have been given; CuPy lets it be recorded.
-    """
-    own, malloc = threading.get_ident(), cupy().get_default_pinned_memory_pool().malloc
-
-    def refusing(size: int) -> Any:
-        if threading.get_ident() == own:
-            raise RuntimeError(f"an array of {size} bytes is copied from the host at each step")
-        return malloc(size)
-
-    cupy().cuda.set_pinned_memory_allocator(refusing)
-    try:
-        yield
-    finally:
-        cupy().cuda.set_pinned_memory_allocator(malloc)
-
-
 class _Slots:
     """Device memory for what differs between repetitions, by what it is."""
 
@@ -157,9 +137,12 @@ class Recorder:
         cuda = cupy().cuda
         # of its own: what the graph writes to must not be given to others meanwhile
         pool = cuda.MemoryPool()
+        # what the default one keeps for later is not there for this one
+        with self.device:
+            cupy().get_default_memory_pool().free_all_blocks()
         with self.alike():
             slots = _Slots()
-            with self.stream, cuda.using_allocator(pool.malloc), _no_copies_from_host():
+            with self.stream, cuda.using_allocator(pool.malloc):
                 workspace = cublas.bind()
                 self.stream.begin_capture()
                 _local.slots = slots

@@ -1,4 +1,4 @@
-"""Convolution by cuDNN: a graph for each case, planned once; the only module that names cuDNN.
+"""Convolution by cuDNN: a graph for each case, planned once.
 
 What cuDNN does not serve is None here, and goes by columns and matrix products. Arrays are in the order (N, C, H, W); their
 addresses are given as they are, so shapes, dtypes and alignment are checked before.
@@ -11,53 +11,38 @@ import functools
 import importlib
 import math
 import threading
+import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from xpdl.backends.cupy import trace
+from xpdl.backends.cupy.cudnn_graph import B, Case, Pair, Plan, Shape, W, X, Y, describe, finish
 from xpdl.backends.cupy.launch import cupy, empty, named, ready
 from xpdl.backends.namespaces import Array, dtype_called
 from xpdl.backends.numerics import get_numerics
 
-Pair = tuple[int, int]
-Shape = tuple[int, ...]
-
-#: the tensors of a graph
-X, W, Y, B = 1, 2, 3, 4
-
-#: plans that need more memory beside their tensors are passed over
-WORKSPACE_BYTES = 256 << 20
 # The first with planning by description alone, which the tests rest on.
 _OLDEST = 91100
 _MOST_PLANS = 1024
 _ALIGNMENT = 16
 
 
-class Case(NamedTuple):
-    """What a plan is made for."""
-
-    kind: str  # "fprop", "dgrad", "wgrad"
-    x: Shape
-    w: Shape
-    y: Shape
-    stride: Pair
-    pad: Pair
-    dilation: Pair
-    dtype: str
-    bias: bool
-    relu: bool
-    precision: str
-    deterministic: bool
-
-
-class Plan(NamedTuple):
-    graph: Any
-    workspace: int
-
-
 @functools.cache
 def problem() -> str | None:
-    """None where cuDNN can be asked, else what is missing."""
+    """None where cuDNN can be asked on the current device, else the reason."""
+    reason = missing()
+    if reason is not None:
+        return reason
+    cudnn = importlib.import_module("cudnn")
+    try:
+        cudnn.destroy_handle(cudnn.create_handle())
+    except RuntimeError as error:
+        return f"cuDNN is not used: {_first_line(error)}; check that it is built for the driver and for CuPy's CUDA"
+    return None
+
+
+def missing() -> str | None:
+    """None where the libraries of cuDNN are found, which needs no device, else what is missing."""
     cure = "pip install 'xpdl[cudnn12]' or 'xpdl[cudnn13]', matching CuPy"
     try:
         # in this order: cuDNN ends the process when it finds no cublasLt
@@ -65,8 +50,9 @@ def problem() -> str | None:
         for name in ("cudart", "cublasLt", "cudnn"):
             load(name)
         version = importlib.import_module("cudnn").backend_version()
-    except (ImportError, OSError, RuntimeError) as error:  # CuPy's finder has errors of its own, all of RuntimeError
-        return f"cuDNN is not used: {str(error).splitlines()[0]}; {cure}"
+    # the finder's own errors are of RuntimeError; the frontend asserts that the library is of its CUDA version
+    except (ImportError, OSError, RuntimeError, AssertionError) as error:
+        return f"cuDNN is not used: {_first_line(error)}; {cure}"
     return None if version >= _OLDEST else f"cuDNN is not used: {version} is older than {_OLDEST}; {cure}"
 
 
@@ -82,58 +68,6 @@ def library_version() -> int:
     ask = ctypes.CDLL(found.abs_path).cudnnGetVersion
     ask.restype = ctypes.c_size_t
     return int(ask())
-
-
-def describe(cudnn: Any, case: Case, **where: Any) -> Any:
-    """The graph of `case`, before anything is asked of a device; `where` says which one.
-
-    Raises the library's ``cudnnGraphNotSupportedError`` for what cannot be.
-    """
-    types = cudnn.data_type
-    own = {"float16": types.HALF, "bfloat16": types.BFLOAT16, "float32": types.FLOAT, "float64": types.DOUBLE}[
-        case.dtype
-    ]
-    computed = types.DOUBLE if case.dtype == "float64" else types.FLOAT
-    graph = cudnn.pygraph(io_data_type=own, intermediate_data_type=computed, compute_data_type=computed, **where)
-
-    def tensor(uid: int, dim: Shape) -> Any:
-        return graph.tensor(name=str(uid), uid=uid, dim=list(dim), stride=_strides(dim), data_type=own)
-
-    options = {
-        "pre_padding": list(case.pad),
-        "post_padding": list(case.pad),
-        "stride": list(case.stride),
-        "dilation": list(case.dilation),
-    }
-    if case.kind == "fprop":
-        out, uid, dim = graph.conv_fprop(tensor(X, case.x), tensor(W, case.w), **options), Y, case.y
-        if case.bias:
-            out = graph.bias(input=out, bias=tensor(B, (1, case.w[0], 1, 1)))
-        if case.relu:
-            out = graph.relu(input=out)
-    elif case.kind == "dgrad":
-        out, uid, dim = graph.conv_dgrad(tensor(Y, case.y), tensor(W, case.w), **options), X, case.x
-    else:
-        out, uid, dim = graph.conv_wgrad(tensor(X, case.x), tensor(Y, case.y), **options), W, case.w
-    out.set_uid(uid).set_output(True).set_data_type(own).set_dim(list(dim)).set_stride(_strides(dim))
-    graph.validate()
-    graph.build_operation_graph()
-    graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
-    notes = cudnn.numerical_note
-    unwanted = [notes.NONDETERMINISTIC] if case.deterministic else []
-    if case.dtype == "float32" and case.precision == "highest":
-        # only both together leave out TF32
-        unwanted += [notes.TENSOR_CORE, notes.DOWN_CONVERT_INPUTS]
-    graph.deselect_numeric_notes(unwanted)
-    graph.deselect_workspace_greater_than(WORKSPACE_BYTES)
-    return graph
-
-
-def finish(graph: Any) -> Plan:
-    """Choose the first plan that works, and build it."""
-    graph.check_support()
-    graph.build_plans()
-    return Plan(graph, int(graph.get_workspace_size()))
 
 
 def forward(
@@ -169,7 +103,8 @@ class _Local(threading.local):
     """A handle, with the stream it is on, and plans for each device: no thread may share them."""
 
     def __init__(self) -> None:
-        self.devices: dict[int, _Device] = {}
+        #: None where there is no handle to be had
+        self.devices: dict[int, _Device | None] = {}
 
 
 _local = _Local()
@@ -186,8 +121,12 @@ class _Device:
 
     def _plan(self, case: Case) -> Plan | None:
         try:
-            plan = finish(describe(self.cudnn, case, handle=self.handle))
+            plan = finish(describe(self.cudnn, case, _free_bytes(), handle=self.handle))
         except self.cudnn.cudnnGraphNotSupportedError:
+            return None
+        # of the library and NVRTC, and of the frontend, which infers shapes
+        except (RuntimeError, ValueError) as error:
+            _warn(f"{case.kind} of x {case.x}, W {case.w} in {case.dtype}", error)
             return None
         return plan if not case.relu or self._keeps_nan(plan, case) else None
 
@@ -225,15 +164,18 @@ def _run(
 ) -> Array | None:
     """A new array of `shape`, the tensor `uid` of the graph; None for what is not served."""
     device_id = cupy().cuda.device.get_device_id()
-    device = _local.devices.get(device_id)
+    if device_id not in _local.devices:
+        _local.devices[device_id] = _device(device_id)
+    device = _local.devices[device_id]
     if device is None:
-        device = _local.devices[device_id] = _Device()
+        return None
     setting = get_numerics()
     plan = device.plan(
         Case(kind, *shapes, *options, named(dtype), B in tensors, relu, setting.precision, setting.deterministic)
     )
-    if plan is None or any(array.data.ptr % _ALIGNMENT for array in tensors.values()):
+    if plan is None:
         return None
+    tensors = {key: array.copy() if array.data.ptr % _ALIGNMENT else array for key, array in tensors.items()}
     out = empty(shape, dtype)
     if trace.calls is not None:
         trace.record_call("cudnn", kind, named(dtype), x=shapes[0], w=shapes[1], y=shapes[2], bias=B in tensors)
@@ -241,6 +183,33 @@ def _run(
     return out
 
 
-def _strides(dim: Shape) -> list[int]:
-    _, c, h, w = dim
-    return [c * h * w, h * w, w, 1]
+def _device(device_id: int) -> _Device | None:
+    try:
+        return _Device()
+    except RuntimeError as error:
+        _warn(f"no handle on device {device_id}", error)
+        return None
+
+
+_warned = False
+
+
+def _warn(what: str, error: Exception) -> None:
+    """Say once in the process that cuDNN fails; each case that does goes by columns."""
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"cuDNN: {what}: {_first_line(error)}; this and other convolutions that it fails at are computed without it, "
+            "which takes longer",
+            stacklevel=2,
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _free_bytes() -> int:
+    """What an array may take on the current device."""
+    return int(cupy().cuda.Device().mem_info[0]) + int(cupy().get_default_memory_pool().free_bytes())
