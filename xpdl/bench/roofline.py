@@ -108,7 +108,7 @@ KERNELS: dict[str, Kernel] = {
     # normalization.cu
     "channel_sums": Kernel(lambda a: a.x.size),
     "channel_totals": Kernel(lambda a: a.sums.size),
-    "channel_squares": Kernel(lambda a: 3 * a.x.size),
+    "channel_moments": Kernel(lambda a: 4 * a.x.size),
     "batch_normalization": Kernel(lambda a: (4 + bool(a.rectified) + bool(a.addend)) * a.x.size),
     "normalize": Kernel(lambda a: (4 + bool(a.rectified) + bool(a.addend)) * a.x.size),
     "channel_products": Kernel(lambda a: 5 * a.x.size),

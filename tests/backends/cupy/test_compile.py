@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,20 @@ def nvrtc() -> ctypes.CDLL:
     for part in found[-1].parent.glob("libnvrtc-builtins.so.*"):
         ctypes.CDLL(str(part))
     return ctypes.CDLL(str(found[-1]))
+
+
+def ptx(code: str) -> str:
+    """The assembly of `code` for a Hopper."""
+    compiler, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
+    assert compiler.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
+    options = ["--gpu-architecture=compute_90", *sources.OPTIONS]
+    given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    assert compiler.nvrtcCompileProgram(program, len(options), given) == 0
+    assert compiler.nvrtcGetPTXSize(program, ctypes.byref(size)) == 0
+    text = ctypes.create_string_buffer(size.value)
+    assert compiler.nvrtcGetPTX(program, text) == 0
+    compiler.nvrtcDestroyProgram(ctypes.byref(program))
+    return text.value.decode()
 
 
 def compile_for(architecture: str, code: str) -> tuple[bool, str]:
@@ -56,6 +71,31 @@ def test_compiles_without_a_warning(file: str, architecture: str) -> None:
         for wide in sources.INDICES:
             works, log = compile_for(architecture, sources.source(file, dtype, wide))
             assert works and not log.strip(), f"{dtype}, wide indices {wide}: {log}"
+
+
+#: kernels that read most of what they read 16 bytes at a time, four or more before the first is used
+VECTORED = {
+    "normalization": [
+        "channel_sums",
+        "channel_moments",
+        "batch_normalization",
+        "normalize",
+        "channel_products",
+        "batch_normalization_backward",
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", sources.TYPES)
+@pytest.mark.parametrize("file", VECTORED)
+def test_sixteen_bytes_are_read_at_once(file: str, dtype: str) -> None:
+    """In PTX, whose ``ld.global.v4`` of 32 bits, or ``v2`` of 64, is the instruction LDG.E.128 of machine code."""
+    kernels = dict(part.split("(", 1) for part in ptx(sources.source(file, dtype, False)).split(".visible .entry ")[1:])
+    wide = re.compile(r"ld\.global(?:\.nc)?\.(?:v4\.[fbus]32|v2\.[fbus]64)")
+    for name in VECTORED[file]:
+        # without branches between them
+        runs = re.split(r"\n\$L|\bbra\b", kernels[name])
+        assert max(len(wide.findall(run)) for run in runs) >= 4, name
 
 
 def test_a_name_that_does_not_exist_is_noticed() -> None:

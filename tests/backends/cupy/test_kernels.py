@@ -358,6 +358,78 @@ def test_sums_of_several_blocks(host, shape):
     np.testing.assert_allclose(var.get(), x.var(axis=axes), rtol=1e-3)
 
 
+def unaligned(a):
+    """A gapless array of the stand-in whose first value lies at no multiple of 16 bytes."""
+    flat = fake.module.asarray(np.concatenate([np.zeros(1, a.dtype), a.ravel()]))[1:]
+    assert flat.data.ptr % 16 and flat.flags.c_contiguous
+    return flat.reshape(a.shape)
+
+
+def normalized(x, gamma, beta, dy):
+    """All that kernels of batch normalisation make of `x`: forward with an addend and relu, and backward."""
+    addend = dy[::-1]
+    y, mean, var = normalization.batch_normalization(x, gamma, beta, 1e-3, True, addend)
+    back = normalization.batch_normalization_backward(dy, x, gamma, mean, var, 1e-3, y)
+    return y, mean, var, *back, normalization.normalize(x, gamma, beta, mean, var, 1e-3, True, addend)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("pixels", [(4, 4), (7, 7), (8, 12), (1, 3), (5, 8), ()], ids=str)
+@pytest.mark.parametrize("images", [1, 3, 70])
+@pytest.mark.parametrize("place", [fake.module.asarray, unaligned], ids=["aligned", "unaligned"])
+def test_packs_of_any_width_are_all_values_once(host, images, pixels, dtype, place):
+    rng = np.random.default_rng(images)
+    # far from 0 and of few bits, so that sums of half precision are exact enough to compare
+    x = (rng.integers(-8, 9, (images, 3, *pixels)) / 4 + 2).astype(dtype)
+    dy = (rng.integers(-8, 9, x.shape) / 4).astype(dtype)
+    kept = "float64" if dtype == "float64" else "float32"
+    gamma, beta = rng.normal(size=(2, 3)).astype(kept)
+    got = normalized(place(x), *map(fake.module.asarray, (gamma, beta)), place(dy))
+    assert {"channel_moments", "batch_normalization", "channel_products", "normalize"} <= launched()
+    want = normalized(*(a.astype("float64") for a in (x, gamma, beta, dy)))
+    for actual, desired in zip(got, want, strict=True):
+        tolerance = TOLERANCE[actual.dtype.name]
+        limit = tolerance * max(1.0, np.abs(desired).max())
+        np.testing.assert_allclose(actual.get().astype("float64"), desired, rtol=tolerance, atol=limit)
+
+
+@pytest.mark.parametrize("shape", [(40, 2, 8, 8), (200, 2, 5, 5), (3000, 2), (2, 2, 60, 64)], ids=str)
+def test_variance_in_one_pass_is_as_exact_as_in_two(host, shape):
+    rng = np.random.default_rng(0)
+    ones = np.ones(2, "float32")
+    for case in ("far from 0", "the first far from others", "constant", "tiny and huge"):
+        x = rng.normal(size=shape)
+        if case == "far from 0":
+            x += 1000.0
+        elif case == "the first far from others":
+            x[0] = x[0] * 1e-3 + 1e4
+            x[:, 1] = 5.0
+            x[0, 1] = -1e5
+        elif case == "constant":
+            x[...] = 0.1
+        else:
+            x *= 10.0 ** rng.integers(-6, 7, shape)
+        x = x.astype("float32")
+        _, mean, var = normalization.batch_normalization(*map(fake.module.asarray, (x, ones, ones)), 1e-3)
+        exact, axes = x.astype("float64"), (0, *range(2, x.ndim))
+        spread = np.abs(exact).max(axis=axes)
+        np.testing.assert_allclose(mean.get(), exact.mean(axis=axes), rtol=1e-6, atol=1e-7 * spread.max())
+        np.testing.assert_allclose(var.get(), exact.var(axis=axes), rtol=2e-5, err_msg=case)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("at", [(0, 0, 0, 0), (3, 0, 2, 1)], ids=["first", "later"])
+def test_statistics_of_what_is_not_finite_are_those_of_the_generic_op(host, bad, at):
+    x = np.random.default_rng(0).normal(size=(5, 2, 4, 4)).astype("float32")
+    x[at] = bad
+    ones = np.ones(2, "float32")
+    with np.errstate(invalid="ignore"):
+        want = normalization.batch_normalization(x, ones, ones, 1e-3)
+    got = normalization.batch_normalization(*map(fake.module.asarray, (x, ones, ones)), 1e-3)
+    for actual, desired in zip(got, want, strict=True):
+        np.testing.assert_allclose(actual.get(), desired, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("rows,classes", [(1, 1), (300, 10), (3, 1000), (17, 65)])
 def test_losses_of_any_number_of_classes(host, rows, classes):
     rng = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Batch normalization: sums along channels in two stages, then one pass over memory."""
+"""Batch normalization: mean and variance of channels in one pass over memory, in two stages, then another for the output."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ def _forward(
     x = ready(x)
     plan = _Plan(x)
     sums, squares = plan.partial(), plan.partial()
-    plan.launch("channel_sums", x, sums)
-    plan.launch("channel_squares", x, sums, plan.parts, squares)
+    plan.launch("channel_moments", x, sums, squares)
     y = empty(x.shape, x.dtype)
     statistics = [empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(2 + len(running))]
     given = (x, _computed(gamma), _computed(beta), float(eps), *_followed(rectified, addend), sums, squares, plan.parts)
@@ -210,7 +209,7 @@ class _Plan:
         self._shape = (self.parts, c)
 
     def partial(self) -> Array:
-        """For one sum of each block."""
+        """For one value of each block."""
         return empty(self._shape, computing_dtype(self.dtype))
 
     def launch(self, name: str, *args: Any) -> None:

@@ -3,7 +3,9 @@
 //
 // A block is (lanes, rows): threadIdx.x chooses the channel, threadIdx.y and blockIdx.y share its values. With S = 1 a block
 // has many lanes, otherwise one, so that neighbouring threads read neighbouring places either way. Each of the gridDim.y
-// blocks of a channel leaves a partial sum, in the order (gridDim.y, C); whoever reads them adds them in that order.
+// blocks of a channel leaves a partial result, in the order (gridDim.y, C); whoever reads them adds them in that order.
+//
+// A thread takes packs of values: of 16 bytes where S is a multiple of them and arrays are aligned, else single ones.
 //
 // What there is of each channel, from gamma to its gradient, is as computed with, also where images are in half precision.
 
@@ -13,34 +15,73 @@ struct Channels {
 
 __device__ inline I channel() { return (I)blockIdx.x * blockDim.x + threadIdx.x; }
 
-// f(place in memory) for the values of channel c that belong to this thread
-template <class F>
-__device__ inline void over_values(Channels s, I c, F f) {
+// The packs of channel c that belong to this thread: use(place in memory, load(place)). COUNT of them are loaded before the
+// first is used. The division is made once: from one pack to the next of a thread, as many planes and packs are passed.
+template <int WIDTH, int COUNT, class Load, class Use>
+__device__ inline void over_packs(Channels s, I c, Load load, Use use) {
   if (c >= (I)s.C) return;
-  I count = (I)s.N * (I)s.S;
-  for (I j = (I)blockIdx.y * blockDim.y + threadIdx.y; j < count; j += (I)gridDim.y * blockDim.y)
-    f((j / (I)s.S * (I)s.C + c) * (I)s.S + j % (I)s.S);
+  I packs = (I)s.S / WIDTH, count = (I)s.N * packs, stride = (I)gridDim.y * blockDim.y;
+  I j = (I)blockIdx.y * blockDim.y + threadIdx.y, plane = j / packs, pack = j % packs;
+  I planes = stride / packs, rest = stride % packs;
+  auto next = [&] {
+    I place = (plane * (I)s.C + c) * (I)s.S + pack * WIDTH;
+    plane += planes;
+    pack += rest;
+    if (pack >= packs) pack -= packs, ++plane;
+    return place;
+  };
+  for (; j + (COUNT - 1) * stride < count; j += COUNT * stride) {
+    I places[COUNT];
+    decltype(load(I(0))) loaded[COUNT];
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k) places[k] = next(), loaded[k] = load(places[k]);
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k) use(places[k], loaded[k]);
+  }
+  for (; j < count; j += stride) {
+    I place = next();
+    use(place, load(place));
+  }
 }
 
-// the sum over threadIdx.y, for each threadIdx.x
-__device__ inline A over_rows(A value) {
-  __shared__ A part[BLOCK];
+__device__ inline bool is_wide(Channels s, bool aligned) { return aligned && (I)s.S % LANES == 0; }
+
+// body(width) with the width of packs
+template <class Body>
+__device__ inline void with_width(Channels s, bool aligned, Body body) {
+  if (is_wide(s, aligned)) body(Width<LANES>());
+  else body(Width<1>());
+}
+
+// the join of what the threads of a column have, for each threadIdx.x; V is a value or a structure of several
+template <class V, class Join>
+__device__ inline V over_rows(V value, Join join) {
+  __shared__ V part[BLOCK];
   int at = threadIdx.y * blockDim.x + threadIdx.x;
   part[at] = value;
   __syncthreads();
   for (int half = blockDim.y / 2; half > 0; half /= 2) {
-    if (threadIdx.y < half) part[at] += part[at + half * blockDim.x];
+    if (threadIdx.y < half) part[at] = join(part[at], part[at + half * blockDim.x]);
     __syncthreads();
   }
-  A total = part[threadIdx.x];
+  V total = part[threadIdx.x];
   __syncthreads();
   return total;
 }
 
+__device__ inline A added(A a, A b) { return a + b; }
+
+// the sum of term(k) over the blocks of a channel, shared by the threads of this one
+template <class Term>
+__device__ inline A over_blocks(int64 blocks, Channels s, I c, Term term) {
+  A sum = 0;
+  if (c < (I)s.C)
+    for (I k = threadIdx.y; k < (I)blocks; k += blockDim.y) sum += term(k * (I)s.C + c, k);
+  return over_rows(sum, added);
+}
+
 __device__ inline A of_blocks(const A* sums, int64 blocks, Channels s, I c) {
-  A total = 0;
-  for (I k = 0; k < (I)blocks; ++k) total += sums[k * (I)s.C + c];
-  return total;
+  return over_blocks(blocks, s, c, [&](I at, I k) { return sums[at]; });
 }
 
 __device__ inline bool writes(Channels s, I c) { return threadIdx.y == 0 && c < (I)s.C; }
@@ -48,31 +89,94 @@ __device__ inline bool writes(Channels s, I c) { return threadIdx.y == 0 && c < 
 extern "C" __global__ void channel_sums(const T* x, A* sums, Channels s) {
   I c = channel();
   A sum = 0;
-  over_values(s, c, [&](I i) { sum += (A)x[i]; });
-  sum = over_rows(sum);
+  with_width(s, is_aligned(x), [&](auto width) {
+    constexpr int WIDTH = decltype(width)::value;
+    over_packs<WIDTH, 4>(s, c, [&](I i) { return loaded<WIDTH>(x + i); }, [&](I i, const Pack<WIDTH>& pack) {
+#pragma unroll
+      for (int l = 0; l < WIDTH; ++l) sum += (A)pack.v[l];
+    });
+  });
+  sum = over_rows(sum, added);
   if (writes(s, c)) sums[(I)blockIdx.y * (I)s.C + c] = sum;
 }
 
 extern "C" __global__ void channel_totals(const A* sums, int64 blocks, T* total, Channels s) {
-  EACH(c, s.C) total[c] = T(of_blocks(sums, blocks, s, c));
+  EACH(c, s.C) {
+    A sum = 0;
+    for (I k = 0; k < (I)blocks; ++k) sum += sums[k * (I)s.C + c];
+    total[c] = T(sum);
+  }
 }
 
-// of the differences from the mean: the square of a sum would cancel against the sum of squares
-extern "C" __global__ void channel_squares(const T* x, const A* sums, int64 blocks, A* squares, Channels s) {
+// of some values their number, their sum, and the sum of their squared differences from their mean
+struct Moments {
+  A count, sum, squares;
+};
+
+__device__ inline Moments joined(Moments a, Moments b) {
+  if (a.count == 0 || b.count == 0) return a.count == 0 ? b : a;
+  A count = a.count + b.count, between = b.sum / b.count - a.sum / a.count;
+  return {count, a.sum + b.sum, a.squares + b.squares + between * between * a.count * b.count / count};
+}
+
+// In one pass. A thread sums differences from its first value, and their squares: as that is one of the values, what the
+// squares lose to cancellation is no more than rounding times the number of a thread's values.
+extern "C" __global__ void channel_moments(const T* x, A* sums, A* squares, Channels s) {
   I c = channel();
-  A mean = c < (I)s.C ? of_blocks(sums, blocks, s, c) / (A)(s.N * s.S) : A(0), sum = 0;
-  over_values(s, c, [&](I i) {
-    A centred = (A)x[i] - mean;
-    sum += centred * centred;
+  A count = 0, shift = 0, sum = 0, square = 0;
+  with_width(s, is_aligned(x), [&](auto width) {
+    constexpr int WIDTH = decltype(width)::value;
+    over_packs<WIDTH, 4>(s, c, [&](I i) { return loaded<WIDTH>(x + i); }, [&](I i, const Pack<WIDTH>& pack) {
+      // infinity would make them all NaN
+      if (count == 0 && (A)pack.v[0] - (A)pack.v[0] == 0) shift = pack.v[0];
+      count += WIDTH;
+#pragma unroll
+      for (int l = 0; l < WIDTH; ++l) {
+        A shifted = (A)pack.v[l] - shift;
+        sum += shifted;
+        square += shifted * shifted;
+      }
+    });
   });
-  sum = over_rows(sum);
-  if (writes(s, c)) squares[(I)blockIdx.y * (I)s.C + c] = sum;
+  A rest = count > 0 ? square - sum * (sum / count) : A(0);
+  Moments own = over_rows(Moments{count, sum + shift * count, rest < 0 ? A(0) : rest}, joined);
+  if (writes(s, c)) {
+    sums[(I)blockIdx.y * (I)s.C + c] = own.sum;
+    squares[(I)blockIdx.y * (I)s.C + c] = own.squares;
+  }
+}
+
+// how many values block k of a channel has, of packs that are `wide` or not
+__device__ inline A values_of_block(I k, Channels s, bool wide) {
+  I width = wide ? LANES : 1, count = (I)s.N * ((I)s.S / width), rows = blockDim.y;
+  I rest = count % ((I)gridDim.y * rows) - k * rows;
+  return (A)width * (A)(count / ((I)gridDim.y * rows) * rows + (rest < 0 ? 0 : rest > rows ? rows : rest));
 }
 
 // with what follows: the sum with an addend, unless that is null, and relu, in which NaN stays NaN
-__device__ inline A output(A value, int64 rectified, const T* addend, I i) {
-  if (addend) value += (A)addend[i];
+__device__ inline A output(A value, int64 rectified, const T* addend, T added) {
+  if (addend) value += (A)added;
   return rectified && value < 0 ? A(0) : value;
+}
+
+__device__ inline void normalized(const T* x, A centre, A scale, A g, A b, int64 rectified, const T* addend, T* y, Channels s,
+                                  I c) {
+  bool aligned = is_aligned(x) && is_aligned(addend) && is_aligned(y);
+  const T* other = addend ? addend : x;  // loads without a branch between them are made together
+  with_width(s, aligned, [&](auto width) {
+    constexpr int WIDTH = decltype(width)::value;
+    struct Both {
+      Pack<WIDTH> x, addend;
+    };
+    auto load = [&](I i) { return Both{loaded<WIDTH>(x + i), loaded<WIDTH>(other + i)}; };
+    over_packs<WIDTH, 4>(s, c, load, [&](I i, const Both& both) {
+      Pack<WIDTH> out;
+#pragma unroll
+      for (int l = 0; l < WIDTH; ++l)
+        out.v[l] = T(output(((A)both.x.v[l] - centre) * scale * g + b, rectified, addend, both.addend.v[l]));
+      store(y + i, out);
+    });
+  });
 }
 
 // with new running statistics, where there are any
@@ -81,11 +185,15 @@ extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const
                                                A* mean, A* var, const A* running_mean, const A* running_var,
                                                double momentum, A* new_mean, A* new_var, Channels s) {
   I c = channel();
+  bool wide = is_wide(s, is_aligned(x));
+  A count = (A)(s.N * s.S);
+  A centre = of_blocks(sums, blocks, s, c) / count;
+  A spread = over_blocks(blocks, s, c, [&](I at, I k) {
+    A values = values_of_block(k, s, wide), between = sums[at] / values - centre;
+    return values > 0 ? squares[at] + between * between * values : A(0);
+  }) / count;
   if (c >= (I)s.C) return;
-  A count = (A)(s.N * s.S), centre = of_blocks(sums, blocks, s, c) / count;
-  A spread = of_blocks(squares, blocks, s, c) / count, scale = A(1) / sqrt(spread + (A)eps);
-  A g = gamma[c], b = beta[c];
-  over_values(s, c, [&](I i) { y[i] = T(output(((A)x[i] - centre) * scale * g + b, rectified, addend, i)); });
+  normalized(x, centre, A(1) / sqrt(spread + (A)eps), gamma[c], beta[c], rectified, addend, y, s, c);
   if (writes(s, c) && blockIdx.y == 0) {
     mean[c] = centre;
     var[c] = spread;
@@ -100,25 +208,42 @@ extern "C" __global__ void normalize(const T* x, const A* gamma, const A* beta, 
                                      int64 rectified, const T* addend, T* y, Channels s) {
   I c = channel();
   if (c >= (I)s.C) return;
-  A centre = mean[c], scale = A(1) / sqrt((A)var[c] + (A)eps), g = gamma[c], b = beta[c];
-  over_values(s, c, [&](I i) { y[i] = T(output(((A)x[i] - centre) * scale * g + b, rectified, addend, i)); });
+  normalized(x, mean[c], A(1) / sqrt(var[c] + (A)eps), gamma[c], beta[c], rectified, addend, y, s, c);
 }
 
-// of what was not rectified yet; `y` is null where nothing was
-__device__ inline A upstream(const T* dy, const T* y, I i) { return !y || (A)y[i] > 0 ? (A)dy[i] : A(0); }
+// packs of what backward passes read
+template <int WIDTH>
+struct Upstream {
+  Pack<WIDTH> dy, x, y;
+};
+
+template <int WIDTH>
+__device__ inline Upstream<WIDTH> upstream(const T* dy, const T* x, const T* y, I i) {
+  return {loaded<WIDTH>(dy + i), loaded<WIDTH>(x + i), loaded<WIDTH>((y ? y : dy) + i)};
+}
+
+// of what was not rectified `y` is null
+__device__ inline A passed(T dy, bool rectified, T y) { return !rectified || (A)y > 0 ? (A)dy : A(0); }
 
 extern "C" __global__ void channel_products(const T* dy, const T* x, const T* y, const A* mean, const A* var, double eps,
                                             A* sums, A* products, Channels s) {
   I c = channel();
-  bool there = c < (I)s.C;
-  A centre = there ? mean[c] : A(0), scale = there ? A(1) / sqrt((A)var[c] + (A)eps) : A(0), sum = 0, product = 0;
-  over_values(s, c, [&](I i) {
-    A d = upstream(dy, y, i);
-    sum += d;
-    product += d * (((A)x[i] - centre) * scale);
+  bool there = c < (I)s.C, aligned = is_aligned(dy) && is_aligned(x) && is_aligned(y);
+  A centre = there ? mean[c] : A(0), scale = there ? A(1) / sqrt(var[c] + (A)eps) : A(0), sum = 0, product = 0;
+  with_width(s, aligned, [&](auto width) {
+    constexpr int WIDTH = decltype(width)::value;
+    auto load = [&](I i) { return upstream<WIDTH>(dy, x, y, i); };
+    over_packs<WIDTH, 2>(s, c, load, [&](I i, const Upstream<WIDTH>& packs) {
+#pragma unroll
+      for (int l = 0; l < WIDTH; ++l) {
+        A d = passed(packs.dy.v[l], y, packs.y.v[l]);
+        sum += d;
+        product += d * (((A)packs.x.v[l] - centre) * scale);
+      }
+    });
   });
-  sum = over_rows(sum);
-  product = over_rows(product);
+  sum = over_rows(sum, added);
+  product = over_rows(product, added);
   if (writes(s, c)) {
     sums[(I)blockIdx.y * (I)s.C + c] = sum;
     products[(I)blockIdx.y * (I)s.C + c] = product;
@@ -131,13 +256,23 @@ extern "C" __global__ void batch_normalization_backward(const T* dy, const T* x,
                                                         int64 blocks, T* dx, A* dgamma, A* dbeta, int64 constant,
                                                         Channels s) {
   I c = channel();
-  if (c >= (I)s.C) return;
   A sum = of_blocks(sums, blocks, s, c), product = of_blocks(products, blocks, s, c);
-  A centre = mean[c], inv_std = A(1) / sqrt((A)var[c] + (A)eps), scale = (A)gamma[c] * inv_std;
+  if (c >= (I)s.C) return;
+  bool aligned = is_aligned(dy) && is_aligned(x) && is_aligned(y) && is_aligned(dx);
+  A centre = mean[c], inv_std = A(1) / sqrt(var[c] + (A)eps), scale = gamma[c] * inv_std;
   A count = (A)(s.N * s.S), shift = constant ? A(0) : sum / count, slope = constant ? A(0) : product / count;
-  over_values(s, c, [&](I i) {
-    A hat = ((A)x[i] - centre) * inv_std;
-    dx[i] = T((upstream(dy, y, i) - shift - hat * slope) * scale);
+  with_width(s, aligned, [&](auto width) {
+    constexpr int WIDTH = decltype(width)::value;
+    auto load = [&](I i) { return upstream<WIDTH>(dy, x, y, i); };
+    over_packs<WIDTH, 2>(s, c, load, [&](I i, const Upstream<WIDTH>& packs) {
+      Pack<WIDTH> out;
+#pragma unroll
+      for (int l = 0; l < WIDTH; ++l) {
+        A hat = ((A)packs.x.v[l] - centre) * inv_std;
+        out.v[l] = T((passed(packs.dy.v[l], y, packs.y.v[l]) - shift - hat * slope) * scale);
+      }
+      store(dx + i, out);
+    });
   });
   if (writes(s, c) && blockIdx.y == 0) {
     dgamma[c] = product;
