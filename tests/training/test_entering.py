@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 
 import xpdl
-from xpdl import Affine, Convolution, IdentityWithLoss, LabelError, Sequential, ShapeError, SoftmaxWithLoss
+from xpdl import (
+    Affine,
+    Convolution,
+    IdentityWithLoss,
+    LabelError,
+    Sequential,
+    ShapeError,
+    SigmoidWithLoss,
+    SoftmaxWithLoss,
+)
 from xpdl.backends import get_backend, memory
+from xpdl.layers.losses import LossLayer
 from xpdl.training import entering
 
 X, T = np.arange(24.0).reshape(12, 2), np.arange(12) % 3
@@ -155,3 +165,71 @@ class TestSplit:
         np.save(tmp_path / "x.npy", X)
         with pytest.raises(TypeError, match="validation_split would read a mapped file whole; split it into two files"):
             entering.split(np.load(tmp_path / "x.npy", mmap_mode="r"), T, 0.25, 0)
+
+
+#: loss -> (targets that it takes, targets that it refuses with an error that says why)
+TARGETS = {
+    SoftmaxWithLoss: (
+        [T, np.eye(3)[T], T[:, None]],
+        [
+            (T + 1, "is not one of the 3 classes"),
+            (T - 1, "is not one of"),
+            (np.eye(3)[T] * np.nan, "row 0 holds nan"),
+        ],
+    ),
+    SigmoidWithLoss: (
+        [np.eye(3)[T], np.eye(3)[T].astype(bool), np.full((12, 3), 0.5)],
+        [
+            (2 * np.eye(3)[T] - 1, r"t \+ 1\) / 2"),
+            (1 + np.eye(3)[T], "t - 1"),
+            ((255 * np.eye(3)[T]).astype(np.uint8), "t / 255"),
+            (np.where(np.eye(3)[T] > 0, np.inf, 0), "row 0 holds"),
+            (T, r"expected targets \(N, 3\)"),
+        ],
+    ),
+    IdentityWithLoss: (
+        [np.eye(3)[T], -5 * np.eye(3)[T], np.eye(3, dtype=int)[T]],
+        [(np.where(np.eye(3)[T] > 0, np.nan, 1), "row 0 holds nan"), (T, r"expected targets \(N, 3\)")],
+    ),
+}
+
+
+class TestTargets:
+    """Every loss layer says what targets it takes, before the first step."""
+
+    def test_every_loss_layer_is_here(self):
+        assert {cls for cls in vars(xpdl.layers).values() if issubclass_of_loss(cls)} == TARGETS.keys()
+
+    @pytest.mark.parametrize("which", ["train", "test"])
+    @pytest.mark.parametrize("loss", TARGETS, ids=lambda loss: loss.__name__)
+    def test_are_checked_when_they_enter(self, loss, which):
+        right, wrong = TARGETS[loss]
+        for t in right:
+            entering.entered(X, t, net(loss), get_backend(), which)
+        for t, says in wrong:
+            with pytest.raises(ValueError, match=f"Trainer: t_{which}: .*{says}"):
+                entering.entered(X, t, net(loss), get_backend(), which)
+
+
+def issubclass_of_loss(cls):
+    return isinstance(cls, type) and issubclass(cls, LossLayer) and cls is not LossLayer
+
+
+class TestFinite:
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_rows_of_x_are_named(self, bad):
+        x = X.copy()
+        x[7, 1] = bad
+        with pytest.raises(ValueError, match=rf"Trainer: x_test: row 7 holds {bad} \(float32\); remove such rows"):
+            entering.entered(x, T, net(), get_backend(), "test")
+
+    def test_numbers_that_overflow_in_the_dtype_of_the_network_are_named(self):
+        with xpdl.use("numpy", dtype="float16") as backend:
+            network = net()
+            with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"x_train: row 8 holds inf \(float16\)"):
+                entering.entered(X * 4000, T, network, backend, "train")
+
+    def test_a_mapped_file_is_not_read(self, tmp_path):
+        x = np.memmap(tmp_path / "x", np.float32, "w+", shape=X.shape)
+        x[:] = np.nan
+        assert entering.entered(x, T, net(), get_backend(), "train")[0] is x

@@ -18,7 +18,7 @@ TRAIN = ["train", "--model", "TwoLayerNet", "--epochs", "3", "--batch-size", "10
 NAME = "TwoLayerNet.checkpoint"
 
 
-def other_labels(**options):
+def other_labels(verify=True, **options):
     (x, t), test = data.load_mini_mnist(**options)
     return (x, np.roll(t, 1)), test
 

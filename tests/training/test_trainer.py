@@ -438,8 +438,9 @@ class TestNonFinite:
         with pytest.raises(FloatingPointError, match="nan at step 1: the parameter b of layer Affine2"):
             trainer(network).train()
 
-    def test_names_the_input(self):
-        x = X.copy()
+    def test_names_the_input_of_a_mapped_file(self, tmp_path):
+        x = np.memmap(tmp_path / "x", X.dtype, "w+", shape=X.shape)
+        x[:] = X
         x[3] = np.inf
         with pytest.raises(FloatingPointError, match="the input itself"), np.errstate(invalid="ignore"):
             trainer(x=x, epochs=1, mini_batch_size=25).train()

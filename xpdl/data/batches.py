@@ -11,9 +11,9 @@ from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, array_namespace, device, on_device_of
 from xpdl.backends.random import Stream, checked_seed, next_stream
 from xpdl.data.compose import Compose, ready
-from xpdl.data.labels import check_labels
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import flag, positive_int, require_shape
+from xpdl.ops.targets import check_labels
 
 Pair = tuple[Array, Array]
 Transforms = Callable[..., Array] | Sequence[Callable[..., Array]]

@@ -10,8 +10,8 @@ from xpdl.backends import Backend
 from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.random import Stream
 from xpdl.data.batches import Pair, Passes, Transforms, row_count, rows_of
-from xpdl.data.labels import check_labels
 from xpdl.ops.checks import positive_int
+from xpdl.ops.targets import check_labels
 
 
 class ChunkedBatches(Passes):

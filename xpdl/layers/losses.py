@@ -20,6 +20,7 @@ from xpdl.ops.checks import (
     require_labels,
     require_shape,
 )
+from xpdl.ops.targets import check_finite, check_labels, check_numbers, check_shares
 
 
 class LossLayer(Layer):
@@ -53,6 +54,10 @@ class LossLayer(Layer):
     def backward(self, dout: Array | float = 1.0) -> Array:
         """``dx`` in the shape of `x`, scaled by `dout`, a number or an array ()."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
+        """Refuse targets (N, ...) that do not suit outputs of this shape; reads them on the host, once for a data set."""
+        check_finite(t, owner)
 
     def activation(self, x: Array) -> Array:
         """The outputs `y` for scores `x`: probabilities in classification; `x` itself unless a loss says otherwise."""
@@ -172,6 +177,9 @@ class SoftmaxWithLoss(LossLayer):
     def activation(self, x: Array) -> Array:
         return softmax(x)
 
+    def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
+        check_labels(t, output_shape[0], owner)
+
     def correct(self, x: Array, t: Array) -> Array:
         xp = array_namespace(x, t, owner=self.name)
         t = label_rows(t, x)
@@ -233,6 +241,9 @@ class SigmoidWithLoss(LossLayer):
     def activation(self, x: Array) -> Array:
         return sigmoid(x)
 
+    def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
+        check_shares(t, output_shape, owner)
+
     def correct(self, x: Array, t: Array) -> Array:
         t = _like(x, t, self.name)
         with on_device_of(x):
@@ -262,6 +273,9 @@ class IdentityWithLoss(LossLayer):
         self.loss = ops.identity_with_loss(x, self.t, rows)
         self.weight = ops.total_weight(x, self.t, None, rows, self.name)
         return self.loss
+
+    def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
+        check_numbers(t, output_shape, owner)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         y = self.recall(self.y)

@@ -9,12 +9,12 @@ from typing import Any
 from xpdl.backends import Backend, asnumpy, memory
 from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.backends.random import next_stream
-from xpdl.data import check_labels, is_mapped, shuffle_dataset
+from xpdl.data import is_mapped, shuffle_dataset
 from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
-from xpdl.layers.losses import SoftmaxWithLoss
 from xpdl.models.sequential import Sequential
 from xpdl.models.summary import layer_costs
+from xpdl.ops.targets import check_finite
 
 
 def check_network(network: Any, optimizer_param: Any) -> None:
@@ -44,10 +44,14 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
     """A data set as the network wants it: on its device, in its dtype, with labels that it knows."""
     if isinstance(network, Sequential):
         out = network.output_shape(tuple(x.shape[1:]))
-        if isinstance(network.last_layer, SoftmaxWithLoss):
-            check_labels(t, out[0], f"Trainer: t_{which}")
+        if network.last_layer is not None:
+            network.last_layer.check_targets(t, out, f"Trainer: t_{which}")
     stays = is_mapped(x) or not memory.fits(backend, x)
-    return x if stays else backend.asarray(x), backend.asarray(t)
+    x, t = x if stays else backend.asarray(x), backend.asarray(t)
+    if not is_mapped(x):  # those are read batch by batch
+        check_finite(x, f"Trainer: x_{which}")
+    check_finite(t, f"Trainer: t_{which}")
+    return x, t
 
 
 def labels_checksum(t: Any) -> str | None:

@@ -40,7 +40,7 @@ class Trainer:
     x_train, x_test : array (N, ...) of any library
         Moved once to the network's library, device and dtype. A file mapped into memory (`numpy.memmap`) stays where it
         is: its rows are read and moved batch by batch, those to train with ahead of time. Rows that would take more than
-        half of what a GPU has free are moved batch by batch too. NaN in them is found in the training, see `train`.
+        half of what a GPU has free are moved batch by batch too.
     t_train, t_test : array (N,) of integer labels, or (N, K) one-hot rows or targets
     epochs : int
         Passes over all rows of `x_train`.
@@ -103,7 +103,10 @@ class Trainer:
     ShapeError
         If rows do not fit together or do not fit the network.
     LabelError
-        If a label is not one of the classes of a network of xpdl; checked once, here.
+        If a label is not one of the classes of a network of xpdl, or a target of yes or no is not in [0, 1].
+    ValueError
+        If an array in memory holds NaN or infinity, in the dtype of the network; names the array and the row. A mapped file
+        is not read for it: there, NaN is found in the training, see `train`.
 
     Notes
     -----

@@ -5,6 +5,7 @@ import pytest
 
 from xpdl import DTypeError, LabelError, ShapeError
 from xpdl.data import check_labels
+from xpdl.ops.targets import check_finite, check_numbers, check_shares
 
 
 @pytest.mark.backends("values")
@@ -45,3 +46,51 @@ class TestOnEveryBackend:
 def test_list_is_told_to_become_an_array():
     with pytest.raises(TypeError, match=r"here: expected arrays, got list; make one with xpdl\.asarray"):
         check_labels([0, 1], 2, "here")
+
+
+class TestShares:
+    @pytest.mark.parametrize("values", [[0, 1, 1], [0.0, 0.5, 1.0], [True, False, True]])
+    def test_numbers_from_0_to_1_pass(self, values):
+        check_shares(np.array(values), (1,), "here")
+        check_shares(np.array(values)[:, None], (1,), "here")
+
+    @pytest.mark.parametrize(
+        ("values", "row", "cure"),
+        [
+            ([-1, 1, 1], 0, r"map them by \(t \+ 1\) / 2"),
+            ([1, 2, 1], 1, "map them by t - 1"),
+            ([0, 0, 255], 2, "map them by t / 255"),
+            ([0.0, 1.0, 1.5], 2, "map no to 0 and yes to 1"),
+            ([-0.1, 0.0, 1.0], 0, "map no to 0 and yes to 1"),
+        ],
+    )
+    def test_others_are_refused_with_the_cure(self, values, row, cure):
+        with pytest.raises(LabelError, match=f"here: row {row} has the target .*; {cure}"):
+            check_shares(np.array(values), (1,), "here")
+
+    def test_bytes_do_not_wrap(self):
+        with pytest.raises(LabelError, match="has the target 255"):
+            check_shares(np.array([0, 255], np.uint8), (1,), "here")
+
+
+@pytest.mark.parametrize("check", [check_shares, check_numbers])
+@pytest.mark.parametrize(("shape", "outputs"), [((3,), (2,)), ((3, 1), (2,)), ((3, 2), (1,)), ((3, 2), (2, 1))])
+def test_targets_have_the_shape_of_the_outputs(check, shape, outputs):
+    with pytest.raises(ShapeError, match=r"here: expected targets \(N, .*, as the outputs, got shape"):
+        check(np.zeros(shape), outputs, "here")
+
+
+@pytest.mark.backends("values")
+@pytest.mark.skip_backend("jit", reason="read on the host, which is what this is for")
+class TestFinite:
+    @pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 2, 3)])
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_the_first_row_is_named(self, backend, shape, bad):
+        a = np.ones(shape)
+        a[2:4] = bad
+        with pytest.raises(ValueError, match=f"here: row 2 holds {bad} "):
+            check_finite(backend.asarray(a), "here")
+
+    def test_finite_numbers_integers_and_nothing_pass(self, backend):
+        for a in (np.ones((3, 2)), np.arange(3), np.ones((0, 2))):
+            check_finite(backend.asarray(a), "here")
