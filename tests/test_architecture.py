@@ -82,6 +82,7 @@ RANKS = {
     "optimizers": 3,
     "functional": 4,
     "data": 3,
+    "metrics": 3,
     "models": 4,
     "gradient_check": 4,
     "training": 5,

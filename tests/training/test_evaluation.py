@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 import xpdl
-from xpdl import Affine, History, Sequential, ShapeError, SoftmaxWithLoss
+from xpdl import Affine, History, IdentityWithLoss, Sequential, ShapeError, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.training import evaluation
 
 RNG = np.random.default_rng(0)
+LOSSES = {
+    "softmax": SoftmaxWithLoss,
+    "softmax with class weights": lambda: SoftmaxWithLoss(0.1, [1.0, 20.0, 3.0]),
+    "softmax with a class that is ignored": lambda: SoftmaxWithLoss(0, [0.0, 1.0, 3.0]),
+    "sigmoid by labels": SigmoidWithLoss,
+    "sigmoid by rows": lambda: SigmoidWithLoss("row"),
+    "identity": IdentityWithLoss,
+}
 
 
 @pytest.fixture
@@ -63,6 +71,7 @@ def ended(classifies=True, validates=True, sample=None):
         network=Asked(),
         history=History(),
         classifies=classifies,
+        measures=[],
         evaluate_sample_num_per_epoch=sample,
         x_train=x,
         t_train=t,
@@ -74,31 +83,84 @@ def ended(classifies=True, validates=True, sample=None):
 
 
 class TestMeasure:
-    def test_accuracies_of_all_sets(self):
+    def test_accuracies_of_all_sets_and_losses_but_not_of_the_rows_trained_with(self):
         trainer = ended()
-        assert evaluation.measure(trainer) == "train accuracy 0.8000  val accuracy 0.6000  test accuracy 0.2500"
-        assert trainer.history == History(train_acc_list=[0.8], val_acc_list=[0.6], test_acc_list=[0.25])
+        assert evaluation.measure(trainer) == (
+            "train accuracy 0.8000  val accuracy 0.6000  val loss 0.6000  test accuracy 0.2500  test loss 0.2500"
+        )
+        assert trainer.history == History(
+            train_acc_list=[0.8], val_acc_list=[0.6], test_acc_list=[0.25], val_loss_list=[0.6], test_loss_list=[0.25]
+        )
 
-    def test_losses_but_not_of_the_rows_trained_with(self):
+    def test_of_a_regression_losses(self):
         trainer = ended(classifies=False)
         assert evaluation.measure(trainer) == "val loss 0.6000  test loss 0.2500"
         assert trainer.history == History(val_loss_list=[0.6], test_loss_list=[0.25])
 
-    def test_without_rows_for_validation(self):
+    def test_without_rows_for_validation_or_to_test(self):
         trainer = ended(validates=False)
+        assert evaluation.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500  test loss 0.2500"
+        trainer.x_test = trainer.t_test = None
+        assert evaluation.measure(trainer) == "train accuracy 0.8000"
+        trainer.classifies = False
+        assert evaluation.measure(trainer) == ""
+
+    def test_of_a_network_that_has_no_loss_to_be_called(self):
+        trainer = ended(validates=False)
+        trainer.network.loss = 0.5
         assert evaluation.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500"
-        assert trainer.history == History(train_acc_list=[0.8], test_acc_list=[0.25])
 
     def test_of_the_first_rows_where_a_number_is_given_and_of_all_where_there_are_fewer(self):
         trainer = ended(sample=5)
         evaluation.measure(trainer)
-        assert trainer.network.sizes == [5, 5, 4]
-        assert trainer.history == History(train_acc_list=[1.0], val_acc_list=[0.6], test_acc_list=[0.25])
+        assert trainer.network.sizes == [5, 5, 5, 4, 4]
+        assert trainer.history.train_acc_list == [1.0] and trainer.history.test_loss_list == [0.25]
 
     def test_adds_to_what_was_measured_before(self):
         trainer = ended()
         evaluation.measure(trainer), evaluation.measure(trainer)
         assert trainer.history.test_acc_list == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_and_accuracy_of_chunks_are_those_of_all_rows(loss):
+    """By the weights that rows have in the loss, in one pass and in one for each."""
+    x, labels = RNG.normal(size=(457, 4)), np.where(RNG.random(457) < 0.9, 0, RNG.integers(0, 3, 457))
+    layer, t = LOSSES[loss](), labels if loss.startswith("softmax") else (RNG.random((457, 3)) < 0.2).astype(float)
+    with xpdl.use("numpy", dtype="float64"):
+        network = Sequential(Affine(units=3), loss=layer, seed=0)
+        network.build((4,))
+    want = {"loss": float(network.loss(x, t))}
+    if layer.classifies:
+        want["acc"] = float(np.mean(layer.correct(network.predict(x), t)))
+    for function in (lambda: evaluation.evaluate(network, x, t, want), lambda: _each(network, x, t, want)):
+        found = function()
+        assert list(found) == list(want) and found == pytest.approx(want, rel=1e-12)
+
+
+def _each(network, x, t, kinds):
+    functions = {"loss": evaluation.mean_loss, "acc": evaluation.accuracy}
+    return {kind: functions[kind](network, x, t) for kind in kinds}
+
+
+def test_a_loss_of_ones_own_is_asked_for():
+    class Decayed(Sequential):
+        def loss(self, x, t, train_flg=False):
+            return super().loss(x, t, train_flg) + 10.0
+
+    network = Decayed(Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+    x, t = RNG.normal(size=(300, 4)).astype("float32"), RNG.integers(0, 3, 300)
+    network.build((4,))
+    found = evaluation.evaluate(network, x, t, ["acc", "loss"])
+    assert found["loss"] == pytest.approx(float(network.loss(x, t)), rel=1e-6) and found["loss"] > 10
+
+
+def test_an_accuracy_that_counts_labels_is_not_rounded_to_rows():
+    class Labels(Asked):
+        def accuracy(self, x, t):
+            return 1 / 3 if len(x) == 1 else 0.5
+
+    assert evaluation.accuracy(Labels(), np.ones((201, 1)), np.ones(201)) == pytest.approx((100 + 1 / 3) / 201)
 
 
 def test_two_hundred_rows_are_looked_at_together():

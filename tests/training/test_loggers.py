@@ -11,7 +11,7 @@ import pytest
 from tests.training.runs import trainer
 from xpdl.training import CosineLR, CSVLogger, JSONLogger, TensorBoard
 
-NAMES = ["epoch", "loss", "val_acc", "test_acc", "train_acc", "lr", "seconds"]
+NAMES = ["epoch", "loss", "val_acc", "test_acc", "train_acc", "val_loss", "test_loss", "lr", "seconds"]
 
 
 def run_with(callback, **options):

@@ -163,7 +163,8 @@ class TestProgress:
             mean = np.average(history.train_loss_list[3 * epoch - 3 : 3 * epoch], weights=[10, 10, 5])
             assert line == (
                 f"epoch {epoch}/2  loss {mean:.4f}  train accuracy {history.train_acc_list[epoch - 1]:.4f}  "
-                f"test accuracy {history.test_acc_list[epoch - 1]:.4f}  {history.seconds[epoch - 1]:.1f} s"
+                f"test accuracy {history.test_acc_list[epoch - 1]:.4f}  test loss {history.test_loss_list[epoch - 1]:.4f}  "
+                f"{history.seconds[epoch - 1]:.1f} s"
             )
 
     def test_a_step_shows_its_own_loss(self, calls):
@@ -179,7 +180,7 @@ class TestStep:
         forward = SoftmaxWithLoss.forward
         monkeypatch.setattr(SoftmaxWithLoss, "forward", lambda self, x, t: calls.append(len(x)) or forward(self, x, t))
         run.train()
-        assert calls == [10, 10, 5]
+        assert calls == [10, 10, 5, 1]  # the last one to test with
 
     def test_equals_the_same_steps_by_hand(self):
         run = trainer(optimizer="adam", optimizer_param={"lr": 0.02}, epochs=2)

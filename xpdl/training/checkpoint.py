@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import statistics
@@ -36,7 +35,7 @@ def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Calla
             arrays.update({f"optimizer.{name}.{key}": asnumpy(array) for key, array in value.items()})
         else:
             optimizer[name] = value
-    for name, values in dataclasses.asdict(trainer.history).items():
+    for name, values in trainer.history.lists().items():
         arrays[f"history.{name}"] = np.asarray(values, dtype=np.float64)
     callbacks, remembered = callback_state.to_file(trainer.callbacks.callbacks, _backend(trainer))
     arrays.update(remembered)
@@ -78,7 +77,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         position = json.loads(metadata["position"])
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
         stopped = bool(position["stopped"])
-        history = History(**{name: array.tolist() for name, array in _under(arrays, "history.")})
+        history = History.from_lists({name: array.tolist() for name, array in _under(arrays, "history.")})
         mean_loss = _mean_loss(trainer, history, position)
         values = [
             (owner, key, backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name])

@@ -25,6 +25,24 @@ def check_network(network: Any, optimizer_param: Any) -> None:
         raise TypeError(f"Trainer: optimizer_param must be a dict such as {{'lr': 0.01}}, got {optimizer_param!r}")
 
 
+def held_out_sets(
+    x_test: Any, t_test: Any, validation_data: Any, validation_split: float
+) -> dict[str, tuple[Any, Any]]:
+    """The data sets that are measured and not trained with, those that there are: validation before test."""
+    sets = {}
+    if validation_data is not None:
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+            raise TypeError(
+                f"Trainer: validation_data must be a pair of arrays (x, t), got {type(validation_data).__name__}"
+            )
+        if validation_split:
+            raise ValueError("Trainer: take validation_data or validation_split, not both")
+        sets["val"] = (validation_data[0], validation_data[1])
+    if x_test is not None or t_test is not None:
+        sets["test"] = (x_test, t_test)
+    return sets
+
+
 def check_rows(which: str, x: Any, t: Any) -> None:
     """As many rows of `x` as of `t`, and at least one."""
     for name, array in (("x", x), ("t", t)):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, is_array, is_host, on_device_of, same_place
+from xpdl.backends import Backend, asnumpy
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, same_place
 from xpdl.errors import ShapeError
 from xpdl.models.sequential import Sequential
+from xpdl.ops.checks import label_rows
+from xpdl.training import step
+from xpdl.training.measures import Measure, Outputs, activation_of, kind_of
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
@@ -19,24 +23,56 @@ if TYPE_CHECKING:
 _ROWS = 200
 # Launches cost a device as much for 200 rows as for 2,000; where these do not fit, it takes the former.
 _ROWS_OF_A_DEVICE = 2000
+# Of shares in float32, relative.
+_ROUNDING = 1e-6
+_WIDE = 32
 
 
 def measure(trainer: Trainer) -> str:
     """Measure after an epoch, for the history, and say it in words."""
-    sets = [("test", trainer.x_test, trainer.t_test)]
-    if trainer.x_val is not None:
-        sets.insert(0, ("val", trainer.x_val, trainer.t_val))
-    if trainer.classifies:
-        sets.insert(0, ("train", trainer.x_train, trainer.t_train))
     words = []
-    function, kind, what = (accuracy, "acc", "accuracy") if trainer.classifies else (mean_loss, "loss", "loss")
-    for name, x, t in sets:
-        found = getattr(trainer.history, f"{name}_{kind}_list")
+    for which, x, t in data_sets(trainer):
         # the standard leaves open what a slice beyond the last row gives
         rows = min(trainer.evaluate_sample_num_per_epoch or x.shape[0], x.shape[0])
-        found.append(function(trainer.network, x[:rows, ...], t[:rows, ...]))
-        words.append(f"{name} {what} {found[-1]:.4f}")
+        kinds = kinds_of(trainer, which)
+        found = evaluate(trainer.network, x[:rows, ...], t[:rows, ...], kinds, trainer.measures)
+        for name, value in found.items():
+            trainer.history.record(f"{which}_{name}", value)
+            words.append(f"{which} {'accuracy' if name == 'acc' else name} {value:.4f}")
     return "  ".join(words)
+
+
+def data_sets(trainer: Trainer) -> Iterator[tuple[str, Array, Array]]:
+    """(name, x, t) of the sets that a trainer measures, if anything."""
+    sets = {
+        "train": (trainer.x_train, trainer.t_train),
+        "val": (trainer.x_val, trainer.t_val),
+        "test": (trainer.x_test, trainer.t_test),
+    }
+    for which, (x, t) in sets.items():
+        if x is not None and t is not None and (kinds_of(trainer, which) or trainer.measures):
+            yield which, x, t
+
+
+def kinds_of(trainer: Trainer, which: str) -> tuple[str, ...]:
+    """Of accuracy and loss, those that are measured on a set; that of the rows to train with is known from the steps."""
+    loss = which != "train" and callable(getattr(trainer.network, "loss", None))
+    return ("acc",) * trainer.classifies + ("loss",) * loss
+
+
+def evaluate(
+    network: Any, x: Array, t: Array, kinds: Collection[str], measures: Sequence[Measure] = ()
+) -> dict[str, float]:
+    """Numbers by their names: those of `kinds`, ``"acc"`` and ``"loss"``, and `measures`, each over all rows together."""
+    found: dict[str, float] = {}
+    if kinds and _is_plain(network) and set(kinds) <= {"acc", "loss"}:
+        found = _in_one_pass(network, x, t, kinds)
+    elif kinds:
+        found = {kind: (accuracy if kind == "acc" else mean_loss)(network, x, t) for kind in kinds}
+    if measures:
+        outputs = _outputs(network, x, t)
+        found |= {one.name: one.function(outputs) for one in measures}
+    return found
 
 
 def accuracy(network: Any, x: Array, t: Array) -> float:
@@ -50,41 +86,122 @@ def accuracy(network: Any, x: Array, t: Array) -> float:
     if getattr(type(network), "accuracy", None) is Sequential.accuracy:
         return float(_batched(network, lambda size: network.accuracy(x, t, batch_size=size)))
     own_batches = "batch_size" in inspect.signature(network.accuracy).parameters
-    right = 0
+    right = 0.0
     for start in range(0, rows, _ROWS):
         end = min(start + _ROWS, rows)
         option = {"batch_size": end - start} if own_batches else {}
-        share = network.accuracy(x[start:end, ...], t[start:end, ...], **option)
-        right += round(float(share) * (end - start))
-    return right / rows
+        right += float(network.accuracy(x[start:end, ...], t[start:end, ...], **option)) * (end - start)
+    # where rows are counted a share of them is rounded, and where labels are, there is no whole number
+    return (round(right) if abs(right - round(right)) < _ROUNDING * rows else right) / rows
 
 
 def mean_loss(network: Any, x: Array, t: Array) -> float:
-    """The mean over all rows of ``network.loss``, which is itself a mean over the rows of a batch."""
-    rows = _rows(x, t, "mean_loss")
-    first = next(filter(is_array, getattr(network, "params", {}).values()), None)
-    # rows of a data set that is too large for a device stay on the host
-    home = None if first is None or same_place(x, first) else Backend.of(first)
+    """The mean over all rows of ``network.loss``, in which rows have the weights that they have in the loss."""
+    rows, home = _rows(x, t, "mean_loss"), _home(network)
 
     def mean(size: int) -> Any:
         total: Any = 0.0
+        weights: Any = 0.0
         for start in range(0, rows, size):
             end = min(start + size, rows)
-            batch = x[start:end, ...] if home is None else home.asarray(x[start:end, ...])
-            total = total + network.loss(batch, t[start:end, ...]) * (end - start)
-        return float(total) / rows
+            batch = home(x[start:end, ...])
+            loss = network.loss(batch, home(t[start:end, ...]))
+            weight = step.weight(network, batch)
+            total, weights = total + _wide(loss) * weight, weights + weight
+        return _divided(total, weights)
 
-    with on_device_of(first):
-        return float(_batched(network, mean))
+    return float(_batched(network, mean))
+
+
+def _is_plain(network: Any) -> bool:
+    """Whether accuracy and loss are functions of the scores alone, so that one pass gives both."""
+    cls = type(network)
+    return isinstance(network, Sequential) and (cls.accuracy, cls.loss, cls.predict) == (
+        Sequential.accuracy,
+        Sequential.loss,
+        Sequential.predict,
+    )
+
+
+def _in_one_pass(network: Sequential, x: Array, t: Array, kinds: Collection[str]) -> dict[str, float]:
+    rows, home, last = _rows(x, t, "evaluate"), _home(network), network.last_layer
+    assert last is not None
+
+    def measured(size: int) -> dict[str, float]:
+        right: Any = 0
+        total: Any = 0.0
+        weights: Any = 0.0
+        decisions = 0
+        for start in range(0, rows, size):
+            end = min(start + size, rows)
+            targets = home(t[start:end, ...])
+            scores = network.predict(home(x[start:end, ...]))
+            if "acc" in kinds:
+                hits = last.correct(scores, targets)
+                xp = array_namespace(hits)
+                right = right + xp.sum(xp.astype(hits, xp.int32))  # JAX has no int64 by default
+                decisions += math.prod(hits.shape)
+            if "loss" in kinds:
+                loss = last.forward(scores, targets)
+                weight = step.weight(network, scores)
+                total, weights = total + _wide(loss) * weight, weights + weight
+        values = {"acc": lambda: float(right) / decisions, "loss": lambda: _divided(total, weights)}
+        return {kind: values[kind]() for kind in kinds}
+
+    found: dict[str, float] = _batched(network, measured)
+    return found
+
+
+def _outputs(network: Any, x: Array, t: Array) -> Outputs:
+    """The scores for all rows, on the host in float64."""
+    rows, home = _rows(x, t, "evaluate"), _home(network)
+
+    def scores(size: int) -> list[Array]:
+        parts = (network.predict(home(x[start : min(start + size, rows), ...])) for start in range(0, rows, size))
+        return [asnumpy(part) for part in parts]
+
+    parts = _batched(network, scores)
+    xp = array_namespace(parts[0])
+    joined, kind, targets = xp.astype(xp.concat(parts), xp.float64), kind_of(network), asnumpy(t)
+    if kind == "classes":
+        targets = label_rows(targets, joined)
+    return Outputs(kind, joined, activation_of(network)(joined), targets)
+
+
+def _home(network: Any) -> Callable[[Array], Array]:
+    """A function that moves rows to where a network is, of a data set too large for its device for example."""
+    first = _first_parameter(network)
+    if first is None:
+        return lambda rows: rows
+    backend = Backend.of(first)
+    return lambda rows: rows if same_place(rows, first) else backend.asarray(rows)
+
+
+def _wide(loss: Any) -> Any:
+    """A loss in float32 at least: a sum over many rows is beyond float16."""
+    if not is_array(loss):
+        return loss
+    xp = array_namespace(loss)
+    return xp.astype(loss, xp.float32) if xp.finfo(loss.dtype).bits < _WIDE else loss
+
+
+def _divided(total: Any, weights: Any) -> float:
+    weight = float(weights)
+    return float(total) / weight if weight else 0.0
 
 
 def _batched(network: Any, measured: Callable[[int], Any]) -> Any:
     """`measured` with the number of rows of one forward pass that suits the device of `network`."""
     parameters = getattr(network, "params", {}).values()
-    if parameters and not any(map(is_host, parameters)):
-        with contextlib.suppress(MemoryError):
-            return measured(_ROWS_OF_A_DEVICE)
-    return measured(_ROWS)
+    with on_device_of(_first_parameter(network)):
+        if parameters and not any(map(is_host, parameters)):
+            with contextlib.suppress(MemoryError):
+                return measured(_ROWS_OF_A_DEVICE)
+        return measured(_ROWS)
+
+
+def _first_parameter(network: Any) -> Array | None:
+    return next(filter(is_array, getattr(network, "params", {}).values()), None)
 
 
 def _rows(x: Array, t: Array, owner: str) -> int:

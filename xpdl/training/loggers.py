@@ -17,7 +17,7 @@ from xpdl.storage import append, is_special, write_atomically
 from xpdl.training import plain_json
 from xpdl.training.callbacks import Callback
 from xpdl.training.messages import warn
-from xpdl.training.monitor import LISTS, mean_of_epoch
+from xpdl.training.monitor import mean_of_epoch
 
 Row = dict[str, Any]
 
@@ -25,8 +25,7 @@ Row = dict[str, Any]
 def row_of(trainer: Any, epoch: int) -> Row:
     """What is known of the epoch that has just ended: number, mean loss, measurements, learning rate, seconds."""
     history = trainer.history
-    measured = {name: getattr(history, values)[-1] for name, values in LISTS.items() if getattr(history, values)}
-    row = {"epoch": epoch, "loss": mean_of_epoch(trainer), **measured}
+    row = {"epoch": epoch, "loss": mean_of_epoch(trainer), **history.last()}
     return {**row, "lr": float(trainer.optimizer.lr), "seconds": history.seconds[-1]}
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 import string
+from collections.abc import Iterable
 from typing import Any
 
-LISTS = {
-    "val_acc": "val_acc_list",
-    "test_acc": "test_acc_list",
-    "train_acc": "train_acc_list",
-    "val_loss": "val_loss_list",
-    "test_loss": "test_loss_list",
-}
+from xpdl.training.evaluation import data_sets, kinds_of
+from xpdl.training.history import LISTS
+from xpdl.training.measures import Measure
+
+# Of a data set; the loss of the rows to train with is the one of the steps, "loss".
+_NAME = re.compile(r"(train|val|test)_(?!$)\w+(?<!^train_loss)")
+_ACCURACIES = ("train_accuracy", "val_accuracy", "test_accuracy")
+_LOWER = re.compile(r".*(loss|_mse|_mae)")
 
 
 class Monitor:
@@ -21,53 +24,97 @@ class Monitor:
     Parameters
     ----------
     name : str, optional
-        ``"loss"``, the mean over the rows of the epoch, or an entry of `LISTS`; by default the first of them that the
-        trainer measures.
+        ``"loss"``, the mean over the rows of the epoch, an entry of `LISTS`, or a metric of the trainer such as
+        ``"val_f1"``; by default the first of `LISTS` that the trainer measures.
     owner : str
         Stands in messages.
     """
 
     def __init__(self, name: str | None, owner: str) -> None:
-        if name is not None and name != "loss" and name not in LISTS:
-            raise ValueError(f"{owner}: monitor must be one of loss, {', '.join(LISTS)}, got {name!r}")
-        self.name, self.owner = name, owner
+        if name is not None and not (isinstance(name, str) and (name == "loss" or _NAME.fullmatch(name))):
+            raise ValueError(
+                f"{owner}: monitor must be one of loss, {', '.join(LISTS)}, or a metric such as val_f1, got {name!r}"
+            )
+        self.owner = owner
+        self.name = re.sub("_accuracy$", "_acc", name) if name in _ACCURACIES else name
         self._asked = name
+        self._greater: bool | None = None
 
     def __repr__(self) -> str:
         return repr(self._asked)
 
+    def check(self, trainer: Any) -> None:
+        """Refuse, before the first step, what will not be measured, or has no better and worse.
+
+        Raises
+        ------
+        ValueError
+            With the names that there will be.
+        """
+        names = measured_by(trainer)
+        if self.name is not None and self.name not in names:
+            raise self._unmeasured(names)
+        own = {name: one for name, one in names.items() if one is not None}
+        if self.name in own:
+            self._greater = own[self.name].greater_is_better
+            if self._greater is None:
+                raise ValueError(
+                    f"{self.owner}: nothing says whether more of {self.name} is better; set greater_is_better = True or "
+                    "False on the function"
+                )
+
     def read(self, trainer: Any) -> float:
         """The number of the epoch that has just ended."""
-        history = trainer.history
+        last = trainer.history.last()
         if self.name is None:
-            self.name = next(name for name, values in LISTS.items() if getattr(history, values))
+            self.name = next((name for name in LISTS if name in last), "loss")
         if self.name == "loss":
             return mean_of_epoch(trainer)
-        values = getattr(history, LISTS[self.name])
-        if not values:
-            measured = ", ".join(name for name, other in LISTS.items() if getattr(history, other))
-            raise ValueError(f"{self.owner}: {self.name} is not measured by this trainer; monitor loss, {measured}")
-        return float(values[-1])
+        if self.name not in last:
+            raise self._unmeasured(["loss", *last])
+        return float(last[self.name])
+
+    def _unmeasured(self, names: Iterable[str]) -> ValueError:
+        return ValueError(f"{self.owner}: {self.name} is not measured by this trainer; monitor {', '.join(names)}")
+
+    @property
+    def _upwards(self) -> bool:
+        return not _LOWER.fullmatch(self.name or "loss") if self._greater is None else self._greater
 
     def better(self, value: float, than: float, by: float = 0.0) -> bool:
         """Whether `value` is better than another by more than `by`; NaN never is."""
-        return value > than + by if (self.name or "").endswith("acc") else value < than - by
+        return value > than + by if self._upwards else value < than - by
 
     @property
     def worst(self) -> float:
         """What every number is better than."""
-        return -math.inf if (self.name or "").endswith("acc") else math.inf
+        return -math.inf if self._upwards else math.inf
 
 
-def measured_by(trainer: Any) -> list[str]:
-    """The entries of `LISTS` that a trainer is going to measure."""
-    kind = "acc" if trainer.classifies else "loss"
-    sets = {"val": trainer.x_val is not None, "test": True, "train": trainer.classifies}
-    return [f"{name}_{kind}" for name, measured in sets.items() if measured]
+def measured_by(trainer: Any) -> dict[str, Measure | None]:
+    """The names of all that a trainer will measure, those of `LISTS` in its order, and the metrics that they are of."""
+    found: dict[str, Measure | None] = {}
+    for which, _, _ in data_sets(trainer):
+        found |= {f"{which}_{kind}": None for kind in kinds_of(trainer, which)}
+        found |= {f"{which}_{one.name}": one for one in trainer.measures}
+    first = ["loss", *(name for name in LISTS if name in found)]
+    return {name: found.get(name) for name in [*first, *(name for name in found if name not in first)]}
+
+
+def check_monitors(trainer: Any) -> None:
+    """Refuse a callback that monitors what will not be measured; see `Monitor.check`."""
+    waiting = list(trainer.callbacks.callbacks)
+    while waiting:
+        callback = waiting.pop(0)
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, Monitor):
+            monitor.check(trainer)
+        if (after := getattr(callback, "after", None)) is not None:
+            waiting.append(after)
 
 
 def names_in(template: str, owner: str) -> frozenset[str]:
-    """The names in a format string of ``epoch``, ``loss`` and the entries of `LISTS`.
+    """The names in a format string of ``epoch``, ``loss``, the entries of `LISTS`, and metrics such as ``val_f1``.
 
     Raises
     ------
@@ -77,9 +124,9 @@ def names_in(template: str, owner: str) -> frozenset[str]:
     known = ("epoch", "loss", *LISTS)
     try:
         names = frozenset(name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
-        if unknown := sorted(names - set(known)):
+        if unknown := sorted(name for name in names if name not in known and not _NAME.fullmatch(name)):
             raise ValueError(f"there is no {', '.join(map(repr, unknown))}")
-        template.format(**{**dict.fromkeys(known, 0.5), "epoch": 1})
+        template.format(**{**dict.fromkeys(names, 0.5), "epoch": 1})
     except (ValueError, LookupError) as error:
         raise ValueError(
             f"{owner}: {template!r} is no format string of {', '.join(known)} ({error}); write '{{epoch:03d}}', say, "
@@ -90,9 +137,7 @@ def names_in(template: str, owner: str) -> frozenset[str]:
 
 def formatted(template: str, trainer: Any, epoch: int) -> str:
     """A format string with the numbers of the epoch that has just ended."""
-    history = trainer.history
-    values = {name: getattr(history, values)[-1] for name, values in LISTS.items() if getattr(history, values)}
-    return template.format(epoch=epoch, loss=mean_of_epoch(trainer), **values)
+    return template.format(epoch=epoch, loss=mean_of_epoch(trainer), **trainer.history.last())
 
 
 def mean_of_epoch(trainer: Any, epoch: int = 0) -> float:

@@ -45,6 +45,7 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         # without those for validation: another share of them is another number of these
         "rows": int(trainer.x_train.shape[0]),
         "rows to validate with": 0 if trainer.x_val is None else int(trainer.x_val.shape[0]),
+        "metrics": [one.name for one in trainer.measures],
         "evaluate_sample_num_per_epoch": trainer.evaluate_sample_num_per_epoch,
         "checksum of the labels": trainer.labels_checksum,
         "batch size": trainer.batch_size,

@@ -15,11 +15,12 @@ from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import entering, epoch, run_state
+from xpdl.training import entering, epoch, measures, run_state
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.captured import CapturedSteps
 from xpdl.training.history import History
 from xpdl.training.mixed_precision import MixedPrecision, chosen
+from xpdl.training.monitor import check_monitors
 from xpdl.training.non_finite import read_losses
 from xpdl.training.progress import Progress
 from xpdl.training.resuming import Checkpoint, Resuming
@@ -37,7 +38,7 @@ class Trainer:
         A model of xpdl, or any object with ``params``, ``gradient(x, t)``, ``loss(x, t)`` and, for classification,
         ``accuracy(x, t)``, such as the networks written out in the book. A `Sequential` that has no parameters yet is
         built for the rows of `x_train`.
-    x_train, x_test : array (N, ...) of any library
+    x_train, x_test : array (N, ...) of any library; `x_test` is optional
         Moved once to the network's library, device and dtype. A file mapped into memory (`numpy.memmap`) stays where it
         is: its rows are read and moved batch by batch, those to train with ahead of time. Rows that would take more than
         half of what a GPU has free are moved batch by batch too.
@@ -64,6 +65,15 @@ class Trainer:
     validation_split : float
         Share of the rows of `x_train`, drawn at random by `seed`, that are kept from training and measured after each epoch,
         for choices that must not look at the test set.
+    validation_data : pair (x, t) of arrays, optional
+        Such rows where they are a data set of their own.
+    metrics : iterable
+        What else to measure after each epoch, on each whole data set: ``"top_5_accuracy"``, ``"precision"``, ``"recall"``,
+        ``"f1"`` (of class 1 where there are two, else the mean over classes; ``"f1_micro"`` or ``"f1_weighted"`` says
+        otherwise), ``"roc_auc"``, ``"mse"``, ``"mae"``, ``"r2"``: see `xpdl.metrics`. Or functions ``f(y, t)`` of all
+        outputs, probabilities in classification, and targets, as NumPy arrays; or a dict of names and such functions. They
+        are in ``history.metrics`` under ``"val_f1"`` and so on, which callbacks can monitor; a function can, which has an
+        attribute ``greater_is_better``.
     drop_last : bool
         Train on full mini-batches alone: an epoch skips the rows, others each time, that do not fill one.
     accumulate : int
@@ -112,7 +122,7 @@ class Trainer:
     -----
     Unlike the book's: an epoch is one pass over all rows, shuffled without replacement, and exactly `epochs` of them are
     made; a step computes its loss once, in the pass forward that the gradient needs anyway; losses are read from the
-    device in blocks. For a regression, mean losses of the test set stand in ``history.test_loss_list``.
+    device in blocks. Mean losses of the test set stand in ``history.test_loss_list``.
 
     Examples
     --------
@@ -128,8 +138,8 @@ class Trainer:
         network: Any,
         x_train: Any,
         t_train: Any,
-        x_test: Any,
-        t_test: Any,
+        x_test: Any = None,
+        t_test: Any = None,
         epochs: int = 20,
         mini_batch_size: int = 100,
         optimizer: str | Optimizer | type[Optimizer] = "SGD",
@@ -141,6 +151,8 @@ class Trainer:
         seed: int | None = None,
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None = None,
         validation_split: float = 0.0,
+        validation_data: tuple[Any, Any] | None = None,
+        metrics: Iterable[Any] = (),
         drop_last: bool = False,
         accumulate: int = 1,
         precision: str | MixedPrecision | None = None,
@@ -164,7 +176,8 @@ class Trainer:
         self.verbose = flag(verbose, "verbose", "Trainer")
         self.callbacks = Callbacks(callbacks)
 
-        for which, x, t in (("train", x_train, t_train), ("test", x_test, t_test)):
+        held_out = entering.held_out_sets(x_test, t_test, validation_data, validation_split)
+        for which, (x, t) in {"train": (x_train, t_train), **held_out}.items():
             entering.check_rows(which, x, t)
         if isinstance(network, Sequential) and not network.built:
             network.build(tuple(x_train.shape[1:]))
@@ -174,11 +187,12 @@ class Trainer:
         self.captured = CapturedSteps(self) if flag(capture, "capture", "Trainer") else None
         self.labels_checksum = entering.labels_checksum(t_train)
         self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
-        self.x_val, self.t_val = None, None
+        sets = {which: entering.entered(*pair, network, backend, which) for which, pair in held_out.items()}
+        self.x_val, self.t_val = sets.get("val", (None, None))
+        self.x_test, self.t_test = sets.get("test", (None, None))
         if number(validation_split, "validation_split", "Trainer", "in [0, 1)"):
             parts = entering.split(self.x_train, self.t_train, validation_split, seed)
             self.x_train, self.t_train, self.x_val, self.t_val = parts
-        self.x_test, self.t_test = entering.entered(x_test, t_test, network, backend, "test")
 
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
         order = next_stream("Trainer", self.seed).words("order")[0]
@@ -206,6 +220,7 @@ class Trainer:
         self.seconds_in_epoch, self.epoch_loss = 0.0, WeightedMean()
         last = getattr(network, "last_layer", None)
         self.classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
+        self.measures = measures.resolve(metrics, network)
         #: losses of steps that are not read from the device yet, each with the weight of its rows
         self.unread: list[tuple[Any, Any]] = []
 
@@ -241,7 +256,8 @@ class Trainer:
             If the checkpoint cannot be written, or another run is using it, before the training begins.
         ValueError
             If the checkpoint is of another run, with all that differs, or no checkpoint, or damaged with none before it;
-            or if another training has used the optimizer, or uses a callback, or has used one since the last call.
+            if a callback monitors what is not measured; or if another training has used the optimizer, or uses a callback,
+            or has used one since the last call.
         """
         with self._on_its_device():
             return self._train()
@@ -252,6 +268,7 @@ class Trainer:
 
     def _train(self) -> History:
         progress = Progress(self.verbose)
+        check_monitors(self)
         with self._resuming.locked(), run_state.under_way(self):
             self.stop_training = False
             going_on = self._resuming.begin(self)
