@@ -54,10 +54,8 @@ def _averages(t, guess, binary):
 
 def of_classes(scores, t):
     y = _softmax(scores.astype(float))
-    areas = {
-        average: sk.roc_auc_score(t, y, multi_class="ovr", average=average)
-        for average in ("macro", "micro", "weighted")
-    }
+    each = np.eye(3)[t]  # against the others, one that is absent too
+    areas = {average: sk.roc_auc_score(each, y, average=average) for average in ("macro", "micro", "weighted")}
     top = {f"top_{k}_accuracy": sk.top_k_accuracy_score(t, scores, k=k, labels=range(3)) for k in (1, 2)}
     return {
         **_averages(t, scores.argmax(axis=1), False),
