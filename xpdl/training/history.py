@@ -107,6 +107,9 @@ class History:
         names = [field.name for field in dataclasses.fields(cls) if field.name not in ("metrics", "epoch_loss_list")]
         if not isinstance(lists, dict) or not set(names) <= set(lists):
             raise ValueError(f"which holds the lists {', '.join(names)}")
+        # as `dataclasses.asdict` has them, which the trials of a search are written with
+        lists = {**lists, **{f"{name}_list": values for name, values in lists.get("metrics", {}).items()}}
+        lists.pop("metrics", None)
         for name, values in lists.items():
             if not isinstance(values, list):
                 raise ValueError(f"{name} is no list of numbers, got {values!r}")
