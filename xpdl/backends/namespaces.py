@@ -101,9 +101,9 @@ def on_device_of(x: Any) -> contextlib.AbstractContextManager[Any]:
     CuPy alone asks for it: its operators and functions run on the current device of the thread, whichever their arguments
     are on. Of other libraries, and of what is no array, nothing is changed.
     """
-    if type(x) is np.ndarray or not array_api_compat.is_cupy_array(x):
+    if type(x) is np.ndarray or not (type(x) in _CUPY or array_api_compat.is_cupy_array(x)):
         return _ON_ANY_DEVICE
-    current = importlib.import_module("cupy").cuda.device.get_device_id()
+    current = array_namespace(x).cuda.device.get_device_id()
     own: contextlib.AbstractContextManager[Any] = x.device
     return _ON_ANY_DEVICE if x.data.device_id == current else own
 
@@ -151,12 +151,25 @@ def is_host(x: Array) -> bool:
     return type(x) is np.ndarray or bool(array_api_compat.is_numpy_array(x))
 
 
-def floats_alike(first: Any, *others: Any) -> bool:
-    """Whether all are arrays of one floating dtype, shape and device.
+def is_floating_beside(x: Any, *others: Any) -> bool:
+    """Whether `x` is floating and `others` are of its library and device; ``None`` is passed over.
 
     It is quick, for what is looked at in every step: False where only a longer look can tell, as of libraries other than
     NumPy and CuPy.
     """
+    kind = type(x)
+    if kind is not np.ndarray:
+        return kind in _CUPY and x.dtype.kind == "f" and _beside(x, *others)
+    if x.dtype.kind != "f":
+        return False
+    for a in others:  # noqa: SIM110 - a generator takes three times as long
+        if type(a) is not np.ndarray and a is not None:
+            return False
+    return True
+
+
+def floats_alike(first: Any, *others: Any) -> bool:
+    """Whether all are arrays of one floating dtype, shape and device; quick, as `is_floating_beside`."""
     kind = type(first)
     if not (kind is np.ndarray or kind in _CUPY) or first.dtype.kind != "f":
         return False

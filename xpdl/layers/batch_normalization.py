@@ -101,10 +101,9 @@ class BatchNormalization(Layer):
 
     def _features(self, input_shape: Shape) -> int:
         """Size of gamma for rows of that shape."""
-        known = [*self.params.values(), *self.state.values()]
-        if known and known[0].shape[0] == row_size(input_shape):
-            return row_size(input_shape)
-        return input_shape[0]
+        known = next(iter((*self.params.values(), *self.state.values())), None)
+        size = row_size(input_shape)
+        return size if known is not None and known.shape[0] == size else input_shape[0]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape:

@@ -9,7 +9,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace, default_float, dtype_name, is_floating, is_host
+from xpdl.backends.namespaces import (
+    Array,
+    array_namespace,
+    default_float,
+    dtype_name,
+    is_floating,
+    is_floating_beside,
+    is_host,
+)
 from xpdl.errors import DTypeError, LabelError, ShapeError
 
 
@@ -106,6 +114,8 @@ def flag(value: Any, name: str, owner: str) -> bool:
 
 
 def require_floating(x: Array, owner: str) -> None:
+    if is_floating_beside(x):
+        return
     array_namespace(x, owner=owner)
     if not is_floating(x):
         raise DTypeError(
@@ -132,6 +142,8 @@ def require_scores(x: Array, owner: str) -> None:
 
 def as_floating(x: Array, owner: str = "") -> Array:
     """`x` itself, or integers and booleans cast to their library's default floating dtype; `DTypeError` for others."""
+    if is_floating_beside(x):
+        return x
     xp = array_namespace(x, owner=owner)
     if is_floating(x):
         return x

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, Namespace, array_namespace, device, rounded_to, widened
 from xpdl.errors import ShapeError
@@ -46,6 +48,7 @@ def conv_output_size(
     return (input_size + 2 * pad - extent) // stride + 1
 
 
+@functools.lru_cache(maxsize=1024)
 def output_sizes(size: Pair, filter_size: Pair, stride: Pair, pad: Pair, dilation: Pair, owner: str) -> Pair:
     """`conv_output_size` for height and width."""
     height, width = (
