@@ -57,12 +57,12 @@ NAMES_IN_TEXT = {
     "bench/gpu_steps.py",
     "bench/gpu_tables.py",
     "bench/gpu_tests.py",
-    "bench/measure.py",
     "bench/memory.py",
-    "bench/report.py",
     "bench/scaling.py",
     "bench/profile.py",
     "bench/step_roofline.py",
+    "bench/tables.py",
+    "bench/timing.py",
 }
 
 # A unit imports units of lower rank only, and itself.

@@ -145,7 +145,7 @@ def resolve(spec: Any, owner: str = "initializer") -> Initializer:
 
 
 @contextlib.contextmanager
-def at_most(values: int, source: str) -> Iterator[None]:
+def parameter_budget(values: int, source: str) -> Iterator[None]:
     """Inside, drawing more than so many values in all is a `ShapeError`: for sizes that a file names."""
     token = _budget.set([values, source])
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from xpdl import Affine, Flatten, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, bench, cli
 from xpdl.backends.numpy import compiled
-from xpdl.bench import measure, torch_peer
+from xpdl.bench import timing, torch_peer
 from xpdl.bench.nets import NETS
 
 # modules, whose names are those of functions as well
@@ -20,7 +20,7 @@ epoch, memory, scaling = (importlib.import_module(f"xpdl.bench.{name}") for name
 @pytest.mark.parametrize("net", NETS)
 def test_peer_computes_the_same_scores_and_gradients(net):
     torch = pytest.importorskip("torch")
-    network, x, t = measure._prepared(net, 6)
+    network, x, t = timing.prepared(*NETS[net], 6)
     for layer in network.layers.values():
         if type(layer).__name__ == "Dropout":
             layer.dropout_ratio = 0.0
@@ -134,14 +134,12 @@ def test_memory_that_cannot_be_measured_says_why(monkeypatch):
         memory._in_own_process("TwoLayerNet", 1, "unknown")
 
 
-def test_growth_has_every_operation_and_size(monkeypatch):
+def test_scaling_has_every_operation_and_size(monkeypatch):
     monkeypatch.setattr(scaling, "_SECONDS", 0.0)
-    growths = bench.scaling(batches=(1, 2), sides=(4,))
-    assert [(g.operation, g.against) for g in growths] == [
-        (o, a) for o in scaling.OPERATIONS for a in ("batch", "side")
-    ]
-    assert all(len(g.sizes) == len(g.microseconds) and min(g.microseconds) > 0 for g in growths)
-    table = bench.growth_table([bench.Growth("relu", "batch", (1, 2), (3.0, 1.5))]).splitlines()
+    curves = bench.scaling(batches=(1, 2), sides=(4,))
+    assert [(g.operation, g.against) for g in curves] == [(o, a) for o in scaling.OPERATIONS for a in ("batch", "side")]
+    assert all(len(g.sizes) == len(g.microseconds) and min(g.microseconds) > 0 for g in curves)
+    table = bench.scaling_table([bench.ScalingCurve("relu", "batch", (1, 2), (3.0, 1.5))]).splitlines()
     assert table[0].endswith("| batch 1 | batch 2 |") and table[2] == "| relu: 1.50 | 2.00 | 1.00 |"
 
 
@@ -168,6 +166,15 @@ def test_epoch_in_pytorch_is_one_pass_too(monkeypatch):
 
 
 def test_peak_memory_counts_what_is_used_again():
-    network, x, t = measure._prepared("MLP", 100)
+    network, x, t = timing.prepared(*NETS["MLP"], 100)
     # the gradient of the second weights alone has 4 MB
-    assert measure._peak_megabytes(measure._call(network, x, t, "train")) > 4
+    assert timing._peak_megabytes(timing.task_call(network, x, t, "train")) > 4
+
+
+def test_former_names_warn():
+    with pytest.warns(DeprecationWarning, match="Growth is deprecated; use ScalingCurve"):
+        assert bench.Growth is bench.ScalingCurve
+    with pytest.warns(DeprecationWarning, match="growth_table is deprecated; use scaling_table"):
+        assert bench.growth_table is bench.scaling_table
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = bench.no_such_name

@@ -12,13 +12,13 @@ from typing import Any
 from xpdl.bench import gpu_report
 from xpdl.bench.device_rates import PEAKS
 from xpdl.bench.epoch import epoch
-from xpdl.bench.measure import bench
 from xpdl.bench.memory import memory
 from xpdl.bench.nets import NETS
 from xpdl.bench.profile import profile
-from xpdl.bench.report import environment, growth_table, memory_table, table
 from xpdl.bench.scaling import scaling
 from xpdl.bench.step_roofline import ROOFLINE_NETS, step_roofline
+from xpdl.bench.tables import environment, memory_table, scaling_table, table
+from xpdl.bench.timing import bench
 from xpdl.storage import write_atomically
 
 
@@ -90,7 +90,7 @@ def _figures(args: argparse.Namespace) -> list[Any]:
             figures.append({"net": name, "batch_size": size, "seconds": seconds})
     elif args.scaling:
         figures = [*scaling(backend=backend)]
-        print(growth_table(figures))
+        print(scaling_table(figures))
     elif args.roofline:
         for name, size in cases:
             counted = step_roofline(name, size, gpu=args.gpu)

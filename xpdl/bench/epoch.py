@@ -8,8 +8,8 @@ from typing import Any
 from xpdl.backends import get_backend, use
 from xpdl.backends.numpy.threads import thread_count
 from xpdl.bench import torch_peer
-from xpdl.bench.measure import check_net
 from xpdl.bench.nets import NETS
+from xpdl.bench.timing import check_net
 from xpdl.data import Batches, load_mnist
 from xpdl.optimizers import Adam
 

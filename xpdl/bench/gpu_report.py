@@ -23,8 +23,8 @@ from xpdl.bench.device_rates import Rates
 from xpdl.bench.gpu_results import Report, load, read_measurement, source_hash
 from xpdl.bench.gpu_steps import ALL_PRECISIONS, CASES, HALVES, PEERS
 from xpdl.bench.gpu_tests import run_tests
-from xpdl.bench.report import environment
 from xpdl.bench.step_cost import column_bytes
+from xpdl.bench.tables import environment
 from xpdl.version import __version__
 
 PARTS = ("tests", *PEERS, "accuracy")

@@ -16,16 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from xpdl.backends import Backend, get_backend, make_backend, use
+from xpdl.backends import Backend, make_backend, use
 from xpdl.backends.cupy import trace
 from xpdl.backends.device_info import synchronizer
 from xpdl.backends.numerics import PRECISIONS, numerics
-from xpdl.backends.random import Stream
 from xpdl.bench import roofline, torch_peer
 from xpdl.bench.device_rates import Rates, measure_rates
 from xpdl.bench.gpu_utilization import gpu_utilization
 from xpdl.bench.nets import NETS, Shape, resnet
 from xpdl.bench.step_cost import Cost, least_cost
+from xpdl.bench.timing import prepared, task_call
 from xpdl.errors import BackendError
 from xpdl.models import Sequential
 from xpdl.optimizers import Adam
@@ -145,8 +145,8 @@ def measure(
     build, shape, _ = CASES[net]
     notes = []
     with use(backend.xp, device=backend.device, dtype=backend.dtype):
-        network, x, t = _prepared(build, shape, batch_size)
-        again = _prepared(build, shape, batch_size)
+        network, x, t = prepared(build, shape, batch_size)
+        again = prepared(build, shape, batch_size)
     calls: dict[str, Call] = {"xpdl": training_step(network, x, t, precision)}
     captured, problem = _captured(*again, precision, synchronize)
     if captured is not None:
@@ -215,16 +215,6 @@ def _warmed(call: Call, synchronize: Callable[[], None]) -> float:
     return time.perf_counter() - begin
 
 
-def _prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) -> tuple[Sequential, Any, Any]:
-    """A net on the backend in use, and random rows for it."""
-    generator, backend = Stream(0, "gpu_report").generator("rows"), get_backend()
-    x = backend.asarray(generator.random((batch_size, *shape)))
-    t = backend.asarray(generator.integers(0, 10, batch_size))
-    network = build()
-    network.build(shape)
-    return network, x, t
-
-
 def _captured(
     network: Sequential, x: Any, t: Any, precision: str, synchronize: Callable[[], None]
 ) -> tuple[Call | None, str]:
@@ -250,10 +240,9 @@ def _captured(
 
 def training_step(network: Sequential, x: Any, t: Any, precision: str = "highest") -> Call:
     """An uncaptured step with Adam on the batch `x`, `t`."""
-    adam = Adam()
     if precision not in HALVES:
-        return lambda: adam.update(network.params, network.gradient(x, t))
-    mixed = MixedPrecision(precision)
+        return task_call(network, x, t, "train")
+    adam, mixed = Adam(), MixedPrecision(precision)
     return lambda: mixed.update(adam, network.params, mixed.gradient(network, x, t))
 
 

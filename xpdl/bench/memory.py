@@ -18,7 +18,8 @@ from xpdl.backends import use
 from xpdl.backends.numpy import compiled
 from xpdl.backends.numpy import memory as results
 from xpdl.bench import torch_peer
-from xpdl.bench.measure import _call, _prepared, check_net
+from xpdl.bench.nets import NETS
+from xpdl.bench.timing import check_net, prepared, task_call
 from xpdl.layers import Chain, Layer
 from xpdl.models import Sequential
 from xpdl.ops.checks import positive_int
@@ -90,7 +91,7 @@ def _measured(net: str, batch_size: int, library: str) -> dict[str, float]:
         _CLEAR.write_text("5")  # the peak is from now on
         _steps(net, batch_size, library)
         peak = _status("VmHWM")
-        return {"megabytes": (peak - before) / 1e6, "arrays": _array_bytes(*_prepared(net, batch_size)[:2]) / 1e6}
+        return {"megabytes": (peak - before) / 1e6, "arrays": _array_bytes(*prepared(*NETS[net], batch_size)[:2]) / 1e6}
 
 
 def _give_back() -> None:
@@ -102,9 +103,9 @@ def _give_back() -> None:
 
 
 def _steps(net: str, batch_size: int, library: str) -> None:
-    network, x, t = _prepared(net, batch_size)
+    network, x, t = prepared(*NETS[net], batch_size)
     if library == "numpy":
-        step: Callable[[], Any] = _call(network, x, t, "train")
+        step: Callable[[], Any] = task_call(network, x, t, "train")
     elif library == "torch":
         step = torch_peer.stepper(torch_peer.peer(network, 2), x, t)
         # PyTorch has its own

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xpdl.backends import use
-from xpdl.bench.measure import _call, _prepared, _wait
+from xpdl.bench.nets import NETS
+from xpdl.bench.timing import prepared, task_call, wait
 from xpdl.layers.base import Layer
 from xpdl.models import Sequential
 
@@ -20,9 +21,9 @@ def profile(
     On a device that works while the host goes on, a layer is waited for, so the sum is more than a step takes otherwise.
     """
     with use(backend):
-        network, x, t = _prepared(net, batch_size)
-    step = _call(network, x, t, "train")
-    _wait(step())
+        network, x, t = prepared(*NETS[net], batch_size)
+    step = task_call(network, x, t, "train")
+    wait(step())
     spent: dict[str, list[float]] = {}
     steps_taken = network._steps()
     layers = {_name(part, network): part for part in steps_taken}
@@ -37,7 +38,7 @@ def profile(
                 _time(layer, method, spent[name], which)
     start = time.perf_counter()
     for _ in range(steps):
-        _wait(step())
+        wait(step())
     whole = time.perf_counter() - start
     rows = [(name, 1e3 * forward / steps, 1e3 * backward / steps) for name, (forward, backward) in spent.items()]
     inside = sum(forward + backward for _, forward, backward in rows)
@@ -62,7 +63,7 @@ def _time(layer: Layer, method: str, spent: list[float], which: int) -> None:
         depth[0] += 1
         try:
             result = original(*args, **kwargs)
-            _wait(result)
+            wait(result)
             return result
         finally:
             depth[0] -= 1

@@ -27,7 +27,7 @@ class Kernel:
     Attributes
     ----------
     flop : function of args
-        An addition, a multiplication, a comparison and a function such as exp count 1 each, as in `xpdl.models.flop`.
+        An addition, a multiplication, a comparison and a function such as exp count 1 each, as in `xpdl.models.flops`.
     bytes : function of args and the bytes of a value
         That go to or from memory at least once; what a cache serves again is not counted.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 from xpdl.backends import get_backend, use
 from xpdl.backends.random import Stream
-from xpdl.bench.measure import _wait
+from xpdl.bench.timing import wait
 from xpdl.layers import Affine, BatchNormalization, Convolution, Dropout, Layer, Pooling, Relu
 
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
@@ -34,7 +34,7 @@ OPERATIONS: dict[str, Callable[[], Layer]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Growth:
+class ScalingCurve:
     """Microseconds of an operation, forward and backward, for each size.
 
     Attributes
@@ -51,7 +51,9 @@ class Growth:
     microseconds: Sequence[float]
 
 
-def scaling(*, backend: str = "numpy", batches: Sequence[int] = BATCHES, sides: Sequence[int] = SIDES) -> list[Growth]:
+def scaling(
+    *, backend: str = "numpy", batches: Sequence[int] = BATCHES, sides: Sequence[int] = SIDES
+) -> list[ScalingCurve]:
     """Time each of `OPERATIONS` on images of 8 channels: batches of 28x28 pixels, and 16 images with longer sides.
 
     The affine map has a weight for each pixel, so against the side, its weights grow as well.
@@ -61,7 +63,7 @@ def scaling(*, backend: str = "numpy", batches: Sequence[int] = BATCHES, sides: 
         for name, make in OPERATIONS.items():
             per_image = [1e6 * _seconds(make(), n, _SIDE) / n for n in batches]
             per_pixel = [1e9 * _seconds(make(), _BATCH, side) / (_BATCH * side * side) for side in sides]
-            found += [Growth(name, "batch", batches, per_image), Growth(name, "side", sides, per_pixel)]
+            found += [ScalingCurve(name, "batch", batches, per_image), ScalingCurve(name, "side", sides, per_pixel)]
     return found
 
 
@@ -75,15 +77,15 @@ def _seconds(layer: Layer, batch: int, side: int) -> float:
         layer.forward(x)
         return layer.backward(dout)
 
-    _wait(call())
+    wait(call())
     start = time.perf_counter()
-    _wait(call())
+    wait(call())
     repeats = max(1, round(_SECONDS / _ROUNDS / (time.perf_counter() - start)))
     times = []
     for _ in range(_ROUNDS):
         start = time.perf_counter()
         for _ in range(repeats):
             result = call()
-        _wait(result)
+        wait(result)
         times.append((time.perf_counter() - start) / repeats)
     return statistics.median(times)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from xpdl.backends import diagnosis, get_backend, use
+from xpdl.backends import diagnosis, use
 from xpdl.backends.device_info import machine
-from xpdl.backends.random import Stream
 from xpdl.bench import roofline
 from xpdl.bench.device_rates import PEAKS, peak_of
 from xpdl.bench.gpu_steps import CASES, traced, training_step
 from xpdl.bench.nets import NETS
 from xpdl.bench.step_cost import column_bytes, layer_costs, least_cost
+from xpdl.bench.timing import prepared
 from xpdl.ops.checks import positive_int
 
 ROOFLINE_NETS = {**NETS, "ResNet18": CASES["ResNet18"][:2]}
@@ -52,12 +52,8 @@ def step_roofline(net: str, batch_size: int = 100, *, gpu: str | None = None) ->
     rates = PEAKS[gpu].rates("highest")
     head = f"{net}, batch {batch_size}, float32; counted, not timed; times at the peaks of {gpu} ({PEAKS[gpu].source})"
     with use("numpy" if reason else "cupy"):
-        network = build()
-        network.build(shape)
+        network, x, t = prepared(build, shape, batch_size)
         if reason is None:
-            backend, generator = get_backend(), Stream(0, "roofline").generator("rows")
-            x = backend.asarray(generator.random((batch_size, *shape)))
-            t = backend.asarray(generator.integers(0, 10, batch_size))
             step = training_step(network, x, t)
             step()  # the first one makes the optimizer's state
             counts = roofline.totals(traced(step))

@@ -64,7 +64,7 @@ def load(model: Sequential, path: str | os.PathLike[str]) -> None:
             ) from None
         # a copy tries it first: what fails leaves the model without parameters
         trial = copy.deepcopy(model)
-        with initializers.at_most(sum(array.size for array in arrays.values()), f"{path}"):
+        with initializers.parameter_budget(sum(array.size for array in arrays.values()), f"{path}"):
             trial.build(shape, stream=Stream(0))
         load(trial, path)
         model.build(shape)

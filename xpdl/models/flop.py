@@ -1,111 +1,15 @@
-"""What the layers cost in arithmetic."""
+"""Deprecated name of `xpdl.models.flops`, until the next minor release."""
 
-from __future__ import annotations
+import warnings
+from typing import Any
 
-import functools
-import math
-
-from xpdl.layers.affine import Affine
-from xpdl.layers.base import Layer, Shape, row_size
-from xpdl.layers.batch_normalization import BatchNormalization
-from xpdl.layers.convolution import Convolution
-from xpdl.layers.dropout import Dropout
-from xpdl.layers.flatten import Flatten
-from xpdl.layers.identity import Identity
-from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
-from xpdl.layers.relu import Relu
-from xpdl.layers.residual import Residual
-from xpdl.layers.sigmoid import Sigmoid
-from xpdl.layers.softmax import Softmax
-from xpdl.layers.tanh import Tanh
+from xpdl.models import flops
 
 
-@functools.singledispatch
-def flop(layer: Layer, input_shape: Shape) -> int | None:
-    """Floating-point operations of one row going forward through a layer in evaluation; None where no formula is known.
-
-    Parameters
-    ----------
-    layer : Layer
-    input_shape : tuple of int
-        Of one row.
-
-    Notes
-    -----
-    An addition, a multiplication, a comparison and a function such as exp or tanh count 1 each, so a multiply-add counts 2.
-    With D values in a row and P in its output:
-
-    - affine: ``2 D P``; convolution: ``2 P (C / groups) FH FW``, products with the border included. The sum starts from the
-      bias, which therefore is free.
-    - max pooling: ``P (pool_h pool_w - 1)`` comparisons; average pooling ``P pool_h pool_w``, the division included; global
-      average pooling ``D``.
-    - batch normalisation: ``4 D`` (mean, standard deviation, gamma, beta).
-    - relu and tanh: ``D``; sigmoid ``4 D`` (minus, exp, plus one, division); softmax ``5 D - 2`` (largest value,
-      differences, exp, sum, division).
-    - dropout: ``D``, the book's scaling; 0 when inverted. Flatten and identity: 0.
-    - residual block: its layers, and ``P`` for the sum.
-
-    ``flop.register(MyLayer)`` adds the formula of a layer of one's own.
-
-    Examples
-    --------
-    >>> flop(Affine(units=10), (784,))
-    15680
-    """
-    return None
-
-
-@flop.register(Affine)
-def _(layer: Affine, input_shape: Shape) -> int:
-    return 2 * row_size(input_shape) * row_size(layer.output_shape(input_shape))
-
-
-@flop.register(Convolution)
-def _(layer: Convolution, input_shape: Shape) -> int:
-    taps = input_shape[0] // layer.groups * math.prod(layer.size)
-    return 2 * taps * row_size(layer.output_shape(input_shape))
-
-
-@flop.register(Pooling)
-def _(layer: Pooling, input_shape: Shape) -> int:
-    return (math.prod(layer.size) - 1) * row_size(layer.output_shape(input_shape))
-
-
-@flop.register(AveragePooling)
-def _(layer: AveragePooling, input_shape: Shape) -> int:
-    return math.prod(layer.size) * row_size(layer.output_shape(input_shape))
-
-
-@flop.register(Relu)
-@flop.register(Tanh)
-@flop.register(GlobalAveragePooling)
-def _(layer: Layer, input_shape: Shape) -> int:
-    return row_size(input_shape)
-
-
-@flop.register(Sigmoid)
-@flop.register(BatchNormalization)
-def _(layer: Layer, input_shape: Shape) -> int:
-    return 4 * row_size(input_shape)
-
-
-@flop.register(Softmax)
-def _(layer: Softmax, input_shape: Shape) -> int:
-    return 5 * row_size(input_shape) - 2
-
-
-@flop.register(Dropout)
-def _(layer: Dropout, input_shape: Shape) -> int:
-    return 0 if layer.inverted else row_size(input_shape)
-
-
-@flop.register(Flatten)
-@flop.register(Identity)
-def _(layer: Layer, input_shape: Shape) -> int:
-    return 0
-
-
-@flop.register(Residual)
-def _(layer: Residual, input_shape: Shape) -> int | None:
-    """Of the sum alone, which is the block's own: `costs` asks each layer inside for its own, too."""
-    return row_size(layer.output_shape(input_shape))
+def __getattr__(name: str) -> Any:
+    if name != "flop":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "xpdl.models.flop is deprecated; import flop from xpdl.models.flops", DeprecationWarning, stacklevel=2
+    )
+    return flops.flop

@@ -30,7 +30,7 @@ def load_model(path: str | os.PathLike[str]) -> BookNet:
     name = metadata.get("model", "no model")
     try:
         # a small file must not ask for a large model
-        with initializers.at_most(sum(array.size for array in arrays.values()), f"{path}"):
+        with initializers.parameter_budget(sum(array.size for array in arrays.values()), f"{path}"):
             model = MODELS[name](**json.loads(metadata["config"]))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(

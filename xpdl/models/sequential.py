@@ -268,7 +268,7 @@ class Sequential(Chain):
 
         For each its output's shape, the number and bytes of its parameters, the bytes of one row of its output (0 where it
         is the input again), and the floating-point operations of one row going forward in evaluation, a multiply-add
-        counted as 2: `xpdl.models.flop.flop` has the formulas. The loss is left out. A ``?`` is what cannot be known: before
+        counted as 2: `xpdl.models.flops.flop` has the formulas. The loss is left out. A ``?`` is unknown: before
         the model is built, or for a layer without a formula.
 
         Parameters

@@ -14,7 +14,7 @@ from xpdl.layers.chain import Chain
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.identity import Identity
 from xpdl.layers.residual import Residual
-from xpdl.models.flop import flop
+from xpdl.models.flops import flop
 
 if TYPE_CHECKING:
     from xpdl.models.sequential import Sequential
@@ -37,7 +37,7 @@ class LayerCost:
     activation_bytes : int or None
         Size of one row of the output; 0 where it is the input again.
     flop : int or None
-        See `xpdl.models.flop.flop`.
+        See `xpdl.models.flops.flop`.
     """
 
     path: str

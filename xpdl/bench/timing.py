@@ -15,7 +15,7 @@ from xpdl.backends.numpy import memory
 from xpdl.backends.numpy.threads import thread_count
 from xpdl.backends.random import Stream
 from xpdl.bench import torch_peer
-from xpdl.bench.nets import NETS
+from xpdl.bench.nets import NETS, Shape
 from xpdl.models import Sequential
 from xpdl.ops.checks import positive_int
 from xpdl.optimizers import Adam
@@ -131,9 +131,8 @@ def check_net(net: str) -> None:
         raise ValueError(f"bench: no net is called {net!r}; there are {', '.join(NETS)}")
 
 
-def _prepared(net: str, batch_size: int) -> tuple[Sequential, Any, Any]:
-    """A net on the backend in use, and random rows for it."""
-    build, shape = NETS[net]
+def prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) -> tuple[Sequential, Any, Any]:
+    """A net for rows of `shape` on the backend in use, and a random batch with labels for it."""
     generator = Stream(0, "bench").generator("rows")
     backend = get_backend()
     x = backend.asarray(generator.random((batch_size, *shape)))
@@ -146,19 +145,20 @@ def _prepared(net: str, batch_size: int) -> tuple[Sequential, Any, Any]:
 def _start(net: str, backend: str, batch_size: int, task: str) -> Call:
     """A call of the task on a new net."""
     with use(backend):
-        return _call(*_prepared(net, batch_size), task)
+        return task_call(*prepared(*NETS[net], batch_size), task)
 
 
 def _start_torch(net: str, channels_last: bool, batch_size: int, task: str) -> Call:
     with use("numpy"):
-        network, x, t = _prepared(net, batch_size)
+        network, x, t = prepared(*NETS[net], batch_size)
     module = torch_peer.peer(network, thread_count(), channels_last)
     if task == "train":
         return torch_peer.stepper(module, x, t, channels_last)
     return torch_peer.predictor(module, x, channels_last)
 
 
-def _call(network: Sequential, x: Any, t: Any, task: str) -> Call:
+def task_call(network: Sequential, x: Any, t: Any, task: str) -> Call:
+    """A training step with Adam, or a prediction, on one batch."""
     if task == "predict":
         return lambda: network.predict(x)
     adam = Adam()
@@ -184,21 +184,21 @@ def _alternating(starts: Mapping[str, Start], rounds: int) -> dict[str, list[flo
             # threads of another library, PyTorch's for one, go on spinning for a while after their work
             time.sleep(_PAUSE)
             for _ in range(3):
-                _wait(call())
+                wait(call())
             if name not in repeats:
                 begin = time.perf_counter()
-                _wait(call())
+                wait(call())
                 repeats[name] = max(1, round(_SECONDS / (time.perf_counter() - begin)))
             begin = time.perf_counter()
             for _ in range(repeats[name]):
                 result = call()
-            _wait(result)
+            wait(result)
             if number:
                 times[name].append((time.perf_counter() - begin) / repeats[name])
     return times
 
 
-def _wait(result: Any) -> None:
+def wait(result: Any) -> None:
     """Reading one value waits for a device to finish."""
     if result is not None:
         while getattr(result, "ndim", 0):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from xpdl.backends.numpy import compiled
 from xpdl.backends.numpy.threads import thread_count
-from xpdl.bench.measure import Figure
 from xpdl.bench.memory import MemoryFigure
-from xpdl.bench.scaling import Growth
+from xpdl.bench.scaling import ScalingCurve
+from xpdl.bench.timing import Figure
 from xpdl.version import __version__
 
 
@@ -50,19 +50,19 @@ def memory_table(figures: Sequence[MemoryFigure]) -> str:
     return "\n".join(lines)
 
 
-def growth_table(growths: Sequence[Growth]) -> str:
+def scaling_table(curves: Sequence[ScalingCurve]) -> str:
     """One line per operation and kind of size, in Markdown: the time of each size by the least of all sizes."""
     lines = []
     for against, unit in (("batch", "an image"), ("side", "1000 pixels")):
-        rows = [growth for growth in growths if growth.against == against]
+        rows = [curve for curve in curves if curve.against == against]
         if not rows:
             continue
         sizes = " | ".join(f"{against} {size}" for size in rows[0].sizes)
         lines += [f"| us for {unit}, at best | {sizes} |", "|---|" + "---:|" * len(rows[0].sizes)]
-        for growth in rows:
-            best = min(growth.microseconds)
-            times = " | ".join(f"{us / best:.2f}" for us in growth.microseconds)
-            lines.append(f"| {growth.operation}: {best:.2f} | {times} |")
+        for curve in rows:
+            best = min(curve.microseconds)
+            times = " | ".join(f"{us / best:.2f}" for us in curve.microseconds)
+            lines.append(f"| {curve.operation}: {best:.2f} | {times} |")
         lines.append("")
     return "\n".join(lines).rstrip()
 
