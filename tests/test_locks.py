@@ -79,6 +79,50 @@ def test_is_given_back_by_a_process_that_is_killed(path):
     assert not path.exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+class TestForks:
+    def test_a_child_does_not_hold_it_when_its_parent_has_ended(self, path):
+        program = (
+            "import os, sys, time; from pathlib import Path; from xpdl.locks import locked\n"
+            "with locked(Path(sys.argv[1])):\n"
+            "    child = os.fork()\n"
+            "    if not child: time.sleep(600)\n"
+            "    print(child, flush=True); os.kill(os.getpid(), 9)"
+        )
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+            child = int(process.stdout.readline())
+            assert process.wait(60) == -9
+            try:
+                os.kill(child, 0)  # it is still there
+                with locked(path, "in use"):
+                    assert path.exists()
+            finally:
+                os.kill(child, 9)
+        assert not path.exists()
+
+    def test_a_child_that_leaves_it_takes_it_from_nobody(self, path):
+        program = (
+            "import os, sys; from pathlib import Path; from xpdl.locks import locked\n"
+            "path = Path(sys.argv[1])\n"
+            "with locked(path):\n"
+            "    child = os.fork()\n"
+            "    if child:\n"
+            "        assert os.waitpid(child, 0)[1] == 0 and path.exists()\n"
+            "        print('held', flush=True); input()\n"
+            "if not child:\n"
+            "    try:\n"
+            "        with locked(path, 'in use'): sys.exit(1)\n"
+            "    except BlockingIOError: sys.exit(0)"
+        )
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], **options) as process:
+            assert process.stdout.readline() == b"held\n"
+            with pytest.raises(BlockingIOError), locked(path, "in use"):
+                pass
+            process.communicate(b"\n", timeout=60)
+        assert process.returncode == 0 and not path.exists()
+
+
 def test_of_a_file_that_was_taken_away_removes_no_other(path):
     with locked(path):
         path.rename(path.with_name("moved"))

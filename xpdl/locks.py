@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO
 
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+# open lock files of this process
+_held: set[IO[bytes]] = set()
 _UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -19,8 +21,8 @@ _UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 def locked(path: Path, in_use: str | None = None) -> Iterator[None]:
     """Hold the lock of the file `path`, which is made for it and removed again; processes and threads are shut out alike.
 
-    A file that a killed process left is taken over. Where the file system has no locks, a warning says so, and there is
-    none.
+    A process that is forked meanwhile does not hold it, and removes nothing. A file that a killed process left is taken
+    over. Where the file system has no locks, a warning says so, and there is none.
 
     Parameters
     ----------
@@ -37,25 +39,43 @@ def locked(path: Path, in_use: str | None = None) -> Iterator[None]:
     """
     while True:
         file = path.open("ab")
+        _held.add(file)
         try:
             _take(file, in_use)
             # the one before may have removed it meanwhile, so that others come to lock a new one
             if _is_at(file, path):
                 break
         except BaseException:
-            file.close()
+            _close(file)
             raise
-        file.close()
+        _close(file)
     try:
         yield
     finally:
-        # still locked, or it would be another's file; Windows removes none that is open
-        if sys.platform != "win32":
-            _remove(file, path)
-        file.close()
-        if sys.platform == "win32":
-            with contextlib.suppress(OSError):  # another has opened it
-                path.unlink()
+        # not in a forked process, which has closed it
+        if file in _held:
+            # still locked, or it would be another's file; Windows removes none that is open
+            if sys.platform != "win32":
+                _remove(file, path)
+            _close(file)
+            if sys.platform == "win32":
+                with contextlib.suppress(OSError):  # another has opened it
+                    path.unlink()
+
+
+def _close(file: IO[bytes]) -> None:
+    _held.discard(file)
+    file.close()
+
+
+def _after_fork() -> None:
+    """Leave the locks to the parent: a child that still had the files open would hold them when the parent has ended."""
+    while _held:
+        _held.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _take(file: IO[bytes], in_use: str | None) -> None:

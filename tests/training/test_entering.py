@@ -128,6 +128,35 @@ class TestChecksumOfLabels:
         assert entering.labels_checksum(np.eye(3)[T]) is None and entering.labels_checksum(T > 0) is None
 
 
+class TestTargetsChecksum:
+    T = np.random.default_rng(0).normal(size=(9000, 2))
+
+    @pytest.mark.backends("values")
+    @pytest.mark.backends("plain")
+    def test_does_not_depend_on_the_library_or_a_wider_dtype_than_the_networks(self, backend):
+        found = entering.targets_checksum(self.T.astype(np.float32), "float32")
+        assert entering.targets_checksum(self.T, "float32") == found
+        assert entering.targets_checksum(self.T[:, ::-1][:, ::-1], "float32") == found
+        with backend.use("float32") as here:
+            assert entering.targets_checksum(here.asarray(self.T), "float32") == found
+
+    def test_differs_where_one_number_or_the_shape_differs(self):
+        first, middle, last = (self.T.copy() for _ in range(3))
+        first[0, 0] += 1e-6
+        middle[4096, 1] += 1e-6
+        last[-1, -1] += 1e-6
+        others = (self.T, first, middle, last, self.T.reshape(-1, 1), self.T[::-1], self.T > 0, self.T[:-1])
+        assert len({entering.targets_checksum(targets, "float32") for targets in others}) == len(others)
+
+    def test_of_a_wide_network_sees_more_digits(self):
+        near = self.T + 1e-12
+        assert entering.targets_checksum(near, "float64") != entering.targets_checksum(self.T, "float64")
+        assert entering.targets_checksum(near[:1], "float32") == entering.targets_checksum(self.T[:1], "float32")
+
+    def test_there_is_none_of_labels(self):
+        assert entering.targets_checksum(T, "float32") is None
+
+
 class TestSplit:
     def split(self, share, seed=0):
         return entering.split(X, T, share, seed)

@@ -13,6 +13,7 @@ from xpdl.layers import (
     BatchNormalization,
     Convolution,
     Dropout,
+    IdentityWithLoss,
     Layer,
     Pooling,
     Relu,
@@ -157,6 +158,35 @@ def test_other_options_of_a_trainer_are_refused(path, options, says):
     made(path, Relu()).train()
     with pytest.raises(ValueError, match=rf"belongs to another run .*{says}"):
         made(path, Relu(), **options).train()
+
+
+@pytest.mark.parametrize("shape", [(12, 3), (12,)])
+def test_other_numbers_to_aim_at_are_refused_as_other_labels_are(path, shape):
+    targets = np.random.default_rng(0).normal(size=shape)
+
+    def run(path, targets, **options):
+        units = 1 if targets.ndim == 1 else 3
+        network = Sequential(Affine(units=units), loss=IdentityWithLoss, seed=0)
+        return made(path, network=network, t=targets[:, None] if units == 1 else targets, **options)
+
+    whole = run(None, targets, epochs=2)
+    whole.train()
+    run(path, targets).train()
+    other = targets.copy()
+    other[7] += 1e-5
+    for wrong in (other, targets[::-1]):
+        with pytest.raises(ValueError, match=r"checksum of the targets [0-9a-f]{16} there, [0-9a-f]{16} here"):
+            run(path, wrong, epochs=2).train()
+    # the network is in float32, and so are targets in a training
+    resumed = run(path, targets.astype(np.float32), epochs=2)
+    resumed.train()
+    assert_same_run(whole, resumed)
+
+
+def test_numbers_in_the_place_of_labels_are_refused(path):
+    made(path).train()
+    with pytest.raises(ValueError, match=r"checksum of the labels [0-9a-f]{16} there, None here"):
+        made(path, t=np.eye(3, dtype=np.float32)[LABELS]).train()
 
 
 @pytest.mark.parametrize("labels", [LABELS.astype(np.int32), LABELS.astype(np.uint8)])

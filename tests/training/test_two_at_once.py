@@ -1,15 +1,20 @@
 """Two runs with one checkpoint: the second gets one clear error, and the first does not notice it."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+import warnings
 
+import numpy as np
 import pytest
 
+from tests.training import runs
 from tests.training.test_checkpoint import assert_same_run, trainer
-from xpdl import cli
+from xpdl import cli, training
 from xpdl.training.checkpoint_files import CheckpointFiles
 
 
@@ -101,6 +106,101 @@ def test_killed_run_locks_nobody_out(path):
     resumed.train()
     assert_same_run(whole, resumed)
     assert not path.with_name(".run.lock").exists()
+
+
+class Forks:
+    """Has a child process during a step, as one that reads data."""
+
+    def __init__(self, target, step=4):
+        self.step, self.child = step, multiprocessing.get_context("fork").Process(target=target)
+
+    def on_batch_end(self, trainer, step):
+        if step == self.step:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python and JAX warn of forks beside threads
+                self.child.start()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+class TestForks:
+    def test_a_child_has_no_lock_when_the_run_is_killed(self, path):
+        program = (
+            "import os, sys, time; from tests.training.test_checkpoint import trainer\n"
+            "class Forks:\n"
+            "    def on_batch_end(self, trainer, step):\n"
+            "        if step == 7:\n"
+            "            child = os.fork()\n"
+            "            if not child: time.sleep(600)\n"
+            "            print(child, flush=True); os.kill(os.getpid(), 9)\n"
+            "trainer(checkpoint=sys.argv[1], callbacks=[Forks()]).train()"
+        )
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+            child = int(process.stdout.readline())
+            assert process.wait(60) == -9
+        whole, resumed = trainer(), trainer(checkpoint=path)
+        whole.train()
+        try:
+            os.kill(child, 0)  # it is still there
+            resumed.train()
+        finally:
+            os.kill(child, signal.SIGKILL)
+        assert_same_run(whole, resumed)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_child_ends_by_a_signal_that_the_run_itself_would_note(self, path, number):
+        forks = Forks(lambda: time.sleep(600))
+        trainer(checkpoint=path, callbacks=[forks, self.Signals(forks, number)]).train()
+        forks.child.join(60)
+        assert forks.child.exitcode == (-number if number is signal.SIGTERM else 1)
+
+    class Signals:
+        def __init__(self, forks, number):
+            self.forks, self.number = forks, number
+
+        def on_epoch_end(self, trainer, epoch):
+            if epoch == 2:
+                time.sleep(0.5)  # until the child is in its own code
+                os.kill(self.forks.child.pid, self.number)
+
+    def test_a_child_does_not_write_in_the_place_of_the_run(self, path):
+        files, codes = CheckpointFiles(path, 2), []
+        run = trainer()
+
+        def child():
+            with pytest.raises(RuntimeError, match="a forked process cannot go on with its parent's training"):
+                files.write(run)
+            with pytest.raises(BlockingIOError), files.locked():
+                pass
+
+        with files.locked():
+            forks = Forks(child)
+            forks.on_batch_end(run, 4)
+            forks.child.join(60)
+            codes.append(forks.child.exitcode)
+            assert files.write(run)
+        assert codes == [0]
+
+    def test_a_child_of_a_run_that_reads_ahead_ends_and_can_compute(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(90, 2)).astype(np.float32))
+        x, t = np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(90) % 2
+        outcomes = multiprocessing.get_context("fork").SimpleQueue()
+
+        def child():
+            network = runs.net(3)
+            training.Trainer(network, x, t, x, t, 2, 20, verbose=False, seed=0).train()
+            outcomes.put(float(network.last_loss))
+
+        forks = Forks(child)
+        options = {"epochs": 2, "mini_batch_size": 20, "verbose": False, "seed": 0}
+        training.Trainer(runs.net(3), x, t, x, t, callbacks=[forks], **options).train()
+        forks.child.join(60)
+        try:
+            assert forks.child.exitcode == 0
+        finally:
+            forks.child.kill()
+        here = runs.net(3)
+        training.Trainer(here, x, t, x, t, 2, 20, verbose=False, seed=0).train()
+        assert outcomes.get() == float(here.last_loss)
 
 
 def test_command_line_sets_nothing_aside_that_is_in_use(tmp_path, capsys, monkeypatch):

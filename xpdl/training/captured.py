@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from xpdl.backends.capture import Recording, recorder
@@ -11,6 +10,7 @@ from xpdl.backends.namespaces import Array, array_namespace, is_array, write
 from xpdl.backends.numerics import get_numerics
 from xpdl.models.sequential import Sequential
 from xpdl.training import step
+from xpdl.training.messages import warn
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
@@ -98,9 +98,7 @@ class CapturedSteps:
                 self._recorded = _Recorded(self, batch)
             except (RuntimeError, MemoryError) as error:
                 self.problem = " ".join(str(error).split())
-                warnings.warn(
-                    f"Trainer: a step cannot be captured, and all go on uncaptured: {self.problem}", stacklevel=2
-                )
+                warn(f"Trainer: a step cannot be captured, and all go on uncaptured: {self.problem}")
                 return None
         return self._recorded.launch(batch)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from xpdl import storage
 from xpdl.locks import locked
 from xpdl.training import checkpoint
+from xpdl.training.messages import warn
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
@@ -31,7 +31,7 @@ class CheckpointFiles:
         self.path, self.keep = Path(path), keep
         # a damaged file is written over: in the place of an older one it would be of no use
         self._newest_is_whole = False
-        self._held = False
+        self._holder: int | None = None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -44,7 +44,7 @@ class CheckpointFiles:
         OSError
             If nothing can be written there.
         """
-        if self._held:
+        if self._holder == os.getpid():
             yield
             return
         storage.prepare_to_write(self.path)
@@ -52,22 +52,32 @@ class CheckpointFiles:
         in_use = f"{self.path}: another run is training with this checkpoint; wait until it ends, or write elsewhere"
         with locked(real.with_name(f".{real.name}.lock"), in_use):
             storage.remove_partial(self.path)
-            self._held = True
+            self._holder = os.getpid()
             try:
                 yield
             finally:
-                self._held = False
+                self._holder = None
 
     def exist(self) -> bool:
         """Whether there is anything to go on with."""
         return any(path.exists() for path in self._paths())
 
     def write(self, trainer: Trainer) -> bool:
-        """Write one. Where that fails, as on a full disk, warn and answer False: the files there are remain as they are."""
+        """Write one. Where that fails, as on a full disk, warn and answer False: the files there are remain as they are.
+
+        Raises
+        ------
+        RuntimeError
+            In a process that was forked from the one that holds the files.
+        """
+        if self._holder not in (None, os.getpid()):
+            raise RuntimeError(
+                f"{self.path}: a forked process cannot go on with its parent's training, which writes there"
+            )
         try:
             checkpoint.save(trainer, self.path, before_replacing=self._rotate)
         except OSError as error:
-            warnings.warn(f"no checkpoint was written after step {trainer.current_iter}: {error}", stacklevel=2)
+            warn(f"no checkpoint was written after step {trainer.current_iter}: {error}")
             return False
         self._newest_is_whole = True
         return True
@@ -90,7 +100,7 @@ class CheckpointFiles:
                 failures.append(error)
                 continue
             for failure in failures:
-                warnings.warn(f"{failure}; going on from {path}", stacklevel=2)
+                warn(f"{failure}; going on from {path}")
             self._newest_is_whole = path == self.path
             return path
         raise failures[0]

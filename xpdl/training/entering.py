@@ -16,6 +16,9 @@ from xpdl.models.sequential import Sequential
 from xpdl.models.summary import layer_costs
 from xpdl.ops.targets import check_finite
 
+# at a time, which takes the memory of a few batches
+_HASHED_ROWS = 4096
+
 
 def check_network(network: Any, optimizer_param: Any) -> None:
     """Refuse what cannot be trained, and arguments of an optimizer that have no names."""
@@ -77,6 +80,17 @@ def labels_checksum(t: Any) -> str | None:
     if not array_namespace(t).isdtype(t.dtype, "integral"):
         return None
     return hashlib.sha256(asnumpy(t).astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def targets_checksum(t: Any, dtype: str) -> str | None:
+    """The same of targets that are no integers, as numbers of the network's dtype; None for integers."""
+    if array_namespace(t).isdtype(t.dtype, "integral"):
+        return None
+    digest = hashlib.sha256(repr(tuple(t.shape)).encode())
+    for start in range(0, t.shape[0], _HASHED_ROWS):
+        rows = asnumpy(t[start : start + _HASHED_ROWS, ...])
+        digest.update(rows.astype("<f8" if dtype == "float64" else "<f4").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool) -> None:

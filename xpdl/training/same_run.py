@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from xpdl.layers.composite import Composite
 from xpdl.models.sequential import Sequential
 from xpdl.training import callback_state
 from xpdl.training.arguments import arguments, words
+from xpdl.training.messages import warn
 from xpdl.training.schedules import LearningRateSchedule
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def identity(trainer: Trainer) -> dict[str, Any]:
     """What is written with a run, as JSON has it, to be compared with what is there when it goes on."""
     network = trainer.network
+    targets = trainer.targets_checksum
     callbacks = [one for one in trainer.callbacks.callbacks if getattr(one, "changes_training", False)]
     schedules = [one for one in callbacks if isinstance(one, LearningRateSchedule)]
     return {
@@ -48,6 +49,8 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         "metrics": [one.name for one in trainer.measures],
         "evaluate_sample_num_per_epoch": trainer.evaluate_sample_num_per_epoch,
         "checksum of the labels": trainer.labels_checksum,
+        # of other targets alone, so that files of an earlier version with labels lack nothing
+        **({} if targets is None else {"checksum of the targets": targets}),
         "batch size": trainer.batch_size,
         "drop_last": trainer.drop_last,
         "accumulate": trainer.accumulate,
@@ -77,10 +80,9 @@ def require_same(path: str | os.PathLike[str], text: str, trainer: Trainer) -> N
             "another file"
         )
     if unknown:
-        warnings.warn(
+        warn(
             f"{path}: was written by an earlier version of xpdl, which did not keep {', '.join(unknown)}: see to it "
-            "yourself that these are as they were",
-            stacklevel=2,
+            "yourself that these are as they were"
         )
 
 

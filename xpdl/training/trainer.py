@@ -186,6 +186,7 @@ class Trainer:
         self.backend = backend = get_backend() if first is None else Backend.of(first)
         self.captured = CapturedSteps(self) if flag(capture, "capture", "Trainer") else None
         self.labels_checksum = entering.labels_checksum(t_train)
+        self.targets_checksum = entering.targets_checksum(t_train, backend.dtype)
         self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
         sets = {which: entering.entered(*pair, network, backend, which) for which, pair in held_out.items()}
         self.x_val, self.t_val = sets.get("val", (None, None))
