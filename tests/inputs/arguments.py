@@ -83,6 +83,10 @@ T = np.asarray([0, 1, 2, 1])
 OUT = "an array of one's own, checked in test_arrays.py"
 OPTIONS = {"weight_decay": Kind((3, "l2", True, [1], {"l3": 1.0}, {"l2": "3"}, {"l2": -1.0}, {"l1": math.nan}))}
 OPTIONS |= {"max_norm": POSITIVE | None, "clip_norm": POSITIVE | None}
+OPTIONS |= {
+    "decay": Kind(("", 3, [], (), {}, [1.0], _THING)),
+    "lr_groups": Kind((3, "b", ["b"], {1: 1.0}, {"b": -1.0}, _THING)),
+}
 _W = {"W": Kind(("text", [[1.0]], 3, _THING, np.ones(2))), "b": Kind(("text", [1.0], 3, _THING, np.ones(3)))}
 _CONV = Kind(
     (3, None, "x", [1], {"filter_numb": 3}, {"filter_num": 0}, {"pad": -1}, {"stride": 0}, {"stride": "3"}, _THING)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array
 from xpdl.optimizers.adam import Adam, adam_step
+from xpdl.optimizers.groups import Decay
 from xpdl.optimizers.hyper import Hyper
 
 
@@ -29,8 +31,8 @@ class AdamW(Adam):
     lr, beta1, beta2, eps : float
         As in `Adam`.
     weight_decay : float
-        A number, unlike the other optimizers' dict. It decays every parameter, biases too.
-    max_norm, clip_norm : float, optional
+        A number, unlike the other optimizers' dict. It decays every parameter, biases too, unless `decay` says otherwise.
+    decay, lr_groups, max_norm, clip_norm : optional
         See `xpdl.optimizers.base.Optimizer`.
 
     Attributes
@@ -40,6 +42,7 @@ class AdamW(Adam):
     """
 
     weight_decay = Hyper("at least 0")
+    decay_names = ("l1", "l2", "weight_decay")
 
     def __init__(
         self,
@@ -49,10 +52,14 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
         *,
         eps: float = 1e-7,
+        decay: Decay | None = None,
+        lr_groups: Mapping[str, float] | None = None,
         max_norm: float | None = None,
         clip_norm: float | None = None,
     ) -> None:
-        super().__init__(lr, beta1, beta2, eps=eps, max_norm=max_norm, clip_norm=clip_norm)
+        super().__init__(
+            lr, beta1, beta2, eps=eps, decay=decay, lr_groups=lr_groups, max_norm=max_norm, clip_norm=clip_norm
+        )
         self.weight_decay = weight_decay
 
     elementwise = True

@@ -1,26 +1,24 @@
-"""What every optimizer does: check, clip, decay, and apply its rule to each parameter."""
+"""The base of all optimizers: check, clip, decay, and apply a rule to each parameter."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, TypedDict
 
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, device, on_device_of, wide_dtype, widened, write
+from xpdl.backends.namespaces import Array, on_device_of
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number, require_mapping
-from xpdl.optimizers.clipping import clip_scale
+from xpdl.optimizers.groups import Decay, checked_decay, checked_lr_groups
 from xpdl.optimizers.hyper import Hyper, hypers
-from xpdl.optimizers.together import Rule, adjusted_step, flush_denormals, step_together
-
-# Updates from one flush of denormals to the next: Adam's mean of gradients loses a factor of 800 meanwhile.
-_UPDATES_BETWEEN_FLUSHES = 64
+from xpdl.optimizers.update import update_arrays
 
 
 class Options(TypedDict, total=False):
     """The keyword options that all optimizers share; see `Optimizer`."""
 
     weight_decay: Mapping[str, float] | None
+    decay: Decay | None
+    lr_groups: Mapping[str, float] | None
     max_norm: float | None
     clip_norm: float | None
 
@@ -31,7 +29,14 @@ class Optimizer:
     Parameters
     ----------
     weight_decay : mapping, optional
-        ``{"l1": a, "l2": b}``, one or both: adds ``a sign(p) + b p`` to the gradient of every parameter, biases too.
+        ``{"l1": a, "l2": b}``, one or both: adds ``a sign(p) + b p`` to the gradient of every parameter, biases too, unless
+        `decay` says otherwise.
+    decay : str, iterable of str, or callable, optional
+        The parameters that weight decay applies to: names, with wildcards as in ``"*.W"``; ``"weights"`` for those of two
+        axes and more, which spares biases, gamma and beta; or a function of a name. By default all.
+    lr_groups : mapping of str to float, optional
+        Factors of the learning rate of some parameters, by name or wildcard: ``{"Convolution*": 0.1}``. The first that
+        matches counts. Schedules change `lr`, so the factors stay.
     max_norm : float, optional
         L-infinity constraint: after each step every value is clipped to ``[-max_norm, max_norm]``.
     clip_norm : float, optional
@@ -64,6 +69,9 @@ class Optimizer:
     #: attributes that hold one array per parameter, as dicts by its name, in the order `step` takes and returns them
     memory: ClassVar[tuple[str, ...]] = ()
 
+    #: the hyper-parameters of weight decay
+    decay_names: ClassVar[tuple[str, ...]] = ("l1", "l2")
+
     #: the training that its state belongs to, which a `Trainer` sets
     run: Any = None
 
@@ -77,16 +85,20 @@ class Optimizer:
         self,
         *,
         weight_decay: Mapping[str, float] | None = None,
+        decay: Decay | None = None,
+        lr_groups: Mapping[str, float] | None = None,
         max_norm: float | None = None,
         clip_norm: float | None = None,
     ) -> None:
-        decay: Any = {} if weight_decay is None else weight_decay
-        if not isinstance(decay, Mapping) or not set(decay) <= {"l1", "l2"}:
+        strengths: Any = {} if weight_decay is None else weight_decay
+        if not isinstance(strengths, Mapping) or not set(strengths) <= {"l1", "l2"}:
             raise ValueError(
                 f"{type(self).__name__}: weight_decay must be a dict with the keys 'l1' and 'l2' or one of them, such "
                 f"as {{'l2': 0.0001}}, got {weight_decay!r}"
             )
-        self.l1, self.l2 = decay.get("l1", 0.0), decay.get("l2", 0.0)
+        self.l1, self.l2 = strengths.get("l1", 0.0), strengths.get("l2", 0.0)
+        self.decay = checked_decay(decay, type(self).__name__)
+        self.lr_groups = checked_lr_groups(lr_groups, type(self).__name__)
         self.max_norm, self.clip_norm = max_norm, clip_norm
         self.iter = 0
         self._left_out: Array | None = None
@@ -170,7 +182,7 @@ class Optimizer:
         self.iter, self._left_out = self.iter + 1, left_out
         try:
             with on_device_of(next(iter(arrays.values()), None)):
-                _update(self, params, arrays, [grads[name] for name in arrays], memory, only_if)
+                update_arrays(self, params, arrays, {name: grads[name] for name in arrays}, memory, only_if)
         except BaseException:
             self.iter, self._left_out = before
             raise
@@ -208,62 +220,10 @@ class Optimizer:
 
     def __repr__(self) -> str:
         values = [(name, getattr(self, name)) for name in hypers(type(self))]
-        shown = ", ".join(f"{name}={value}" for name, value in values if name == "lr" or value)
-        return f"{type(self).__name__}({shown})"
-
-
-def _update(
-    optimizer: Optimizer,
-    params: MutableMapping[str, Array],
-    arrays: dict[str, Array],
-    grads: list[Array],
-    memory: dict[str, dict[str, Array]],
-    only_if: Array | None,
-) -> None:
-    """Change all parameters after the checks: compute first, then write."""
-    if not arrays:
-        return
-    scale = None if optimizer.clip_norm is None else clip_scale(grads, optimizer.clip_norm)
-    owned = [tuple(_remembered(kept, name, p) for kept in memory.values()) for name, p in arrays.items()]
-    rule = Rule(
-        optimizer.rule_name(),
-        optimizer.numbers(),
-        scale,
-        optimizer.l1,
-        optimizer.l2,
-        optimizer.max_norm,
-        optimizer.elementwise,
-        only_if,
-    )
-    step = functools.partial(adjusted_step, optimizer.step, rule)
-    # all of them before the first is written, so that a step that fails leaves nothing half done
-    stepped = list(step_together(list(arrays.values()), grads, owned, step, rule))
-    for name, new in zip(arrays, stepped, strict=True):
-        if len(new) != 1 + len(memory):
-            raise ValueError(
-                f"{type(optimizer).__name__}.step: must return the parameter and one array for each of memory = "
-                f"{optimizer.memory}, got {len(new)} in all for parameter {name!r}"
-            )
-    for (name, p), (new, *remembered) in zip(arrays.items(), stepped, strict=True):
-        # a kernel has written into `p` itself
-        written = p if new is p else write(p, new)
-        # asarray, as NumPy computes scalars from arrays of no axes
-        if written is not p:
-            params[name] = array_namespace(p).asarray(written)
-        for kept, array in zip(memory.values(), remembered, strict=True):
-            if array is not kept.get(name):
-                kept[name] = array_namespace(p).asarray(array)
-    if optimizer.iter % _UPDATES_BETWEEN_FLUSHES == 0:
-        for kept in memory.values():
-            for name in arrays:
-                kept[name] = flush_denormals(kept[name])
-
-
-def _remembered(kept: dict[str, Array], name: str, p: Array) -> Array:
-    """What is kept of a parameter, in float32 where that is in half precision; zeros at first."""
-    if name in kept:
-        return widened(kept[name])
-    return array_namespace(p).zeros(p.shape, dtype=wide_dtype(p), device=device(p))
+        shown = [f"{name}={value}" for name, value in values if name == "lr" or value]
+        shown += [f"decay={getattr(self.decay, '__qualname__', repr(self.decay))}"] if self.decay is not None else []
+        shown += [f"lr_groups={self.lr_groups}"] if self.lr_groups else []
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _update_numbers(optimizer: Optimizer, params: MutableMapping[str, Any], grads: Mapping[str, Any]) -> None:

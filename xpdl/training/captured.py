@@ -152,6 +152,8 @@ class _Recorded:
         return [self.precision.loss_scale.slot(first)]
 
     def _require_slots(self) -> None:
+        if self.optimizer.decay is not None or self.optimizer.lr_groups:
+            raise RuntimeError("one launch updates all parameters alike, without decay= and lr_groups=")
         # where updates may be left out, the device makes the one of the other
         if not self.recording.numbers & {"lr", "rate"}:
             raise RuntimeError(f"{type(self.optimizer).__name__} did not update all parameters by its kernel")
