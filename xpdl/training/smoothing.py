@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -55,8 +56,8 @@ def smooth_curve(x: Any) -> Array:
     padded = xp.take(x, xp.asarray(mirrored, device=device(x)), axis=0)
     weights = [_bessel_i0(_BETA * math.sqrt(1 - (k / _REACH) ** 2)) for k in range(-_REACH, _REACH + 1)]
     total = sum(weights)
-    terms = [weight / total * padded[k : k + points] for k, weight in enumerate(weights)]
-    return sum(terms[1:], terms[0])
+    terms = [xp.multiply(padded[k : k + points], weight / total) for k, weight in enumerate(weights)]
+    return functools.reduce(xp.add, terms)
 
 
 def _bessel_i0(x: float) -> float:
