@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import xpdl
-from xpdl import data, layers, models, training
+from xpdl import data, layers, metrics, models, training
 from xpdl.backends.random import Stream
 from xpdl.data import augment
 
@@ -376,7 +376,11 @@ _BATCHES |= {
     "backend": Kind((3, "numpy", _THING)),
 }
 _DATA = [
-    Call(xpdl.Batches, {"x": X, "t": T, "batch_size": 2}, {"x": ARRAY, "t": ARRAY, **_BATCHES}),
+    Call(
+        xpdl.Batches,
+        {"x": X, "t": T, "batch_size": 2},
+        {"x": ARRAY, "t": ARRAY, **_BATCHES, "sample_weight": Kind((3, "all", [1.0], np.ones((2, 2)), _THING))},
+    ),
     Call(
         xpdl.ChunkedBatches,
         {"chunks": [(X, T)], "batch_size": 2},
@@ -415,6 +419,17 @@ _AUGMENT = [
 _SEARCH = {"n_trials": COUNT, "seed": SEED, "score": FUNCTION, "processes": COUNT, "verbose": FLAG}
 _SEARCH |= {"build": FUNCTION, "space": Kind((3, None, [1], {"lr": 3}, {"lr": (0, 1)})), "log": FILE}
 _SPACE: Mapping[str, Any] = {"build": _constant, "space": {"lr": xpdl.uniform(0, 1)}, "n_trials": 1, "verbose": False}
+_AVERAGE = {"average": CHOICE, "zero_division": Kind(("warn", None, 0.5, True, _THING))}
+_METRICS = [
+    Call(metrics.accuracy, {"y": T, "t": T}, {"y": ARRAY, "t": ARRAY, "whole_rows": FLAG}),
+    Call(metrics.top_k_accuracy, {"y": X, "t": T}, {"y": ARRAY, "t": ARRAY, "k": COUNT}),
+    *(
+        Call(measure, {"y": T, "t": T, "average": "macro"}, {"y": ARRAY, "t": ARRAY, **_AVERAGE})
+        for measure in (metrics.precision, metrics.recall, metrics.f1)
+    ),
+    Call(metrics.roc_auc, {"y": X, "t": T}, {"y": ARRAY, "t": ARRAY, "average": CHOICE}),
+    *(Call(measure, {"y": X, "t": X}, {"y": ARRAY, "t": ARRAY}) for measure in (metrics.mse, metrics.mae, metrics.r2)),
+]
 _TRAINING = [
     Call(
         xpdl.Trainer,
@@ -430,6 +445,9 @@ _TRAINING = [
             "seed": SEED,
             "augment": Kind((3, "flip", [3], _THING)),
             "validation_split": Kind((*SHARE.wrong, 0.01, 0.99)),
+            "validation_data": Kind((3, "xt", [1], X, _THING)),
+            "metrics": Kind((3, None, "f1", [3], ["nonsense"], ["mse"], {"f1": 3}, _THING)),
+            "sample_weight": Kind((3, "all", [1.0], np.ones((2, 2)), -np.ones(len(T)), _THING)),
             "drop_last": FLAG,
             "accumulate": COUNT,
             "optimizer": Kind(("nonsense", "", 3, None, xpdl.Relu, [1], _THING)),
@@ -513,7 +531,7 @@ _PERCEPTRON = [
 
 CALLS = [
     *(*_GATES, *_ELEMENTWISE, *_FUNCTIONS, *_LAYERS, *_MODELS, *_OPTIMIZERS, *_LOADERS, *_DATA, *_AUGMENT),
-    *(*_TRAINING, *_SCHEDULES, *_CALLBACKS, *_PERCEPTRON),
+    *(*_METRICS, *_TRAINING, *_SCHEDULES, *_CALLBACKS, *_PERCEPTRON),
 ]
 
 #: names of records and of what only other functions make

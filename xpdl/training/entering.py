@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy, memory
@@ -14,6 +16,7 @@ from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
 from xpdl.models.sequential import Sequential
 from xpdl.models.summary import layer_costs
+from xpdl.ops.checks import require_shape
 from xpdl.ops.targets import check_finite
 
 # at a time, which takes the memory of a few batches
@@ -75,6 +78,13 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
     return x, t
 
 
+def weights_checksum(sample_weight: Any) -> str | None:
+    """What tells weights of rows from others; None where there are none."""
+    if sample_weight is None:
+        return None
+    return hashlib.sha256(asnumpy(sample_weight).astype("<f8").tobytes()).hexdigest()[:16]
+
+
 def labels_checksum(t: Any) -> str | None:
     """What tells integer labels from those of another data set of the same size; None for other targets."""
     if not array_namespace(t).isdtype(t.dtype, "integral"):
@@ -91,6 +101,42 @@ def targets_checksum(t: Any, dtype: str) -> str | None:
         rows = asnumpy(t[start : start + _HASHED_ROWS, ...])
         digest.update(rows.astype("<f8" if dtype == "float64" else "<f4").tobytes())
     return digest.hexdigest()[:16]
+
+
+def row_weights(sample_weight: Any, x: Any, network: Any, backend: Backend) -> Array | None:
+    """The weights of the rows of `x` to train with, checked and moved to the network, or None.
+
+    Raises
+    ------
+    TypeError
+        If it is no array, or the network's gradient and loss do not take weights.
+    ShapeError
+        If it has not one number for each row.
+    ValueError
+        If one is negative or not finite, or all are 0.
+    """
+    if sample_weight is None:
+        return None
+    owner = "Trainer: sample_weight"
+    if not is_array(sample_weight):
+        raise TypeError(f"{owner} must be an array (N,), got {type(sample_weight).__name__}; xpdl.asarray makes one")
+    require_shape(sample_weight, (int(x.shape[0]),), "Trainer", "sample_weight, one for each row of x_train,")
+    functions = (network.gradient, network.loss, getattr(network.last_layer, "forward", None))
+    takes = isinstance(network, Sequential) and all("sample_weight" in signature(f).parameters for f in functions if f)
+    if not takes:
+        raise TypeError(
+            f"{owner}: gradient, loss and the loss layer of {type(network).__name__} must take sample_weight"
+        )
+    values = asnumpy(sample_weight)
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{owner} must be real numbers, got {values.dtype}")
+    values = values.astype("float64")
+    wrong = [row for row, value in enumerate(values.tolist()) if not 0 <= value < math.inf]
+    if wrong:
+        raise ValueError(f"{owner} must be finite and at least 0, got {values[wrong[0]]} in row {wrong[0]}")
+    if not values.any():
+        raise ValueError(f"{owner}: all weights are 0, which leaves nothing to train with")
+    return backend.asarray(values)
 
 
 def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool) -> None:

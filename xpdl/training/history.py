@@ -108,7 +108,10 @@ class History:
         if not isinstance(lists, dict) or not set(names) <= set(lists):
             raise ValueError(f"which holds the lists {', '.join(names)}")
         # as `dataclasses.asdict` has them, which the trials of a search are written with
-        lists = {**lists, **{f"{name}_list": values for name, values in lists.get("metrics", {}).items()}}
+        nested = lists.get("metrics", {})
+        if not isinstance(nested, dict):
+            raise ValueError(f"metrics is no dict of lists, got {nested!r}")
+        lists = {**lists, **{f"{name}_list": values for name, values in nested.items()}}
         lists.pop("metrics", None)
         for name, values in lists.items():
             if not isinstance(values, list):

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
 
 
+# Options that came later.
+_ADDED = ("drop_last", "metrics", "checksum of sample_weight")
+
+
 def identity(trainer: Trainer) -> dict[str, Any]:
     """What is written with a run, as JSON has it, to be compared with what is there when it goes on."""
     network = trainer.network
@@ -51,6 +55,7 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         "checksum of the labels": trainer.labels_checksum,
         # of other targets alone, so that files of an earlier version with labels lack nothing
         **({} if targets is None else {"checksum of the targets": targets}),
+        "checksum of sample_weight": trainer.weights_checksum,
         "batch size": trainer.batch_size,
         "drop_last": trainer.drop_last,
         "accumulate": trainer.accumulate,
@@ -72,7 +77,8 @@ def require_same(path: str | os.PathLike[str], text: str, trainer: Trainer) -> N
         If they differ, with the list of all that does.
     """
     written, asked = json.loads(text), json.loads(json.dumps(identity(trainer)))
-    unknown = [name for name in asked if name not in written]
+    # of options that there were not, the default is what an earlier version did
+    unknown = [name for name in asked if name not in written and (name not in _ADDED or asked[name])]
     differing = [line for name in asked if name in written for line in _differences(name, written[name], asked[name])]
     if differing:
         raise ValueError(

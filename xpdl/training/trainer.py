@@ -74,6 +74,9 @@ class Trainer:
         outputs, probabilities in classification, and targets, as NumPy arrays; or a dict of names and such functions. They
         are in ``history.metrics`` under ``"val_f1"`` and so on, which callbacks can monitor; a function can, which has an
         attribute ``greater_is_better``.
+    sample_weight : array (N,), optional
+        Weights of the rows of `x_train` in the loss, 0 or more: the mean is weighted by them. What is measured after an
+        epoch counts all rows alike.
     drop_last : bool
         Train on full mini-batches alone: an epoch skips the rows, others each time, that do not fill one.
     accumulate : int
@@ -153,6 +156,7 @@ class Trainer:
         validation_split: float = 0.0,
         validation_data: tuple[Any, Any] | None = None,
         metrics: Iterable[Any] = (),
+        sample_weight: Any = None,
         drop_last: bool = False,
         accumulate: int = 1,
         precision: str | MixedPrecision | None = None,
@@ -188,23 +192,22 @@ class Trainer:
         self.labels_checksum = entering.labels_checksum(t_train)
         self.targets_checksum = entering.targets_checksum(t_train, backend.dtype)
         self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
+        weights = entering.row_weights(sample_weight, x_train, network, backend)
+        self.weights_checksum = entering.weights_checksum(weights)
         sets = {which: entering.entered(*pair, network, backend, which) for which, pair in held_out.items()}
         self.x_val, self.t_val = sets.get("val", (None, None))
         self.x_test, self.t_test = sets.get("test", (None, None))
         if number(validation_split, "validation_split", "Trainer", "in [0, 1)"):
             parts = entering.split(self.x_train, self.t_train, validation_split, seed)
             self.x_train, self.t_train, self.x_val, self.t_val = parts
+            # in the same order
+            weights = None if weights is None else entering.split(weights, weights, validation_split, seed)[0]
 
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
         order = next_stream("Trainer", self.seed).words("order")[0]
+        options: dict[str, Any] = {"drop_last": self.drop_last, "transform": augment, "sample_weight": weights}
         self.batches: Batches | Prefetch = Batches(
-            self.x_train,
-            self.t_train,
-            self.batch_size,
-            seed=order,
-            drop_last=self.drop_last,
-            transform=augment,
-            backend=backend,
+            self.x_train, self.t_train, self.batch_size, seed=order, backend=backend, **options
         )
         entering.check_last_batch(network, self.x_train, self.batch_size, self.drop_last)
         self.augment = self.batches.transform
@@ -219,8 +222,7 @@ class Trainer:
         self.run = run_state.Run()
         #: of the epoch that is under way
         self.seconds_in_epoch, self.epoch_loss = 0.0, WeightedMean()
-        last = getattr(network, "last_layer", None)
-        self.classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
+        self.classifies = measures.kind_of(network) != "values"
         self.measures = measures.resolve(metrics, network)
         #: losses of steps that are not read from the device yet, each with the weight of its rows
         self.unread: list[tuple[Any, Any]] = []

@@ -125,6 +125,22 @@ def test_clipping_and_decay(host, optimizer):
     assert launches() == 7
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_losses_that_weigh_rows(host, weighted):
+    """The mean loss of an epoch is the same too, in which each step counts by the weights of its batch."""
+    x, t = images(shape=(4,))
+
+    def net():
+        loss = SoftmaxWithLoss(class_weights=[1.0, 5.0, 2.0])
+        return Sequential(Affine(units=6), Relu(), Affine(units=3), loss=loss, seed=0)
+
+    rows = {"sample_weight": np.arange(ROWS) % 4} if weighted else {}
+    ours = both(host, net, x, t % 3, **rows)
+    assert launches() == 7
+    theirs = trained(made(host, net, x, t % 3, **rows), recording=False)
+    assert ours.history.epoch_loss_list == theirs.history.epoch_loss_list
+
+
 def test_half_precision_without_a_scale(host):
     pytest.importorskip("ml_dtypes")
     x, t = images(shape=(4,))

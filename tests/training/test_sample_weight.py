@@ -1,0 +1,163 @@
+"""Weights of rows: a row of weight 2 is one that is there twice, one of 0 one that is not there."""
+
+import numpy as np
+import pytest
+
+import xpdl
+from xpdl import (
+    SGD,
+    Affine,
+    IdentityWithLoss,
+    MultiLayerNet,
+    Relu,
+    Sequential,
+    SigmoidWithLoss,
+    SoftmaxWithLoss,
+    Trainer,
+)
+from xpdl.data import Batches
+from xpdl.errors import ShapeError
+from xpdl.layers.losses import LossLayer
+
+RNG = np.random.default_rng(8)
+X = RNG.normal(size=(40, 4))
+CLASSES = RNG.integers(0, 3, 40)
+WEIGHTS = RNG.integers(0, 4, 40).astype(float)
+OFTEN = np.repeat(np.arange(40), WEIGHTS.astype(int))
+LOSSES = {
+    "softmax": (SoftmaxWithLoss, CLASSES),
+    "label smoothing": (lambda: SoftmaxWithLoss(0.1), CLASSES),
+    "class weights": (lambda: SoftmaxWithLoss(0, [1.0, 4.0, 0.5]), CLASSES),
+    "one-hot rows": (SoftmaxWithLoss, np.eye(3)[CLASSES]),
+    "sigmoid": (SigmoidWithLoss, (RNG.random((40, 3)) < 0.4).astype(float)),
+    "identity": (IdentityWithLoss, RNG.normal(size=(40, 3))),
+}
+
+
+def run(x, t, loss, size, network=None, **options):
+    with xpdl.use("numpy", dtype="float64"):
+        network = network or Sequential(Affine(units=5), Relu(), Affine(units=3), loss=loss(), seed=0)
+        return Trainer(network, x, t, X, t[:1].repeat(40, axis=0), 3, size, SGD(0.2), verbose=False, seed=0, **options)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("size", "accumulate"), [(40, 1), (7, 6), (1, 40)])
+def test_is_the_training_on_rows_repeated(name, size, accumulate):
+    """In one update an epoch, of one batch or of many."""
+    loss, t = LOSSES[name]
+    weighted = run(X, t, loss, size, sample_weight=WEIGHTS, accumulate=accumulate)
+    repeated = run(X[OFTEN], t[OFTEN], loss, len(OFTEN))
+    weighted.train(), repeated.train()
+    np.testing.assert_allclose(weighted.history.epoch_loss_list, repeated.history.epoch_loss_list, rtol=1e-9)
+    for key, value in repeated.network.params.items():
+        np.testing.assert_allclose(weighted.network.params[key], value, rtol=1e-9, atol=1e-12)
+
+
+def test_labels_of_rows_of_no_weight_are_not_learnt():
+    t, weights = X[:, 0] > 0, np.ones(40)
+    wrong, weights[::2] = t.copy(), 0.0
+    wrong[::2] = ~t[::2]
+    trainer = run(X, wrong.astype(int), SoftmaxWithLoss, 1, sample_weight=weights)
+    trainer.train()
+    assert trainer.network.accuracy(X, t.astype(int)) > 0.9
+
+
+@pytest.mark.parametrize("kind", [bool, int, np.float32])
+def test_may_be_of_any_real_dtype(kind):
+    weights = (WEIGHTS > 0).astype(kind)
+    trainer = run(X, CLASSES, SoftmaxWithLoss, 7, sample_weight=weights)
+    trainer.train()
+    expected = run(X, CLASSES, SoftmaxWithLoss, 7, sample_weight=weights.astype(float))
+    expected.train()
+    assert trainer.train_loss_list == expected.train_loss_list
+
+
+def test_goes_with_the_rows_that_are_split_and_shuffled():
+    """Each row is its weight."""
+    x = np.arange(1.0, 41.0)[:, None]
+    network = Sequential(Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+    options = {"sample_weight": x[:, 0], "validation_split": 0.25, "seed": 0}
+    trainer = Trainer(network, x, CLASSES, epochs=1, mini_batch_size=7, **options)
+    rows = 0
+    for batch, _, weights in trainer.batches:
+        np.testing.assert_array_equal(batch[:, 0], weights)
+        rows += len(weights)
+    assert rows == 30
+
+
+def test_in_a_network_with_weight_decay_and_in_half_precision():
+    with xpdl.use("numpy", dtype="float64"):
+        net, other = (MultiLayerNet(4, [5], 3, weight_decay_lambda=0.1, seed=0) for _ in range(2))
+    weighted, repeated = (
+        run(X, CLASSES, None, 40, net, sample_weight=WEIGHTS),
+        run(X[OFTEN], CLASSES[OFTEN], None, 99, other),
+    )
+    weighted.train(), repeated.train()
+    for key, value in repeated.network.params.items():
+        np.testing.assert_allclose(weighted.network.params[key], value, rtol=1e-9, atol=1e-12)
+    half = run(X, CLASSES, SoftmaxWithLoss, 7, sample_weight=WEIGHTS, precision="float32")
+    half.train()
+    whole = run(X, CLASSES, SoftmaxWithLoss, 7, sample_weight=WEIGHTS)
+    whole.train()
+    np.testing.assert_allclose(half.train_loss_list, whole.train_loss_list, rtol=1e-5)
+
+
+def test_goes_on_from_a_checkpoint_with_the_same_weights(tmp_path):
+    options = {"sample_weight": WEIGHTS, "checkpoint": tmp_path / "run"}
+    whole = run(X, CLASSES, SoftmaxWithLoss, 7, sample_weight=WEIGHTS)
+    whole.train()
+    first = run(X, CLASSES, SoftmaxWithLoss, 7, **options)
+    first.epochs = 1
+    first.train()
+    with pytest.raises(ValueError, match="checksum of sample_weight"):
+        run(X, CLASSES, SoftmaxWithLoss, 7, **{**options, "sample_weight": WEIGHTS + 1}).train()
+    resumed = run(X, CLASSES, SoftmaxWithLoss, 7, **options)
+    resumed.train()
+    assert resumed.train_loss_list == whole.train_loss_list
+    assert resumed.history.epoch_loss_list == whole.history.epoch_loss_list
+
+
+def _at(row, value):
+    weights = np.ones(40)
+    weights[row] = value
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        (np.ones(39), ShapeError, r"sample_weight, one for each row of x_train, must have shape \(40,\), got \(39,\)"),
+        (np.ones((40, 1)), ShapeError, r"must have shape \(40,\), got \(40, 1\)"),
+        ([1.0] * 40, TypeError, r"sample_weight must be an array \(N,\), got list"),
+        (_at(3, -1.0), ValueError, "must be finite and at least 0, got -1.0 in row 3"),
+        (_at(4, np.nan), ValueError, "must be finite and at least 0, got nan in row 4"),
+        (_at(5, np.inf), ValueError, "must be finite and at least 0, got inf in row 5"),
+        (np.zeros(40), ValueError, "sample_weight: all weights are 0, which leaves nothing to train with"),
+        (np.ones(40, complex), TypeError, "must be real numbers, got complex128"),
+    ],
+)
+def test_what_is_no_weight_is_refused(weights, error, message):
+    with pytest.raises(error, match=f"Trainer: {message}" if not message.startswith("must") else message):
+        run(X, CLASSES, SoftmaxWithLoss, 7, sample_weight=weights)
+
+
+def test_losses_and_networks_that_take_none_are_refused():
+    class Own(LossLayer):
+        def forward(self, x, t=None):
+            return x.mean()
+
+    class Net(Sequential):
+        def gradient(self, x, t):
+            return super().gradient(x, t)
+
+    for network in (Sequential(Affine(units=3), loss=Own), Net(Affine(units=3), loss=SoftmaxWithLoss)):
+        with pytest.raises(TypeError, match=r"gradient, loss and the loss layer of .* must take sample_weight"):
+            run(X, CLASSES, None, 7, network, sample_weight=WEIGHTS)
+
+
+def test_batches_have_the_weights_of_their_rows():
+    batches = Batches(X, CLASSES, 7, seed=0, sample_weight=X[:, 0])
+    for x, _, weights in batches:
+        np.testing.assert_array_equal(x[:, 0], weights)
+    with pytest.raises(ShapeError, match=r"Batches: sample_weight, one for each row, must have shape \(40,\)"):
+        Batches(X, CLASSES, 7, sample_weight=X[:5, 0])
