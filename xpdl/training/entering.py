@@ -78,6 +78,17 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
     return x, t
 
 
+def checksums(t: Any, sample_weight: Array | None, dtype: str) -> dict[str, str | None]:
+    """What tells a data set to train with from others of its size, by names for messages."""
+    targets = targets_checksum(t, dtype)
+    return {
+        "checksum of the labels": labels_checksum(t),
+        # of other targets alone, so that files of an earlier version with labels lack nothing
+        **({} if targets is None else {"checksum of the targets": targets}),
+        "checksum of sample_weight": weights_checksum(sample_weight),
+    }
+
+
 def weights_checksum(sample_weight: Any) -> str | None:
     """What tells weights of rows from others; None where there are none."""
     if sample_weight is None:

@@ -28,7 +28,6 @@ _ADDED = ("drop_last", "metrics", "checksum of sample_weight")
 def identity(trainer: Trainer) -> dict[str, Any]:
     """What is written with a run, as JSON has it, to be compared with what is there when it goes on."""
     network = trainer.network
-    targets = trainer.targets_checksum
     callbacks = [one for one in trainer.callbacks.callbacks if getattr(one, "changes_training", False)]
     schedules = [one for one in callbacks if isinstance(one, LearningRateSchedule)]
     return {
@@ -52,10 +51,7 @@ def identity(trainer: Trainer) -> dict[str, Any]:
         "rows to validate with": 0 if trainer.x_val is None else int(trainer.x_val.shape[0]),
         "metrics": [one.name for one in trainer.measures],
         "evaluate_sample_num_per_epoch": trainer.evaluate_sample_num_per_epoch,
-        "checksum of the labels": trainer.labels_checksum,
-        # of other targets alone, so that files of an earlier version with labels lack nothing
-        **({} if targets is None else {"checksum of the targets": targets}),
-        "checksum of sample_weight": trainer.weights_checksum,
+        **trainer.checksums,
         "batch size": trainer.batch_size,
         "drop_last": trainer.drop_last,
         "accumulate": trainer.accumulate,

@@ -189,11 +189,9 @@ class Trainer:
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
         self.captured = CapturedSteps(self) if flag(capture, "capture", "Trainer") else None
-        self.labels_checksum = entering.labels_checksum(t_train)
-        self.targets_checksum = entering.targets_checksum(t_train, backend.dtype)
         self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
         weights = entering.row_weights(sample_weight, x_train, network, backend)
-        self.weights_checksum = entering.weights_checksum(weights)
+        self.checksums = entering.checksums(t_train, weights, backend.dtype)
         sets = {which: entering.entered(*pair, network, backend, which) for which, pair in held_out.items()}
         self.x_val, self.t_val = sets.get("val", (None, None))
         self.x_test, self.t_test = sets.get("test", (None, None))
