@@ -117,3 +117,13 @@ def test_waiting_is_for_the_device_of_the_backend():
     backend = types.SimpleNamespace(device=types.SimpleNamespace(synchronize=lambda: waited.append(1)))
     device_info.synchronizer(backend)()
     assert waited == [1]
+
+
+def test_cached_memory_of_cupy_and_pytorch_is_freed(monkeypatch):
+    freed = []
+    pool = types.SimpleNamespace(free_all_blocks=lambda: freed.append("cupy"))
+    cuda = types.SimpleNamespace(is_available=lambda: True, empty_cache=lambda: freed.append("torch"))
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(get_default_memory_pool=lambda: pool))
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+    device_info.free_cached_memory()
+    assert freed == ["cupy", "torch"]

@@ -114,9 +114,12 @@ def test_ours_and_those_of_torch_take_turns_and_are_waited_for():
 def test_process_prints_a_line_for_each_measurement(stand_in, monkeypatch, capsys):
     monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
     monkeypatch.setattr(gpu_steps, "make_backend", lambda name: stand_in)
+    freed = []
+    monkeypatch.setattr(gpu_steps, "free_cached_memory", lambda: freed.append(1))
     gpu_steps.main(["--short", "eager", "TwoLayerNet", "3:highest", "7:tf32"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["batch_size"], line["precision"]) for line in lines] == [(3, "highest"), (7, "tf32")]
+    assert freed == [1, 1]
     gpu_steps.main(["--short", "rates", "highest", "float16"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["precision"] for line in lines] == ["highest", "float16"]

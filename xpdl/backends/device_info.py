@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -91,6 +93,15 @@ def _cuda(version: int) -> str:
 def _version(number: int) -> str:
     """91702 is 9.17.2."""
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+
+def free_cached_memory() -> None:
+    """Return to the GPU what CuPy and PyTorch, where it is loaded, keep for later arrays."""
+    gc.collect()
+    importlib.import_module("cupy").get_default_memory_pool().free_all_blocks()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def synchronizer(backend: Backend) -> Callable[[], None]:

@@ -21,13 +21,16 @@ from xpdl.bench import gpu_accuracy, gpu_tables, torch_peer
 from xpdl.bench.child import run_child
 from xpdl.bench.device_rates import Rates
 from xpdl.bench.gpu_results import Report, load, read_measurement, source_hash
-from xpdl.bench.gpu_steps import ALL_PRECISIONS, CASES, HALVES, PEERS
+from xpdl.bench.gpu_steps import ALL_PRECISIONS, CASES, HALVES, PEERS, Measurement
 from xpdl.bench.gpu_tests import run_tests
-from xpdl.bench.step_cost import column_bytes
+from xpdl.bench.step_cost import Cost, column_bytes
 from xpdl.bench.tables import environment
 from xpdl.version import __version__
 
 PARTS = ("tests", *PEERS, "accuracy")
+
+# batch size and precision
+Case = tuple[int, str]
 
 _BACKEND = "cupy"
 # Of the time: what the tests take at most where other parts come after them, and what is kept for the training.
@@ -157,28 +160,41 @@ def _steps(
     """Measure what is not there yet, in a process for each net."""
     _measure_rates(report, clock, keep)
     for net in nets:
-        done = {m.key for m in report.measurements}
         sizes = _TINY if report.is_emulated else CASES[net][2]
-        wanted = [(size, p) for p in precisions for size in sizes if (part, net, size, p) not in done]
-        if not wanted:
-            continue
-        reason = "no time was left"
-        if clock.left() - keep > _LEAST:
-            cases = [f"{size}:{precision}" for size, precision in wanted]
-
-            def keep_line(line: str) -> None:
-                report.add(read_measurement(json.loads(line)))
-                _write(report)
-
-            ended = run_child(_command(report, part, net, *cases), clock.left() - keep, keep_line)
-            reason = ended.reason
-            if ended.code:
-                report.note(f"{part}, {net}: {reason}")
-        done = {m.key for m in report.measurements}
-        missing = [f"{size} {p}" for size, p in wanted if (part, net, size, p) not in done]
-        if missing:
-            report.left_out.append(f"{part}: {net} {', '.join(missing)} ({reason})")
+        cases = [(size, precision) for precision in precisions for size in sizes]
+        reason = _net(report, clock, part, net, cases, keep)
+        if missing := _missing(report, part, net, cases):
+            listed = ", ".join(f"{size} {precision}" for size, precision in missing)
+            report.left_out.append(f"{part}: {net} {listed} ({reason})")
         _write(report)
+
+
+def _net(report: Report, clock: Clock, part: str, net: str, cases: Sequence[Case], keep: float) -> str:
+    """Measure the cases of a net that are not there yet; why some are left out, where they are."""
+
+    def keep_line(line: str) -> None:
+        report.add(read_measurement(json.loads(line)))
+        _write(report)
+
+    while missing := _missing(report, part, net, cases):
+        if clock.left() - keep <= _LEAST:
+            return "no time was left"
+        words = [f"{size}:{precision}" for size, precision in missing]
+        ended = run_child(_command(report, part, net, *words), clock.left() - keep, keep_line)
+        if ended.code is None:
+            return ended.reason
+        left = _missing(report, part, net, cases)
+        if not ended.code:
+            return "the process did not measure it"
+        if left:
+            # its process ended in this case: another one goes on with the next
+            report.add(Measurement(part, net, *left[0], milliseconds={}, least=Cost(0.0, 0.0), notes=[ended.reason]))
+    return ""
+
+
+def _missing(report: Report, part: str, net: str, cases: Sequence[Case]) -> list[Case]:
+    done = {m.key for m in report.measurements}
+    return [case for case in cases if (part, net, *case) not in done]
 
 
 def _measure_rates(report: Report, clock: Clock, keep: float) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from xpdl.backends import Backend, make_backend, use
 from xpdl.backends.cupy import trace
-from xpdl.backends.device_info import synchronizer
+from xpdl.backends.device_info import free_cached_memory, synchronizer
 from xpdl.backends.numerics import PRECISIONS, numerics
 from xpdl.bench import roofline, torch_peer
 from xpdl.bench.device_rates import Rates, measure_rates
@@ -270,6 +270,7 @@ def main(argv: Sequence[str]) -> None:
                 utilization=lambda call: gpu_utilization(call, synchronize, backend),
             )
         _say(dataclasses.asdict(measurement))
+        free_cached_memory()  # the next case may need all of it
 
 
 def _rates(precision: str, backend: Backend, synchronize: Callable[[], None], effort: Effort) -> Rates:

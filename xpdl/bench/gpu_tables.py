@@ -148,7 +148,7 @@ def _rates(precision: str, rates: Mapping[str, Rates]) -> Rates | None:
 
 def _seconds(cost: Cost, precision: str, rates: Mapping[str, Rates]) -> float | None:
     own = _rates(precision, rates)
-    return None if own is None else cost.seconds(own)
+    return None if own is None or not cost.bytes else cost.seconds(own)
 
 
 def _time(m: Measurement | None, name: str) -> float | None:
