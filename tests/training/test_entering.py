@@ -249,8 +249,19 @@ class TestFinite:
     def test_rows_of_x_are_named(self, bad):
         x = X.copy()
         x[7, 1] = bad
-        with pytest.raises(ValueError, match=rf"Trainer: x_test: row 7 holds {bad} \(float32\); remove such rows"):
-            entering.entered(x, T, net(), get_backend(), "test")
+        with pytest.raises(ValueError, match=rf"Trainer: x_train: row 7 holds {bad} \(float32\); remove such rows"):
+            entering.entered(x, T, net(), get_backend(), "train")
+
+    @pytest.mark.parametrize("which", ["val", "test"])
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_rows_that_are_measured_alone_end_no_training(self, bad, which):
+        x = X.copy()
+        x[7, 1] = bad
+        with pytest.warns(
+            UserWarning, match=rf"Trainer: x_{which}: row 7 holds {bad} \(float32\); remove such rows"
+        ) as said:
+            entering.entered(x, T, net(), get_backend(), which)
+        assert len(said) == 1
 
     def test_numbers_that_overflow_in_the_dtype_of_the_network_are_named(self):
         with xpdl.use("numpy", dtype="float16") as backend:

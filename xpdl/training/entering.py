@@ -18,6 +18,7 @@ from xpdl.models.sequential import Sequential
 from xpdl.models.summary import layer_costs
 from xpdl.ops.checks import require_shape
 from xpdl.ops.targets import check_finite
+from xpdl.training.messages import warn
 
 # at a time, which takes the memory of a few batches
 _HASHED_ROWS = 4096
@@ -73,7 +74,7 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
     stays = is_mapped(x) or not memory.fits(backend, x)
     x, t = x if stays else backend.asarray(x), backend.asarray(t)
     if not is_mapped(x):  # those are read batch by batch
-        check_finite(x, f"Trainer: x_{which}")
+        _check_rows_finite(x, which)
     check_finite(t, f"Trainer: t_{which}")
     return x, t
 
@@ -94,6 +95,15 @@ def weights_checksum(sample_weight: Any) -> str | None:
     if sample_weight is None:
         return None
     return hashlib.sha256(asnumpy(sample_weight).astype("<f8").tobytes()).hexdigest()[:16]
+
+
+def _check_rows_finite(x: Array, which: str) -> None:
+    try:
+        check_finite(x, f"Trainer: x_{which}")
+    except ValueError as error:
+        if which == "train":
+            raise
+        warn(f"{error}; until then, what is measured there may be NaN")
 
 
 def labels_checksum(t: Any) -> str | None:

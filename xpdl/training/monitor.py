@@ -54,6 +54,8 @@ class Monitor:
         names = measured_by(trainer)
         if self.name is not None and self.name not in names:
             raise self._unmeasured(names)
+        # not what an earlier trainer called by the same name
+        self._greater = None
         own = {name: one for name, one in names.items() if one is not None}
         if self.name in own:
             self._greater = own[self.name].greater_is_better

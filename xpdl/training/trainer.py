@@ -118,7 +118,8 @@ class Trainer:
     LabelError
         If a label is not one of the classes of a network of xpdl, or a target of yes or no is not in [0, 1].
     ValueError
-        If an array in memory holds NaN or infinity, in the dtype of the network; names the array and the row. A mapped file
+        If an array in memory holds NaN or infinity, in the dtype of the network; names the array and the row. In `x_test`,
+        and x to validate with, it is a warning: what is measured there may be NaN, which ends no training. A mapped file
         is not read for it: there, NaN is found in the training, see `train`.
 
     Notes
