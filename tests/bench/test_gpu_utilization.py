@@ -23,6 +23,17 @@ def test_is_what_the_driver_says_of_the_time_of_the_steps(tmp_path, monkeypatch)
     assert "-i 0000:17:00.0" in (tmp_path / "asked").read_text()
 
 
+def test_program_that_does_not_end_when_asked_is_killed(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    stays = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    program.write_text(f"#!{sys.executable}\n{stays}; print(70, flush=True); time.sleep(600)\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(gpu_utilization, "_SETTLED", 1.0)
+    monkeypatch.setattr(gpu_utilization, "_TO_END", 0.1)
+    assert gpu_utilization.gpu_utilization(lambda: None, lambda: None, BACKEND, seconds=1.0) == 0.7
+
+
 def test_without_the_program_or_an_address_it_is_not_known(tmp_path, monkeypatch):
     assert gpu_utilization.gpu_utilization(lambda: None, lambda: None, make_backend("numpy")) is None
     monkeypatch.setenv("PATH", str(tmp_path))

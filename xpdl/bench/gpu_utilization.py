@@ -1,4 +1,4 @@
-"""How much of the time a GPU computes, by the driver's own count."""
+"""GPU utilization: the share of time in which a GPU computes, by the driver's own count."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _SECONDS = 1.5
 _SETTLED = 1.0
 _MILLISECONDS = 100
 _BETWEEN_WAITS = 0.05
+# Seconds in which the program ends after it was asked to.
+_TO_END = 10.0
 
 
 def gpu_utilization(
@@ -46,7 +48,11 @@ def gpu_utilization(
             synchronize()
     finally:
         process.terminate()
-        said, _ = process.communicate()
+        try:
+            said, _ = process.communicate(timeout=_TO_END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
     percent = [int(line) for line in said.splitlines() if line.strip().isdigit()]
     last = percent[-max(1, int(len(percent) * seconds / (_SETTLED + seconds))) :]
     return statistics.fmean(last) / 100 if last else None
