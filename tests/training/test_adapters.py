@@ -93,7 +93,9 @@ class TestClassifier:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about checks that need other libraries
-            checks = check_estimator(classifier(epochs=20, random_state=0), on_fail=None)
+            # which compares float32 to seven digits; see `test_weights_count_as_repeated_rows`
+            wanted = {"check_sample_weight_equivalence_on_dense_data": "computes in float32"}
+            checks = check_estimator(classifier(epochs=20, random_state=0), on_fail=None, expected_failed_checks=wanted)
         assert [check["check_name"] for check in checks if check["status"] == "failed"] == []
         assert sum(check["status"] == "passed" for check in checks) > 40
 
@@ -124,6 +126,89 @@ class TestClassifier:
         one, two, other = (classifier(build, epochs=2, random_state=seed).fit(x, t) for seed in (0, 0, 1))
         assert made == [(3, 4)] * 3 and [*one.net_.params] == ["Affine1.W", "Affine1.b"]
         assert one.history_.train_loss_list == two.history_.train_loss_list != other.history_.train_loss_list
+
+    @pytest.mark.parametrize("units", [1, 2])
+    def test_two_classes_may_be_one_score_or_two_answers(self, classifier, units):
+        from xpdl import Affine, Relu, Sequential, SigmoidWithLoss
+        from xpdl.data import moons
+
+        x, t = moons(200, noise=0.1, seed=0)
+
+        def build(features, classes):
+            return Sequential(Affine(units=16), Relu(), Affine(units=units), loss=SigmoidWithLoss)
+
+        names = np.array(["no", "yes"])[t]
+        model = classifier(build, epochs=60, lr=0.02, random_state=0).fit(x, names)
+        p = model.predict_proba(x)
+        assert p.shape == (200, 2) and np.all((p >= 0) & (p <= 1))
+        np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+        assert model.score(x, names) > 0.85 and set(model.predict(x)) == {"no", "yes"}
+        assert 0.85 < model.history_.train_acc_list[-1] <= 1
+        scores = model.net_.predict(x)
+        yes = 1 / (1 + np.exp(-scores.astype(float)))
+        want = yes[:, 0] if units == 1 else yes[:, 1] / yes.sum(axis=1)
+        np.testing.assert_allclose(p[:, 1], want, rtol=1e-5, atol=1e-7)
+
+    def test_answers_to_each_of_several_classes(self, classifier):
+        from sklearn.datasets import load_iris
+
+        from xpdl import Affine, Relu, Sequential, SigmoidWithLoss
+
+        x, t = load_iris(return_X_y=True)
+
+        def build(features, classes):
+            return Sequential(Affine(units=16), Relu(), Affine(units=classes), loss=SigmoidWithLoss)
+
+        model = classifier(build, epochs=60, random_state=0).fit((x - x.mean(axis=0)) / x.std(axis=0), t)
+        p = model.predict_proba((x - x.mean(axis=0)) / x.std(axis=0))
+        assert p.shape == (150, 3) and np.mean(p.argmax(axis=1) == t) > 0.9
+        np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+
+    @pytest.mark.parametrize(("units", "loss"), [(1, "Softmax"), (3, "Softmax"), (3, "Sigmoid"), (2, "Identity")])
+    def test_a_net_that_does_not_fit_is_refused(self, classifier, units, loss):
+        import xpdl
+
+        def build(features, classes):
+            return xpdl.Sequential(xpdl.Affine(units=units), loss=getattr(xpdl, f"{loss}WithLoss"))
+
+        with pytest.raises(
+            (ValueError, TypeError), match=r"XpdlClassifier: .*(must end in 2 scores|build must return)"
+        ):
+            classifier(build).fit(np.eye(4, 3), np.array([0, 1, 1, 0]))
+
+    def test_rows_of_no_weight_do_not_count(self, classifier):
+        from xpdl.data import moons
+
+        x, t = moons(200, noise=0.1, seed=0)
+        wrong = np.random.default_rng(0).random(200) < 0.5
+        labels, weights = np.where(wrong, 1 - t, t), np.where(wrong, 0.0, 1.0)
+        options = {"epochs": 40, "lr": 0.02, "random_state": 0}
+        weighted = classifier(**options).fit(x, labels, sample_weight=weights)
+        assert weighted.score(x, t) > 0.9
+        without = classifier(**options).fit(x[~wrong], t[~wrong])
+        np.testing.assert_array_equal(weighted.predict_proba(x), without.predict_proba(x))
+        with pytest.raises(ValueError, match="at least one non-zero number"):
+            classifier(**options).fit(x, labels, sample_weight=0 * weights)
+
+    def test_weights_count_as_repeated_rows(self, classifier):
+        rng = np.random.default_rng(4)
+        x, t, weights = rng.normal(size=(15, 4)), rng.integers(0, 3, 15), rng.integers(0, 5, 15)
+        weighted = classifier(random_state=0).fit(x, t, sample_weight=weights)
+        repeated = classifier(random_state=0).fit(x.repeat(weights, axis=0), t.repeat(weights))
+        np.testing.assert_allclose(weighted.predict_proba(x), repeated.predict_proba(x), rtol=1e-3, atol=1e-5)
+        assert weighted.score(x, t, sample_weight=weights) == 1.0
+
+    def test_drops_a_last_batch_of_one_row_when_asked_to(self, classifier):
+        from xpdl import Affine, BatchNormalization, Sequential, SoftmaxWithLoss
+
+        def build(features, classes):
+            return Sequential(Affine(units=8), BatchNormalization(), Affine(units=classes), loss=SoftmaxWithLoss)
+
+        x, t = np.random.default_rng(0).normal(size=(21, 3)), np.arange(21) % 2
+        with pytest.raises(ValueError, match="drop_last=True"):
+            classifier(build, batch_size=10).fit(x, t)
+        model = classifier(build, batch_size=10, epochs=3, drop_last=True).fit(x, t)
+        assert len(model.history_.train_loss_list) == 6
 
 
 def test_nothing_else_loads_them():
