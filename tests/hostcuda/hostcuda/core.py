@@ -119,8 +119,6 @@ def install() -> None:
     """
     if reason := problem():
         raise ImportError(reason)
-    # CuPy's reductions by CUB are compiled for GPUs
-    os.environ.setdefault("CUPY_ACCELERATORS", "")
     from cupy_backends.cuda import libs
     from cupy_backends.cuda.api import driver, runtime
     from cupy_backends.cuda.libs import nvrtc as cupy_nvrtc

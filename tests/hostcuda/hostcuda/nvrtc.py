@@ -84,8 +84,8 @@ def entries(text: str, expressions: dict[str, str]) -> str:
 def version() -> str:
     """A hash of all that decides what a source is compiled to; part of CuPy's cache key."""
     digest = hashlib.sha256(repr(FLAGS).encode())
-    for path in [Path(__file__), *sorted(INCLUDE.iterdir())]:
-        if path.suffix in (".h", ".py"):
+    for path in [Path(__file__), *sorted(INCLUDE.rglob("*"))]:
+        if path.suffix in (".h", ".cuh", ".py"):
             digest.update(path.read_bytes())
     digest.update(subprocess.run([COMPILER, "--version"], capture_output=True, check=True).stdout)
     return digest.hexdigest()[:20]
@@ -137,9 +137,8 @@ class Program:
         header = HEADERS["<cupy/" in self.text]
         text = translated(self.text)
         whole = f'#line 1 "{self.name}"\n{text}\n{entries(text, self.expressions)}'
+        # g++ includes the header's text instead where a macro of `defines` would change it
         before = ["-include", precompiled(header, standard, includes if header == "with_cupy.h" else ())]
-        if defines:  # they may change the headers
-            before = ["-include", str(INCLUDE / header)]
         with tempfile.TemporaryDirectory(prefix="hostcuda-") as place:
             out = os.path.join(place, "module.so")
             command = [COMPILER, "-x", "c++", standard, *FLAGS, *before, *defines]

@@ -73,7 +73,8 @@ static Work deferred(const Kernel *kernel, const LaunchSize &size, void **args) 
 static int launch(const Kernel *kernel, const LaunchSize &size, void **args, intptr_t stream) {
   if (!find(stream)) return INVALID_HANDLE;
   if (find(stream)->recorded || settings.async) return enqueue(stream, deferred(kernel, size, args));
-  return run(kernel, size.sizes, size.shared, args);
+  int status = take_late_status();
+  return status ? status : run(kernel, size.sizes, size.shared, args);
 }
 
 PyObject *drv_launchKernel(intptr_t function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,

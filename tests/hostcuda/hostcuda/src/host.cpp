@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <complex>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -34,6 +36,7 @@ using std::uintptr_t;
 #include "streams.h"
 #include "runtime_api.h"
 #include "driver_api.h"
+#include "cub.h"
 
 // What core.py calls.
 extern "C" {

@@ -14,24 +14,19 @@ struct DenormalMode {
   ~DenormalMode() { _mm_setcsr(before); }
 };
 
-bool addresses_are_valid(const Kernel *kernel, void **args) {
-  for (size_t i = 0; i < kernel->count; ++i) {
-    if (!kernel->pointers[i]) continue;
-    uintptr_t at;
-    std::memcpy(&at, args[i], sizeof at);
-    const Allocation *found = at ? holding(at) : nullptr;
-    if (!at || (found && (found->host || found->device == device))) continue;
-    last_fault = std::string(kernel->name) + ": argument " + std::to_string(i) +
-                 (found ? " lies on another device" : " is no address of a device");
-    return false;
-  }
-  return true;
+// Whether a kernel on the current device may be given an address.
+bool check_address(const std::string &name, uintptr_t at) {
+  const Allocation *found = at ? holding(at) : nullptr;
+  if (!at || (found && (found->host || found->device == device))) return true;
+  last_fault = name + (found ? " lies on another device" : " is no address of a device");
+  return false;
 }
 
-int run(const Kernel *kernel, const unsigned *sizes, unsigned shared, void **args) {
-  if (!addresses_are_valid(kernel, args)) return ILLEGAL_ADDRESS;
+// Run the code of a kernel; `body` gives 1 when threads miss a barrier.
+template <class F>
+int run_guarded(const char *name, F body) {
   ++counters[LAUNCH];
-  ++launches_by_name[kernel->name];
+  ++launches_by_name[name];
   DenormalMode mode;
   catch_signals();
   // volatile: it is set between sigsetjmp and siglongjmp
@@ -39,20 +34,29 @@ int run(const Kernel *kernel, const unsigned *sizes, unsigned shared, void **arg
   open_memory();
   if (sigsetjmp(launch_context, 1) == 0) {
     running = 1;
-    if (kernel->run(sizes, args, shared)) {
-      last_fault = std::string(kernel->name) + ": some threads of a block end while others wait at a barrier";
+    if (body()) {
+      last_fault = std::string(name) + ": some threads of a block end while others wait at a barrier";
       status = LAUNCH_FAILURE;
     }
     running = 0;
   } else {
-    set_access();  // the kernel resets the key's rights when it delivers a signal
+    set_access();  // the operating system resets the key's rights when it delivers a signal
     status = ILLEGAL_ADDRESS;
-    last_fault = std::string(kernel->name) + ": " + last_fault;
+    last_fault = std::string(name) + ": " + last_fault;
   }
   if (status) forget_fibers();
   close_memory();
   restore_signals();
   return status;
+}
+
+int run(const Kernel *kernel, const unsigned *sizes, unsigned shared, void **args) {
+  for (size_t i = 0; i < kernel->count; ++i) {
+    uintptr_t at = 0;
+    if (kernel->pointers[i]) std::memcpy(&at, args[i], sizeof at);
+    if (!check_address(std::string(kernel->name) + ": argument " + std::to_string(i), at)) return ILLEGAL_ADDRESS;
+  }
+  return run_guarded(kernel->name, [&] { return kernel->run(sizes, args, shared); });
 }
 
 }  // namespace

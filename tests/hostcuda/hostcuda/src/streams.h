@@ -108,8 +108,20 @@ TaskPtr append(Stream *stream, Work work) {
   return task;
 }
 
+// The error of a call that could not raise it; raised by the next, as CUDA does with errors of work that is running.
+int late_status = OK;
+std::string late_fault;
+
+int take_late_status() {
+  int status = late_status;
+  if (status) last_fault = late_fault;
+  late_status = OK;
+  return status;
+}
+
 // Run work now, queue it, or record it in the graph of a stream under capture.
 int enqueue(intptr_t handle, Work work) {
+  if (int status = take_late_status()) return status;
   Stream *stream = find(handle);
   if (!stream) return INVALID_HANDLE;
   if (stream->recorded) {
@@ -122,6 +134,7 @@ int enqueue(intptr_t handle, Work work) {
 }
 
 int synchronize(intptr_t handle) {
+  if (int status = take_late_status()) return status;
   Stream *stream = find(handle);
   if (!stream) return INVALID_HANDLE;
   // the default stream's barrier includes the blocking streams
@@ -129,6 +142,7 @@ int synchronize(intptr_t handle) {
 }
 
 int synchronize_device() {
+  if (int status = take_late_status()) return status;
   for (auto &[_, stream] : streams)
     if (stream->device == device)
       if (int status = finish(stream->last)) return status;
