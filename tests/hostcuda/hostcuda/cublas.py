@@ -1,14 +1,18 @@
-"""Stand for cuBLAS: NumPy multiplies matrices, which are stored by columns; half precision accumulates in float32."""
+"""Stand for cuBLAS: NumPy multiplies matrices, which are stored by columns; half precision accumulates in float32.
+
+CuPy calls the functions of its module for cuBLAS, and xpdl calls libcublas: functions ``direct_*``, by src/cublas.cpp.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import types
 from typing import Any
 
 import numpy as np
 
-from hostcuda import core
+from hostcuda import build, core
 from hostcuda.arrays import contiguous, strided
 
 CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_OP_C = 0, 1, 2
@@ -89,6 +93,18 @@ def gemmStridedBatchedEx(
     c: int, kind_c: int, ldc: int, stride_c: int, count: int, compute: int, algo: int,
 ) -> None:  # fmt: skip
     _check_capture()
+    _multiply(
+        None, handle, opa, opb, m, n, k, alpha, a, kind_a, lda, stride_a, b, kind_b, ldb, stride_b, beta,
+        c, kind_c, ldc, stride_c, count, compute,
+    )  # fmt: skip
+
+
+def _multiply(
+    stream: int | None, handle: int, opa: int, opb: int, m: int, n: int, k: int, alpha: int,
+    a: int, kind_a: int, lda: int, stride_a: int, b: int, kind_b: int, ldb: int, stride_b: int, beta: int,
+    c: int, kind_c: int, ldc: int, stride_c: int, count: int, compute: int,
+) -> None:  # fmt: skip
+    """Enqueue ``c = alpha op(a) op(b) + beta c`` on a stream, by default the current one."""
     calls.append(("gemm", (count, m, n, k)))
     if lda < max(1, k if opa else m) or ldb < max(1, n if opb else k) or ldc < max(1, m):
         raise CUBLASError(7)
@@ -109,7 +125,7 @@ def gemmStridedBatchedEx(
                 product += factor * out.astype(dtype)
             out[...] = product.astype(out.dtype, copy=False)
 
-    core.enqueue(work)
+    core.enqueue(work, stream)
 
 
 def gemmEx(
@@ -234,8 +250,46 @@ def getStream(handle: int) -> int:
     return core.current_stream()
 
 
+# ------------------------------------------------------------------------------------------------ libcublas by ctypes
+
+_streams: dict[int, int] = {}
+_INVALID_VALUE = 7
+
+
+def direct_create(result: int) -> None:
+    handle = create()
+    ctypes.c_ssize_t.from_address(result).value = handle
+    _streams[handle] = 0
+
+
+def direct_set_math_mode(handle: int, mode: int) -> None:
+    pass
+
+
+def direct_set_stream(handle: int, stream: int) -> None:
+    _streams[handle] = stream
+
+
+def direct_set_workspace(handle: int, workspace: int, size: int) -> int:
+    """Refuse memory that is not of a device, or not aligned to 256 bytes."""
+    from cupy_backends.cuda.api import runtime
+
+    on_device = runtime.pointerGetAttributes(workspace).type == 2
+    return 0 if on_device and workspace % 256 == 0 else _INVALID_VALUE
+
+
+def direct_gemm(handle: int, *args: int) -> int:
+    try:
+        _multiply(_streams[handle], handle, *args[:-1])
+    except CUBLASError as error:
+        return error.status
+    return 0
+
+
 def module() -> types.ModuleType:
     """The module that CuPy imports as ``cupy_backends.cuda.libs.cublas``."""
     made = types.ModuleType("cupy_backends.cuda.libs.cublas", __doc__)
+    # libraries that CuPy's module is linked to are looked up in its file
+    made.__file__ = str(build.compiled("cublas.cpp"))
     made.__dict__.update({k: v for k, v in globals().items() if not k.startswith("_")})
     return made
