@@ -41,6 +41,9 @@ def matmul(a: Array, b: Array) -> Array:
         _set_precision(precision)  # for products of CuPy's own, too
     if direct:
         return cublas.matmul(a, b, precision)
+    if a.shape[-2] == b.shape[-1] == 1 and a.dtype.itemsize == 2:
+        # CuPy multiplies a row and a column element by element and adds by CUB, both in half precision
+        return tiled(a, b)
     if a.ndim == 2 or not _is_split(a):
         return cupy().matmul(a, b)
     c = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
