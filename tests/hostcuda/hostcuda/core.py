@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -135,7 +136,21 @@ def install() -> None:
 
     libs.cublas = sys.modules["cupy_backends.cuda.libs.cublas"] = cublas.module()
     sys.modules["cupy.cuda.thrust"] = thrust.module()
-    import cuda.pathfinder
+    _replace_finders()
 
-    find = cuda.pathfinder.find_nvidia_header_directory
-    cuda.pathfinder.find_nvidia_header_directory = lambda name: str(nvrtc.INCLUDE) if name == "cudart" else find(name)
+
+def _replace_finders() -> None:
+    """Find this package's headers of CUDA and, with ``HOSTCUDA_CUDNN=1``, its cuDNN."""
+    from cuda import pathfinder
+
+    find, load = pathfinder.find_nvidia_header_directory, pathfinder.load_nvidia_dynamic_lib
+    pathfinder.find_nvidia_header_directory = lambda name: str(nvrtc.INCLUDE) if name == "cudart" else find(name)
+    if not _flag("HOSTCUDA_CUDNN"):
+        return
+    from hostcuda import cudnn
+
+    sys.modules["cudnn"] = cudnn.module()
+    answered = ("cudart", "cublasLt", "cudnn")
+    pathfinder.load_nvidia_dynamic_lib = lambda name: (
+        types.SimpleNamespace(abs_path=None) if name in answered else load(name)
+    )

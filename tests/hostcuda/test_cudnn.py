@@ -1,0 +1,118 @@
+"""cuDNN's graphs on hostcuda: convolutions by definition, in the order of calls, memory and streams that cuDNN asks for."""
+
+import numpy as np
+import pytest
+
+from tests.hostcuda.child import on_host
+
+CASES = [
+    {"stride": (1, 1), "pad": (0, 0), "dilation": (1, 1), "groups": 1},
+    {"stride": (2, 1), "pad": (1, 2), "dilation": (1, 2), "groups": 2},
+    {"stride": (1, 3), "pad": (2, 0), "dilation": (2, 1), "groups": 4},
+]
+RTOL = {"float16": 5e-3, "bfloat16": 4e-2, "float32": 1e-5, "float64": 1e-13}
+
+
+def compare(actual, desired, dtype):
+    assert actual.dtype.name == dtype
+    atol = RTOL[dtype] * np.abs(desired).max()
+    np.testing.assert_allclose(actual.get().astype("float64"), desired, rtol=RTOL[dtype], atol=atol)
+
+
+@pytest.mark.parametrize("dtype", RTOL)
+@on_host(HOSTCUDA_CUDNN="1")
+def test_convolutions_and_their_gradients(dtype):
+    import cupy as cp
+    import ml_dtypes
+    from hostcuda import cudnn
+
+    from xpdl.ops import convolution
+
+    kind, rng = np.dtype(getattr(ml_dtypes, dtype, None) or dtype), np.random.default_rng(0)
+    for static in CASES:
+        given = rng.normal(size=(3, 4, 7, 6)), rng.normal(size=(8, 4 // static["groups"], 3, 2)), rng.normal(size=8)
+        x, W, b = (a.astype(kind).astype("float64") for a in given)
+        y = convolution.convolution(x, W, b, **static)
+        dy = rng.normal(size=y.shape).astype(kind).astype("float64")
+        on_device = {name: cp.asarray(a.astype(kind)) for name, a in (("x", x), ("W", W), ("b", b), ("dy", dy))}
+        compare(convolution.convolution(*(on_device[name] for name in "xWb"), **static), y, dtype)
+        grads = convolution.convolution_backward(*(on_device[name] for name in ("dy", "x", "W")), **static)
+        desired = convolution.convolution_backward(dy, x, W, **static)
+        for got, want in zip(grads, desired, strict=True):
+            compare(got, want, dtype)
+    assert cudnn.executed == ["fprop", "wgrad", "dgrad"] * len(CASES)
+
+
+@on_host(HOSTCUDA_CUDNN="1")
+def test_tf32_rounds_factors():
+    import cupy as cp
+
+    import xpdl
+    from xpdl.ops import convolution
+
+    # 1 + 2**-12 needs more bits than TF32 has
+    x, W = cp.full((1, 1, 2, 2), 1 + 2.0**-12, "float32"), cp.ones((1, 1, 1, 1), "float32")
+    assert float(convolution.convolution(x, W)[0, 0, 0, 0]) == 1 + 2.0**-12
+    with xpdl.numerics(precision="tf32"):
+        assert float(convolution.convolution(x, W)[0, 0, 0, 0]) == 1
+
+
+@on_host(HOSTCUDA_CUDNN="1")
+def test_graphs_are_recorded_on_the_stream_of_the_handle():
+    import cupy as cp
+    from hostcuda import cudnn
+
+    from xpdl.ops import convolution
+
+    x, W, stream = cp.ones((1, 1, 3, 3)), cp.ones((1, 1, 2, 2)), cp.cuda.Stream(non_blocking=True)
+    with stream:
+        convolution.convolution(x, W)
+        count = len(cudnn.executed)
+        stream.begin_capture()
+        y = convolution.convolution(x, W)
+        graph = stream.end_capture()
+        assert len(cudnn.executed) == count
+        x *= 2
+        graph.launch(stream)
+        np.testing.assert_array_equal(y.get(), np.full((1, 1, 2, 2), 8.0))
+
+
+@on_host(HOSTCUDA_CUDNN="1")
+def test_calls_in_another_order_and_unaligned_addresses_are_errors():
+    import cupy as cp
+    from hostcuda import cudnn
+
+    frontend = cudnn.module()
+    handle = frontend.create_handle()
+    kinds = {"io_data_type": "FLOAT", "intermediate_data_type": "FLOAT", "compute_data_type": "FLOAT"}
+    graph = frontend.pygraph(handle=handle, **kinds)
+    described = {"stride": [4, 4, 2, 1], "data_type": "FLOAT"}
+    x = graph.tensor(uid=1, dim=[1, 1, 2, 2], **described)
+    w = graph.tensor(uid=2, dim=[1, 1, 1, 1], **described)
+    options = {"pre_padding": [0, 0], "post_padding": [0, 0], "stride": [1, 1], "dilation": [1, 1]}
+    out = graph.conv_fprop(x, w, **options).set_uid(3).set_output(True).set_data_type("FLOAT")
+    out.set_dim([1, 1, 2, 2]).set_stride([4, 4, 2, 1])
+    graph.validate()
+    with pytest.raises(AssertionError, match="build_plans after"):
+        graph.build_plans()
+    graph.build_operation_graph()
+    graph.create_execution_plans(["A"])
+    graph.deselect_workspace_greater_than(16)
+    with pytest.raises(frontend.cudnnGraphNotSupportedError):
+        graph.check_support()
+    graph.build_plans()
+    a, workspace = cp.ones(64, "float32"), cp.empty(graph.get_workspace_size(), "uint8")
+    memory = a.data.ptr
+    graph.execute({1: memory, 2: memory + 64, 3: memory + 128}, workspace.data.ptr, handle=handle)
+    assert (workspace == 0xFF).all()
+    with pytest.raises(AssertionError, match="is not aligned to 16 bytes"):
+        graph.execute({1: memory + 4, 2: memory + 64, 3: memory + 128}, workspace.data.ptr, handle=handle)
+    with pytest.raises(AssertionError, match="is of another device"):
+        graph.execute({1: memory, 2: memory + 64, 3: memory + 128}, np.empty(512).ctypes.data // 16 * 16, handle=handle)
+
+
+@on_host()
+def test_without_the_setting_there_is_none():
+    from xpdl.backends.cupy import cudnn
+
+    assert "cuDNN is not used" in cudnn.problem()
