@@ -137,8 +137,9 @@ class Recorder:
         cuda = cupy().cuda
         # of its own: what the graph writes to must not be given to others meanwhile
         pool = cuda.MemoryPool()
-        # what the default one keeps for later is not there for this one
+        # what the default one keeps for later is not there for this one: nor is the workspace of uncaptured products
         with self.device:
+            cublas.unbind()
             cupy().get_default_memory_pool().free_all_blocks()
         with self.alike():
             slots = _Slots()
