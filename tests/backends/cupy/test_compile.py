@@ -75,6 +75,7 @@ def test_compiles_without_a_warning(file: str, architecture: str) -> None:
 
 #: kernels that read most of what they read 16 bytes at a time, four or more before the first is used
 VECTORED = {
+    "elementwise": ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh_backward", "add_bias", "dropout"],
     "normalization": [
         "channel_sums",
         "channel_moments",

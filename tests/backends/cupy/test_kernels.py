@@ -16,7 +16,7 @@ from tests.pairs import check_pair
 from xpdl import layers, optimizers
 from xpdl.backends import dispatch
 from xpdl.backends.cupy import convolution as convolutions
-from xpdl.backends.cupy import launch, sources
+from xpdl.backends.cupy import elementwise, launch, sources
 from xpdl.backends.cupy import optimizers as steps
 from xpdl.backends.random import random_bits
 from xpdl.layers import chain
@@ -363,6 +363,53 @@ def unaligned(a):
     flat = fake.module.asarray(np.concatenate([np.zeros(1, a.dtype), a.ravel()]))[1:]
     assert flat.data.ptr % 16 and flat.flags.c_contiguous
     return flat.reshape(a.shape)
+
+
+@pytest.mark.parametrize("size", [1, 5, 64, 9001])
+@pytest.mark.parametrize("dtype", sources.TYPES)
+def test_elements_in_packs_and_one_by_one_have_the_same_bits(host, monkeypatch, dtype, size):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(size)
+    x, y = rng.normal(size=(2, size)).astype(dtype)
+    keep = rng.random(size) < 0.5
+    ops = [activations.relu, activations.relu_backward, activations.sigmoid, activations.sigmoid_backward]
+    ops += [activations.tanh_backward, dropout.dropout, dropout.dropout_mask]
+    for op in ops:
+        if op is dropout.dropout_mask:
+            given, options = (x,), {"drop_ratio": 0.3, "words": (1, 2, 3, 4), "counter": 5}
+        else:
+            second = keep if op is dropout.dropout else y
+            given = (x, second)[: len(inspect.signature(op).parameters)]
+            options = {}
+        compare(host, op, *given, dtype=dtype, **options)
+        found = []
+        # a thread takes one pack, or many
+        for place, blocks in itertools.product((fake.module.asarray, unaligned), (1 << 12, 1)):
+            monkeypatch.setattr(elementwise, "_MOST_BLOCKS", blocks)
+            found.append(op(*map(place, given), **options).get())
+        assert all(a.tobytes() == found[0].tobytes() for a in found), op.__name__
+
+
+@pytest.mark.parametrize("shape", [(7, 16), (7, 5), (3, 4, 16), (3, 4, 5)], ids=str)
+@pytest.mark.parametrize("dtype", sources.TYPES)
+@pytest.mark.parametrize("relu", [False, True])
+def test_bias_in_packs_and_one_by_one_has_the_same_bits(host, monkeypatch, shape, dtype, relu):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(0)
+    y, b = (rng.integers(-16, 17, size).astype(dtype) for size in (shape, shape[1]))
+    want = y + b.reshape(-1, *(1,) * (len(shape) - 2))
+    want = np.maximum(want, np.zeros((), dtype)) if relu else want
+    for place, blocks in itertools.product((fake.module.asarray, unaligned), (1 << 12, 1)):
+        monkeypatch.setattr(elementwise, "_MOST_BLOCKS", blocks)
+        for other in (fake.module.asarray, unaligned):
+            got = place(y)
+            elementwise.add_bias(got, other(b), relu=relu)
+            np.testing.assert_array_equal(got.get(), want)
+        got = place(y)
+        elementwise.add_bias(got, None, relu=relu)
+        np.testing.assert_array_equal(got.get(), np.maximum(y, np.zeros((), dtype)) if relu else y)
 
 
 def normalized(x, gamma, beta, dy):

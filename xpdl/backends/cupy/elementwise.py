@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from xpdl.backends.cupy import capture
-from xpdl.backends.cupy.launch import beside, each, empty, kernel, named, ready, served
+from xpdl.backends.cupy.launch import BLOCK, beside, empty, kernel, launch, named, ready, served
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import mask_keys, mask_threshold
+
+# A thread takes so many bytes at once, as cuda/packs.cuh does; beyond that many blocks it goes on with others.
+_BYTES, _MOST_BLOCKS = 16, 1 << 12
+_ANY = np.dtype("float32")
+
+
+def _each(name: str, dtype: Any, size: int, *args: Any) -> None:
+    """Start a kernel whose threads take packs of the `size` values of `dtype`, its last argument."""
+    blocks = min(-(-size * dtype.itemsize // (_BYTES * BLOCK)), _MOST_BLOCKS)
+    launch("elementwise", name, named(dtype), (blocks,), (BLOCK,), (*args, size), size)
 
 
 def _map(name: str, *arrays: Array) -> Array:
@@ -15,7 +29,7 @@ def _map(name: str, *arrays: Array) -> Array:
     if not served(*arrays) or any(a.shape != first.shape for a in arrays):
         return DECLINE
     y = empty(first.shape, first.dtype)
-    each("elementwise", name, named(first.dtype), first.size, *map(ready, arrays), y)
+    _each(name, first.dtype, first.size, *map(ready, arrays), y)
     return y
 
 
@@ -55,7 +69,7 @@ def dropout(x: Array, mask: Array, scale: float = 1.0) -> Array:
     if not served(x) or not beside(x, mask) or named(mask.dtype) != "bool" or mask.shape != x.shape:
         return DECLINE
     y = empty(x.shape, x.dtype)
-    each("elementwise", "dropout", named(x.dtype), x.size, ready(x), ready(mask), y, float(scale))
+    _each("dropout", x.dtype, x.size, ready(x), ready(mask), y, float(scale))
     return y
 
 
@@ -68,7 +82,7 @@ def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: i
     # no value of x is read: any instance does
     keys = capture.mask_slots(words, counter)
     given = (*mask_keys(words, counter), 0) if keys is None else (0, 0, keys)
-    each("elementwise", "dropout_mask", "float32", x.size, mask, *given, mask_threshold(drop_ratio))
+    _each("dropout_mask", _ANY, x.size, mask, *given, mask_threshold(drop_ratio))
     return mask
 
 
@@ -77,4 +91,4 @@ def add_bias(y: Array, b: Array | None, *, relu: bool = False) -> None:
     channels = y.shape[1]
     inner = y.size // (y.shape[0] * channels)
     bias = 0 if b is None else ready(b)
-    each("elementwise", "add_bias", named(y.dtype), y.size, y, bias, int(relu), channels, inner)
+    _each("add_bias", y.dtype, y.size, y, bias, int(relu), channels, inner)

@@ -1,48 +1,82 @@
 // Activations, masks and biases: one pass over memory each.
 
-extern "C" __global__ void relu(const T* x, T* y, int64 n) {
-  EACH(i, n) {
-    A v = x[i];
-    y[i] = T(v > 0 || v != v ? v : A(0));
-  }
+// y = f(x), value by value
+template <class F>
+__device__ inline void map(const T* x, T* y, int64 n, F f) {
+  auto load = [&](auto width, I i) { return loaded<decltype(width)::value>(x + i); };
+  in_packs(n, is_aligned(x) && is_aligned(y), load, [&](auto width, I i, auto values) {
+#pragma unroll
+    for (int l = 0; l < width.value; ++l) values.v[l] = T(f((A)values.v[l]));
+    store(y + i, values);
+  });
 }
 
+template <int WIDTH, class X>
+struct Both {
+  Pack<WIDTH> a;
+  Pack<WIDTH, X> b;
+};
+
+// y = f(a, b), value by value
+template <class X, class F>
+__device__ inline void map(const T* a, const X* b, T* y, int64 n, F f) {
+  auto load = [&](auto width, I i) {
+    constexpr int WIDTH = decltype(width)::value;
+    return Both<WIDTH, X>{loaded<WIDTH>(a + i), loaded<WIDTH>(b + i)};
+  };
+  in_packs(n, is_aligned(a) && is_aligned(b) && is_aligned(y), load, [&](auto width, I i, auto values) {
+#pragma unroll
+    for (int l = 0; l < width.value; ++l) values.a.v[l] = T(f((A)values.a.v[l], values.b.v[l]));
+    store(y + i, values.a);
+  });
+}
+
+// in which NaN stays NaN
+__device__ inline A positive(A v) { return v > 0 || v != v ? v : A(0); }
+
+extern "C" __global__ void relu(const T* x, T* y, int64 n) { map(x, y, n, positive); }
+
 extern "C" __global__ void relu_backward(const T* dy, const T* y, T* dx, int64 n) {
-  EACH(i, n) dx[i] = T((A)y[i] > 0 ? (A)dy[i] : A(0));
+  map(dy, y, dx, n, [](A d, A v) { return v > 0 ? d : A(0); });
 }
 
 extern "C" __global__ void sigmoid(const T* x, T* y, int64 n) {
-  EACH(i, n) {
-    A v = x[i], e = exp(v > 0 ? -v : v);
-    y[i] = T((v >= 0 ? A(1) : e) / (A(1) + e));
-  }
+  map(x, y, n, [](A v) {
+    A e = exp(v > 0 ? -v : v);
+    return (v >= 0 ? A(1) : e) / (A(1) + e);
+  });
 }
 
 extern "C" __global__ void sigmoid_backward(const T* dy, const T* y, T* dx, int64 n) {
-  EACH(i, n) {
-    A v = y[i];
-    dx[i] = T((A)dy[i] * v * (A(1) - v));
-  }
+  map(dy, y, dx, n, [](A d, A v) { return d * v * (A(1) - v); });
 }
 
 extern "C" __global__ void tanh_backward(const T* dy, const T* y, T* dx, int64 n) {
-  EACH(i, n) {
-    A v = y[i];
-    dx[i] = T((A)dy[i] * (A(1) - v * v));
-  }
+  map(dy, y, dx, n, [](A d, A v) { return d * (A(1) - v * v); });
 }
 
 // b[c], unless that is null, added to y, whose axes are (..., C, inner), and relu if that follows
 extern "C" __global__ void add_bias(T* y, const T* b, int64 rectified, int64 channels, int64 inner, int64 n) {
-  EACH(i, n) {
-    A v = y[i];
-    if (b) v += (A)b[i / (I)inner % (I)channels];
-    y[i] = T(!rectified || v > 0 || v != v ? v : A(0));
-  }
+  // a pack is of one channel, or of neighbours that lie in b as in y
+  bool neighbours = inner == 1, wide = is_aligned(y) && is_aligned(b) && (I)(neighbours ? channels : inner) % LANES == 0;
+  auto load = [&](auto width, I i) { return loaded<decltype(width)::value>(y + i); };
+  in_packs(n, wide, load, [&](auto width, I i, auto values) {
+    constexpr int WIDTH = decltype(width)::value;
+    Pack<WIDTH> bias;
+    if (b && neighbours) bias = loaded<WIDTH>(b + i % (I)channels);
+    else if (b) bias.v[0] = b[i / (I)inner % (I)channels];
+#pragma unroll
+    for (int l = 0; l < WIDTH; ++l) {
+      A v = values.v[l];
+      if (b) v += (A)(neighbours ? bias.v[l] : bias.v[0]);
+      values.v[l] = T(rectified ? positive(v) : v);
+    }
+    store(y + i, values);
+  });
 }
 
 extern "C" __global__ void dropout(const T* x, const bool* mask, T* y, double scale, int64 n) {
-  EACH(i, n) y[i] = T(mask[i] ? (A)x[i] * (A)scale : A(0));
+  map(x, mask, y, n, [=](A v, bool kept) { return kept ? v * (A)scale : A(0); });
 }
 
 __device__ inline uint32 hashed(uint32 h) {
@@ -55,8 +89,13 @@ __device__ inline uint32 hashed(uint32 h) {
 extern "C" __global__ void dropout_mask(bool* mask, int64 first_key, int64 second_key, const int64* keys, int64 threshold,
                                         int64 n) {
   if (keys) first_key = keys[0], second_key = keys[1];
-  EACH(i, n) {
-    uint32 bits = hashed(hashed((uint32)i ^ (uint32)first_key) ^ (uint32)second_key) >> 8;
-    mask[i] = bits >= (uint32)threshold;
-  }
+  in_packs(n, is_aligned(mask), [](auto width, I i) { return Pack<decltype(width)::value, bool>(); },
+           [&](auto width, I i, auto kept) {
+#pragma unroll
+             for (int l = 0; l < width.value; ++l) {
+               uint32 bits = hashed(hashed((uint32)(i + l) ^ (uint32)first_key) ^ (uint32)second_key) >> 8;
+               kept.v[l] = bits >= (uint32)threshold;
+             }
+             store(mask + i, kept);
+           });
 }
