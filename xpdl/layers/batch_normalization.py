@@ -150,7 +150,7 @@ class BatchNormalization(Layer):
         xp = array_namespace(x, *self.state.values(), owner=self.name)
         # the book's form for images: every activation is a feature
         rows = x if self.gamma.shape[0] == x.shape[1] else xp.reshape(x, (x.shape[0], -1))
-        added = None if addend is None else xp.reshape(addend, rows.shape)
+        added = None if addend is None else _reshaped(addend, rows.shape)
         training = self.training if train_flg is None else train_flg
         if training:
             _require_variance(rows, self.name)
@@ -162,7 +162,7 @@ class BatchNormalization(Layer):
             mean, var = self.running_mean, self.running_var
             y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, rectified, added)
         self._cache = (training, rows, mean, var, tuple(x.shape))
-        return xp.reshape(y, x.shape)
+        return _reshaped(y, x.shape)
 
     def _kept(self, rows: int) -> float:
         """The share of the old running statistics beside a batch of so many rows, which are remembered."""
@@ -178,12 +178,16 @@ class BatchNormalization(Layer):
         cache = self.recall(self._cache)
         training, x, mean, var, shape = cache() if callable(cache) else cache
         self.require_dout(dout, shape, x)
-        xp = array_namespace(dout, x)
         step = ops.batch_normalization_backward if training else ops.normalize_backward
-        y = None if rectified is None else xp.reshape(rectified, x.shape)
-        dx, dgamma, dbeta = step(xp.reshape(dout, x.shape), x, self.gamma, mean, var, self.eps, y)
+        y = None if rectified is None else _reshaped(rectified, x.shape)
+        dx, dgamma, dbeta = step(_reshaped(dout, x.shape), x, self.gamma, mean, var, self.eps, y)
         self.grads = {"gamma": dgamma, "beta": dbeta}
-        return xp.reshape(dx, shape)
+        return _reshaped(dx, shape)
+
+
+def _reshaped(a: Array, shape: Shape) -> Array:
+    """`a` in another shape of as many values, or itself where it has that."""
+    return a if tuple(a.shape) == tuple(shape) else array_namespace(a).reshape(a, shape)
 
 
 def _require_variance(rows: Array, owner: str) -> None:
