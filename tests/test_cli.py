@@ -57,6 +57,22 @@ class TestTrain:
         code, evaluated, _ = run("evaluate", "--data", "fashion-mnist", "--no-verify", **data)
         assert code == 0 and evaluated.splitlines()[-1] == out.splitlines()[-1]
 
+    def test_measures_what_it_is_asked_for(self, run, tmp_path):
+        asked = "f1,roc_auc,top_5_accuracy"
+        code, out, err = run(*SMALL, "--metrics", asked, "--drop-last", "--batch-size", "64")
+        assert (code, err) == (0, "") and re.search(r"test f1 0\.\d{4}  test roc_auc 0\.\d{4}  test top_5", out)
+        history = json.loads((tmp_path / "runs" / "TwoLayerNet.history.json").read_text())
+        assert len(history["train_loss_list"]) == 2 * (6000 // 64)
+        code, out, err = run("evaluate", "--metrics", f"loss,{asked}")
+        assert (code, err) == (0, "")
+        names = ("acc", "loss", *asked.split(","))
+        lasts = [
+            f"test {'accuracy' if name == 'acc' else name}: {history[f'test_{name}_list'][-1]:.4f}" for name in names
+        ]
+        assert out.splitlines() == lasts
+        code, out, err = run("evaluate", "--metrics", "f2")
+        assert code == 2 and "error: --metrics: there is no metric 'f2'; there are accuracy, " in err
+
     def test_passes_in_half_precision(self, tmp_path, capsys):
         lines = {}
         for precision in ("float16", "float32"):

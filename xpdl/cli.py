@@ -20,7 +20,7 @@ from xpdl.bench import command as bench_command
 from xpdl.data.images import load_digit
 from xpdl.functional import softmax
 from xpdl.models import MODELS
-from xpdl.training import Trainer, evaluation
+from xpdl.training import Trainer, evaluation, measures
 from xpdl.training.checkpoint_files import CheckpointFiles
 
 _DATA: dict[str, Any] = {
@@ -104,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--precision", choices=_PRECISIONS, default="float32", help="of the passes (default: float32)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, dropout and order (default: 0)")
+    train.add_argument("--drop-last", action="store_true", help="skip the rows of an epoch that fill no batch")
+    _add_metrics(train)
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run where it stopped")
     train.add_argument(
         "--checkpoint-every", type=int, metavar="N", help="write a checkpoint each N steps (default: each epoch)"
@@ -112,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = command("evaluate", _evaluate, "Test accuracy of a trained network.")
     evaluate.add_argument("checkpoint", type=Path, nargs="?", help="its file (default: the newest in runs/)")
+    _add_metrics(evaluate)
     _add_data(evaluate)
     _add_backend(evaluate)
 
@@ -121,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_backend(predict)
     bench_command.add_arguments(command("bench", bench_command.run, "Time training steps, here and against PyTorch."))
     return parser
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="NAME,...",
+        help="more to measure: f1, precision_macro, top_5_accuracy, roc_auc, ...",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -180,6 +193,8 @@ def _train(args: argparse.Namespace) -> None:
         mini_batch_size=args.batch_size,
         optimizer=optimizer,
         seed=args.seed,
+        drop_last=args.drop_last,
+        metrics=args.metrics,
         precision=None if args.precision == "float32" else args.precision,
         checkpoint=checkpoints,
         checkpoint_every=args.checkpoint_every,
@@ -243,7 +258,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     _use(args)
     network = models.load_model(args.checkpoint or _newest(Path("runs")))
     _, (x, t) = _loaded(args, network)
-    print(f"test accuracy: {evaluation.accuracy(network, x, t):.4f}")
+    asked = measures.resolve([name for name in args.metrics if name != "loss"], network, "--metrics")
+    kinds = ["acc", *(["loss"] if "loss" in args.metrics else [])]
+    for name, value in evaluation.evaluate(network, x, t, kinds, asked).items():
+        print(f"test {'accuracy' if name == 'acc' else name}: {value:.4f}")
 
 
 def _newest(folder: Path) -> Path:

@@ -154,7 +154,9 @@ class TestWrong:
             search(lambda **params: None)
 
     def test_history_without_a_measure_needs_a_score(self, search):
-        with pytest.raises(ValueError, match="neither test accuracies nor test losses; pass a score of your own"):
+        with pytest.raises(
+            ValueError, match=r"neither accuracies nor losses of rows to test or .* pass a score of your own"
+        ):
             search(lambda **params: History())
 
 
@@ -181,6 +183,9 @@ def test_last_score_is_that_of_the_end():
     assert last_score(History(test_acc_list=[0.9, 0.25, 0.5])) == 0.5
     assert last_score(History(test_loss_list=[0.9, 0.25, 2.0])) == -2.0
     assert last_score(History(test_acc_list=[0.5], test_loss_list=[7.0])) == 0.5
+    assert last_score(History(test_acc_list=[0.5], val_acc_list=[0.75])) == 0.5
+    assert last_score(History(train_acc_list=[0.5], val_acc_list=[0.75], val_loss_list=[7.0])) == 0.75
+    assert last_score(History(val_loss_list=[7.0])) == -7.0
 
 
 class TestRounds:

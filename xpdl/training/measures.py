@@ -84,7 +84,7 @@ def activation_of(network: Any) -> Callable[[Array], Array]:
     return last.activation if isinstance(last, LossLayer) else lambda scores: scores
 
 
-def resolve(asked: Iterable[Any], network: Any) -> list[Measure]:
+def resolve(asked: Iterable[Any], network: Any, owner: str = "Trainer") -> list[Measure]:
     """The metrics for a network: names, functions ``f(y, t)``, and mappings of names to such functions.
 
     Raises
@@ -95,48 +95,48 @@ def resolve(asked: Iterable[Any], network: Any) -> list[Measure]:
         If a name is unknown, asked for twice, or for another kind of network.
     """
     if isinstance(asked, str) or not isinstance(asked, Iterable):
-        raise TypeError(f"Trainer: metrics must be a list of names and functions, got {asked!r}")
+        raise TypeError(f"{owner}: metrics must be a list of names and functions, got {asked!r}")
     found: dict[str, Measure | None] = {}
-    items = asked.items() if isinstance(asked, Mapping) else map(_named, asked)
+    items = asked.items() if isinstance(asked, Mapping) else (_named(one, owner) for one in asked)
     for name, one in items:
         # a name in place of a function is one of ours
         by_name = one is None and not isinstance(asked, Mapping)
-        measure = _by_name(name, kind_of(network)) if by_name else _own(name, one)
+        measure = _by_name(name, kind_of(network), owner) if by_name else _own(name, one, owner)
         if name in found or name in ("acc", "loss") or not name.isidentifier():
-            raise ValueError(f"Trainer: metrics need names of their own such as 'my_metric', got {name!r}")
+            raise ValueError(f"{owner}: metrics need names of their own such as 'my_metric', got {name!r}")
         found[name] = measure
     return [measure for measure in found.values() if measure is not None]
 
 
-def _named(one: Any) -> tuple[str, Any]:
+def _named(one: Any, owner: str) -> tuple[str, Any]:
     if isinstance(one, str):
         return one, None
     ours = getattr(one, "__name__", "")
     if getattr(metrics, ours, None) is one and ours in metrics.__all__:
         return ("top_2_accuracy" if one is metrics.top_k_accuracy else ours), None
     if not callable(one):
-        raise TypeError(f"Trainer: a metric is a name or a function f(y, t), got {one!r}")
+        raise TypeError(f"{owner}: a metric is a name or a function f(y, t), got {one!r}")
     if not ours.isidentifier():
-        raise ValueError(f"Trainer: {one!r} has no name to record it by; pass metrics={{'name': function}}")
+        raise ValueError(f"{owner}: {one!r} has no name to record it by; pass metrics={{'name': function}}")
     return ours, one
 
 
-def _own(name: Any, one: Any) -> Measure:
+def _own(name: Any, one: Any, owner: str) -> Measure:
     if not isinstance(name, str):
-        raise TypeError(f"Trainer: the name of a metric must be a string, got {name!r}")
-    function(one, f"the metric {name!r}", "Trainer")
+        raise TypeError(f"{owner}: the name of a metric must be a string, got {name!r}")
+    function(one, f"the metric {name!r}", owner)
     return Measure(name, lambda outputs: float(one(outputs.y, outputs.t)), getattr(one, "greater_is_better", None))
 
 
-def _by_name(name: str, kind: str) -> Measure | None:
+def _by_name(name: str, kind: str, owner: str) -> Measure | None:
     """A metric of ours; None for the accuracy, which every classification has anyway."""
     regression = name in (*_ERRORS, "r2")
     averaged, top = _AVERAGED.fullmatch(name), _TOP.fullmatch(name)
     if not (regression or name == "accuracy" or top or (averaged and name != "roc_auc_binary")):
-        raise ValueError(f"Trainer: there is no metric {name!r}; there are {_NAMES}, and functions f(y, t)")
+        raise ValueError(f"{owner}: there is no metric {name!r}; there are {_NAMES}, and functions f(y, t)")
     if regression != (kind == "values") or (top and kind != "classes"):
         needed = "numbers" if regression else "classes" if top else "classes or yes / no labels"
-        raise ValueError(f"Trainer: the metric {name!r} is for a network that predicts {needed}, not {kind}")
+        raise ValueError(f"{owner}: the metric {name!r} is for a network that predicts {needed}, not {kind}")
     if regression:
         one = getattr(metrics, name)
         return Measure(name, lambda outputs: one(outputs.y, outputs.t), name not in _ERRORS)

@@ -14,12 +14,14 @@ from xpdl.training.search_space import Distribution, check_space
 
 
 def last_score(history: History) -> float:
-    """Accuracy on the test set at the end or, in a regression, the loss with a minus."""
-    if history.test_acc_list:
-        return history.test_acc_list[-1]
-    if history.test_loss_list:
-        return -history.test_loss_list[-1]
-    raise ValueError("search: the history has neither test accuracies nor test losses; pass a score of your own")
+    """Accuracy on the test set at the end or, in a regression, the loss with a minus; without one, on the validation set."""
+    last = history.last()
+    for name in ("test_acc", "val_acc", "test_loss", "val_loss"):
+        if name in last:
+            return -last[name] if name.endswith("loss") else last[name]
+    raise ValueError(
+        "search: the history has neither accuracies nor losses of rows to test or to validate with; pass a score of your own"
+    )
 
 
 def random_search(
