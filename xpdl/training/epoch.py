@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from xpdl.backends import memory
+from xpdl.backends import memory, plans
 from xpdl.backends.namespaces import Array
 from xpdl.training import evaluation, step
 from xpdl.training.accumulation import Accumulated
@@ -46,11 +46,13 @@ def _steps(trainer: Trainer, resuming: Resuming, progress: Progress, done: int, 
     trainer.batches.epoch, trainer.batches.first_batch = trainer.current_epoch, done
     trainer.unread = []
     accumulated = Accumulated(trainer.accumulate)
-    for batch in trainer.batches:
+    for number, batch in enumerate(trainer.batches):
         x, t, *_ = batch
         trainer.callbacks.call("on_batch_begin", trainer, trainer.current_iter + 1)
         with memory.explained(trainer.backend, x.shape[0]):
             loss, updated = step.make(trainer, accumulated, *batch)
+            if number == 0:
+                _plan_last_batch(trainer, x.shape[0])
         progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
         trainer.callbacks.call("on_batch_end", trainer, trainer.current_iter)
 
@@ -61,3 +63,10 @@ def _steps(trainer: Trainer, resuming: Resuming, progress: Progress, done: int, 
         if updated:  # or a checkpoint would lack gradients that are not yet used
             resuming.after_step(trainer, prepare)
     trainer.read_losses(x, t)
+
+
+def _plan_last_batch(trainer: Trainer, rows: int) -> None:
+    """Have kernels plan for the last batch of an epoch, where it has fewer rows than the `rows` of the others."""
+    last = trainer.x_train.shape[0] - (trainer.iter_per_epoch - 1) * trainer.batch_size
+    if last < rows:
+        plans.plan_batches(trainer.backend, rows, last)

@@ -17,6 +17,7 @@ from tests.backends.cupy import fake, fake_cudnn
 from tests.backends.cupy.test_kernels import TOLERANCE, compare, trained
 from tests.ops.table import CONVOLUTION
 from tests.pairs import check_pair
+from xpdl import Affine, Sequential, SoftmaxWithLoss, Trainer
 from xpdl.backends import numerics
 from xpdl.backends.cupy import cudnn, cudnn_graph, products, trace
 from xpdl.backends.random import Stream
@@ -195,6 +196,28 @@ def test_a_plan_is_made_once_for_each_case_and_the_last_batch_has_its_own(host, 
     with numerics.numerics(precision="tf32"):
         convolution.convolution(*(fake.module.asarray(a.astype("float32")) for a in (x, W, b)), **static)
     assert len(asked.graphs) == 3
+
+
+@pytest.mark.parametrize("rows, last", [(13, 3), (15, 5), (4, 4)])
+def test_plans_for_the_last_batch_are_made_at_the_first_step(host, library, rows, last):
+    asked, made = library(), []
+
+    class Counts:
+        def on_batch_end(self, trainer, step):
+            made.append(len(asked.graphs))
+
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(rows, 1, 6, 6)), rng.integers(0, 3, rows)
+    with host.use("float32"):
+        chain = [Convolution(filters=4, size=3), Relu(), Convolution(filters=2, size=3), Affine(units=3)]
+        net = Sequential(*chain, loss=SoftmaxWithLoss, seed=0)
+        Trainer(net, x, t, x[:5], t[:5], 2, 5, "sgd", {}, verbose=False, seed=0, callbacks=[Counts()]).train()
+    # two passes forward, one with relu, and three back, for each of two sizes
+    assert made[0] == (5 if last in (4, 5) else 10)
+    steps = -(-rows // 5)
+    assert set(made[:steps]) == {made[0]}
+    sizes = {graph.inputs[cudnn_graph.X].fields["dim"][0] for graph in asked.graphs if graph.kind == "wgrad"}
+    assert sizes == {min(rows, 5), last}
 
 
 @pytest.mark.parametrize(

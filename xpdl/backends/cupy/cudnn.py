@@ -99,6 +99,15 @@ def backward(
     return None if dx is None else (dx, dw)
 
 
+def plan_batches(rows: int, others: int) -> None:
+    """Make the plans that this thread has for `rows` images on the current device for `others`, too."""
+    device = _local.devices.get(cupy().cuda.device.get_device_id())
+    if device is None:
+        return
+    for case in [case for case in device.cases if case.x[0] == rows]:
+        device.plan(case._replace(x=(others, *case.x[1:]), y=(others, *case.y[1:])))
+
+
 class _Local(threading.local):
     """A handle, with the stream it is on, and plans for each device: no thread may share them."""
 
@@ -117,9 +126,12 @@ class _Device:
         self.cudnn = importlib.import_module("cudnn")
         self.handle = self.cudnn.create_handle()
         self.stream: int | None = None
+        #: what plans were made for
+        self.cases: list[Case] = []
         self.plan: Callable[[Case], Plan | None] = functools.lru_cache(_MOST_PLANS)(self._plan)
 
     def _plan(self, case: Case) -> Plan | None:
+        self.cases.append(case)
         try:
             plan = finish(describe(self.cudnn, case, _free_bytes(), handle=self.handle))
         except self.cudnn.cudnnGraphNotSupportedError:
