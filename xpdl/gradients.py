@@ -7,22 +7,30 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from xpdl.backends.graphs import no_graph
 from xpdl.backends.namespaces import (
     Array,
     Namespace,
     array_namespace,
+    copied,
     device,
     dtype_name,
     is_array,
     is_floating,
+    is_half,
     is_writable,
     on_its_device,
+    rounded_to,
+    widened,
 )
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import function, int_at_least, number
 
 # Twice the step should be near the cube root of the machine epsilon; float64 keeps the book's 1e-4.
 _STEPS = {"float64": 1e-4, "float32": 5e-3, "float16": 0.1, "bfloat16": 0.2}
+# Up to this size of a value it is more than some roundings of the value.
+_UNSCALED = 16.0
+_LARGEST = 1e30
 
 
 @on_its_device
@@ -34,7 +42,8 @@ def numerical_diff(f: Callable[[Any], Any], x: Any) -> Any:
     f : callable
         Takes and returns a number, or an array elementwise.
     x : float or array
-        h is 1e-4 for Python numbers and float64, and larger for narrower dtypes, where 1e-4 would drown in rounding.
+        h is 1e-4 for Python numbers and float64, and 5e-3 for float32, where 1e-4 would drown in rounding. Half precision is
+        given to `f` in float32.
 
     Examples
     --------
@@ -44,8 +53,11 @@ def numerical_diff(f: Callable[[Any], Any], x: Any) -> Any:
     function(f, "f", "numerical_diff")
     if not is_array(x):
         number(x, "x", "numerical_diff")
-    h = _step(x) if is_array(x) and hasattr(x, "dtype") and is_floating(x) else 1e-4
-    return (f(x + h) - f(x - h)) / (2 * h)
+    floats = is_array(x) and hasattr(x, "dtype") and is_floating(x)
+    wide = widened(x) if floats else x
+    h = _step(wide) if floats else 1e-4
+    slope = (f(wide + h) - f(wide - h)) / (2 * h)
+    return rounded_to(x.dtype, slope) if is_half(x) and is_array(slope) else slope
 
 
 @on_its_device
@@ -65,7 +77,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
     -------
     array
         Shape, dtype, library and device of `x`. The step is 1e-4 in float64 and 5e-3 in float32: the book's fixed 1e-4 in
-        float32 gives noise.
+        float32 gives noise. It grows with values above 16, where it would be lost in their rounding.
 
     Raises
     ------
@@ -86,11 +98,13 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
             f"numerical_gradient: expected a floating array, got {dtype_name(x.dtype)}; pass floats, such as "
             "np.array([3.0, 4.0])"
         )
-    h = _step(x)
     slopes = []
-    for index in _indices(x.shape):
-        above, below = (_value_at(xp, f, x, index, step) for step in (h, -h))
-        slopes.append((above - below) / (2 * h))
+    with no_graph(x):
+        for index in _indices(x.shape):
+            h = _step(x) * max(1.0, min(abs(float(x[index])), _LARGEST) / _UNSCALED)
+            (above, right), (below, left) = (_value_at(xp, f, x, index, step) for step in (h, -h))
+            # where rounding has put the two places
+            slopes.append((above - below) / (right - left if right > left else 2 * h))
     return xp.reshape(xp.asarray(slopes, dtype=x.dtype, device=device(x)), x.shape)
 
 
@@ -102,17 +116,20 @@ def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     return itertools.product(*(range(size) for size in shape))
 
 
-def _value_at(xp: Namespace, f: Callable[[Array], Any], x: Array, index: tuple[int, ...], step: float) -> float:
-    """``float(f(x))`` with one element of `x` moved by `step`."""
+def _value_at(
+    xp: Namespace, f: Callable[[Array], Any], x: Array, index: tuple[int, ...], step: float
+) -> tuple[float, float]:
+    """``float(f(x))`` with one element of `x` moved by `step`, and where that is then."""
     if not is_writable(x):
         flat = [0.0] * math.prod(x.shape)
         flat[_flat(index, x.shape)] = step
-        return _number(f(x + xp.reshape(xp.asarray(flat, dtype=x.dtype, device=device(x)), x.shape)))
+        moved = x + xp.reshape(xp.asarray(flat, dtype=x.dtype, device=device(x)), x.shape)
+        return _number(f(moved)), float(moved[index])
     # a copy: indexing may give a view of the element that is about to change
-    before = xp.asarray(x[index], copy=True)
+    before = copied(x[index])
     x[index] = before + step
     try:
-        return _number(f(x))
+        return _number(f(x)), float(x[index])
     finally:
         x[index] = before
 
@@ -158,8 +175,8 @@ def gradient_descent(f: Callable[[Array], Any], init_x: Array, lr: float = 0.01,
     function(f, "f", "gradient_descent")
     lr = number(lr, "lr", "gradient_descent", "at least 0")
     step_num = int_at_least(0, step_num, "step_num", "gradient_descent")
-    xp = array_namespace(init_x, owner="gradient_descent")
-    x = xp.asarray(init_x, copy=True)
+    array_namespace(init_x, owner="gradient_descent")
+    x = copied(init_x)
     for _ in range(step_num):
         x = x - lr * numerical_gradient(f, x)
     return x

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends import diagnosis, namespaces
+from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, dtype_name, library_name
+from xpdl.backends.subclasses import plain
 from xpdl.errors import BackendError, DTypeError
 
 # what users type -> the module that makes arrays
@@ -47,6 +49,7 @@ class Backend:
         xp = self.xp
         if dtype is not None:
             dtype = self._own_dtype(dtype)
+        a = detached(plain(a))
         given, own = type(a).__name__, namespaces.is_array(a) and array_namespace(a) is xp
         if not own:
             a = namespaces.to_numpy(a)

@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import array_api_compat
 import numpy as np
 
+from xpdl.backends.graphs import detached, is_frozen, no_graph
+from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, MixedArraysError
 
 Array: TypeAlias = Any  # any Array-API array
@@ -48,6 +50,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
         return _CUPY[type(arrays[0])]
     found = [a for a in arrays if not (a is None or (isinstance(a, (int, float)) and not isinstance(a, np.generic)))]
     prefix = f"{owner}: " if owner else ""
+    refuse_other_arithmetic(found, prefix)
     try:
         xp = array_api_compat.array_namespace(*found)
     except TypeError as error:
@@ -181,10 +184,10 @@ def floats_alike(first: Any, *others: Any) -> bool:
 
 
 def is_writable(x: Array) -> bool:
-    """Whether ``x[...] = value`` works: false for JAX, read-only NumPy arrays and NumPy scalars."""
+    """Whether ``x[...] = value`` works: false for JAX, read-only NumPy arrays, NumPy scalars and frozen tensors."""
     if isinstance(x, np.generic):
         return False
-    return type(x) in _CUPY or bool(array_api_compat.is_writeable_array(x))
+    return type(x) in _CUPY or (bool(array_api_compat.is_writeable_array(x)) and not is_frozen(x))
 
 
 def is_floating(x: Array) -> bool:
@@ -211,8 +214,8 @@ def dtype_called(name: str, xp: Namespace) -> DType:
     return found
 
 
-# Half precision: sums stop growing, squares overflow or vanish, and usual values of eps are 0 in them.
-_HALVES = ("float16", "bfloat16")
+#: half precision, by name: sums stop growing, squares overflow or vanish, and usual values of eps are 0 in them.
+HALVES = ("float16", "bfloat16")
 
 
 def is_half(x: object) -> bool:
@@ -222,7 +225,7 @@ def is_half(x: object) -> bool:
     dtype = getattr(x, "dtype", None)
     if type(x) in _CUPY and dtype.itemsize != 2:  # type: ignore[union-attr]
         return False
-    return dtype is not None and dtype_name(dtype) in _HALVES
+    return dtype is not None and dtype_name(dtype) in HALVES
 
 
 def wide_dtype(x: Array) -> DType:
@@ -261,10 +264,17 @@ def overflow_expected() -> Iterator[None]:
 
 def write(old: Array, new: Array) -> Array:
     """Give `old` the values of `new`: in place where the library can, else return `new` for the caller to rebind."""
-    if is_writable(old):
+    new = rounded_to(old.dtype, new)
+    if not is_writable(old):
+        return new
+    with no_graph(old):
         old[...] = new
-        return old
-    return new
+    return old
+
+
+def copied(a: Array) -> Array:
+    """A copy of the values of an array, in its library and on its device."""
+    return array_namespace(a).asarray(detached(a), copy=True)
 
 
 def to_numpy(x: Array) -> np.ndarray[Any, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends import Backend
+from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, array_namespace, device, on_device_of
 from xpdl.backends.random import Stream, checked_seed, next_stream
 from xpdl.data.compose import Compose, ready
@@ -153,7 +154,7 @@ class Batches(Passes):
     ) -> None:
         super().__init__(batch_size, shuffle, seed, drop_last, transform, backend)
         self.rows = row_count(x, t, "Batches")
-        self.x, self.t, self.sample_weight = x, t, sample_weight
+        self.x, self.t, self.sample_weight = detached(x), detached(t), detached(sample_weight)
         if sample_weight is not None:
             array_namespace(sample_weight, owner="Batches")
             require_shape(sample_weight, (self.rows,), "Batches", "sample_weight, one for each row,")

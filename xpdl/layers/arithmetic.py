@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl.backends.graphs import on_values
 from xpdl.backends.namespaces import array_namespace, is_array
 
 
@@ -17,10 +18,12 @@ class AddLayer:
     (650, (1.1, 1.1))
     """
 
+    @on_values
     def forward(self, x: Any, y: Any) -> Any:
         """``x + y``."""
         return _add(x, y)
 
+    @on_values
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """``dx, dy``."""
         return dout, dout
@@ -40,11 +43,13 @@ class MulLayer:
         self.x: Any = None
         self.y: Any = None
 
+    @on_values
     def forward(self, x: Any, y: Any) -> Any:
         """``x * y``."""
         self.x, self.y = x, y
         return _multiply(x, y)
 
+    @on_values
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """``dx, dy``."""
         if self.x is None:

@@ -9,14 +9,19 @@ from typing import Any, ClassVar, TypeVar
 
 from xpdl import initializers
 from xpdl.backends import Backend, get_backend
+from xpdl.backends.graphs import leaf, on_values
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating, is_floating_beside
 from xpdl.backends.random import Stream, next_stream
+from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import as_floating, require_floating
 
 Shape = tuple[int, ...]
 Slot = tuple[str, dict[str, Any], str]
 L = TypeVar("L", bound="Layer")
+
+#: the methods in which no other library's graph grows
+_PASSES = {"forward", "backward", "backward_parameters", "forward_rectified", "backward_rectified"}
 # (parameter name, shape, initializer) -> array
 Make = Callable[[str, Shape, Any], Array]
 
@@ -26,7 +31,8 @@ class Layer:
 
     A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
     changes the shape ``output_shape``. NaN in an input is no error and comes out again: to look for it is to read every
-    value.
+    value. Passes compute with values alone: no graph of PyTorch's autograd grows from arguments or parameters, which may
+    require gradients.
 
     Attributes
     ----------
@@ -51,6 +57,10 @@ class Layer:
         self.grads: dict[str, Array] = {}
         self.state: dict[str, Any] = {}
         self.training = True
+
+    def __init_subclass__(cls) -> None:
+        for name in _PASSES & vars(cls).keys():
+            setattr(cls, name, on_values(vars(cls)[name]))
 
     # what a subclass gives
 
@@ -186,7 +196,7 @@ def parameter(key: str) -> Any:
         return self.params.get(key)
 
     def assign(self: Layer, value: Array) -> None:
-        self.params[key] = value
+        self.params[key] = leaf(value)
 
     return property(read, assign, doc=f"``params[{key!r}]``")
 
@@ -212,6 +222,7 @@ def require_parameters(owner: str, **arrays: Array | None) -> None:
     """Check that given parameters are floating arrays of one library and device."""
     given = {key: value for key, value in arrays.items() if value is not None}
     for key, value in given.items():
+        refuse_other_arithmetic([value], f"{owner}: {key}: ")
         if not is_array(value):
             raise TypeError(
                 f"{owner}: {key} must be an array, got {type(value).__name__}; make one with xpdl.asarray(...)"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from xpdl.backends.graphs import require_no_leak
 from xpdl.backends.namespaces import Array, array_namespace, widened
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, Slot, gradient, parameter, require_parameters, row_size
@@ -153,7 +154,7 @@ class BatchNormalization(Layer):
         added = None if addend is None else _reshaped(addend, rows.shape)
         training = self.training if train_flg is None else train_flg
         if training:
-            _require_variance(rows, self.name)
+            _require_statistics(rows, self.running_mean, self.name)
             running = self.running_mean, self.running_var, self._kept(batch_rows(x, self.name))
             y, mean, var, self.state["running_mean"], self.state["running_var"] = ops.tracked_batch_normalization(
                 rows, self.gamma, self.beta, *running, self.eps, rectified, added
@@ -190,7 +191,9 @@ def _reshaped(a: Array, shape: Shape) -> Array:
     return a if tuple(a.shape) == tuple(shape) else array_namespace(a).reshape(a, shape)
 
 
-def _require_variance(rows: Array, owner: str) -> None:
+def _require_statistics(rows: Array, running: Array, owner: str) -> None:
+    """Those of the batch exist, and may take the place of the `running` ones."""
+    require_no_leak(running, rows, owner, "running statistics")
     if batch_rows(rows, owner) == 1 and math.prod(rows.shape[2:]) == 1:
         raise ShapeError(
             f"{owner}: training needs more than one value per feature to have a variance, got a batch of shape "

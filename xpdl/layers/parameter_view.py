@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 
+from xpdl.backends.graphs import leaf
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
 
@@ -28,7 +29,7 @@ class ParameterView(MutableMapping[str, Array]):
         array_namespace(value, owner=f"parameter {name!r}")
         if tuple(value.shape) != tuple(owner[key].shape):
             raise ShapeError(f"parameter {name!r} has shape {tuple(owner[key].shape)}, got {tuple(value.shape)}")
-        owner[key] = value
+        owner[key] = leaf(value)
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"parameter {name!r} belongs to a layer and cannot be deleted")

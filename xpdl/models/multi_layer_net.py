@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpdl import initializers
+from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
@@ -107,7 +108,7 @@ class MultiLayerNetExtend(BookNet):
         return grads
 
     def _weights(self) -> dict[str, Array]:
-        return {name: value for name, value in self.params.items() if name.startswith("W")}
+        return {name: detached(value) for name, value in self.params.items() if name.startswith("W")}
 
 
 class MultiLayerNet(MultiLayerNetExtend):

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from xpdl.backends import Backend, make_backend
-from xpdl.backends.namespaces import Array, array_namespace, on_device_of
+from xpdl.backends.namespaces import HALVES, Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.gradients import numerical_gradient
 from xpdl.layers.base import Layer, Shape, row_shape
@@ -116,12 +116,14 @@ class Sequential(Chain):
 
         `backend` is a name for `use`, keeping the model's dtype, or what `use` or `get_backend` returned.
         """
-        if not (hasattr(backend, "xp") and hasattr(backend, "asarray")):
+        made: Any = backend
+        if not (hasattr(made, "xp") and hasattr(made, "asarray")):
             here = self.backend
-            backend = make_backend(backend, dtype="float32" if here is None else here.dtype)
-        for view in (self.params, self.buffers):
+            made = make_backend(made, dtype="float32" if here is None else here.dtype)
+        # statistics stay in float32 beside parameters in half precision
+        for view, dtype in ((self.params, None), (self.buffers, "float32" if made.dtype in HALVES else None)):
             for name, value in view.items():
-                view[name] = backend.asarray(value)
+                view[name] = made.asarray(value, dtype)
         return self
 
     # the protocol of a trainer
@@ -220,7 +222,7 @@ class Sequential(Chain):
         ShapeError
             If the model has no parameters yet.
         """
-        return {name: array_namespace(a).asarray(a, copy=True) for name, a in state.state_of(self).items()}
+        return {name: copied(a) for name, a in state.state_of(self).items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> state.Differences:
         """Copy arrays of any library into the model: all of them, or none and an error.

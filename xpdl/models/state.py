@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating, to_numpy
+from xpdl.backends.namespaces import Array, copied, dtype_name, is_array, is_floating, to_numpy
 from xpdl.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _converted(value: Any, own: Array) -> Array:
     """A copy of `value` in the library, on the device and in the dtype of `own`."""
     with np.errstate(over="ignore"):  # it is looked for afterwards
         made = Backend.of(own).asarray(value)
-    return array_namespace(made).asarray(made, copy=True)
+    return copied(made)
 
 
 def _overflowed(value: Any, made: Array) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, TypedDict
 
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, on_device_of
-from xpdl.optimizers.checks import are_numbers, check_update, checked_state, copied, is_number, require_mapping
+from xpdl.backends.graphs import detached, is_tracing, no_graph, require_one_trace
+from xpdl.backends.namespaces import Array, copied, on_device_of
+from xpdl.optimizers.checks import are_numbers, check_update, checked_state, is_number, require_mapping
 from xpdl.optimizers.groups import Decay, checked_decay, checked_lr_groups
 from xpdl.optimizers.hyper import Hyper, hypers
 from xpdl.optimizers.update import update_arrays
@@ -102,6 +103,8 @@ class Optimizer:
         self.max_norm, self.clip_norm = max_norm, clip_norm
         self.iter = 0
         self._left_out: Array | None = None
+        #: whether it lives in a function that JAX traces, and what it remembers with it
+        self._is_traced = is_tracing()
         for kind in self.memory:
             setattr(self, kind, {})
 
@@ -178,11 +181,13 @@ class Optimizer:
             return
         memory: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.memory}
         check_update(arrays, grads, memory, owner)
+        require_one_trace(arrays, grads, memory, owner, getattr(self, "_is_traced", False))
         before = self.iter, self._left_out
         self.iter, self._left_out = self.iter + 1, left_out
         try:
-            with on_device_of(next(iter(arrays.values()), None)):
-                update_arrays(self, params, arrays, {name: grads[name] for name in arrays}, memory, only_if)
+            first = next(iter(arrays.values()), None)
+            with on_device_of(first), no_graph(first):
+                update_arrays(self, params, arrays, {name: detached(grads[name]) for name in arrays}, memory, only_if)
         except BaseException:
             self.iter, self._left_out = before
             raise

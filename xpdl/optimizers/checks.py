@@ -8,6 +8,7 @@ from typing import Any
 from xpdl.backends.namespaces import (
     Array,
     array_namespace,
+    copied,
     dtype_name,
     floats_alike,
     is_array,
@@ -15,6 +16,7 @@ from xpdl.backends.namespaces import (
     wide_dtype,
     widened,
 )
+from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import require_floating
 from xpdl.optimizers.hyper import Hyper
@@ -48,6 +50,7 @@ def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], memory
         if g is None:
             raise KeyError(f"{where} has no gradient; there are gradients of {', '.join(map(str, grads)) or 'none'}")
         for what, array in (("the parameter", p), ("its gradient", g)):
+            refuse_other_arithmetic([array], f"{where}, {what}: ")
             if not is_array(array):
                 raise TypeError(f"{where}: {what} must be an array, got {type(array).__name__}")
         array_namespace(first, p, g, *kept, owner=where)
@@ -87,11 +90,6 @@ def checked_state(state: Any, optimizer: str, hypers: Mapping[str, Hyper], kinds
     _check_memory(memory, owner)
     checked.update((kind, {name: copied(widened(a)) for name, a in arrays.items()}) for kind, arrays in memory.items())
     return checked
-
-
-def copied(a: Array) -> Array:
-    """A copy of an array in its library."""
-    return array_namespace(a).asarray(a, copy=True)
 
 
 def _check_memory(memory: dict[str, Any], owner: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpdl.backends.namespaces import Array, array_namespace, is_array
+from xpdl.backends.namespaces import Array, array_namespace, is_array, widened
 
 Grads = dict[str, Array]
 
@@ -11,7 +11,7 @@ class Accumulated:
     """Adds up gradients of mean losses, each weighted by what its mean was divided by.
 
     That is the number of rows of a batch, or the sum of their weights: the result is the gradient of the mean over the rows
-    of all batches together.
+    of all batches together. Those in half precision are added up in float32.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Accumulated:
         """The gradients of all rows since the last update, when it is time for one, at the `last` batch in any case."""
         if self.count == 1:
             return grads
-        weighted = {name: _times(grad, weight) for name, grad in grads.items()}
+        weighted = {name: _times(widened(grad), weight) for name, grad in grads.items()}
         self._sums = {name: self._sums[name] + grad for name, grad in weighted.items()} if self._sums else weighted
         self._weight = self._weight + weight
         self._batches += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from xpdl.backends.namespaces import Array
+from xpdl.backends.graphs import no_graph
+from xpdl.backends.namespaces import Array, widened
 from xpdl.ops.checks import number
 from xpdl.training.callbacks import Callback
 from xpdl.training.weights import copies, put_back, slots
@@ -51,9 +52,10 @@ class EMA(Callback):
 
     def on_batch_end(self, trainer: Any, step: int) -> None:
         d = min(self.decay, (1.0 + step) / (10.0 + step))
-        self.average = {
-            name: self.average[name] * d + owner[key] * (1.0 - d) for name, owner, key in slots(trainer.network)
-        }
+        for name, owner, key in slots(trainer.network):
+            with no_graph(owner[key]):
+                # in float32 for half precision, where so little of a new value would be lost
+                self.average[name] = widened(self.average[name]) * d + widened(owner[key]) * (1.0 - d)
 
     def on_test_begin(self, trainer: Any, epoch: int) -> None:
         self._weights = copies(trainer.network)

@@ -80,7 +80,11 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         history = History.from_lists({name: array.tolist() for name, array in _under(arrays, "history.")})
         mean_loss = _mean_loss(trainer, history, position)
         values = [
-            (owner, key, backend.asarray(arrays[f"network.{name}"]) if is_array(owner[key]) else counters[name])
+            (
+                owner,
+                key,
+                _alike(backend, arrays[f"network.{name}"], owner[key]) if is_array(owner[key]) else counters[name],
+            )
             for name, owner, key in slots(trainer)
         ]
         scaling = json.loads(metadata.get("precision", "null"))
@@ -136,6 +140,11 @@ def _architecture(trainer: Trainer) -> dict[str, Any]:
         found.update(input_shape=network.input_shape, config=network.config, loss=type(network.last_layer).__name__)
         found["layers"] = {name: repr(layer) for name, layer in network.layers.items()}
     return found
+
+
+def _alike(backend: Backend, array: Array, own: Array) -> Array:
+    """`array` in the dtype of `own`: statistics have a wider one than parameters in half precision."""
+    return backend.asarray(array, own.dtype)
 
 
 def _backend(trainer: Trainer) -> Backend:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, copied
 from xpdl.errors import ShapeError
 from xpdl.layers.by_layer import forward_by_layer
 from xpdl.layers.relu import Relu
@@ -77,7 +77,7 @@ class Diagnostics(Callback):
     def on_batch_begin(self, trainer: Any, step: int) -> None:
         if step % trainer.iter_per_epoch == 0:
             params = trainer.network.params
-            self._before = {name: array_namespace(p).asarray(p, copy=True) for name, p in params.items()}
+            self._before = {name: copied(p) for name, p in params.items()}
 
     def on_batch_end(self, trainer: Any, step: int) -> None:
         before, self._before = self._before, {}

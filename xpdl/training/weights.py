@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace, is_array, write
+from xpdl.backends.namespaces import Array, copied, is_array, write
 
 
 def slots(network: Any) -> Iterator[tuple[str, Any, str]]:
@@ -19,7 +19,7 @@ def slots(network: Any) -> Iterator[tuple[str, Any, str]]:
 
 def copies(network: Any) -> dict[str, Array]:
     """Name -> a copy of each array, beside it."""
-    return {name: array_namespace(owner[key]).asarray(owner[key], copy=True) for name, owner, key in slots(network)}
+    return {name: copied(owner[key]) for name, owner, key in slots(network)}
 
 
 def put_back(network: Any, arrays: dict[str, Array]) -> None:

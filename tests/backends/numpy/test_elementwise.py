@@ -60,13 +60,15 @@ def test_take_any_memory_order(order, code, monkeypatch):
         np.testing.assert_array_equal(arithmetic.add(large, addend), large + addend)
 
 
-@pytest.mark.filterwarnings("ignore:the matrix subclass")
-@pytest.mark.parametrize("kind", [np.matrix, np.ma.array])
-def test_arrays_of_subclasses_are_taken(kind, code):
+class Own(np.ndarray):
+    """As `numpy.memmap` is one: a subclass with the arithmetic of its base."""
+
+
+def test_arrays_of_subclasses_are_taken(code):
     x, dy = values((700, 400), "float32"), values((700, 400), "float32", 1)
     for op in (activations.relu_backward, arithmetic.add):
-        np.testing.assert_array_equal(np.asarray(op(kind(dy), x)), op(dy, x))
-    np.testing.assert_array_equal(np.asarray(activations.relu(kind(x))), activations.relu(x))
+        np.testing.assert_array_equal(np.asarray(op(dy.view(Own), x)), op(dy, x))
+    np.testing.assert_array_equal(np.asarray(activations.relu(x.view(Own))), activations.relu(x))
 
 
 def test_arguments_are_not_modified():

@@ -1,0 +1,25 @@
+"""Subclasses of NumPy's array whose operators do something else: matrices and masked arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def refuse_other_arithmetic(arrays: list[Any], prefix: str) -> None:
+    """`TypeError` for subclasses of NumPy's array whose operators do something else."""
+    for a in arrays:
+        if isinstance(a, np.ma.MaskedArray):
+            raise TypeError(
+                f"{prefix}expected arrays, got a masked array; give missing values a number with .filled(0.0)"
+            )
+        if isinstance(a, np.matrix):
+            raise TypeError(f"{prefix}expected arrays, got a matrix of NumPy; make an array of it with np.asarray(...)")
+
+
+def plain(a: Any) -> Any:
+    """A matrix, or a masked array without masked values, as an array; anything else as it is."""
+    if isinstance(a, np.ma.MaskedArray) and np.ma.is_masked(a):
+        raise TypeError("asarray: some values of this array are masked; give them a number with .filled(0.0)")
+    return np.asarray(a) if isinstance(a, (np.matrix, np.ma.MaskedArray)) else a
