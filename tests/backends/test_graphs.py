@@ -65,10 +65,8 @@ def test_no_layer_gives_or_keeps_what_hangs_on_a_graph(torch: Any, row: Row, mak
 
 def test_every_layer_is_in_the_table() -> None:
     exported = {getattr(layers, name) for name in layers.__all__}
-    graphs = {layers.AddLayer, layers.MulLayer, layers.LossLayer, Layer, layers.Chain, layers.Residual}
-    assert {cls for cls in exported if issubclass(cls, Layer)} - graphs <= {
-        type(row.make(row.params | row.constants)) for row in ROWS
-    }
+    bases = {layers.LossLayer, Layer, layers.Chain, layers.Residual}
+    assert exported - bases <= {type(row.make(row.params | row.constants)) for row in ROWS}
 
 
 def test_a_layer_of_ones_own_is_cut_off_too(torch: Any) -> None:
@@ -269,15 +267,12 @@ def test_an_update_does_not_keep_traced_values(jax: Any) -> None:
         optimizer.update(own, {"W": g})
         return own["W"]
 
-    for _ in range(2):
-        with pytest.raises(
-            TypeError, match="Adam: what is remembered of parameter 'W' would be replaced by values that JAX"
-        ):
-            jax.jit(outside)(W, W)
-        assert (optimizer.iter in (0, 1) and params["W"] is W) or optimizer.iter == 1
-        optimizer.update(params, {"W": W})
-        break
-    with pytest.raises(TypeError, match="Adam: what is remembered of parameter 'W' would be replaced"):
+    message = "Adam: what is remembered of parameter 'W' would be replaced by values that JAX"
+    with pytest.raises(TypeError, match=message):
+        jax.jit(outside)(W, W)
+    assert optimizer.iter == 0 and params["W"] is W and not optimizer.m
+    optimizer.update(params, {"W": W})
+    with pytest.raises(TypeError, match=message):
         jax.jit(outside)(W, W)
     assert optimizer.iter == 1
 
@@ -294,8 +289,6 @@ def test_an_optimizer_made_in_a_traced_function_lives_in_it(jax: Any) -> None:
 
     W = jax.numpy.ones(3)
     found, params = jax.jit(step)(W, W), {"W": W}
-    for _ in range(2):
-        made[0].__class__()
     other = optimizers.Adam()
     for _ in range(2):
         other.update(params, {"W": W})

@@ -31,6 +31,8 @@ def no_graph(x: Any) -> contextlib.AbstractContextManager[Any]:
 
 def detached(x: Any) -> Any:
     """`x` itself, or where its library would differentiate it, the same memory without the graph."""
+    if type(x) is np.ndarray:  # at a quarter of the cost
+        return x
     return x.detach() if getattr(x, "requires_grad", False) else x
 
 
