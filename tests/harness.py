@@ -14,7 +14,7 @@ import numpy as np
 
 import xpdl.backends
 from tests.backends.cupy import fake, host
-from xpdl.backends import diagnosis, namespaces
+from xpdl.backends import diagnosis, dtypes, namespaces
 
 # relative errors that rounding alone explains in nets of a few hundred operations
 RTOL = {"float16": 1e-2, "bfloat16": 4e-2, "float32": 2e-5, "float64": 1e-11}
@@ -172,7 +172,7 @@ class Backend:
         if "bfloat16" in (dtype, host.dtype.name):
             # NumPy has none of its own
             wide = namespaces.from_numpy(host.astype(np.float32), self.xp, self.device)
-            return self.xp.astype(wide, namespaces.dtype_called("bfloat16", self.xp))
+            return self.xp.astype(wide, dtypes.dtype_called("bfloat16", self.xp))
         if host.dtype == np.float64 and not self.spec.float64:
             host = host.astype(np.float32)
         if self.spec.library == "numpy":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.harness import Backend
-from xpdl.backends import namespaces
+from xpdl.backends import dtypes, namespaces
 from xpdl.backends.namespaces import array_namespace, device, dtype_name, is_array, is_floating, library_name
 from xpdl.errors import MixedArraysError
 
@@ -166,7 +166,7 @@ class TestQuestions:
 
     def test_default_float(self, backend: Backend) -> None:
         x = backend.asarray([1])
-        got = namespaces.default_float(backend.xp, x)
+        got = dtypes.default_float(backend.xp, x)
         assert got == backend.xp.asarray([0.5], device=backend.device).dtype
 
 

@@ -13,7 +13,8 @@ from tests.ops.table import CASES, FIRST
 from tests.pairs import HALF, Case, as_tuple, expected
 from xpdl import functional
 from xpdl.backends import dispatch
-from xpdl.backends.namespaces import dtype_called, dtype_name, is_array, rounded_to
+from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.namespaces import dtype_name, is_array, rounded_to
 from xpdl.ops import activations, affine, arithmetic, convolution, dropout, losses, normalization, pooling, windows
 
 BITS = {"float16": 11, "bfloat16": 8, "float32": 18}

@@ -11,7 +11,8 @@ import pytest
 from tests.harness import Backend
 from tests.optimizers.roster import Rule, each_rule, expected
 from xpdl.backends import dispatch
-from xpdl.backends.namespaces import dtype_called, dtype_name
+from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.namespaces import dtype_name
 from xpdl.optimizers import SGD, Adam, Momentum
 from xpdl.optimizers.clipping import clip_scale
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from xpdl.backends.graphs import detached, is_frozen, no_graph
 from xpdl.backends.subclasses import refuse_other_arithmetic
-from xpdl.errors import DTypeError, MixedArraysError
+from xpdl.errors import MixedArraysError
 
 Array: TypeAlias = Any  # any Array-API array
 Namespace: TypeAlias = Any  # any Array-API namespace
@@ -67,7 +67,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
             # a traced array of JAX has no device
             if first is not None and other is not None and other != first:
                 raise MixedArraysError(f"{prefix}arrays on devices {first} and {other} are mixed; {_MIX_CURE}")
-    xp = _conformant(xp)
+    xp = conformant(xp)
     if library_name(xp) == "cupy":
         _CUPY.update((type(a), xp) for a in found)
     return xp
@@ -83,7 +83,7 @@ def _beside(first: Array, *others: Array | None) -> bool:
 
 
 @functools.cache
-def _conformant(xp: Namespace) -> Namespace:
+def conformant(xp: Namespace) -> Namespace:
     """`xp`, or for CuPy a namespace that is closer to the standard."""
     if library_name(xp) != "cupy":
         return xp
@@ -204,16 +204,6 @@ def dtype_name(dtype: DType) -> str:
     return str(name).split(".")[-1]
 
 
-def dtype_called(name: str, xp: Namespace) -> DType:
-    """The floating dtype of that name in a library; `DTypeError` where it has none."""
-    found = getattr(_conformant(xp), name, None)
-    if found is None and name == "bfloat16" and library_name(xp) == "cupy":
-        raise DTypeError(f"cupy has {name} from a package that is not installed: pip install ml_dtypes")
-    if found is None:
-        raise DTypeError(f"{library_name(xp)} has no dtype {name}; choose another, or with xpdl.use another library")
-    return found
-
-
 #: half precision, by name: sums stop growing, squares overflow or vanish, and usual values of eps are 0 in them.
 HALVES = ("float16", "bfloat16")
 
@@ -247,12 +237,6 @@ def rounded_to(dtype: DType, x: Array) -> Array:
         return x
     with overflow_expected():  # NumPy warns of casts, where other libraries do not
         return array_namespace(x).astype(x, dtype)
-
-
-def default_float(xp: Namespace, like: Array) -> DType:
-    """The floating dtype a library gives to integers where it must: float64 in NumPy, float32 in PyTorch."""
-    info = xp.__array_namespace_info__()
-    return info.default_dtypes(device=device(like))["real floating"]
 
 
 @contextlib.contextmanager

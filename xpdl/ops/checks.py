@@ -9,15 +9,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from xpdl.backends.namespaces import (
-    Array,
-    array_namespace,
-    default_float,
-    dtype_name,
-    is_floating,
-    is_floating_beside,
-    is_host,
-)
+from xpdl.backends.dtypes import default_float
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_floating_beside, is_host
 from xpdl.errors import DTypeError, LabelError, ShapeError
 
 

@@ -7,16 +7,8 @@ from typing import Any
 
 from xpdl.backends import asnumpy
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import (
-    Array,
-    array_namespace,
-    device,
-    dtype_called,
-    dtype_name,
-    is_array,
-    is_host,
-    overflow_expected,
-)
+from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.namespaces import Array, array_namespace, device, dtype_name, is_array, is_host, overflow_expected
 from xpdl.ops.checks import number, positive_int
 from xpdl.optimizers import Optimizer
 

@@ -6,15 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-from xpdl.backends.namespaces import (
-    Array,
-    array_namespace,
-    dtype_called,
-    dtype_name,
-    is_floating,
-    is_host,
-    overflow_expected,
-)
+from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_host, overflow_expected
 from xpdl.errors import DTypeError
 from xpdl.layers.losses import LossLayer
 from xpdl.models.sequential import Sequential

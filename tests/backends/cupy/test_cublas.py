@@ -25,7 +25,7 @@ from xpdl import (
     use,
 )
 from xpdl.backends.cupy import capture, cublas, launch, products
-from xpdl.backends.namespaces import dtype_called
+from xpdl.backends.dtypes import dtype_called
 
 KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}

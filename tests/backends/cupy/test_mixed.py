@@ -7,7 +7,7 @@ import pytest
 
 from tests.backends.cupy import fake
 from xpdl import Adam, Affine, BatchNormalization, DTypeError, MixedPrecision, Relu, Sequential, SoftmaxWithLoss
-from xpdl.backends import dispatch, namespaces
+from xpdl.backends import dispatch, dtypes
 from xpdl.backends.cupy import mixed
 from xpdl.ops import normalization
 from xpdl.optimizers.adam import corrected_rate
@@ -135,4 +135,4 @@ def test_bfloat16_without_its_package_says_what_to_install(host, monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     monkeypatch.delitem(vars(host.xp), "bfloat16", raising=False)
     with pytest.raises(DTypeError, match="pip install ml_dtypes"):
-        namespaces.dtype_called("bfloat16", host.xp)
+        dtypes.dtype_called("bfloat16", host.xp)

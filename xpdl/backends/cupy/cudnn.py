@@ -18,7 +18,8 @@ from typing import Any
 from xpdl.backends.cupy import trace
 from xpdl.backends.cupy.cudnn_graph import B, Case, Pair, Plan, Shape, W, X, Y, describe, finish
 from xpdl.backends.cupy.launch import cupy, empty, named, ready
-from xpdl.backends.namespaces import Array, dtype_called
+from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
 
 # The first with planning by description alone, which the tests rest on.

@@ -11,7 +11,8 @@ from xpdl.backends.cupy import capture
 from xpdl.backends.cupy.launch import BLOCK, beside, by_value, cupy, empty, kernel, launch, named, ready, served
 from xpdl.backends.cupy.sources import TYPES
 from xpdl.backends.dispatch import DECLINE
-from xpdl.backends.namespaces import Array, dtype_called
+from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.namespaces import Array
 
 # As in cuda/mixed.cu.
 TENSORS, CHUNK = 48, 1024
