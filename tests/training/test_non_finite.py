@@ -83,7 +83,7 @@ def test_finds_what_is_planted(backend: Backend) -> None:
             model = built(backend, ("block", in_block(Spoils(way, bad))))
             assert found(backend, model) == words.format("block.body.Spoils1")
         model = built(backend, Relu())
-        model.params["Affine2.b"] = model.params["Affine2.b"] * 0.0 + bad
+        model.params["Affine2.b"] = backend.xp.full_like(model.params["Affine2.b"], bad)
         assert found(backend, model) == f"the parameter b of layer Affine2 {is_first}"
     model = built(backend, BadGradient(units=4))
     assert found(backend, model) == f"going back, the gradient of the parameter b of layer BadGradient1 {is_first}"
@@ -93,7 +93,7 @@ def test_finds_what_is_planted(backend: Backend) -> None:
 def test_an_activation_that_explodes(backend: Backend) -> None:
     model = built(backend, Relu(), Affine(units=4), Relu())
     largest = float(array_namespace(model.params["Affine1.W"]).finfo(model.params["Affine1.W"].dtype).max)
-    model.params["Affine2.W"] = model.params["Affine2.W"] * 0.0 + largest
+    model.params["Affine2.W"] = backend.xp.full_like(model.params["Affine2.W"], largest)
     words = found(backend, model, np.abs(X) + 1.0)
     assert words == "going forward, the output of layer Affine2 is the first to hold NaN or infinity"
 

@@ -251,7 +251,7 @@ def write(old: Array, new: Array) -> Array:
     new = rounded_to(old.dtype, new)
     if not is_writable(old):
         return new
-    with no_graph(old):
+    with on_device_of(old), no_graph(old):
         old[...] = new
     return old
 

@@ -10,6 +10,15 @@ from xpdl.backends.numerics import numerics
 pytestmark = pytest.mark.backends("cupy")
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_row_by_a_column_is_summed_in_float32(backend, stacked):
+    """300 * 300 is beyond float16."""
+    row, column = (backend.asarray(v, "float16") for v in ([[300.0, -299.0]], [[300.0], [300.0]]))
+    with on_device_of(row):
+        c = backend.call(products.matmul, *((row[None], column[None]) if stacked else (row, column)))
+    np.testing.assert_array_equal(backend.to_numpy(c).reshape(()), 300.0)
+
+
 @pytest.mark.parametrize("precision", ["highest", "tf32"])
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
