@@ -303,6 +303,19 @@ class TestOptimizers:
         else:
             assert run.train().train_loss_list == trainer(net(0), optimizer=rule()).train().train_loss_list
 
+    def test_one_that_updated_another_network_by_hand_is_refused(self, rule):
+        optimizer, network = rule(), net(0)
+        network.build((2,))
+        optimizer.update(network.params, network.gradient(X, T))
+        if rule.memory:
+            says = rf"Trainer: {rule.__name__}\(.* has updated other parameters; make a new one for each Trainer"
+            with pytest.raises(ValueError, match=says):
+                trainer(net(1), optimizer=optimizer).train()
+        # of this one, it goes on, as a copy of it does with a copy of the network
+        other, copied = copy.deepcopy((network, optimizer))
+        found = [trainer(one, optimizer=own).train() for one, own in ((network, optimizer), (other, copied))]
+        assert found[0].train_loss_list == found[1].train_loss_list
+
     def test_a_state_of_another_shape_is_refused_by_hand_and_in_a_trainer(self, rule):
         optimizer = rule()
         optimizer.update({"Affine1.W": np.ones(3, np.float32)}, {"Affine1.W": np.ones(3, np.float32)})

@@ -11,6 +11,7 @@ from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, is_number, require_mapping
 from xpdl.optimizers.groups import Decay, checked_decay, checked_lr_groups
 from xpdl.optimizers.hyper import Hyper, hypers
+from xpdl.optimizers.identity import Reference, reference
 from xpdl.optimizers.update import update_arrays
 
 
@@ -75,6 +76,7 @@ class Optimizer:
 
     #: the training that its state belongs to, which a `Trainer` sets
     run: Any = None
+    updated: Reference | None = None  # one of the arrays that its state belongs to
 
     lr = Hyper("at least 0")
     l1 = Hyper("at least 0")
@@ -191,6 +193,7 @@ class Optimizer:
         except BaseException:
             self.iter, self._left_out = before
             raise
+        self.updated = self.updated or reference(params, arrays)
 
     def rule_name(self) -> str:
         """The op that `step` calls; empty when it is not the step of this class but one written over it."""
@@ -221,7 +224,7 @@ class Optimizer:
         """
         for name, value in checked_state(state, type(self).__name__, hypers(type(self)), self.memory).items():
             setattr(self, name, value)
-        self.run = None
+        self.run = self.updated = None
 
     def __repr__(self) -> str:
         values = [(name, getattr(self, name)) for name in hypers(type(self))]
