@@ -20,8 +20,9 @@ class EarlyStopping(Callback):
     Parameters
     ----------
     monitor : str, optional
-        ``"loss"``, ``"val_acc"``, ``"test_acc"``, ``"train_acc"``, ``"val_loss"`` or ``"test_loss"``; by default the first
-        of val_acc, test_acc, train_acc, val_loss and test_loss that the trainer measures. Choosing an epoch by the test set
+        ``"loss"``, ``"val_acc"``, ``"test_acc"``, ``"train_acc"``, ``"val_loss"``, ``"test_loss"``, or a metric of the
+        trainer such as ``"val_f1"``; by default the first of val_acc, test_acc, train_acc, val_loss and test_loss that is
+        measured. A trainer refuses another before its first step. Choosing an epoch by the test set
         makes its accuracy look better than it is; that is what ``Trainer(validation_split=...)`` is for.
     patience : int
         Epochs without improvement after which to stop.
