@@ -451,7 +451,7 @@ _TRAINING = [
             "drop_last": FLAG,
             "accumulate": COUNT,
             "optimizer": Kind(("nonsense", "", 3, None, xpdl.Relu, [1], _THING)),
-            "optimizer_param": Kind(({"rate": 0.1}, {"lr": -1}, {"lr": math.nan}, {"lr": "3"}, 3, None, [1])),
+            "optimizer_param": Kind(({"rate": 0.1}, {"lr": -1}, {"lr": math.nan}, {"lr": "3"}, 3, [1])),
             "callbacks": Kind((3, None, _THING)),
             "checkpoint_every": COUNT | None,
             "keep": COUNT,

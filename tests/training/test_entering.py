@@ -31,8 +31,8 @@ def net(loss=SoftmaxWithLoss):
 
 class TestNetwork:
     def test_params_and_gradient_are_enough(self):
-        entering.check_network(SimpleNamespace(params={}, gradient=None), {})
-        entering.check_network(net(), {"lr": 0.1})
+        entering.check_network(SimpleNamespace(params={}, gradient=None), "sgd", {})
+        entering.check_network(net(), "sgd", {"lr": 0.1})
 
     @pytest.mark.parametrize(
         "wrong", [Sequential, SimpleNamespace(params={}), SimpleNamespace(gradient=None), None, "net"]
@@ -41,12 +41,12 @@ class TestNetwork:
         with pytest.raises(
             TypeError, match=r"Trainer: network must have params, gradient\(x, t\) and loss\(x, t\), got"
         ):
-            entering.check_network(wrong, {})
+            entering.check_network(wrong, "sgd", {})
 
-    @pytest.mark.parametrize("wrong", [None, 0.01, ["lr"]])
+    @pytest.mark.parametrize("wrong", [0.01, ["lr"]])
     def test_arguments_of_the_optimizer_have_names(self, wrong):
         with pytest.raises(TypeError, match=r"optimizer_param must be a dict such as \{'lr': 0.01\}, got"):
-            entering.check_network(net(), wrong)
+            entering.check_network(net(), "sgd", wrong)
 
 
 class TestRows:
@@ -273,3 +273,18 @@ class TestFinite:
         x = np.memmap(tmp_path / "x", np.float32, "w+", shape=X.shape)
         x[:] = np.nan
         assert entering.entered(x, T, net(), get_backend(), "train")[0] is x
+
+
+class TestLearningRate:
+    @pytest.mark.parametrize("rule", xpdl.optimizers.__all__)
+    def test_is_that_of_the_rule_unless_it_is_given(self, rule):
+        if rule == "Optimizer":
+            rule = xpdl.SGD
+        own = xpdl.optimizers.get(rule).lr
+        assert xpdl.Trainer(net(), X, T, X, T, optimizer=rule, verbose=False).optimizer.lr == own
+        given = xpdl.Trainer(net(), X, T, X, T, optimizer=rule, optimizer_param={"lr": 0.7}, verbose=False)
+        assert given.optimizer.lr == 0.7
+
+    def test_arguments_beside_an_instance_are_refused(self):
+        with pytest.raises(TypeError, match=r"optimizer_param \{'lr': 0.1\} would not change Adam\(lr=0.001"):
+            xpdl.Trainer(net(), X, T, X, T, optimizer=xpdl.Adam(), optimizer_param={"lr": 0.1})

@@ -123,7 +123,7 @@ def test_learns_digits_as_float32_does(backend, precision):
         with backend.use("float32"):
             layers = [Affine(units=40), BatchNormalization(), Relu(), Dropout(0.1), Affine(units=10)]
             net = Sequential(*layers, loss=SoftmaxWithLoss, seed=0)
-            options = {"epochs": 1, "optimizer": "adam", "seed": 0, "verbose": False, "precision": precision}
+            options = {"epochs": 1, "optimizer": Adam(lr=0.01), "seed": 0, "verbose": False, "precision": precision}
             return Trainer(net, *train, *test, **options).train().test_acc_list[-1]
 
     assert accuracy(precision) > accuracy(None) - 0.01 > 0.88

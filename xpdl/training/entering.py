@@ -18,18 +18,24 @@ from xpdl.models.sequential import Sequential
 from xpdl.models.summary import layer_costs
 from xpdl.ops.checks import require_shape
 from xpdl.ops.targets import check_finite
+from xpdl.optimizers import Optimizer
 from xpdl.training.messages import warn
 
 # at a time, which takes the memory of a few batches
 _HASHED_ROWS = 4096
 
 
-def check_network(network: Any, optimizer_param: Any) -> None:
+def check_network(network: Any, optimizer: Any, optimizer_param: Any) -> None:
     """Refuse what cannot be trained, and arguments of an optimizer that have no names."""
     if isinstance(network, type) or not (hasattr(network, "params") and hasattr(network, "gradient")):
         raise TypeError(f"Trainer: network must have params, gradient(x, t) and loss(x, t), got {network!r}")
-    if not isinstance(optimizer_param, Mapping):
+    if optimizer_param is not None and not isinstance(optimizer_param, Mapping):
         raise TypeError(f"Trainer: optimizer_param must be a dict such as {{'lr': 0.01}}, got {optimizer_param!r}")
+    if optimizer_param and isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"Trainer: optimizer_param {dict(optimizer_param)} would not change {optimizer!r}, which exists already; give "
+            "its arguments there, or pass its class or name"
+        )
 
 
 def held_out_sets(

@@ -66,7 +66,7 @@ class MixedPrecision:
     >>> x, t = xpdl.data.moons(200, noise=0.1, seed=0)
     >>> net = Sequential(Affine(units=16), Relu(), Affine(units=2), loss=SoftmaxWithLoss, seed=0)
     >>> mixed = MixedPrecision("float16", scale=1024.0)
-    >>> trainer = Trainer(net, x, t, x, t, epochs=60, optimizer="adam", verbose=False, seed=0, precision=mixed)
+    >>> trainer = Trainer(net, x, t, x, t, 60, optimizer=Adam(lr=0.01), verbose=False, seed=0, precision=mixed)
     >>> trainer.train().test_acc_list[-1] > 0.9
     True
     >>> net.params["Affine1.W"].dtype, mixed.scale

@@ -36,8 +36,11 @@ class XpdlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ``build(features, classes)`` -> a `Sequential` that ends in so many scores, with `SoftmaxWithLoss`, or with
         `SigmoidWithLoss` for a yes or no to each class; of two classes it may end in one score, for the second, with
         `SigmoidWithLoss`. By default two affine layers with 100 units between them.
-    epochs, batch_size, optimizer, lr, drop_last
+    epochs, batch_size, optimizer, drop_last
         As for `Trainer`.
+    lr : float, optional
+        Learning rate; by default 0.01 for ``"adam"``, which suits small tables, else the rule's own. An optimizer that
+        exists already takes none.
     random_state : int or RandomState, optional
         Of initial weights and the order of rows.
 
@@ -59,7 +62,7 @@ class XpdlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int = 50,
         batch_size: int = 100,
         optimizer: str = "adam",
-        lr: float = 0.01,
+        lr: float | None = None,
         random_state: Any = None,
         drop_last: bool = False,
     ) -> None:
@@ -88,6 +91,7 @@ class XpdlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             require_new(self.net_, "XpdlClassifier")
             # a copy: fitting changes no argument
             optimizer, targets = copy.deepcopy(self.optimizer), _targets(self.net_, t, X.shape[1], len(self.classes_))
+            lr = 0.01 if self.lr is None and optimizer == "adam" else self.lr
             options = {"verbose": False, "sample_weight": sample_weight, "drop_last": self.drop_last}
             trainer = Trainer(
                 self.net_,
@@ -96,7 +100,7 @@ class XpdlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 epochs=self.epochs,
                 mini_batch_size=self.batch_size,
                 optimizer=optimizer,
-                optimizer_param={"lr": self.lr},
+                optimizer_param=None if lr is None else {"lr": lr},
                 **options,
             )
             self.history_ = trainer.train()

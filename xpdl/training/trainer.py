@@ -26,8 +26,6 @@ from xpdl.training.progress import Progress
 from xpdl.training.resuming import Checkpoint, Resuming
 from xpdl.training.weighted_mean import WeightedMean
 
-_BOOK_PARAM: Mapping[str, Any] = MappingProxyType({"lr": 0.01})
-
 
 class Trainer:
     """Trains a network by mini-batches and records how it goes (the book's ``common/trainer.py``).
@@ -49,8 +47,9 @@ class Trainer:
         Rows of a step; the last one of an epoch has what is left, see `drop_last`.
     optimizer : str, class or Optimizer
         See `xpdl.optimizers.get`. One that another training has used is refused: its state belongs to other parameters.
-    optimizer_param : mapping
-        The optimizer's arguments; not looked at when `optimizer` is an instance.
+    optimizer_param : mapping, optional
+        The optimizer's arguments, such as ``{"lr": 0.1}``; what is missing has the default of the rule. An instance takes
+        none.
     evaluate_sample_num_per_epoch : int, optional
         After an epoch, measure accuracy on so many first rows of each set instead of on all.
     verbose : bool
@@ -132,7 +131,7 @@ class Trainer:
     --------
     >>> x, t = xpdl.data.moons(200, noise=0.1, seed=0)
     >>> net = Sequential(Affine(units=16), Relu(), Affine(units=2), loss=SoftmaxWithLoss, seed=0)
-    >>> trainer = Trainer(net, x, t, x, t, epochs=60, optimizer="adam", verbose=False, seed=0)
+    >>> trainer = Trainer(net, x, t, x, t, 60, optimizer=Adam(lr=0.01), verbose=False, seed=0)
     >>> trainer.train().test_acc_list[-1] > 0.9
     True
     """
@@ -147,7 +146,7 @@ class Trainer:
         epochs: int = 20,
         mini_batch_size: int = 100,
         optimizer: str | Optimizer | type[Optimizer] = "SGD",
-        optimizer_param: Mapping[str, Any] = _BOOK_PARAM,
+        optimizer_param: Mapping[str, Any] | None = None,
         evaluate_sample_num_per_epoch: int | None = None,
         verbose: bool = True,
         *,
@@ -166,7 +165,7 @@ class Trainer:
         checkpoint_every: int | None = None,
         keep: int = 2,
     ) -> None:
-        entering.check_network(network, optimizer_param)
+        entering.check_network(network, optimizer, optimizer_param)
         self.network = network
         self.epochs = positive_int(epochs, "epochs", "Trainer")
         self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
@@ -175,8 +174,7 @@ class Trainer:
         if evaluate_sample_num_per_epoch is not None:
             positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
-        given = isinstance(optimizer, Optimizer)
-        self.optimizer = optimizers.get(optimizer, **({} if given else optimizer_param))
+        self.optimizer = optimizers.get(optimizer, **(optimizer_param or {}))
         self.optimizer_at_start = repr(self.optimizer)
         self.verbose = flag(verbose, "verbose", "Trainer")
         self.callbacks = Callbacks(callbacks)
