@@ -150,6 +150,25 @@ def test_an_infinite_value_takes_its_gradient_beside_a_border(backend: Backend) 
 
 
 @pytest.mark.backends("values")
+@pytest.mark.parametrize("images", [1, 40], ids=["few", "many"])
+def test_of_a_window_of_minus_infinity_the_first_in_the_image_takes_the_gradient(backend: Backend, images: int) -> None:
+    x = np.full((images, 1, 3, 4), -np.inf)
+    x[..., 2, 3] = 1.0
+    static = {"size": (2, 2), "stride": (2, 2), "pad": (1, 1)}
+    want = np.zeros_like(x)
+    # windows from the rows -1 and 1, and the columns -1, 1 and 3
+    for row, column, value in ((0, 0, 1.0), (0, 1, 2.0), (0, 3, 3.0), (1, 0, 4.0), (1, 1, 5.0), (2, 3, 6.0)):
+        want[..., row, column] = value
+    given = backend.asarray(x)
+    dy = backend.asarray(np.broadcast_to(np.arange(1.0, 7.0).reshape(1, 1, 2, 3), (images, 1, 2, 3)))
+    y, taps = backend.call(max_pooling_with_taps, given, **static)
+    backend.check(max_pooling_backward(dy, given, y, **static, taps=taps), want)
+    backend.check(max_pooling_backward(dy, given, y, **static), want)
+    with generic_only():
+        backend.check(backend.call(max_pooling_backward, dy, given, y, **static), want)
+
+
+@pytest.mark.backends("values")
 def test_the_border_counts_in_the_average(backend: Backend) -> None:
     y = backend.call(
         average_pooling, backend.asarray(np.full((1, 1, 1, 1), 9.0)), size=(3, 3), stride=(1, 1), pad=(1, 1)

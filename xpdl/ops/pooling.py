@@ -39,15 +39,17 @@ def max_pooling_with_taps(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)
 def max_pooling_backward(
     dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
 ) -> Array:
-    """Give each window's `dy` to its maximum, to the first of equal ones, for ``y = max_pooling(x, ...)``.
+    """Give each window's `dy` to its maximum, to the first of equal ones in the image, for ``y = max_pooling(x, ...)``.
 
     `taps`, as `max_pooling_with_taps` gives them, say nothing that `x` and `y` do not say: they save a kernel time.
     """
     xp = array_namespace(dy, x, y)
     free = xp.ones_like(y, dtype=xp.bool)
+    # of a window that holds -inf alone, the border takes nothing either
+    real = _taps(xp.ones_like(x[:1, :1, :, :], dtype=xp.bool), size, stride, pad, False)
     parts = []
-    for tap in _taps(x, size, stride, pad, -float("inf")):
-        winner = (tap == y) & free
+    for tap, inside in zip(_taps(x, size, stride, pad, -float("inf")), real, strict=True):
+        winner = (tap == y) & inside & free
         free = free & ~winner
         parts.append(xp.where(winner, dy, 0.0))
     return overlap_add(parts, x.shape[2:], size, stride, pad, _ONE)

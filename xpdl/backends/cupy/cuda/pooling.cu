@@ -21,8 +21,8 @@ extern "C" __global__ void max_pooling(const T* x, T* y, uint8* taps, int64 rect
     I ow = i % (I)s.OW, oh = i / (I)s.OW % (I)s.OH, plane = i / ((I)s.OW * (I)s.OH);
     const T* image = x + plane * (I)s.H * (I)s.W;
     A best = -1 / A(0);
-    // of equal ones the first, and of a window without larger ones the first of all, be it of the border
-    I tap = 0;
+    // of equal ones the first in the image: the border takes nothing, also of a window that holds -inf alone
+    I tap = -1;
     for (I u = 0; u < (I)s.KH; ++u) {
       I h = oh * (I)s.SH + u - (I)s.PH;
       if (h < 0 || h >= (I)s.H) continue;
@@ -31,7 +31,7 @@ extern "C" __global__ void max_pooling(const T* x, T* y, uint8* taps, int64 rect
         if (w < 0 || w >= (I)s.W) continue;
         A seen = image[h * (I)s.W + w];
         // NaN wins, and stays
-        if (seen > best || seen != seen) best = seen, tap = u * (I)s.KW + v;
+        if (tap < 0 || seen > best || seen != seen) best = seen, tap = u * (I)s.KW + v;
       }
     }
     bool dropped = rectified && best <= 0;
@@ -53,13 +53,13 @@ extern "C" __global__ void max_pooling_backward(const T* dy, const T* x, const T
         I out = outputs + oh * (I)s.OW + ow;
         A best = y[out];
         if (own != best) continue;
-        // the first of equal ones has it: look at what the window sees before this place; the border counts as -inf
+        // the first of equal ones has it: look at what the window sees before this place in the image
         bool first = true;
         I row = hp - oh * (I)s.SH, column = wp - ow * (I)s.SW;
         for (I tap = 0; tap < row * (I)s.KW + column && first; ++tap) {
           I hh = oh * (I)s.SH + tap / (I)s.KW - (I)s.PH, ww = ow * (I)s.SW + tap % (I)s.KW - (I)s.PW;
           bool inside = hh >= 0 && hh < (I)s.H && ww >= 0 && ww < (I)s.W;
-          first = (inside ? (A)image[hh * (I)s.W + ww] : -1 / A(0)) != best;
+          first = !inside || (A)image[hh * (I)s.W + ww] != best;
         }
         if (first) sum += (A)dy[out];
       }
