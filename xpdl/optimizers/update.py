@@ -27,7 +27,8 @@ def update_arrays(
     if not arrays:
         return
     scale = None if optimizer.clip_norm is None else clip_scale(list(grads.values()), optimizer.clip_norm)
-    owned = {name: tuple(_remembered(kept, name, p) for kept in memory.values()) for name, p in arrays.items()}
+    kinds = list(memory.values())
+    owned = {name: tuple([_remembered(kept, name, p) for kept in kinds]) for name, p in arrays.items()}
     stepped = _stepped(optimizer, arrays, grads, owned, scale, only_if)
     for name, new in stepped.items():
         if len(new) != 1 + len(memory):
@@ -42,7 +43,7 @@ def update_arrays(
         # asarray, as NumPy computes scalars from arrays of no axes
         if written is not p:
             params[name] = array_namespace(p).asarray(written)
-        for kept, array in zip(memory.values(), remembered, strict=True):
+        for kept, array in zip(kinds, remembered, strict=True):
             if array is not kept.get(name):
                 kept[name] = array_namespace(p).asarray(array)
     if optimizer.iter % UPDATES_BETWEEN_FLUSHES == 0:

@@ -222,7 +222,7 @@ class TestOptimizers:
         assert not fake.launches
 
     def test_table_fits_a_launch(self):
-        assert steps._TABLE.itemsize + steps._SHARED.itemsize + 8 * 8 <= 4096
+        assert 8 * steps._TABLE_ROWS * steps.TENSORS + steps._SHARED.size + 8 * 8 <= 4096
 
 
 def compare_taps(host, dy, x, rectified, *, dtype="float32", **static):

@@ -23,8 +23,8 @@ STEPS = {
     "MLP": (100, 12),
     "SimpleConvNet": (20, 17),
     "DeepConvNet": (20, 61),
-    "ResNet": (4, 160),
-    "ResNet-18": (2, 209),
+    "ResNet": (4, 147),
+    "ResNet-18": (2, 192),
 }
 MADE = {**NETS, "ResNet-18": (lambda: resnet((64, 128, 256, 512)), (3, 32, 32))}
 

@@ -23,8 +23,8 @@ def test_every_kernel_and_structure_of_a_file_is_read(file):
 
 def test_lengths_of_structures_are_those_that_are_passed():
     words = {name: sum(length for _, length in members) for name, members in trace.fields("optimizers").items()}
-    passed = {"Table": optimizers._TABLE, "Shared": optimizers._SHARED, "Number": optimizers._NUMBER}
-    assert words == {name: dtype.itemsize // 8 for name, dtype in passed.items()}
+    table = optimizers._TABLE_ROWS * optimizers.TENSORS
+    assert words == {"Table": table, "Shared": optimizers._SHARED.size // 8, "Number": optimizers._NUMBER.size // 8}
     assert [name for name, _ in trace.fields("windows")["Layout"]][:3] == ["N", "C", "H"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,12 +28,10 @@ RULES = {
 
 # As in cuda/optimizers.cu; the table has to fit the 4 KB that a launch may bring with it.
 TENSORS, CHUNK = 80, 1024
-_POINTERS = ("p", "g", "first", "second")
-_TABLE = np.dtype([(name, np.int64, TENSORS) for name in (*_POINTERS, "size", "blocks")])
-_SHARED = np.dtype(
-    [("scale", np.int64), ("only_if", np.int64), ("l1", np.float64), ("l2", np.float64), ("limit", np.float64)]
-)
-_NUMBER = np.dtype([("value", np.float64), ("at", np.int64)])
+# p, g, first, second, size, blocks
+_TABLE_ROWS = 6
+_SHARED = struct.Struct("qqddd")  # scale, only_if, l1, l2, limit
+_NUMBER = struct.Struct("dq")  # value, at
 # numbers that may lie in device memory
 _DEVICE_NUMBERS = ("lr", "keep")
 
@@ -46,44 +45,84 @@ def step_together(
     rule: Any,
 ) -> Iterable[tuple[Array, ...]]:
     """As `xpdl.optimizers.together.step_together`; results are written into `params` and `memory`."""
-    dtype, kept = params[0].dtype, list(itertools.chain.from_iterable(memory))
-    if (
-        rule.name not in RULES
-        or not served(*params)
-        or not beside(params[0], *kept)
-        or any(named(a.dtype) != computing_dtype(dtype) for a in kept)
-        or not all(a.flags.c_contiguous for a in (*params, *kept))
-        # of half precision a wider gradient would lose what the rule computes with
-        or (dtype != computing_dtype(dtype) and any(g.dtype != dtype for g in grads))
-    ):
+    numbers = _numbers(rule) if _served(params, grads, memory, rule) else None
+    if numbers is None:
         return DECLINE  # type: ignore[no-any-return]
-    order, remembered = RULES[rule.name]
-    numbers = {name: capture.number(name, v) if name in _DEVICE_NUMBERS else v for name, v in rule.numbers.items()}
-    elsewhere = {name: value for name, value in numbers.items() if not isinstance(value, (int, float))}
-    if (
-        set(order) != set(numbers)
-        or set(elsewhere) - set(_DEVICE_NUMBERS)
-        or any(len(kept) != remembered for kept in memory)
-    ):
-        return DECLINE  # type: ignore[no-any-return]
+    dtype, computed = params[0].dtype, computing_dtype(params[0].dtype)
+    # held until the launch, as are the arrays of `numbers`
     grads = [ready(g if g.dtype == dtype else g.astype(dtype)) for g in grads]
     scale = None if isinstance(rule.scale, (int, float)) else rule.scale
-    if scale is not None and scale.dtype != computing_dtype(dtype):
-        scale = scale.astype(computing_dtype(dtype))
-    shared = np.zeros(1, _SHARED)
-    shared["scale"] = 0 if scale is None else scale.data.ptr
-    shared["l1"], shared["l2"], shared["limit"] = rule.l1, rule.l2, rule.max_norm or 0.0
-    shared["only_if"] = 0 if rule.only_if is None else rule.only_if.data.ptr
-    # held until the launch
-    elsewhere = {name: value.astype("float64", copy=False) for name, value in elsewhere.items()}
-    values = tuple(_number(name, numbers[name], elsewhere.get(name)) for name in order)
+    if scale is not None and named(scale.dtype) != computed:
+        scale = scale.astype(computed)
+    shared = _packed(_SHARED, _address(scale), _address(rule.only_if), rule.l1, rule.l2, rule.max_norm or 0.0)
+    values = tuple(_passed(name, value) for name, value in numbers.items())
     for start in range(0, len(params), TENSORS):
         part = slice(start, start + TENSORS)
-        table, blocks = _table(params[part], grads[part], memory[part])
-        largest = int(table["size"].max())
-        args = by_value(table), by_value(shared), *values
-        launch("optimizers", rule.name, named(dtype), (blocks,), (BLOCK,), args, largest)
+        table, blocks, largest = _table(params[part], grads[part], memory[part])
+        launch("optimizers", rule.name, named(dtype), (blocks,), (BLOCK,), (table, shared, *values), largest)
     return [(p, *kept) for p, kept in zip(params, memory, strict=True)]
+
+
+def _served(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]], rule: Any) -> bool:
+    """Whether there is a kernel for the rule, and all arrays are as it takes them."""
+    if rule.name not in RULES or any(len(kept) != RULES[rule.name][1] for kept in memory):
+        return False
+    all_kept = list(itertools.chain.from_iterable(memory))
+    if not served(*params) or not beside(params[0], *all_kept):
+        return False
+    dtype, computed = params[0].dtype, computing_dtype(params[0].dtype)
+    for a in all_kept:
+        if named(a.dtype) != computed or not a.flags.c_contiguous:
+            return False
+    for p in params:
+        if not p.flags.c_contiguous:
+            return False
+    # of half precision a wider gradient would lose what the rule computes with
+    return named(dtype) == computed or all(g.dtype == dtype for g in grads)
+
+
+def _numbers(rule: Any) -> dict[str, Any] | None:
+    """The numbers of the rule in the order of its kernel, some as arrays (1,) in device memory; None for other ones."""
+    order, _ = RULES[rule.name]
+    if len(order) != len(rule.numbers) or not all(name in rule.numbers for name in order):
+        return None
+    numbers = {}
+    for name in order:
+        value = rule.numbers[name]
+        if name in _DEVICE_NUMBERS:
+            value = capture.number(name, value)
+        elif not isinstance(value, (int, float)):
+            return None
+        numbers[name] = value if isinstance(value, (int, float)) else value.astype("float64", copy=False)
+    return numbers
+
+
+def _passed(name: str, value: Any) -> Any:
+    if name not in _DEVICE_NUMBERS:
+        return float(value)
+    return _packed(_NUMBER, *((value, 0) if isinstance(value, (int, float)) else (0.0, _address(value))))
+
+
+def _packed(form: struct.Struct, *values: Any) -> Any:
+    """A structure, to pass by value."""
+    return by_value(np.frombuffer(form.pack(*values), np.uint8))
+
+
+def _address(a: Array | None) -> int:
+    return 0 if a is None else int(a.data.ptr)
+
+
+def _table(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]]) -> tuple[Any, int, int]:
+    """Addresses and sizes, by value for the kernel, the number of blocks, and the largest size."""
+    table = np.zeros((_TABLE_ROWS, TENSORS), np.int64)
+    sizes = [p.size for p in params]
+    blocks = list(itertools.accumulate([-(-size // CHUNK) for size in sizes]))
+    count = len(params)
+    # what is not remembered stays a null pointer
+    for row, arrays in enumerate((params, grads, *zip(*memory, strict=True))):
+        table[row, :count] = [a.data.ptr for a in arrays]
+    table[-2:, :count] = sizes, blocks
+    return by_value(table.reshape(-1)), blocks[-1], max(sizes)
 
 
 @kernel("flush_denormals")
@@ -94,24 +133,3 @@ def flush_denormals(x: Array) -> Array:
     full speed.
     """
     return x
-
-
-def _number(name: str, value: Any, at: Array | None) -> Any:
-    if name not in _DEVICE_NUMBERS:
-        return float(value)
-    number = np.zeros(1, _NUMBER)
-    number["value"], number["at"] = (value, 0) if at is None else (0.0, at.data.ptr)
-    return by_value(number)
-
-
-def _table(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]]) -> tuple[Any, int]:
-    """Addresses and sizes, by value for the kernel, and the number of blocks."""
-    table = np.zeros(1, _TABLE)
-    sizes = [p.size for p in params]
-    blocks = list(itertools.accumulate(-(-size // CHUNK) for size in sizes))
-    count = len(params)
-    # what is not remembered stays a null pointer
-    for name, arrays in zip(_POINTERS, (params, grads, *zip(*memory, strict=True)), strict=False):
-        table[name][0, :count] = [a.data.ptr for a in arrays]
-    table["size"][0, :count], table["blocks"][0, :count] = sizes, blocks
-    return table, blocks[-1]
