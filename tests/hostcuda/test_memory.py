@@ -42,6 +42,10 @@ def test_no_reads_refuses_every_read_on_the_host():
         a.get()
     with core.no_reads():
         a += 1  # no read
+        with core.no_reads(refuse=False):
+            a.get()
+        with pytest.raises(Exception, match="a value was read on the host"):
+            a.get()
     np.testing.assert_array_equal(a.get(), [1, 2, 3])
 
 

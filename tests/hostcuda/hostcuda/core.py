@@ -55,13 +55,13 @@ def words(function: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def no_reads() -> Iterator[None]:
-    """Make every read of device memory on the host an error inside."""
-    library().hostcuda_refuse_reads(1)
+def no_reads(refuse: bool = True) -> Iterator[None]:
+    """Make every read of device memory on the host an error; with ``refuse=False``, allow them inside such a block."""
+    before = library().hostcuda_refuse_reads(int(refuse))
     try:
         yield
     finally:
-        library().hostcuda_refuse_reads(0)
+        library().hostcuda_refuse_reads(before)
 
 
 @contextlib.contextmanager

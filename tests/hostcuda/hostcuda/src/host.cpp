@@ -18,6 +18,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../include/hostcuda_kernel.h"
@@ -61,7 +62,7 @@ void hostcuda_close() { close_memory(); }
 int hostcuda_protected() { return protection; }
 long hostcuda_counted(int counter) { return counters[counter]; }
 void hostcuda_set_order(int order) { settings.order = order; }
-void hostcuda_refuse_reads(int refuse) { refuses_reads = refuse; }
+int hostcuda_refuse_reads(int refuse) { return std::exchange(refuses_reads, bool(refuse)); }
 const char *hostcuda_words(intptr_t function) { return ((const Kernel *)function)->words(); }
 PyObject *hostcuda_launches() {
   PyObject *counts = PyDict_New();
