@@ -66,6 +66,21 @@ def test_other_reductions_go_by_kernels_of_blocks():
     check_any("cupy_cub_any_pass1")
 
 
+@on_host()
+def test_no_library_of_cuda_is_loaded_for_them():
+    from cuda import pathfinder
+
+    asked, load = [], pathfinder.load_nvidia_dynamic_lib
+
+    def note(name):
+        asked.append(name)
+        return load(name)
+
+    pathfinder.load_nvidia_dynamic_lib = note
+    check_any("cupy_cub_any_pass1")
+    assert "nvrtc" not in asked
+
+
 @on_host(CUPY_ACCELERATORS="")
 def test_without_accelerators_all_go_by_cupys_own_kernels():
     check_any("cupy_any")

@@ -127,6 +127,7 @@ def install() -> None:
     _set_up(runtime, driver)
     capi.replace(runtime, "rt_", build.library())
     capi.replace(driver, "drv_", build.library())
+    capi.replace(cupy_nvrtc, "nvrtc_", build.library())
     runtime._getLocalRuntimeVersion = lambda: 12090
     for name in dir(nvrtc):
         if hasattr(cupy_nvrtc, name) and not name.startswith("_"):

@@ -1,7 +1,10 @@
-// What CuPy calls of the CUDA driver: drv_NAME replaces NAME of cupy_backends.cuda.api.driver.
+// What CuPy calls of the CUDA driver: drv_NAME replaces NAME of cupy_backends.cuda.api.driver. Of NVRTC, whose functions are
+// nvrtc.py's, CuPy's reductions by CUB call one as a C function.
 #pragma once
 
 extern "C" {
+
+PyObject *nvrtc_getVersion(int) { return Py_BuildValue("(ii)", 12, 9); }
 
 intptr_t drv_ctxGetCurrent(int) { return 1; }
 int drv_ctxGetDevice(int) { return device; }
