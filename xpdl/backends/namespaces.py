@@ -140,6 +140,8 @@ def to_device(x: Array, device: Any) -> Array:
     if array_api_compat.device(x) == device:
         return x
     with on_device_of(x):
+        if array_api_compat.is_cupy_array(x) and not x.flags.c_contiguous:
+            x = x.copy(order="C")  # CuPy copies no others from device to device
         return array_api_compat.to_device(x, device)
 
 

@@ -160,6 +160,12 @@ def test_use(current, device):
             xpdl.asarray(np.ones(3)),
             xpdl.asarray(cupy.ones(3)),
             xpdl.asarray(cupy.ones(3, "float64").reshape(3, 1)[:, ::-1]),
+            # CuPy copies contiguous arrays alone between devices
+            *(
+                xpdl.asarray(cupy.ones((2, 3, 4), "float32")[index])
+                for index in (np.s_[::2], np.s_[:, ::-1], np.s_[..., 1:3])
+            ),
+            xpdl.asarray(cupy.ones((2, 3, 4)).transpose(0, 2, 1)),
             *(create((2, 3), device=backend.device) for create in (xp.zeros, xp.ones, xp.empty)),
             xp.full((2,), 7.0, device=backend.device),
             xp.arange(4, device=backend.device),
