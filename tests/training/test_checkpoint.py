@@ -221,8 +221,8 @@ def test_finished_run_trains_no_further(path):
     "other, says",
     [
         ({"seed": 1}, "seed 0 there, 1 here"),
-        ({"optimizer": "sgd"}, r"optimizer Adam\(lr=0.001, .*\) there, SGD\(lr=0.01\) here"),
-        ({"optimizer_param": {"lr": 0.5}}, r"optimizer Adam\(lr=0.001, .*\) there, Adam\(lr=0.5, .*\) here"),
+        ({"optimizer": "sgd"}, r"optimizer Adam\(lr=0.01, .*\) there, SGD\(lr=0.01\) here"),
+        ({"optimizer_param": {"lr": 0.5}}, r"optimizer Adam\(lr=0.01, .*\) there, Adam\(lr=0.5, .*\) here"),
     ],
 )
 def test_of_another_run_is_refused(path, other, says):

@@ -280,7 +280,7 @@ class TestLearningRate:
     def test_is_that_of_the_rule_unless_it_is_given(self, rule):
         if rule == "Optimizer":
             rule = xpdl.SGD
-        own = xpdl.optimizers.get(rule).lr
+        own = 0.01 if rule == "Adam" else xpdl.optimizers.get(rule).lr  # the book's trainer has 0.01
         assert xpdl.Trainer(net(), X, T, X, T, optimizer=rule, verbose=False).optimizer.lr == own
         given = xpdl.Trainer(net(), X, T, X, T, optimizer=rule, optimizer_param={"lr": 0.7}, verbose=False)
         assert given.optimizer.lr == 0.7

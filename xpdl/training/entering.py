@@ -18,7 +18,7 @@ from xpdl.models.sequential import Sequential
 from xpdl.models.summary import layer_costs
 from xpdl.ops.checks import require_shape
 from xpdl.ops.targets import check_finite
-from xpdl.optimizers import Optimizer
+from xpdl.optimizers import Adam, Optimizer
 from xpdl.training.messages import warn
 
 # at a time, which takes the memory of a few batches
@@ -54,6 +54,13 @@ def held_out_sets(
     if x_test is not None or t_test is not None:
         sets["test"] = (x_test, t_test)
     return sets
+
+
+def optimizer_options(optimizer: Any, optimizer_param: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The arguments of an optimizer: where none are given, the rule's own, but for Adam the rate of the book's trainer."""
+    if optimizer_param is None and (optimizer is Adam or str(optimizer).lower() == "adam"):
+        return {"lr": 0.01}
+    return optimizer_param or {}
 
 
 def check_rows(which: str, x: Any, t: Any) -> None:

@@ -39,8 +39,7 @@ class XpdlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     epochs, batch_size, optimizer, drop_last
         As for `Trainer`.
     lr : float, optional
-        Learning rate; by default 0.01 for ``"adam"``, which suits small tables, else the rule's own. An optimizer that
-        exists already takes none.
+        Learning rate; by default that of `Trainer`. An optimizer that exists already takes none.
     random_state : int or RandomState, optional
         Of initial weights and the order of rows.
 
@@ -91,7 +90,6 @@ class XpdlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             require_new(self.net_, "XpdlClassifier")
             # a copy: fitting changes no argument
             optimizer, targets = copy.deepcopy(self.optimizer), _targets(self.net_, t, X.shape[1], len(self.classes_))
-            lr = 0.01 if self.lr is None and optimizer == "adam" else self.lr
             options = {"verbose": False, "sample_weight": sample_weight, "drop_last": self.drop_last}
             trainer = Trainer(
                 self.net_,
@@ -100,7 +98,7 @@ class XpdlClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 epochs=self.epochs,
                 mini_batch_size=self.batch_size,
                 optimizer=optimizer,
-                optimizer_param=None if lr is None else {"lr": lr},
+                optimizer_param=None if self.lr is None else {"lr": self.lr},
                 **options,
             )
             self.history_ = trainer.train()

@@ -48,8 +48,8 @@ class Trainer:
     optimizer : str, class or Optimizer
         See `xpdl.optimizers.get`. One that another training has used is refused: its state belongs to other parameters.
     optimizer_param : mapping, optional
-        The optimizer's arguments, such as ``{"lr": 0.1}``; what is missing has the default of the rule. An instance takes
-        none.
+        The optimizer's arguments, such as ``{"lr": 0.1}``. Without them it has the rule's own, but Adam the learning rate
+        0.01 of the book's trainer. An instance takes none.
     evaluate_sample_num_per_epoch : int, optional
         After an epoch, measure accuracy on so many first rows of each set instead of on all.
     verbose : bool
@@ -174,7 +174,7 @@ class Trainer:
         if evaluate_sample_num_per_epoch is not None:
             positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
-        self.optimizer = optimizers.get(optimizer, **(optimizer_param or {}))
+        self.optimizer = optimizers.get(optimizer, **entering.optimizer_options(optimizer, optimizer_param))
         self.optimizer_at_start = repr(self.optimizer)
         self.verbose = flag(verbose, "verbose", "Trainer")
         self.callbacks = Callbacks(callbacks)
