@@ -173,8 +173,11 @@ class TestSecondTraining:
 
     def test_a_trainer_goes_on_where_it_was(self, kind, tmp_path):
         """Two calls of ``train`` are one training."""
-        spans = getattr(options_with(kind, tmp_path)[0], "spans_training", False)
-        whole, parts = (options_with(kind, tmp_path / name)[1] for name in ("whole", "parts"))
+        (thing, whole), (other, parts) = (options_with(kind, tmp_path / name) for name in ("whole", "parts"))
+        spans = getattr(thing, "spans_training", False)
+        for one in (thing, other):
+            if kind is EarlyStopping:
+                one.restore_best_weights = False  # at the end of each call
         expected = trainer(epochs=4, **whole)
         expected.train()
         run = trainer(epochs=4 if spans else 2, **parts)
@@ -183,10 +186,8 @@ class TestSecondTraining:
         run.train()
         run.epochs = 4
         run.train()
-        if kind is not EarlyStopping:  # which gives back the best weights at the end of each call
-            assert_same(
-                outcome(run, run.history, tmp_path / "parts"), outcome(expected, expected.history, tmp_path / "whole")
-            )
+        found = outcome(run, run.history, tmp_path / "parts")
+        assert_same(found, outcome(expected, expected.history, tmp_path / "whole"))
         assert len(run.history.seconds) == len(expected.history.seconds)
 
     def test_goes_on_from_a_checkpoint_in_the_same_process(self, kind, tmp_path):
