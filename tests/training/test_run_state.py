@@ -177,7 +177,8 @@ class TestSecondTraining:
         spans = getattr(thing, "spans_training", False)
         for one in (thing, other):
             if kind is EarlyStopping:
-                one.restore_best_weights = False  # at the end of each call
+                # at the end of each call it restores; a call after it has stopped the training goes on
+                one.restore_best_weights, one.patience = False, 9
         expected = trainer(epochs=4, **whole)
         expected.train()
         run = trainer(epochs=4 if spans else 2, **parts)
