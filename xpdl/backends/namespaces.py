@@ -87,7 +87,8 @@ def conformant(xp: Namespace) -> Namespace:
     """`xp`, or for CuPy a namespace that is closer to the standard."""
     if library_name(xp) != "cupy":
         return xp
-    return importlib.import_module("xpdl.backends.cupy.namespace").CupyNamespace(xp)
+    closer = importlib.import_module("xpdl.backends.cupy.namespace").CupyNamespace
+    return xp if isinstance(xp, closer) else closer(xp)
 
 
 def device(x: Array) -> Any:

@@ -274,6 +274,13 @@ def _asarray(a: Any, dtype: Any = None, *, device: Any = None, copy: bool | None
     return result
 
 
+def unaligned(a: Any) -> ndarray:
+    """A gapless array with the values of `a`, which begins at no multiple of 16 bytes."""
+    flat = _asarray(np.concatenate([np.zeros(1, a.dtype), a.ravel()]))[1:]
+    assert flat.data.ptr % 16 and flat.flags.c_contiguous
+    return flat.reshape(a.shape)  # type: ignore[no-any-return]
+
+
 class _Info:
     def __getattr__(self, name: str) -> Any:
         of_numpy = getattr(np.__array_namespace_info__(), name)

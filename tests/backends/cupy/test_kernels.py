@@ -202,6 +202,24 @@ class TestOptimizers:
         stepped(host, rule, [(7, 3), (3,), (steps.CHUNK,), (2 * steps.CHUNK + 1,), ()])
         assert len(fake.launches) == 3
 
+    @pytest.mark.parametrize("rule", RULES)
+    @pytest.mark.parametrize("dtype", sources.TYPES)
+    def test_packs_and_single_values_have_the_same_bits(self, host, rule, dtype):
+        if dtype == "bfloat16":
+            pytest.importorskip("ml_dtypes")
+        rng = np.random.default_rng(0)
+        sizes = (1, 5, 64, steps.CHUNK + 11)
+        starts, gradients = ([rng.normal(size=size).astype(dtype) for size in sizes] for _ in range(2))
+        found = []
+        for of_params, of_gradients in itertools.product((fake.module.asarray, fake.unaligned), repeat=2):
+            optimizer = rule(0.1, clip_norm=1.0, max_norm=0.9)
+            params = {str(k): of_params(a) for k, a in enumerate(starts)}
+            for _ in range(2):
+                optimizer.update(params, {str(k): of_gradients(a) for k, a in enumerate(gradients)})
+            kept = (getattr(optimizer, kind) for kind in rule.memory)
+            found.append([a.get().tobytes() for arrays in (params, *kept) for a in arrays.values()])
+        assert all(bits == found[0] for bits in found)
+
     def test_more_parameters_than_a_table_has_rows(self, host):
         stepped(host, optimizers.Adam, [(3,)] * (steps.TENSORS + 2))
         assert len(fake.launches) == 6
@@ -358,13 +376,6 @@ def test_sums_of_several_blocks(host, shape):
     np.testing.assert_allclose(var.get(), x.var(axis=axes), rtol=1e-3)
 
 
-def unaligned(a):
-    """A gapless array of the stand-in whose first value lies at no multiple of 16 bytes."""
-    flat = fake.module.asarray(np.concatenate([np.zeros(1, a.dtype), a.ravel()]))[1:]
-    assert flat.data.ptr % 16 and flat.flags.c_contiguous
-    return flat.reshape(a.shape)
-
-
 @pytest.mark.parametrize("size", [1, 5, 64, 9001])
 @pytest.mark.parametrize("dtype", sources.TYPES)
 def test_elements_in_packs_and_one_by_one_have_the_same_bits(host, monkeypatch, dtype, size):
@@ -385,7 +396,7 @@ def test_elements_in_packs_and_one_by_one_have_the_same_bits(host, monkeypatch, 
         compare(host, op, *given, dtype=dtype, **options)
         found = []
         # a thread takes one pack, or many
-        for place, blocks in itertools.product((fake.module.asarray, unaligned), (1 << 12, 1)):
+        for place, blocks in itertools.product((fake.module.asarray, fake.unaligned), (1 << 12, 1)):
             monkeypatch.setattr(elementwise, "_MOST_BLOCKS", blocks)
             found.append(op(*map(place, given), **options).get())
         assert all(a.tobytes() == found[0].tobytes() for a in found), op.__name__
@@ -401,9 +412,9 @@ def test_bias_in_packs_and_one_by_one_has_the_same_bits(host, monkeypatch, shape
     y, b = (rng.integers(-16, 17, size).astype(dtype) for size in (shape, shape[1]))
     want = y + b.reshape(-1, *(1,) * (len(shape) - 2))
     want = np.maximum(want, np.zeros((), dtype)) if relu else want
-    for place, blocks in itertools.product((fake.module.asarray, unaligned), (1 << 12, 1)):
+    for place, blocks in itertools.product((fake.module.asarray, fake.unaligned), (1 << 12, 1)):
         monkeypatch.setattr(elementwise, "_MOST_BLOCKS", blocks)
-        for other in (fake.module.asarray, unaligned):
+        for other in (fake.module.asarray, fake.unaligned):
             got = place(y)
             elementwise.add_bias(got, other(b), relu=relu)
             np.testing.assert_array_equal(got.get(), want)
@@ -423,7 +434,7 @@ def normalized(x, gamma, beta, dy):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("pixels", [(4, 4), (7, 7), (8, 12), (1, 3), (5, 8), ()], ids=str)
 @pytest.mark.parametrize("images", [1, 3, 70])
-@pytest.mark.parametrize("place", [fake.module.asarray, unaligned], ids=["aligned", "unaligned"])
+@pytest.mark.parametrize("place", [fake.module.asarray, fake.unaligned], ids=["aligned", "unaligned"])
 def test_packs_of_any_width_are_all_values_once(host, images, pixels, dtype, place):
     rng = np.random.default_rng(images)
     # far from 0 and of few bits, so that sums of half precision are exact enough to compare

@@ -67,6 +67,24 @@ def test_many_arrays_take_few_launches(host, dtype):
     assert len(fake.launches) == 2
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_packs_and_single_values_have_the_same_bits(host, dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(0)
+    sizes = (1, 5, 64, mixed.CHUNK + 11)
+    wide = [(10 * rng.normal(size=size)).astype("float32") for size in sizes]
+    for place in (fake.module.asarray, fake.unaligned):
+        same(host, loss_scaling.narrowed, [place(a) for a in wide], dtype)
+        grads = [place(a.astype(dtype)) for a in wide]
+        same(host, loss_scaling.unscaled, grads, fake.module.asarray(np.array(3.0, "float32")), "float32")
+        for k, size in enumerate(sizes):
+            for at in {0, size // 2, size - 1}:
+                spoiled = wide[k].astype(dtype)
+                spoiled[at] = np.inf
+                same(host, loss_scaling.all_finite, [*grads[:k], place(spoiled), *grads[k + 1 :]])
+
+
 def test_strided_empty_and_other_dtypes(host):
     array = fake.module.asarray
     columns = array(np.arange(12.0, dtype="float16").reshape(3, 4)).T

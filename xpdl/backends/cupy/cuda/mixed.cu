@@ -11,30 +11,51 @@ struct Table {
   int64 blocks[TENSORS];  // of this tensor and all before it
 };
 
-// f(tensor, place)
-template <class F>
-__device__ inline void each_place(const Table& table, F f) {
+// use(width, tensor, place): a block has a chunk of one tensor, packs and what is left to its end one by one
+template <class From, class To, class Use>
+__device__ inline void each_place(const Table& table, Use use) {
   int t = 0;
   while ((int64)blockIdx.x >= table.blocks[t]) ++t;
   I start = (I)(blockIdx.x - (t ? table.blocks[t - 1] : 0)) * CHUNK;
   I end = start + CHUNK < (I)table.size[t] ? start + CHUNK : (I)table.size[t];
-  for (I i = start + threadIdx.x; i < end; i += blockDim.x) f(t, i);
+  bool aligned = is_aligned((const From*)table.from[t]) && is_aligned((const To*)table.to[t]);
+  I rest = aligned ? start + (end - start) / LANES * LANES : start;
+  for (I i = start + threadIdx.x * LANES; i < rest; i += blockDim.x * LANES) use(Width<LANES>(), t, i);
+  for (I i = rest + threadIdx.x; i < end; i += blockDim.x) use(Width<1>(), t, i);
+}
+
+// to = f(from)
+template <class From, class To, class F>
+__device__ inline void each_converted(const Table& table, F f) {
+  each_place<From, To>(table, [&](auto width, int t, I i) {
+    constexpr int WIDTH = decltype(width)::value;
+    Pack<WIDTH, From> values = loaded<WIDTH>((const From*)table.from[t] + i);
+    Pack<WIDTH, To> results;
+#pragma unroll
+    for (int l = 0; l < WIDTH; ++l) results.v[l] = To(f((A)values.v[l]));
+    store((To*)table.to[t] + i, results);
+  });
 }
 
 extern "C" __global__ void narrowed(Table table) {
-  each_place(table, [&](int t, I i) { ((T*)table.to[t])[i] = T(((const A*)table.from[t])[i]); });
+  each_converted<A, T>(table, [](A v) { return v; });
 }
 
 extern "C" __global__ void unscaled(Table table, const A* scale) {
   A divisor = scale ? scale[0] : A(1);
-  each_place(table, [&](int t, I i) { ((A*)table.to[t])[i] = (A)((const T*)table.from[t])[i] / divisor; });
+  each_converted<T, A>(table, [=](A v) { return v / divisor; });
 }
 
 // `finite` is true before; all who write it write the same
 extern "C" __global__ void all_finite(Table table, bool* finite) {
-  each_place(table, [&](int t, I i) {
-    A v = ((const T*)table.from[t])[i];
-    if (v - v != 0) finite[0] = false;
+  each_place<T, T>(table, [&](auto width, int t, I i) {
+    constexpr int WIDTH = decltype(width)::value;
+    Pack<WIDTH> values = loaded<WIDTH>((const T*)table.from[t] + i);
+#pragma unroll
+    for (int l = 0; l < WIDTH; ++l) {
+      A v = values.v[l];
+      if (v - v != 0) finite[0] = false;
+    }
   });
 }
 
