@@ -61,3 +61,11 @@ def test_counts_are_positive_ints(make, n):
 def test_noise_is_a_finite_number(make, noise):
     with pytest.raises(ValueError, match=f"{make.__name__}: noise must be a finite number at least 0"):
         make(noise=noise)
+
+
+@pytest.mark.parametrize("draw", [moons, xor_points])
+def test_classes_are_in_random_order(draw):
+    """In turn, every second row would be a row of one class."""
+    _, t = draw(400, seed=0)
+    for rows in (t[::2], t[1::2], t[:200], t[200:]):
+        assert 60 < int(rows.sum()) < 140

@@ -48,7 +48,7 @@ def spiral(
 
 
 def moons(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> tuple[Array, Array]:
-    """Two half circles that reach into each other.
+    """Two half circles that reach into each other, in random order.
 
     Parameters
     ----------
@@ -73,16 +73,18 @@ def moons(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> tuple
     """
     positive_int(n, "n", "moons")
     noise = number(noise, "noise", "moons", "at least 0")
-    rng = next_stream("moons", seed).generator("points")
+    stream = next_stream("moons", seed)
+    rng, order = stream.generator("points"), stream.generator("order")
     t = np.arange(n) % 2
     angle = np.pi * rng.random(n)
     upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     lower = np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], axis=1)
-    return _placed(np.where(t[:, None] == 0, upper, lower) + noise * rng.standard_normal((n, 2)), t)
+    x = np.where(t[:, None] == 0, upper, lower) + noise * rng.standard_normal((n, 2))
+    return _placed(x, t, order)
 
 
 def xor_points(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> tuple[Array, Array]:
-    """Clouds around the corners of the unit square, labelled by the exclusive or of their coordinates.
+    """Clouds around the corners of the unit square, labelled by the exclusive or of their coordinates, in random order.
 
     Parameters
     ----------
@@ -107,10 +109,15 @@ def xor_points(n: int = 200, *, noise: float = 0.1, seed: int | None = None) -> 
     """
     positive_int(n, "n", "xor_points")
     noise = number(noise, "noise", "xor_points", "at least 0")
-    rng = next_stream("xor_points", seed).generator("points")
+    stream = next_stream("xor_points", seed)
+    rng, order = stream.generator("points"), stream.generator("order")
     corner = np.stack([np.arange(n) // 2 % 2, np.arange(n) % 2], axis=1)
-    return _placed(corner + noise * rng.standard_normal((n, 2)), corner[:, 0] ^ corner[:, 1])
+    return _placed(corner + noise * rng.standard_normal((n, 2)), corner[:, 0] ^ corner[:, 1], order)
 
 
-def _placed(x: np.ndarray[Any, Any], t: np.ndarray[Any, Any]) -> tuple[Array, Array]:
-    return asarray(x), asarray(t)
+def _placed(
+    x: np.ndarray[Any, Any], t: np.ndarray[Any, Any], order: np.random.Generator | None = None
+) -> tuple[Array, Array]:
+    # classes in turn would make every second row a row of one class
+    rows = np.arange(len(t)) if order is None else order.permutation(len(t))
+    return asarray(x[rows]), asarray(t[rows])
