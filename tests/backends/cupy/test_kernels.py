@@ -265,12 +265,18 @@ def compare_taps(host, dy, x, rectified, *, dtype="float32", **static):
 
 
 def taps_of(x, rectified, size, stride, pad):
-    """The first maximum of each window by NumPy's argmax; 255 where it is NaN or, if rectified, not positive."""
-    padded = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in pad)), constant_values=-np.inf)
-    seen = np.lib.stride_tricks.sliding_window_view(padded, size, (2, 3))[:, :, :: stride[0], :: stride[1]]
-    seen = seen.reshape(*seen.shape[:4], -1)
-    top = seen.max(-1)
-    return np.where(np.isnan(top) | (rectified & (top <= 0)), 255, seen.argmax(-1))
+    """The first maximum of each window that lies in the image; 255 where it is NaN or, if rectified, not positive."""
+    around = ((0, 0), (0, 0), *((p, p) for p in pad))
+
+    def windows_of(padded):
+        seen = np.lib.stride_tricks.sliding_window_view(padded, size, (2, 3))[:, :, :: stride[0], :: stride[1]]
+        return seen.reshape(*seen.shape[:4], -1)
+
+    seen = windows_of(np.pad(x, around, constant_values=-np.inf))
+    inside = windows_of(np.pad(np.ones(x.shape, bool), around))
+    top = seen.max(-1, keepdims=True)
+    dropped = np.isnan(top) | (rectified & (top <= 0)) | ~inside.any(-1, keepdims=True)
+    return np.where(dropped[..., 0], 255, (inside & (seen == top)).argmax(-1))
 
 
 @pytest.mark.parametrize("rectified", [False, True], ids=["", "rectified"])
@@ -285,6 +291,14 @@ def test_taps_of_any_shape(host, seed, rectified):
     dy = rng.normal(size=pooling.max_pooling(x, size, stride, pad).shape)
     compare_taps(host, dy, x, rectified, size=size, stride=stride, pad=pad)
     assert launched() == {"max_pooling", "gradient_to_taps"}
+
+
+def test_the_border_has_no_tap_of_a_window_that_holds_nothing_larger(host):
+    x = np.full((1, 1, 2, 2), -np.inf)
+    static = {"size": (2, 2), "stride": (2, 2), "pad": (1, 1)}
+    compare_taps(host, np.arange(4.0).reshape(1, 1, 2, 2), x, False, **static)
+    _, taps = pooling.max_pooling_with_taps(fake.module.asarray(x), **static)
+    assert taps.get().ravel().tolist() == [3, 2, 1, 0]
 
 
 def test_windows_of_more_than_255_values_have_no_taps(host):
