@@ -112,3 +112,12 @@ def test_pytest_takes_the_checkout_where_it_is_not_installed(tmp_path):
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout == "20 host (CuPy without a GPU)\n" * 2, done.stderr
+
+
+def test_pytest_says_in_one_line_why_it_cannot_be():
+    env = environment(CXX="no-such-compiler")
+    command = [sys.executable, "-m", "pytest", "--collect-only", "tests/test_locks.py"]
+    done = subprocess.run(command, env=env, cwd=FOLDER.parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    [line] = done.stderr.strip().splitlines()
+    assert line.startswith("ERROR: CUPY_ON_HOST is set, and hostcuda"), line

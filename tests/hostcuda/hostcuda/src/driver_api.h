@@ -1,4 +1,4 @@
-// What CuPy calls of the CUDA driver: drv_NAME replaces NAME of cupy_backends.cuda.api.driver. Of NVRTC, whose functions are
+// The CUDA driver, as far as CuPy calls it: drv_NAME replaces NAME of cupy_backends.cuda.api.driver. Of NVRTC, whose functions are
 // nvrtc.py's, CuPy's reductions by CUB call one as a C function.
 #pragma once
 

@@ -39,7 +39,7 @@ using std::uintptr_t;
 #include "driver_api.h"
 #include "cub.h"
 
-// What core.py calls.
+// Called by core.py.
 extern "C" {
 
 void hostcuda_setup(PyObject *module, PyObject *of_runtime, PyObject *of_driver, const long *values) {

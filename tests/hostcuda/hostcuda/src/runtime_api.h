@@ -1,4 +1,4 @@
-// What CuPy calls of the CUDA runtime: rt_NAME replaces NAME of cupy_backends.cuda.api.runtime. The last `int` of a
+// The CUDA runtime, as far as CuPy calls it: rt_NAME replaces NAME of cupy_backends.cuda.api.runtime. The last `int` of a
 // signature is Cython's; signatures.txt has them all.
 #pragma once
 
