@@ -117,6 +117,11 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for value in args:
+            if type(value) is np.ndarray:  # on the one device of NumPy
+                return function(*args, **kwargs)
+            if type(value) in _CUPY:
+                break
         for value in (*args, *kwargs.values()):
             first = value[0] if isinstance(value, (list, tuple)) and value else value
             if is_array(first):
@@ -151,9 +156,7 @@ def is_array(x: object) -> bool:
 
 def is_host(x: Array) -> bool:
     """Whether reading a value of `x` costs nothing: true of NumPy arrays only."""
-    if type(x) in _CUPY:
-        return False
-    return type(x) is np.ndarray or bool(array_api_compat.is_numpy_array(x))
+    return type(x) is np.ndarray or (type(x) not in _CUPY and bool(array_api_compat.is_numpy_array(x)))
 
 
 def is_floating_beside(x: Any, *others: Any) -> bool:
@@ -227,7 +230,7 @@ def wide_dtype(x: Array) -> DType:
 
 def widened(x: Array) -> Array:
     """`x` itself, or in float32 where it is stored in half precision."""
-    if not is_half(x):
+    if (type(x) is np.ndarray and x.dtype.char != "e") or not is_half(x):  # NumPy's without a call
         return x
     xp = array_namespace(x)
     return xp.astype(x, xp.float32)

@@ -50,7 +50,8 @@ def step_together(
     code = compiled.kernels("optimizers") if size > _WORTH_COMPILING and rule.name in _RULES else None
     write = _adjusted(_RULES[rule.name], rule) if rule.name in _RULES else functools.partial(_write_new, step)
     write_lines = write if code is None else _compiled(code, rule, write)
-    write, write_lines = _from_half(write), _from_half(write_lines)
+    if any([is_half(p) for p in params]):
+        write, write_lines = _from_half(write), _from_half(write_lines)
     tasks: list[threads.Task] = []
     for (p, *kept), g in zip(stepped, grads, strict=True):
         arrays = (p, g, *kept)
@@ -108,11 +109,11 @@ def _served(written: tuple[Host, ...], g: Host) -> bool:
     """Whether a rule can write into these arrays, a parameter and what is remembered of it, from the gradient `g`."""
     if type(g) is not np.ndarray or written[0].dtype != g.dtype:
         return False
-    kind = g.dtype
+    kind, remembered = g.dtype, wide_dtype(g)
     for a in written:
         if type(a) is not np.ndarray or a.dtype != kind or not a.flags.writeable:
             return False
-        kind = wide_dtype(g)  # of all but the parameter
+        kind = remembered  # of all but the parameter
     return True
 
 
