@@ -6,8 +6,10 @@ import os
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
+from xpdl.backends import streams
 from xpdl.data.batches import Batches
 from xpdl.data.chunks import ChunkedBatches
 from xpdl.ops.checks import positive_int
@@ -83,7 +85,10 @@ class Prefetch:
         made: queue.SimpleQueue[Any] = queue.SimpleQueue()
         slots, stop = threading.Semaphore(self.ahead), threading.Event()
         thread = threading.Thread(
-            target=_make, args=(self.batches, made, slots, stop), name="xpdl.Prefetch", daemon=True
+            target=_make_on,
+            args=(streams.of_this_thread(), self.batches, made, slots, stop),
+            name="xpdl.Prefetch",
+            daemon=True,
         )
         thread.start()
         process = os.getpid()
@@ -102,6 +107,11 @@ class Prefetch:
                 stop.set()
                 slots.release()
                 thread.join()
+
+
+def _make_on(stream: AbstractContextManager[Any], *args: Any) -> None:
+    with stream:
+        _make(*args)
 
 
 def _make(

@@ -286,6 +286,28 @@ def test_batches(current, ahead):
         np.testing.assert_array_equal(found[0], other)
 
 
+def test_rows_read_ahead_are_made_on_the_stream_of_the_training(current, tmp_path):
+    """Seen to fail with HOSTCUDA_ASYNC=1, where each stream runs as late as it may."""
+    import cupy
+
+    np.save(tmp_path / "x.npy", X)
+    rows, found, seen = np.load(tmp_path / "x.npy", mmap_mode="r"), [], set()
+
+    def doubled(x):
+        with x.device:
+            seen.add(cupy.cuda.get_current_stream().ptr)
+        return x * 2.0
+
+    for stream in (cupy.cuda.Stream.null, cupy.cuda.Stream(non_blocking=True)):
+        seen.clear()
+        with xpdl.use("cupy"), stream:
+            net = Sequential(Affine(units=5), Relu(), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+            trainer = Trainer(net, rows, T, X, T, 2, 5, "adam", {}, verbose=False, seed=0, augment=doubled)
+            found.append(trainer.train().train_loss_list)
+        assert seen == {stream.ptr}
+    assert found[0] == found[1]
+
+
 def test_gradients_are_checked_and_backends_compared(current):
     with xpdl.use("cupy", device=1) as backend:
         net = network()
