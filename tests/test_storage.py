@@ -18,6 +18,29 @@ def path(tmp_path):
     return tmp_path / "model.safetensors"
 
 
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        (b"PK\x03\x04", "a zip archive, such as a .pth"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"\x93NUMPY", "an array in NumPy's format"),
+        (b"\x1f\x8b", "compressed by gzip"),
+    ],
+)
+def test_whole_files_of_other_libraries_are_not_called_damaged(path, start, says):
+    path.write_bytes(start + bytes(100))
+    with pytest.raises(ValueError, match=rf"model\.safetensors: is {says}.*; convert it where it was made") as caught:
+        storage.load_arrays(path)
+    assert "damaged" not in str(caught.value)
+
+
+def test_files_of_torch_save_are_named(path):
+    torch = pytest.importorskip("torch")
+    torch.save({"W": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match=r"such as a \.pth of PyTorch.*the safetensors package saves a state dict"):
+        storage.load_arrays(path)
+
+
 class TestTensors:
     def test_come_back_as_written(self, path):
         storage.write_tensors(path, ARRAYS, {"model": "Net"})

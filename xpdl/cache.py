@@ -10,7 +10,7 @@ from pathlib import Path
 def cache_dir() -> Path:
     """``XPDL_CACHE``, or ``xpdl`` in the user's cache folder."""
     if os.environ.get("XPDL_CACHE"):
-        return Path(os.environ["XPDL_CACHE"])
+        return Path(os.environ["XPDL_CACHE"]).expanduser()
     # set but empty means not set
     root = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
     return Path(root or Path.home() / ".cache") / "xpdl"

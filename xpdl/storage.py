@@ -199,6 +199,15 @@ def write_plain_tensors(
     write_atomically(path, safetensors_bytes(stored, dict(metadata)))
 
 
+# first bytes -> the format of files that are whole, but another library's
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip archive, such as a .pth of PyTorch, an .npz or a .keras file",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes",
+    b"\x93NUMPY": "an array in NumPy's format",
+    b"\x1f\x8b": "compressed by gzip",
+}
+
+
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict[str, str]]:
     """Named arrays and metadata of a safetensors file, or the arrays of a pickled dict as the book's code writes it.
 
@@ -217,6 +226,12 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dic
     # its protocol, or in the text protocols with the opcode of a dict
     if not start.endswith(b"\0{") and start[:1] in (b"\x80", b"(", b"}"):
         return pickles.read(path), {}
+    for magic, what in _OTHER_FORMATS.items():
+        if start.startswith(magic):
+            raise ValueError(
+                f"{path}: is {what}, not safetensors or a pickled dict of arrays; convert it where it was made: the "
+                "safetensors package saves a state dict of PyTorch"
+            )
     return _read_safetensors(path)
 
 

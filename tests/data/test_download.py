@@ -16,6 +16,7 @@ from tests.data.server import running
 from xpdl import storage
 from xpdl.cache import cache_dir
 from xpdl.data import download
+from xpdl.data.image_set import in_xpdl_data
 
 CONTENT = random.Random(0).randbytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -229,3 +230,13 @@ def test_cache_folder_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_dir() == tmp_path / "home" / ".cache" / "xpdl"
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XPDL_CACHE", "~/cache")
+    monkeypatch.setenv("XPDL_DATA", "~/data")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_bytes(b"")
+    assert cache_dir() == tmp_path / "cache"
+    assert in_xpdl_data(("",), ["file"]) == tmp_path / "data" / "file"

@@ -32,7 +32,7 @@ def in_xpdl_data(folders: Iterable[str], names: Sequence[str]) -> Path | None:
     data = os.environ.get("XPDL_DATA")
     if not data:
         return None
-    paths = (Path(data) / folder / name for folder in folders for name in names)
+    paths = (Path(data).expanduser() / folder / name for folder in folders for name in names)
     return next((path for path in paths if path.is_file()), None)
 
 
