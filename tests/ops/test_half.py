@@ -264,6 +264,16 @@ def test_generic_values_are_those_of_float64_where_half_overflows_or_vanishes(ba
         compare(backend, name, "float16")
 
 
+@pytest.mark.parametrize("dtype", [">f2", ">f4", ">f8"])
+def test_gradients_of_a_bias_in_another_order_of_bytes_are_added(dtype: str) -> None:
+    dy, x, W = np.full((3, 2), 0.5, dtype), np.ones((3, 1), dtype), np.ones((1, 2), dtype)
+    images = np.full((2, 1, 3, 3), 0.5, dtype)
+    with dispatch.generic_only():
+        np.testing.assert_array_equal(affine.affine_backward(dy, x, W)[2], [1.5, 1.5])
+        db = convolution.convolution_backward(images, images, np.ones((1, 1, 1, 1), dtype))[2]
+    np.testing.assert_array_equal(db, [9.0])
+
+
 @pytest.mark.backends("numpy", "torch", "jax", "cupy")
 @pytest.mark.backends("plain", "cupy")
 def test_results_that_no_half_holds_are_infinite_without_a_warning(backend: Backend) -> None:

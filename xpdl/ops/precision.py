@@ -37,4 +37,6 @@ def _widened(value: Any) -> Any:
 
 def summed(xp: Any, x: Array, axis: int | tuple[int, ...]) -> Array:
     """The sum along `axis` in the dtype of `x`, added up in float32 where that is half precision."""
+    if not is_half(x):  # nor does NumPy take a dtype in another order of bytes
+        return xp.sum(x, axis=axis)
     return rounded_to(x.dtype, xp.sum(x, axis=axis, dtype=wide_dtype(x)))
