@@ -25,9 +25,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def locked() -> dict[str, tuple[str, list[str]]]:
-    """Name -> (version, hashes) of each package in the lock."""
-    text = (ROOT / ".ci" / "requirements.lock").read_text().replace("\\\n", " ")
+def locked(name: str = "requirements.lock") -> dict[str, tuple[str, list[str]]]:
+    """Name -> (version, hashes) of each package in a lock of `.ci`."""
+    text = (ROOT / ".ci" / name).read_text().replace("\\\n", " ")
     found = {}
     for line in text.splitlines():
         name, version, *hashes = re.split(r"==|\s+--hash=", line.strip())

@@ -11,20 +11,33 @@ from scripts import review_dependencies as review
 CI = Path(__file__).parents[1] / ".ci"
 
 
-def test_all_in_the_lock_is_pinned_by_hashes():
-    lock = review.locked()
+each_lock = pytest.mark.parametrize("name", sorted(path.name for path in CI.glob("*.lock")))
+
+
+def test_locks_are_found():
+    assert {"requirements.lock", "package.lock"} <= {path.name for path in CI.glob("*.lock")}
+
+
+@each_lock
+def test_all_in_the_lock_is_pinned_by_hashes(name):
+    lock = review.locked(name)
     assert len(lock) > 15
-    for name, (version, hashes) in lock.items():
-        assert re.fullmatch(r"[\w.-]+", name) and re.fullmatch(r"[\w.]+", version)
+    for package, (version, hashes) in lock.items():
+        assert re.fullmatch(r"[\w.-]+", package) and re.fullmatch(r"[\w.]+", version)
         assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", value) for value in hashes)
 
 
-def test_lock_and_constraints_say_the_same():
+@each_lock
+def test_lock_and_constraints_say_the_same(name):
     lines = (CI / "constraints.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line)
     pinned = {re.sub("[-_.]+", "-", name).lower(): version for name, version in pinned.items()}
-    lock = {name: version for name, (version, _) in review.locked().items()}
-    assert {name: pinned.get(name) for name in lock} == lock
+    lock = {package: version for package, (version, _) in review.locked(name).items()}
+    assert {package: pinned.get(package) for package in lock} == lock
+
+
+def test_tools_of_the_package_check_are_in_its_lock():
+    assert {"build", "twine", "hatchling"} <= set(review.locked("package.lock"))
 
 
 def test_what_xpdl_requires_is_in_the_lock():
