@@ -15,7 +15,7 @@ from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import entering, epoch, measures, run_state
+from xpdl.training import epoch, inputs, measures, run_state
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.captured import CapturedSteps
 from xpdl.training.history import History
@@ -165,7 +165,7 @@ class Trainer:
         checkpoint_every: int | None = None,
         keep: int = 2,
     ) -> None:
-        entering.check_network(network, optimizer, optimizer_param)
+        inputs.check_network(network, optimizer, optimizer_param)
         self.network = network
         self.epochs = positive_int(epochs, "epochs", "Trainer")
         self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
@@ -174,31 +174,31 @@ class Trainer:
         if evaluate_sample_num_per_epoch is not None:
             positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
-        self.optimizer = optimizers.get(optimizer, **entering.optimizer_options(optimizer, optimizer_param))
+        self.optimizer = optimizers.get(optimizer, **inputs.optimizer_options(optimizer, optimizer_param))
         self.optimizer_at_start = repr(self.optimizer)
         self.verbose = flag(verbose, "verbose", "Trainer")
         self.callbacks = Callbacks(callbacks)
 
-        held_out = entering.held_out_sets(x_test, t_test, validation_data, validation_split)
+        held_out = inputs.held_out_sets(x_test, t_test, validation_data, validation_split)
         for which, (x, t) in {"train": (x_train, t_train), **held_out}.items():
-            entering.check_rows(which, x, t)
+            inputs.check_rows(which, x, t)
         if isinstance(network, Sequential) and not network.built:
             network.build(tuple(x_train.shape[1:]))
         self.precision = chosen(precision, network)
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
         self.captured = CapturedSteps(self) if flag(capture, "capture", "Trainer") else None
-        self.x_train, self.t_train = entering.entered(x_train, t_train, network, backend, "train")
-        weights = entering.row_weights(sample_weight, x_train, network, backend)
-        self.checksums = entering.checksums(t_train, weights, backend.dtype)
-        sets = {which: entering.entered(*pair, network, backend, which) for which, pair in held_out.items()}
+        self.x_train, self.t_train = inputs.entered(x_train, t_train, network, backend, "train")
+        weights = inputs.row_weights(sample_weight, x_train, network, backend)
+        self.checksums = inputs.checksums(t_train, weights, backend.dtype)
+        sets = {which: inputs.entered(*pair, network, backend, which) for which, pair in held_out.items()}
         self.x_val, self.t_val = sets.get("val", (None, None))
         self.x_test, self.t_test = sets.get("test", (None, None))
         if number(validation_split, "validation_split", "Trainer", "in [0, 1)"):
-            parts = entering.split(self.x_train, self.t_train, validation_split, seed)
+            parts = inputs.split(self.x_train, self.t_train, validation_split, seed)
             self.x_train, self.t_train, self.x_val, self.t_val = parts
             # in the same order
-            weights = None if weights is None else entering.split(weights, weights, validation_split, seed)[0]
+            weights = None if weights is None else inputs.split(weights, weights, validation_split, seed)[0]
 
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
         order = next_stream("Trainer", self.seed).words("order")[0]
@@ -206,7 +206,7 @@ class Trainer:
         self.batches: Batches | Prefetch = Batches(
             self.x_train, self.t_train, self.batch_size, seed=order, backend=backend, **options
         )
-        entering.check_last_batch(network, self.x_train, self.batch_size, self.drop_last)
+        inputs.check_last_batch(network, self.x_train, self.batch_size, self.drop_last)
         self.augment = self.batches.transform
         if is_mapped(self.x_train):
             self.batches = Prefetch(self.batches)

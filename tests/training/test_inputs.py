@@ -18,7 +18,7 @@ from xpdl import (
 )
 from xpdl.backends import get_backend, memory
 from xpdl.layers.losses import LossLayer
-from xpdl.training import entering
+from xpdl.training import inputs
 
 X, T = np.arange(24.0).reshape(12, 2), np.arange(12) % 3
 
@@ -31,8 +31,8 @@ def net(loss=SoftmaxWithLoss):
 
 class TestNetwork:
     def test_params_and_gradient_are_enough(self):
-        entering.check_network(SimpleNamespace(params={}, gradient=None), "sgd", {})
-        entering.check_network(net(), "sgd", {"lr": 0.1})
+        inputs.check_network(SimpleNamespace(params={}, gradient=None), "sgd", {})
+        inputs.check_network(net(), "sgd", {"lr": 0.1})
 
     @pytest.mark.parametrize(
         "wrong", [Sequential, SimpleNamespace(params={}), SimpleNamespace(gradient=None), None, "net"]
@@ -41,25 +41,25 @@ class TestNetwork:
         with pytest.raises(
             TypeError, match=r"Trainer: network must have params, gradient\(x, t\) and loss\(x, t\), got"
         ):
-            entering.check_network(wrong, "sgd", {})
+            inputs.check_network(wrong, "sgd", {})
 
     @pytest.mark.parametrize("wrong", [0.01, ["lr"]])
     def test_arguments_of_the_optimizer_have_names(self, wrong):
         with pytest.raises(TypeError, match=r"optimizer_param must be a dict such as \{'lr': 0.01\}, got"):
-            entering.check_network(net(), "sgd", wrong)
+            inputs.check_network(net(), "sgd", wrong)
 
 
 class TestRows:
     def test_one_is_enough(self):
-        entering.check_rows("train", X[:1], T[:1])
-        entering.check_rows("train", X[:, 0], T)
+        inputs.check_rows("train", X[:1], T[:1])
+        inputs.check_rows("train", X[:, 0], T)
 
     @pytest.mark.parametrize(
         ("x", "t"), [(X, T[:-1]), (X[:-1], T), (X[:0], T[:0]), (X[0, 0], T), (X, T[0]), (X[0, 0], np.asarray(1))]
     )
     def test_as_many_of_both_and_at_least_one(self, x, t):
         with pytest.raises(ShapeError) as said:
-            entering.check_rows("test", np.asarray(x), np.asarray(t))
+            inputs.check_rows("test", np.asarray(x), np.asarray(t))
         assert str(said.value) == (
             "Trainer: x_test and t_test must have the same number of rows, at least one, "
             f"got shapes {np.shape(x)} and {np.shape(t)}"
@@ -70,7 +70,7 @@ class TestRows:
         with pytest.raises(
             TypeError, match=rf"Trainer: {name} must be an array of rows, got list; xpdl\.asarray makes one"
         ):
-            entering.check_rows("train", x, t)
+            inputs.check_rows("train", x, t)
 
 
 class TestEntered:
@@ -78,7 +78,7 @@ class TestEntered:
     @pytest.mark.backends("plain")
     def test_is_where_the_network_is_and_in_its_dtype(self, backend):
         with backend.use("float32") as made:
-            x, t = entering.entered(X, T, net(), made, "train")
+            x, t = inputs.entered(X, T, net(), made, "train")
         backend.check(x, X.astype(np.float32))
         np.testing.assert_array_equal(xpdl.asnumpy(t), T)
 
@@ -87,29 +87,29 @@ class TestEntered:
             with pytest.raises(
                 LabelError, match=f"Trainer: t_test: label {wrong} of row 2 is not one of the 3 classes 0 to 2"
             ):
-                entering.entered(X, np.where(T == 2, wrong, T), net(), get_backend(), "test")
+                inputs.entered(X, np.where(T == 2, wrong, T), net(), get_backend(), "test")
 
     def test_targets_of_another_loss_are_no_labels(self):
         targets = np.full((12, 3), 7.5)
-        assert (entering.entered(X, targets, net(IdentityWithLoss), get_backend(), "test")[1] == 7.5).all()
+        assert (inputs.entered(X, targets, net(IdentityWithLoss), get_backend(), "test")[1] == 7.5).all()
         images, network = np.ones((2, 1, 4, 4)), Sequential(Convolution(filters=3, size=3), loss=IdentityWithLoss)
         network.build((1, 4, 4))
-        _, t = entering.entered(images, np.ones((2, 3, 2, 2)), network, get_backend(), "test")
+        _, t = inputs.entered(images, np.ones((2, 3, 2, 2)), network, get_backend(), "test")
         assert t.shape == (2, 3, 2, 2)
 
     def test_rows_that_do_not_fit_the_network_are_refused_and_those_of_another_network_are_its_own_matter(self):
         with pytest.raises(ShapeError, match="Affine1"):
-            entering.entered(X[:, :1], T, net(), get_backend(), "train")
-        assert entering.entered(X[:, :1], T + 90, SimpleNamespace(), get_backend(), "train")[0].shape == (12, 1)
+            inputs.entered(X[:, :1], T, net(), get_backend(), "train")
+        assert inputs.entered(X[:, :1], T + 90, SimpleNamespace(), get_backend(), "train")[0].shape == (12, 1)
 
     def test_a_mapped_file_stays_on_the_disk(self, tmp_path):
         np.save(tmp_path / "x.npy", X)
         mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-        assert entering.entered(mapped, T, net(), get_backend(), "train")[0] is mapped
+        assert inputs.entered(mapped, T, net(), get_backend(), "train")[0] is mapped
 
     def test_rows_that_a_device_has_no_room_for_stay_where_they_are(self, monkeypatch):
         monkeypatch.setattr(memory, "fits", lambda backend, x: False)
-        x, t = entering.entered(X, T, net(), get_backend(), "train")
+        x, t = inputs.entered(X, T, net(), get_backend(), "train")
         assert x is X and t.tolist() == T.tolist()
 
 
@@ -119,13 +119,13 @@ class TestChecksumOfLabels:
     def test_is_the_same_on_any_backend_and_in_every_version_of_this_library(self, backend):
         """Or a run that goes on would be refused."""
         for dtype in ("int64", "uint8"):
-            assert entering.labels_checksum(backend.asarray(T, dtype)) == "e169dc199ac099b0"
+            assert inputs.labels_checksum(backend.asarray(T, dtype)) == "e169dc199ac099b0"
 
     def test_is_that_of_these_labels_in_this_order(self):
-        assert len({entering.labels_checksum(labels) for labels in (T, T[::-1], np.where(T == 2, 1, T), T[:-1])}) == 4
+        assert len({inputs.labels_checksum(labels) for labels in (T, T[::-1], np.where(T == 2, 1, T), T[:-1])}) == 4
 
     def test_other_targets_have_none(self):
-        assert entering.labels_checksum(np.eye(3)[T]) is None and entering.labels_checksum(T > 0) is None
+        assert inputs.labels_checksum(np.eye(3)[T]) is None and inputs.labels_checksum(T > 0) is None
 
 
 class TestTargetsChecksum:
@@ -134,11 +134,11 @@ class TestTargetsChecksum:
     @pytest.mark.backends("values")
     @pytest.mark.backends("plain")
     def test_does_not_depend_on_the_library_or_a_wider_dtype_than_the_networks(self, backend):
-        found = entering.targets_checksum(self.T.astype(np.float32), "float32")
-        assert entering.targets_checksum(self.T, "float32") == found
-        assert entering.targets_checksum(self.T[:, ::-1][:, ::-1], "float32") == found
+        found = inputs.targets_checksum(self.T.astype(np.float32), "float32")
+        assert inputs.targets_checksum(self.T, "float32") == found
+        assert inputs.targets_checksum(self.T[:, ::-1][:, ::-1], "float32") == found
         with backend.use("float32") as here:
-            assert entering.targets_checksum(here.asarray(self.T), "float32") == found
+            assert inputs.targets_checksum(here.asarray(self.T), "float32") == found
 
     def test_differs_where_one_number_or_the_shape_differs(self):
         first, middle, last = (self.T.copy() for _ in range(3))
@@ -146,20 +146,20 @@ class TestTargetsChecksum:
         middle[4096, 1] += 1e-6
         last[-1, -1] += 1e-6
         others = (self.T, first, middle, last, self.T.reshape(-1, 1), self.T[::-1], self.T > 0, self.T[:-1])
-        assert len({entering.targets_checksum(targets, "float32") for targets in others}) == len(others)
+        assert len({inputs.targets_checksum(targets, "float32") for targets in others}) == len(others)
 
     def test_of_a_wide_network_sees_more_digits(self):
         near = self.T + 1e-12
-        assert entering.targets_checksum(near, "float64") != entering.targets_checksum(self.T, "float64")
-        assert entering.targets_checksum(near[:1], "float32") == entering.targets_checksum(self.T[:1], "float32")
+        assert inputs.targets_checksum(near, "float64") != inputs.targets_checksum(self.T, "float64")
+        assert inputs.targets_checksum(near[:1], "float32") == inputs.targets_checksum(self.T[:1], "float32")
 
     def test_there_is_none_of_labels(self):
-        assert entering.targets_checksum(T, "float32") is None
+        assert inputs.targets_checksum(T, "float32") is None
 
 
 class TestSplit:
     def split(self, share, seed=0):
-        return entering.split(X, T, share, seed)
+        return inputs.split(X, T, share, seed)
 
     def test_keeps_a_share_and_every_row_with_its_target(self):
         x, t, x_val, t_val = self.split(0.25)
@@ -193,7 +193,7 @@ class TestSplit:
     def test_of_a_mapped_file_is_refused(self, tmp_path):
         np.save(tmp_path / "x.npy", X)
         with pytest.raises(TypeError, match="validation_split would read a mapped file whole; split it into two files"):
-            entering.split(np.load(tmp_path / "x.npy", mmap_mode="r"), T, 0.25, 0)
+            inputs.split(np.load(tmp_path / "x.npy", mmap_mode="r"), T, 0.25, 0)
 
 
 #: loss -> (targets that it takes, targets that it refuses with an error that says why)
@@ -234,10 +234,10 @@ class TestTargets:
     def test_are_checked_when_they_enter(self, loss, which):
         right, wrong = TARGETS[loss]
         for t in right:
-            entering.entered(X, t, net(loss), get_backend(), which)
+            inputs.entered(X, t, net(loss), get_backend(), which)
         for t, says in wrong:
             with pytest.raises(ValueError, match=f"Trainer: t_{which}: .*{says}"):
-                entering.entered(X, t, net(loss), get_backend(), which)
+                inputs.entered(X, t, net(loss), get_backend(), which)
 
 
 def issubclass_of_loss(cls):
@@ -250,7 +250,7 @@ class TestFinite:
         x = X.copy()
         x[7, 1] = bad
         with pytest.raises(ValueError, match=rf"Trainer: x_train: row 7 holds {bad} \(float32\); remove such rows"):
-            entering.entered(x, T, net(), get_backend(), "train")
+            inputs.entered(x, T, net(), get_backend(), "train")
 
     @pytest.mark.parametrize("which", ["val", "test"])
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -260,19 +260,19 @@ class TestFinite:
         with pytest.warns(
             UserWarning, match=rf"Trainer: x_{which}: row 7 holds {bad} \(float32\); remove such rows"
         ) as said:
-            entering.entered(x, T, net(), get_backend(), which)
+            inputs.entered(x, T, net(), get_backend(), which)
         assert len(said) == 1
 
     def test_numbers_that_overflow_in_the_dtype_of_the_network_are_named(self):
         with xpdl.use("numpy", dtype="float16") as backend:
             network = net()
             with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"x_train: row 8 holds inf \(float16\)"):
-                entering.entered(X * 4000, T, network, backend, "train")
+                inputs.entered(X * 4000, T, network, backend, "train")
 
     def test_a_mapped_file_is_not_read(self, tmp_path):
         x = np.memmap(tmp_path / "x", np.float32, "w+", shape=X.shape)
         x[:] = np.nan
-        assert entering.entered(x, T, net(), get_backend(), "train")[0] is x
+        assert inputs.entered(x, T, net(), get_backend(), "train")[0] is x
 
 
 class TestLearningRate:

@@ -1,4 +1,4 @@
-"""What enters a trainer: checked once, and moved to where the network is."""
+"""Checks of the inputs of a trainer, and their move to the backend of the network."""
 
 from __future__ import annotations
 
