@@ -15,8 +15,8 @@ from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.models.sequential import Sequential
 from xpdl.training import callback_state, run_state
+from xpdl.training.fingerprint import identity, require_same, slots
 from xpdl.training.history import History
-from xpdl.training.same_run import identity, require_same, slots
 from xpdl.training.weighted_mean import WeightedMean
 
 if TYPE_CHECKING:

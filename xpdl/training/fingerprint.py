@@ -1,4 +1,4 @@
-"""What makes two runs the same one: with another of these, a run would not go on as it began."""
+"""Fingerprint of a run: the settings that must be equal for a checkpoint to resume bitwise identically."""
 
 from __future__ import annotations
 
