@@ -9,8 +9,8 @@ from xpdl.backends import memory, plans
 from xpdl.backends.namespaces import Array
 from xpdl.training import evaluation, step
 from xpdl.training.accumulation import Accumulated
+from xpdl.training.checkpointer import Resuming
 from xpdl.training.progress import Progress
-from xpdl.training.resuming import Resuming
 from xpdl.training.weighted_mean import WeightedMean
 
 if TYPE_CHECKING:

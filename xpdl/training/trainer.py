@@ -18,12 +18,12 @@ from xpdl.optimizers import Optimizer
 from xpdl.training import epoch, inputs, measures, run_state
 from xpdl.training.callbacks import Callbacks
 from xpdl.training.captured import CapturedSteps
+from xpdl.training.checkpointer import Checkpoint, Resuming
 from xpdl.training.history import History
 from xpdl.training.mixed_precision import MixedPrecision, chosen
 from xpdl.training.monitor import check_monitors
 from xpdl.training.non_finite import read_losses
 from xpdl.training.progress import Progress
-from xpdl.training.resuming import Checkpoint, Resuming
 from xpdl.training.weighted_mean import WeightedMean
 
 

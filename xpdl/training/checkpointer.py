@@ -1,4 +1,4 @@
-"""When a run is written, so that it can go on, and how it stops when it is told to."""
+"""Schedule of a run's checkpoints, resumption from one, and a clean stop on a signal."""
 
 from __future__ import annotations
 
