@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.training.test_checkpoint import assert_same_run, trainer
-from tests.training.test_interrupts import Signals
+from tests.training.test_signals import Signals
 from xpdl import cli, data, storage
 from xpdl.training import evaluation
 

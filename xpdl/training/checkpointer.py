@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from xpdl.ops.checks import positive_int
 from xpdl.training import run_state
 from xpdl.training.checkpoint_files import CheckpointFiles
-from xpdl.training.interrupts import Interrupts
+from xpdl.training.signals import Interrupts
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer

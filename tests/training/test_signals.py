@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from tests.training.test_checkpoint import STEPS, assert_same_run, trainer
-from xpdl.training.interrupts import Interrupts
+from xpdl.training.signals import Interrupts
 
 DEFAULTS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination at a moment that suits the training."""
+"""Handling of SIGINT and SIGTERM, deferred to a moment that suits the training."""
 
 from __future__ import annotations
 
