@@ -17,8 +17,8 @@ from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
 from xpdl.training import epoch, inputs, measures, run_state
 from xpdl.training.callbacks import Callbacks
-from xpdl.training.captured import CapturedSteps
 from xpdl.training.checkpointer import Checkpoint, Resuming
+from xpdl.training.cuda_graph import CapturedSteps
 from xpdl.training.history import History
 from xpdl.training.mixed_precision import MixedPrecision, chosen
 from xpdl.training.monitor import check_monitors
@@ -99,7 +99,7 @@ class Trainer:
         only on hardware made for it, and only some networks learn as well in it.
     capture : bool
         On a GPU, repeat a step on a full batch by one launch: for small networks, which the host cannot keep up with. See
-        `xpdl.training.captured.CapturedSteps`, which says what goes with it.
+        `xpdl.training.cuda_graph.CapturedSteps`, which says what goes with it.
     keep : int
         So many checkpoints are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
 

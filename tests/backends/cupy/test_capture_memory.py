@@ -5,7 +5,7 @@ import pytest
 
 import xpdl
 from xpdl import Affine, Relu, Sequential, SoftmaxWithLoss, Trainer
-from xpdl.training import captured
+from xpdl.training import cuda_graph
 
 pytestmark = pytest.mark.backends("cupy")
 X, T = np.ones((30, 4), "float32"), np.arange(30) % 3
@@ -58,8 +58,8 @@ def test_the_pool_gives_back_what_it_keeps_before_a_step_is_recorded(backend):
     layer = Looks(cupy)
     trained(backend, layer)
     # uncaptured ones, and then the recorded step
-    assert min(layer.kept[: captured._WARM_UP]) >= 4 << 20
-    assert layer.kept[captured._WARM_UP] < 1 << 20
+    assert min(layer.kept[: cuda_graph._WARM_UP]) >= 4 << 20
+    assert layer.kept[cuda_graph._WARM_UP] < 1 << 20
 
 
 def test_an_allocator_of_pinned_memory_stays(backend):

@@ -28,7 +28,7 @@ from xpdl import (
 )
 from xpdl.backends.cupy import cudnn
 from xpdl.layers import Dropout
-from xpdl.training import captured, step
+from xpdl.training import cuda_graph, step
 
 ROWS, BATCH = 27, 5  # five full batches of an epoch, and one of two rows
 
@@ -89,7 +89,7 @@ def test_every_full_batch_after_the_first_is_one_launch(host):
     x, t = images()
     both(host, network, x, t)
     # of two epochs of five full batches, but for those that warm up
-    assert len(fake_capture.graphs) == 1 and launches() == 2 * 5 - captured._WARM_UP
+    assert len(fake_capture.graphs) == 1 and launches() == 2 * 5 - cuda_graph._WARM_UP
 
 
 def test_a_captured_step_launches_kernels_that_are_all_in_its_graph_but_for_the_batch_and_slots(host):
@@ -172,8 +172,8 @@ def test_half_precision_with_a_scale_and_updates_that_are_left_out(host, rule, d
     )
     assert_same(ours, theirs)
     assert ours.precision.loss_scale.state_dict() == theirs.precision.loss_scale.state_dict()
-    assert len(fake_capture.graphs) == 1 and launches() == 4 * 5 - captured._WARM_UP
-    assert captured._WARM_UP < ours.precision.steps_left_out < 4 * 6
+    assert len(fake_capture.graphs) == 1 and launches() == 4 * 5 - cuda_graph._WARM_UP
+    assert cuda_graph._WARM_UP < ours.precision.steps_left_out < 4 * 6
     assert ours.optimizer.iter + ours.precision.steps_left_out == 4 * 6
 
 

@@ -1,4 +1,4 @@
-"""Training steps that a GPU repeats as a whole: ``Trainer(..., capture=True)``."""
+"""Training steps repeated as one CUDA graph: ``Trainer(..., capture=True)``."""
 
 from __future__ import annotations
 
