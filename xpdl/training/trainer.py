@@ -22,7 +22,7 @@ from xpdl.training.cuda_graph import CapturedSteps
 from xpdl.training.history import History
 from xpdl.training.mixed_precision import MixedPrecision, chosen
 from xpdl.training.monitor import check_monitors
-from xpdl.training.non_finite import read_losses
+from xpdl.training.nan_check import read_losses
 from xpdl.training.progress import Progress
 from xpdl.training.weighted_mean import WeightedMean
 

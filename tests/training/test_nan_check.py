@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import array_namespace
 from xpdl.layers import Affine, BatchNormalization, Dropout, Layer, Relu, Residual, SoftmaxWithLoss
 from xpdl.models import Sequential
 from xpdl.training import Trainer
-from xpdl.training.non_finite import all_finite, first_non_finite, read_losses
+from xpdl.training.nan_check import all_finite, first_non_finite, read_losses
 
 X = np.random.default_rng(0).standard_normal((8, 4))
 T = np.asarray([0, 1, 2, 0, 1, 2, 0, 1])

@@ -1,4 +1,4 @@
-"""Where the first NaN or infinity of a training step comes from."""
+"""Search for the first NaN or infinity of a training step, layer by layer."""
 
 from __future__ import annotations
 
