@@ -1,9 +1,9 @@
 """Training: the loop, what it records, and what it tells."""
 
-from xpdl.training.averaging import EMA
 from xpdl.training.callbacks import Callback
 from xpdl.training.diagnostics import Diagnostics
 from xpdl.training.early_stopping import EarlyStopping, ModelCheckpoint
+from xpdl.training.ema import EMA
 from xpdl.training.history import History
 from xpdl.training.loggers import CSVLogger, JSONLogger, TensorBoard
 from xpdl.training.mixed_precision import MixedPrecision

@@ -1,4 +1,4 @@
-"""Averages of weights over the steps of a training."""
+"""Exponential moving averages of weights over the steps of a training."""
 
 from __future__ import annotations
 
