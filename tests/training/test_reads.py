@@ -32,7 +32,7 @@ from xpdl import (
 )
 from xpdl.backends.namespaces import on_device_of
 from xpdl.training import WarmupLR, diagnostics, step
-from xpdl.training.accumulation import Accumulated
+from xpdl.training.gradient_accumulator import Accumulated
 
 RNG = np.random.default_rng(0)
 X, T = RNG.normal(size=(15, 1, 8, 8)).astype("float32"), RNG.integers(0, 3, 15)

@@ -30,7 +30,7 @@ from xpdl.errors import BackendError
 from xpdl.models import Sequential
 from xpdl.optimizers import Adam
 from xpdl.training import MixedPrecision, Trainer, step
-from xpdl.training.accumulation import Accumulated
+from xpdl.training.gradient_accumulator import Accumulated
 
 Call = Callable[[], Any]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from xpdl.backends import memory, plans
 from xpdl.backends.namespaces import Array
 from xpdl.training import evaluation, step
-from xpdl.training.accumulation import Accumulated
 from xpdl.training.checkpointer import Resuming
+from xpdl.training.gradient_accumulator import Accumulated
 from xpdl.training.progress import Progress
 from xpdl.training.weighted_mean import WeightedMean
 

@@ -1,4 +1,4 @@
-"""Gradients of several mini-batches as one."""
+"""Accumulation of the gradients of several mini-batches into one."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from xpdl.layers import Affine, IdentityWithLoss, Relu, SigmoidWithLoss, Softmax
 from xpdl.models import Sequential
 from xpdl.optimizers import SGD
 from xpdl.training import EarlyStopping, MixedPrecision, Trainer
-from xpdl.training.accumulation import Accumulated
+from xpdl.training.gradient_accumulator import Accumulated
 
 
 def plain():
