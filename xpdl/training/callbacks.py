@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from xpdl.training.arguments import described
+from xpdl.training.stable_repr import described
 
 EVENTS = (
     "on_train_begin",

@@ -13,9 +13,9 @@ from xpdl.layers.base import Layer
 from xpdl.layers.composite import Composite
 from xpdl.models.sequential import Sequential
 from xpdl.training import callback_state
-from xpdl.training.arguments import arguments, words
 from xpdl.training.messages import warn
 from xpdl.training.schedules import LearningRateSchedule
+from xpdl.training.stable_repr import arguments, words
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer

@@ -1,4 +1,4 @@
-"""What something was made with, in words."""
+"""Constructor arguments as text that is the same in every process."""
 
 from __future__ import annotations
 
