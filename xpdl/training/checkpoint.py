@@ -1,4 +1,4 @@
-"""A training run in a file, complete enough to go on with the same bits."""
+"""Checkpoints: a training run in a file, resumed bitwise identically."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Resuming:
 
 
 def _where(trainer: Trainer) -> str:
-    """How far a run is, in words."""
+    """Describe the position of a run in words."""
     if trainer.current_iter == trainer.current_epoch * trainer.iter_per_epoch:
         return f"epoch {trainer.current_epoch}"
     return f"step {trainer.current_iter}, in epoch {trainer.current_epoch + 1}"

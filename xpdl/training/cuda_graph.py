@@ -26,9 +26,9 @@ class CapturedSteps:
     waits for the host. A step that is recorded as a CUDA graph is one launch and two copies of the batch.
 
     Uncaptured are the first three steps of a run, batches with fewer rows, and one step in a hundred, whose losses are read.
-    All have the same kernels, and so the same bits as if none was captured. Where `xpdl info` says that cuBLAS is not called
-    directly, matrix products go by a kernel of ours, in the precision ``"highest"``: they differ from those of a `Trainer`
-    without ``capture`` in their last bits, and large ones may take longer than launches are worth.
+    All run the same kernels, so results are bitwise identical to uncaptured steps. Where `xpdl info` says that cuBLAS is
+    not called directly, matrix products go by a kernel of ours, in the precision ``"highest"``: they differ from those of a
+    `Trainer` without ``capture`` in their last bits, and large ones may take longer than launches are worth.
 
     What changes from step to step must be known: parameters, the optimizer's memory, and what layers keep in their
     ``state``. A layer of one's own with a Python number that changes, or that draws random numbers, computes with those of
@@ -77,7 +77,7 @@ class CapturedSteps:
         self.problem: str | None = None
 
     def alike(self) -> contextlib.AbstractContextManager[None]:
-        """Inside, an uncaptured step has the kernels of a captured one, and so the same bits."""
+        """Give uncaptured steps inside the kernels of captured ones: results are bitwise identical."""
         return self.recorder.alike()
 
     def step(self, x: Array, t: Array, *sample_weight: Array) -> tuple[Array, Array | float] | None:
@@ -145,7 +145,7 @@ class _Recorded:
         self._setting = self._settings()
 
     def _scale(self) -> list[tuple[dict[str, Any], str, Array]]:
-        """Where the scale of the loss is kept, made anew on the device if it has been read since the last step."""
+        """Return the slot of the loss scale, made anew on the device if it was read since the last step."""
         if self.precision is None or not self.precision.scales:
             return []
         first = next(owner[key] for _, owner, key in self.network.slots("params"))
@@ -154,7 +154,7 @@ class _Recorded:
     def _require_slots(self) -> None:
         if self.optimizer.decay is not None or self.optimizer.lr_groups:
             raise RuntimeError("one launch updates all parameters alike, without decay= and lr_groups=")
-        # where updates may be left out, the device makes the one of the other
+        # the device computes "lr" from "rate" if updates may be skipped
         if not self.recording.numbers & {"lr", "rate"}:
             raise RuntimeError(f"{type(self.optimizer).__name__} did not update all parameters by its kernel")
         for owner, key, _ in self._advances:
@@ -162,7 +162,7 @@ class _Recorded:
                 raise RuntimeError(f"a layer counts {key!r} on the host, which a repetition would not see")
 
     def fits(self, batch: tuple[Array, ...]) -> bool:
-        """Whether it is still the step that is to be made."""
+        """Return whether the recorded graph is still the step to be made."""
         return (
             all(a.shape == own.shape and a.dtype == own.dtype for a, own in zip(batch, self.batch, strict=True))
             and all(owner.get(key) is array for owner, key, array in self._params)

@@ -26,7 +26,7 @@ _ADDED = ("drop_last", "metrics", "checksum of sample_weight")
 
 
 def identity(trainer: Trainer) -> dict[str, Any]:
-    """What is written with a run, as JSON has it, to be compared with what is there when it goes on."""
+    """Return the fingerprint as plain JSON: it is saved with a run and compared when the run is resumed."""
     network = trainer.network
     callbacks = [one for one in trainer.callbacks.callbacks if getattr(one, "changes_training", False)]
     schedules = [one for one in callbacks if isinstance(one, LearningRateSchedule)]

@@ -64,7 +64,7 @@ def optimizer_options(optimizer: Any, optimizer_param: Mapping[str, Any] | None)
 
 
 def check_rows(which: str, x: Any, t: Any) -> None:
-    """As many rows of `x` as of `t`, and at least one."""
+    """Require as many rows of `x` as of `t`, and at least one."""
     for name, array in (("x", x), ("t", t)):
         if not is_array(array):
             raise TypeError(
@@ -93,7 +93,7 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
 
 
 def checksums(t: Any, sample_weight: Array | None, dtype: str) -> dict[str, str | None]:
-    """What tells a data set to train with from others of its size, by names for messages."""
+    """Compute checksums that tell a data set from others of its size, by names for messages."""
     targets = targets_checksum(t, dtype)
     return {
         "checksum of the labels": labels_checksum(t),
@@ -104,7 +104,7 @@ def checksums(t: Any, sample_weight: Array | None, dtype: str) -> dict[str, str 
 
 
 def weights_checksum(sample_weight: Any) -> str | None:
-    """What tells weights of rows from others; None where there are none."""
+    """Compute a checksum of the weights of rows; None where there are none."""
     if sample_weight is None:
         return None
     return hashlib.sha256(asnumpy(sample_weight).astype("<f8").tobytes()).hexdigest()[:16]
@@ -120,7 +120,7 @@ def _check_rows_finite(x: Array, which: str) -> None:
 
 
 def labels_checksum(t: Any) -> str | None:
-    """What tells integer labels from those of another data set of the same size; None for other targets."""
+    """Compute a checksum of integer labels; None for other targets."""
     if not array_namespace(t).isdtype(t.dtype, "integral"):
         return None
     return hashlib.sha256(asnumpy(t).astype("<i8").tobytes()).hexdigest()[:16]

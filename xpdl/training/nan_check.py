@@ -17,7 +17,7 @@ _IS_FIRST = "is the first to hold NaN or infinity"
 
 
 def all_finite(arrays: Mapping[str, Any]) -> bool:
-    """Whether no array holds NaN or infinity; on a device all are read at once."""
+    """Return whether all arrays are finite; on a device all are read at once."""
     flags = []
     for a in arrays.values():
         if not (is_array(a) and is_floating(a)):
@@ -138,7 +138,7 @@ def _going_back(layers: Mapping[str, Any], last: Any) -> str:
 
 @contextlib.contextmanager
 def _one_step_back(layers: Mapping[str, Any]) -> Iterator[None]:
-    """Inside, the masks of the last step are drawn again; afterwards the layers' state is as it was."""
+    """Draw the masks of the last step again inside; restore the layers' state afterwards."""
     slots = [slot for layer in layers.values() if isinstance(layer, Layer) for slot in layer.slots("state")]
     before = [(owner, key, owner[key]) for _, owner, key in slots]
     for owner, key, value in before:

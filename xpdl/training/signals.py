@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from xpdl.training.messages import say
 
-# What a signal does where nobody has said otherwise. A handler of the program's own is left in its place.
+# The handlers that Python installs. A handler of the program's own stays in place.
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 

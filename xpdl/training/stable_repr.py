@@ -12,7 +12,7 @@ from xpdl.backends.namespaces import is_array
 def arguments(thing: Any) -> dict[str, str]:
     """Name -> value, as ``repr`` shows it, of those arguments of its constructor that `thing` keeps under their names.
 
-    Arrays are left out.
+    Arrays are skipped.
     """
     values = {name: getattr(thing, name, inspect.Parameter.empty) for name in _names(type(thing))}
     return {
