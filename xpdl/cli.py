@@ -249,6 +249,8 @@ def _new_model(name: str, seed: int) -> Any:
 
 def _loaded(args: argparse.Namespace, network: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """(x_train, t_train), (x_test, t_test) of the data set that was asked for."""
+    if args.data == "mini" and args.no_verify:
+        raise ValueError("--no-verify is for files in XPDL_DATA, and --data mini is in the package; leave it out")
     options = {} if args.data == "mini" else {"verify": not args.no_verify}
     train, test = _DATA[args.data](flatten=len(network.input_shape or ()) == 1, **options)
     return train, test

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floati
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.errors import BackendError, GradientCheckError
 from xpdl.layers.base import Layer
+from xpdl.layers.losses import LossLayer
 from xpdl.ops.checks import require_floating
 
 # (step of the difference, relative error still taken for rounding)
@@ -74,7 +76,7 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
     x : floating array
         Input.
     t : array, optional
-        Targets.
+        Targets, for a loss alone.
     seed : int
         Of the upstream gradient and the directions.
 
@@ -101,6 +103,9 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
     """
     if not isinstance(model_or_layer, Layer):
         raise TypeError(f"check_gradients: expected a layer or a model, got {model_or_layer!r}")
+    is_loss = isinstance(model_or_layer, LossLayer) or hasattr(model_or_layer, "predict")
+    if t is not None and not is_loss and "t" not in inspect.signature(model_or_layer.forward).parameters:
+        raise TypeError(f"check_gradients: {model_or_layer.name} takes no targets; leave out t")
     array_namespace(x, owner="check_gradients")
     require_floating(x, "check_gradients")
     seed = checked_seed(seed, "check_gradients")

@@ -100,7 +100,7 @@ def test_hyper_parameters_are_as_before_after_a_step_that_fails(rule: Rule) -> N
 def test_a_name_of_no_parameter_is_an_error(options: Any) -> None:
     params = arrays(0)
     with pytest.raises(ValueError, match=r"SGD: no parameter is called 'Afine\*'; there are Affine1.W, "):
-        SGD(**options).update(params, arrays(1))
+        SGD(weight_decay={"l2": 0.1}, **options).update(params, arrays(1))
     for name, p in arrays(0).items():
         np.testing.assert_array_equal(params[name], p)
 
@@ -125,12 +125,15 @@ def test_other_values_are_refused(options: Any, error: type[Exception]) -> None:
 
 
 def test_repr_says_what_decays() -> None:
-    assert repr(SGD(decay="*.W", lr_groups={"*.b": 2})) == "SGD(lr=0.01, decay=('*.W',), lr_groups={'*.b': 2.0})"
+    some: Any = {"weight_decay": {"l2": 0.5}}
+    shown = "SGD(lr=0.01, l2=0.5, decay=('*.W',), lr_groups={'*.b': 2.0})"
+    assert repr(SGD(decay="*.W", lr_groups={"*.b": 2}, **some)) == shown
 
     def weights_only(name: str) -> bool:
         return name.endswith("W")
 
-    assert "decay=" in repr(SGD(decay=weights_only)) and " at 0x" not in repr(SGD(decay=weights_only))
+    shown = repr(SGD(decay=weights_only, **some))
+    assert "decay=" in shown and " at 0x" not in shown
 
 
 def test_schedules_and_factors_compose() -> None:

@@ -15,11 +15,10 @@ from tests.training.searches import halve, same, search
 from xpdl import choice, get_backend, uniform
 from xpdl.backends.random import Stream
 from xpdl.training import History, search_runs
-from xpdl.training.search_runs import Runs
+from xpdl.training.search_runs import Runs, last_score
 
 
-def runs(build, *, score=None, processes=1, log=None, verbose=False, seed=0):
-    score = score or (lambda history: history.test_acc_list[-1])
+def runs(build, *, score=last_score, processes=1, log=None, verbose=False, seed=0):
     return Runs("owner", build, {"x": uniform(0, 1)}, Stream(seed, "owner"), score, processes, log, verbose)
 
 

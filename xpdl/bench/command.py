@@ -56,8 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
 
 
+#: the options that each way to measure goes by, besides ``--json``; None is the comparison of steps
+USED: dict[str | None, set[str]] = {
+    None: {"model", "backend", "batch_size", "task", "against", "rounds"},
+    "profile": {"model", "backend", "batch_size"},
+    "memory": {"model", "batch_size", "against"},
+    "epoch": {"model", "backend", "batch_size", "against"},
+    "scaling": {"backend"},
+    "roofline": {"batch_size", "gpu"},
+    "gpu_report": set(),
+}
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure what the options ask for; 0, or the code of the GPU report."""
+    _refuse_unused(args)
     if args.gpu_report is not None:
         return gpu_report.main(args.gpu_report)
     figures = _figures(args)
@@ -67,6 +80,24 @@ def run(args: argparse.Namespace) -> int:
         document = {"environment": environment(), "figures": plain}
         write_atomically(args.json, (json.dumps(document, indent=1) + "\n").encode())
     return 0
+
+
+def _refuse_unused(args: argparse.Namespace) -> None:
+    """Raise `ValueError` for options that the way to measure that was asked for does not look at."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    way = next((way for way in USED if way and getattr(args, way) not in (None, False)), None)
+    options = set[str]().union(*USED.values()) | ({"json"} if way == "gpu_report" else set())
+    for option in sorted(options - USED[way]):
+        if getattr(args, option) != parser.get_default(option):
+            instead = f"with {_flag(way)}" if way else "without --roofline"
+            raise ValueError(f"{_flag(option)} changes nothing {instead}; leave it out")
+    if way is not None and "backend" in USED[way] and len(args.backend) > 1:
+        raise ValueError(f"{_flag(way)} measures one backend, got {', '.join(args.backend)}")
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
 def _figures(args: argparse.Namespace) -> list[Any]:

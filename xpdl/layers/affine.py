@@ -8,7 +8,7 @@ from typing import Any
 from xpdl import initializers
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
+from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_drawn, require_parameters, row_size
 from xpdl.ops import affine as ops
 from xpdl.ops.checks import flag, positive_int
 
@@ -25,14 +25,14 @@ class Affine(Layer):
     units : int, optional
         M, when there is no `W`; D is then taken from the first input, or from `build`.
     init : str, float or callable
-        How `W` is drawn, see `xpdl.initializers`; `b` starts at 0.
+        How `W` is drawn, see `xpdl.initializers`; `b` starts at 0. It is refused beside a `W` that is given.
     use_bias : bool
-        Whether to make a `b` along with `W`.
+        Whether to make a `b` along with `W`. False is refused beside a `b` that is given.
 
     Raises
     ------
     ShapeError
-        If the sizes of an input, `W`, `b` or `dout` do not fit together.
+        If options contradict each other, or the sizes of an input, `W`, `b` or `dout` do not fit together.
     DTypeError
         If the input is not floating.
 
@@ -79,8 +79,11 @@ class Affine(Layer):
             self.units = W.shape[1]
             self.params = {"W": W} if b is None else {"W": W, "b": b}
         initializers.resolve(init, f"{self.name}: init")
+        flag(use_bias, "use_bias", self.name)
+        if W is not None:
+            require_drawn(self.name, init, use_bias, b)
         self.init = init
-        self.use_bias = flag(use_bias, "use_bias", self.name) if W is None else b is not None
+        self.use_bias = use_bias if W is None else b is not None
         self.x: Array | None = None
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -218,6 +218,20 @@ def row_shape(input_shape: Sequence[int | None], owner: str) -> Shape:
     return shape
 
 
+def require_drawn(owner: str, init: Any, use_bias: bool, b: Array | None) -> None:
+    """Refuse, beside a `W` that is given, options of weights that are yet to be drawn.
+
+    Raises
+    ------
+    ShapeError
+        If `init` is not the default, or `use_bias` is False and there is a `b`.
+    """
+    if init != "he":
+        raise ShapeError(f"{owner}: init={init!r} draws no W where one is given; leave out init or W")
+    if b is not None and not use_bias:
+        raise ShapeError(f"{owner}: use_bias=False, but b is given; leave out one of them")
+
+
 def require_parameters(owner: str, **arrays: Array | None) -> None:
     """Check that given parameters are floating arrays of one library and device."""
     given = {key: value for key, value in arrays.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Any
 from xpdl import initializers
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters
+from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_drawn, require_parameters
 from xpdl.ops import convolution as ops
 from xpdl.ops.checks import flag, pair, positive_int
 from xpdl.ops.windows import output_sizes
@@ -32,14 +32,15 @@ class Convolution(Layer):
     groups : int
         Filters and channels are split into so many groups that do not see each other.
     init : str, float or callable
-        How `W` is drawn, see `xpdl.initializers`; `b` starts at 0.
+        How `W` is drawn, see `xpdl.initializers`; `b` starts at 0. It is refused beside a `W` that is given.
     use_bias : bool
-        Whether to make a `b` along with `W`.
+        Whether to make a `b` along with `W`. False is refused beside a `b` that is given.
 
     Raises
     ------
     ShapeError
-        If a size is out of range, the filter is larger than the padded image, or shapes do not fit together.
+        If options contradict each other, a size is out of range, the filter is larger than the padded image, or shapes do
+        not fit together.
     DTypeError
         If the input is not floating.
 
@@ -98,8 +99,11 @@ class Convolution(Layer):
         if self.filters % self.groups:
             raise ShapeError(f"Convolution: {self.filters} filters do not divide into {self.groups} groups")
         initializers.resolve(init, f"{self.name}: init")
+        flag(use_bias, "use_bias", self.name)
+        if W is not None:
+            require_drawn(self.name, init, use_bias, b)
         self.init = init
-        self.use_bias = flag(use_bias, "use_bias", self.name) if W is None else b is not None
+        self.use_bias = use_bias if W is None else b is not None
         self.x: Array | None = None
         self._out_size: tuple[int, int] | None = None
 

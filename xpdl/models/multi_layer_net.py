@@ -40,7 +40,7 @@ class MultiLayerNetExtend(BookNet):
     use_dropout, use_batchnorm : bool
         Whether hidden layers have them.
     dropout_ration : float
-        Probability of dropping (the book's spelling).
+        Probability of dropping (the book's spelling), where `use_dropout` says so: the book's scripts switch there.
     seed : int, optional
 
     Notes

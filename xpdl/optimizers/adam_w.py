@@ -8,7 +8,7 @@ from typing import Any
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array
 from xpdl.optimizers.adam import Adam, adam_step
-from xpdl.optimizers.groups import Decay
+from xpdl.optimizers.groups import Decay, checked_decay
 from xpdl.optimizers.hyper import Hyper
 
 
@@ -57,9 +57,8 @@ class AdamW(Adam):
         max_norm: float | None = None,
         clip_norm: float | None = None,
     ) -> None:
-        super().__init__(
-            lr, beta1, beta2, eps=eps, decay=decay, lr_groups=lr_groups, max_norm=max_norm, clip_norm=clip_norm
-        )
+        super().__init__(lr, beta1, beta2, eps=eps, lr_groups=lr_groups, max_norm=max_norm, clip_norm=clip_norm)
+        self.decay = checked_decay(decay, weight_decay, type(self).__name__)
         self.weight_decay = weight_decay
 
     elementwise = True

@@ -35,7 +35,7 @@ class Optimizer:
         `decay` says otherwise.
     decay : str, iterable of str, or callable, optional
         The parameters that weight decay applies to: names, with wildcards as in ``"*.W"``; ``"weights"`` for those of two
-        axes and more, which spares biases, gamma and beta; or a function of a name. By default all.
+        axes and more, which spares biases, gamma and beta; or a function of a name. By default all. Needs `weight_decay`.
     lr_groups : mapping of str to float, optional
         Factors of the learning rate of some parameters, by name or wildcard: ``{"Convolution*": 0.1}``. The first that
         matches counts. Schedules change `lr`, so the factors stay.
@@ -100,7 +100,7 @@ class Optimizer:
                 f"as {{'l2': 0.0001}}, got {weight_decay!r}"
             )
         self.l1, self.l2 = strengths.get("l1", 0.0), strengths.get("l2", 0.0)
-        self.decay = checked_decay(decay, type(self).__name__)
+        self.decay = checked_decay(decay, weight_decay, type(self).__name__)
         self.lr_groups = checked_lr_groups(lr_groups, type(self).__name__)
         self.max_norm, self.clip_norm = max_norm, clip_norm
         self.iter = 0

@@ -49,9 +49,15 @@ class Group(NamedTuple):
                 setattr(optimizer, name, value)
 
 
-def checked_decay(decay: Any, owner: str) -> Decay | None:
-    """`decay` with its names as a tuple; `TypeError` for anything else than a predicate or names."""
-    if decay is None or callable(decay) or decay == WEIGHTS:
+def checked_decay(decay: Any, weight_decay: Any, owner: str) -> Decay | None:
+    """`decay` with its names as a tuple; `TypeError` unless it is a predicate or names, and there is weight decay."""
+    if decay is None:
+        return None
+    if weight_decay is None:
+        raise TypeError(
+            f"{owner}: decay={decay!r} says what weight_decay applies to, and there is none; pass weight_decay={{'l2': 0.1}}"
+        )
+    if callable(decay) or decay == WEIGHTS:
         return decay  # type: ignore[no-any-return]
     names = (decay,) if isinstance(decay, str) else tuple(decay) if isinstance(decay, Iterable) else ()
     if not names or not all(isinstance(name, str) and name for name in names):

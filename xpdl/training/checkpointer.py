@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Checkpoint = str | os.PathLike[str] | CheckpointFiles
 
+#: checkpoints that are kept unless another number is asked for
+KEPT = 2
+
 
 class Resuming:
     """The checkpoints of a trainer; entered while it trains. Without a path, it does nothing.
@@ -31,6 +34,11 @@ class Resuming:
         So many files are kept.
     seed : int, optional
         That of the run.
+
+    Raises
+    ------
+    ValueError
+        If there is a path but no seed, or `every` or another `keep` than the default without a path.
     """
 
     def __init__(self, path: Checkpoint | None, every: int | None, keep: int, seed: int | None) -> None:
@@ -38,7 +46,14 @@ class Resuming:
             raise ValueError("Trainer: a run with a checkpoint needs a seed, or it cannot go on in the order it began")
         self.every = None if every is None else positive_int(every, "checkpoint_every", "Trainer")
         keep = positive_int(keep, "keep", "Trainer")
+        if path is None and (every is not None or keep != KEPT):
+            option = f"keep={keep}" if every is None else f"checkpoint_every={every}"
+            raise ValueError(f"Trainer: {option} without a checkpoint to write; pass checkpoint=, or leave it out")
         self.files = path if path is None or isinstance(path, CheckpointFiles) else CheckpointFiles(path, keep)
+        if self.files is not None and keep not in (KEPT, self.files.keep):
+            raise ValueError(
+                f"Trainer: keep={keep}, but the checkpoint's files have keep={self.files.keep}; say it there"
+            )
         self._interrupts = Interrupts()
         self._last_step = 0
 

@@ -17,6 +17,7 @@ from xpdl.training.loss_scaling import LossScale, narrowed, unscaled
 _BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
 # By default: of what gradients mostly are, none is lost below the smallest float16, and steps that overflow bring it down.
 _FLOAT16_SCALE = 2.0**16
+_GROWTH_INTERVAL = 2000
 
 Owner = tuple[dict[str, Array], str]
 
@@ -42,7 +43,7 @@ class MixedPrecision:
         What the loss is multiplied by at first, at least 1. By default 65536 for float16, and for others 1, which means that
         nothing is scaled and nothing left out.
     growth_interval : int
-        Good steps from one doubling to the next.
+        Good steps from one doubling to the next. It is refused where nothing is scaled.
 
     Attributes
     ----------
@@ -53,7 +54,7 @@ class MixedPrecision:
     Raises
     ------
     ValueError
-        If `dtype` or `scale` is none of those.
+        If `dtype` or `scale` is none of those, or `growth_interval` is that of a scale that there is not.
 
     Notes
     -----
@@ -78,7 +79,9 @@ class MixedPrecision:
     >>> mixed.update(trainer.optimizer, net.params, grads)
     """
 
-    def __init__(self, dtype: str = "float16", *, scale: float | None = None, growth_interval: int = 2000) -> None:
+    def __init__(
+        self, dtype: str = "float16", *, scale: float | None = None, growth_interval: int = _GROWTH_INTERVAL
+    ) -> None:
         owner = type(self).__name__
         if not _is_narrow(dtype):
             raise ValueError(f"{owner}: dtype must be 'float16', 'bfloat16' or 'float32', got {dtype!r}")
@@ -87,6 +90,11 @@ class MixedPrecision:
             scale = _FLOAT16_SCALE if dtype == "float16" else 1.0
         self._passed = False
         self.loss_scale = LossScale(scale, growth_interval, owner)
+        if growth_interval != _GROWTH_INTERVAL and not self.scales:
+            raise ValueError(
+                f"{owner}: growth_interval={growth_interval} for {dtype} without a scale, which does not grow; pass scale=, "
+                "or leave it out"
+            )
 
     @property
     def scale(self) -> float:

@@ -7,21 +7,9 @@ from collections.abc import Mapping
 
 from xpdl.backends.random import Stream, checked_seed, next_stream
 from xpdl.ops.checks import int_at_least, positive_int
-from xpdl.training.history import History
 from xpdl.training.search_result import SearchResult, Trial
-from xpdl.training.search_runs import Build, Runs, Score
+from xpdl.training.search_runs import Build, Runs, Score, last_score
 from xpdl.training.search_space import Distribution, check_space
-
-
-def last_score(history: History) -> float:
-    """Accuracy on the test set at the end or, in a regression, the loss with a minus; without one, on the validation set."""
-    last = history.last()
-    for name in ("test_acc", "val_acc", "test_loss", "val_loss"):
-        if name in last:
-            return -last[name] if name.endswith("loss") else last[name]
-    raise ValueError(
-        "search: the history has neither accuracies nor losses of rows to test or to validate with; pass a score of your own"
-    )
 
 
 def random_search(
@@ -49,7 +37,7 @@ def random_search(
         Trial by trial, hyper-parameters and training depend on it and the trial's number alone. By default it follows
         `xpdl.seed`.
     score : callable
-        ``score(history)`` -> a number, the higher the better.
+        ``score(history)`` -> a number, the higher the better. Where `build` returns a number itself, none is taken.
     processes : int
         So many trainings run at the same time, each on its share of the processors. Results are those of one process.
         `build` then has to be a function that another process can import, with data that it loads or makes by itself, and
@@ -67,7 +55,7 @@ def random_search(
     Raises
     ------
     TypeError, ValueError
-        If `space` has no distributions, or the log is that of another search.
+        If `space` has no distributions, the log is that of another search, or `build` returns a number beside a `score`.
     ShapeError
         If `n_trials` or `processes` is no positive int.
 

@@ -11,8 +11,7 @@ from xpdl.backends.random import next_stream, seeded
 from xpdl.ops.checks import function
 from xpdl.training.history import History
 from xpdl.training.run_state import require_new
-from xpdl.training.search import last_score
-from xpdl.training.search_runs import Build, Score
+from xpdl.training.search_runs import Build, Score, last_score
 from xpdl.training.search_space import Distribution, check_space
 
 

@@ -32,6 +32,17 @@ Score = Callable[[History], float]
 Job = tuple[int, dict[str, Any], int | None]  # number, hyper-parameters, epochs
 
 
+def last_score(history: History) -> float:
+    """Accuracy on the test set at the end or, in a regression, the loss with a minus; without one, on the validation set."""
+    last = history.last()
+    for name in ("test_acc", "val_acc", "test_loss", "val_loss"):
+        if name in last:
+            return -last[name] if name.endswith("loss") else last[name]
+    raise ValueError(
+        "search: the history has neither accuracies nor losses of rows to test or to validate with; pass a score of your own"
+    )
+
+
 class Runs:
     """The trials of a search: made here or by other processes, unless the log has them."""
 
@@ -133,6 +144,8 @@ def _trial(build: Build, score: Score, job: Job, seed: int) -> Trial:
         if isinstance(made, History):
             history, value = made, float(score(made))
         elif isinstance(made, numbers.Real):
+            if score is not last_score:
+                raise TypeError(f"search: score takes a History, and build returned {made!r}; leave out score")
             value = float(made)
         else:
             raise TypeError(f"search: build must return a Trainer, a History or a number, got {made!r}")

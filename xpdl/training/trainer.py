@@ -17,7 +17,7 @@ from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
 from xpdl.training import epoch, inputs, measures, run_state
 from xpdl.training.callbacks import Callbacks
-from xpdl.training.checkpointer import Checkpoint, Resuming
+from xpdl.training.checkpointer import KEPT, Checkpoint, Resuming
 from xpdl.training.cuda_graph import CapturedSteps
 from xpdl.training.history import History
 from xpdl.training.mixed_precision import MixedPrecision, chosen
@@ -51,7 +51,7 @@ class Trainer:
         The optimizer's arguments, such as ``{"lr": 0.1}``. Without them it has the rule's own, but Adam the learning rate
         0.01 of the book's trainer. An instance takes none.
     evaluate_sample_num_per_epoch : int, optional
-        After an epoch, measure accuracy on so many first rows of each set instead of on all.
+        After an epoch, measure on so many first rows of each set, `metrics` and validation included, instead of on all.
     verbose : bool
         Print one line per epoch, and show a progress bar where standard error is a terminal.
     callbacks : iterable
@@ -67,7 +67,7 @@ class Trainer:
     validation_data : pair (x, t) of arrays, optional
         Such rows where they are a data set of their own.
     metrics : iterable
-        What else to measure after each epoch, on each whole data set: ``"top_5_accuracy"``, ``"precision"``, ``"recall"``,
+        What else to measure after each epoch, on each data set: ``"top_5_accuracy"``, ``"precision"``, ``"recall"``,
         ``"f1"`` (of class 1 where there are two, else the mean over classes; ``"f1_micro"`` or ``"f1_weighted"`` says
         otherwise), ``"roc_auc"``, ``"mse"``, ``"mae"``, ``"r2"``: see `xpdl.metrics`. Or functions ``f(y, t)`` of all
         outputs, probabilities in classification, and targets, as NumPy arrays; or a dict of names and such functions. They
@@ -92,7 +92,7 @@ class Trainer:
         options, and the callbacks that change the training must be those that the run began with, whatever they were made
         with; only `epochs` may be more, unless a schedule spans them all.
     checkpoint_every : int, optional
-        Write it after so many steps instead, and at the end.
+        Write it after so many steps instead, and at the end. It takes a `checkpoint`, as `keep` does.
     precision : str or MixedPrecision, optional
         ``"float16"`` or ``"bfloat16"``: passes forward and back in it, parameters and updates in float32; see
         `xpdl.training.MixedPrecision`. By default everything is in the dtype of the parameters: half precision is quicker
@@ -163,7 +163,7 @@ class Trainer:
         capture: bool = False,
         checkpoint: Checkpoint | None = None,
         checkpoint_every: int | None = None,
-        keep: int = 2,
+        keep: int = KEPT,
     ) -> None:
         inputs.check_network(network, optimizer, optimizer_param)
         self.network = network
