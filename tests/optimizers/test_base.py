@@ -17,7 +17,7 @@ from xpdl.backends.namespaces import is_writable
 from xpdl.layers import Affine
 from xpdl.layers.parameter_view import ParameterView
 from xpdl.optimizers import SGD, Adam, Momentum, Optimizer
-from xpdl.optimizers.together import flush_denormals
+from xpdl.optimizers.fused_update import flush_denormals
 
 
 @each_rule

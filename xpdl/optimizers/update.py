@@ -8,8 +8,8 @@ from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace, device, wide_dtype, widened, write
 from xpdl.optimizers.clipping import clip_scale
+from xpdl.optimizers.fused_update import Rule, adjusted_step, flush_denormals, step_together
 from xpdl.optimizers.groups import groups_of
-from xpdl.optimizers.together import Rule, adjusted_step, flush_denormals, step_together
 
 # Updates from one flush of denormals to the next: Adam's mean of gradients loses a factor of 800 meanwhile.
 UPDATES_BETWEEN_FLUSHES = 64

@@ -9,7 +9,7 @@ from xpdl import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimi
 from xpdl.backends import dispatch
 from xpdl.backends.numpy import optimizers as kernels
 from xpdl.optimizers.clipping import clip_scale
-from xpdl.optimizers.together import flush_denormals
+from xpdl.optimizers.fused_update import flush_denormals
 
 RULES = [SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop]
 SIZE = 2 * kernels._PIECE + 17

@@ -44,7 +44,7 @@ def step_together(
     step: Callable[..., tuple[Array, ...]],
     rule: Any,
 ) -> Iterable[tuple[Array, ...]]:
-    """As `xpdl.optimizers.together.step_together`; results are written into `params` and `memory`."""
+    """As `xpdl.optimizers.fused_update.step_together`; results are written into `params` and `memory`."""
     numbers = _numbers(rule) if _served(params, grads, memory, rule) else None
     if numbers is None:
         return DECLINE  # type: ignore[no-any-return]
@@ -127,7 +127,7 @@ def _table(params: list[Array], grads: list[Array], memory: list[tuple[Array, ..
 
 @kernel("flush_denormals")
 def flush_denormals(x: Array) -> Array:
-    """As `xpdl.optimizers.together.flush_denormals`: `x` itself.
+    """As `xpdl.optimizers.fused_update.flush_denormals`: `x` itself.
 
     CuPy compiles with ``-ftz=true``, which reads and writes float32 subnormals as 0; GPUs compute with those of float64 at
     full speed.

@@ -40,7 +40,7 @@ def step_together(
     step: Callable[..., tuple[Host, ...]],
     rule: Any,
 ) -> Iterable[tuple[Host, ...]]:
-    """As `xpdl.optimizers.together.step_together`; results are written into `params` and `memory`."""
+    """As `xpdl.optimizers.fused_update.step_together`; results are written into `params` and `memory`."""
     stepped = [(p, *kept) for p, kept in zip(params, memory, strict=True)]
     if not rule.elementwise or not all([_served(arrays, g) for arrays, g in zip(stepped, grads, strict=True)]):
         return DECLINE  # type: ignore[no-any-return]
@@ -70,7 +70,7 @@ def step_together(
 
 @kernel("numpy", "flush_denormals")
 def flush_denormals(x: Host) -> Host:
-    """As `xpdl.optimizers.together.flush_denormals`; the result is written into `x`."""
+    """As `xpdl.optimizers.fused_update.flush_denormals`; the result is written into `x`."""
     info = np.finfo(x.dtype)
     limit = info.smallest_normal / info.eps
     if limit > 1e-30 or not _served((x,), x) or not x.flags.c_contiguous:

@@ -1,4 +1,4 @@
-"""Steps of all parameters together, as ops: what a kernel does in one go."""
+"""Updates of all parameters as one op, which a kernel overrides by one fused launch."""
 
 from __future__ import annotations
 
