@@ -16,7 +16,7 @@ from xpdl import (
     SigmoidWithLoss,
     SoftmaxWithLoss,
 )
-from xpdl.backends import get_backend, memory
+from xpdl.backends import device_memory, get_backend
 from xpdl.layers.losses import LossLayer
 from xpdl.training import inputs
 
@@ -108,7 +108,7 @@ class TestEntered:
         assert inputs.entered(mapped, T, net(), get_backend(), "train")[0] is mapped
 
     def test_rows_that_a_device_has_no_room_for_stay_where_they_are(self, monkeypatch):
-        monkeypatch.setattr(memory, "fits", lambda backend, x: False)
+        monkeypatch.setattr(device_memory, "fits", lambda backend, x: False)
         x, t = inputs.entered(X, T, net(), get_backend(), "train")
         assert x is X and t.tolist() == T.tolist()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from xpdl.backends import memory, plans
+from xpdl.backends import device_memory, plans
 from xpdl.backends.namespaces import Array
 from xpdl.training import evaluation, step
 from xpdl.training.checkpointer import Resuming
@@ -49,7 +49,7 @@ def _steps(trainer: Trainer, resuming: Resuming, progress: Progress, done: int, 
     for number, batch in enumerate(trainer.batches):
         x, t, *_ = batch
         trainer.callbacks.call("on_batch_begin", trainer, trainer.current_iter + 1)
-        with memory.explained(trainer.backend, x.shape[0]):
+        with device_memory.explained(trainer.backend, x.shape[0]):
             loss, updated = step.make(trainer, accumulated, *batch)
             if number == 0:
                 _plan_last_batch(trainer, x.shape[0])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from xpdl.backends import Backend, asnumpy, memory
+from xpdl.backends import Backend, asnumpy, device_memory
 from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.backends.random import next_stream
 from xpdl.data import is_mapped, shuffle_dataset
@@ -84,7 +84,7 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
         out = network.output_shape(tuple(x.shape[1:]))
         if network.last_layer is not None:
             network.last_layer.check_targets(t, out, f"Trainer: t_{which}")
-    stays = is_mapped(x) or not memory.fits(backend, x)
+    stays = is_mapped(x) or not device_memory.fits(backend, x)
     x, t = x if stays else backend.asarray(x), backend.asarray(t)
     if not is_mapped(x):  # those are read batch by batch
         _check_rows_finite(x, which)

@@ -325,10 +325,10 @@ def test_gradients_are_checked_and_backends_compared(current):
 
 def test_memory_asked_is_that_of_the_device(current):
     backend = xpdl.backends.make_backend("cupy", 1)
-    from xpdl.backends import memory
+    from xpdl.backends import device_memory
 
-    assert memory.free_bytes(backend) > 0
-    with memory.explained(backend, 3):
+    assert device_memory.free_bytes(backend) > 0
+    with device_memory.explained(backend, 3):
         backend.asarray(X)
 
 

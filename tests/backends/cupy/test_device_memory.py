@@ -6,7 +6,7 @@ import pytest
 from tests.backends.cupy import fake
 from tests.backends.cupy.test_kernels import network
 from xpdl import Trainer
-from xpdl.backends import make_backend, memory
+from xpdl.backends import device_memory, make_backend
 from xpdl.errors import OutOfMemoryError
 
 MIB = 1 << 20
@@ -31,18 +31,18 @@ def stand_in(host):
 
 def test_free_is_what_the_device_and_the_pool_have(device, stand_in):
     device(free=100, used=30, unused=20)
-    assert memory.free_bytes(stand_in) == 120 * MIB
+    assert device_memory.free_bytes(stand_in) == 120 * MIB
 
 
 def test_free_is_what_the_limit_of_the_pool_leaves(device, stand_in):
     device(free=100, used=30, unused=20, limit=70)
-    assert memory.free_bytes(stand_in) == 40 * MIB
+    assert device_memory.free_bytes(stand_in) == 40 * MIB
 
 
 def test_memory_of_the_host_is_not_asked_for():
     numpy = make_backend("numpy")
-    assert memory.free_bytes(numpy) is None and memory.fits(numpy, np.zeros(3))
-    with pytest.raises(MemoryError, match="as it was"), memory.explained(numpy, 3):
+    assert device_memory.free_bytes(numpy) is None and device_memory.fits(numpy, np.zeros(3))
+    with pytest.raises(MemoryError, match="as it was"), device_memory.explained(numpy, 3):
         raise MemoryError("as it was")
 
 
@@ -50,9 +50,9 @@ def test_memory_of_the_host_is_not_asked_for():
 def test_half_of_what_is_free_may_stay(device, stand_in, free, whole):
     device(free=free)
     # 4 MiB of float32, whatever came
-    assert memory.fits(stand_in, np.zeros(MIB, "float64")) is whole
-    assert memory.fits(stand_in, np.zeros(4 * MIB, "uint8")) is whole
-    assert memory.fits(stand_in, fake.module.asarray(np.zeros(1))), "it is there already"
+    assert device_memory.fits(stand_in, np.zeros(MIB, "float64")) is whole
+    assert device_memory.fits(stand_in, np.zeros(4 * MIB, "uint8")) is whole
+    assert device_memory.fits(stand_in, fake.module.asarray(np.zeros(1))), "it is there already"
 
 
 def failing_after(device, taken, asked, free):
@@ -77,7 +77,10 @@ def failing_after(device, taken, asked, free):
 )
 def test_error_says_what_was_needed_what_is_free_and_what_would_fit(device, stand_in, taken, asked, free, said):
     device(free=1000, used=100)
-    with pytest.raises(OutOfMemoryError, match=r"a batch of 1000 needs") as error, memory.explained(stand_in, 1000):
+    with (
+        pytest.raises(OutOfMemoryError, match=r"a batch of 1000 needs") as error,
+        device_memory.explained(stand_in, 1000),
+    ):
         failing_after(device, taken, asked, free)
     assert said in str(error.value) and isinstance(error.value.__cause__, fake.OutOfMemoryError)
 

@@ -1,4 +1,4 @@
-"""Memory of a device: how much of it is free, and what to do when it was not enough."""
+"""Device memory: free bytes, and advice after an out-of-memory error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpdl.errors import OutOfMemoryError
 
 
 def free_bytes(backend: Backend) -> int | None:
-    """What new arrays of `backend` may take; None where that is the memory of the host, or cannot be asked."""
+    """Return how many bytes new arrays of `backend` may take; None for the memory of the host, or if it cannot be asked."""
     if backend.name != "cupy":
         return None
     cupy = _cupy()
@@ -28,7 +28,7 @@ def free_bytes(backend: Backend) -> int | None:
 
 
 def fits(backend: Backend, x: Array) -> bool:
-    """Whether `x` may stay on the device of `backend` for good: it is there, or takes at most half of what is free."""
+    """Return whether `x` may stay on the device of `backend`: it is there, or takes at most half of what is free."""
     free = free_bytes(backend)
     if free is None or not is_host(x):
         return True
