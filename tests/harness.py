@@ -14,7 +14,7 @@ import numpy as np
 
 import xpdl.backends
 from tests.backends.cupy import fake, host
-from xpdl.backends import diagnosis, dtypes, namespaces
+from xpdl.backends import availability, dtypes, namespaces
 
 # relative errors that rounding alone explains in nets of a few hundred operations
 RTOL = {"float16": 1e-2, "bfloat16": 4e-2, "float32": 2e-5, "float64": 1e-11}
@@ -114,7 +114,7 @@ def selected() -> list[Spec]:
         if unknown:
             raise ValueError(f"XPDL_BACKENDS names {unknown}; known are: all, {', '.join(SPECS)}")
         return [SPECS[name] for name in asked.split(",")]
-    gpu = gpu_required() or diagnosis._driver_found()
+    gpu = gpu_required() or availability._driver_found()
     return [spec for spec in SPECS.values() if (gpu or not spec.gpu) and not (spec.stand_in or spec.second)]
 
 
@@ -124,7 +124,7 @@ def problem(spec: Spec) -> str | None:
     if spec.stand_in:
         return None if host.COMPILER else "the CUDA kernels are compiled for the host, and there is no g++"
     if spec.library == "cupy":
-        reason = diagnosis.cupy_problem()
+        reason = availability.cupy_problem()
         lacks_second = spec.second and not reason and importlib.import_module("cupy").cuda.runtime.getDeviceCount() < 2
         return "CuPy finds one device, and two are needed" if lacks_second else reason
     try:

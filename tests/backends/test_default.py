@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import xpdl.backends
-from xpdl.backends import asarray, available_backends, diagnosis, get_backend, make_backend, use
+from xpdl.backends import asarray, availability, available_backends, get_backend, make_backend, use
 from xpdl.errors import BackendError
 
 
@@ -59,7 +59,7 @@ class TestAuto:
             asked.append((name, device, dtype))
             return make_backend("numpy", None, dtype)
 
-        monkeypatch.setattr(diagnosis, "cupy_problem", lambda: None)
+        monkeypatch.setattr(availability, "cupy_problem", lambda: None)
         monkeypatch.setattr(xpdl.backends, "make_backend", make)
         use("auto", dtype="float16")
         assert asked == [("cupy", None, "float16")]
@@ -68,7 +68,7 @@ class TestAuto:
     def test_is_the_default_of_use_itself(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(diagnosis, "cupy_problem", lambda: "no driver: none found")
+        monkeypatch.setattr(availability, "cupy_problem", lambda: "no driver: none found")
         assert use(dtype="float64").name == "numpy"
         assert chosen() == ("numpy", "float64")
         assert capsys.readouterr().err == "xpdl: using numpy: no driver: none found\n"

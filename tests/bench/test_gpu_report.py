@@ -11,7 +11,7 @@ import pytest
 
 from tests.hostcuda import child as hostcuda
 from xpdl import cli, load_mini_mnist
-from xpdl.backends import device_info, diagnosis, use
+from xpdl.backends import availability, device_info, use
 from xpdl.bench import gpu_accuracy, gpu_predictions, gpu_report, gpu_tables, torch_peer
 from xpdl.bench.child import Ended
 from xpdl.bench.device_rates import Rates
@@ -28,7 +28,7 @@ CARD = {"GPU": "NVIDIA Card", "driver": "600.1", "cuDNN": "used by convolutions"
 
 
 def test_without_a_gpu_it_says_why_and_fails(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(diagnosis, "cupy_problem", lambda: REASON)
+    monkeypatch.setattr(availability, "cupy_problem", lambda: REASON)
     assert gpu_report.main(["--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"gpu_report: nothing to measure: {REASON}\n"
     assert not list(tmp_path.iterdir())
@@ -73,7 +73,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch):
     found = Machine()
-    monkeypatch.setattr(diagnosis, "cupy_problem", lambda: None)
+    monkeypatch.setattr(availability, "cupy_problem", lambda: None)
     monkeypatch.setattr(gpu_report, "machine", lambda: dict(CARD))
     monkeypatch.setattr(torch_peer, "is_installed", lambda: True)
     monkeypatch.setattr(gpu_report, "run_child", found.run_child)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xpdl import cli
-from xpdl.backends import diagnosis, get_backend, make_backend
+from xpdl.backends import availability, get_backend, make_backend
 from xpdl.backends.cupy import sources, trace
 from xpdl.backends.cupy.trace import Call, Size
 from xpdl.bench import device_rates, gpu_steps, roofline, step_roofline
@@ -192,7 +192,7 @@ class TestRates:
 
 class TestCommand:
     def test_without_cupy_it_counts_by_layers_and_says_why(self, monkeypatch, capsys, tmp_path):
-        monkeypatch.setattr(diagnosis, "cupy_problem", lambda: "CuPy is not installed; words")
+        monkeypatch.setattr(availability, "cupy_problem", lambda: "CuPy is not installed; words")
         file = tmp_path / "figures.json"
         arguments = ["bench", "--roofline", "DeepConvNet", "ResNet18", "--batch-size", "8", "--json", str(file)]
         assert cli.main([*arguments, "--gpu", "T4"]) == 0
@@ -210,7 +210,7 @@ class TestCommand:
     @pytest.mark.backends("cupy")
     def test_with_cupy_it_counts_every_kernel(self, backend, monkeypatch):
         monkeypatch.setattr(step_roofline, "machine", lambda: {"GPU": "NVIDIA L4"})
-        monkeypatch.setattr(diagnosis, "cupy_problem", lambda: None)
+        monkeypatch.setattr(availability, "cupy_problem", lambda: None)
         monkeypatch.setattr(step_roofline, "use", lambda library: backend.use("float32"))
         counted = step_roofline.step_roofline("SimpleConvNet", 2)
         assert "times at the peaks of L4" in counted.text and "| xpdl adam_step | 1 |" in counted.text

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends import diagnosis, namespaces
+from xpdl.backends import availability, namespaces
 from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, dtype_name, library_name
 from xpdl.backends.subclasses import plain
@@ -151,7 +151,7 @@ def use(
     global _current
     before = _current
     if isinstance(name, str) and name == "auto":
-        reason = diagnosis.cupy_problem()
+        reason = availability.cupy_problem()
         name = "numpy" if reason else "cupy"
         print(f"xpdl: using {name}: {reason or 'a CUDA device answers'}", file=sys.stderr)
     backend = make_backend(name, device, dtype)
@@ -183,7 +183,7 @@ def make_backend(name: str | ModuleType | Namespace, device: Any = None, dtype: 
     if not hasattr(module, "__name__"):
         raise BackendError(f"use: expected the name of a library or its module, got {name!r}")
     library = library_name(module)
-    if library == "cupy" and (reason := diagnosis.cupy_problem()):
+    if library == "cupy" and (reason := availability.cupy_problem()):
         raise BackendError(f"use('cupy'): {reason}")
     if library == "jax" and not hasattr(module, "asarray"):
         module = _import("jax")
@@ -223,7 +223,7 @@ def _device(library: str, xp: Namespace, device: Any) -> Any:
 
 def _import(name: str) -> Any:
     module = _MODULES.get(name, name)
-    if name == "cupy" and (reason := diagnosis.cupy_problem()):
+    if name == "cupy" and (reason := availability.cupy_problem()):
         raise BackendError(f"use('cupy'): {reason}")
     try:
         return importlib.import_module(module)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from xpdl.backends import diagnosis
+from xpdl.backends import availability
 
 
 def of_this_thread() -> contextlib.AbstractContextManager[Any]:
@@ -17,7 +17,7 @@ def of_this_thread() -> contextlib.AbstractContextManager[Any]:
     changed.
     """
     cupy = sys.modules.get("cupy")
-    if cupy is None or diagnosis.cupy_problem():
+    if cupy is None or availability.cupy_problem():
         return contextlib.nullcontext()
     return _entered(cupy.cuda.Device(), cupy.cuda.get_current_stream())
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xpdl.backends import diagnosis
+from xpdl.backends import availability
 from xpdl.backends.device_info import machine
 from xpdl.bench import gpu_accuracy, gpu_tables, torch_peer
 from xpdl.bench.child import run_child
@@ -54,7 +54,7 @@ class Clock:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the report; 0 where no test fails, 1 without a GPU, 2 where a test fails."""
     args = parser().parse_args(argv)
-    reason = diagnosis.cupy_problem()
+    reason = availability.cupy_problem()
     if reason:
         print(f"gpu_report: nothing to measure: {reason}", file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from xpdl.backends import diagnosis, use
+from xpdl.backends import availability, use
 from xpdl.backends.device_info import machine
 from xpdl.bench import roofline
 from xpdl.bench.device_rates import PEAKS, peak_of
@@ -47,7 +47,7 @@ def step_roofline(net: str, batch_size: int = 100, *, gpu: str | None = None) ->
     """
     positive_int(batch_size, "batch_size", "roofline")
     build, shape = ROOFLINE_NETS[net]
-    reason = diagnosis.cupy_problem()
+    reason = availability.cupy_problem()
     gpu = gpu or (None if reason else peak_of(machine()["GPU"])) or _GPU
     rates = PEAKS[gpu].rates("highest")
     head = f"{net}, batch {batch_size}, float32; counted, not timed; times at the peaks of {gpu} ({PEAKS[gpu].source})"

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tests.backends.cupy import fake_capture, host
-from xpdl.backends import diagnosis
+from xpdl.backends import availability
 from xpdl.backends.cupy import cublas, cudnn, launch, products
 
 _GUARD, _POISON = 64, 0xFF
@@ -420,7 +420,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "stand_in_for_cupy", module)
     monkeypatch.setitem(sys.modules, "stand_in_for_cupy._core._routines_linalg", _routines)
     monkeypatch.setattr(launch, "_LIBRARY", "stand_in_for_cupy")
-    monkeypatch.setattr(diagnosis, "cupy_problem", lambda: None)
+    monkeypatch.setattr(availability, "cupy_problem", lambda: None)
     monkeypatch.setattr(cudnn, "problem", lambda: "the stand-in has none")
     monkeypatch.setattr(cublas, "problem", lambda: "the stand-in has none")
     for cached in (products._set_precision, launch.cupy, launch.module, launch._function):

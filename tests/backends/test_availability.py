@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import xpdl.backends
-from xpdl.backends import diagnosis
+from xpdl.backends import availability
 from xpdl.errors import BackendError
 
 
@@ -41,7 +41,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def look(cupy: Any, driver: bool) -> None:
         monkeypatch.setitem(sys.modules, "cupy", cupy)
-        monkeypatch.setattr(diagnosis, "_driver_found", lambda: driver)
+        monkeypatch.setattr(availability, "_driver_found", lambda: driver)
 
     return look
 
@@ -83,7 +83,7 @@ class TestCauses:
     def test_is_named(self, machine: Any, cause: str) -> None:
         cupy, driver, answer = CAUSES[cause]
         machine(cupy, driver)
-        reason = diagnosis.cupy_problem()
+        reason = availability.cupy_problem()
         assert reason is not None
         assert re.match(answer, reason), reason
         assert "\n" not in reason
@@ -109,12 +109,12 @@ def test_the_cure_is_named(request: pytest.FixtureRequest, machine: Any, cause: 
         request.getfixturevalue("without_cupy")
     else:
         machine(None, driver=True)
-    assert "pip install 'xpdl[cuda12]' or 'xpdl[cuda13]'" in str(diagnosis.cupy_problem())
+    assert "pip install 'xpdl[cuda12]' or 'xpdl[cuda13]'" in str(availability.cupy_problem())
 
 
 @pytest.mark.usefixtures("without_cupy")
 def test_not_installed() -> None:
-    assert str(diagnosis.cupy_problem()).startswith("CuPy is not installed")
+    assert str(availability.cupy_problem()).startswith("CuPy is not installed")
     with pytest.raises(BackendError, match=r"^use\('cupy'\): CuPy is not installed; pip install"):
         xpdl.backends.use("cupy")
     assert xpdl.backends.available_backends()["cupy"].startswith("CuPy is not installed")
@@ -122,7 +122,7 @@ def test_not_installed() -> None:
 
 def test_a_cupy_that_computes_is_no_problem(machine: Any) -> None:
     machine(fake_cupy(lambda: 1), True)
-    assert diagnosis.cupy_problem() is None
+    assert availability.cupy_problem() is None
 
 
 def test_the_probe_waits_for_its_result(machine: Any) -> None:
@@ -141,7 +141,7 @@ def test_the_probe_waits_for_its_result(machine: Any) -> None:
             raise NO_LIBRARY
 
     machine(fake_cupy(lambda: 1, lambda n: Lazy()), True)
-    assert "cannot compute" in str(diagnosis.cupy_problem())
+    assert "cannot compute" in str(availability.cupy_problem())
     assert read
 
 
@@ -157,5 +157,5 @@ def test_the_driver_is_looked_for(monkeypatch: pytest.MonkeyPatch, platform: str
 
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(ctypes, "CDLL", load)
-    assert diagnosis._driver_found() is there
+    assert availability._driver_found() is there
     assert asked == [library]

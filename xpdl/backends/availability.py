@@ -1,4 +1,4 @@
-"""Why CuPy cannot be used here, in one line that names the cure."""
+"""Availability of CuPy: the reason why it cannot be used here, in one line that names the cure."""
 
 from __future__ import annotations
 
