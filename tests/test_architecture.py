@@ -38,7 +38,7 @@ HOST_NUMPY = {
     "initializers.py": "weights are drawn on the host, so that they are the same bits everywhere",
     "storage.py": "files hold bytes of the host",
     "pickles.py": "as storage.py",
-    "models/state.py": "what is loaded comes from the host",
+    "models/state_dict.py": "what is loaded comes from the host",
     "models/pytorch.py": "as storage.py",
     "training/checkpoint.py": "as storage.py",
     "plots/": "figures are drawn on the host",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xpdl import initializers, storage
 from xpdl.backends import asnumpy
 from xpdl.backends.random import Stream
-from xpdl.models import state
+from xpdl.models.state_dict import fill, state_of
 
 if TYPE_CHECKING:
     from xpdl.models.sequential import Sequential
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     """Write parameters and running statistics, and in the metadata what is needed to make the model again."""
-    arrays = {name: asnumpy(value) for name, value in state.state_of(model).items()}
+    arrays = {name: asnumpy(value) for name, value in state_of(model).items()}
     metadata = {"model": type(model).__name__}
     if model.input_shape is not None:
         metadata["input_shape"] = json.dumps(model.input_shape)
@@ -70,4 +70,4 @@ def load(model: Sequential, path: str | os.PathLike[str]) -> None:
         model.build(shape)
     # other writers, the book's pickles among them, keep parameters only
     optional = () if metadata.get("format") == "xpdl" else model.buffers
-    state.fill(model, arrays, f"{path}", optional=optional)
+    fill(model, arrays, f"{path}", optional=optional)

@@ -15,8 +15,8 @@ from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.composite import Composite
 from xpdl.layers.convolution import Convolution
-from xpdl.models import state
 from xpdl.models.sequential import Sequential
+from xpdl.models.state_dict import Differences, fill, state_of
 
 Names = Literal["short", "index"] | Mapping[str, str]
 
@@ -73,7 +73,7 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
     ...     load_pytorch(net, pathlib.Path(folder) / "net.safetensors")
     Differences(missing=[], unexpected=[])
     """
-    own = state.state_of(model)
+    own = state_of(model)
     arrays = {}
     for entry in _entries(model, names):
         array = to_numpy(own[entry.here])
@@ -85,7 +85,7 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
 
 def load_pytorch(
     model: Sequential, path: str | os.PathLike[str], names: Names = "short", *, strict: bool = True
-) -> state.Differences:
+) -> Differences:
     """Read a safetensors file with a state dict of PyTorch into a model: all of it, or none and an error.
 
     Parameters
@@ -116,7 +116,7 @@ def load_pytorch(
     -----
     Floats of any width, bfloat16 too, are rounded to the model's dtype.
     """
-    own = state.state_of(model)
+    own = state_of(model)
     arrays, _ = storage.load_arrays(path)
     entries = {entry.there: entry for entry in _entries(model, names)}
     found = {}
@@ -128,7 +128,7 @@ def load_pytorch(
         elif not there.endswith(f".{_COUNTER}"):
             # under a name that cannot be one of the model's own
             found[there if there not in own else f"{there} (of the file)"] = array
-    return state.fill(model, found, f"{os.fspath(path)}", strict=strict)
+    return fill(model, found, f"{os.fspath(path)}", strict=strict)
 
 
 class _Entry(NamedTuple):

@@ -14,8 +14,9 @@ from xpdl.gradients import numerical_gradient
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
-from xpdl.models import files, placement, state
+from xpdl.models import files, placement
 from xpdl.models.batched import batched, share_correct
+from xpdl.models.state_dict import Differences, fill, state_of
 from xpdl.models.summary import summary_table
 from xpdl.ops.checks import positive_int
 
@@ -222,9 +223,9 @@ class Sequential(Chain):
         ShapeError
             If the model has no parameters yet.
         """
-        return {name: copied(a) for name, a in state.state_of(self).items()}
+        return {name: copied(a) for name, a in state_of(self).items()}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> state.Differences:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Differences:
         """Copy arrays of any library into the model: all of them, or none and an error.
 
         Parameters
@@ -249,7 +250,7 @@ class Sequential(Chain):
         TypeError
             If `state_dict` is no mapping.
         """
-        return state.fill(self, state_dict, f"{self.name}.load_state_dict", strict=strict)
+        return fill(self, state_dict, f"{self.name}.load_state_dict", strict=strict)
 
     def save_params(self, path: str | os.PathLike[str]) -> None:
         """Write parameters and running statistics to a safetensors file, with a checksum, atomically."""

@@ -1,4 +1,4 @@
-"""A model's arrays as a dict, and a dict's arrays in a model: all of them, or none."""
+"""State dicts: the arrays of a model by name, and loading them, all or none."""
 
 from __future__ import annotations
 
