@@ -6,7 +6,7 @@ import json
 import os
 
 from xpdl import initializers
-from xpdl.models import files
+from xpdl.models import serialization
 from xpdl.models.book import BookNet
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
@@ -26,7 +26,7 @@ def load_model(path: str | os.PathLike[str]) -> BookNet:
     ValueError, OSError
         If the file is damaged, or names no model that can be made from its metadata.
     """
-    arrays, metadata = files.read(path)
+    arrays, metadata = serialization.read(path)
     name = metadata.get("model", "no model")
     try:
         # a small file must not ask for a large model

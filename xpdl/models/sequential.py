@@ -14,7 +14,7 @@ from xpdl.gradients import numerical_gradient
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
-from xpdl.models import files, placement
+from xpdl.models import placement, serialization
 from xpdl.models.batched import batched, share_correct
 from xpdl.models.state_dict import Differences, fill, state_of
 from xpdl.models.summary import summary_table
@@ -254,7 +254,7 @@ class Sequential(Chain):
 
     def save_params(self, path: str | os.PathLike[str]) -> None:
         """Write parameters and running statistics to a safetensors file, with a checksum, atomically."""
-        files.save(self, path)
+        serialization.save(self, path)
 
     def load_params(self, path: str | os.PathLike[str]) -> None:
         """Read what `save_params` wrote, any safetensors file with these names, or a pickle of the book's companion code.
@@ -264,7 +264,7 @@ class Sequential(Chain):
         ValueError, OSError
             If the file is damaged, or its arrays do not fit; the model is then as it was.
         """
-        files.load(self, path)
+        serialization.load(self, path)
 
     def summary(self, input_shape: Sequence[int] | None = None) -> None:
         """Print a table of the layers, those inside blocks too, in the order in which they compute.

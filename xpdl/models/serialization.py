@@ -1,4 +1,4 @@
-"""A model's arrays to and from files."""
+"""Files of a model's parameters: safetensors with a checksum, and the formats of the book."""
 
 from __future__ import annotations
 
