@@ -67,7 +67,7 @@ def _described(value: Any) -> str:
 
 
 def _problem(value: Any, own: Array) -> str:
-    """What keeps `value` from taking the place of `own`, in words."""
+    """Describe why `value` cannot replace `own`; empty if it can."""
     if not is_array(value):
         return f"is a {type(value).__name__}, expected an array"
     if tuple(value.shape) != tuple(own.shape):
