@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import xpdl
-from tests.readme import README
+from tests.docs_tables import README
 from tests.test_doctests import OPTIONAL
 from tests.test_readme import NUMBER
 

@@ -1,4 +1,4 @@
-"""Each row of the README's errata: what is wrong or surprising in the book's code, and what happens here."""
+"""Each row of docs/errata.md: what is wrong or surprising in the book's code, and what happens here."""
 
 import pickle
 import re
@@ -228,9 +228,10 @@ def test_24_scales_of_initial_weights_follow_from_the_shape():
     assert layer.W.std() == pytest.approx(np.sqrt(2 / (8 * 25)), rel=0.05)
 
 
-def test_readme_has_each_row():
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    rows = [int(n) for n in re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)]
+def test_page_has_each_row():
+    root = Path(__file__).parents[1]
+    rows = [int(n) for n in re.findall(r"^\| (\d+) \|", (root / "docs" / "errata.md").read_text(), re.MULTILINE)]
     assert rows == list(range(1, 25))
     tests = {int(name[5:7]) for name in globals() if re.match(r"test_\d\d_", name)}
     assert tests == set(rows)
+    assert re.search(r"\b(\d+) defects\b", (root / "README.md").read_text())[1] == str(len(rows))

@@ -1,47 +1,61 @@
-"""The README says what is so: its code runs and prints what stands there, and its tables are what the ops do."""
+"""The README is true: its code runs and prints the output shown, and its figures stand in the pages that it links."""
 
 import re
 
 import pytest
 
-from tests import readme
+from tests import docs_tables
+from tests.docs_tables import README, ROOT
+from xpdl.backends.dispatch import _KERNEL_MODULES
 
 NUMBER = re.compile(r"\d+\.\d+")
 
 
-def test_example_prints_what_the_readme_shows():
-    shown = re.search(r"```text\n(.*?)```", readme.section("example"), re.DOTALL)[1]
-    printed = readme.output_of(readme.code("example"))
+def chapter(title):
+    """The text below a heading."""
+    return re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README.read_text(), re.MULTILINE | re.DOTALL)[1]
+
+
+def test_example_prints_the_output_shown():
+    shown = re.search(r"```text\n(.*?)```", docs_tables.section("example"), re.DOTALL)[1]
+    printed = docs_tables.output_of(docs_tables.code("example"))
     assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
     # the last bits of a matrix product depend on the machine, and with them whether one digit in a hundred is right
     for got, expected in zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True):
         assert float(got) == pytest.approx(float(expected), abs=0.01)
 
 
-def test_layer_is_shown_as_it_is():
-    assert readme.section("layer") == readme.layer()
+def test_layer_is_its_source_without_docstrings():
+    assert docs_tables.section("layer") == docs_tables.layer()
 
 
-def _rows():
-    table = [line.strip("| ").split(" | ") for line in readme.section("support").splitlines()]
-    return table[0][1:], {row[0].split("`")[1]: row[1:] for row in table[2:]}
+def test_shell_blocks_are_the_main_job_and_the_tests():
+    kinds = re.findall(r"^```(\w+)$", README.read_text(), re.MULTILINE)
+    train, tests = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    assert kinds[:2] == ["sh", "sh"]
+    assert train.endswith("xpdl train\n") and tests.endswith("-m pytest\n")
+    assert all("venv" in block and "pip install" in block for block in (train, tests))
 
 
-def test_support_table_has_every_op():
-    columns, rows = _rows()
-    assert columns == list(readme.COLUMNS) and list(rows) == readme.ops()
+def test_is_short():
+    assert len(README.read_text().splitlines()) <= 140
 
 
-@pytest.mark.parametrize("column", readme.COLUMNS)
-def test_support_table_is_what_runs(column):
-    if reason := readme.problem(readme.SPECS[readme.COLUMNS[column]]):
-        pytest.skip(reason)
-    columns, rows = _rows()
-    shown = {op: row[columns.index(column)] for op, row in rows.items()}
-    assert shown == {op: readme.cell(op, column) for op in readme.ops()}
+def test_files_that_it_links_exist():
+    text = README.read_text()
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert len(targets) > 15
+    assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_quick_start_is_its_first_two_shell_blocks():
-    blocks = re.findall(r"```sh\n(.*?)```", readme.README.read_text(), re.DOTALL)
-    assert len(blocks) >= 2 and "xpdl train" in blocks[0] and "pytest" in blocks[1]
-    assert all("venv" in block and "pip install" in block for block in blocks[:2])
+def test_figures_of_performance_stand_in_the_docs():
+    figures = NUMBER.findall(chapter("Performance"))
+    measured = (ROOT / "docs" / "performance.md").read_text()
+    assert len(figures) == 4
+    for figure in figures:
+        assert re.search(rf"geometric mean.*\b{re.escape(figure)}\b", measured), figure
+
+
+def test_backends_with_kernels_are_those_of_dispatch():
+    rows = [line.strip("| ").split(" | ") for line in chapter("Backends").splitlines() if line.startswith("|")]
+    assert {row[0].lower() for row in rows[2:] if row[1] != "generic ops"} == set(_KERNEL_MODULES)

@@ -5,16 +5,16 @@ arrays are read to the host once and computed with in float64. ``Trainer(metrics
 
 The kind of a prediction is decided by its rank and dtype, as that of targets is in the losses:
 
-==================  ===========================  =====================================================
-prediction `y`      targets `t`                  meaning
-==================  ===========================  =====================================================
-floats (N, K)       labels (N,), one-hot (N, K)  scores or probabilities of K classes; the largest one
-floats (N,), (N, 1) labels 0 and 1               probabilities of class 1; above one half it is taken
-integers (N,)       labels (N,)                  labels
-booleans (N,)       labels 0 and 1               labels
-integers, booleans  the same (N, K)              K labels that a row has or has not ("multilabel")
+===================  ===========================  =====================================================
+prediction `y`       targets `t`                  meaning
+===================  ===========================  =====================================================
+floats (N, K)        labels (N,), one-hot (N, K)  scores or probabilities of K classes; the largest one
+floats (N,), (N, 1)  labels 0 and 1               probabilities of class 1; above one half it is taken
+integers (N,)        labels (N,)                  labels
+booleans (N,)        labels 0 and 1               labels
+integers, booleans   the same (N, K)              K labels that a row has or has not ("multilabel")
 (N, K)
-==================  ===========================  =====================================================
+===================  ===========================  =====================================================
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The README's parts that come from the code; ``JAX_ENABLE_X64=1 python -m tests.readme`` writes them anew.
+"""Sections of README.md and docs/ made from the code; ``JAX_ENABLE_X64=1 python -m tests.docs_tables`` writes them anew.
 
 The support table is filled by running the ops, so it takes an environment with every CPU backend in it.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import inspect
 import io
@@ -20,7 +21,9 @@ from tests.pairs import check_pair
 from xpdl.layers.relu import Relu
 from xpdl.ops import activations
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+SUPPORT = ROOT / "docs" / "support.md"
 
 #: column of the support table -> the backend, with its rules, that a case runs on
 COLUMNS = {
@@ -32,11 +35,16 @@ COLUMNS = {
 }
 
 
-def section(name: str) -> str:
-    """What stands between the markers of `name`."""
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README.read_text(), re.DOTALL)
-    assert found, f"README.md has no section {name}"
-    return found[1]
+def marked(name: str) -> re.Pattern[str]:
+    """A section of a page and its markers, in three groups."""
+    return re.compile(rf"(<!-- {name} -->\n)(.*?)(<!-- /{name} -->)", re.DOTALL)
+
+
+def section(name: str, page: Path = README) -> str:
+    """The text between the markers of `name`."""
+    found = marked(name).search(page.read_text())
+    assert found, f"{page.name} has no section {name}"
+    return found[2]
 
 
 def code(name: str) -> str:
@@ -47,7 +55,7 @@ def code(name: str) -> str:
 
 
 def output_of(program: str) -> str:
-    """What a program prints, run in an empty folder."""
+    """The output of a program, run in an empty folder."""
     with contextlib.redirect_stdout(io.StringIO()) as printed, tempfile.TemporaryDirectory() as folder:
         before = Path.cwd()
         os.chdir(folder)
@@ -60,11 +68,23 @@ def output_of(program: str) -> str:
 
 def example() -> str:
     program = code("example")
-    return f"```python\n{program}```\n\nprints\n\n```text\n{output_of(program)}```\n"
+    return f"```python\n{program}```\n\n```text\n{output_of(program)}```\n"
+
+
+def without_docstrings(source: str) -> str:
+    """Source code less its docstrings and the blank lines that follow them."""
+    lines = source.splitlines(keepends=True)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    docstrings = [node.body[0] for node in nodes if ast.get_docstring(node)]
+    for docstring in sorted(docstrings, key=lambda node: node.lineno, reverse=True):
+        end = docstring.end_lineno
+        assert end
+        del lines[docstring.lineno - 1 : end + (not lines[end : end + 1] or lines[end].isspace())]
+    return "".join(lines)
 
 
 def layer() -> str:
-    parts = [inspect.getsource(thing) for thing in (Relu, activations.relu, activations.relu_backward)]
+    parts = [without_docstrings(inspect.getsource(it)) for it in (Relu, activations.relu, activations.relu_backward)]
     return "```python\n" + "\n\n".join(parts) + "```\n"
 
 
@@ -91,17 +111,18 @@ def support() -> str:
     return "\n".join(lines) + "\n"
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"example": example, "layer": layer, "support": support}
+#: section -> (page, function that makes it)
+SECTIONS: dict[str, tuple[Path, Callable[[], str]]] = {
+    "example": (README, example),
+    "layer": (README, layer),
+    "support": (SUPPORT, support),
+}
 
 
 def main() -> None:
-    text = README.read_text()
-    for name, make in SECTIONS.items():
-        made = make()
-        text = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m, made=made: m[1] + made + m[2], text, flags=re.DOTALL
-        )
-    README.write_text(text)
+    for name, (page, make) in SECTIONS.items():
+        text = make()
+        page.write_text(marked(name).sub(lambda found, text=text: found[1] + text + found[3], page.read_text()))
 
 
 if __name__ == "__main__":

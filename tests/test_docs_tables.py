@@ -1,0 +1,25 @@
+"""The table of ops in the docs: every op is there, and every entry was run."""
+
+import pytest
+
+from tests import docs_tables
+
+
+def _rows():
+    text = docs_tables.section("support", docs_tables.SUPPORT)
+    table = [line.strip("| ").split(" | ") for line in text.splitlines()]
+    return table[0][1:], {row[0].split("`")[1]: row[1:] for row in table[2:]}
+
+
+def test_support_table_has_every_op():
+    columns, rows = _rows()
+    assert columns == list(docs_tables.COLUMNS) and list(rows) == docs_tables.ops()
+
+
+@pytest.mark.parametrize("column", docs_tables.COLUMNS)
+def test_support_table_is_what_runs(column):
+    if reason := docs_tables.problem(docs_tables.SPECS[docs_tables.COLUMNS[column]]):
+        pytest.skip(reason)
+    columns, rows = _rows()
+    shown = {op: row[columns.index(column)] for op, row in rows.items()}
+    assert shown == {op: docs_tables.cell(op, column) for op in docs_tables.ops()}
