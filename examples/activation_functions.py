@@ -4,9 +4,10 @@ from shared import options, save
 
 import xpdl
 from xpdl import plots
+from xpdl.backends.namespaces import Array
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, Array]:
     args = options(__doc__, argv)
     x = xpdl.asarray([i / 20 - 3 for i in range(121)])
     functions = {"step": xpdl.step_function, "sigmoid": xpdl.sigmoid, "tanh": xpdl.tanh, "ReLU": xpdl.relu}

@@ -1,5 +1,7 @@
 """Digits moved, turned and bent, and what a net gains by seeing them (chapter 8.1.2)."""
 
+from typing import Any
+
 from shared import digits, options, save
 
 import xpdl
@@ -7,7 +9,7 @@ from xpdl import augment, plots
 from xpdl.backends.random import Stream
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, xpdl.History]:
     args = options(__doc__, argv)
     train, test = digits(args, flatten=False, train=1000, test=300 if args.short else None)
     transforms = {
@@ -35,7 +37,7 @@ def main(argv=None):
         ("augmented", [augment.Shift(2), augment.Rotate(10), augment.Scale()]),
     ):
         net = xpdl.SimpleConvNet(seed=args.seed)
-        how = {"optimizer": "Adam", "optimizer_param": {"lr": 0.001}, "seed": args.seed, "verbose": False}
+        how: dict[str, Any] = {"optimizer": xpdl.Adam(lr=0.001), "seed": args.seed, "verbose": False}
         trainer = xpdl.Trainer(net, *train, *test, epochs=1 if args.short else 40, augment=changes, **how)
         histories[name] = trainer.train()
         print(f"{name:13} test accuracy {histories[name].test_acc_list[-1]:.4f}")

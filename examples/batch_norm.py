@@ -1,17 +1,19 @@
 """With batch normalization, training works from any scale of initial weights: 16 of them (chapter 6.3.2)."""
 
 import warnings
+from typing import Any
 
-from shared import digits, options, save
+from shared import Split, digits, options, save
 
 import xpdl
 from xpdl import plots
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, list[float]]:
     args = options(__doc__, argv)
     train, test = digits(args, train=1000, test=100)
-    panels, ends = {}, {}
+    panels: dict[str, dict[str, list[float]]] = {}
+    ends: dict[str, list[float]] = {}
     for k in range(16):
         std = 10 ** (-4 * k / 15)
         curves = {}
@@ -31,13 +33,13 @@ def main(argv=None):
     return ends
 
 
-def train_briefly(net, train, test, epochs, seed):
-    how = {"optimizer_param": {"lr": 0.1}, "seed": seed, "verbose": False, "evaluate_sample_num_per_epoch": 500}
+def train_briefly(net: xpdl.Sequential, train: Split, test: Split, epochs: int, seed: int) -> list[float]:
+    how: dict[str, Any] = {"optimizer_param": {"lr": 0.1}, "seed": seed, "evaluate_sample_num_per_epoch": 500}
     with warnings.catch_warnings():
         # with weights so large and no normalization, numbers overflow at once, and the loss becomes NaN
         warnings.filterwarnings("ignore", "(overflow|invalid value) encountered", RuntimeWarning)
         try:
-            return xpdl.Trainer(net, *train, *test, epochs=epochs, **how).train().train_acc_list
+            return xpdl.Trainer(net, *train, *test, epochs=epochs, verbose=False, **how).train().train_acc_list
         except FloatingPointError:
             return [0.1] * epochs
 

@@ -5,7 +5,7 @@ from shared import options
 from xpdl import AddLayer, MulLayer
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> tuple[float, dict[str, float]]:
     options(__doc__, argv)
     apple, apples, orange, oranges, tax = 100, 2, 150, 3, 1.1
     mul_apple, mul_orange, add, mul_tax = MulLayer(), MulLayer(), AddLayer(), MulLayer()

@@ -8,11 +8,13 @@ from shared import digits, options, save
 
 import xpdl
 from xpdl import augment, plots
+from xpdl.backends.namespaces import Array
+from xpdl.backends.random import Stream
 
 TURN, SCALE, BEND, SHIFT = augment.Rotate(12), augment.Scale(0.85, 1.15), augment.Elastic(), augment.Shift(1)
 
 
-def changed(x, stream):
+def changed(x: Array, stream: Stream) -> Array:
     """A quarter of a batch turned, one scaled, one bent, one as it was, and all of it shifted by whole pixels.
 
     Turning, scaling and bending blend pixels. The digits of the test are not blurred by it, so some here must not be either:
@@ -24,7 +26,7 @@ def changed(x, stream):
     return SHIFT(xp.concat([*parts, x[3 * quarter :, ...]]), stream)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> float:
     args = options(__doc__, argv, data=True)
     train, test = digits(args, flatten=False, train=300 if args.short else None, test=100 if args.short else None)
     net = xpdl.DeepConvNet(seed=args.seed)

@@ -5,7 +5,7 @@ from shared import digits, options, trained
 import xpdl
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, argv, data=True, weights=True)
     rows = {"train": 500 if args.short else None, "test": 200 if args.short else None}
     net = trained(

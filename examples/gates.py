@@ -1,12 +1,15 @@
 """Logic gates are perceptrons; XOR takes two layers of them (chapter 2)."""
 
+from collections.abc import Callable
+
 from shared import options, save
 
 import xpdl
 from xpdl import AND, NAND, OR, XOR, plots
+from xpdl.backends.namespaces import Array
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> list[int]:
     args = options(__doc__, argv)
     corners = [(0, 0), (1, 0), (0, 1), (1, 1)]
     print("x1 x2   AND NAND OR XOR")
@@ -16,7 +19,7 @@ def main(argv=None):
     x = xpdl.asarray([[float(a), float(b)] for a, b in corners])
     for gate in (OR, XOR):
 
-        def fires(points, gate=gate):
+        def fires(points: Array, gate: Callable[..., int] = gate) -> list[int]:
             return [gate(a, b) for a, b in xpdl.asnumpy(points)]
 
         t = xpdl.asarray(fires(x))

@@ -1,19 +1,23 @@
 """Is every gradient of a net right, and is a step the same in another precision or library? (chapter 5.7.3)"""
 
+from typing import Any
+
 from shared import options
 
 import xpdl
+from xpdl.backends.namespaces import Array
 from xpdl.backends.random import Stream
+from xpdl.gradient_check import GradientReport
 
 
 class ForgetfulRelu(xpdl.Relu):
     """A mistake to be found: the gradient passes where the unit was off, too."""
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         return dout
 
 
-def net_of(activation, seed):
+def net_of(activation: xpdl.Layer, seed: int) -> xpdl.Sequential:
     layers = [
         xpdl.Convolution(filters=4, size=3, use_bias=False),  # the normalization takes a bias away again
         xpdl.BatchNormalization(),
@@ -27,7 +31,7 @@ def net_of(activation, seed):
     return xpdl.Sequential(*layers, loss=xpdl.SoftmaxWithLoss, seed=seed)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> tuple[GradientReport, str, Any]:
     args = options(__doc__, argv)
     # noise, as digits have places all alike, where the maximum of a window is that of several, and so has several slopes
     x = xpdl.asarray(xpdl.initializers.normal(1.0)((12, 1, 14, 14), Stream(args.seed).generator("x")))

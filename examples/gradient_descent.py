@@ -4,13 +4,14 @@ from shared import options, save
 
 import xpdl
 from xpdl import gradient_descent, numerical_gradient, plots
+from xpdl.backends.namespaces import Array
 
 
-def f(x):
+def f(x: Array) -> Array:
     return x[0] ** 2 + x[1] ** 2
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[float, float]:
     args = options(__doc__, argv)
     for at in ([3.0, 4.0], [0.0, 2.0], [3.0, 0.0]):
         print(f"gradient at {at}: {xpdl.asnumpy(numerical_gradient(f, xpdl.asarray(at))).round(3)}")

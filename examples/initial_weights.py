@@ -1,12 +1,15 @@
 """What initial weights do to activations, and to training (chapter 6.2)."""
 
+from typing import Any
+
 from shared import digits, options, save
 
 import xpdl
 from xpdl import plots
+from xpdl.backends.namespaces import Array
 
 
-def activations(activation, init, x):
+def activations(activation: xpdl.Layer, init: float | str, x: Array) -> dict[str, Array]:
     """The outputs of five layers of 100 units."""
     found = {}
     for k in range(1, 6):
@@ -15,7 +18,7 @@ def activations(activation, init, x):
     return found
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> tuple[dict[tuple[str, Any], float], dict[str, list[float]]]:
     args = options(__doc__, argv, data=True)
     x = xpdl.asarray(xpdl.initializers.normal(1.0)((1000, 100), xpdl.backends.random.Stream(args.seed).generator("x")))
     spread = {}
@@ -33,8 +36,8 @@ def main(argv=None):
     histories = {}
     for init in (0.01, "xavier", "he"):
         net = xpdl.MultiLayerNet(784, [100] * 4, 10, weight_init_std=init, seed=args.seed)
-        how = {"epochs": 8 if args.short else 12, "optimizer_param": {"lr": 0.03}, "seed": args.seed, "verbose": False}
-        histories[str(init)] = xpdl.Trainer(net, *train, *test, **how).train()
+        how: dict[str, Any] = {"epochs": 8 if args.short else 12, "optimizer": xpdl.SGD(lr=0.03), "verbose": False}
+        histories[str(init)] = xpdl.Trainer(net, *train, *test, seed=args.seed, **how).train()
         print(f"{init!s:7} loss {histories[str(init)].train_loss_list[-1]:.3f}")
     save(plots.learning_curves(histories, title="Initial weights, ReLU, SGD"), args, "initial_weights")
     return spread, {name: history.train_loss_list for name, history in histories.items()}

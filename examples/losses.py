@@ -6,7 +6,7 @@ import xpdl
 from xpdl import plots
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
     args = options(__doc__, argv)
     t = xpdl.asarray([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     sure = xpdl.asarray([0.1, 0.05, 0.6, 0.0, 0.05, 0.1, 0.0, 0.1, 0.0, 0.0])

@@ -7,9 +7,10 @@ from shared import digits, options, save, trained
 
 import xpdl
 from xpdl import plots
+from xpdl.backends.namespaces import Array
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> tuple[int, Array]:
     args = options(__doc__, argv, data=True, weights=True)
     data = digits(args, flatten=False, train=500 if args.short else None, test=200 if args.short else None)
     net = trained(args, xpdl.SimpleConvNet(seed=args.seed), data, epochs=1 if args.short else 8)

@@ -4,13 +4,14 @@ from shared import options, save
 
 import xpdl
 from xpdl import numerical_diff, plots
+from xpdl.backends.namespaces import Array
 
 
-def f(x):
+def f(x: Array) -> Array:
     return 0.01 * x**2 + 0.1 * x
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[int, float]:
     args = options(__doc__, argv)
     slopes = {at: numerical_diff(f, at) for at in (5, 10)}
     x = xpdl.asarray([i / 4 for i in range(81)])

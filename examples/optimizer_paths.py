@@ -1,32 +1,38 @@
 """The ways that optimizers take over a long valley, a saddle, and two minima (chapter 6.1)."""
 
+from collections.abc import Callable
+
 from shared import options, save
 
 import xpdl
 from xpdl import plots
+from xpdl.backends.namespaces import Array
+
+Point = tuple[float, float]
+Slopes = tuple[Array, Array]
 
 
-def valley(x, y):
+def valley(x: Array, y: Array) -> Array:
     return x**2 / 20 + y**2
 
 
-def valley_slopes(x, y):
+def valley_slopes(x: Array, y: Array) -> Slopes:
     return x / 10, 2 * y
 
 
-def saddle(x, y):
+def saddle(x: Array, y: Array) -> Array:
     return x**2 - y**2 + y**4 / 8
 
 
-def saddle_slopes(x, y):
+def saddle_slopes(x: Array, y: Array) -> Slopes:
     return 2 * x, -2 * y + y**3 / 2
 
 
-def two_minima(x, y):
+def two_minima(x: Array, y: Array) -> Array:
     return (x**2 - 1) ** 2 + 0.3 * x + y**2
 
 
-def two_minima_slopes(x, y):
+def two_minima_slopes(x: Array, y: Array) -> Slopes:
     return 4 * x * (x**2 - 1) + 0.3, 2 * y
 
 
@@ -38,7 +44,7 @@ SURFACES = (
 )
 
 
-def walk(optimizer, slopes, start, steps):
+def walk(optimizer: xpdl.Optimizer, slopes: Callable[..., Slopes], start: Point, steps: int) -> list[Point]:
     params = {name: xpdl.asarray(value) for name, value in zip("xy", start, strict=True)}
     path = [start]
     for _ in range(steps):
@@ -48,7 +54,7 @@ def walk(optimizer, slopes, start, steps):
     return path
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     args = options(__doc__, argv)
     ends = {}
     for name, f, slopes, start, steps, ranges, minima, factor in SURFACES:

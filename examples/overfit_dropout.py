@@ -10,21 +10,24 @@ import xpdl
 from xpdl import plots
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, tuple[float, float]]:
     args = options(__doc__, argv)
     train, test = digits(args, train=300, test=500 if args.short else None)
-    runs = {"SGD": (xpdl.SGD(lr=0.01), 0.2, 60 if args.short else 300), "Adam": (xpdl.Adam(), 0.3, 150)}
+    # rule, learning rate, share of units that are dropped, epochs
+    runs = {"SGD": (0.01, 0.2, 60 if args.short else 300), "Adam": (0.001, 0.3, 150)}
     if args.short:
         del runs["Adam"]
     found = {}
-    for rule, (optimizer, ratio, epochs) in runs.items():
+    for rule, (lr, ratio, epochs) in runs.items():
         histories = {}
         for name in (rule, f"{rule}, dropout"):
             net = xpdl.MultiLayerNetExtend(
                 784, [100] * 6, 10, use_dropout=name != rule, dropout_ration=ratio, seed=args.seed
             )
-            fresh = type(optimizer)(lr=optimizer.lr)
-            trainer = xpdl.Trainer(net, *train, *test, optimizer=fresh, epochs=epochs, seed=args.seed, verbose=False)
+            optimizer = xpdl.optimizers.get(rule, lr=lr)
+            trainer = xpdl.Trainer(
+                net, *train, *test, optimizer=optimizer, epochs=epochs, seed=args.seed, verbose=False
+            )
             histories[name] = history = trainer.train()
             found[name] = history.train_acc_list[-1], history.test_acc_list[-1]
             print("{:13} training {:.3f}, test {:.3f}".format(name, *found[name]))

@@ -12,7 +12,7 @@ import xpdl
 from xpdl import plots
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[int, list[int]]:
     args = options(__doc__, argv, data=True, weights=True)
     data = digits(args, train=500 if args.short else None, test=100 if args.short else None)
     net = xpdl.MultiLayerNet(784, [50, 100], 10, activation="sigmoid", weight_init_std="xavier")

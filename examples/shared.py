@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any, TypeVar
 
 import xpdl
+from xpdl.backends.namespaces import Array
+
+Split = tuple[Array, Array]
+Net = TypeVar("Net", bound=xpdl.Sequential)
 
 
-def options(doc: str, argv: list[str] | None = None, *, data: bool = False, weights: bool = False):
+def options(
+    doc: str | None, argv: list[str] | None = None, *, data: bool = False, weights: bool = False
+) -> argparse.Namespace:
     """The options of an example; the backend and the seed that they name are in force afterwards."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -31,23 +38,26 @@ def options(doc: str, argv: list[str] | None = None, *, data: bool = False, weig
     return args
 
 
-def digits(args: argparse.Namespace, flatten: bool = True, train: int | None = None, test: int | None = None):
+def digits(
+    args: argparse.Namespace, flatten: bool = True, train: int | None = None, test: int | None = None
+) -> tuple[Split, Split]:
     """``(x_train, t_train), (x_test, t_test)``: as many rows of the digits as asked for, by default all."""
     load = xpdl.load_mnist if getattr(args, "data", "mini") == "mnist" else xpdl.load_mini_mnist
-    return tuple((x[:rows, ...], t[:rows]) for (x, t), rows in zip(load(flatten=flatten), (train, test), strict=True))
+    (x, t), (x_test, t_test) = load(flatten=flatten)
+    return (x[:train, ...], t[:train]), (x_test[:test, ...], t_test[:test])
 
 
-def trained(args: argparse.Namespace, net, data, epochs: int, **how):
+def trained(args: argparse.Namespace, net: Net, data: tuple[Split, Split], epochs: int, **how: Any) -> Net:
     """`net` with the weights of ``--weights``, or else trained now."""
     if args.weights:
         net.load_params(args.weights)
         return net
-    how = {"optimizer": "Adam", "optimizer_param": {"lr": 0.003}, "mini_batch_size": 50} | how
+    how = {"optimizer": xpdl.Adam(lr=0.003), "mini_batch_size": 50, **how}
     xpdl.Trainer(net, *data[0], *data[1], epochs=epochs, seed=args.seed, verbose=not args.short, **how).train()
     return net
 
 
-def save(figure, args: argparse.Namespace, name: str) -> None:
+def save(figure: Any, args: argparse.Namespace, name: str) -> None:
     """Write a figure into the folder of ``--out``, and say where."""
     path = args.out / f"{name}.png"
     figure.savefig(path, dpi=120)

@@ -3,22 +3,23 @@
 from shared import options
 
 import xpdl
+from xpdl.backends.namespaces import Array
 
 
 class SimpleNet:
     """Two inputs, three classes, one matrix of weights."""
 
-    def __init__(self, W):
+    def __init__(self, W: Array) -> None:
         self.W = W
 
-    def predict(self, x):
+    def predict(self, x: Array) -> Array:
         return x @ self.W
 
-    def loss(self, x, t):
+    def loss(self, x: Array, t: Array) -> Array:
         return xpdl.cross_entropy_error(xpdl.softmax(self.predict(x)), t)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> Array:
     options(__doc__, argv)
     net = SimpleNet(xpdl.asarray([[0.47355232, 0.9977393, 0.84668094], [0.85557411, 0.03563661, 0.69422093]]))
     x, t = xpdl.asarray([0.6, 0.9]), xpdl.asarray([0.0, 0.0, 1.0])

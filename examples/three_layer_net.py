@@ -3,9 +3,10 @@
 from shared import options
 
 import xpdl
+from xpdl.backends.namespaces import Array
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> Array:
     options(__doc__, argv)
     weights = [
         [[0.1, 0.3, 0.5], [0.2, 0.4, 0.6]],

@@ -1,6 +1,7 @@
 """A two-layer net by numerical and by backpropagated gradients, and the check between them (chapters 4.5 and 5.7)."""
 
 import time
+from typing import Any
 
 from shared import digits, options, save
 
@@ -8,7 +9,7 @@ import xpdl
 from xpdl import plots
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, argv, data=True)
     (x, t), test = digits(args, train=300 if args.short else None)
     # both ways on digits of 7 x 7 pixels and 10 hidden units: 610 parameters, two forward passes for each
@@ -27,7 +28,7 @@ def main(argv=None):
     # what is right is also quick: training with backpropagation
     net = xpdl.TwoLayerNet(784, 50, 10, seed=args.seed)
     epochs = 2 if args.short else 17
-    how = {"optimizer": "SGD", "optimizer_param": {"lr": 0.1}, "seed": args.seed, "verbose": not args.short}
+    how: dict[str, Any] = {"optimizer": xpdl.SGD(lr=0.1), "seed": args.seed, "verbose": not args.short}
     history = xpdl.Trainer(net, x, t, *test, epochs=epochs, **how).train()
     print(f"test accuracy {history.test_acc_list[-1]:.4f}")
     save(plots.learning_curves(history, title="TwoLayerNet"), args, "two_layer_net")

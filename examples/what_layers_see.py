@@ -7,9 +7,10 @@ from shared import digits, options, save, trained
 
 import xpdl
 from xpdl import plots
+from xpdl.backends.namespaces import Array
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, Array]:
     args = options(__doc__, argv, data=True, weights=True)
     data = digits(args, flatten=False, train=300 if args.short else None, test=100 if args.short else None)
     net = trained(args, xpdl.DeepConvNet(seed=args.seed), data, epochs=1 if args.short else 3)
