@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from xpdl.backends import Backend, asnumpy, make_backend
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import BackendError
-from xpdl.layers.by_layer import backward_by_layer, forward_by_layer
+from xpdl.layers.layerwise import backward_by_layer, forward_by_layer
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import require_floating
 

@@ -9,7 +9,7 @@ from typing import Any
 from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, copied
 from xpdl.errors import ShapeError
-from xpdl.layers.by_layer import forward_by_layer
+from xpdl.layers.layerwise import forward_by_layer
 from xpdl.layers.relu import Relu
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.tanh import Tanh

@@ -1,4 +1,4 @@
-"""The passes of a network one layer at a time, those inside blocks too.
+"""Layerwise passes of a network, one layer at a time, those inside blocks too.
 
 `Chain` computes some neighbours as one; here each layer is asked by itself, so that what stands between any two is seen.
 """
@@ -79,6 +79,6 @@ def _backward(path: str, layer: Any, dout: Array) -> Generator[Visit, None, Arra
 
 
 def _computes_as(layer: Any, kind: type[Composite]) -> bool:
-    """Whether a layer is of that kind and has no passes of its own."""
+    """Return whether a layer is a `kind` that overrides neither pass."""
     own = type(layer)
     return isinstance(layer, kind) and own.forward is kind.forward and own.backward is kind.backward

@@ -9,8 +9,8 @@ import xpdl
 from tests.harness import Backend
 from xpdl.backends.random import Stream
 from xpdl.layers import Affine, BatchNormalization, Convolution, Dropout, Layer, Pooling, Relu, Residual, Tanh
-from xpdl.layers.by_layer import backward_by_layer, forward_by_layer
 from xpdl.layers.chain import Chain
+from xpdl.layers.layerwise import backward_by_layer, forward_by_layer
 
 PATHS = [
     *("Convolution1", "Relu1", "Pooling1", "block.body.Convolution1", "block.body.BatchNormalization1"),
