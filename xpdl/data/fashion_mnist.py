@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpdl.data.idx_set import IdxSet
+from xpdl.data.idx_files import IdxSet
 from xpdl.data.image_set import Split, check_flags
 
 #: what the labels 0 to 9 stand for

@@ -22,7 +22,7 @@ CLASSES = 10  # of every set there is so far
 
 
 def check_flags(owner: str, **flags: bool) -> None:
-    """Before anything is read."""
+    """Refuse flags that are no bool, before anything is read."""
     for name, value in flags.items():
         flag(value, name, owner)
 

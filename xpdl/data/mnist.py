@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 
-from xpdl.data.idx_set import IdxSet
+from xpdl.data.idx_files import IdxSet
 from xpdl.data.image_set import Split, check_flags, prepared
 
 MNIST = IdxSet(

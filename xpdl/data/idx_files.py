@@ -1,4 +1,4 @@
-"""Data sets in four files of MNIST's form."""
+"""Data sets in four IDX files, as MNIST's."""
 
 from __future__ import annotations
 
