@@ -16,7 +16,7 @@ from tests.data.server import running
 from xpdl import storage
 from xpdl.cache import cache_dir
 from xpdl.data import download
-from xpdl.data.image_set import in_xpdl_data
+from xpdl.data._files import in_xpdl_data
 
 CONTENT = random.Random(0).randbytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.data._files import CLASSES, Images, Split, check_flags, in_cache, in_xpdl_data, not_published, prepared
 from xpdl.data.download import has_hash
-from xpdl.data.image_set import CLASSES, Images, Split, check_flags, in_cache, in_xpdl_data, not_published, prepared
 
 #: what the labels 0 to 9 stand for
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from xpdl.data._files import Split, check_flags
 from xpdl.data.idx_files import IdxSet
-from xpdl.data.image_set import Split, check_flags
 
 #: what the labels 0 to 9 stand for
 FASHION_MNIST_CLASSES = (

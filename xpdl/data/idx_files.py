@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from xpdl.data._files import CLASSES, Images, Split, in_cache, in_xpdl_data, not_published, prepared
 from xpdl.data.download import has_hash
 from xpdl.data.idx import idx_header, read_idx
-from xpdl.data.image_set import CLASSES, Images, Split, in_cache, in_xpdl_data, not_published, prepared
 
 _PARTS = ("train", "t10k")
 

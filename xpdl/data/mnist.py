@@ -8,8 +8,8 @@ from importlib import resources
 
 import numpy as np
 
+from xpdl.data._files import Split, check_flags, prepared
 from xpdl.data.idx_files import IdxSet
-from xpdl.data.image_set import Split, check_flags, prepared
 
 MNIST = IdxSet(
     "MNIST",

@@ -1,4 +1,4 @@
-"""What the loaders of image data sets share: where files lie, and the form of what is returned. On the host, in NumPy."""
+"""Helpers of the loaders of image data sets: files, and the form of what is returned. On the host, in NumPy."""
 
 from __future__ import annotations
 
