@@ -5,9 +5,9 @@ from xpdl.data.batches import Batches, is_mapped, shuffle_dataset
 from xpdl.data.chunks import ChunkedBatches
 from xpdl.data.cifar10 import CIFAR10_CLASSES, load_cifar10
 from xpdl.data.fashion_mnist import FASHION_MNIST_CLASSES, load_fashion_mnist
-from xpdl.data.generated import moons, spiral, xor_points
 from xpdl.data.mnist import load_mini_mnist, load_mnist
 from xpdl.data.prefetch import Prefetch
+from xpdl.data.toy import moons, spiral, xor_points
 from xpdl.ops.targets import check_labels
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Small data sets in the plane, drawn when asked for; on the host, in NumPy, and then moved to the backend in use."""
+"""Toy data sets in the plane, drawn from a seed on the host and moved to the backend in use."""
 
 from __future__ import annotations
 
