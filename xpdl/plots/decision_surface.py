@@ -1,4 +1,4 @@
-"""What happens in a plane: classes of points, gradients, and the way down."""
+"""Figures of the plane: decision surfaces, gradient fields and paths of optimizers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FINE = 41  # points along a side, for contours
 def decision_boundary(
     predict: Any, x: Any, t: Any, *, title: str = "", classes: Sequence[str] | None = None, resolution: int = 200
 ) -> Figure:
-    """Which class a net gives to each point of the plane, and the points themselves.
+    """Draw the class that a net gives to each point of the plane, and the points themselves.
 
     Parameters
     ----------
