@@ -14,7 +14,7 @@ Examples
 from xpdl.plots.curves import curve_grid, curves, diagnostics, learning_curves, search_results
 from xpdl.plots.decision_surface import decision_boundary, gradient_field, optimizer_paths
 from xpdl.plots.distributions import activation_histograms, confusion_matrix
-from xpdl.plots.tiles import feature_maps, filters, images, misclassified
+from xpdl.plots.image_grid import feature_maps, filters, images, misclassified
 
 __all__ = [
     "activation_histograms",

@@ -1,4 +1,4 @@
-"""Small pictures in rows: digits, filters, what layers see."""
+"""Grids of images: digits, filters, feature maps, misclassified examples."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def misclassified(x: Any, t: Any, predicted: Any, *, limit: int = 20, columns: i
     Raises
     ------
     ShapeError
-        If shapes do not go together.
+        If shapes do not match.
     """
     truth, guess = labels_of(t, "misclassified: t"), labels_of(predicted, "misclassified: predicted")
     pictures = asnumpy(x)
@@ -136,7 +136,7 @@ def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> F
 
 
 def feature_maps(maps: Any, *, columns: int = 8, title: str = "") -> Figure:
-    """What the channels of layers show of one image: dark where 0 or least, bright where most, each layer on its scale.
+    """Draw the feature maps of one image, from dark (least) to bright (most), each layer on its scale.
 
     Parameters
     ----------
