@@ -64,7 +64,11 @@ def curves(
     ------
     ShapeError
         If a line is no row of numbers, or does not go with `x`.
+    ValueError
+        If `log` is something else.
     """
+    if log not in (False, True, "x", "y", "xy"):
+        raise ValueError(f"curves: log must be True, False, 'x', 'y' or 'xy', got {log!r}")
     figure = new_figure(5.6, 3.6)
     axes = figure.subplots()
     label(axes, title, xlabel, ylabel)

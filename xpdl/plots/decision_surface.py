@@ -59,7 +59,7 @@ def decision_boundary(
     Raises
     ------
     ShapeError
-        If `x` are no points of a plane, `t` no label for each, or `predict` gives something else.
+        If `x` are no points of a plane, `t` no label for each, `predict` gives something else, or names are missing.
     """
     points, labels = asnumpy(x), asnumpy(t).astype(np.int64)
     if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
@@ -75,6 +75,8 @@ def decision_boundary(
     if found.shape != plane.shape[:1]:
         raise ShapeError(f"decision_boundary: predict gave shape {found.shape} for {len(plane)} points")
     count = int(max(labels.max(), found.max())) + 1
+    if classes is not None and len(classes) < count:
+        raise ShapeError(f"decision_boundary: {len(classes)} names for {count} classes")
     figure = new_figure(5.2, 4.4)
     axes = figure.subplots()
     label(axes, title, "$x_1$", "$x_2$")

@@ -35,9 +35,11 @@ def images(x: Any, *, titles: Sequence[str] | None = None, columns: int = 8, tit
     Raises
     ------
     ShapeError
-        If `x` has none of these shapes.
+        If `x` has none of these shapes, or there is not one title for each image.
     """
     pictures = _pictures(x, "images")
+    if titles is not None and len(titles) != len(pictures):
+        raise ShapeError(f"images: {len(titles)} titles for {len(pictures)} images")
     height = _SIDE + (0.2 if titles else 0.0)
     width = max(_SIDE, 0.085 * max(map(len, titles))) if titles else _SIDE
     figure, panels = new_panels(len(pictures), columns, width, height, title)
