@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.data.test_other_sets import contents
 from tests.training.test_adapters import FakeTrial
 from xpdl import layers, metrics, models, training
 from xpdl.backends import numerics as numeric_settings
+from xpdl.backends.namespaces import is_array
 from xpdl.backends.numpy import threads
 from xpdl.backends.random import Stream
 from xpdl.data import augment
@@ -718,3 +721,52 @@ _CONFLICTS = [
 ]
 
 WATCHED = [*_LOSSES, *_LAYERS, *_MODELS, *_OPTIMIZERS, *_DATA, *_FUNCTIONS, *_TRAINING, *_CONFLICTS]
+
+
+def options_of(function: Any) -> set[str]:
+    """Arguments with defaults, those that an optimizer passes to its base among them."""
+    parameters = inspect.signature(function).parameters.values()
+    found = {p.name for p in parameters if p.default is not p.empty}
+    if function is not xpdl.Optimizer and any(p.kind == p.VAR_KEYWORD for p in parameters):
+        found |= options_of(xpdl.Optimizer)
+    return found
+
+
+def plain(found: Any) -> Any:
+    """What was seen, as something that compares by value, types included."""
+    if is_array(found):
+        array = np.asarray(found)
+        return array.dtype.name, array.shape, array.tobytes()
+    if isinstance(found, Mapping):
+        return {str(key): plain(value) for key, value in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [plain(value) for value in found]
+    return found if isinstance(found, bytes) else repr(found)
+
+
+def faults(watched: Watched) -> list[str]:
+    """The options of the table that change nothing, or are not refused where they should be."""
+    found = []
+    by_default: Any = None
+    for option, other in watched.others.items():
+        if isinstance(other, Refused):
+            try:
+                _seen(watched, **{option: other.value})
+            except (TypeError, ValueError, OSError, xpdl.BackendError) as error:
+                if not re.search(other.message, str(error)):
+                    found.append(f"{option}={other.value!r:.60} is refused by: {error}")
+            else:
+                found.append(f"{option}={other.value!r:.60} is not refused")
+            continue
+        if isinstance(other, Beside):
+            before, after = (_seen(watched, **other.arguments, **more) for more in ({}, {option: other.value}))
+        else:
+            by_default = before = by_default or _seen(watched)
+            after = _seen(watched, **{option: other})
+        if before == after:
+            found.append(f"{option} changes nothing")
+    return found
+
+
+def _seen(watched: Watched, **arguments: Any) -> Any:
+    return plain(watched.watch(watched.function, **{**watched.arguments, **arguments}))

@@ -95,7 +95,10 @@ class Sequential(Chain):
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
     ) -> Shape:
-        """Create the parameters for rows of `input_shape`, such as ``(1, 28, 28)``, and return the output's shape."""
+        """Create the parameters for rows of `input_shape`, such as ``(1, 28, 28)``, and return the output's shape.
+
+        A seed that the model was made with comes before `stream`, also where it is a layer of another model.
+        """
         if self.seed is not None:
             stream = Stream(self.seed)
         out = super().build(input_shape, stream=stream, backend=backend)
