@@ -114,12 +114,44 @@ def _defaults(folder: Path, step: int | None) -> xpdl.Trainer:
     )
 
 
+def _many_arguments(folder: Path, step: int | None) -> xpdl.Trainer:
+    """Layers, a loss, a schedule and transforms with arguments, of which a checkpoint keeps the representation."""
+    images = [
+        xpdl.Convolution(filters=2, size=3, pad=1, init="he"),
+        xpdl.Residual(
+            xpdl.Convolution(filters=2, size=3, pad=1, use_bias=False), xpdl.BatchNormalization(momentum=0.8)
+        ),
+        xpdl.AveragePooling(2, 2, stride=2),
+        xpdl.Sigmoid(),
+        xpdl.Convolution(filters=4, size=2, groups=2),
+        xpdl.Pooling(2, 2, stride=1),
+        xpdl.Flatten(),
+    ]
+    rows = [xpdl.Affine(units=4, init=0.5), xpdl.Tanh(), xpdl.Dropout(0.1, inverted=True), xpdl.Affine(units=3)]
+    loss = xpdl.SoftmaxWithLoss(label_smoothing=0.1, class_weights=[1, 2, 3.5])
+    augment = xpdl.augment
+    moves = [augment.Shift(1), augment.Rotate(20), augment.Scale(0.8, 1.2), augment.Elastic(), augment.Flip(0.5)]
+    return xpdl.Trainer(
+        xpdl.Sequential(*images, *rows, loss=loss, seed=6),
+        *(IMAGES, LABELS, IMAGES[:7], LABELS[:7]),
+        epochs=2,
+        mini_batch_size=6,
+        optimizer=xpdl.AdamW(lr=0.01, weight_decay=0.02, clip_norm=1.0),
+        verbose=False,
+        callbacks=[xpdl.OneCycleLR(rise=0.4), Interrupt(step)],
+        seed=3,
+        augment=[*moves, augment.Brightness(), augment.Noise(), augment.Cutout(2)],
+        checkpoint=folder / "many_arguments.checkpoint",
+    )
+
+
 #: checkpoint -> (how its trainer is made, the step before which it was interrupted)
 RUNS = {
     "schedules": (_schedules, 11),
     "mid_epoch": (_mid_epoch, 8),
     "float16": (_float16, 10),
     "defaults": (_defaults, 10),
+    "many_arguments": (_many_arguments, 6),
 }
 
 
