@@ -102,7 +102,7 @@ class TestBegin:
         assert (run.epochs, run.batch_size, run.accumulate, run.verbose) == (20, 100, 1, True)
         assert repr(run.optimizer) == "SGD(lr=0.01)" and run.evaluate_sample_num_per_epoch is None
         assert run.x_val is None and run.seed is None and run.augment is None
-        assert Trainer(net(), X, T, X, T, seed=0, checkpoint=tmp_path / "run")._resuming.files.keep == 2
+        assert Trainer(net(), X, T, X, T, seed=0, checkpoint=tmp_path / "run")._checkpointer.files.keep == 2
 
     def test_nothing_is_done_yet(self):
         run = trainer()

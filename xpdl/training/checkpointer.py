@@ -22,7 +22,7 @@ Checkpoint = str | os.PathLike[str] | CheckpointFiles
 KEPT = 2
 
 
-class Resuming:
+class Checkpointer:
     """The checkpoints of a trainer; entered while it trains. Without a path, it does nothing.
 
     Parameters
@@ -83,7 +83,7 @@ class Resuming:
         del trainer.history.train_loss_list[trainer.current_iter :]
         return None
 
-    def __enter__(self) -> Resuming:
+    def __enter__(self) -> Checkpointer:
         if self.files is not None:
             self._interrupts = Interrupts()
             self._interrupts.__enter__()

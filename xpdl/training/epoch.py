@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xpdl.backends import device_memory, plans
 from xpdl.backends.namespaces import Array
 from xpdl.training import evaluation, step
-from xpdl.training.checkpointer import Resuming
+from xpdl.training.checkpointer import Checkpointer
 from xpdl.training.gradient_accumulator import Accumulated
 from xpdl.training.progress import Progress
 from xpdl.training.weighted_mean import WeightedMean
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
 
 
-def make(trainer: Trainer, resuming: Resuming, progress: Progress) -> None:
+def make(trainer: Trainer, checkpointer: Checkpointer, progress: Progress) -> None:
     """Train for one epoch, or for what is left of one that was broken off, and measure."""
     begin = time.perf_counter() - trainer.seconds_in_epoch
     epoch = trainer.current_epoch + 1
@@ -27,7 +27,7 @@ def make(trainer: Trainer, resuming: Resuming, progress: Progress) -> None:
         trainer.callbacks.call("on_epoch_begin", trainer, epoch)
     progress.start(f"epoch {epoch}/{trainer.epochs}", trainer.iter_per_epoch, done)
     try:
-        _steps(trainer, resuming, progress, done, begin)
+        _steps(trainer, checkpointer, progress, done, begin)
     finally:
         progress.close()
     trainer.callbacks.call("on_test_begin", trainer, epoch)
@@ -38,10 +38,10 @@ def make(trainer: Trainer, resuming: Resuming, progress: Progress) -> None:
     shown = [f"epoch {epoch}/{trainer.epochs}", f"loss {history.epoch_loss_list[-1]:.4f}", measured]
     progress.line("  ".join([*filter(None, shown), f"{history.seconds[-1]:.1f} s"]))
     trainer.callbacks.call("on_epoch_end", trainer, epoch)
-    resuming.after_epoch(trainer)
+    checkpointer.after_epoch(trainer)
 
 
-def _steps(trainer: Trainer, resuming: Resuming, progress: Progress, done: int, begin: float) -> None:
+def _steps(trainer: Trainer, checkpointer: Checkpointer, progress: Progress, done: int, begin: float) -> None:
     """The steps of an epoch, but for those that are done."""
     trainer.batches.epoch, trainer.batches.first_batch = trainer.current_epoch, done
     trainer.unread = []
@@ -61,7 +61,7 @@ def _steps(trainer: Trainer, resuming: Resuming, progress: Progress, done: int, 
             trainer.seconds_in_epoch = time.perf_counter() - begin
 
         if updated:  # or a checkpoint would lack gradients that are not yet used
-            resuming.after_step(trainer, prepare)
+            checkpointer.after_step(trainer, prepare)
     trainer.read_losses(x, t)
 
 

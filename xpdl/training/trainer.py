@@ -17,7 +17,7 @@ from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
 from xpdl.training import epoch, inputs, measures, run_state
 from xpdl.training.callbacks import Callbacks
-from xpdl.training.checkpointer import KEPT, Checkpoint, Resuming
+from xpdl.training.checkpointer import KEPT, Checkpoint, Checkpointer
 from xpdl.training.cuda_graph import CapturedSteps
 from xpdl.training.history import History
 from xpdl.training.mixed_precision import MixedPrecision, chosen
@@ -215,7 +215,7 @@ class Trainer:
         self.current_iter = 0
         self.stop_training = False
         self.history = History()
-        self._resuming = Resuming(checkpoint, checkpoint_every, keep, seed)
+        self._checkpointer = Checkpointer(checkpoint, checkpoint_every, keep, seed)
         self.run = run_state.Run()
         #: of the epoch that is under way
         self.seconds_in_epoch, self.epoch_loss = 0.0, WeightedMean()
@@ -269,16 +269,16 @@ class Trainer:
     def _train(self) -> History:
         progress = Progress(self.verbose)
         check_monitors(self)
-        with self._resuming.locked(), run_state.under_way(self):
+        with self._checkpointer.locked(), run_state.under_way(self):
             self.stop_training = False
-            going_on = self._resuming.begin(self)
+            going_on = self._checkpointer.begin(self)
             if going_on:
                 progress.line(going_on)
             self.callbacks.call("on_train_begin", self)
             self.run.begun = True
-            with self._resuming:
+            with self._checkpointer:
                 while self.current_epoch < self.epochs and not self.stop_training:
-                    epoch.make(self, self._resuming, progress)
+                    epoch.make(self, self._checkpointer, progress)
         self.callbacks.call("on_train_end", self)
         return self.history
 
