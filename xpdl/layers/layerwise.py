@@ -17,7 +17,7 @@ from xpdl.ops.arithmetic import add
 Layers = Iterable[tuple[str, Any]]
 
 
-class Visit(NamedTuple):
+class LayerOutput(NamedTuple):
     """One layer of a pass, or the sum in which a residual block ends.
 
     Attributes
@@ -36,45 +36,45 @@ class Visit(NamedTuple):
     own: Mapping[str, Array]
 
 
-def forward_by_layer(layers: Layers, x: Array, training: bool, prefix: str = "") -> Generator[Visit, None, Array]:
+def forward_by_layer(layers: Layers, x: Array, training: bool, prefix: str = "") -> Generator[LayerOutput, None, Array]:
     """Go forward through pairs (name, layer), in training or evaluation, and return the output of the last."""
     for name, layer in layers:
         x = yield from _forward(prefix + name, layer, x, training)
     return x
 
 
-def _forward(path: str, layer: Any, x: Array, training: bool) -> Generator[Visit, None, Array]:
+def _forward(path: str, layer: Any, x: Array, training: bool) -> Generator[LayerOutput, None, Array]:
     if _computes_as(layer, Chain):
         return (yield from forward_by_layer(layer.children(), x, training, f"{path}."))
     if _computes_as(layer, Residual):
         y = yield from _forward(f"{path}.body", layer.body, x, training)
         y = add(y, (yield from _forward(f"{path}.shortcut", layer.shortcut, x, training)))
-        yield Visit(path, layer, y, {})
+        yield LayerOutput(path, layer, y, {})
     else:
         with on_device_of(x):
             y = layer.forward(x, training) if getattr(layer, "has_modes", False) else layer.forward(x)
-        yield Visit(path, layer, y, getattr(layer, "params", {}))
+        yield LayerOutput(path, layer, y, getattr(layer, "params", {}))
     return y
 
 
-def backward_by_layer(layers: Layers, dout: Array, prefix: str = "") -> Generator[Visit, None, Array]:
+def backward_by_layer(layers: Layers, dout: Array, prefix: str = "") -> Generator[LayerOutput, None, Array]:
     """Go back through pairs (name, layer) after `forward_by_layer`, and return ``dx`` of the first."""
     for name, layer in reversed(list(layers)):
         dout = yield from _backward(prefix + name, layer, dout)
     return dout
 
 
-def _backward(path: str, layer: Any, dout: Array) -> Generator[Visit, None, Array]:
+def _backward(path: str, layer: Any, dout: Array) -> Generator[LayerOutput, None, Array]:
     if _computes_as(layer, Chain):
         return (yield from backward_by_layer(layer.children(), dout, f"{path}."))
     if _computes_as(layer, Residual):
         dx = yield from _backward(f"{path}.body", layer.body, dout)
         dx = add(dx, (yield from _backward(f"{path}.shortcut", layer.shortcut, dout)))
-        yield Visit(path, layer, dx, {})
+        yield LayerOutput(path, layer, dx, {})
     else:
         with on_device_of(dout):
             dx = layer.backward(dout)
-        yield Visit(path, layer, dx, getattr(layer, "grads", {}))
+        yield LayerOutput(path, layer, dx, getattr(layer, "grads", {}))
     return dx
 
 
