@@ -53,7 +53,7 @@ def _affine(x: Host, W: Host, b: Host | None, rectified: bool) -> Host:
     rows, weights = _matching(x, W)
     y = memory.empty((rows.shape[0], W.shape[1]), x.dtype)
     finish = functools.partial(_finish, b=b, rectified=rectified)
-    # Few columns, or few of them for a task, are gone through quicker here, without a struggle for Python's lock.
+    # Few columns, or few of them for a task, are gone through quicker here, without a struggle for the GIL.
     finish_in_tasks = y.size >= 2 * _PIECE
 
     def rows_task(part: slice) -> None:

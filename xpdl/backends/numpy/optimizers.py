@@ -20,7 +20,7 @@ from xpdl.backends.numpy import compiled, threads
 Host = np.ndarray[Any, Any]
 
 # Elements of a task: all that a rule touches of so many fits the second-level cache, and one pass over them, about 13 us,
-# is long beside the hand-over of Python's lock between threads that ends it. Adam on 1.05M float32, two cores: 2.0 ms with
+# is long beside the hand-over of the GIL between threads that ends it. Adam on 1.05M float32, two cores: 2.0 ms with
 # 2^15, 1.5 with 2^16, 1.1 with 2^17, 1.1 with 2^18, 1.4 with 2^19; one core: 1.7, 1.6, 1.6, 1.9, 2.7. The generic rule,
 # whose temporaries go through memory, takes 6.7.
 _PIECE = 1 << 17

@@ -1,6 +1,6 @@
 """Kernels compiled by Numba, where the extra ``compiled`` is installed; without it NumPy's functions do the same work.
 
-A task of a kernel is here one call that gives Python's lock away until it ends. NumPy takes the lock back after each of its
+A task of a kernel is here one call that releases the GIL until it ends. NumPy takes the GIL back after each of its
 functions, and two threads that work on small arrays wait for each other there as long as they work. Loops also read
 what they need once, where NumPy's functions pass over memory once each.
 
