@@ -1,4 +1,4 @@
-"""What initial weights do to activations, and to training (chapter 6.2)."""
+"""Effects of initial weights on activations, and on training (chapter 6.2)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What layers look like while a net trains well, and when weights or the learning rate are too large (chapter 6.2)."""
+"""Layers while a net trains well, and when weights or the learning rate are too large (chapter 6.2)."""
 
 from typing import Any
 

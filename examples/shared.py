@@ -1,4 +1,4 @@
-"""What all examples share: their options, the digits, trained weights, and where figures go."""
+"""Helpers of all examples: options, the digits, trained weights, and where figures go."""
 
 from __future__ import annotations
 

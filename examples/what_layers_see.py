@@ -1,4 +1,4 @@
-"""What the layers of a convolutional net show of one digit (chapters 7.6 and 8.1).
+"""Feature maps of one digit in a convolutional net (chapters 7.6 and 8.1).
 
 --weights takes a file that deep_conv_net.py has written; without it, the net is trained briefly first.
 """

@@ -228,6 +228,13 @@ def test_no_import_of_our_own_hides_in_a_function(name: str) -> None:
 
 
 @each_file
+def test_module_docstrings_open_with_a_noun_or_an_imperative(name: str) -> None:
+    first = (ast.get_docstring(tree(name)) or "").split(" ")[0]
+    riddles = {"What", "How", "Where", "When", "Which", "Whether", "From", "Why", "Who"}
+    assert first not in riddles, f"{name}: the docstring opens with {first!r}; name the thing or say what to do"
+
+
+@each_file
 def test_files_are_short(name: str) -> None:
     lines = source(name).count("\n")
     assert lines <= LONGEST_FILE, f"{name} has {lines} lines: two concepts? split them"

@@ -1,4 +1,4 @@
-"""Where files are kept that can be had again: data sets that were downloaded, kernels that were compiled."""
+"""Cache folder for files that can be had again: downloaded data sets, compiled kernels."""
 
 from __future__ import annotations
 

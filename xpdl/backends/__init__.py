@@ -1,4 +1,4 @@
-"""Which array library new arrays are made with; the only package that names array libraries."""
+"""Backends: the array library, device and dtype of new arrays. The only package that names array libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an op and an array library to the function that computes it.
+"""Dispatch of an op and an array library to the function that computes it.
 
 The generic op is the specification. A kernel is registered over it by name for one library, has the same signature, and
 may return `DECLINE` for a dtype, layout or size it does not serve; the generic then answers.

@@ -1,4 +1,4 @@
-"""Which library, device and dtype an array has. The only module that imports array_api_compat."""
+"""Library, device and dtype of an array. The only module that imports array_api_compat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How exact and how repeatable computing on a GPU is: one setting for convolutions and matrix products together."""
+"""Precision and determinism of a GPU: one setting for convolutions and matrix products together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory training takes: the most that the process held, here and in PyTorch, each in a process of its own."""
+"""Peak memory of training, here and in PyTorch, each in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, layer by layer."""
+"""Profile of a training step, layer by layer."""
 
 from __future__ import annotations
 

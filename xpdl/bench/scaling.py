@@ -1,4 +1,4 @@
-"""How the cost of an operation grows: time per image against the batch, and per pixel against the side of the image."""
+"""Scaling of an operation: time per image against the batch, and per pixel against the side of the image."""
 
 from __future__ import annotations
 

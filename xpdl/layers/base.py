@@ -1,4 +1,4 @@
-"""What every layer has: parameters it owns, their gradients, a mode, and sizes inferred from the input."""
+"""Base of every layer: parameters it owns, their gradients, a mode, and sizes inferred from the input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What compositions of layers share: everything about them is asked of the layers inside."""
+"""Base of compositions of layers, which delegates everything to the layers inside."""
 
 from __future__ import annotations
 

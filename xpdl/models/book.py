@@ -1,4 +1,4 @@
-"""What the book's nets share: its names for parameters, and their constructor arguments kept for files."""
+"""Base of the book's nets: their names for parameters, and constructor arguments kept for files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each layer of a model gives, holds and costs: the table that ``model.summary()`` prints."""
+"""Summary of a model: output, parameters and cost of each layer, as ``model.summary()`` prints them."""
 
 from __future__ import annotations
 

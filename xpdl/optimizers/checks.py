@@ -1,4 +1,4 @@
-"""What an optimizer checks before it changes anything."""
+"""Checks of an optimizer before it changes anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all figures share: paper, ink, colours, and figures made without pyplot."""
+"""Style of all figures: paper, ink, colours, and figures made without pyplot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callbacks remember, as JSON and arrays for a file."""
+"""State of callbacks, as JSON and arrays for a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well the layers of a network are, over a training."""
+"""Diagnostics of the layers of a network over a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a network is on a whole data set, computed batch by batch."""
+"""Evaluation of a network on a whole data set, computed batch by batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run was like."""
+"""History of a training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search of hyper-parameters found, and its log."""
+"""Result of a search of hyper-parameters, and its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where hyper-parameters are searched: a distribution for each."""
+"""Search space of hyper-parameters: a distribution for each."""
 
 from __future__ import annotations
 

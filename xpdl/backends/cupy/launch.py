@@ -1,4 +1,4 @@
-"""From a kernel's name to its launch: everything here that CuPy is asked for, besides array functions."""
+"""Launches of CUDA kernels by name: everything here that CuPy is asked for, besides array functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the filters of a convolution see, copied out of images in the memory order (H, C, W, N)."""
+"""Windows of a convolution, copied out of images in the memory order (H, C, W, N)."""
 
 from __future__ import annotations
 

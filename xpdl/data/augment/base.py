@@ -1,4 +1,4 @@
-"""What all transforms of images share."""
+"""Base classes of all transforms of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How functions are compiled: without Python's lock, and kept in a folder, so that a later process finds them compiled.
+"""Compilation by Numba: without the GIL, and cached in a folder for later processes.
 
 Loops are written for whoever reads them, and for LLVM, which turns those over neighbouring floats into vector instructions.
 A product and a sum may become one instruction that rounds once; nothing else about floating point is relaxed, but in `sums`.

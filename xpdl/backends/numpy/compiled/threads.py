@@ -1,4 +1,4 @@
-"""How threads wait for each other without Python's lock, and without sleep: to be woken takes as long as a small task.
+"""Threads that wait for each other without the GIL and without sleep: waking takes as long as a small task.
 
 Whoever waits here leaves the processor to any other thread that wants it, again and again, and sleeps after a millisecond.
 """
@@ -15,7 +15,7 @@ _yield = types.ExternalFunction("sched_yield", types.int32())
 
 # Of 0.2 us each, if nobody wants the processor.
 _TURNS = 5000
-# Whoever posts a job has Python's lock until its own task has begun; to ask for the lock before that is to sleep.
+# Whoever posts a job holds the GIL until its own task has begun; to ask for it before that is to sleep.
 _LATER = 40
 
 
