@@ -1,6 +1,7 @@
-"""Sections of README.md and docs/ made from the code; ``JAX_ENABLE_X64=1 python -m tests.docs_tables`` writes them anew.
+"""Sections of README.md, its translations and docs/support.md that are made from the code.
 
-The support table is filled by running the ops, so it takes an environment with every CPU backend in it.
+``CUPY_ON_HOST=1 JAX_ENABLE_X64=1 python -m tests.docs_tables`` writes them anew. The support table is filled by running
+the ops, so it takes an environment with every CPU backend in it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from xpdl.ops import activations
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+TRANSLATIONS = [ROOT / "README.zh-CN.md", ROOT / "README.ja.md"]
 SUPPORT = ROOT / "docs" / "support.md"
 
 #: column of the support table -> the backend, with its rules, that a case runs on
@@ -111,18 +113,19 @@ def support() -> str:
     return "\n".join(lines) + "\n"
 
 
-#: section -> (page, function that makes it)
-SECTIONS: dict[str, tuple[Path, Callable[[], str]]] = {
-    "example": (README, example),
-    "layer": (README, layer),
-    "support": (SUPPORT, support),
+#: section -> (pages, function that makes it)
+SECTIONS: dict[str, tuple[list[Path], Callable[[], str]]] = {
+    "example": ([README, *TRANSLATIONS], example),
+    "layer": ([README, *TRANSLATIONS], layer),
+    "support": ([SUPPORT], support),
 }
 
 
 def main() -> None:
-    for name, (page, make) in SECTIONS.items():
+    for name, (pages, make) in SECTIONS.items():
         text = make()
-        page.write_text(marked(name).sub(lambda found, text=text: found[1] + text + found[3], page.read_text()))
+        for page in pages:
+            page.write_text(marked(name).sub(lambda found, text=text: found[1] + text + found[3], page.read_text()))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from tests import docs_tables
-from tests.docs_tables import README, ROOT
+from tests.docs_tables import README, ROOT, TRANSLATIONS
 from xpdl.backends.dispatch import _KERNEL_MODULES
 
+LINK = re.compile(r'\]\(([^)]+)\)|src="([^"]+)"')
 NUMBER = re.compile(r"\d+\.\d+")
 
 
@@ -41,11 +42,33 @@ def test_is_short():
     assert len(README.read_text().splitlines()) <= 140
 
 
+def links(page):
+    """Targets of links and pictures, without those to the README in other languages."""
+    found = [target or picture for target, picture in LINK.findall(page.read_text())]
+    return sorted(target for target in found if not target.startswith("README"))
+
+
 def test_files_that_it_links_exist():
-    text = README.read_text()
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    targets = [target for target in links(README) if not target.startswith("https:")]
     assert len(targets) > 15
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+    assert [
+        target for target in [*targets, *(page.name for page in TRANSLATIONS)] if not (ROOT / target).exists()
+    ] == []
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda page: page.name)
+def test_translation_has_the_same_code_links_and_figures(page):
+    def code_and_headings(page):
+        return re.findall(r"^(```\w+\n[^`]*^```|#+ |\|---.*|<!-- .*)", page.read_text(), re.MULTILINE)
+
+    def figures(page):
+        return sorted(re.findall(r"\d[\d.,-]*\d|\d", page.read_text()))
+
+    assert code_and_headings(page) == code_and_headings(README)
+    assert links(page) == links(README)
+    assert [n for n in figures(page) if "." in n or len(n) > 3] == [
+        n for n in figures(README) if "." in n or len(n) > 3
+    ]
 
 
 def test_figures_of_performance_stand_in_the_docs():
