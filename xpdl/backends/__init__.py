@@ -126,7 +126,7 @@ def use(
         Floating dtype of new arrays: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``.
     threads : int, optional
         So many threads share the work on NumPy arrays from now on. Otherwise what was chosen before stays, and at first
-        ``XPDL_NUM_THREADS`` or the number of processors. Results are the same bits for any number.
+        ``XPDL_NUM_THREADS`` or the number of processors. Results are bitwise identical for any number.
 
     Returns
     -------

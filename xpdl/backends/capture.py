@@ -42,7 +42,7 @@ class Recorder(Protocol):
     """Records steps on one device."""
 
     def alike(self) -> AbstractContextManager[None]:
-        """Inside, kernels are those that a recorded step has, which gives the same bits."""
+        """Run the kernels of a recorded step inside: results are bitwise identical."""
 
     def record(self, body: Callable[[], Any]) -> Recording:
         """Call `body` and keep what it asks of the device, which computes nothing yet.

@@ -1,7 +1,7 @@
 """Random numbers the library owns: keyed by seed and name, never from a global state of NumPy or any other library.
 
-Weights are drawn on the host from a named stream, so one seed gives the same bits on every backend. Dropout masks come
-from a counter hashed in array operations, where the activations live: no transfer, and the same bits everywhere too.
+Weights are drawn on the host from a named stream, so one seed gives equal bits on every backend. Dropout masks come
+from a counter hashed in array operations, where the activations live: no transfer, and bitwise identical everywhere too.
 """
 
 from __future__ import annotations

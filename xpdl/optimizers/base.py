@@ -201,7 +201,7 @@ class Optimizer:
         return self.rule.__name__ if own and self.rule is not None else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a later run needs to go on with the same bits.
+        """Return all that a later run needs to resume bitwise identically.
 
         Returns
         -------
