@@ -1,6 +1,6 @@
 """Random numbers the library owns: keyed by seed and name, never from a global state of NumPy or any other library.
 
-Weights are drawn on the host from a named stream, so one seed gives equal bits on every backend. Dropout masks come
+Weights are drawn on the host from a named stream, bitwise identical for one seed on every backend. Dropout masks come
 from a counter hashed in array operations, where the activations live: no transfer, and bitwise identical everywhere too.
 """
 

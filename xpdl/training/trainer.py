@@ -84,7 +84,7 @@ class Trainer:
         weights. The last update of an epoch takes what is left.
     checkpoint : path, optional
         A file written after each epoch. Where it exists when `train` begins, the run resumes from it, bitwise identical
-        as if it had not been interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
+        to one that was not interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
         A damaged one is passed over with a warning where there is one before it; one that cannot be written while the
         training runs, on a full disk for example, is a warning too. Callbacks with ``state_dict()`` and
         ``load_state_dict(state)`` are written and restored as well: numbers, strings, arrays, lists and dicts of them. In an
