@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT="$root/.ci/constraints.txt
 unset PYTHONPATH XPDL_BACKEND
 
 "$python" -m venv "$work/tools"
-"$work/tools/bin/pip" install -q --require-hashes -r "$root/.ci/package.lock"
+"$work/tools/bin/pip" install -q --no-compile --require-hashes -r "$root/.ci/package.lock"
 "$work/tools/bin/python" -m build --no-isolation --outdir "$work/dist" "$root"
 "$work/tools/bin/twine" check --strict "$work"/dist/*
 
