@@ -19,6 +19,9 @@ KINDS = {
     "chalk": ("chalk",),
     "chalk, light from one side": ("chalk", "shade"),
     "table beside the page": ("table",),
+    "corner of the page": ("corner",),
+    "page on a table": ("sheet",),
+    "page on a wooden table": ("sheet", "wood"),
     "thumb": ("thumb",),
     "noise": ("noise",),
     "small": ("small",),
@@ -32,7 +35,8 @@ KINDS = {
 def photograph(digit, rng, kinds=()):
     """Grey values from 0 to 1 of a photograph of `digit` (28, 28), ink 1 on 0, as an array (H, W)."""
     shape = h, w = [(480, 360), (360, 480), (300, 300), (640, 480)][rng.integers(4)]
-    size = int(min(shape) * (rng.uniform(0.2, 0.4) if "small" in kinds else rng.uniform(0.45, 0.8)))
+    small = {"small", "corner", "sheet"} & set(kinds)
+    size = int(min(shape) * (rng.uniform(0.2, 0.4) if small else rng.uniform(0.45, 0.8)))
     ink = _written(digit, rng, shape, size, rng.uniform(-10, 10) if "rotated" in kinds else 0)
     y, x = np.mgrid[:h, :w]
     reflected = 1 - rng.uniform(0.45, 0.8) * ink
@@ -52,6 +56,8 @@ def photograph(digit, rng, kinds=()):
     if "table" in kinds:
         depth = rng.uniform(0.04, 0.15) + rng.uniform(-0.05, 0.05) * x / w
         grey = np.where(y < depth * h, rng.uniform(0.1, 0.4), grey)
+    if "corner" in kinds or "sheet" in kinds:
+        grey = _on_a_table(grey, ink, rng, "sheet" in kinds, "wood" in kinds)
     if "thumb" in kinds:
         corner = ((y - rng.choice([0, h])) / (0.25 * h)) ** 2 + ((x - rng.choice([0, w])) / (0.12 * w)) ** 2
         grey = np.where(corner < 1, 0.35, grey)
@@ -84,6 +90,20 @@ def _written(digit, rng, shape, size, angle):
     page = pillow.new("L", shape[::-1])
     page.paste(large, tuple(int(rng.integers(4, length - size - 4)) for length in page.size))
     return np.asarray(page.filter(filters.GaussianBlur(rng.uniform(0.5, 1.8))), float) / 255
+
+
+def _on_a_table(grey, ink, rng, whole, wood):
+    """The page cut off at two of its sides, or at all four, slightly rotated, with a table beside it."""
+    y, x = np.mgrid[: grey.shape[0], : grey.shape[1]]
+    rows, columns = (np.flatnonzero((ink > 0.1).any(axis=axis)) for axis in (1, 0))
+    slope, page = rng.uniform(-0.06, 0.06), np.ones_like(grey, bool)
+    sides = ((x, y, columns[0], 1), (y, -x, rows[0], 1), (x, y, columns[-1], -1), (y, -x, rows[-1], -1))
+    for along, across, nearest, sign in sides if whole else sides[:2]:
+        # half-way between the digit and the border of the picture, and never beyond the digit
+        end = nearest / 2 if sign > 0 else (nearest + along.max()) / 2
+        page &= sign * (along - end + slope * (across - across.mean())) > 0
+    table = rng.uniform(0.1, 0.5) + (0.1 * np.sin(y / 6 + 3 * np.sin(x / 90)) if wood else 0)
+    return np.where(page | (ink > 0.1), grey, table)
 
 
 def _resized(grey, shape):

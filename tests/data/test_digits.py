@@ -7,7 +7,7 @@ import pytest
 
 from tests.data import photographs
 from xpdl import Adam, SimpleConvNet, Trainer, asnumpy, load_mini_mnist
-from xpdl.data import digits
+from xpdl.data import digits, masks
 from xpdl.data.images import load_digit
 
 pytest.importorskip("PIL.Image")
@@ -102,7 +102,7 @@ def components(mask):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 12), (12, 1), (15, 17)])
 def test_labels_are_the_connected_components(shape, density):
     mask = np.random.default_rng(0).random(shape) < density
-    labels, count = digits.label(mask)
+    labels, count = masks.label(mask)
     assert {frozenset(map(tuple, np.argwhere(labels == k))) for k in range(1, count + 1)} == components(mask)
 
 
@@ -112,4 +112,4 @@ def test_erosion_keeps_the_centres_of_squares_in_the_mask(side):
     before = side // 2
     padded = np.pad(mask, (before, side - 1 - before), mode="edge")
     wanted = [[padded[y : y + side, x : x + side].all() for x in range(11)] for y in range(9)]
-    np.testing.assert_array_equal(digits._eroded(mask, side), wanted)
+    np.testing.assert_array_equal(masks.eroded(mask, side), wanted)

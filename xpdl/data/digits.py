@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from xpdl.data.masks import border, dilated, eroded, extent, label, reduced, resized
+from xpdl.data.sheets import is_sheet, sheet_in
 
 Image = np.ndarray[Any, Any]
 Mask = np.ndarray[Any, Any]
@@ -39,12 +41,17 @@ class Ink(NamedTuple):
         return float(self.contrast[self.digit].sum())
 
 
+# The digit on a sheet, as a share of the sheet's shorter side, and of the ink found in the whole picture.
+_LEAST_EXTENT = 0.1
+_LEAST_ON_SHEET = 0.015
+
+
 def find_digit(grey: Image) -> Image | None:
     """Cut the digit out of a picture, as ink on an empty ground.
 
     The background is a median of the surroundings, so light may fall off or a shadow lie across; the digit is the connected
     strokes with the most ink that do not reach in from the border, darker or lighter than the background. Ruled lines are
-    erased first where they cross the whole picture.
+    erased first where they cross the whole picture. On a sheet that lies on a table, the digit is looked for in the sheet.
 
     Parameters
     ----------
@@ -55,20 +62,21 @@ def find_digit(grey: Image) -> Image | None:
     -------
     array (h, w) of float32, from 0 for the ground to 1, as large as the digit; None where there is none
     """
-    small = _reduced(grey, _WORKING_SIDE)
+    small = reduced(grey, _WORKING_SIDE)
     found = _darker_and_lighter(small)
+    found = _on_a_sheet(small, found) or found
     page = found.digit if found is not None else None
-    if found is not None and page is not None and _is_page(page):
-        rows, columns = _extent(page, inset=0.04)
+    if found is not None and page is not None and is_sheet(page):
+        rows, columns = extent(page, inset=0.04)
         on_page = _darker_and_lighter(small[rows, columns])
-        if on_page is not None and not _is_page(on_page.digit):
+        if on_page is not None and not is_sheet(on_page.digit):
             found = on_page
     if found is None:
         return None
     level = float(np.percentile(found.contrast[found.digit], 65))
-    ink = np.where(_dilated(found.digit), np.clip(found.contrast / level, 0, 1), 0)
+    ink = np.where(dilated(found.digit), np.clip(found.contrast / level, 0, 1), 0)
     ink[ink < _EDGE / 2] = 0
-    rows, columns = _extent(found.digit)
+    rows, columns = extent(found.digit)
     return np.asarray(ink[rows, columns], np.float32)
 
 
@@ -81,6 +89,26 @@ def _darker_and_lighter(grey: Image) -> Ink | None:
     darker = np.clip(-difference / np.maximum(background, 0.05), 0, 1) * float(background.mean())
     found = [ink for contrast in (darker, np.clip(difference, 0, 1)) if (ink := _strokes(contrast, noise)) is not None]
     return max(found, key=lambda ink: ink.weight, default=None)
+
+
+def _on_a_sheet(grey: Image, found: Ink | None) -> Ink | None:
+    """The digit on a sheet that is smaller than the picture, unless it is a part of the one found without it."""
+    sheet = sheet_in(grey)
+    ink = None if sheet is None else _darker_and_lighter(grey[sheet])
+    if sheet is None or ink is None:
+        return None
+    rows, columns = extent(ink.digit)
+    height, width = ink.digit.shape
+    inside = rows.start > 0 and rows.stop < height and columns.start > 0 and columns.stop < width
+    large = max(rows.stop - rows.start, columns.stop - columns.start) > _LEAST_EXTENT * min(height, width)
+    if not (inside and large):
+        return None
+    if found is not None:
+        # the edge of a shadow looks like one of a sheet, but the digit goes on beyond it
+        same = float(found.digit[sheet][ink.digit].mean()) > 0.5
+        if same or ink.weight < _LEAST_ON_SHEET * found.weight:
+            return None
+    return ink
 
 
 def _strokes(contrast: Image, noise: float) -> Ink | None:
@@ -113,7 +141,7 @@ def _heaviest(mask: Mask, contrast: Image) -> Mask | None:
     main = int(inner.argmax())
     if inner[main] < 4 * _LEAST_CONTRAST:
         return None
-    rows, columns = _extent(labels == main)
+    rows, columns = extent(labels == main)
     reach = math.ceil(0.15 * max(rows.stop - rows.start, columns.stop - columns.start))
     near = labels[max(rows.start - reach, 0) : rows.stop + reach, max(columns.start - reach, 0) : columns.stop + reach]
     parts = [k for k in np.unique(near) if k and inner[k] >= 0.05 * inner[main]]
@@ -122,12 +150,12 @@ def _heaviest(mask: Mask, contrast: Image) -> Mask | None:
 
 def _background(grey: Image) -> Image:
     """The grey value of the ground at each pixel: a median of the surroundings, which are mostly ground."""
-    grid = _reduced(grey, _GRID_SIDE)
+    grid = reduced(grey, _GRID_SIDE)
     rough = _median(grid, max(1, max(grid.shape) // 2))
     # again from nearer surroundings, with the ink painted over
     ink = np.abs(grid - rough) > 0.5 * np.percentile(np.abs(grid - rough), 98)
     fine = _median(np.where(ink, rough, grid), max(1, max(grid.shape) // 5))
-    return _resized(fine, grey.shape)
+    return resized(fine, grey.shape)
 
 
 def _median(grid: Image, window: int) -> Image:
@@ -176,97 +204,8 @@ def _beside_the_page(mask: Mask) -> Mask:
     """A table or a thumb: pixels that lie in wide squares of the mask which reach the border."""
     side = max(3, round(_MARGIN * max(mask.shape)))
     # beyond the border it goes on as at the border
-    wide = _dilated(_eroded(np.pad(mask, side, mode="edge"), side), side + 4)
+    wide = dilated(eroded(np.pad(mask, side, mode="edge"), side), side + 4)
     inside = wide[side : side + mask.shape[0], side : side + mask.shape[1]] & mask
     labels, _ = label(inside)
     at_border = np.unique(border(labels))
     return np.isin(labels, at_border[at_border > 0])
-
-
-def _is_page(component: Mask) -> bool:
-    """Whether it is a sheet rather than a digit: large, and nearly filling its rectangle."""
-    rows, columns = _extent(component)
-    part = component[rows, columns]
-    return min(part.shape) > 0.2 * min(component.shape) and float(part.mean()) > 0.7
-
-
-def label(mask: Mask) -> tuple[Image, int]:
-    """Number the connected components of a mask, diagonal neighbours included.
-
-    Returns
-    -------
-    labels : array of int, 0 outside of `mask` and 1, 2, ... inside
-    count : int
-    """
-    height, width = mask.shape
-    padded = np.zeros((height, width + 2), np.int8)
-    padded[:, 1:-1] = mask
-    row, start = np.nonzero(np.diff(padded, axis=1) == 1)
-    _, stop = np.nonzero(np.diff(padded, axis=1) == -1)
-    parent = list(range(len(row)))
-
-    def root(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
-
-    first = np.searchsorted(row, np.arange(height + 1)).tolist()
-    starts, stops = start.tolist(), stop.tolist()
-    for r in range(1, height):
-        above, here = first[r - 1], first[r]
-        while above < first[r] and here < first[r + 1]:
-            if starts[here] <= stops[above] and starts[above] <= stops[here]:
-                parent[root(here)] = root(above)
-            if stops[above] < stops[here]:
-                above += 1
-            else:
-                here += 1
-    roots, numbers = np.unique([root(k) for k in range(len(row))], return_inverse=True)
-    labels = np.zeros(mask.shape, np.intp)
-    labels[mask] = np.repeat(numbers + 1, stop - start)
-    return labels, len(roots)
-
-
-def _dilated(mask: Mask, side: int = 3) -> Mask:
-    """Each pixel with those of the square of that side around it."""
-    return ~_eroded(~mask, side)
-
-
-def _eroded(mask: Mask, side: int) -> Mask:
-    """The centres of the squares of that side that lie in the mask."""
-    before = side // 2
-    whole = np.pad(mask, ((before, side - 1 - before),) * 2, mode="edge").astype(np.int32)
-    for _ in range(2):  # along rows, then along columns
-        sums = np.cumsum(np.pad(whole, ((0, 0), (1, 0))), axis=1)
-        whole = (sums[:, side:] - sums[:, :-side] == side).astype(np.int32).T
-    return whole.astype(bool)
-
-
-def _extent(mask: Mask, inset: float = 0.0) -> tuple[slice, slice]:
-    """The rows and columns of the smallest rectangle around a mask, less a share of it on each side."""
-
-    def one(used: Any) -> slice:
-        at = np.flatnonzero(used)
-        cut = int(inset * (at[-1] + 1 - at[0]))
-        return slice(int(at[0]) + cut, int(at[-1]) + 1 - cut)
-
-    return one(np.any(mask, axis=1)), one(np.any(mask, axis=0))
-
-
-def border(a: Image) -> Image:
-    """The pixels of the four sides, as one row."""
-    return np.concatenate([a[0], a[-1], a[:, 0], a[:, -1]])
-
-
-def _reduced(grey: Image, side: int) -> Image:
-    """A copy whose longer side is at most `side`, by averages."""
-    scale = side / max(grey.shape)
-    height, width = (max(1, round(size * scale)) for size in grey.shape)
-    return grey if scale >= 1 else _resized(grey, (height, width), box=True)
-
-
-def _resized(grey: Image, shape: tuple[int, ...], *, box: bool = False) -> Image:
-    pillow = importlib.import_module("PIL.Image")
-    how = pillow.Resampling.BOX if box else pillow.Resampling.BILINEAR
-    return np.asarray(pillow.fromarray(np.ascontiguousarray(grey, np.float32)).resize(shape[::-1], how))

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.data.digits import border, find_digit
+from xpdl.data.digits import find_digit
+from xpdl.data.masks import border
 
 Image = np.ndarray[Any, Any]
 
