@@ -402,7 +402,7 @@ _DATA = [
         xpdl.Prefetch,
         two_passes,
         {"batches": [(X, T)]},
-        unseen={"ahead": "is how far a thread works ahead, never what it makes: test_prefetch.py counts that"},
+        unseen={"ahead": "is how far a thread works ahead, never what it makes: test_prefetch.py counts batches"},
     ),
     Watched(xpdl.shuffle_dataset, seeded, {"x": X, "t": T}, {"seed": 0}),
     Watched(xpdl.spiral, seeded, {}, {"n_per_class": 7, "classes": 2, "noise": 0.5, "seed": 0}),
@@ -625,7 +625,7 @@ _TRAINER = Watched(
     },
 )
 _SEARCHES = {"seed": 0, "score": first_loss, "log": Beside("log", {"seed": 0}), "verbose": True}
-_PROCESSES = {"processes": "results are those of one process: test_search.py looks where they are made"}
+_PROCESSES = {"processes": "results are those of one process: test_search_runs.py compares them"}
 _PLATEAU = {"monitor": "test_loss", "gamma": 0.5, "patience": 2, "min_delta": 0.0, "min_lr": 0.05}
 _TRAINING = [
     _TRAINER,
