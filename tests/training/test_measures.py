@@ -172,6 +172,11 @@ class TestAsked:
         np.testing.assert_allclose(y, _softmax(run.network.predict(X[50:])), rtol=1e-5)
         np.testing.assert_array_equal(t, CLASSES[50:])
 
+    @pytest.mark.parametrize("value", [None, "high", [0.5, 0.5], np.zeros(3), 1j])
+    def test_functions_that_return_no_number_are_named(self, value):
+        with pytest.raises(TypeError, match="Trainer: the metric 'mine' must return one number, got "):
+            trained("classes", {"mine": lambda y, t: value}, epochs=1)
+
     def test_names_may_come_with_functions(self):
         weighted = functools.partial(metrics.f1, average="weighted")
         _, history = trained("classes", {"own_f1": weighted})

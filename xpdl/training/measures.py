@@ -125,7 +125,15 @@ def _own(name: Any, one: Any, owner: str) -> Measure:
     if not isinstance(name, str):
         raise TypeError(f"{owner}: the name of a metric must be a string, got {name!r}")
     function(one, f"the metric {name!r}", owner)
-    return Measure(name, lambda outputs: float(one(outputs.y, outputs.t)), getattr(one, "greater_is_better", None))
+
+    def measured(outputs: Outputs) -> float:
+        value = one(outputs.y, outputs.t)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{owner}: the metric {name!r} must return one number, got {value!r}") from None
+
+    return Measure(name, measured, getattr(one, "greater_is_better", None))
 
 
 def _by_name(name: str, kind: str, owner: str) -> Measure | None:
