@@ -29,6 +29,23 @@ class TestOnEveryBackend:
     def test_rows_of_as_many_columns_as_classes_pass(self, backend):
         check_labels(backend.asarray(np.eye(3)), 3, "here")
 
+    @pytest.mark.parametrize("shares", [[0.9, 0.05, 0.05], [0, 0, 0], [1, 1, 0]])
+    def test_rows_of_shares_pass(self, backend, shares):
+        check_labels(backend.asarray([[0, 1, 0], shares]), 3, "here")
+
+    @pytest.mark.parametrize(
+        ("rows", "row", "value", "cure"),
+        [
+            ([[-1, 1, -1], [1, -1, -1]], 0, "-1", r"map them by \(t \+ 1\) / 2"),
+            ([[0, 1, 0], [0, 0, 255]], 1, "255", "map them by t / 255"),
+            ([[1, 2, 1], [2, 1, 1]], 0, "2", "map them by t - 1"),
+            ([[0, 1, 0], [0.5, 3.5, 0]], 1, "3.5", "map another class to 0 and this one to 1"),
+        ],
+    )
+    def test_rows_outside_of_0_to_1_are_refused_with_the_cure(self, backend, rows, row, value, cure):
+        with pytest.raises(LabelError, match=f"here: row {row} has the target {value}, .*; {cure}"):
+            check_labels(backend.asarray(rows), 3, "here")
+
     @pytest.mark.parametrize("shape", [(3, 2), (2, 3, 1), ()])
     def test_other_shapes_are_named(self, backend, shape):
         with pytest.raises(ShapeError, match=r"here: expected labels \(N,\) or one-hot rows \(N, 3\)"):

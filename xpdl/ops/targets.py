@@ -10,12 +10,12 @@ from xpdl.errors import DTypeError, LabelError, ShapeError
 
 
 def check_labels(t: Array, classes: int, owner: str) -> None:
-    """Check labels (N,) or (N, 1) of integers in ``[0, classes)``, or rows (N, classes) of numbers, one-hot for example.
+    """Check labels (N,) or (N, 1) of integers in ``[0, classes)``, or rows (N, classes) from 0 to 1, one-hot for example.
 
     Raises
     ------
     LabelError
-        If a label is not one of the classes; names the first one and its place.
+        If a label is not one of the classes, or a number of a row not in [0, 1]; names the first one and its place.
     DTypeError
         If labels (N,) are not integers.
     ShapeError
@@ -28,6 +28,7 @@ def check_labels(t: Array, classes: int, owner: str) -> None:
     xp = array_namespace(t, owner=owner)
     if t.ndim == 2 and t.shape[1] == classes:
         check_finite(t, owner)
+        _check_range(t, owner, "this one")
         return
     if t.ndim == 2 and t.shape[1] == 1 and xp.isdtype(t.dtype, "integral"):
         t = t[:, 0]
@@ -65,6 +66,12 @@ def check_shares(t: Array, output_shape: tuple[int, ...], owner: str) -> None:
         As `check_numbers`.
     """
     check_numbers(t, output_shape, owner)
+    _check_range(t, owner, "yes")
+
+
+def _check_range(t: Array, owner: str, one: str) -> None:
+    """Raise `LabelError` for targets outside of [0, 1], in which 1 stands for `one`."""
+    no = "no" if one == "yes" else "another class"
     host = asnumpy(t)
     wrong = (host < 0) | (host > 1)
     if wrong.any():
@@ -72,8 +79,8 @@ def check_shares(t: Array, output_shape: tuple[int, ...], owner: str) -> None:
         value = host[wrong].ravel()[0]
         cures = {(-1, 1): "(t + 1) / 2", (1, 2): "t - 1", (0, 255): "t / 255"}
         found = cures.get((host.min(), host.max()))
-        cure = f"map them by {found}" if found else "map no to 0 and yes to 1"
-        raise LabelError(f"{owner}: row {row} has the target {value}, expected 0 for no to 1 for yes; {cure}")
+        cure = f"map them by {found}" if found else f"map {no} to 0 and {one} to 1"
+        raise LabelError(f"{owner}: row {row} has the target {value}, expected 0 for {no} to 1 for {one}; {cure}")
 
 
 def check_numbers(t: Array, output_shape: tuple[int, ...], owner: str) -> None:

@@ -40,7 +40,7 @@ class Trainer:
         Moved once to the network's library, device and dtype. A file mapped into memory (`numpy.memmap`) stays where it
         is: its rows are read and moved batch by batch, those to train with ahead of time. Rows that would take more than
         half of what a GPU has free are moved batch by batch too.
-    t_train, t_test : array (N,) of integer labels, or (N, K) one-hot rows or targets
+    t_train, t_test : array (N,) of integer labels, or (N, K) one-hot rows, shares of classes from 0 to 1, or targets
     epochs : int
         Passes over all rows of `x_train`.
     mini_batch_size : int
