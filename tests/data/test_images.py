@@ -192,3 +192,13 @@ def test_without_pillow_says_what_to_install(digit, path, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ImportError, match=r"xpdl\[images\]"):
         load_digit(path)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_cameras_of_fewer_than_16_bits_are_as_light(tmp_path, bits):
+    pillow = pytest.importorskip("PIL.Image")
+    page = np.full((90, 90), 0.9)
+    page[20:70, 40:48] = 0.2
+    pillow.fromarray((page * (2**bits - 1)).astype(np.uint16)).save(tmp_path / "page.png")
+    pillow.fromarray((page * 65535).astype(np.uint16)).save(tmp_path / "of_16_bits.png")
+    np.testing.assert_allclose(load_digit(tmp_path / "page.png"), load_digit(tmp_path / "of_16_bits.png"), atol=0.02)

@@ -85,7 +85,12 @@ def _grey(picture: Any) -> Image:
         values = np.asarray(picture, np.float32)
         if not np.isfinite(values).all():
             raise ValueError("it has values that are not finite")
-        white = 65535 if picture.mode[0] == "I" else max(1.0, float(values.max()))
+        most = float(values.max())
+        # cameras of fewer bits leave the upper ones empty
+        scales = (2.0**bits - 1 for bits in (8, 10, 12, 14, 16))
+        white = (
+            next((scale for scale in scales if most <= scale), 65535.0) if picture.mode[0] == "I" else max(1.0, most)
+        )
         return np.asarray(np.clip(values / white, 0, 1), np.float32)
     rgba = (picture if picture.mode in _WITH_ALPHA else picture.convert("RGB")).convert("RGBA")
     alpha = np.asarray(rgba.getchannel("A"))
