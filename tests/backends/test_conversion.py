@@ -236,3 +236,11 @@ class TestAsnumpy:
         strict = pytest.importorskip("array_api_strict")
         x = strict.asarray([1.0, 2.0], device=strict.Device("device2"))
         assert asnumpy(x).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("convert", [asarray, asnumpy])
+def test_masked_values_are_refused(convert):
+    values = np.ma.masked_array([1.0, 2.0], [False, True])
+    with pytest.raises(TypeError, match=rf"{convert.__name__}: some values of this array are masked"):
+        convert(values)
+    np.testing.assert_array_equal(convert(values[:1]), [1.0])

@@ -281,5 +281,11 @@ def asarray(a: Any, dtype: str | DType | None = None, device: Any = None) -> Arr
 
 
 def asnumpy(a: Any) -> np.ndarray[Any, Any]:
-    """A NumPy copy of any library's array, wherever it lies; bfloat16, which NumPy lacks, becomes float32."""
-    return namespaces.to_numpy(a)
+    """A NumPy copy of any library's array, wherever it lies; bfloat16, which NumPy lacks, becomes float32.
+
+    Raises
+    ------
+    TypeError
+        If some values of a masked array are masked.
+    """
+    return namespaces.to_numpy(plain(a, "asnumpy"))

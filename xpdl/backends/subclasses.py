@@ -18,8 +18,8 @@ def refuse_other_arithmetic(arrays: list[Any], prefix: str) -> None:
             raise TypeError(f"{prefix}expected arrays, got a matrix of NumPy; make an array of it with np.asarray(...)")
 
 
-def plain(a: Any) -> Any:
+def plain(a: Any, owner: str = "asarray") -> Any:
     """A matrix, or a masked array without masked values, as an array; anything else as it is."""
     if isinstance(a, np.ma.MaskedArray) and np.ma.is_masked(a):
-        raise TypeError("asarray: some values of this array are masked; give them a number with .filled(0.0)")
+        raise TypeError(f"{owner}: some values of this array are masked; give them a number with .filled(0.0)")
     return np.asarray(a) if isinstance(a, (np.matrix, np.ma.MaskedArray)) else a
