@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, device
 from xpdl.ops.activations import relu, relu_backward
 from xpdl.ops.precision import in_float32
 from xpdl.ops.windows import Pair, output_sizes, overlap_add, pad_images, shifted
@@ -46,7 +46,8 @@ def max_pooling_backward(
     xp = array_namespace(dy, x, y)
     free = xp.ones_like(y, dtype=xp.bool)
     # of a window that holds -inf alone, the border takes nothing either
-    real = _taps(xp.ones_like(x[:1, :1, :, :], dtype=xp.bool), size, stride, pad, False)
+    image = xp.ones((1, 1, *x.shape[2:]), dtype=xp.bool, device=device(x))
+    real = _taps(image, size, stride, pad, False)
     parts = []
     for tap, inside in zip(_taps(x, size, stride, pad, -float("inf")), real, strict=True):
         winner = (tap == y) & inside & free

@@ -48,6 +48,8 @@ def library(request, monkeypatch):
 
 
 def array(library, a, dtype="float32"):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
     return library.cupy.asarray(a.astype(dtype_called(dtype, library.cupy)))
 
 
