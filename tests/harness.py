@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -122,6 +123,8 @@ def selected() -> list[Spec]:
 def problem(spec: Spec) -> str | None:
     """Why this backend cannot be tested here, or None."""
     if spec.stand_in:
+        if importlib.util.find_spec("ml_dtypes") is None:
+            return "the stand-in has bfloat16 from ml_dtypes, which is not installed"
         return None if host.COMPILER else "the CUDA kernels are compiled for the host, and there is no g++"
     if spec.library == "cupy":
         reason = availability.cupy_problem()
