@@ -63,7 +63,7 @@ def test_folder_and_variables_are_its_own(tmp_path):
 
 
 def is_gone(pid):
-    """Whether the process ends soon: its death is not waited for by whoever kills it."""
+    """True once the process has ended, which may be a little after it is killed."""
     for _ in range(100):
         try:
             os.kill(pid, 0)

@@ -115,7 +115,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system for
 
 
 def _in_a_fork(function, seconds=30):
-    """What `function` returns in a forked process; an error if it hangs."""
+    """Call `function` in a forked process and return its result; an error if it hangs."""
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     child = context.Process(target=lambda: queue.put(function()))

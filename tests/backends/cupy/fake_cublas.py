@@ -59,7 +59,7 @@ class Library:
         self.calls()
 
     def calls(self) -> list[str]:
-        """What was called since this was asked last."""
+        """The calls since this was asked last."""
         lines: list[str] = self._library.fake_text().decode().splitlines()
         self._library.fake_clear()
         return lines
