@@ -99,7 +99,7 @@ KERNELS: dict[str, Kernel] = {
     "softmax_with_loss": Kernel(lambda a: 7 * a.x.size),
     "mean_loss": _per_value(1),
     "softmax_with_loss_backward": Kernel(lambda a: 3 * a.y.size),
-    # mixed.cu
+    # loss_scaling.cu
     "narrowed": _converted(0, read=True, written=False),
     "unscaled": _converted(1, read=False, written=True),
     "all_finite": _converted(2, read=False, written=False),

@@ -103,7 +103,7 @@ VECTORED = {
             "adam_w_step",
         ],
     ),
-    "mixed": (1, ["narrowed", "unscaled", "all_finite"]),
+    "loss_scaling": (1, ["narrowed", "unscaled", "all_finite"]),
 }
 
 

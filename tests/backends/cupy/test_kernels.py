@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpdl.backends
-from tests.backends.cupy import fake, test_capture, test_mixed
+from tests.backends.cupy import fake, test_capture, test_loss_scaling
 from tests.backends.cupy import host as compiled
 from tests.ops.table import CORE
 from tests.pairs import check_pair
@@ -164,7 +164,7 @@ def test_every_kernel_runs_in_every_instance(host, monkeypatch, dtype, wide):
     compare(host, losses.softmax_with_loss_backward, activations.softmax(rows), soft, np.array(2.5), dtype=dtype)
     for rule in RULES:
         stepped(host, rule, [(3, 2), (5,)], dtype)
-    test_mixed.compare_all(host, dtype)
+    test_loss_scaling.compare_all(host, dtype)
     test_capture.compare_all(dtype)
     assert launched() == {kernel for file in sources.FILES for kernel in compiled.kernels(file)}
     # a mask looks at no value, nor do slots, and a scale is not in half precision: one instance serves all
@@ -598,21 +598,21 @@ class TestTheStandIn:
     def test_a_wrong_dtype_is_noticed(self, host):
         x = fake.module.asarray(np.ones(4, "float64"))
         with pytest.raises(AssertionError, match=r"relu: float64 where \*float32 is expected"):
-            launch.each("elementwise", "relu", "float32", 4, x, x)
+            launch.launch_elementwise("elementwise", "relu", "float32", 4, x, x)
 
     def test_a_missing_argument_is_noticed(self, host):
         with pytest.raises(AssertionError, match=r"relu takes .* got 2"):
-            launch.each("elementwise", "relu", "float32", 4, fake.module.asarray(np.ones(4, "float32")))
+            launch.launch_elementwise("elementwise", "relu", "float32", 4, fake.module.asarray(np.ones(4, "float32")))
 
     def test_arguments_in_another_order_are_noticed(self, host):
         x = fake.module.asarray(np.ones(4, "float32"))
         with pytest.raises(AssertionError, match=r"dropout: .* is expected"):
-            launch.each("elementwise", "dropout", "float32", 4, x, x, x > 0, 1.0)
+            launch.launch_elementwise("elementwise", "dropout", "float32", 4, x, x, x > 0, 1.0)
 
     def test_writing_beyond_the_end_is_noticed(self, host):
         x, y = fake.module.asarray(np.ones(8, "float32")), launch.empty((4,), np.dtype("float32"))
         with pytest.raises(AssertionError, match="relu wrote beyond an array"):
-            launch.each("elementwise", "relu", "float32", 8, x, y)
+            launch.launch_elementwise("elementwise", "relu", "float32", 8, x, y)
 
     def test_what_is_not_written_is_not_a_number(self, host):
         assert np.isnan(launch.empty((4,), np.dtype("float32")).get()).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from xpdl.backends.cupy.elementwise import add_bias
-from xpdl.backends.cupy.launch import kernel, ready, served
+from xpdl.backends.cupy.launch import contiguous, kernel, supports
 from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
 from xpdl.backends.dispatch import DECLINE
@@ -38,15 +38,15 @@ def affine_backward(
     dy: Array, x: Array, W: Array, *, need_dx: bool = True, need_db: bool = True
 ) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.affine.affine_backward`."""
-    if not _fits(x, W, None) or not served(dy, x) or dy.ndim != 2:
+    if not _fits(x, W, None) or not supports(dy, x) or dy.ndim != 2:
         return DECLINE  # type: ignore[no-any-return]
     dx = matmul(dy, W.T).reshape(x.shape) if need_dx else None
     return dx, matmul(_rows(x).T, dy), bias_gradient(dy) if need_db else None
 
 
 def _fits(x: Array, W: Array, b: Array | None) -> bool:
-    return served(x, W, b) and W.ndim == 2 and math.prod(x.shape[1:]) == W.shape[0]
+    return supports(x, W, b) and W.ndim == 2 and math.prod(x.shape[1:]) == W.shape[0]
 
 
 def _rows(x: Array) -> Array:
-    return x if x.ndim == 2 else ready(x).reshape(x.shape[0], -1)
+    return x if x.ndim == 2 else contiguous(x).reshape(x.shape[0], -1)

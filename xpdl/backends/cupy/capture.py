@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cupy import cublas
-from xpdl.backends.cupy.launch import by_value, cupy, each, empty
+from xpdl.backends.cupy.launch import by_value, cupy, empty, launch_elementwise
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import mask_keys
 
@@ -91,7 +91,7 @@ class _Slots:
             row[at : at + 2] = mask_keys(words, counters[words] + before)
         if self.used:
             # it copies bits: any instance does
-            each("capture", "put", "float32", self.used, self.memory, by_value(values))
+            launch_elementwise("capture", "put", "float32", self.used, self.memory, by_value(values))
 
 
 class Recording:

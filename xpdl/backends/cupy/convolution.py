@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 from xpdl.backends.cupy import cudnn
-from xpdl.backends.cupy.launch import empty, kernel, served
+from xpdl.backends.cupy.launch import empty, kernel, supports
 from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
 from xpdl.backends.cupy.windows import add_up, gather, images_of_rows, rows_of_images
@@ -88,7 +88,7 @@ def convolution_backward(
     need_db: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
-    if not served(dy, x, W):
+    if not supports(dy, x, W):
         return DECLINE  # type: ignore[no-any-return]
     found = cudnn.backward(dy, x, W, (stride, pad, dilation), need_dx)
     db = bias_gradient(dy) if need_db else None
@@ -114,7 +114,7 @@ def convolution_backward(
 
 
 def _fits(x: Array, W: Array, b: Array | None, out: Pair, groups: int) -> bool:
-    return served(x, W, b) and min(out) >= 1 and bool(x.shape[1] == W.shape[1] * groups)
+    return supports(x, W, b) and min(out) >= 1 and bool(x.shape[1] == W.shape[1] * groups)
 
 
 def _out_size(x: Array, W: Array, stride: Pair, pad: Pair, dilation: Pair) -> Pair:

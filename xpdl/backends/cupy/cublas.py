@@ -13,7 +13,7 @@ import math
 import threading
 from typing import Any, NamedTuple
 
-from xpdl.backends.cupy.launch import cupy, empty, named, ready
+from xpdl.backends.cupy.launch import contiguous, cupy, dtype_name, empty
 from xpdl.backends.namespaces import Array
 from xpdl.errors import BackendError
 
@@ -91,7 +91,7 @@ def matmul(a: Array, b: Array, precision: str) -> Array:
         If cuBLAS refuses.
     """
     c = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
-    dtype = named(a.dtype)
+    dtype = dtype_name(a.dtype)
     double, tf32 = dtype == "float64", dtype == "float32" and precision == "tf32"
     computed = _IN_64_BITS if double else _IN_TF32 if tf32 else _IN_32_BITS
     one, zero = _FACTORS[double]
@@ -154,7 +154,7 @@ def _laid(a: Array) -> _Operand:
     """`a` where it lies, if one of its matrices' axes is gapless and the other has no overlap; else a copy of it."""
     found = _in_place(a)
     if found is None:
-        found = _in_place(ready(a))
+        found = _in_place(contiguous(a))
     assert found is not None  # gapless arrays always are
     return found
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from xpdl.backends.cupy import trace
 from xpdl.backends.cupy.cudnn_graph import B, Case, Pair, Plan, Shape, W, X, Y, describe, finish
-from xpdl.backends.cupy.launch import cupy, empty, named, ready
+from xpdl.backends.cupy.launch import contiguous, cupy, dtype_name, empty
 from xpdl.backends.dtypes import dtype_called
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
@@ -81,7 +81,7 @@ def forward(
     if problem():
         return None
     shape = (x.shape[0], w.shape[0], *out)
-    tensors = {X: ready(x), W: ready(w)} | ({} if b is None else {B: ready(b)})
+    tensors = {X: contiguous(x), W: contiguous(w)} | ({} if b is None else {B: contiguous(b)})
     return _run("fprop", Y, shape, tensors, options, (x.shape, w.shape, shape), x.dtype, relu=relu)
 
 
@@ -92,11 +92,11 @@ def backward(
     if problem():
         return None
     shapes = (x.shape, w.shape, dy.shape)
-    dy = ready(dy)
-    dw = _run("wgrad", W, w.shape, {X: ready(x), Y: dy}, options, shapes, x.dtype)
+    dy = contiguous(dy)
+    dw = _run("wgrad", W, w.shape, {X: contiguous(x), Y: dy}, options, shapes, x.dtype)
     if dw is None or not need_dx:
         return None if dw is None else (None, dw)
-    dx = _run("dgrad", X, x.shape, {Y: dy, W: ready(w)}, options, shapes, x.dtype)
+    dx = _run("dgrad", X, x.shape, {Y: dy, W: contiguous(w)}, options, shapes, x.dtype)
     return None if dx is None else (dx, dw)
 
 
@@ -184,14 +184,14 @@ def _run(
         return None
     setting = get_numerics()
     plan = device.plan(
-        Case(kind, *shapes, *options, named(dtype), B in tensors, relu, setting.precision, setting.deterministic)
+        Case(kind, *shapes, *options, dtype_name(dtype), B in tensors, relu, setting.precision, setting.deterministic)
     )
     if plan is None:
         return None
     tensors = {key: array.copy() if array.data.ptr % _ALIGNMENT else array for key, array in tensors.items()}
     out = empty(shape, dtype)
     if trace.calls is not None:
-        trace.record_call("cudnn", kind, named(dtype), x=shapes[0], w=shapes[1], y=shapes[2], bias=B in tensors)
+        trace.record_call("cudnn", kind, dtype_name(dtype), x=shapes[0], w=shapes[1], y=shapes[2], bias=B in tensors)
     device.execute(plan, {**tensors, uid: out})
     return out
 

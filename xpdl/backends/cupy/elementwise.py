@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cupy import capture
-from xpdl.backends.cupy.launch import BLOCK, beside, empty, kernel, launch, named, ready, served
+from xpdl.backends.cupy.launch import BLOCK, contiguous, dtype_name, empty, kernel, launch, same_device, supports
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import mask_keys, mask_threshold
@@ -17,19 +17,19 @@ _BYTES, _MOST_BLOCKS = 16, 1 << 12
 _ANY = np.dtype("float32")
 
 
-def _each(name: str, dtype: Any, size: int, *args: Any) -> None:
+def _launch(name: str, dtype: Any, size: int, *args: Any) -> None:
     """Start a kernel whose threads take packs of the `size` values of `dtype`, its last argument."""
     blocks = min(-(-size * dtype.itemsize // (_BYTES * BLOCK)), _MOST_BLOCKS)
-    launch("elementwise", name, named(dtype), (blocks,), (BLOCK,), (*args, size), size)
+    launch("elementwise", name, dtype_name(dtype), (blocks,), (BLOCK,), (*args, size), size)
 
 
 def _map(name: str, *arrays: Array) -> Array:
     """A new array of the shape of those given, which are alike."""
     first = arrays[0]
-    if not served(*arrays) or any(a.shape != first.shape for a in arrays):
+    if not supports(*arrays) or any(a.shape != first.shape for a in arrays):
         return DECLINE
     y = empty(first.shape, first.dtype)
-    _each(name, first.dtype, first.size, *map(ready, arrays), y)
+    _launch(name, first.dtype, first.size, *map(contiguous, arrays), y)
     return y
 
 
@@ -66,10 +66,10 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 @kernel("dropout")
 def dropout(x: Array, mask: Array, scale: float = 1.0) -> Array:
     """As `xpdl.ops.dropout.dropout`."""
-    if not served(x) or not beside(x, mask) or named(mask.dtype) != "bool" or mask.shape != x.shape:
+    if not supports(x) or not same_device(x, mask) or dtype_name(mask.dtype) != "bool" or mask.shape != x.shape:
         return DECLINE
     y = empty(x.shape, x.dtype)
-    _each("dropout", x.dtype, x.size, ready(x), ready(mask), y, float(scale))
+    _launch("dropout", x.dtype, x.size, contiguous(x), contiguous(mask), y, float(scale))
     return y
 
 
@@ -82,7 +82,7 @@ def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: i
     # no value of x is read: any instance does
     keys = capture.mask_slots(words, counter)
     given = (*mask_keys(words, counter), 0) if keys is None else (0, 0, keys)
-    _each("dropout_mask", _ANY, x.size, mask, *given, mask_threshold(drop_ratio))
+    _launch("dropout_mask", _ANY, x.size, mask, *given, mask_threshold(drop_ratio))
     return mask
 
 
@@ -90,5 +90,5 @@ def add_bias(y: Array, b: Array | None, *, relu: bool = False) -> None:
     """Add `b` (C,) to axis 1 of `y` (N, C, ...) and, with `relu`, rectify it, in place."""
     channels = y.shape[1]
     inner = y.size // (y.shape[0] * channels)
-    bias = 0 if b is None else ready(b)
-    _each("add_bias", y.dtype, y.size, y, bias, int(relu), channels, inner)
+    bias = 0 if b is None else contiguous(b)
+    _launch("add_bias", y.dtype, y.size, y, bias, int(relu), channels, inner)

@@ -93,7 +93,7 @@ def launch(
     _function(file, name, dtype, largest >= _NARROW)(grid, block, args)
 
 
-def each(file: str, name: str, dtype: str, size: int, *args: Any, largest: int = 0) -> None:
+def launch_elementwise(file: str, name: str, dtype: str, size: int, *args: Any, largest: int = 0) -> None:
     """Start a kernel whose threads share the numbers below `size`, its last argument."""
     blocks = min(-(-size // BLOCK), _MOST_BLOCKS)
     launch(file, name, dtype, (blocks,), (BLOCK,), (*args, size), max(size, largest))
@@ -118,18 +118,18 @@ def by_value(fields: np.ndarray[Any, Any]) -> Any:
 
 
 @functools.cache
-def named(dtype: Any) -> str:
-    """The name of a dtype; NumPy puts it together anew whenever it is asked, in a microsecond."""
+def dtype_name(dtype: Any) -> str:
+    """Name of a dtype, cached: NumPy composes it at each access, which takes a microsecond."""
     return str(dtype.name)
 
 
-def served(*arrays: Array | None) -> bool:
-    """Whether all are CuPy's, on one device, of one dtype that kernels have, and none is empty."""
+def supports(*arrays: Array | None) -> bool:
+    """Return whether all are CuPy's, on one device, of one dtype that kernels have, and none is empty."""
     first: Array = arrays[0]
-    if not beside(first, *arrays):  # the generic op says what does not fit together
+    if not same_device(first, *arrays):  # the generic op says what does not fit together
         return False
     dtype = first.dtype
-    if named(dtype) not in sources.TYPES:
+    if dtype_name(dtype) not in sources.TYPES:
         return False
     for a in arrays:  # noqa: SIM110 - a generator takes three times as long, here and below
         if a is not None and (a.dtype != dtype or not a.size):
@@ -137,8 +137,8 @@ def served(*arrays: Array | None) -> bool:
     return True
 
 
-def beside(first: Array, *arrays: Array | None) -> bool:
-    """Whether all are CuPy's and on the device of `first`."""
+def same_device(first: Array, *arrays: Array | None) -> bool:
+    """Return whether all are CuPy's and on the device of `first`."""
     own = cupy().ndarray
     if not isinstance(first, own):
         return False
@@ -149,8 +149,8 @@ def beside(first: Array, *arrays: Array | None) -> bool:
     return True
 
 
-def ready(a: Array) -> Array:
-    """`a` without gaps in memory, in the order of its axes: itself if it is so already."""
+def contiguous(a: Array) -> Array:
+    """Return `a` itself if it is C-contiguous, else a copy that is."""
     return a if a.flags.c_contiguous else cupy().ascontiguousarray(a)
 
 
@@ -160,4 +160,4 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def computing_dtype(dtype: Any) -> str:
     """The dtype of sums."""
-    return "float64" if named(dtype) == "float64" else "float32"
+    return "float64" if dtype_name(dtype) == "float64" else "float32"

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import BLOCK, beside, computing_dtype, cupy, empty, kernel, launch, named, ready, served
+from xpdl.backends.cupy.launch import (
+    BLOCK,
+    computing_dtype,
+    contiguous,
+    cupy,
+    dtype_name,
+    empty,
+    kernel,
+    launch,
+    same_device,
+    supports,
+)
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array, is_floating
 
@@ -29,9 +40,15 @@ def softmax_with_loss(
     )
     grid, block = _shares(rows, classes)
     launch(
-        "losses", "softmax_with_loss", named(x.dtype), grid, block, (ready(x), *given, y, losses, rows, classes), x.size
+        "losses",
+        "softmax_with_loss",
+        dtype_name(x.dtype),
+        grid,
+        block,
+        (contiguous(x), *given, y, losses, rows, classes),
+        x.size,
     )
-    launch("losses", "mean_loss", named(x.dtype), (1,), (BLOCK,), (losses, loss, rows), rows)
+    launch("losses", "mean_loss", dtype_name(x.dtype), (1,), (BLOCK,), (losses, loss, rows), rows)
     return loss, y
 
 
@@ -47,15 +64,15 @@ def softmax_with_loss_backward(
     """As `xpdl.ops.losses.softmax_with_loss_backward`."""
     given = _targets(y, t) if _is_plain(class_weights, label_smoothing, sample_weight) else None
     number = isinstance(dout, (int, float))
-    if given is None or not (number or (beside(y, dout) and is_floating(dout) and dout.size == 1)):  # type: ignore[union-attr]
+    if given is None or not (number or (same_device(y, dout) and is_floating(dout) and dout.size == 1)):  # type: ignore[union-attr]
         return DECLINE
     rows, classes = y.shape
     dx = empty(y.shape, y.dtype)
     computed = computing_dtype(y.dtype)
     factor: tuple[Any, float] = (0, float(dout)) if number else (dout.astype(computed, copy=False), 1.0)  # type: ignore[union-attr]
     grid, block = _shares(rows, classes)
-    args = (ready(y), *given, *factor, dx, rows, classes)
-    launch("losses", "softmax_with_loss_backward", named(y.dtype), grid, block, args, y.size)
+    args = (contiguous(y), *given, *factor, dx, rows, classes)
+    launch("losses", "softmax_with_loss_backward", dtype_name(y.dtype), grid, block, args, y.size)
     return dx
 
 
@@ -66,13 +83,13 @@ def _is_plain(class_weights: Array | None, label_smoothing: float, sample_weight
 
 def _targets(x: Array, t: Array) -> tuple[Any, Any] | None:
     """Labels and weights for the kernel, one of them a null pointer; None for what the generic op is to look at."""
-    if x.ndim != 2 or not served(x) or not beside(x, t):
+    if x.ndim != 2 or not supports(x) or not same_device(x, t):
         return None
     if t.shape == x.shape:
-        return 0, ready(t if t.dtype == x.dtype else t.astype(x.dtype))
+        return 0, contiguous(t if t.dtype == x.dtype else t.astype(x.dtype))
     if t.shape != x.shape[:1] or t.dtype.kind not in "iu":
         return None
-    return ready(t if named(t.dtype) == "int64" else t.astype(cupy().int64)), 0
+    return contiguous(t if dtype_name(t.dtype) == "int64" else t.astype(cupy().int64)), 0
 
 
 def _shares(rows: int, classes: int) -> tuple[tuple[int, ...], tuple[int, int]]:

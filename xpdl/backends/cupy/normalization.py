@@ -8,15 +8,15 @@ from typing import Any
 
 from xpdl.backends.cupy.launch import (
     BLOCK,
-    beside,
     computing_dtype,
+    contiguous,
+    dtype_name,
     empty,
     kernel,
     launch,
-    named,
-    ready,
-    served,
+    same_device,
     struct,
+    supports,
 )
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
@@ -69,7 +69,7 @@ def _forward(
     momentum: float = 0.0,
 ) -> Any:
     """The output, the statistics of the batch and, where there are `running` ones, new ones."""
-    x = ready(x)
+    x = contiguous(x)
     plan = _plan(x.shape, x.dtype)
     sums, squares = plan.partial(), plan.partial()
     plan.launch("channel_moments", x, sums, squares)
@@ -96,7 +96,7 @@ def normalize(
     """As `xpdl.ops.normalization.normalize`."""
     if not _served(_given(x, addend), gamma, beta, mean, var):
         return DECLINE
-    x = ready(x)
+    x = contiguous(x)
     y = empty(x.shape, x.dtype)
     given = (x, *map(_computed, (gamma, beta, mean, var)), float(eps), *_followed(rectified, addend))
     _plan(x.shape, x.dtype).launch("normalize", *given, y)
@@ -126,7 +126,7 @@ def _backward(
         return DECLINE  # type: ignore[no-any-return]
     plan = _plan(dy.shape, dy.dtype)
     sums, products = plan.partial(), plan.partial()
-    images = (ready(dy), ready(x), _or_null(y))
+    images = (contiguous(dy), contiguous(x), _or_null(y))
     statistics = (_computed(mean), _computed(var), float(eps))
     plan.launch("channel_products", *images, *statistics, sums, products)
     dx = empty(dy.shape, dy.dtype)
@@ -141,7 +141,7 @@ def _given(*images: Array | None) -> tuple[Array, ...]:
 
 
 def _or_null(a: Array | None) -> Any:
-    return 0 if a is None else ready(a)
+    return 0 if a is None else contiguous(a)
 
 
 def _followed(rectified: bool, addend: Array | None) -> tuple[int, Any]:
@@ -151,34 +151,34 @@ def _followed(rectified: bool, addend: Array | None) -> tuple[int, Any]:
 def _served(values: tuple[Array, ...], *of_channels: Array) -> bool:
     """Whether all are of one dtype, or `values`, alike, in half precision and what each channel has in that or float32."""
     first = values[0]
-    if first.ndim < 2 or not served(*values) or not beside(first, *of_channels):
+    if first.ndim < 2 or not supports(*values) or not same_device(first, *of_channels):
         return False
-    dtypes, shape = (named(first.dtype), computing_dtype(first.dtype)), first.shape
+    dtypes, shape = (dtype_name(first.dtype), computing_dtype(first.dtype)), first.shape
     for a in values:
         if a.shape != shape:
             return False
     for a in of_channels:  # noqa: SIM110 - a generator takes three times as long
-        if named(a.dtype) not in dtypes or not a.size:
+        if dtype_name(a.dtype) not in dtypes or not a.size:
             return False
     return True
 
 
 def _computed(p: Array) -> Array:
     """`p` in the dtype that is computed with."""
-    return ready(_as_dtype(p, computing_dtype(p.dtype)))
+    return contiguous(_as_dtype(p, computing_dtype(p.dtype)))
 
 
 def _as(gamma: Array, p: Array) -> Array:
-    return _as_dtype(p, named(gamma.dtype))
+    return _as_dtype(p, dtype_name(gamma.dtype))
 
 
 def _as_dtype(p: Array, dtype: str) -> Array:
-    return p if named(p.dtype) == dtype else p.astype(dtype)
+    return p if dtype_name(p.dtype) == dtype else p.astype(dtype)
 
 
 def bias_gradient(dy: Array) -> Array:
     """The sum of `dy` (N, C, ...) over all but axis 1."""
-    dy = ready(dy)
+    dy = contiguous(dy)
     plan = _plan(dy.shape, dy.dtype)
     sums = plan.partial()
     plan.launch("channel_sums", dy, sums)
@@ -190,7 +190,7 @@ def bias_gradient(dy: Array) -> Array:
     launch(
         "normalization",
         "channel_totals",
-        named(dy.dtype),
+        dtype_name(dy.dtype),
         (each_channel,),
         (BLOCK,),
         (sums, plan.parts, db, plan.channels),
@@ -208,7 +208,7 @@ class _Plan:
         inner = self.size // (n * c)
         lanes = _LANES if inner == 1 else 1
         rows = BLOCK // lanes
-        self.dtype, self.computed = named(dtype), computing_dtype(dtype)
+        self.dtype, self.computed = dtype_name(dtype), computing_dtype(dtype)
         self.channels: Any = struct("N C S", n, c, inner)
         self.parts = max(1, min(_MOST_PARTS, n * inner // (rows * _VALUES)))
         self.grid, self.block = (-(-c // lanes), self.parts), (lanes, rows)

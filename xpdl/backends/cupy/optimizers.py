@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cupy import capture
-from xpdl.backends.cupy.launch import BLOCK, beside, by_value, computing_dtype, kernel, launch, named, ready, served
+from xpdl.backends.cupy.launch import (
+    BLOCK,
+    by_value,
+    computing_dtype,
+    contiguous,
+    dtype_name,
+    kernel,
+    launch,
+    same_device,
+    supports,
+)
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -50,16 +60,16 @@ def step_together(
         return DECLINE  # type: ignore[no-any-return]
     dtype, computed = params[0].dtype, computing_dtype(params[0].dtype)
     # held until the launch, as are the arrays of `numbers`
-    grads = [ready(g if g.dtype == dtype else g.astype(dtype)) for g in grads]
+    grads = [contiguous(g if g.dtype == dtype else g.astype(dtype)) for g in grads]
     scale = None if isinstance(rule.scale, (int, float)) else rule.scale
-    if scale is not None and named(scale.dtype) != computed:
+    if scale is not None and dtype_name(scale.dtype) != computed:
         scale = scale.astype(computed)
     shared = _packed(_SHARED, _address(scale), _address(rule.only_if), rule.l1, rule.l2, rule.max_norm or 0.0)
     values = tuple(_passed(name, value) for name, value in numbers.items())
     for start in range(0, len(params), TENSORS):
         part = slice(start, start + TENSORS)
         table, blocks, largest = _table(params[part], grads[part], memory[part])
-        launch("optimizers", rule.name, named(dtype), (blocks,), (BLOCK,), (table, shared, *values), largest)
+        launch("optimizers", rule.name, dtype_name(dtype), (blocks,), (BLOCK,), (table, shared, *values), largest)
     return [(p, *kept) for p, kept in zip(params, memory, strict=True)]
 
 
@@ -68,17 +78,17 @@ def _served(params: list[Array], grads: list[Array], memory: list[tuple[Array, .
     if rule.name not in RULES or any(len(kept) != RULES[rule.name][1] for kept in memory):
         return False
     all_kept = list(itertools.chain.from_iterable(memory))
-    if not served(*params) or not beside(params[0], *all_kept):
+    if not supports(*params) or not same_device(params[0], *all_kept):
         return False
     dtype, computed = params[0].dtype, computing_dtype(params[0].dtype)
     for a in all_kept:
-        if named(a.dtype) != computed or not a.flags.c_contiguous:
+        if dtype_name(a.dtype) != computed or not a.flags.c_contiguous:
             return False
     for p in params:
         if not p.flags.c_contiguous:
             return False
     # of half precision a wider gradient would lose what the rule computes with
-    return named(dtype) == computed or all(g.dtype == dtype for g in grads)
+    return dtype_name(dtype) == computed or all(g.dtype == dtype for g in grads)
 
 
 def _numbers(rule: Any) -> dict[str, Any] | None:

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import beside, each, empty, kernel, named, ready, served, struct
+from xpdl.backends.cupy.launch import (
+    contiguous,
+    dtype_name,
+    empty,
+    kernel,
+    launch_elementwise,
+    same_device,
+    struct,
+    supports,
+)
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -49,14 +58,21 @@ def max_pooling_backward(
     dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
 ) -> Array:
     """As `xpdl.ops.pooling.max_pooling_backward`."""
-    if taps is not None and served(dy, x) and beside(x, taps) and taps.shape == dy.shape:
+    if taps is not None and supports(dy, x) and same_device(x, taps) and taps.shape == dy.shape:
         return _to_taps(dy, x, taps, size, stride, pad)
-    if not served(dy, x, y) or dy.shape != y.shape:
+    if not supports(dy, x, y) or dy.shape != y.shape:
         return DECLINE
     dx = empty(x.shape, x.dtype)
     windows = _windows(x, _out_size(x, size, stride, pad), size, stride, pad)
-    each(
-        "pooling", "max_pooling_backward", named(x.dtype), x.size, *map(ready, (dy, x, y)), dx, windows, largest=y.size
+    launch_elementwise(
+        "pooling",
+        "max_pooling_backward",
+        dtype_name(x.dtype),
+        x.size,
+        *map(contiguous, (dy, x, y)),
+        dx,
+        windows,
+        largest=y.size,
     )
     return dx
 
@@ -66,7 +82,7 @@ def rectified_max_pooling_backward(
     dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
 ) -> Array:
     """As `xpdl.ops.pooling.rectified_max_pooling_backward`, where there are taps: they say which windows are positive."""
-    if taps is None or not served(dy, x) or not beside(x, taps) or taps.shape != dy.shape:
+    if taps is None or not supports(dy, x) or not same_device(x, taps) or taps.shape != dy.shape:
         return DECLINE
     return _to_taps(dy, x, taps, size, stride, pad)
 
@@ -74,11 +90,13 @@ def rectified_max_pooling_backward(
 @kernel("average_pooling_backward")
 def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
     """As `xpdl.ops.pooling.average_pooling_backward`."""
-    if not served(dy, x):
+    if not supports(dy, x):
         return DECLINE
     dx = empty(x.shape, x.dtype)
     windows = _windows(x, (dy.shape[2], dy.shape[3]), size, stride, pad)
-    each("pooling", "average_pooling_backward", named(x.dtype), x.size, ready(dy), dx, windows, largest=dy.size)
+    launch_elementwise(
+        "pooling", "average_pooling_backward", dtype_name(x.dtype), x.size, contiguous(dy), dx, windows, largest=dy.size
+    )
     return dx
 
 
@@ -94,17 +112,27 @@ def _with_taps(x: Array, size: Pair, stride: Pair, pad: Pair, *, rectified: bool
 def _to_taps(dy: Array, x: Array, taps: Array, size: Pair, stride: Pair, pad: Pair) -> Array:
     dx = empty(x.shape, x.dtype)
     windows = _windows(x, (dy.shape[2], dy.shape[3]), size, stride, pad)
-    each("pooling", "gradient_to_taps", named(x.dtype), x.size, ready(dy), ready(taps), dx, windows, largest=dy.size)
+    launch_elementwise(
+        "pooling",
+        "gradient_to_taps",
+        dtype_name(x.dtype),
+        x.size,
+        contiguous(dy),
+        contiguous(taps),
+        dx,
+        windows,
+        largest=dy.size,
+    )
     return dx
 
 
 def _forward(name: str, x: Array, size: Pair, stride: Pair, pad: Pair, *noted: Any) -> Array:
     out = _out_size(x, size, stride, pad)
-    if not served(x) or min(out) < 1:  # the generic op says what does not fit
+    if not supports(x) or min(out) < 1:  # the generic op says what does not fit
         return DECLINE
     y = empty((*x.shape[:2], *out), x.dtype)
     windows = _windows(x, out, size, stride, pad)
-    each("pooling", name, named(x.dtype), y.size, ready(x), y, *noted, windows, largest=x.size)
+    launch_elementwise("pooling", name, dtype_name(x.dtype), y.size, contiguous(x), y, *noted, windows, largest=x.size)
     return y
 
 

@@ -10,12 +10,12 @@ import functools
 from xpdl.backends.cupy import capture, cublas, trace
 from xpdl.backends.cupy.launch import (
     computing_dtype,
+    contiguous,
     cupy,
-    each,
+    dtype_name,
     empty,
     launch,
-    named,
-    ready,
+    launch_elementwise,
     struct,
     submodule,
 )
@@ -35,9 +35,9 @@ def matmul(a: Array, b: Array) -> Array:
     if capture.is_alike() and not direct:
         return tiled(a, b)
     if trace.calls is not None:
-        trace.record_call("cublas", "gemm", named(a.dtype), a=a.shape, b=b.shape)
+        trace.record_call("cublas", "gemm", dtype_name(a.dtype), a=a.shape, b=b.shape)
     precision = get_numerics().precision
-    if named(a.dtype) == "float32":
+    if dtype_name(a.dtype) == "float32":
         _set_precision(precision)  # for products of CuPy's own, too
     if direct:
         return cublas.matmul(a, b, precision)
@@ -59,8 +59,8 @@ def _is_split(a: Array) -> bool:
     memory. Many small matrices in full precision are quicker in one call.
     """
     single = a.shape[0] == 1
-    half = named(a.dtype) in ("float16", "bfloat16")
-    return bool(single or half or (named(a.dtype) == "float32" and get_numerics().precision == "tf32"))
+    half = dtype_name(a.dtype) in ("float16", "bfloat16")
+    return bool(single or half or (dtype_name(a.dtype) == "float32" and get_numerics().precision == "tf32"))
 
 
 def tiled(a: Array, b: Array) -> Array:
@@ -76,9 +76,9 @@ def tiled(a: Array, b: Array) -> Array:
     stack = struct("M N K a a_row a_column b b_row b_column parts depth", m, n, k, *of_a, *of_b, parts, depth)
     largest = max(a.size, b.size, c.size * parts)
     args = (left, right, c, sums, stack)
-    launch("products", "matmul", named(a.dtype), (tiles, matrices * parts), (SIDE, SIDE), args, largest)
+    launch("products", "matmul", dtype_name(a.dtype), (tiles, matrices * parts), (SIDE, SIDE), args, largest)
     if parts > 1:
-        each("products", "add_parts", named(a.dtype), c.size, sums, c, parts, m * n, largest=largest)
+        launch_elementwise("products", "add_parts", dtype_name(a.dtype), c.size, sums, c, parts, m * n, largest=largest)
     return c
 
 
@@ -95,7 +95,7 @@ def _laid(a: Array) -> tuple[Array, int, int, int]:
     turned = a.transpose(*range(a.ndim - 2), a.ndim - 1, a.ndim - 2)
     if turned.flags.c_contiguous and not a.flags.c_contiguous:
         return turned, rows * columns, 1, rows
-    return ready(a), rows * columns, columns, 1
+    return contiguous(a), rows * columns, columns, 1
 
 
 @functools.lru_cache(maxsize=1)

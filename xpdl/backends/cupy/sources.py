@@ -6,7 +6,17 @@ import functools
 import importlib.resources
 
 #: the files of kernels, in the folder ``cuda``
-FILES = ("elementwise", "pooling", "windows", "normalization", "losses", "optimizers", "mixed", "products", "capture")
+FILES = (
+    "elementwise",
+    "pooling",
+    "windows",
+    "normalization",
+    "losses",
+    "optimizers",
+    "loss_scaling",
+    "products",
+    "capture",
+)
 
 #: dtype -> the type that arrays have in memory, and the one that kernels compute with
 TYPES = {

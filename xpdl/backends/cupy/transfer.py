@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import cupy, ready
+from xpdl.backends.cupy.launch import contiguous, cupy
 from xpdl.backends.namespaces import Array
 
 
@@ -17,7 +17,7 @@ def moved(x: Array, device: Any) -> Array:
     cuda = cupy().cuda
     with x.device:
         source = cuda.get_current_stream()
-        x = ready(x)  # CuPy copies contiguous arrays alone between devices
+        x = contiguous(x)  # CuPy copies contiguous arrays alone between devices
         computed = source.record()
     with cuda.Device(device):
         stream = cuda.get_current_stream()

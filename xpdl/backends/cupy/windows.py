@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.cupy.launch import each, empty, kernel, named, ready, served, struct
+from xpdl.backends.cupy.launch import contiguous, dtype_name, empty, kernel, launch_elementwise, struct, supports
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
@@ -43,7 +43,7 @@ def col2im(
     if col.shape != (n * out[0] * out[1], c * size[0] * size[1]):
         return DECLINE
     x = empty(tuple(input_shape), col.dtype)
-    add_up(ready(col), x, out, size, strides, pads, _ONE, rows=True)
+    add_up(contiguous(col), x, out, size, strides, pads, _ONE, rows=True)
     return x
 
 
@@ -53,7 +53,7 @@ def gather(
     """Fill `col` with what windows of `x` (N, C, H, W) see: (N * OH * OW, C * FH * FW), or without `rows` its transpose,
     in the order (C, FH * FW, N, OH * OW)."""
     layout = _layout(x.shape, out, size, stride, pad, dilation, rows)
-    each("windows", "im2col", named(x.dtype), col.size, ready(x), col, layout, largest=x.size)
+    launch_elementwise("windows", "im2col", dtype_name(x.dtype), col.size, contiguous(x), col, layout, largest=x.size)
 
 
 def add_up(
@@ -61,21 +61,25 @@ def add_up(
 ) -> None:
     """The adjoint of `gather`: fill `x`."""
     layout = _layout(x.shape, out, size, stride, pad, dilation, rows)
-    each("windows", "col2im", named(x.dtype), x.size, col, x, layout, largest=col.size)
+    launch_elementwise("windows", "col2im", dtype_name(x.dtype), x.size, col, x, layout, largest=col.size)
 
 
 def images_of_rows(rows: Array, y: Array, b: Array | None, *, relu: bool = False) -> None:
     """Fill `y` (N, C, H, W) from `rows` (C, N * H * W), with `b` (C,) added, rectified with `relu`."""
     n, c = y.shape[:2]
-    bias = 0 if b is None else ready(b)
-    each("windows", "images_of_rows", named(y.dtype), y.size, rows, bias, int(relu), y, n, c, y.size // (n * c))
+    bias = 0 if b is None else contiguous(b)
+    launch_elementwise(
+        "windows", "images_of_rows", dtype_name(y.dtype), y.size, rows, bias, int(relu), y, n, c, y.size // (n * c)
+    )
 
 
 def rows_of_images(y: Array) -> Array:
     """(C, N * H * W) of `y` (N, C, H, W)."""
     n, c = y.shape[:2]
     rows = empty((c, y.size // c), y.dtype)
-    each("windows", "rows_of_images", named(y.dtype), y.size, ready(y), rows, n, c, y.size // (n * c))
+    launch_elementwise(
+        "windows", "rows_of_images", dtype_name(y.dtype), y.size, contiguous(y), rows, n, c, y.size // (n * c)
+    )
     return rows
 
 
@@ -87,7 +91,7 @@ def _checked(a: Array, shape: Any, filter_h: int, filter_w: int, stride: Any, pa
     numbers = (*size, *strides, *pads)
     if any(type(v) is not int for v in numbers) or min(*size, *strides) < 1 or min(pads) < 0 or len(numbers) != 6:
         return None
-    if len(shape) != 4 or not served(a):
+    if len(shape) != 4 or not supports(a):
         return None
     out = tuple((shape[i + 2] + 2 * pads[i] - size[i]) // strides[i] + 1 for i in (0, 1))
     return None if min(out) < 1 else (out, size, strides, pads)

@@ -8,7 +8,7 @@ import pytest
 from tests.backends.cupy import fake
 from xpdl import Adam, Affine, BatchNormalization, DTypeError, MixedPrecision, Relu, Sequential, SoftmaxWithLoss
 from xpdl.backends import dispatch, dtypes
-from xpdl.backends.cupy import mixed
+from xpdl.backends.cupy import loss_scaling as kernels
 from xpdl.ops import normalization
 from xpdl.optimizers.adam import corrected_rate
 from xpdl.training import loss_scaling
@@ -30,9 +30,9 @@ def same(host, op, *args):
 
 
 def compare_all(host, dtype):
-    """Each kernel of mixed.cu against its op, for passes in `dtype`."""
+    """Each kernel of loss_scaling.cu against its op, for passes in `dtype`."""
     rng, wide, array = np.random.default_rng(0), WIDE[dtype], fake.module.asarray
-    shapes = [(3, 5), (mixed.CHUNK + 1,), (1,)]
+    shapes = [(3, 5), (kernels.CHUNK + 1,), (1,)]
     values = [array((10 * rng.normal(size=shape)).astype(wide)) for shape in shapes]
     same(host, loss_scaling.narrowed, values, dtype)
     grads = [array(a.get().astype(dtype)) for a in values]
@@ -41,7 +41,7 @@ def compare_all(host, dtype):
     same(host, loss_scaling.all_finite, grads)
     for bad in (np.inf, -np.inf, np.nan):
         spoiled = array(grads[1].get())
-        spoiled[mixed.CHUNK] = bad
+        spoiled[kernels.CHUNK] = bad
         same(host, loss_scaling.all_finite, [grads[0], spoiled, grads[2]])
     for state in ([8.0, 2.0, 1.0], [8.0, 3.0, 1.0], [16.0, 9.0, 0.0]):
         for finite in (True, False):
@@ -61,7 +61,7 @@ def compare_all(host, dtype):
 def test_many_arrays_take_few_launches(host, dtype):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
-    arrays = [fake.module.asarray(np.full(3, k, "float32")) for k in range(mixed.TENSORS + 2)]
+    arrays = [fake.module.asarray(np.full(3, k, "float32")) for k in range(kernels.TENSORS + 2)]
     for k, a in enumerate(loss_scaling.narrowed(arrays, dtype)):
         np.testing.assert_array_equal(a.get().astype("float32"), k)
     assert len(fake.launches) == 2
@@ -72,7 +72,7 @@ def test_packs_and_single_values_have_the_same_bits(host, dtype):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
     rng = np.random.default_rng(0)
-    sizes = (1, 5, 64, mixed.CHUNK + 11)
+    sizes = (1, 5, 64, kernels.CHUNK + 11)
     wide = [(10 * rng.normal(size=size)).astype("float32") for size in sizes]
     for place in (fake.module.asarray, fake.unaligned):
         same(host, loss_scaling.narrowed, [place(a) for a in wide], dtype)

@@ -8,13 +8,24 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cupy import capture
-from xpdl.backends.cupy.launch import BLOCK, beside, by_value, cupy, empty, kernel, launch, named, ready, served
+from xpdl.backends.cupy.launch import (
+    BLOCK,
+    by_value,
+    contiguous,
+    cupy,
+    dtype_name,
+    empty,
+    kernel,
+    launch,
+    same_device,
+    supports,
+)
 from xpdl.backends.cupy.sources import TYPES
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.dtypes import dtype_called
 from xpdl.backends.namespaces import Array
 
-# As in cuda/mixed.cu.
+# As in cuda/loss_scaling.cu.
 TENSORS, CHUNK = 48, 1024
 _TABLE = np.dtype([(name, np.int64, TENSORS) for name in ("from", "to", "size", "blocks")])
 
@@ -25,57 +36,57 @@ _COMPUTED = {"float": "float32", "double": "float64"}
 @kernel("narrowed")
 def narrowed(arrays: list[Array], dtype: str) -> list[Array]:
     """As `xpdl.training.loss_scaling.narrowed`."""
-    if not served(*arrays) or named(arrays[0].dtype) != _computed(dtype):
+    if not supports(*arrays) or dtype_name(arrays[0].dtype) != _computed(dtype):
         return DECLINE  # type: ignore[no-any-return]
     made = [empty(a.shape, dtype_called(dtype, cupy())) for a in arrays]
-    _each("narrowed", dtype, arrays, made)
+    _launch_all("narrowed", dtype, arrays, made)
     return made
 
 
 @kernel("unscaled")
 def unscaled(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
     """As `xpdl.training.loss_scaling.unscaled`."""
-    stored = named(grads[0].dtype)
-    if not served(*grads) or _computed(stored) != dtype or not (scale is None or named(scale.dtype) == dtype):
+    stored = dtype_name(grads[0].dtype)
+    if not supports(*grads) or _computed(stored) != dtype or not (scale is None or dtype_name(scale.dtype) == dtype):
         return DECLINE  # type: ignore[no-any-return]
     made = [empty(g.shape, dtype_called(dtype, cupy())) for g in grads]
-    _each("unscaled", stored, grads, made, 0 if scale is None else scale)
+    _launch_all("unscaled", stored, grads, made, 0 if scale is None else scale)
     return made
 
 
 @kernel("all_finite")
 def all_finite(arrays: list[Array]) -> Array:
     """As `xpdl.training.loss_scaling.all_finite`."""
-    if not served(*arrays):
+    if not supports(*arrays):
         return DECLINE
     finite = cupy().ones((), dtype=bool)
-    _each("all_finite", named(arrays[0].dtype), arrays, None, finite)
+    _launch_all("all_finite", dtype_name(arrays[0].dtype), arrays, None, finite)
     return finite
 
 
 @kernel("scaling_after")
 def scaling_after(state: Array, finite: Array, growth_interval: int, most: float) -> Array:
     """As `xpdl.training.loss_scaling.scaling_after`."""
-    dtype = named(state.dtype)
-    if not served(state) or _computed(dtype) != dtype or not beside(state, finite):
+    dtype = dtype_name(state.dtype)
+    if not supports(state) or _computed(dtype) != dtype or not same_device(state, finite):
         return DECLINE
     after = empty(state.shape, state.dtype)
-    launch("mixed", "scaling_after", dtype, (1,), (1,), (state, finite, float(growth_interval), most, after), 1)
+    launch("loss_scaling", "scaling_after", dtype, (1,), (1,), (state, finite, float(growth_interval), most, after), 1)
     return after
 
 
 @kernel("corrected_rate")
 def corrected_rate(left_out: Array, updates: int, *, lr: float, beta1: float, beta2: float) -> Array:
     """As `xpdl.optimizers.adam.corrected_rate`, computed in float64."""
-    dtype = named(left_out.dtype)
-    if not served(left_out) or _computed(dtype) != dtype:
+    dtype = dtype_name(left_out.dtype)
+    if not supports(left_out) or _computed(dtype) != dtype:
         return DECLINE
     numbers = {"rate": float(lr), "updates": float(updates)}
     given = (*numbers.values(), 0, 0)
     if capture.is_recording():
         given = (0.0, 0.0, *(capture.number(name, value) for name, value in numbers.items()))
     corrected = empty((), left_out.dtype)
-    launch("mixed", "corrected_rate", dtype, (1,), (1,), (left_out, *given, beta1, beta2, corrected), 1)
+    launch("loss_scaling", "corrected_rate", dtype, (1,), (1,), (left_out, *given, beta1, beta2, corrected), 1)
     return corrected
 
 
@@ -84,15 +95,15 @@ def _computed(dtype: str) -> str:
     return _COMPUTED[TYPES[dtype][1]] if dtype in TYPES else ""
 
 
-def _each(name: str, dtype: str, arrays: list[Array], made: list[Array] | None, *args: Any) -> None:
+def _launch_all(name: str, dtype: str, arrays: list[Array], made: list[Array] | None, *args: Any) -> None:
     """Launch a kernel over all values of `arrays`."""
-    gapless = [ready(a) for a in arrays]  # held until the launch
-    for start in range(0, len(gapless), TENSORS):
-        part = gapless[start : start + TENSORS]
+    arrays = [contiguous(a) for a in arrays]  # held until the launch
+    for start in range(0, len(arrays), TENSORS):
+        part = arrays[start : start + TENSORS]
         table, count = np.zeros(1, _TABLE), len(part)
         blocks = list(itertools.accumulate(-(-a.size // CHUNK) for a in part))
         table["from"][0, :count] = [a.data.ptr for a in part]
         if made is not None:
             table["to"][0, :count] = [a.data.ptr for a in made[start : start + TENSORS]]
         table["size"][0, :count], table["blocks"][0, :count] = [a.size for a in part], blocks
-        launch("mixed", name, dtype, (blocks[-1],), (BLOCK,), (by_value(table), *args), int(table["size"].max()))
+        launch("loss_scaling", name, dtype, (blocks[-1],), (BLOCK,), (by_value(table), *args), int(table["size"].max()))
