@@ -37,9 +37,9 @@ import numpy as np
 
 import xpdl
 import xpdl.cli
-from xpdl import storage
 from xpdl.data.idx import read_idx
 from xpdl.data.images import load_digit
+from xpdl.io import tensors
 from xpdl.models import MODELS, load_model, load_pytorch
 
 SECONDS = 2
@@ -205,13 +205,13 @@ class Targets:
             b"cnumpy.core.multiarray\n_reconstruct\n",
         ]
         names += [b"c_codecs\nencode\n", b"h\x00", b"q\x00", b"\x94", b"(dp0\n", b"\x8c\x02os\x8c\x06system\x93"]
-        return self._files(seeds, opcodes + names, lambda: storage.load_arrays(self.file))
+        return self._files(seeds, opcodes + names, lambda: tensors.load_arrays(self.file))
 
     def safetensors(self) -> Iterator[Case]:
         path = self.file.with_name("seed")
-        storage.write_tensors(path, self.arrays, {"model": "TwoLayerNet"})
+        tensors.write_tensors(path, self.arrays, {"model": "TwoLayerNet"})
         seeds = [path.read_bytes()]
-        storage.write_plain_tensors(path, self.arrays, {"format": "pt"})
+        tensors.write_plain_tensors(path, self.arrays, {"format": "pt"})
         seeds.append(path.read_bytes())
         half = b'{"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}}     '
         seeds.append(struct.pack("<Q", len(half)) + half + bytes(6))
@@ -236,7 +236,7 @@ class Targets:
             b'"shape"',
             b"null",
         ]
-        return self._files(seeds, words, lambda: storage.load_arrays(self.file))
+        return self._files(seeds, words, lambda: tensors.load_arrays(self.file))
 
     def header(self) -> Iterator[Case]:
         """safetensors whose JSON header is altered as JSON, and whose lengths fit."""
@@ -249,7 +249,7 @@ class Targets:
         while True:
             changed = json.dumps(other_value(header, self.rng)).encode()
             data = struct.pack("<Q", len(changed)) + changed + bytes(28)
-            yield data, lambda data=data: (self._write(data), storage.load_arrays(self.file))
+            yield data, lambda data=data: (self._write(data), tensors.load_arrays(self.file))
 
     def metadata(self) -> Iterator[Case]:
         """Files whose checksum is right, and whose description of a model, or whose arrays, are not."""
@@ -270,11 +270,11 @@ class Targets:
                 metadata["config"] = text.decode("utf-8", "replace")
             version = self.rng.choice(("2", "-1", "", "x", "9" * 99)) if self.rng.random() < 0.1 else "1"
             header = {**metadata, "format": "xpdl", "format_version": version}
-            header["sha256"] = storage._checksum(arrays, header)
+            header["sha256"] = tensors._checksum(arrays, header)
 
             def read(header: dict[str, str] = header, arrays: dict[str, Any] = arrays) -> None:
                 with self.preparing():
-                    storage.write_plain_tensors(self.file, arrays, header)
+                    tensors.write_plain_tensors(self.file, arrays, header)
                 load_model(self.file)
 
             yield json.dumps([header, {key: [str(a.dtype), a.shape] for key, a in arrays.items()}]).encode(), read
@@ -352,7 +352,7 @@ class Targets:
 
             def read(arrays: dict[str, Any] = arrays, strict: bool = strict) -> None:
                 with self.preparing():
-                    storage.write_plain_tensors(self.file, arrays, {})
+                    tensors.write_plain_tensors(self.file, arrays, {})
                 load_pytorch(model, self.file, strict=strict)
 
             yield repr({name: (a.shape, a.dtype) for name, a in arrays.items()}).encode(), read

@@ -12,7 +12,7 @@ import pytest
 from tests.data.test_mnist import write_set
 from xpdl import cli
 from xpdl.backends.numpy import compiled
-from xpdl.storage import load_arrays
+from xpdl.io.tensors import load_arrays
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import random
 import socket
 import subprocess
@@ -13,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.data.server import running
-from xpdl import storage
-from xpdl.cache import cache_dir
 from xpdl.data import download
 from xpdl.data._files import in_xpdl_data
+from xpdl.io.paths import cache_dir
 
 CONTENT = random.Random(0).randbytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -177,7 +177,7 @@ def test_keyboard_interrupt_leaves_nothing(served, path, monkeypatch):
         assert kept(path)  # the temporary file is there by now
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage.os, "fsync", interrupted)
+    monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch([f"{served}/good"], path)
     assert not kept(path)

@@ -12,8 +12,8 @@ import pytest
 
 from tests.data.server import running
 from xpdl import load_mini_mnist, load_mnist
-from xpdl.cache import cache_dir
 from xpdl.data import mnist
+from xpdl.io.paths import cache_dir
 
 
 @pytest.mark.backends("values")

@@ -14,7 +14,7 @@ import pytest
 
 import xpdl
 from tests.files_of_earlier_versions import runs
-from xpdl import storage
+from xpdl.io import tensors
 from xpdl.training import checkpoint
 from xpdl.training.history import History
 
@@ -61,7 +61,7 @@ def test_checkpoint_holds_what_was_written(folder: Path, name: str, tmp_path: Pa
     trainer = make(tmp_path, None)
     with what_it_warns_of(name):
         checkpoint.load(trainer, path)
-    arrays, _ = storage.load_arrays(path)
+    arrays, _ = tensors.load_arrays(path)
     assert 0 < trainer.current_iter < step
     for key, owner, kept in trainer.network.slots("params"):
         np.testing.assert_array_equal(owner[kept], arrays[f"network.{key}"], err_msg=key)
@@ -121,7 +121,7 @@ def test_model_gives_the_scores_that_it_gave(folder: Path, name: str, expected: 
     make, x = runs.MODELS[name]
     model = make()
     model.load_params(folder / f"{name}.safetensors")
-    arrays, _ = storage.load_arrays(folder / f"{name}.safetensors")
+    arrays, _ = tensors.load_arrays(folder / f"{name}.safetensors")
     for key, value in model.state_dict().items():
         np.testing.assert_array_equal(value, arrays[key], err_msg=key)
     assert_close({"": model.predict(x)}, under(expected, f"model {name}"))

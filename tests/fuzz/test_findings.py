@@ -4,8 +4,8 @@ import zlib
 
 import pytest
 
-from xpdl import storage
 from xpdl.data.images import load_digit
+from xpdl.io import tensors
 
 resource = pytest.importorskip("resource", reason="limits are those of Unix")
 
@@ -28,7 +28,7 @@ def test_bytearray_that_a_pickle_claims_to_hold(tmp_path, little_memory):
     path = tmp_path / "weights.pkl"
     path.write_bytes(FRAME + b"\x96" + (0xF03F0000).to_bytes(8, "little") + bytes(79))
     with pytest.raises(ValueError, match=r"not a readable pickle .*\((?!MemoryError)"):
-        storage.load_arrays(path)
+        tensors.load_arrays(path)
 
 
 def test_chunk_that_a_png_claims_to_hold(tmp_path, little_memory):

@@ -12,8 +12,8 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from scripts import fuzz  # noqa: E402
-from xpdl import storage  # noqa: E402
 from xpdl.data.idx import read_idx  # noqa: E402
+from xpdl.io import tensors  # noqa: E402
 
 CASES = 40
 
@@ -43,7 +43,7 @@ def path(tmp_path_factory):
 )
 def test_any_bytes_are_read_or_refused(path, data, start):
     path.write_bytes(start + data)
-    for read in (storage.load_arrays, read_idx):
+    for read in (tensors.load_arrays, read_idx):
         try:
             read(path)
         except ValueError as error:
@@ -54,6 +54,6 @@ def test_any_bytes_are_read_or_refused(path, data, start):
 def test_any_header_of_safetensors_is_read_or_refused(path, header):
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     try:
-        storage.load_arrays(path)
+        tensors.load_arrays(path)
     except ValueError as error:
         assert str(path) in str(error)

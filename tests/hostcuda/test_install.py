@@ -116,7 +116,7 @@ def test_pytest_takes_the_checkout_where_it_is_not_installed(tmp_path):
 
 def test_pytest_says_in_one_line_why_it_cannot_be():
     env = environment(CXX="no-such-compiler")
-    command = [sys.executable, "-m", "pytest", "--collect-only", "tests/test_locks.py"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "tests/io/test_file_lock.py"]
     done = subprocess.run(command, env=env, cwd=FOLDER.parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     [line] = done.stderr.strip().splitlines()

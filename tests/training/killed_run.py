@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.training.test_checkpoint import trainer
-from xpdl import storage
+from xpdl.io import tensors
 
 
 def main(folder: Path, every: int) -> None:
@@ -17,7 +17,7 @@ def main(folder: Path, every: int) -> None:
     run.train()
     history = {"losses": np.asarray(run.train_loss_list), "accuracies": np.asarray(run.test_acc_list)}
     memory = {f"m.{name}": array for name, array in run.optimizer.m.items()}
-    storage.write_tensors(folder / "whole", {**run.network.state_dict(), **memory, **history})
+    tensors.write_tensors(folder / "whole", {**run.network.state_dict(), **memory, **history})
 
 
 if __name__ == "__main__":

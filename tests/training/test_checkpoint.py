@@ -28,9 +28,9 @@ from xpdl import (
     Trainer,
     TwoLayerNet,
     WarmupLR,
-    storage,
 )
 from xpdl.data import augment
+from xpdl.io import tensors
 from xpdl.training.checkpoint_files import CheckpointFiles
 
 RNG = np.random.default_rng(0)
@@ -152,7 +152,7 @@ def test_before_a_smaller_batch_it_goes_on_with_its_share_of_running_statistics(
     with pytest.raises(Stop):
         stops = [Once(8, Stop())]
         trainer(mini_batch_size=7, checkpoint=path, checkpoint_every=1, callbacks=stops).train()
-    assert json.loads(storage.load_arrays(path)[1]["counters"])["BatchNormalization1.rows"] == 7
+    assert json.loads(tensors.load_arrays(path)[1]["counters"])["BatchNormalization1.rows"] == 7
     resumed = trainer(mini_batch_size=7, checkpoint=path)
     resumed.train()
     assert_same_run(whole, resumed)
@@ -161,11 +161,11 @@ def test_before_a_smaller_batch_it_goes_on_with_its_share_of_running_statistics(
 def test_time_of_an_epoch_counts_what_was_before_the_interruption(path):
     with pytest.raises(Stop):
         trainer(checkpoint=path, checkpoint_every=1, callbacks=[Once(6, Stop())]).train()
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = tensors.load_arrays(path)
     position = json.loads(metadata["position"])
     assert (position["epoch"], position["step"]) == (1, 5) and position["seconds"] > 0
     metadata["position"] = json.dumps({**position, "seconds": 1000.0})
-    storage.write_tensors(path, arrays, metadata)
+    tensors.write_tensors(path, arrays, metadata)
     before, within, *after = trainer(checkpoint=path).train().seconds
     assert before < 1000 < within and max(after) < 1000
 
@@ -326,9 +326,9 @@ def test_without_a_file_a_broken_epoch_is_recorded_once(step):
 def test_failed_load_leaves_the_trainer_as_it_was(path):
     trainer(checkpoint=path, keep=1).train()
     run, untouched = trainer(checkpoint=path, keep=1), trainer()
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = tensors.load_arrays(path)
     del arrays["optimizer.m.Affine1.W"]
-    storage.write_tensors(path, arrays, metadata)
+    tensors.write_tensors(path, arrays, metadata)
     with pytest.raises(ValueError):
         run.train()
     for name, value in untouched.network.params.items():
@@ -464,7 +464,7 @@ def test_between_batches_that_are_added_up_nothing_is_written(path, every):
     steps = whole.iter_per_epoch
     with pytest.raises(Stop):
         trainer(checkpoint=path, checkpoint_every=every, callbacks=[Once(steps + 6, Stop())], **options).train()
-    written = json.loads(storage.load_arrays(path)[1]["position"])["step"]
+    written = json.loads(tensors.load_arrays(path)[1]["position"])["step"]
     assert written > steps and (written - steps) % 2 == 0
     resumed = trainer(checkpoint=path, **options)
     resumed.train()
@@ -473,11 +473,11 @@ def test_between_batches_that_are_added_up_nothing_is_written(path, every):
 
 def test_says_what_it_is_of(path):
     trainer(checkpoint=path).train()
-    _, metadata = storage.load_arrays(path)
+    _, metadata = tensors.load_arrays(path)
     architecture = json.loads(metadata["architecture"])
     assert architecture["model"] == "Sequential" and architecture["input_shape"] == [4]
     assert architecture["layers"]["Affine1"] == "Affine(W (4, 5), b (5,))" and architecture["loss"] == "SoftmaxWithLoss"
-    assert metadata["xpdl_version"] == xpdl.__version__ and metadata["format_version"] == str(storage.FORMAT_VERSION)
+    assert metadata["xpdl_version"] == xpdl.__version__ and metadata["format_version"] == str(tensors.FORMAT_VERSION)
 
 
 def test_other_layers_are_another_run(path):
@@ -502,7 +502,7 @@ def test_of_another_library_is_read_where_that_is_not_installed(path, library):
         f"        if name.split('.')[0] == {library!r}: raise ModuleNotFoundError(name=name)\n"
         "sys.meta_path.insert(0, NotInstalled())\n"
         "from tests.training.test_checkpoint import *\n"
-        "arrays, _ = storage.load_arrays(sys.argv[1])\n"
+        "arrays, _ = tensors.load_arrays(sys.argv[1])\n"
         "assert arrays and all(type(array) is np.ndarray for array in arrays.values())\n"
         "run = trainer(epochs=3, checkpoint=sys.argv[1], callbacks=[TestCallbacks.Remembers()])\n"
         "assert len(run.train().test_acc_list) == 3\n"
@@ -550,7 +550,7 @@ def test_of_a_network_written_by_hand_goes_on_too(path):
     whole, resumed = of(4), of(4, checkpoint=path)
     whole.train()
     of(2, checkpoint=path).train()
-    metadata = storage.load_arrays(path)[1]
+    metadata = tensors.load_arrays(path)[1]
     assert json.loads(metadata["architecture"]) == {"model": "ByHand"} and json.loads(metadata["counters"]) == {}
     resumed.train()
     assert resumed.train_loss_list == whole.train_loss_list and resumed.test_acc_list == whole.test_acc_list

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.training.test_checkpoint import Once, Stop, assert_same_run, trainer
-from xpdl import storage
 from xpdl.backends import asnumpy
+from xpdl.io import tensors
 from xpdl.training.checkpoint_files import CheckpointFiles
 
 resource = pytest.importorskip("resource", reason="limits on files are set where there is the module resource")
@@ -26,7 +26,7 @@ def names(path):
 
 
 def epoch_of(path):
-    return json.loads(storage.load_arrays(path)[1]["position"])["epoch"]
+    return json.loads(tensors.load_arrays(path)[1]["position"])["epoch"]
 
 
 class TestRotation:
@@ -142,7 +142,7 @@ class TestRotation:
             trainer(checkpoint=path.with_name("other"), epochs=1, seed=1).train()
             path.with_name("other").replace(path)
         elif other == "format":
-            monkeypatch.setattr(storage, "FORMAT_VERSION", storage.FORMAT_VERSION + 1)
+            monkeypatch.setattr(tensors, "FORMAT_VERSION", tensors.FORMAT_VERSION + 1)
             trainer(checkpoint=path.with_name("newer"), epochs=1).train()
             monkeypatch.undo()
             path.with_name("newer").replace(path)
@@ -163,7 +163,7 @@ class TestRotation:
 
 def is_whole(path):
     try:
-        storage.load_arrays(path)
+        tensors.load_arrays(path)
     except ValueError:
         return False
     return True

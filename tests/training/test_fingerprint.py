@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training.test_checkpoint import RNG, STEPS, Once, Stop, T, X, assert_same_run
-from xpdl import storage
+from xpdl.io import tensors
 from xpdl.layers import (
     Affine,
     BatchNormalization,
@@ -237,12 +237,12 @@ def test_of_an_earlier_version_is_read_with_a_warning_that_names_what_it_lacks(p
     whole = made(None, Dropout(0.3), epochs=3)
     whole.train()
     made(path, Dropout(0.3)).train()
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = tensors.load_arrays(path)
     run = json.loads(metadata["run"])
     for name in ("arguments", "callbacks", "checksum of the labels"):
         del run[name]
     counters = {name: value for name, value in json.loads(metadata["counters"]).items() if "stream" not in name}
-    storage.write_tensors(path, arrays, {**metadata, "run": json.dumps(run), "counters": json.dumps(counters)})
+    tensors.write_tensors(path, arrays, {**metadata, "run": json.dumps(run), "counters": json.dumps(counters)})
     resumed = made(path, Dropout(0.3), epochs=3)
     with pytest.warns(
         UserWarning, match="did not keep callbacks, arguments, checksum of the labels: see to it"
@@ -251,18 +251,18 @@ def test_of_an_earlier_version_is_read_with_a_warning_that_names_what_it_lacks(p
     assert len(said) == 1 and "\n" not in str(said[0].message)
     assert_same_run(whole, resumed)
     # and what such a version did keep is compared as ever
-    storage.write_tensors(path, arrays, {**metadata, "run": json.dumps({**run, "seed": 1})})
+    tensors.write_tensors(path, arrays, {**metadata, "run": json.dumps({**run, "seed": 1})})
     with pytest.raises(ValueError, match="seed 1 there, 0 here"):
         made(path, Dropout(0.3)).train()
 
 
 def test_arguments_that_another_version_does_not_have_are_not_compared(path):
     made(path, Dropout(0.3)).train()
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = tensors.load_arrays(path)
     run = json.loads(metadata["run"])
     del run["arguments"]["Dropout1.inverted"]
     run["arguments"]["Dropout1.new"] = "1"
-    storage.write_tensors(path, arrays, {**metadata, "run": json.dumps(run)})
+    tensors.write_tensors(path, arrays, {**metadata, "run": json.dumps(run)})
     made(path, Dropout(0.3)).train()
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.training.test_checkpoint import assert_same_run, trainer
 from tests.training.test_signals import Signals
-from xpdl import cli, data, storage
+from xpdl import cli, data
+from xpdl.io import tensors
 from xpdl.training import evaluation
 
 TRAIN = ["train", "--model", "TwoLayerNet", "--epochs", "3", "--batch-size", "1000"]
@@ -164,7 +165,7 @@ def test_signal_while_accuracy_is_measured(tmp_path, capsys, monkeypatch, number
         broken.train()
     said = capsys.readouterr().err if number == signal.SIGTERM else str(ended.value)
     assert "stopped after epoch 2;" in said and len(broken.test_acc_list) == 2
-    assert json.loads(storage.load_arrays(path)[1]["position"])["epoch"] == 2
+    assert json.loads(tensors.load_arrays(path)[1]["position"])["epoch"] == 2
     monkeypatch.setattr(evaluation, "measure", measure)
     resumed = trainer(checkpoint=path)
     resumed.train()
@@ -181,7 +182,7 @@ def test_callback_that_raises_at_the_end_of_an_epoch(tmp_path):
     whole.train()
     with pytest.raises(RuntimeError, match="of the callback"):
         trainer(checkpoint=path, callbacks=[Raises()]).train()
-    assert json.loads(storage.load_arrays(path)[1]["position"])["epoch"] == 2
+    assert json.loads(tensors.load_arrays(path)[1]["position"])["epoch"] == 2
     resumed = trainer(checkpoint=path)
     resumed.train()
     assert_same_run(whole, resumed)

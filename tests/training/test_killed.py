@@ -16,7 +16,7 @@ import pytest
 
 from tests.files import assert_same
 from tests.training.killed_run import main
-from xpdl import storage
+from xpdl.io import tensors
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kill -9 is tested where there is fork")
 
@@ -45,7 +45,7 @@ def assert_only_whole_files(folder):
     """What has the name of a checkpoint is whole; what is not, has another name."""
     for name in os.listdir(folder):
         if name in ("run", "run.1"):
-            assert storage.load_arrays(folder / name)[1]["kind"] == "checkpoint"
+            assert tensors.load_arrays(folder / name)[1]["kind"] == "checkpoint"
         else:
             assert re.fullmatch(r"whole|\.run\.lock|\.(run|whole)\.[0-9a-f]{16}\.part", name)
 
@@ -56,8 +56,8 @@ def kill_until_finished(tmp_path, kills, seed):
     for every in (1, 2):
         (tmp_path / f"whole{every}").mkdir()
     seconds = {every: seconds_of_a_run(tmp_path / f"whole{every}", every) for every in (1, 2)}
-    expected = storage.load_arrays(tmp_path / "whole1" / "whole")[0]
-    assert_same(storage.load_arrays(tmp_path / "whole2" / "whole")[0], expected)
+    expected = tensors.load_arrays(tmp_path / "whole1" / "whole")[0]
+    assert_same(tensors.load_arrays(tmp_path / "whole2" / "whole")[0], expected)
     while killed < kills:
         every = rng.choice((1, 2))
         folder = tmp_path / f"run{finished}"
@@ -73,7 +73,7 @@ def kill_until_finished(tmp_path, kills, seed):
                 break
             assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
             killed += 1
-        assert_same(storage.load_arrays(folder / "whole")[0], expected)
+        assert_same(tensors.load_arrays(folder / "whole")[0], expected)
         finished += 1
     return finished
 

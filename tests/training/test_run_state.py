@@ -11,7 +11,7 @@ import pytest
 from tests.training.runs import T, X, net, trainer, weights
 from xpdl import data, optimizers, training
 from xpdl.data import augment
-from xpdl.storage import load_arrays
+from xpdl.io.tensors import load_arrays
 from xpdl.training import (
     EMA,
     Callback,

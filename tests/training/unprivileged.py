@@ -11,7 +11,8 @@ import warnings
 from pathlib import Path
 
 from tests.training.test_checkpoint import trainer
-from xpdl import cli, storage
+from xpdl import cli
+from xpdl.io import tensors
 
 NOBODY = 65534
 
@@ -95,7 +96,7 @@ def _epochs(folder):
     """Of the checkpoints that are there and whole."""
     folder.chmod(0o700)
     return {
-        path.name: json.loads(storage.load_arrays(path)[1]["position"])["epoch"]
+        path.name: json.loads(tensors.load_arrays(path)[1]["position"])["epoch"]
         for path in sorted(folder.iterdir())
         if path.name.startswith("run") and os.access(path, os.R_OK)
     }

@@ -19,7 +19,7 @@ from xpdl.bench.scaling import scaling
 from xpdl.bench.step_roofline import ROOFLINE_NETS, step_roofline
 from xpdl.bench.tables import environment, memory_table, scaling_table, table
 from xpdl.bench.timing import bench
-from xpdl.storage import write_atomically
+from xpdl.io.atomic import write_atomically
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

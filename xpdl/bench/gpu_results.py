@@ -15,7 +15,7 @@ from xpdl.bench.gpu_accuracy import Reached
 from xpdl.bench.gpu_steps import Measurement
 from xpdl.bench.gpu_tests import SuiteRun
 from xpdl.bench.step_cost import Cost
-from xpdl.storage import write_atomically
+from xpdl.io.atomic import write_atomically
 
 _FORMAT = 1
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from xpdl.backends import get_backend
 from xpdl.backends.namespaces import Array
-from xpdl.cache import cache_dir
 from xpdl.data.download import fetch_file, fetch_gzip, has_hash
+from xpdl.io.paths import cache_dir
 from xpdl.ops.checks import flag
 
 Images = np.ndarray[Any, Any]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from xpdl.locks import locked
-from xpdl.storage import write_atomically
+from xpdl.io.atomic import write_atomically
+from xpdl.io.file_lock import locked
 
 _SECONDS = 30  # without an answer
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third round

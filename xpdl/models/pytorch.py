@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from xpdl import storage
 from xpdl.backends.namespaces import to_numpy
+from xpdl.io import tensors
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
@@ -80,7 +80,7 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
         arrays[entry.there] = array.T if entry.transposed else array
         if entry.there.endswith(".running_mean"):
             arrays[entry.there.removesuffix("running_mean") + _COUNTER] = np.asarray(0)
-    storage.write_plain_tensors(path, arrays, {"format": "pt"})
+    tensors.write_plain_tensors(path, arrays, {"format": "pt"})
 
 
 def load_pytorch(
@@ -117,7 +117,7 @@ def load_pytorch(
     Floats of any width, bfloat16 too, are rounded to the model's dtype.
     """
     own = state_of(model)
-    arrays, _ = storage.load_arrays(path)
+    arrays, _ = tensors.load_arrays(path)
     entries = {entry.there: entry for entry in _entries(model, names)}
     found = {}
     for there, array in arrays.items():

@@ -7,9 +7,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from xpdl import initializers, storage
+from xpdl import initializers
 from xpdl.backends import asnumpy
 from xpdl.backends.random import Stream
+from xpdl.io import tensors
 from xpdl.models.state_dict import fill, state_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     # an initializer of one's own cannot be written down: load_params reads such a file, load_model cannot
     if model.config is not None and not any(callable(value) for value in model.config.values()):
         metadata["config"] = json.dumps(model.config, default=_plain)
-    storage.write_tensors(path, arrays, metadata)
+    tensors.write_tensors(path, arrays, metadata)
 
 
 def _plain(value: Any) -> Any:
@@ -43,7 +44,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]:
     ValueError, OSError
         If it is damaged, or a checkpoint of a training run.
     """
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = tensors.load_arrays(path)
     if metadata.get("kind") == "checkpoint":
         raise ValueError(
             f"{path}: is a checkpoint of a training run and no model; go on with it, by Trainer(checkpoint=...) or xpdl "

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpdl import storage
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, is_array
+from xpdl.io import tensors
 from xpdl.models.sequential import Sequential
 from xpdl.training import callback_state, run_state
 from xpdl.training.fingerprint import identity, require_same, slots
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Callable[[], None] | None = None) -> None:
-    """Write all that a run needs to go on, between two steps, atomically; see `xpdl.storage.write_atomically`.
+    """Write all that a run needs to go on, between two steps, atomically; see `xpdl.atomic.write_atomically`.
 
     What is drawn at random is a function of the seed, the step and what dropout keeps in its state, which are written.
     """
@@ -49,7 +49,7 @@ def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Calla
         "precision": json.dumps(None if trainer.precision is None else trainer.precision.loss_scale.state_dict()),
         "counters": json.dumps({name: owner[key] for name, owner, key in slots(trainer) if not is_array(owner[key])}),
     }
-    storage.write_tensors(path, arrays, metadata, before_replacing)
+    tensors.write_tensors(path, arrays, metadata, before_replacing)
 
 
 def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
@@ -62,7 +62,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     ValueError
         If it is damaged, is no checkpoint, or is one of another run; the trainer is then as it was.
     """
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = tensors.load_arrays(path)
     if metadata.get("kind") != "checkpoint":
         raise ValueError(f"{path}: is not a checkpoint of a training run")
     require_same(path, metadata["run"], trainer)
@@ -94,7 +94,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
             state[kind] = {name: backend.asarray(a, a.dtype.name) for name, a in _under(arrays, f"optimizer.{kind}.")}
         trainer.optimizer.load_state_dict(state)
     except (KeyError, TypeError) as error:
-        raise storage.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
+        raise tensors.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
     run_state.begin(trainer, resumed=True)
     for owner, key, value in values:
         owner[key] = value

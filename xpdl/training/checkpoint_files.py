@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xpdl import storage
-from xpdl.locks import locked
+from xpdl.io import atomic, tensors
+from xpdl.io.file_lock import locked
 from xpdl.training import checkpoint
 from xpdl.training.messages import warn
 
@@ -47,11 +47,11 @@ class CheckpointFiles:
         if self._holder == os.getpid():
             yield
             return
-        storage.prepare_to_write(self.path)
+        atomic.prepare_to_write(self.path)
         real = Path(os.path.realpath(self.path))
         in_use = f"{self.path}: another run is training with this checkpoint; wait until it ends, or write elsewhere"
         with locked(real.with_name(f".{real.name}.lock"), in_use):
-            storage.remove_partial(self.path)
+            atomic.remove_partial(self.path)
             self._holder = os.getpid()
             try:
                 yield
@@ -96,7 +96,7 @@ class CheckpointFiles:
         for path in filter(Path.exists, self._paths()):
             try:
                 checkpoint.load(trainer, path)
-            except (storage.DamagedFileError, OSError) as error:
+            except (tensors.DamagedFileError, OSError) as error:
                 failures.append(error)
                 continue
             for failure in failures:

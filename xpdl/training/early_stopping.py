@@ -6,8 +6,8 @@ import os
 from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array
+from xpdl.io.atomic import prepare_to_write
 from xpdl.ops.checks import flag, number, path_like, positive_int
-from xpdl.storage import prepare_to_write
 from xpdl.training.callbacks import Callback
 from xpdl.training.messages import warn
 from xpdl.training.monitor import Monitor, formatted, measured_by, names_in

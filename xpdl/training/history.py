@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xpdl.storage import write_atomically
+from xpdl.io.atomic import write_atomically
 from xpdl.training import plain_json
 
 #: measurement -> the attribute of a history that has its numbers, in the order in which one is chosen to be monitored

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from xpdl.io.atomic import append, is_special, write_atomically
 from xpdl.ops.checks import path_like
-from xpdl.storage import append, is_special, write_atomically
 from xpdl.training import plain_json
 from xpdl.training.callbacks import Callback
 from xpdl.training.messages import warn

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xpdl.storage import append
+from xpdl.io.atomic import append
 from xpdl.training import plain_json
 from xpdl.training.history import History
 from xpdl.training.messages import warn

@@ -25,7 +25,7 @@ import numpy as np
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from xpdl.cache import cache_dir
+from xpdl.io.paths import cache_dir
 
 _CHECKSUM = hashlib.sha256
 

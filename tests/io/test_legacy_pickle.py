@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.files import ARRAYS, assert_same
-from xpdl import storage
+from xpdl.io import tensors
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def path(tmp_path):
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_of_arrays_are_read(path, protocol):
     path.write_bytes(pickle.dumps(ARRAYS, protocol))
-    arrays, metadata = storage.load_arrays(path)
+    arrays, metadata = tensors.load_arrays(path)
     assert_same(arrays, ARRAYS)
     assert metadata == {}
 
@@ -31,14 +31,14 @@ def test_weights_of_the_size_of_a_net_are_read(path, protocol):
     weights = np.random.default_rng(0).standard_normal((784, 50))
     for dtype in ("float32", "float64"):
         path.write_bytes(pickle.dumps({"W1": weights.astype(dtype)}, protocol))
-        np.testing.assert_array_equal(storage.load_arrays(path)[0]["W1"], weights.astype(dtype))
+        np.testing.assert_array_equal(tensors.load_arrays(path)[0]["W1"], weights.astype(dtype))
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_of_numbers_and_foreign_byte_order_are_read(path, protocol):
     content = {"a": np.float32(0.5), "b": 3, "c": 2.5, "d": np.arange(3, dtype=">f8"), "e": ARRAYS["W1"]}
     path.write_bytes(pickle.dumps({**content, "again": content["e"]}, protocol))
-    arrays, _ = storage.load_arrays(path)
+    arrays, _ = tensors.load_arrays(path)
     assert arrays["a"].dtype == np.float32 and arrays["a"] == 0.5 and arrays["b"] == 3 and arrays["c"] == 2.5
     assert arrays["d"].dtype == np.float64 and arrays["d"].tolist() == [0, 1, 2]
     np.testing.assert_array_equal(arrays["again"], ARRAYS["W1"])
@@ -46,7 +46,7 @@ def test_of_numbers_and_foreign_byte_order_are_read(path, protocol):
 
 def test_written_under_old_module_names_are_read(path):
     path.write_bytes(pickle.dumps(ARRAYS, 3).replace(b"numpy._core.", b"numpy.core."))
-    assert_same(storage.load_arrays(path)[0], ARRAYS)
+    assert_same(tensors.load_arrays(path)[0], ARRAYS)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_written_under_old_module_names_are_read(path):
 def test_of_anything_else_are_refused(path, content):
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match="not a readable pickle of a dict of arrays"):
-        storage.load_arrays(path)
+        tensors.load_arrays(path)
 
 
 def test_cannot_run_code(path):
@@ -78,7 +78,7 @@ def test_cannot_run_code(path):
 
     path.write_bytes(pickle.dumps({"a": Command()}))
     with pytest.raises(ValueError, match=r"asks for (posix|nt)\.mkdir"):
-        storage.load_arrays(path)
+        tensors.load_arrays(path)
     assert not (path.parent / "made").exists()
 
 
@@ -96,9 +96,9 @@ def test_cannot_run_code(path):
 def test_small_file_claims_little_memory(path, attack):
     path.write_bytes(attack)
     code = (
-        "import resource, sys; from xpdl import storage\n"
+        "import resource, sys; from xpdl.io import tensors\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
-        "try: storage.load_arrays(sys.argv[1])\n"
+        "try: tensors.load_arrays(sys.argv[1])\n"
         "except ValueError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
@@ -111,14 +111,14 @@ def test_truncated_or_altered_never_end_in_another_error(path):
     for size in range(2, len(whole)):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError):
-            storage.load_arrays(path)
+            tensors.load_arrays(path)
     for _ in range(500):
         altered = bytearray(whole)
         for place in rng.integers(0, len(whole), 3):
             altered[place] = rng.integers(256)
         path.write_bytes(altered)
         try:
-            arrays, _ = storage.load_arrays(path)
+            arrays, _ = tensors.load_arrays(path)
         except ValueError:
             continue
         assert all(array.dtype.kind in "biuf" for array in arrays.values())
@@ -150,12 +150,12 @@ ENCODED = b"c_codecs\nencode\nq\x01h\x00X\x06\0\0\0latin1q\x02\x86R"
 def test_small_file_takes_neither_long_nor_much(path, attack):
     path.write_bytes(attack)
     with pytest.raises(ValueError, match="not a readable pickle"):
-        storage.load_arrays(path)
+        tensors.load_arrays(path)
 
 
 def test_one_array_many_times_is_one_array(path):
     path.write_bytes(pickle.dumps({str(k): ARRAYS["W1"] for k in range(100)}))
-    arrays, _ = storage.load_arrays(path)
+    arrays, _ = tensors.load_arrays(path)
     assert len({id(array) for array in arrays.values()}) == 1
 
 
@@ -167,7 +167,7 @@ def test_bytes_of_one_array_are_not_taken_for_many(path):
             return np._core.numeric._frombuffer, (data, np.dtype("u1"), (10**4,), "C")
 
     path.write_bytes(pickle.dumps({"a": Again()}))
-    assert_same(storage.load_arrays(path)[0], {"a": np.zeros(10**4, np.uint8)})
+    assert_same(tensors.load_arrays(path)[0], {"a": np.zeros(10**4, np.uint8)})
     path.write_bytes(pickle.dumps({str(k): Again() for k in range(100)}))
     with pytest.raises(ValueError, match="its arrays are larger than the file"):
-        storage.load_arrays(path)
+        tensors.load_arrays(path)

@@ -1,14 +1,10 @@
-"""Arrays in files: written whole or not at all, and read only if nothing in them has changed."""
+"""Named arrays in safetensors files, with a checksum."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import os
 import re
-import secrets
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,8 @@ import numpy as np
 from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from xpdl import pickles
+from xpdl.io import legacy_pickle
+from xpdl.io.atomic import write_atomically
 from xpdl.version import __version__
 
 #: of the files `write_tensors` makes; a reader refuses what is newer than itself
@@ -28,146 +25,6 @@ HostArray = np.ndarray[Any, Any]
 
 class DamagedFileError(ValueError):
     """A file that is not, or no longer, what a writer of this library made."""
-
-
-def write_atomically(
-    path: str | os.PathLike[str], data: bytes | bytearray, before_replacing: Callable[[], None] | None = None
-) -> None:
-    """Make `data` the content of the file `path`; whatever happens meanwhile, the file is the old one or the new one.
-
-    `before_replacing` is called once the new file is on the disk and before it takes the place of the old one.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written: no such folder, no permission, disk full.
-    """
-    path = Path(os.path.realpath(path))  # through a link, to the file it names
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
-    if is_special(path):
-        raise OSError(errno.EINVAL, "is a device or a pipe, which a new file would replace; name a file", str(path))
-    handle, temporary = _new_file_beside(path)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if before_replacing is not None:
-            before_replacing()
-        os.replace(temporary, path)
-    except BaseException as error:
-        # interrupted just after it took the other's place, it is no longer under this name
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno is not None:
-            # a full disk comes without a name, and nobody has heard of the temporary file
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    sync_folder(path.parent)
-
-
-def append(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> None:
-    """Add `data` to the end of the file `path`, all of it or nothing: what a full disk took of it is removed again.
-
-    Parameters
-    ----------
-    path : path
-        Made where it does not exist. A pipe that nobody reads is an error.
-    data : bytes
-    sync : bool
-        Return only when it is on the disk.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
-    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    handle = os.open(path, flags, 0o666)
-    try:
-        size = os.fstat(handle).st_size
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(handle, rest) :]
-            if sync:
-                os.fsync(handle)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.ftruncate(handle, size)
-            raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        os.close(handle)
-
-
-def is_special(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is there and neither a file nor a folder: ``/dev/stdout``, a pipe."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Wait until the names in a folder are on the disk: a file that was renamed there has its new name for good.
-
-    Where the file system cannot do that for folders, or this one may not be opened, nothing is waited for.
-    """
-    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders, and keeps their names itself
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
-            raise
-
-
-def prepare_to_write(path: str | os.PathLike[str]) -> None:
-    """Try whether `write_atomically` can make the file `path`.
-
-    Raises
-    ------
-    OSError
-        If it cannot: the path is a folder, its own folder does not exist, or nothing can be written there.
-    """
-    path = Path(os.path.realpath(path))
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder; name a file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder; make it first")
-    if is_special(path):
-        raise OSError(errno.EINVAL, "is a device or a pipe, which a new file would replace; name a file", str(path))
-    handle, temporary = _new_file_beside(path)
-    os.close(handle)
-    os.unlink(temporary)
-
-
-def remove_partial(path: str | os.PathLike[str]) -> None:
-    """Remove what `write_atomically` left beside `path` where it was killed; nobody may be writing there."""
-    path = Path(os.path.realpath(path))
-    # the names of `_new_file_beside`
-    partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8,16}}\.part")
-    for file in path.parent.iterdir():
-        if partial.fullmatch(file.name):
-            file.unlink()
-
-
-def _new_file_beside(path: Path) -> tuple[int, Path]:
-    """An open file of a new name in the folder of `path`: a rename is atomic within one file system only.
-
-    It has the rights of an ordinary file, unlike those of `tempfile.mkstemp`, which are for their owner alone.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-    return os.open(temporary, flags, 0o666), temporary
 
 
 def write_tensors(
@@ -225,7 +82,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dic
     # a safetensors file starts with the size of its JSON header, in 8 bytes whose upper ones are zeros; a pickled dict with
     # its protocol, or in the text protocols with the opcode of a dict
     if not start.endswith(b"\0{") and start[:1] in (b"\x80", b"(", b"}"):
-        return pickles.read(path), {}
+        return legacy_pickle.read(path), {}
     for magic, what in _OTHER_FORMATS.items():
         if start.startswith(magic):
             raise ValueError(

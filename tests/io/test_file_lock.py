@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from xpdl.locks import locked
+from xpdl.io.file_lock import locked
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_of_many_there_is_never_more_than_one(path):
 
 def test_is_given_back_by_a_process_that_is_killed(path):
     program = (
-        "import sys, time; from pathlib import Path; from xpdl.locks import locked\n"
+        "import sys, time; from pathlib import Path; from xpdl.io.file_lock import locked\n"
         "with locked(Path(sys.argv[1])):\n"
         "    print('held', flush=True); time.sleep(600)"
     )
@@ -83,7 +83,7 @@ def test_is_given_back_by_a_process_that_is_killed(path):
 class TestForks:
     def test_a_child_does_not_hold_it_when_its_parent_has_ended(self, path):
         program = (
-            "import os, sys, time; from pathlib import Path; from xpdl.locks import locked\n"
+            "import os, sys, time; from pathlib import Path; from xpdl.io.file_lock import locked\n"
             "with locked(Path(sys.argv[1])):\n"
             "    child = os.fork()\n"
             "    if not child: time.sleep(600)\n"
@@ -102,7 +102,7 @@ class TestForks:
 
     def test_a_child_that_leaves_it_takes_it_from_nobody(self, path):
         program = (
-            "import os, sys; from pathlib import Path; from xpdl.locks import locked\n"
+            "import os, sys; from pathlib import Path; from xpdl.io.file_lock import locked\n"
             "path = Path(sys.argv[1])\n"
             "with locked(path):\n"
             "    child = os.fork()\n"
