@@ -1,7 +1,8 @@
 """Fixtures for all tests: `backend`, and isolation of what xpdl keeps for the whole process.
 
 ``XPDL_BACKENDS=numpy,torch`` selects backends (``all`` takes every one); ``XPDL_REQUIRE_GPU=1`` makes a GPU backend
-that does not work a failure instead of a skip. A library that is not installed is a skip that says so.
+that does not work a failure. Cases that do not apply, or need a library that is not installed, are not collected
+(tests/selection.py).
 ``XPDL_HYPOTHESIS=thorough`` draws 1000 examples for each property instead of the same 15.
 With ``CUPY_ON_HOST=1`` the backend ``cupy`` is the real CuPy without a GPU (tests/hostcuda).
 """
@@ -28,8 +29,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import xpdl.backends
 from tests.backends.cupy import fake
-from tests.harness import Backend, gpu_required, problem, selected
+from tests.harness import Backend, problem, selected
 from xpdl.backends import random
+
+pytest_plugins = ["tests.selection"]
 
 try:
     import hypothesis
@@ -74,32 +77,12 @@ def pytest_configure() -> None:
         raise pytest.UsageError(str(error)) from error
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One run per selected backend; each marker ``backends(tags)`` keeps those that have one of its tags."""
-    if "backend" not in metafunc.fixturenames:
-        return
-    specs = selected()
-    for marker in metafunc.definition.iter_markers("backends"):
-        specs = [spec for spec in specs if spec.tags & set(marker.args)]
-    params = [pytest.param(spec, id=spec.id, marks=[pytest.mark.gpu] if spec.gpu else []) for spec in specs]
-    metafunc.parametrize("backend", params, indirect=True)
-
-
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """Each array library in turn, under the rules of `tests.harness.SPECS`.
-
-    Markers: ``backends("torch", "jit")`` runs on backends with one of the tags, ``skip_backend("jit", reason="...")``
-    skips those with the tag. Tags are ids, libraries, and those of `tests.harness.Spec.tags`.
-    """
+    """Each array library in turn, under the rules of `tests.harness.SPECS`; `tests.selection` chooses them."""
     spec = request.param
-    for marker in request.node.iter_markers("skip_backend"):
-        if marker.args[0] in spec.tags:
-            pytest.skip(f"{spec.id}: {marker.kwargs['reason']}")
     if reason := problem(spec):
-        if spec.gpu and gpu_required():
-            pytest.fail(f"a GPU is required, and {spec.id} does not work: {reason}")
-        pytest.skip(reason)
+        pytest.fail(f"a GPU is required, and {spec.id} does not work: {reason}")
     if spec.stand_in:
         fake.install(monkeypatch)
     return Backend(spec)

@@ -1,0 +1,100 @@
+"""Choose, at collection, the cases that apply to this run, so that a skip says something about the machine.
+
+- ``backends(tags...)`` keeps the backends that have one of the tags, ``skip_backend(tag, reason=...)`` drops those that have it;
+  backends whose library is not installed are dropped as a whole, and the summary has a line that says so.
+- ``applies(predicate)`` keeps the cases for which a function of their parameters, by name, is true; ``backend`` is the `Spec`.
+- ``needs(module...)`` keeps a case where these optional libraries are installed. A module that calls
+  ``pytest.importorskip`` is left out as a whole. Both are counted in the summary.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness import Spec, gpu_required, problem, selected
+
+# the value of `backend` in a case that no backend of this run applies to
+_NOBODY = object()
+_left_out: collections.Counter[str] = collections.Counter()
+_dropped: dict[str, set[str]] = {}
+
+
+@functools.cache
+def installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that holds it
+        return False
+
+
+def params_of(*libraries: str) -> list[Any]:
+    """Names of optional libraries as parameters, each for where it is installed."""
+    return [pytest.param(name, marks=pytest.mark.needs(name)) for name in libraries]
+
+
+def usable(spec: Spec) -> bool:
+    """Tell whether cases are made for this backend: it works, or it is a GPU backend whose absence is to be a failure."""
+    reason = problem(spec)
+    if reason is None or (spec.gpu and gpu_required()):
+        return True
+    _dropped.setdefault(reason, set()).add(spec.id)
+    return False
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" not in metafunc.fixturenames:
+        return
+    specs = selected()
+    for marker in metafunc.definition.iter_markers("backends"):
+        specs = [spec for spec in specs if spec.tags & set(marker.args)]
+    for marker in metafunc.definition.iter_markers("skip_backend"):
+        specs = [spec for spec in specs if marker.args[0] not in spec.tags]
+    params = [
+        pytest.param(spec, id=spec.id, marks=[pytest.mark.gpu] if spec.gpu else []) for spec in specs if usable(spec)
+    ]
+    metafunc.parametrize("backend", params or [pytest.param(_NOBODY, id="nobody")], indirect=True)
+
+
+def _holds(predicate: Callable[..., bool], params: dict[str, Any]) -> bool:
+    return predicate(*(params[name] for name in inspect.signature(predicate).parameters))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    kept = []
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        missing = [name for marker in item.iter_markers("needs") for name in marker.args if not installed(name)]
+        if params.get("backend") is _NOBODY:
+            continue
+        if not all(_holds(marker.args[0], params) for marker in item.iter_markers("applies")):
+            continue
+        if missing:
+            _left_out[missing[0]] += 1
+        else:
+            kept.append(item)
+    items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Turn a module that skips itself into one without tests."""
+    report = yield
+    if report.skipped and isinstance(collector, pytest.Module):
+        _left_out[f"{collector.path.name}: {report.longrepr[2].removeprefix('Skipped: ')}"] += 1
+        report.outcome, report.longrepr, report.result = "passed", None, []
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for reason, ids in _dropped.items():
+        terminalreporter.write_line(f"no tests on {', '.join(sorted(ids))}: {reason}")
+    for what, count in sorted(_left_out.items()):
+        terminalreporter.write_line(f"{count} not collected, for want of {what}")
