@@ -1,8 +1,9 @@
 """Choose, at collection, the cases that apply to this run, so that a skip says something about the machine.
 
-- ``backends(tags...)`` keeps the backends that have one of the tags, ``skip_backend(tag, reason=...)`` drops those that have it;
-  backends whose library is not installed are dropped as a whole, and the summary has a line that says so.
-- ``applies(predicate)`` keeps the cases for which a function of their parameters, by name, is true; ``backend`` is the `Spec`.
+- ``backends(tags...)`` keeps the backends that have one of the tags, ``skip_backend(tag, reason=...)`` drops those that have
+  it. Backends whose library is not installed are dropped, too, and the summary has a line that says so.
+- ``applies(predicate)`` keeps the cases for which a function of their parameters, by name, is true; a parameter `backend` is
+  a `tests.harness.Spec`.
 - ``needs(module...)`` keeps a case where these optional libraries are installed. A module that calls
   ``pytest.importorskip`` is left out as a whole. Both are counted in the summary.
 """

@@ -1,7 +1,7 @@
 """Find, in the source of tests, functions that some path leaves without having asserted anything.
 
-A path asserts once it comes to an ``assert``, a ``raise``, a ``with pytest.raises(...)`` or a call of a function that asserts
-on each of its paths. An ``if`` has two paths, a loop over what may be empty has one around its body, and an early
+A path asserts once it comes to an ``assert``, a ``raise``, a ``with pytest.raises(...)`` or a call of a function that
+asserts on each of its paths. An ``if`` has two paths, a loop over what may be empty has one around its body, and an early
 ``return``, ``continue`` or skip ends one.
 """
 
@@ -17,7 +17,20 @@ ROOT = Path(__file__).parents[2]
 ASSERTING = {"raises", "warns", "deprecated_call", "fail", "check_gradients", "compare_backends", "check_call"}
 SKIPS = {"skip", "importorskip"}
 # calls that are empty only if one of their arguments is
-AS_LONG = {"enumerate", "sorted", "list", "tuple", "set", "reversed", "items", "values", "keys", "zip", "map", "product"}
+AS_LONG = {
+    "enumerate",
+    "sorted",
+    "list",
+    "tuple",
+    "set",
+    "reversed",
+    "items",
+    "values",
+    "keys",
+    "zip",
+    "map",
+    "product",
+}
 LITERALS = (ast.List, ast.Tuple, ast.Set)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Body = list[ast.stmt]
@@ -119,7 +132,9 @@ class Scope:
         if isinstance(node, LITERALS):
             return any(not isinstance(e, ast.Starred) or self.nonempty(e.value) for e in node.elts)
         if isinstance(node, ast.Dict):
-            return any(key is not None or self.nonempty(value) for key, value in zip(node.keys, node.values, strict=True))
+            return any(
+                key is not None or self.nonempty(value) for key, value in zip(node.keys, node.values, strict=True)
+            )
         if isinstance(node, ast.Constant):
             return isinstance(node.value, (str, bytes)) and bool(node.value)
         if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
@@ -167,7 +182,9 @@ def _calls(node: ast.AST) -> list[ast.Call]:
     stack: list[Any] = [node]
     while stack:
         part = stack.pop()
-        if isinstance(part, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, Function, ast.ClassDef)):
+        if isinstance(
+            part, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, Function, ast.ClassDef)
+        ):
             continue
         if isinstance(part, ast.Call):
             found.append(part)
@@ -184,7 +201,7 @@ def _skips(statement: ast.stmt) -> bool:
     return any(called(call.func) in SKIPS for call in _calls(statement))
 
 
-def _path(body: Body, scope: Scope) -> bool:  # noqa: PLR0911 one return for each kind of statement
+def _path(body: Body, scope: Scope) -> bool:
     """Whether every path through these statements asserts something before it ends."""
     if not body:
         return False
