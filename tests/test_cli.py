@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.test_mnist import write_set
 from xpdl import cli
-from xpdl.backends.numpy import compiled
+from xpdl.backends import numba as compiled
 from xpdl.io.tensors import load_arrays
 
 

@@ -24,7 +24,7 @@ def example_names() -> dict[str, Any]:
 
 # what a module needs that the package does not
 OPTIONAL = {"xpdl.training.scikit_learn": "sklearn"}
-OPTIONAL |= {name: "numba" for name in MODULES if name.startswith("xpdl.backends.numpy.compiled.")}
+OPTIONAL |= {name: "numba" for name in MODULES if name.startswith("xpdl.backends.numba.")}
 
 
 @pytest.mark.parametrize("name", MODULES)

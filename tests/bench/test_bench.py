@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpdl import Affine, Flatten, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, bench, cli
-from xpdl.backends.numpy import compiled
+from xpdl.backends import numba as compiled
 from xpdl.bench import timing, torch_peer
 from xpdl.bench.nets import NETS
 

@@ -26,8 +26,8 @@ from tests.data.test_other_sets import contents
 from tests.training.test_adapters import FakeTrial
 from xpdl import layers, metrics, models, training
 from xpdl.backends import numerics as numeric_settings
+from xpdl.backends.cpu import thread_pool
 from xpdl.backends.namespaces import is_array
-from xpdl.backends.numpy import threads
 from xpdl.backends.random import Stream
 from xpdl.data import augment
 from xpdl.training.checkpoint_files import CheckpointFiles
@@ -456,7 +456,7 @@ def checked(function: Any, **arguments: Any) -> Any:
 
 def in_use(function: Any, **arguments: Any) -> Any:
     with function(**arguments) as backend, contextlib.redirect_stderr(io.StringIO()):
-        return backend.name, str(backend.device), backend.dtype, threads.thread_count()
+        return backend.name, str(backend.device), backend.dtype, thread_pool.thread_count()
 
 
 def made_array(function: Any, **arguments: Any) -> Any:

@@ -170,7 +170,7 @@ def use(
 def _choose_threads(count: int) -> Callable[[], Any]:
     """Have the NumPy kernels use so many threads; what is returned undoes it."""
     # here: kernels are loaded when they are first needed
-    pool = importlib.import_module("xpdl.backends.numpy.threads")
+    pool = importlib.import_module("xpdl.backends.cpu.thread_pool")
     return functools.partial(pool.choose, pool.choose(count))
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xpdl.backends import Backend
+from xpdl.backends import numba as compiled
 from xpdl.backends.cupy import cublas, cudnn
-from xpdl.backends.numpy import compiled
 
 
 def details(library: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from xpdl.backends import get_backend, use
-from xpdl.backends.numpy.threads import thread_count
+from xpdl.backends.cpu.thread_pool import thread_count
 from xpdl.bench import torch_peer
 from xpdl.bench.nets import NETS
 from xpdl.bench.timing import check_net

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xpdl.backends import numba as compiled
 from xpdl.backends import use
-from xpdl.backends.numpy import compiled
-from xpdl.backends.numpy import memory as results
+from xpdl.backends.cpu import buffer_pool as results
 from xpdl.bench import torch_peer
 from xpdl.bench.nets import NETS
 from xpdl.bench.timing import check_net, prepared, task_call

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpdl.backends.numpy import compiled
-from xpdl.backends.numpy.threads import thread_count
+from xpdl.backends import numba as compiled
+from xpdl.backends.cpu.thread_pool import thread_count
 from xpdl.bench.memory import MemoryFigure
 from xpdl.bench.scaling import ScalingCurve
 from xpdl.bench.timing import Figure

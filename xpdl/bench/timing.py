@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xpdl.backends import get_backend, use
-from xpdl.backends.numpy import memory
-from xpdl.backends.numpy.threads import thread_count
+from xpdl.backends.cpu import buffer_pool
+from xpdl.backends.cpu.thread_pool import thread_count
 from xpdl.backends.random import Stream
 from xpdl.bench import torch_peer
 from xpdl.bench.nets import NETS, Shape
@@ -210,7 +210,7 @@ def _peak_megabytes(step: Call) -> float:
     step()
     tracemalloc.start()
     # what the step takes from memory of earlier results counts, too
-    memory.let_go()
+    buffer_pool.let_go()
     try:
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()

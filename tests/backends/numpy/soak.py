@@ -23,10 +23,10 @@ from unittest import mock
 import numpy as np
 
 import xpdl
-from tests.backends.numpy.watched import Watched
+from tests.backends.watched import Watched
 from xpdl import optimizers
 from xpdl.backends import dispatch
-from xpdl.backends.numpy import compiled
+from xpdl.backends import numba as compiled
 from xpdl.ops import activations, affine, arithmetic, convolution, dropout, losses, normalization, pooling
 
 FLOATS = (np.float32, np.float32, np.float32, np.float64, np.float64, np.float16)
@@ -34,11 +34,11 @@ FLOATS = (np.float32, np.float32, np.float32, np.float64, np.float64, np.float16
 #: where kernels begin to work in another way: its name in a module, and what it may be in a case
 LIMITS = {
     "affine._TASK_PRODUCTS": (1, 100),
-    "correlation._TASK_BYTES": (1, 2000),
-    "correlation._TASK_IMAGES": (1, 10),
+    "conv_algorithms._TASK_BYTES": (1, 2000),
+    "conv_algorithms._TASK_IMAGES": (1, 10),
     "elementwise._SMALL": (1,),
-    "winograd._CHANNELS": (0,),
-    "winograd._TASK_BYTES": (1, 5000),
+    "winograd_1d._CHANNELS": (0,),
+    "winograd_1d._TASK_BYTES": (1, 5000),
     "normalization._TASK_SIZE": (1, 100),
     "optimizers._PIECE": (7, 64),
     "optimizers._WORTH_COMPILING": (0,),
@@ -55,10 +55,10 @@ COMPILED_LIMITS = {
     "convolution._TASK_BYTES": (1, 2000),
     "convolution._TASKS": (1, 3),
     "normalization._PIECE": (3, 64),
-    "tiles._CHANNELS": (0,),
-    "tiles._COLUMNS": (1, 50),
-    "tiles._FEWEST_IMAGES": (1,),
-    "tiles._TASKS": (1, 3),
+    "winograd_2d._CHANNELS": (0,),
+    "winograd_2d._COLUMNS": (1, 50),
+    "winograd_2d._FEWEST_IMAGES": (1,),
+    "winograd_2d._TASKS": (1, 3),
 }
 
 
@@ -420,15 +420,15 @@ CASES = [a_pooling, an_elementwise, a_mask, a_convolution, an_affine, a_normaliz
 @contextlib.contextmanager
 def limits(draw: Draw) -> Iterator[None]:
     """In most cases, work is cut elsewhere than usual."""
-    places = [("", LIMITS), ("compiled.", COMPILED_LIMITS)][: 1 if compiled.problem() else 2]
+    places = [("numpy", LIMITS), ("numba", COMPILED_LIMITS)][: 1 if compiled.problem() else 2]
     with contextlib.ExitStack() as stack:
         if draw.flag(0.7):
             for package, name, options in [(package, *item) for package, found in places for item in found.items()]:
                 if draw.flag():
                     value = draw.choice(options)
-                    draw.said.append(f"{package}{name}={value}")
+                    draw.said.append(f"{package}.{name}={value}")
                     module, limit = name.split(".")
-                    owner = importlib.import_module(f"xpdl.backends.numpy.{package}{module}")
+                    owner = importlib.import_module(f"xpdl.backends.{package}.{module}")
                     stack.enter_context(mock.patch.object(owner, limit, value))
         yield
 

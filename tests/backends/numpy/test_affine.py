@@ -82,8 +82,8 @@ def test_gradient_of_images_keeps_their_memory_order():
 
 def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
-    run = kernels.threads.run
-    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = kernels.thread_pool.run
+    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     for rows, features, units in ((3, 9, 4), (100, 784, 50), (300, 900, 400), (600, 700, 660), (1200, 1000, 1000)):
         ops.affine(np.ones((rows, features)), np.ones((features, units)))
     # what BLAS does in one thread anyway is not run as a task

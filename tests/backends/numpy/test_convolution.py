@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpdl.backends import dispatch
-from xpdl.backends.numpy import compiled
+from xpdl.backends import numba as compiled
 from xpdl.backends.numpy import convolution as kernels
 from xpdl.ops import convolution as ops
 
@@ -86,8 +86,8 @@ def test_float32_is_as_exact_as_the_generic_op():
 
 def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
-    run = kernels.threads.run
-    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = kernels.thread_pool.run
+    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     x, W = np.ones((2, 1, 4, 4)), np.ones((1, 1, 3, 3))
     y = ops.convolution(x, W)
     ops.convolution_backward(y, x, W)

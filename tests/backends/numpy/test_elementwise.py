@@ -87,8 +87,8 @@ def test_arguments_are_not_modified():
 
 def test_large_arrays_are_shared_between_threads(monkeypatch):
     calls = []
-    run = kernels.threads.run
-    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = kernels.thread_pool.run
+    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     x = values((120, 6, 28, 28), "float32")
     activations.relu(x)
     activations.relu_backward(x, x)

@@ -117,8 +117,8 @@ def test_memory_order_is_kept():
 
 def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
-    run = kernels.threads.run
-    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = kernels.thread_pool.run
+    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     dy, x, gamma, beta, mean, var = arrays((60, 16, 28, 20), "float64")
     statistics = ops.batch_normalization(x, gamma, beta, EPS)[1:]
     ops.batch_normalization_backward(dy, x, gamma, *statistics, EPS)

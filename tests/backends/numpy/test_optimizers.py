@@ -120,8 +120,8 @@ def test_an_update_that_is_left_out_changes_nothing(code):
 def test_every_rule_has_a_kernel_that_is_called_in_place_and_generic_only_switches_it_off(rule, monkeypatch, code):
     calls = []
     monkeypatch.setattr(kernels, "_WORTH_THREADS", kernels._PIECE)
-    run = kernels.threads.run
-    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = kernels.thread_pool.run
+    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     W = np.ones(SIZE, np.float32)
     params = {"W": W, "b": np.ones(5, np.float32)}
     optimizer = rule(0.01)

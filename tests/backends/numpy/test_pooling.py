@@ -153,8 +153,8 @@ def test_keeps_the_memory_order_of_the_images():
 
 def test_many_channels_are_shared_between_threads(monkeypatch):
     calls = []
-    run = kernels.threads.run
-    monkeypatch.setattr(kernels.threads, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = kernels.thread_pool.run
+    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     x = np.random.default_rng(0).normal(size=(100, 8, 40, 40))
     with dispatch.generic_only():
         expected = ops.max_pooling(x, (3, 3), (2, 2), (1, 1))

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import memory, threads
 from xpdl.backends.numpy.elementwise import rectify
-from xpdl.backends.numpy.half import in_float32
+from xpdl.backends.numpy.float16 import in_float32
 
 Host = np.ndarray[Any, Any]
 
@@ -51,7 +51,7 @@ def _affine(x: Host, W: Host, b: Host | None, rectified: bool) -> Host:
     if not _served(x, W) or (b is not None and b.dtype != x.dtype):
         return DECLINE  # type: ignore[no-any-return]
     rows, weights = _matching(x, W)
-    y = memory.empty((rows.shape[0], W.shape[1]), x.dtype)
+    y = buffer_pool.empty((rows.shape[0], W.shape[1]), x.dtype)
     finish = functools.partial(_finish, b=b, rectified=rectified)
     # Few columns, or few of them for a task, are gone through quicker here, without a struggle for the GIL.
     finish_in_tasks = y.size >= 2 * _PIECE
@@ -93,9 +93,9 @@ def affine_backward(
     if not _served(x, W) or dy.dtype != x.dtype:
         return DECLINE  # type: ignore[no-any-return]
     rows, weights = _matching(x, W)
-    dW = memory.empty(weights.shape, x.dtype)
+    dW = buffer_pool.empty(weights.shape, x.dtype)
     # in the memory order of x
-    drows = memory.empty_like(rows) if need_dx else None
+    drows = buffer_pool.empty_like(rows) if need_dx else None
 
     def task(part: slice) -> None:
         np.matmul(rows[:, part].T, dy, out=dW[part])
@@ -150,4 +150,4 @@ def _run(task: Callable[[slice], None], length: int, rows: int, weights: int) ->
     most = 8 if products >= _FOR_EIGHT_TASKS else 4 if products >= _FOR_FOUR_TASKS else 2
     count = max(1, min(most, products // _TASK_PRODUCTS, length))
     edges = [length * k // count for k in range(count + 1)]
-    threads.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])
+    thread_pool.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])

@@ -20,10 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends import numba as compiled
+from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import compiled, few_images, memory, threads
-from xpdl.backends.numpy.correlation import Sum, correlation, weight_gradient
-from xpdl.backends.numpy.half import in_float32
+from xpdl.backends.numpy import im2col_small_batch
+from xpdl.backends.numpy.conv_algorithms import Sum, correlation, weight_gradient
+from xpdl.backends.numpy.float16 import in_float32
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -69,17 +71,17 @@ def _forward(
     out = [(x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
     if min(out) < 1 or x.shape[1] != W.shape[1] * groups:  # the generic op says what does not fit
         return DECLINE  # type: ignore[no-any-return]
-    if few_images.serves(x):
-        return few_images.convolution(x, W, b, (out[0], out[1]), stride, pad, dilation, groups, rectify=rectify)
-    y = memory.empty((out[0], len(W), out[1], len(x)), x.dtype)
+    if im2col_small_batch.serves(x):
+        return im2col_small_batch.convolution(x, W, b, (out[0], out[1]), stride, pad, dilation, groups, rectify=rectify)
+    y = buffer_pool.empty((out[0], len(W), out[1], len(x)), x.dtype)
     # filters of a subclass may become of another dtype on the way
     src, W = _entering(x), np.asarray(W)
-    tasks: list[threads.Task] = []
+    tasks: list[thread_pool.Task] = []
     for filters, channels in _groups(W, groups):
         bias = None if b is None else b[filters]
         weights = W[filters].transpose(0, 2, 3, 1)
         tasks += correlation(src[:, channels], weights, y[:, filters], stride, pad, dilation, bias, rectify=rectify)
-    threads.run(tasks)
+    thread_pool.run(tasks)
     return _outer(y)
 
 
@@ -101,10 +103,10 @@ def convolution_backward(
     if x.dtype not in compiled.FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE  # type: ignore[no-any-return]
     src, dyt = _entering(x), np.ascontiguousarray(_inner(dy))
-    dx = memory.empty(src.shape, x.dtype) if need_dx else None
+    dx = buffer_pool.empty(src.shape, x.dtype) if need_dx else None
     dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)
     db_rows = np.empty((len(dyt), len(W)), x.dtype) if need_db else None
-    tasks: list[threads.Task] = [] if db_rows is None else [functools.partial(_sum_rows, dyt, db_rows)]
+    tasks: list[thread_pool.Task] = [] if db_rows is None else [functools.partial(_sum_rows, dyt, db_rows)]
     sums: list[Sum] = []
     for group, (filters, channels) in enumerate(_groups(W, groups)):
         d, images = dyt[:, filters], src[:, channels]
@@ -112,7 +114,7 @@ def convolution_backward(
             tasks += weight_gradient(d, images, dW[group], stride, pad, dilation, sums)
         else:
             tasks += _gradients(d, images, W[filters], dx[:, channels], dW[group], stride, pad, dilation, sums)
-    threads.run(tasks)
+    thread_pool.run(tasks)
     for total, parts in sums:
         # in the order of the tasks, whoever did them
         total[...] = functools.reduce(np.add, parts).reshape(total.shape)
@@ -158,14 +160,14 @@ def _gradients(
     pad: Pair,
     dilation: Pair,
     sums: list[Sum],
-) -> list[threads.Task]:
+) -> list[thread_pool.Task]:
     """Tasks that fill `dx` (H, C, W, N), and what is to be summed for `dW`.
 
     With stride s and dilation d, the inputs at places a, a + s, a + 2 s... see every ``s / gcd(s, d)``-th tap alone: their
     gradient is a correlation, with stride 1, of `dy` with those taps, turned round. The gradients of those taps are products
     of those inputs with the same windows of `dy`.
     """
-    tasks: list[threads.Task] = []
+    tasks: list[thread_pool.Task] = []
     for phase in itertools.product(range(stride[0]), range(stride[1])):
         places = slice(phase[0], None, stride[0]), slice(phase[1], None, stride[1])
         axes = zip(phase, W.shape[2:], stride, pad, dilation, strict=True)

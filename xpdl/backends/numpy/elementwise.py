@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends import numba as compiled
+from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.namespaces import wide_dtype
-from xpdl.backends.numpy import compiled, memory, threads
 
 Host = np.ndarray[Any, Any]
 
@@ -42,7 +43,7 @@ def relu(x: Host) -> Host:
         return DECLINE  # type: ignore[no-any-return]
     if x.size < _SMALL:
         return np.maximum(x, 0.0)
-    y = memory.empty_like(x)
+    y = buffer_pool.empty_like(x)
     zeros = _zeros_for(x)
     if not _flat(lambda x, y: np.maximum(x, zeros, out=y), x, y):
         return DECLINE  # type: ignore[no-any-return]
@@ -70,7 +71,7 @@ def _zeros(dtype: Any) -> Host:
 @kernel("numpy", "relu_backward")
 def relu_backward(dy: Host, y: Host) -> Host:
     """As `xpdl.ops.activations.relu_backward`."""
-    dx = memory.empty_like(y)
+    dx = buffer_pool.empty_like(y)
     if y.size < _SMALL and dy.dtype == y.dtype and y.dtype.kind == "f" and dy.shape == y.shape:
         np.multiply(bits(dy), y > 0, out=bits(dx))
         return dx
@@ -82,7 +83,7 @@ def relu_backward(dy: Host, y: Host) -> Host:
 @kernel("numpy", "dropout")
 def dropout(x: Host, mask: Host, scale: float = 1.0) -> Host:
     """As `xpdl.ops.dropout.dropout`."""
-    y = memory.empty_like(x)
+    y = buffer_pool.empty_like(x)
     loop, factor = _loops(x).dropout, np.dtype(wide_dtype(x)).type(scale)
     if not _flat(lambda x, mask, y: loop(x, mask, factor, y), x, mask, y):
         return DECLINE  # type: ignore[no-any-return]
@@ -95,14 +96,14 @@ def add(x: Host, y: Host) -> Host:
     # small ones come from memory that is in the cache anyway
     if x.size < _SMALL or x.dtype != y.dtype:
         return DECLINE  # type: ignore[no-any-return]
-    total = memory.empty_like(x)
+    total = buffer_pool.empty_like(x)
     if not _flat(lambda x, y, total: np.add(x, y, out=total), x, y, total):
         return DECLINE  # type: ignore[no-any-return]
     return total
 
 
 class _ByNumPy:
-    """What `xpdl.backends.numpy.compiled.elementwise` has, in NumPy's functions."""
+    """What `xpdl.backends.numba.elementwise` has, in NumPy's functions."""
 
     @staticmethod
     def relu_backward(dy: Host, y: Host, dx: Host) -> None:
@@ -142,5 +143,5 @@ def _flat(call: Callable[..., Any], *arrays: Host) -> bool:
         task(0, size)
     else:
         starts = range(0, size, _TASK_SIZE)
-        threads.run([functools.partial(task, start, min(start + _TASK_SIZE, size)) for start in starts])
+        thread_pool.run([functools.partial(task, start, min(start + _TASK_SIZE, size)) for start in starts])
     return True

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends import numba as compiled
+from xpdl.backends.cpu import buffer_pool, thread_pool
+from xpdl.backends.cpu.partition import cut
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import compiled, memory, normalized_rows, threads
+from xpdl.backends.numpy import batch_norm_2d
 from xpdl.backends.numpy.elementwise import bits
-from xpdl.backends.numpy.windows import cut
 
 Host = np.ndarray[Any, Any]
 Work = Callable[..., None]
@@ -35,11 +37,11 @@ def batch_normalization(
 ) -> tuple[Host, Host, Host]:
     """As `xpdl.ops.normalization.batch_normalization`."""
     if x.ndim == 2 and addend is None:
-        return normalized_rows.batch_normalization(x, gamma, beta, eps, rectified)
+        return batch_norm_2d.batch_normalization(x, gamma, beta, eps, rectified)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, addend)):
         return DECLINE  # type: ignore[no-any-return]
-    y = memory.empty_like(x)
+    y = buffer_pool.empty_like(x)
     mean, var = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     code = compiled.kernels("normalization")
     work: Work = _forward if code is None else code.forward
@@ -53,7 +55,7 @@ def batch_normalization(
         addend is not None,
     )
     into = (_lines(y), mean, var)
-    threads.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
+    thread_pool.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
     return y, mean, var
 
 
@@ -63,11 +65,11 @@ def batch_normalization_backward(
 ) -> tuple[Host, Host, Host]:
     """As `xpdl.ops.normalization.batch_normalization_backward`."""
     if x.ndim == 2:
-        return normalized_rows.batch_normalization_backward(dy, x, gamma, mean, var, eps, y)
+        return batch_norm_2d.batch_normalization_backward(dy, x, gamma, mean, var, eps, y)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (dy, gamma, mean, var, y)):
         return DECLINE  # type: ignore[no-any-return]
-    dx = memory.empty_like(x)
+    dx = buffer_pool.empty_like(x)
     dgamma, dbeta = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     dy_lines = _lines_as(dy, x)
     # as above, where nothing was rectified
@@ -76,7 +78,7 @@ def batch_normalization_backward(
     work: Work = _backward if code is None else code.backward
     given = (*map(compiled.read_only, (dy_lines, lines, y_lines, gamma, mean, var)), float(eps), y is not None)
     into = (_lines(dx), dgamma, dbeta)
-    threads.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
+    thread_pool.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
     return dx, dgamma, dbeta
 
 
@@ -93,11 +95,11 @@ def normalize(
 ) -> Host:
     """As `xpdl.ops.normalization.normalize`."""
     if x.ndim == 2 and addend is None:
-        return normalized_rows.normalize(x, gamma, beta, mean, var, eps, rectified)
+        return batch_norm_2d.normalize(x, gamma, beta, mean, var, eps, rectified)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, mean, var, addend)):
         return DECLINE  # type: ignore[no-any-return]
-    y = memory.empty_like(x)
+    y = buffer_pool.empty_like(x)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     code = compiled.kernels("normalization")
     work: Work = _normalize if code is None else code.normalize
@@ -113,7 +115,7 @@ def normalize(
     outer, channels, inner = lines.shape
     rows = cut(outer, max(1, _CACHED // (channels * inner)))
     blocks = itertools.product(rows, cut(channels, max(1, min(channels, _CACHED // inner))))
-    threads.run([functools.partial(work, *given, a.start, a.stop, b.start, b.stop, into) for a, b in blocks])
+    thread_pool.run([functools.partial(work, *given, a.start, a.stop, b.start, b.stop, into) for a, b in blocks])
     return y
 
 
@@ -132,7 +134,7 @@ def _lines_as(a: Host, x: Host) -> Any:
     """The lines of `a`, in the order of memory of `x`."""
     lines = _lines(a) if a.flags.c_contiguous == x.flags.c_contiguous else None
     if lines is None:
-        ordered = memory.empty_like(x)
+        ordered = buffer_pool.empty_like(x)
         ordered[...] = a
         lines = _lines(ordered)
     return lines
@@ -208,7 +210,7 @@ def _backward(
     dy, x, dx = dy[:, part], x[:, part], dx[:, part]
     count = x.shape[0] * x.shape[2]
     if rectified:
-        masked = memory.empty(dy.shape, dy.dtype)
+        masked = buffer_pool.empty(dy.shape, dy.dtype)
         np.multiply(bits(dy), y[:, part] > 0, out=bits(masked))
         dy = masked
     inv_std = 1.0 / np.sqrt(var[part] + eps)

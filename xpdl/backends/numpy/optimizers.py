@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends import numba as compiled
+from xpdl.backends.cpu import thread_pool
 from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.namespaces import is_half, overflow_expected, wide_dtype, widened
-from xpdl.backends.numpy import compiled, threads
 
 Host = np.ndarray[Any, Any]
 
@@ -52,7 +53,7 @@ def step_together(
     write_lines = write if code is None else _compiled(code, rule, write)
     if any([is_half(p) for p in params]):
         write, write_lines = _from_half(write), _from_half(write_lines)
-    tasks: list[threads.Task] = []
+    tasks: list[thread_pool.Task] = []
     for (p, *kept), g in zip(stepped, grads, strict=True):
         arrays = (p, g, *kept)
         if (code is not None or p.size > _PIECE) and all([a.flags.c_contiguous for a in arrays]):
@@ -61,7 +62,7 @@ def step_together(
         else:
             tasks.append(functools.partial(write, *arrays))
     if size > (_PIECE if code is None else _WORTH_THREADS):
-        threads.run(tasks)
+        thread_pool.run(tasks)
     else:  # not worth a hand-over between threads
         for task in tasks:
             task()
@@ -132,7 +133,7 @@ def _from_half(write: Callable[..., None]) -> Callable[..., None]:
     return written
 
 
-def _on_pieces(write: Callable[..., None], lines: list[Host], part: slice) -> threads.Task:
+def _on_pieces(write: Callable[..., None], lines: list[Host], part: slice) -> thread_pool.Task:
     return lambda: write(*[line[part] for line in lines])
 
 

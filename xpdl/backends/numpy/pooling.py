@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpdl.backends import numba as compiled
+from xpdl.backends.cpu import buffer_pool, thread_pool
+from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.dispatch import DECLINE, kernel
-from xpdl.backends.numpy import compiled, memory, threads
 from xpdl.backends.numpy.elementwise import bits
-from xpdl.backends.numpy.scratch import scratch
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -161,7 +162,7 @@ def _in_order_of(x: Host, size: Pair, name: str | None = None) -> Host:
     """(N, C, *size) with the axes in the order that `x` has them in memory; scratch memory of that `name`, or fresh."""
     shape, order = (*x.shape[:2], *size), _order(x.shape, x.strides)
     sizes = tuple(shape[axis] for axis in order.axes)
-    in_memory = memory.empty(sizes, x.dtype) if name is None else scratch(name, sizes, x.dtype)
+    in_memory = buffer_pool.empty(sizes, x.dtype) if name is None else scratch(name, sizes, x.dtype)
     return in_memory.transpose(order.back)
 
 
@@ -202,7 +203,7 @@ def _over_channels(task: Callable[[slice], None], x: Host) -> None:
     channels = x.shape[1]
     count = max(1, min(channels, x.size // _TASK_SIZE))
     edges = [channels * k // count for k in range(count + 1)]
-    threads.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])
+    thread_pool.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])
 
 
 def _compiled(name: str, x: Host, out: Pair, *geometry: Any, few: int = 0) -> Host | None:
@@ -260,4 +261,4 @@ def _over_lines(task: Callable[[tuple[int, int, int, int]], None], lines: Host) 
     if count == 1:
         task(parts[0])
     else:
-        threads.run([functools.partial(task, part) for part in parts])
+        thread_pool.run([functools.partial(task, part) for part in parts])

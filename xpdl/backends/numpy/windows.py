@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from xpdl.backends.numpy.scratch import constant_part, scratch
+from xpdl.backends.cpu.workspace import constant_part, scratch
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -85,18 +84,3 @@ def _inside(count: int, offset: int, step: int, length: int) -> slice:
     start = min(max(0, -(offset // step)), count)
     stop = min(max(start, (length - 1 - offset) // step + 1), count)
     return slice(start, stop)
-
-
-def cut(length: int, most: int) -> list[slice]:
-    """``range(length)`` in about equal parts of `most` at most."""
-    return _parts(length, -(-length // most))
-
-
-def halves(length: int, most: int) -> list[slice]:
-    """``range(length)`` in `most` parts at most; an even number, so that two threads share it evenly."""
-    return _parts(length, max(1, min(length, most) // 2 * 2))
-
-
-def _parts(length: int, count: int) -> list[slice]:
-    edges = [length * k // count for k in range(count + 1)]
-    return list(itertools.starmap(slice, itertools.pairwise(edges)))

@@ -1,0 +1,127 @@
+"""Whether kernels are compiled: the switches, what is missing, and that all goes on without."""
+
+import importlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from xpdl.backends import numba as compiled
+
+
+@pytest.fixture(autouse=True)
+def asked_anew(monkeypatch):
+    """What is found out in these tests is forgotten again."""
+    monkeypatch.delenv("XPDL_COMPILED", raising=False)
+    monkeypatch.setattr(compiled, "problem", compiled.problem.__wrapped__)
+    monkeypatch.setattr(compiled, "_loaded", compiled._loaded.__wrapped__)
+
+
+def test_environment_switches_it_off(monkeypatch):
+    monkeypatch.setenv("XPDL_COMPILED", "0")
+    assert compiled.problem() == "switched off by XPDL_COMPILED=0"
+    assert compiled.state() == "NumPy's functions; switched off by XPDL_COMPILED=0"
+    assert compiled.kernels("jit") is None
+
+
+def test_what_is_neither_on_nor_off_is_refused(monkeypatch):
+    monkeypatch.setenv("XPDL_COMPILED", "false")
+    with pytest.raises(ValueError, match="XPDL_COMPILED must be 0 or 1, got 'false'"):
+        compiled.problem()
+
+
+def test_without_numba_the_cure_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert compiled.problem() == 'Numba is not installed; pip install "xpdl[compiled]"'
+    assert compiled.kernels("jit") is None
+
+
+def test_numba_that_does_not_compile_is_left_alone(monkeypatch):
+    numba = pytest.importorskip("numba", reason="Numba is not installed")
+    assert compiled.problem() is None
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert compiled.problem() == "switched off by NUMBA_DISABLE_JIT=1"
+
+
+def test_state_names_the_compiler_the_folder_and_what_is_not_compiled(monkeypatch, tmp_path):
+    numba = pytest.importorskip("numba", reason="Numba is not installed")
+    from xpdl.backends.numba import cache
+
+    monkeypatch.setattr(cache, "folder", cache.folder.__wrapped__)
+    monkeypatch.setenv("XPDL_CACHE", str(tmp_path))
+    by = f"compiled by Numba {numba.__version__}, "
+    assert compiled.state() == f"{by}kept in {cache.folder()}"
+    assert cache.folder().is_relative_to(tmp_path)
+    (tmp_path / "compiled").touch()
+    assert compiled.state() == f"{by}not kept, as {cache.folder()} cannot be written to"
+    monkeypatch.setattr(cache, "folder", lambda: None)
+    monkeypatch.setattr(compiled, "_loaded", lambda name: None)
+    assert compiled.state().startswith(f"{by}not kept, as a cache folder cannot be written to; those with products of ")
+
+
+def test_modules_with_products_alone_need_a_blas_that_can_be_called(monkeypatch):
+    pytest.importorskip("numba", reason="Numba is not installed")
+
+    def load(name):
+        if name.endswith("blas"):
+            raise compiled.NoProducts("none")
+        return name
+
+    monkeypatch.setattr(compiled, "problem", lambda: None)
+    monkeypatch.setattr(importlib, "import_module", load)
+    assert compiled.kernels("blas") is None
+    assert compiled.kernels("pooling") == "xpdl.backends.numba.pooling"
+
+
+def test_mistake_in_a_kernel_is_not_taken_for_a_missing_library(monkeypatch):
+    pytest.importorskip("numba", reason="Numba is not installed")
+    with pytest.raises(ModuleNotFoundError, match="no_such_kernel"):
+        compiled.kernels("no_such_kernel")
+
+
+@pytest.mark.parametrize(
+    "broken, reason",
+    [
+        ("raise ImportError('Numba needs NumPy 2.3 or less. Got NumPy 2.9.')", "ImportError: Numba needs NumPy 2.3"),
+        ("raise SystemError('initialization of _internal failed')", "SystemError: initialization of _internal failed"),
+        ("", "ModuleNotFoundError: No module named 'numba.core'"),
+    ],
+)
+def test_numba_that_refuses_is_warned_of_once_and_done_without(tmp_path, broken, reason):
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text(broken)
+    program = f"""
+        import sys, warnings
+        sys.path.insert(0, {str(tmp_path)!r})
+        import numpy as np
+        from xpdl.backends import numba as compiled
+        from xpdl.ops import pooling
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                y = pooling.max_pooling(np.arange(16.0).reshape(1, 1, 4, 4), (2, 2), (2, 2))
+                assert compiled.kernels("jit") is None
+        assert y.ravel().tolist() == [5, 7, 13, 15]
+        print(*(f"{{warning.category.__name__}} {{warning.message}}" for warning in said), sep="\\n")
+    """
+    program = [sys.executable, "-c", textwrap.dedent(program)]
+    (warned,) = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert warned.startswith(f"RuntimeWarning kernels are not compiled, NumPy alone is slower: {reason}")
+
+
+def test_small_nets_do_not_load_numba_and_larger_ones_say_that_they_did():
+    code = textwrap.dedent(
+        """
+        import sys, numpy, xpdl
+        from xpdl.backends import numba as compiled
+        for size in (40_000, 400_000):
+            xpdl.Adam().update({"W": numpy.ones(size)}, {"W": numpy.ones(size)})
+            print("numba" in sys.modules, compiled.in_use())
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    small, large = done.stdout.splitlines()
+    assert small == "False NumPy's functions"
+    numba = pytest.importorskip("numba", reason="Numba is not installed")
+    assert large == f"True compiled by Numba {numba.__version__}"

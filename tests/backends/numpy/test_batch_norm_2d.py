@@ -1,0 +1,95 @@
+"""Batch normalisation of rows on NumPy equals the generic one."""
+
+import numpy as np
+import pytest
+
+from tests.backends.numpy.test_normalization import EPS, arrays, close
+from xpdl.backends import dispatch
+from xpdl.backends.numpy import batch_norm_2d
+from xpdl.ops import normalization as ops
+
+FUNCTIONS = ("batch_norm_2d.forward", "batch_norm_2d.backward", "batch_norm_2d.normalize")
+
+
+def results(dy, x, gamma, beta, mean, var, rectified):
+    y, *statistics = ops.batch_normalization(x, gamma, beta, EPS, rectified)
+    back = ops.batch_normalization_backward(dy, x, gamma, *statistics, EPS, y if rectified else None)
+    return [y, *statistics, *back, ops.normalize(x, gamma, beta, mean, var, EPS, rectified)]
+
+
+def generic(*given):
+    with dispatch.generic_only():
+        return results(*given)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 2e-5)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (100, 37), (3, 1003), (1500, 300)], ids=str)
+def test_equals_the_generic_op(code, shape, dtype, tolerance, rectified):
+    given = arrays(shape, dtype)
+    found = results(*given, rectified)
+    close(found, generic(*(a.astype("float64") for a in given), rectified), dtype, tolerance)
+    code.assert_compiled(*FUNCTIONS)
+
+
+def test_rows_with_gaps_and_of_another_order(code):
+    dy, x, *channels = arrays((40, 6), "float64")
+    close(
+        results(dy[::2], np.asfortranarray(x[::2]), *channels, True),
+        generic(dy[::2], x[::2], *channels, True),
+        "float64",
+        1e-11,
+    )
+    close(
+        results(dy[:, ::2], x[:, ::2], *(p[::2] for p in channels), False),
+        generic(dy[:, ::2], x[:, ::2], *(p[::2] for p in channels), False),
+        "float64",
+        1e-11,
+    )
+    code.assert_compiled(*FUNCTIONS)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_spoils_its_feature_alone(code, special):
+    given = [np.array(a) for a in arrays((9, 4), "float32")]
+    given[1][2, 1] = special
+    for actual, desired in zip(results(*given, True), generic(*given, True), strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=2e-5, atol=2e-5)
+    code.assert_compiled(*FUNCTIONS)
+
+
+def test_a_mean_far_above_the_deviation_costs_no_digits_of_the_variance(code):
+    if code.name == "pure":
+        pytest.skip("NumPy's functions are those of the generic op")
+    x = np.random.default_rng(0).normal(1e4, 1.0, (5000, 3)).astype("float32")
+    _, mean, var = ops.batch_normalization(x, np.ones(3, "float32"), np.zeros(3, "float32"), 1e-6)
+    exact = x.astype("float64")
+    np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-7)
+    np.testing.assert_allclose(var, exact.var(axis=0), rtol=1e-6)
+
+
+def test_any_number_of_threads_gives_the_same_bits(code, monkeypatch):
+    tasks = []
+    run = batch_norm_2d.thread_pool.run
+    monkeypatch.setattr(batch_norm_2d.thread_pool, "run", lambda made: tasks.append(len(made)) or run(made))
+    given = arrays((1500, 300), "float32")
+    monkeypatch.setenv("XPDL_NUM_THREADS", "1")
+    alone = results(*given, True)
+    monkeypatch.setenv("XPDL_NUM_THREADS", "3")
+    for one, other in zip(alone, results(*given, True), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert tasks == ([4] * 6 if code.name == "compiled" else [])
+
+
+def test_leaves_others_to_the_generic_op(code):
+    half = arrays((5, 3), "float16")
+    for actual, desired in zip(results(*half, False), generic(*half, False), strict=True):
+        np.testing.assert_array_equal(actual, desired, strict=True)
+    for actual, desired in zip(
+        results(half[0], half[1], *arrays((5, 3), "float32")[2:], False),
+        generic(half[0], half[1], *arrays((5, 3), "float32")[2:], False),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(actual, desired)
+    assert not code.ran

@@ -1,0 +1,92 @@
+"""Few images are convolved each by itself, as the generic op does it, in parts of any size, and left as images lie."""
+
+import numpy as np
+import pytest
+
+from xpdl.backends import dispatch
+from xpdl.backends.numpy import convolution as kernels
+from xpdl.backends.numpy import im2col_small_batch
+from xpdl.ops import convolution as ops
+
+
+def many(code):
+    """Images that are not few any more."""
+    return im2col_small_batch.MANY if code.name == "pure" else im2col_small_batch.MANY_COMPILED
+
+
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("task_bytes", [1, 1 << 11, im2col_small_batch._TASK_BYTES])
+@pytest.mark.parametrize("seed", range(12))
+def test_equals_the_generic_op(code, monkeypatch, seed, task_bytes, rectify):
+    monkeypatch.setattr(im2col_small_batch, "_TASK_BYTES", task_bytes)
+    monkeypatch.setattr(im2col_small_batch, "_SHARED_PRODUCTS", 200)
+    rng = np.random.default_rng(seed)
+    size, stride, dilation = (tuple(int(v) for v in rng.integers(1, high, 2)) for high in (5, 4, 3))
+    pad = tuple(int(v) for v in rng.integers(0, 4, 2))
+    extent = [d * (k - 1) + 1 for d, k in zip(dilation, size, strict=True)]
+    image = [max(1, e - 2 * p) + int(rng.integers(0, 7)) for e, p in zip(extent, pad, strict=True)]
+    n, c, f, groups = int(rng.integers(1, many(code))), *(int(v) for v in rng.integers(1, 5, 3))
+    x, W, b = (
+        rng.normal(size=(n, c * groups, *image)),
+        rng.normal(size=(f * groups, c, *size)),
+        rng.normal(size=f * groups),
+    )
+    options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+    op = ops.rectified_convolution if rectify else ops.convolution
+    with dispatch.generic_only():
+        expected = op(x, W, b, **options)
+    found = op(np.asfortranarray(x), W, b, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    assert found.flags.c_contiguous
+    narrow = op(*(a.astype("float32") for a in (x, W, b)), **options)
+    assert narrow.dtype == np.float32
+    np.testing.assert_allclose(narrow, expected, rtol=2e-6, atol=2e-6 * np.abs(expected).max())
+    code.assert_compiled("im2col_small_batch.fill")
+
+
+def test_runs_for_few_images_alone(code, monkeypatch):
+    seen = []
+    convolution = im2col_small_batch.convolution
+    monkeypatch.setattr(
+        im2col_small_batch, "convolution", lambda x, *args, **kw: seen.append(len(x)) or convolution(x, *args, **kw)
+    )
+    W = np.ones((2, 1, 3, 3), np.float32)
+    for n in (1, many(code) - 1, many(code)):
+        kernels.convolution(np.ones((n, 1, 5, 5), np.float32), W)
+    assert seen == [1, many(code) - 1]
+
+
+def test_nan_is_not_rectified_away():
+    x = np.full((1, 1, 3, 3), np.nan, np.float32)
+    assert np.isnan(ops.rectified_convolution(x, np.ones((2, 1, 3, 3), np.float32))).all()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_comes_out_again(special):
+    x, W = (
+        np.random.default_rng(0).normal(size=(2, 2, 6, 5)),
+        np.array([[1.0, -1.0], [2.0, 1.0]])[:, :, np.newaxis, np.newaxis],
+    )
+    x[1, 0, 2, 3] = special
+    for op in (ops.convolution, ops.rectified_convolution):
+        with dispatch.generic_only():
+            expected = op(x, W)
+        np.testing.assert_allclose(op(x, W), expected, rtol=1e-12)
+
+
+def test_the_border_counts_as_zeros_whatever_memory_held():
+    x, W = np.random.default_rng(0).normal(size=(1, 4, 6, 6)), np.random.default_rng(1).normal(size=(3, 4, 3, 3))
+    before = kernels.convolution(x, W, pad=(1, 1))
+    kernels.convolution(np.full_like(x, np.nan), W, pad=(1, 1))
+    np.testing.assert_array_equal(kernels.convolution(x, W, pad=(1, 1)), before)
+
+
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
+    monkeypatch.setattr(im2col_small_batch, "_SHARED_PRODUCTS", 0)
+    rng = np.random.default_rng(0)
+    x, W = rng.normal(size=(3, 16, 32, 32)).astype("float32"), rng.normal(size=(16, 16, 3, 3)).astype("float32")
+    monkeypatch.setenv("XPDL_NUM_THREADS", "1")
+    alone = kernels.convolution(x, W, pad=(1, 1))
+    monkeypatch.setenv("XPDL_NUM_THREADS", "3")
+    np.testing.assert_array_equal(kernels.convolution(x, W, pad=(1, 1)), alone)

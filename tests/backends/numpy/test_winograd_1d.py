@@ -1,0 +1,119 @@
+"""Convolutions by four products for two columns equal those of the generic op, whatever the blocks, and really run."""
+
+import numpy as np
+import pytest
+
+from xpdl.backends import dispatch
+from xpdl.backends import numba as compiled
+from xpdl.backends.numpy import convolution as kernels
+from xpdl.backends.numpy import gemm, im2col_small_batch, winograd_1d
+from xpdl.ops import convolution as ops
+
+
+@pytest.fixture(autouse=True)
+def pure(monkeypatch):
+    """Compiled kernels have another way."""
+    monkeypatch.setattr(compiled, "problem", lambda: "this test is of NumPy's functions")
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Serve everything that can be served, in any dtype."""
+    served = []
+
+    def serves(weights, out, stride, dilation):
+        can = weights.shape[2] == 3 and stride == dilation == (1, 1)
+        served.append(can)
+        return can
+
+    monkeypatch.setattr(winograd_1d, "serves", serves)
+    return served
+
+
+def both(x, W, b, dy, **options):
+    def compute():
+        gradients = ops.convolution_backward(dy, x, W, **options)
+        return ops.convolution(x, W, b, **options), *gradients
+
+    with dispatch.generic_only():
+        expected = compute()
+    return compute(), expected
+
+
+@pytest.mark.parametrize("task_bytes", [1, 1 << 13, winograd_1d._TASK_BYTES])
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_the_generic_op(always, monkeypatch, seed, task_bytes):
+    monkeypatch.setattr(winograd_1d, "_TASK_BYTES", task_bytes)
+    monkeypatch.setattr(winograd_1d, "_TASK_IMAGES", 3)
+    monkeypatch.setattr(winograd_1d, "_FEW_COLUMNS", 6)
+    monkeypatch.setattr(winograd_1d, "_PACKED_COLUMNS", 6)
+    monkeypatch.setattr(gemm, "_UNPACKED_PRODUCTS", 2000)
+    rng = np.random.default_rng(seed)
+    height, pad, groups = int(rng.integers(1, 5)), tuple(int(p) for p in rng.integers(0, 5, 2)), int(rng.integers(1, 3))
+    size = [max(1, k - 2 * p) + int(rng.integers(0, 8)) for k, p in zip((height, 3), pad, strict=True)]
+    n, c, f = (int(v) for v in rng.integers(1, 8, 3))
+    x, W, b = (rng.normal(size=shape) for shape in ((n, c * groups, *size), (f * groups, c, height, 3), (f * groups,)))
+    options = {"pad": pad, "groups": groups}
+    with dispatch.generic_only():
+        dy = rng.normal(size=ops.convolution(x, W, **options).shape)
+    found, expected = both(x, W, b, dy, **options)
+    assert any(always)
+    for actual, desired in zip(found, expected, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
+
+
+def test_small_integers_are_exact(always):
+    rng = np.random.default_rng(0)
+    x, W, b, dy = (
+        rng.integers(-4, 5, size=shape).astype(np.float32) for shape in ((3, 4, 7, 7), (5, 4, 3, 3), (5,), (3, 5, 7, 7))
+    )
+    for actual, desired in zip(*both(x, W, b, dy, pad=(1, 1)), strict=True):
+        np.testing.assert_array_equal(actual, desired)
+
+
+@pytest.mark.parametrize(
+    ("filters", "depth", "dtype", "runs"),
+    [(32, 32, np.float32, True), (32, 32, np.float64, False), (64, 3, np.float32, False), (16, 16, np.float32, False)],
+)
+def test_serves_what_it_is_quicker_for(monkeypatch, filters, depth, dtype, runs):
+    calls = []
+    correlation = winograd_1d.correlation
+    monkeypatch.setattr(winograd_1d, "correlation", lambda *args: calls.append(args) or correlation(*args))
+    rng = np.random.default_rng(0)
+    x, W = (
+        rng.normal(size=(im2col_small_batch.MANY, depth, 9, 9)).astype(dtype),
+        rng.normal(size=(filters, depth, 3, 3)).astype(dtype),
+    )
+    y = kernels.convolution(x, W, pad=(1, 1))
+    assert bool(calls) is runs
+    for options in ({"stride": (1, 2)}, {"dilation": (2, 1)}):
+        calls.clear()
+        kernels.convolution(x, W, **options)
+        assert not calls
+    kernels.convolution_backward(y, x, W, pad=(1, 1))
+    assert bool(calls) is runs
+
+
+def test_rounds_about_as_plain_sums_do():
+    rng = np.random.default_rng(0)
+    x, W, dy = (rng.normal(size=shape) for shape in ((20, 64, 14, 14), (64, 64, 3, 3), (20, 64, 14, 14)))
+    with dispatch.generic_only():
+        exact = ops.convolution(x, W, pad=(1, 1)), *ops.convolution_backward(dy, x, W, pad=(1, 1))
+    x, W, dy = (array.astype(np.float32) for array in (x, W, dy))
+    found = kernels.convolution(x, W, pad=(1, 1)), *kernels.convolution_backward(dy, x, W, pad=(1, 1))
+    for actual, desired in zip(found, exact, strict=True):
+        assert np.abs(actual - desired).max() < 3e-6 * np.abs(desired).max()
+
+
+def test_the_bits_do_not_depend_on_threads(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, W, dy = (
+        rng.normal(size=shape).astype(np.float32) for shape in ((40, 32, 16, 16), (32, 32, 3, 3), (40, 32, 16, 16))
+    )
+    results = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(kernels.thread_pool, "_chosen", threads)
+        results.append((kernels.convolution(x, W, pad=(1, 1)), *kernels.convolution_backward(dy, x, W, pad=(1, 1))))
+    for other in results[1:]:
+        for first, second in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(first, second)

@@ -1,0 +1,1 @@
+"""Threads, memory and partitions that the kernels of `numpy` and `numba` share."""

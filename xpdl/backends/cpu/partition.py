@@ -1,0 +1,23 @@
+"""Partitions of a range of work into tasks.
+
+They depend on shapes alone, not on the number of threads, so results are bitwise identical for any number of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+
+def cut(length: int, most: int) -> list[slice]:
+    """``range(length)`` in about equal parts of `most` at most."""
+    return _parts(length, -(-length // most))
+
+
+def halves(length: int, most: int) -> list[slice]:
+    """``range(length)`` in `most` parts at most; an even number, so that two threads share it evenly."""
+    return _parts(length, max(1, min(length, most) // 2 * 2))
+
+
+def _parts(length: int, count: int) -> list[slice]:
+    edges = [length * k // count for k in range(count + 1)]
+    return list(itertools.starmap(slice, itertools.pairwise(edges)))

@@ -1,0 +1,217 @@
+"""Batch normalisation of images (outer, C, inner), channel by channel in two passes over its values.
+
+Arguments are those of NumPy's functions in `xpdl.backends.numpy.normalization`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends.numba.jit import compiled, inlined, sums
+
+# Values that are summed as they are, and stay in the nearest cache for a second pass; their sums are added in float64.
+_PIECE = 4096
+
+
+@compiled
+def forward(
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    eps: Any,
+    rectified: Any,
+    addend: Any,
+    adds: Any,
+    start: Any,
+    stop: Any,
+    y: Any,
+    mean: Any,
+    var: Any,
+) -> None:
+    """Mean and variance of channels from `start` to `stop`, and their values normalised."""
+    for c in range(start, stop):
+        # of the pieces so far: number, sum, mean, and sum of squared differences from the mean
+        count, total, centre, squares = 0, 0.0, 0.0, 0.0
+        for k in range(x.shape[0]):
+            for left in range(0, x.shape[2], _PIECE):
+                piece = x[k, c, left : left + _PIECE]
+                n, plain = len(piece), _sum(piece)
+                total += plain
+                # about the mean of the piece nothing cancels; what that was rounded by is the mean of the differences
+                about = x.dtype.type(plain / n)
+                rest, square = _differences(piece, about)
+                # two samples as one: T. F. Chan, G. H. Golub and R. J. LeVeque, Updating formulae and a pairwise algorithm
+                # for computing sample variances (1979)
+                apart = about + rest / n - centre
+                count += n
+                centre += apart * n / count
+                squares += square - float(rest) * rest / n + apart * apart * n * (count - n) / count
+        # infinite values have a mean, as in a plain sum, but no differences from it
+        mean[c] = centre if np.isfinite(total) else total / count
+        var[c] = squares / count
+        scale = x.dtype.type(gamma[c] / np.sqrt(var[c] + eps))
+        # what the mean was rounded by counts where it is large and the variance small
+        rounded = (centre - mean[c]) * scale
+        shift = x.dtype.type(beta[c] - rounded if np.isfinite(rounded) else beta[c])
+        for k in range(x.shape[0]):
+            if rectified and adds:
+                _rectified_sum(x[k, c], mean[c], scale, shift, addend[k, c], y[k, c])
+            elif rectified:
+                _rectified(x[k, c], mean[c], scale, shift, y[k, c])
+            elif adds:
+                _sum_with(x[k, c], mean[c], scale, shift, addend[k, c], y[k, c])
+            else:
+                _scaled(x[k, c], mean[c], scale, shift, y[k, c])
+
+
+@compiled
+def normalize(
+    x: Any,
+    mean: Any,
+    scale: Any,
+    beta: Any,
+    rectified: Any,
+    addend: Any,
+    adds: Any,
+    top: Any,
+    bottom: Any,
+    start: Any,
+    stop: Any,
+    y: Any,
+) -> None:
+    """Values normalised with given statistics, of channels from `start` to `stop` in a part of the outer axis."""
+    for k in range(top, bottom):
+        for c in range(start, stop):
+            if rectified and adds:
+                _rectified_sum(x[k, c], mean[c], scale[c], beta[c], addend[k, c], y[k, c])
+            elif rectified:
+                _rectified(x[k, c], mean[c], scale[c], beta[c], y[k, c])
+            elif adds:
+                _sum_with(x[k, c], mean[c], scale[c], beta[c], addend[k, c], y[k, c])
+            else:
+                _scaled(x[k, c], mean[c], scale[c], beta[c], y[k, c])
+
+
+@compiled
+def backward(
+    dy: Any,
+    x: Any,
+    y: Any,
+    gamma: Any,
+    mean: Any,
+    var: Any,
+    eps: Any,
+    rectified: Any,
+    start: Any,
+    stop: Any,
+    dx: Any,
+    dgamma: Any,
+    dbeta: Any,
+) -> None:
+    """Gradients of channels from `start` to `stop`."""
+    count = x.shape[0] * x.shape[2]
+    for c in range(start, stop):
+        total, products = 0.0, 0.0
+        for k in range(x.shape[0]):
+            for left in range(0, x.shape[2], _PIECE):
+                right = left + _PIECE
+                if rectified:
+                    part = _rectified_products(dy[k, c, left:right], x[k, c, left:right], mean[c], y[k, c, left:right])
+                else:
+                    part = _products(dy[k, c, left:right], x[k, c, left:right], mean[c])
+                total += part[0]
+                products += part[1]
+        inv_std = 1.0 / np.sqrt(var[c] + eps)
+        dbeta[c], dgamma[c] = total, products * inv_std
+        shift, slope = x.dtype.type(total / count), x.dtype.type(products * inv_std * inv_std / count)
+        scale = x.dtype.type(gamma[c] * inv_std)
+        for k in range(x.shape[0]):
+            if rectified:
+                _rectified_gradient(dy[k, c], x[k, c], mean[c], y[k, c], shift, slope, scale, dx[k, c])
+            else:
+                _gradient(dy[k, c], x[k, c], mean[c], shift, slope, scale, dx[k, c])
+
+
+@sums
+def _sum(x: Any) -> Any:
+    total = x.dtype.type(0)
+    for i in range(len(x)):
+        total += x[i]
+    return total
+
+
+@sums
+def _differences(x: Any, about: Any) -> Any:
+    """Sums of differences from a value and of their squares."""
+    rest = square = x.dtype.type(0)
+    for i in range(len(x)):
+        difference = x[i] - about
+        rest += difference
+        square += difference * difference
+    return rest, square
+
+
+@sums
+def _products(dy: Any, x: Any, mean: Any) -> Any:
+    """Sums of gradients and of their products with differences from the mean."""
+    total = product = x.dtype.type(0)
+    for i in range(len(x)):
+        total += dy[i]
+        product += dy[i] * (x[i] - mean)
+    return total, product
+
+
+@sums
+def _rectified_products(dy: Any, x: Any, mean: Any, y: Any) -> Any:
+    zero = x.dtype.type(0)
+    total = product = zero
+    for i in range(len(x)):
+        passed = dy[i] if y[i] > zero else zero
+        total += passed
+        product += passed * (x[i] - mean)
+    return total, product
+
+
+@inlined
+def _gradient(dy: Any, x: Any, mean: Any, shift: Any, slope: Any, scale: Any, dx: Any) -> None:
+    for i in range(len(dx)):
+        dx[i] = (dy[i] - shift - (x[i] - mean) * slope) * scale
+
+
+@inlined
+def _rectified_gradient(dy: Any, x: Any, mean: Any, y: Any, shift: Any, slope: Any, scale: Any, dx: Any) -> None:
+    zero = x.dtype.type(0)
+    for i in range(len(dx)):
+        passed = dy[i] if y[i] > zero else zero
+        dx[i] = (passed - shift - (x[i] - mean) * slope) * scale
+
+
+@inlined
+def _scaled(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
+    for i in range(len(y)):
+        y[i] = (x[i] - mean) * scale + shift
+
+
+@inlined
+def _sum_with(x: Any, mean: Any, scale: Any, shift: Any, addend: Any, y: Any) -> None:
+    for i in range(len(y)):
+        y[i] = (x[i] - mean) * scale + shift + addend[i]
+
+
+@inlined
+def _rectified(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
+    zero = x.dtype.type(0)
+    for i in range(len(y)):
+        value = (x[i] - mean) * scale + shift
+        # NaN stays NaN
+        y[i] = value if not value < zero else zero
+
+
+@inlined
+def _rectified_sum(x: Any, mean: Any, scale: Any, shift: Any, addend: Any, y: Any) -> None:
+    zero = x.dtype.type(0)
+    for i in range(len(y)):
+        value = (x[i] - mean) * scale + shift + addend[i]
+        y[i] = value if not value < zero else zero

@@ -1,0 +1,42 @@
+"""Threads that wait for each other without the GIL and without sleep: waking takes as long as a small task.
+
+Whoever waits here leaves the processor to any other thread that wants it, again and again, and sleeps after a millisecond.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+
+from xpdl.backends.numba.jit import compiled
+
+_yield = types.ExternalFunction("sched_yield", types.int32())
+
+# Of 0.2 us each, if nobody wants the processor.
+_TURNS = 5000
+# Whoever posts a job holds the GIL until its own task has begun; to ask for it before that is to sleep.
+_LATER = 40
+
+
+@compiled
+def posted(count: Any, seen: int, away: Any, place: int) -> bool:
+    """Whether the number of jobs is another than `seen` before long; `away` is told that the lock is not held here."""
+    away[place] = True
+    for _ in range(_TURNS):
+        if count[0] != seen:
+            for _ in range(_LATER):
+                _yield()
+            return True
+        _yield()
+    return False
+
+
+@compiled
+def all_away(away: Any) -> None:
+    """Wait until that is so of all threads, but not for long."""
+    for place in range(len(away)):
+        for _ in range(_TURNS):
+            if away[place]:
+                break
+            _yield()
