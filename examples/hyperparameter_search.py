@@ -6,8 +6,8 @@ from shared import digits, options, save
 
 import xpdl
 from xpdl import plots
-from xpdl.training import log_uniform, random_search
-from xpdl.training.search_result import SearchResult
+from xpdl.search import log_uniform, random_search
+from xpdl.search.result import SearchResult
 
 
 def main(argv: list[str] | None = None) -> SearchResult:

@@ -67,6 +67,7 @@ NAMES_IN_TEXT = {
 # A unit imports units of lower rank only, and itself.
 RANKS = {
     "errors": 0,
+    "deprecation": 0,
     "version": 0,
     "io": 1,
     "backends": 2,
@@ -84,6 +85,7 @@ RANKS = {
     "training": 6,
     "compare": 6,
     "testing": 6,
+    "search": 7,
     "plots": 7,
     "bench": 7,
     "gpu_gate": 8,

@@ -75,6 +75,7 @@ from xpdl.models import (
 )
 from xpdl.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from xpdl.perceptron import AND, NAND, OR, XOR, Perceptron
+from xpdl.search import choice, log_uniform, random_search, successive_halving, uniform
 from xpdl.training import (
     EMA,
     Callback,
@@ -94,12 +95,7 @@ from xpdl.training import (
     TensorBoard,
     Trainer,
     WarmupLR,
-    choice,
-    log_uniform,
-    random_search,
     smooth_curve,
-    successive_halving,
-    uniform,
 )
 from xpdl.version import __version__
 

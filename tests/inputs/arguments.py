@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import xpdl
-from xpdl import data, layers, metrics, models, training
+from xpdl import data, layers, metrics, models, search
 from xpdl.backends.random import Stream
 from xpdl.data import augment
 
@@ -461,7 +461,7 @@ _TRAINING = [
     ),
     Call(xpdl.random_search, {**_SPACE, "seed": 0}, _SEARCH),
     Call(
-        training.optuna_objective,
+        search.optuna_objective,
         {"build": _constant, "space": {"lr": xpdl.uniform(0, 1)}},
         {key: _SEARCH[key] for key in ("build", "space", "seed", "score")},
     ),

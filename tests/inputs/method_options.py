@@ -17,7 +17,8 @@ from xpdl import layers, models, plots
 from xpdl.backends import make_backend
 from xpdl.backends.random import Stream
 from xpdl.layers.composite import Composite
-from xpdl.training import History, SearchResult, Trial
+from xpdl.search import SearchResult, Trial
+from xpdl.training import History
 from xpdl.training.scikit_learn import XpdlClassifier
 
 _rng = np.random.default_rng(8)

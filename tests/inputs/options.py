@@ -23,8 +23,8 @@ import numpy as np
 import xpdl
 from tests.data.test_mnist import write_set
 from tests.data.test_other_sets import contents
-from tests.training.test_adapters import FakeTrial
-from xpdl import layers, metrics, models, training
+from tests.search.test_optuna import FakeTrial
+from xpdl import layers, metrics, models, search
 from xpdl.backends import numerics as numeric_settings
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.namespaces import is_array
@@ -625,12 +625,12 @@ _TRAINER = Watched(
     },
 )
 _SEARCHES = {"seed": 0, "score": first_loss, "log": Beside("log", {"seed": 0}), "verbose": True}
-_PROCESSES = {"processes": "results are those of one process: test_search_runs.py compares them"}
+_PROCESSES = {"processes": "results are those of one process: test_runner.py compares them"}
 _PLATEAU = {"monitor": "test_loss", "gamma": 0.5, "patience": 2, "min_delta": 0.0, "min_lr": 0.05}
 _TRAINING = [
     _TRAINER,
     Watched(xpdl.random_search, searched, {"verbose": False}, _SEARCHES, _PROCESSES),
-    Watched(training.optuna_objective, studied, {}, {"seed": 0, "score": first_loss}),
+    Watched(search.optuna_objective, studied, {}, {"seed": 0, "score": first_loss}),
     Watched(
         xpdl.successive_halving,
         searched,

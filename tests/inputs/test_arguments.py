@@ -8,7 +8,7 @@ import pytest
 
 import xpdl
 from tests.inputs.arguments import CALLS, RECORDS
-from xpdl import data, layers, metrics, models, training
+from xpdl import data, layers, metrics, models, search, training
 from xpdl.backends.namespaces import is_array
 from xpdl.data import augment
 from xpdl.errors import BackendError, DTypeError, LabelError, MixedArraysError, ShapeError
@@ -21,7 +21,7 @@ WITHOUT_FILES = [call for call in CALLS if not {"path", "normalize"} & set(call.
 
 
 def public_names():
-    for module in (xpdl, data, augment, models, layers, metrics, training):
+    for module in (xpdl, data, augment, models, layers, metrics, training, search):
         for name in module.__all__:
             thing = getattr(module, name)
             if callable(thing) and not (inspect.isclass(thing) and issubclass(thing, BaseException)):

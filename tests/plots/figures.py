@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from xpdl import plots
+from xpdl.search.result import SearchResult, Trial
 from xpdl.training import History
-from xpdl.training.search_result import SearchResult, Trial
 
 GOLDEN = Path(__file__).parent / "golden"
 DPI = 50

@@ -1,5 +1,6 @@
 """Training: the loop, what it records, and what it tells."""
 
+from xpdl.deprecation import moved
 from xpdl.training.callbacks import Callback
 from xpdl.training.diagnostics import Diagnostics
 from xpdl.training.early_stopping import EarlyStopping, ModelCheckpoint
@@ -16,10 +17,6 @@ from xpdl.training.schedules import (
     StepLR,
     WarmupLR,
 )
-from xpdl.training.search import random_search, successive_halving
-from xpdl.training.search_optuna import optuna_objective
-from xpdl.training.search_result import SearchResult, Trial
-from xpdl.training.search_space import choice, log_uniform, uniform
 from xpdl.training.smoothing import smooth_curve
 from xpdl.training.trainer import Trainer
 
@@ -38,17 +35,20 @@ __all__ = [
     "ModelCheckpoint",
     "OneCycleLR",
     "ReduceLROnPlateau",
-    "SearchResult",
     "StepLR",
     "TensorBoard",
     "Trainer",
-    "Trial",
     "WarmupLR",
-    "choice",
-    "log_uniform",
-    "optuna_objective",
-    "random_search",
     "smooth_curve",
-    "successive_halving",
-    "uniform",
 ]
+
+__getattr__ = moved(
+    __name__,
+    {
+        name: f"xpdl.search.{name}"
+        for name in (
+            *("SearchResult", "Trial", "choice", "log_uniform", "optuna_objective"),
+            *("random_search", "successive_halving", "uniform"),
+        )
+    },
+)

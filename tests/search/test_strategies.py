@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 import xpdl
-from tests.training import search_builds
-from tests.training.searches import halve, same, search
+from tests.search import builds
+from tests.search.searches import halve, same, search
 from xpdl import ShapeError, choice, log_uniform, random_search, successive_halving, uniform
+from xpdl.search.strategies import last_score
 from xpdl.training import History
-from xpdl.training.search import last_score
 
 
 class TestRandomSearch:
     def test_finds_the_best(self):
-        result = search(search_builds.parabola, {"x": uniform(0, 10)}, 60)
+        result = search(builds.parabola, {"x": uniform(0, 10)}, 60)
         assert abs(result.best.params["x"] - 3) < 0.3
         assert [trial.number for trial in result.trials] == list(range(60))
         scores = [trial.score for trial in result.ranked]
@@ -69,18 +69,18 @@ class TestRandomSearch:
 
     def test_error_names_the_trial(self):
         with pytest.raises(KeyError, match="no such thing") as error:
-            search(search_builds.broken, {"x": uniform(0, 10)}, 10)
+            search(builds.broken, {"x": uniform(0, 10)}, 10)
         assert "of the search, with {'x': " in error.value.__notes__[0]
 
     def test_says_what_happens(self, capsys):
-        result = search(search_builds.parabola, {"x": uniform(0, 10)}, 3, verbose=True)
+        result = search(builds.parabola, {"x": uniform(0, 10)}, 3, verbose=True)
         lines = capsys.readouterr().out.splitlines()
         assert [line.split("  ")[0] for line in lines[:3]] == ["trial 0", "trial 1", "trial 2"]
         assert lines[3:] == str(result).splitlines()
         assert lines[3].split() == ["rank", "trial", "score", "x", "seconds"]
         best = result.best
         assert lines[4].split()[:4] == ["1", str(best.number), f"{best.score:.4f}", f"{best.params['x']:.4g}"]
-        assert len(search(search_builds.parabola, {"x": uniform(0, 10)}, 20).table(5).splitlines()) == 6
+        assert len(search(builds.parabola, {"x": uniform(0, 10)}, 20).table(5).splitlines()) == 6
 
 
 class TestHalving:
@@ -122,12 +122,12 @@ class TestBook:
 
     def test_halving_finds_the_rate_in_a_wide_range(self):
         space = {"lr": log_uniform(1e-6, 1.0), "weight_decay": self.DECAY}
-        result = halve(search_builds.book, space, 20, min_epochs=3, max_epochs=27)
+        result = halve(builds.book, space, 20, min_epochs=3, max_epochs=27)
         assert 0.01 < result.best.params["lr"] < 0.3 and result.best.score > 0.7
 
     @pytest.mark.slow  # ten seconds
     def test_search_in_the_books_range(self):
-        result = search(search_builds.book, {"lr": log_uniform(1e-6, 1e-2), "weight_decay": self.DECAY}, 20)
+        result = search(builds.book, {"lr": log_uniform(1e-6, 1e-2), "weight_decay": self.DECAY}, 20)
         assert 0.005 < result.best.params["lr"] < 0.01
         rates = [trial.params["lr"] for trial in result.ranked]
         assert min(rates[:3]) > 5 * sorted(rates)[len(rates) // 2]
@@ -138,16 +138,16 @@ class TestWrong:
     @pytest.mark.parametrize("space", [None, {}, [uniform(0, 1)], 3])
     def test_space(self, search, space):
         with pytest.raises(TypeError, match="space must map the names of hyper-parameters to distributions"):
-            search(search_builds.parabola, space)
+            search(builds.parabola, space)
 
     def test_constant_belongs_into_build(self, search):
         with pytest.raises(TypeError, match=r"x must be a distribution.*got 3; a value that stays belongs into build"):
-            search(search_builds.parabola, {"x": 3})
+            search(builds.parabola, {"x": 3})
 
     @pytest.mark.parametrize("options", [{"n_trials": 0}, {"processes": 0}])
     def test_counts(self, search, options):
         with pytest.raises(ShapeError, match=f"{next(iter(options))} must be an int of at least 1, got 0"):
-            search(search_builds.parabola, {"x": uniform(0, 1)}, **options)
+            search(builds.parabola, {"x": uniform(0, 1)}, **options)
 
     def test_build_must_return_something(self, search):
         with pytest.raises(TypeError, match="build must return a Trainer, a History or a number, got None"):
@@ -228,7 +228,7 @@ def test_by_default_one_process_tells_what_it_does(function, capsys):
 
 def test_a_seed_is_an_int_and_without_one_none_is_needed_but_for_a_log(tmp_path):
     with pytest.raises(TypeError, match=r"random_search: seed must be an int, got 1\.5"):
-        search(search_builds.parabola, {"x": uniform(0, 1)}, seed=1.5)
+        search(builds.parabola, {"x": uniform(0, 1)}, seed=1.5)
     with pytest.raises(ValueError, match="successive_halving: a search with a log needs a seed"):
         halve(seed=None, log=tmp_path / "log")
-    assert len(search(search_builds.parabola, {"x": uniform(0, 1)}, 1, seed=None).trials) == 1
+    assert len(search(builds.parabola, {"x": uniform(0, 1)}, 1, seed=None).trials) == 1

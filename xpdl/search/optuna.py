@@ -9,10 +9,10 @@ from typing import Any
 
 from xpdl.backends.random import next_stream, seeded
 from xpdl.ops.checks import function
+from xpdl.search.runner import Build, Score, last_score
+from xpdl.search.space import Distribution, check_space
 from xpdl.training.history import History
 from xpdl.training.run_state import require_new
-from xpdl.training.search_runs import Build, Score, last_score
-from xpdl.training.search_space import Distribution, check_space
 
 
 def optuna_objective(

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.training.searches import SPACE, search
+from tests.search.searches import SPACE, search
 from xpdl import choice, log_uniform, uniform
 from xpdl.backends.random import Stream
-from xpdl.training.search_space import check_space, sampled
+from xpdl.search.space import check_space, sampled
 
 
 class TestSpace:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training import search_builds
-from tests.training.searches import halve, same, search
+from tests.search import builds
+from tests.search.searches import halve, same, search
 from tests.training.test_checkpoint_files import files_of_at_most
 from xpdl import choice, uniform
+from xpdl.search.result import SearchResult, Trial, TrialLog
 from xpdl.training import History
-from xpdl.training.search_result import SearchResult, Trial, TrialLog
 
 
 def trial(number, score, epochs=None, **options):
@@ -180,20 +180,20 @@ class TestLog:
 
     def test_cut_off_anywhere_it_gives_the_same_result(self, tmp_path):
         path = tmp_path / "log.jsonl"
-        whole = halve(search_builds.net, log=path, max_epochs=3, n_trials=4)
+        whole = halve(builds.net, log=path, max_epochs=3, n_trials=4)
         content = path.read_bytes()
         for length in range(0, len(content), max(1, len(content) // 25)):
             path.write_bytes(content[:length])
             torn = b"\n" in content[:length] and content[length - 1] != ord("\n")
             with pytest.warns(UserWarning, match="was cut off") if torn else contextlib.nullcontext():
-                same(halve(search_builds.net, log=path, max_epochs=3, n_trials=4), whole)
+                same(halve(builds.net, log=path, max_epochs=3, n_trials=4), whole)
             lines = path.read_bytes().splitlines()
             assert len(lines) == len(content.splitlines()) and all(json.loads(line) for line in lines)
 
     def test_killed_process_has_logged_what_it_finished(self, tmp_path):
         path, count = tmp_path / "log.jsonl", tmp_path / "count"
         code = (
-            "import sys; from tests.training.search_builds import killed_at_the_fourth; from xpdl import *;"
+            "import sys; from tests.search.builds import killed_at_the_fourth; from xpdl import *;"
             "random_search(killed_at_the_fourth, {'x': uniform(0, 1)}, 6, seed=0, log=sys.argv[1], verbose=False)"
         )
         env = {**os.environ, "SEARCH_COUNT": str(count)}
@@ -219,12 +219,12 @@ class TestLog:
 
     def test_of_another_search_is_refused(self, tmp_path):
         path = tmp_path / "log"
-        search(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
+        search(builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
         before = path.read_bytes()
         for other in (
-            lambda: search(search_builds.parabola, {"x": uniform(0, 2)}, 1, log=path),
-            lambda: search(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path, seed=1),
-            lambda: halve(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path),
+            lambda: search(builds.parabola, {"x": uniform(0, 2)}, 1, log=path),
+            lambda: search(builds.parabola, {"x": uniform(0, 1)}, 1, log=path, seed=1),
+            lambda: halve(builds.parabola, {"x": uniform(0, 1)}, 1, log=path),
         ):
             with pytest.raises(ValueError, match="is the log of another search"):
                 other()
@@ -241,10 +241,10 @@ class TestLog:
     @pytest.mark.parametrize("line", [b"{}\n", b"3\n", b'{"number": 0}\n', b"{\n"])
     def test_damaged_line_is_an_error(self, tmp_path, line):
         path = tmp_path / "log"
-        search(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
+        search(builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
         path.write_bytes(path.read_bytes() + line)
         with pytest.raises(ValueError, match=r"log: (is not the log|has a line)"):
-            search(search_builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
+            search(builds.parabola, {"x": uniform(0, 1)}, 1, log=path)
 
     def test_needs_a_seed(self, tmp_path):
         with pytest.raises(ValueError, match="a search with a log needs a seed"):

@@ -2,17 +2,17 @@
 
 import dataclasses
 
-from tests.training import search_builds
+from tests.search import builds
 from xpdl import choice, log_uniform, random_search, successive_halving
 
 SPACE = {"lr": log_uniform(1e-3, 1.0), "units": choice(range(2, 8))}
 
 
-def search(build=search_builds.net, space=SPACE, n_trials=4, **options):
+def search(build=builds.net, space=SPACE, n_trials=4, **options):
     return random_search(build, space, n_trials, **{"seed": 0, "verbose": False, **options})
 
 
-def halve(build=search_builds.net, space=SPACE, n_trials=9, **options):
+def halve(build=builds.net, space=SPACE, n_trials=9, **options):
     return successive_halving(build, space, n_trials, **{"seed": 0, "verbose": False, **options})
 
 

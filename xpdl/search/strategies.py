@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from xpdl.backends.random import Stream, checked_seed, next_stream
 from xpdl.ops.checks import int_at_least, positive_int
-from xpdl.training.search_result import SearchResult, Trial
-from xpdl.training.search_runs import Build, Runs, Score, last_score
-from xpdl.training.search_space import Distribution, check_space
+from xpdl.search.result import SearchResult, Trial
+from xpdl.search.runner import Build, Runs, Score, last_score
+from xpdl.search.space import Distribution, check_space
 
 
 def random_search(

@@ -20,11 +20,11 @@ import threadpoolctl
 from xpdl.backends import get_backend, make_backend, use
 from xpdl.backends.random import Stream, seeded
 from xpdl.ops.checks import flag, function, positive_int
+from xpdl.search.result import SearchResult, Trial, TrialLog
+from xpdl.search.space import Distribution, sampled
 from xpdl.training.history import History
 from xpdl.training.progress import Progress
 from xpdl.training.run_state import require_new
-from xpdl.training.search_result import SearchResult, Trial, TrialLog
-from xpdl.training.search_space import Distribution, sampled
 from xpdl.training.trainer import Trainer
 
 Build = Callable[..., Any]

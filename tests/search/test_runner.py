@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import xpdl
-from tests.training import search_builds
-from tests.training.searches import halve, same, search
+from tests.search import builds
+from tests.search.searches import halve, same, search
 from xpdl import choice, get_backend, uniform
 from xpdl.backends.random import Stream
-from xpdl.training import History, search_runs
-from xpdl.training.search_runs import Runs, last_score
+from xpdl.search import runner
+from xpdl.search.runner import Runs, last_score
+from xpdl.training import History
 
 
 def runs(build, *, score=last_score, processes=1, log=None, verbose=False, seed=0):
@@ -86,7 +87,7 @@ class TestTrial:
 
     def test_seconds_are_those_it_took(self, monkeypatch):
         clock = iter([100.0, 102.5])
-        monkeypatch.setattr(search_runs.time, "perf_counter", lambda: next(clock))
+        monkeypatch.setattr(runner.time, "perf_counter", lambda: next(clock))
         assert self.made(lambda x: 0.0).seconds == 2.5
 
 
@@ -131,19 +132,19 @@ class TestBeginningOfAProcess:
     @pytest.fixture
     def limits(self, monkeypatch):
         found = []
-        monkeypatch.setattr(search_runs.threadpoolctl, "threadpool_limits", found.append)
+        monkeypatch.setattr(runner.threadpoolctl, "threadpool_limits", found.append)
         monkeypatch.setenv("XPDL_NUM_THREADS", "")
         return found
 
     def test_has_the_backend_and_a_share_of_the_processors(self, limits, monkeypatch):
         monkeypatch.delenv("XPDL_NUM_THREADS")
-        search_runs._enter("numpy", "float64", 3)
+        runner._enter("numpy", "float64", 3)
         assert limits == [3] and os.environ["XPDL_NUM_THREADS"] == "3"
         assert (get_backend().name, get_backend().dtype) == ("numpy", "float64")
 
     def test_keeps_the_number_of_threads_that_the_user_wants(self, limits, monkeypatch):
         monkeypatch.setenv("XPDL_NUM_THREADS", "2")
-        search_runs._enter("numpy", "float32", 3)
+        runner._enter("numpy", "float32", 3)
         assert os.environ["XPDL_NUM_THREADS"] == "2"
 
     @pytest.mark.parametrize(("processors", "processes", "share"), [(8, 2, 4), (8, 3, 2), (1, 2, 1)])
@@ -155,25 +156,25 @@ class TestBeginningOfAProcess:
                 begun.append((workers, context.get_start_method(), enter, arguments))
                 raise InterruptedError
 
-        monkeypatch.setattr(search_runs, "_processors", lambda: processors)
-        monkeypatch.setattr(search_runs.concurrent.futures, "ProcessPoolExecutor", Pool)
+        monkeypatch.setattr(runner, "_processors", lambda: processors)
+        monkeypatch.setattr(runner.concurrent.futures, "ProcessPoolExecutor", Pool)
         with pytest.raises(InterruptedError):
-            runs(search_builds.parabola, score=search_builds.net, processes=processes).made([(0, {"x": 0.5}, None)])
-        assert begun == [(processes, "spawn", search_runs._enter, ("numpy", "float32", share))]
+            runs(builds.parabola, score=builds.net, processes=processes).made([(0, {"x": 0.5}, None)])
+        assert begun == [(processes, "spawn", runner._enter, ("numpy", "float32", share))]
 
     def test_processors_are_those_that_may_be_used(self, monkeypatch):
         monkeypatch.setattr(os, "sched_getaffinity", {0: {1, 2, 5}}.__getitem__, raising=False)
-        assert search_runs._processors() == 3
+        assert runner._processors() == 3
         monkeypatch.delattr(os, "sched_getaffinity")
         for count, found in ((7, 7), (None, 1)):
             monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
-            assert search_runs._processors() == found
+            assert runner._processors() == found
 
 
 def test_an_error_ends_a_search_without_waiting_for_what_has_not_begun(monkeypatch):
     ends = []
 
-    class Pool(search_runs.concurrent.futures.ThreadPoolExecutor):
+    class Pool(runner.concurrent.futures.ThreadPoolExecutor):
         def __init__(self, workers, context, enter, arguments):
             super().__init__(workers)
 
@@ -181,9 +182,9 @@ def test_an_error_ends_a_search_without_waiting_for_what_has_not_begun(monkeypat
             ends.append(options)
             super().shutdown(**options)
 
-    monkeypatch.setattr(search_runs.concurrent.futures, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(runner.concurrent.futures, "ProcessPoolExecutor", Pool)
     with pytest.raises(KeyError, match="no such thing"):
-        runs(search_builds.broken, score=search_builds.net, processes=2).made([(0, {"x": 9.0}, None)])
+        runs(builds.broken, score=builds.net, processes=2).made([(0, {"x": 9.0}, None)])
     assert ends[0] == {"wait": False, "cancel_futures": True}
 
 
@@ -195,14 +196,14 @@ class TestProcesses:
 
     def test_work_on_the_backend_in_use_and_errors_come_back(self):
         with xpdl.use("numpy", dtype="float64"):
-            assert len(search(search_builds.backend, {"x": uniform(0, 1)}, 2, processes=2).trials) == 2
+            assert len(search(builds.backend, {"x": uniform(0, 1)}, 2, processes=2).trials) == 2
             with pytest.raises(KeyError, match="no such thing"):
-                search(search_builds.broken, {"x": choice([9])}, 2, processes=2)
+                search(builds.broken, {"x": choice([9])}, 2, processes=2)
 
     def test_one_that_dies_is_an_error_and_not_a_wait(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SEARCH_COUNT", str(tmp_path / "count"))
         with pytest.raises(BrokenProcessPool) as error:
-            search(search_builds.killed_at_the_fourth, {"x": uniform(0, 1)}, 9, processes=2)
+            search(builds.killed_at_the_fourth, {"x": uniform(0, 1)}, 9, processes=2)
         assert "search: a process ended by itself" in error.value.__notes__[0]
 
     def test_need_functions_that_can_be_sent(self):
@@ -216,4 +217,4 @@ class TestProcesses:
             xpdl.use("array_api_strict", device="device1"),
             pytest.raises(ValueError, match=r"default device of array_api_strict; use processes=1"),
         ):
-            search(search_builds.parabola, {"x": uniform(0, 1)}, 2, processes=2)
+            search(builds.parabola, {"x": uniform(0, 1)}, 2, processes=2)

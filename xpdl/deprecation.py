@@ -1,0 +1,21 @@
+"""Old import paths, which work for one minor release with a warning."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make the ``__getattr__`` (PEP 562) of a module whose `names` moved: old name -> full new name."""
+
+    def __getattr__(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(f"{module}.{name} is deprecated; use {names[name]}", DeprecationWarning, stacklevel=2)
+        home, _, new = names[name].rpartition(".")
+        return getattr(importlib.import_module(home), new)
+
+    return __getattr__
