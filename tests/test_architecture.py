@@ -39,7 +39,7 @@ HOST_NUMPY = {
     "io/": "files hold bytes of the host",
     "models/state_dict.py": "what is loaded comes from the host",
     "models/pytorch.py": "as io/",
-    "training/checkpoint.py": "as io/",
+    "training/checkpoint/format.py": "as io/",
     "plots/": "figures are drawn on the host",
     "data/": "data sets are read and made on the host",
 }

@@ -20,8 +20,8 @@ from xpdl.bench import command as bench_command
 from xpdl.data.images import load_digit
 from xpdl.functional import softmax
 from xpdl.models import MODELS
-from xpdl.training import Trainer, evaluation, measures
-from xpdl.training.checkpoint_files import CheckpointFiles
+from xpdl.training import Trainer, evaluate, measures
+from xpdl.training.checkpoint.rotation import CheckpointFiles
 
 _DATA: dict[str, Any] = {
     "mini": data.load_mini_mnist,
@@ -262,7 +262,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     _, (x, t) = _loaded(args, network)
     asked = measures.resolve([name for name in args.metrics if name != "loss"], network, "--metrics")
     kinds = ["acc", *(["loss"] if "loss" in args.metrics else [])]
-    for name, value in evaluation.evaluate(network, x, t, kinds, asked).items():
+    for name, value in evaluate.evaluate(network, x, t, kinds, asked).items():
         print(f"test {'accuracy' if name == 'acc' else name}: {value:.4f}")
 
 

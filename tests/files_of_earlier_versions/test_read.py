@@ -15,7 +15,7 @@ import pytest
 import xpdl
 from tests.files_of_earlier_versions import runs
 from xpdl.io import tensors
-from xpdl.training import checkpoint
+from xpdl.training.checkpoint.format import load
 from xpdl.training.history import History
 
 VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if path.is_dir() and path.name[0].isdigit())
@@ -60,7 +60,7 @@ def test_checkpoint_holds_what_was_written(folder: Path, name: str, tmp_path: Pa
     make, step = runs.RUNS[name]
     trainer = make(tmp_path, None)
     with what_it_warns_of(name):
-        checkpoint.load(trainer, path)
+        load(trainer, path)
     arrays, _ = tensors.load_arrays(path)
     assert 0 < trainer.current_iter < step
     for key, owner, kept in trainer.network.slots("params"):

@@ -30,7 +30,7 @@ from xpdl.backends.cpu import thread_pool
 from xpdl.backends.namespaces import is_array
 from xpdl.backends.random import Stream
 from xpdl.data import augment
-from xpdl.training.checkpoint_files import CheckpointFiles
+from xpdl.training.checkpoint.rotation import CheckpointFiles
 
 
 @dataclasses.dataclass(frozen=True)

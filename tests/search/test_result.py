@@ -14,7 +14,7 @@ import pytest
 
 from tests.search import builds
 from tests.search.searches import halve, same, search
-from tests.training.test_checkpoint_files import files_of_at_most
+from tests.training.checkpoint.test_rotation import files_of_at_most
 from xpdl import choice, uniform
 from xpdl.search.result import SearchResult, Trial, TrialLog
 from xpdl.training import History

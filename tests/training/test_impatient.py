@@ -9,11 +9,11 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.training.test_checkpoint import assert_same_run, trainer
-from tests.training.test_signals import Signals
+from tests.training.checkpoint.test_format import assert_same_run, trainer
+from tests.training.checkpoint.test_signals import Signals
 from xpdl import cli, data
 from xpdl.io import tensors
-from xpdl.training import evaluation
+from xpdl.training import evaluate
 
 TRAIN = ["train", "--model", "TwoLayerNet", "--epochs", "3", "--batch-size", "1000"]
 NAME = "TwoLayerNet.checkpoint"
@@ -150,7 +150,7 @@ def test_full_disk(runs, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("every", [None, 1, 50])
 def test_signal_while_accuracy_is_measured(tmp_path, capsys, monkeypatch, number, every):
-    measure = evaluation.measure
+    measure = evaluate.measure
 
     def signalled(run):
         if run.current_iter == 6:
@@ -159,14 +159,14 @@ def test_signal_while_accuracy_is_measured(tmp_path, capsys, monkeypatch, number
 
     whole, path = trainer(), tmp_path / "run"
     whole.train()
-    monkeypatch.setattr(evaluation, "measure", signalled)
+    monkeypatch.setattr(evaluate, "measure", signalled)
     broken = trainer(checkpoint=path, checkpoint_every=every)
     with pytest.raises(SystemExit if number == signal.SIGTERM else KeyboardInterrupt) as ended:
         broken.train()
     said = capsys.readouterr().err if number == signal.SIGTERM else str(ended.value)
     assert "stopped after epoch 2;" in said and len(broken.test_acc_list) == 2
     assert json.loads(tensors.load_arrays(path)[1]["position"])["epoch"] == 2
-    monkeypatch.setattr(evaluation, "measure", measure)
+    monkeypatch.setattr(evaluate, "measure", measure)
     resumed = trainer(checkpoint=path)
     resumed.train()
     assert_same_run(whole, resumed)

@@ -31,7 +31,8 @@ from xpdl import (
     augment,
 )
 from xpdl.backends.namespaces import on_device_of
-from xpdl.training import WarmupLR, diagnostics, step
+from xpdl.training import WarmupLR, step
+from xpdl.training.callbacks import diagnostics
 from xpdl.training.gradient_accumulator import Accumulated
 
 RNG = np.random.default_rng(0)

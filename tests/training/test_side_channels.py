@@ -14,8 +14,8 @@ import warnings
 import numpy as np
 import pytest
 
+from tests.training.checkpoint.test_rotation import files_of_at_most
 from tests.training.runs import net, trainer, weights
-from tests.training.test_checkpoint_files import files_of_at_most
 from xpdl import plots
 from xpdl.training import (
     CSVLogger,
@@ -26,7 +26,7 @@ from xpdl.training import (
     TensorBoard,
     messages,
 )
-from xpdl.training.callbacks import EVENTS
+from xpdl.training.callbacks.base import EVENTS
 from xpdl.training.progress import Progress
 
 LOGGERS = {"log.csv": CSVLogger, "log.jsonl": JSONLogger}

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from tests.training import runs
-from tests.training.test_checkpoint import assert_same_run, trainer
+from tests.training.checkpoint.test_format import assert_same_run, trainer
 from xpdl import cli, training
-from xpdl.training.checkpoint_files import CheckpointFiles
+from xpdl.training.checkpoint.rotation import CheckpointFiles
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_callback_that_raises_gives_the_lock_back(path, where):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_run_locks_nobody_out(path):
     program = (
-        "import sys, time; from tests.training.test_checkpoint import trainer\n"
+        "import sys, time; from tests.training.checkpoint.test_format import trainer\n"
         "class Waits:\n"
         "    def on_batch_end(self, trainer, step):\n"
         "        if step == 7: print('there', flush=True); time.sleep(600)\n"
@@ -125,7 +125,7 @@ class Forks:
 class TestForks:
     def test_a_child_has_no_lock_when_the_run_is_killed(self, path):
         program = (
-            "import os, sys, time; from tests.training.test_checkpoint import trainer\n"
+            "import os, sys, time; from tests.training.checkpoint.test_format import trainer\n"
             "class Forks:\n"
             "    def on_batch_end(self, trainer, step):\n"
             "        if step == 7:\n"

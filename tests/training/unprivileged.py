@@ -10,7 +10,7 @@ import os
 import warnings
 from pathlib import Path
 
-from tests.training.test_checkpoint import trainer
+from tests.training.checkpoint.test_format import trainer
 from xpdl import cli
 from xpdl.io import tensors
 

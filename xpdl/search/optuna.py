@@ -12,7 +12,7 @@ from xpdl.ops.checks import function
 from xpdl.search.runner import Build, Score, last_score
 from xpdl.search.space import Distribution, check_space
 from xpdl.training.history import History
-from xpdl.training.run_state import require_new
+from xpdl.training.ownership import require_new
 
 
 def optuna_objective(

@@ -23,8 +23,8 @@ from xpdl.ops.checks import flag, function, positive_int
 from xpdl.search.result import SearchResult, Trial, TrialLog
 from xpdl.search.space import Distribution, sampled
 from xpdl.training.history import History
+from xpdl.training.ownership import require_new
 from xpdl.training.progress import Progress
-from xpdl.training.run_state import require_new
 from xpdl.training.trainer import Trainer
 
 Build = Callable[..., Any]

@@ -1,14 +1,12 @@
 """Training: the loop, what it records, and what it tells."""
 
 from xpdl.deprecation import moved
-from xpdl.training.callbacks import Callback
-from xpdl.training.diagnostics import Diagnostics
-from xpdl.training.early_stopping import EarlyStopping, ModelCheckpoint
-from xpdl.training.ema import EMA
-from xpdl.training.history import History
-from xpdl.training.loggers import CSVLogger, JSONLogger, TensorBoard
-from xpdl.training.mixed_precision import MixedPrecision
-from xpdl.training.schedules import (
+from xpdl.training.callbacks.base import Callback
+from xpdl.training.callbacks.diagnostics import Diagnostics
+from xpdl.training.callbacks.early_stopping import EarlyStopping, ModelCheckpoint
+from xpdl.training.callbacks.ema import EMA
+from xpdl.training.callbacks.loggers import CSVLogger, JSONLogger, TensorBoard
+from xpdl.training.callbacks.schedules import (
     CosineLR,
     ExponentialLR,
     LearningRateSchedule,
@@ -17,6 +15,8 @@ from xpdl.training.schedules import (
     StepLR,
     WarmupLR,
 )
+from xpdl.training.history import History
+from xpdl.training.precision.mixed import MixedPrecision
 from xpdl.training.smoothing import smooth_curve
 from xpdl.training.trainer import Trainer
 

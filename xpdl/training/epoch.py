@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from xpdl.backends import device_memory, plans
 from xpdl.backends.namespaces import Array
-from xpdl.training import evaluation, step
-from xpdl.training.checkpointer import Checkpointer
+from xpdl.training import evaluate, step
+from xpdl.training.checkpoint.checkpointer import Checkpointer
 from xpdl.training.gradient_accumulator import Accumulated
 from xpdl.training.progress import Progress
 from xpdl.training.weighted_mean import WeightedMean
@@ -31,7 +31,7 @@ def make(trainer: Trainer, checkpointer: Checkpointer, progress: Progress) -> No
     finally:
         progress.close()
     trainer.callbacks.call("on_test_begin", trainer, epoch)
-    measured, history = evaluation.measure(trainer), trainer.history
+    measured, history = evaluate.measure(trainer), trainer.history
     history.epoch_loss_list.append(trainer.epoch_loss.value)
     history.seconds.append(time.perf_counter() - begin)
     trainer.current_epoch, trainer.seconds_in_epoch = epoch, 0.0

@@ -11,7 +11,7 @@ from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating, is_host
 from xpdl.layers.base import Layer
 from xpdl.layers.layerwise import backward_by_layer, forward_by_layer
-from xpdl.training.mixed_precision import MixedPrecision
+from xpdl.training.precision.mixed import MixedPrecision
 
 _IS_FIRST = "is the first to hold NaN or infinity"
 

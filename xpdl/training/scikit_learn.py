@@ -23,7 +23,7 @@ from xpdl.backends.random import seeded
 from xpdl.functional import sigmoid, softmax
 from xpdl.layers import Affine, Relu, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.models import Sequential
-from xpdl.training.run_state import require_new
+from xpdl.training.ownership import require_new
 from xpdl.training.trainer import Trainer
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xpdl.backends.namespaces import Array, is_array, is_host
 from xpdl.optimizers import Optimizer
 from xpdl.training.gradient_accumulator import Accumulated
-from xpdl.training.mixed_precision import MixedPrecision
+from xpdl.training.precision.mixed import MixedPrecision
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer

@@ -15,14 +15,14 @@ from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, number, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import epoch, inputs, measures, run_state
-from xpdl.training.callbacks import Callbacks
-from xpdl.training.checkpointer import KEPT, Checkpoint, Checkpointer
+from xpdl.training import epoch, inputs, measures, ownership
+from xpdl.training.callbacks.base import Callbacks
+from xpdl.training.callbacks.monitor import check_monitors
+from xpdl.training.checkpoint.checkpointer import KEPT, Checkpoint, Checkpointer
 from xpdl.training.cuda_graph import CapturedSteps
 from xpdl.training.history import History
-from xpdl.training.mixed_precision import MixedPrecision, chosen
-from xpdl.training.monitor import check_monitors
 from xpdl.training.nan_check import read_losses
+from xpdl.training.precision.mixed import MixedPrecision, chosen
 from xpdl.training.progress import Progress
 from xpdl.training.weighted_mean import WeightedMean
 
@@ -216,7 +216,7 @@ class Trainer:
         self.stop_training = False
         self.history = History()
         self._checkpointer = Checkpointer(checkpoint, checkpoint_every, keep, seed)
-        self.run = run_state.Run()
+        self.run = ownership.Run()
         #: of the epoch that is under way
         self.seconds_in_epoch, self.epoch_loss = 0.0, WeightedMean()
         self.classifies = measures.kind_of(network) != "values"
@@ -269,7 +269,7 @@ class Trainer:
     def _train(self) -> History:
         progress = Progress(self.verbose)
         check_monitors(self)
-        with self._checkpointer.locked(), run_state.under_way(self):
+        with self._checkpointer.locked(), ownership.under_way(self):
             self.stop_training = False
             going_on = self._checkpointer.begin(self)
             if going_on:

@@ -11,7 +11,7 @@ from xpdl.backends import dispatch, dtypes
 from xpdl.backends.cupy import loss_scaling as kernels
 from xpdl.ops import normalization
 from xpdl.optimizers.adam import corrected_rate
-from xpdl.training import loss_scaling
+from xpdl.training.precision import loss_scale
 
 WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
 
@@ -34,19 +34,19 @@ def compare_all(host, dtype):
     rng, wide, array = np.random.default_rng(0), WIDE[dtype], fake.module.asarray
     shapes = [(3, 5), (kernels.CHUNK + 1,), (1,)]
     values = [array((10 * rng.normal(size=shape)).astype(wide)) for shape in shapes]
-    same(host, loss_scaling.narrowed, values, dtype)
+    same(host, loss_scale.narrowed, values, dtype)
     grads = [array(a.get().astype(dtype)) for a in values]
     for scale in (None, array(np.array(2.0**12, wide)), array(np.array(3.0, wide))):
-        same(host, loss_scaling.unscaled, grads, scale, wide)
-    same(host, loss_scaling.all_finite, grads)
+        same(host, loss_scale.unscaled, grads, scale, wide)
+    same(host, loss_scale.all_finite, grads)
     for bad in (np.inf, -np.inf, np.nan):
         spoiled = array(grads[1].get())
         spoiled[kernels.CHUNK] = bad
-        same(host, loss_scaling.all_finite, [grads[0], spoiled, grads[2]])
+        same(host, loss_scale.all_finite, [grads[0], spoiled, grads[2]])
     for state in ([8.0, 2.0, 1.0], [8.0, 3.0, 1.0], [16.0, 9.0, 0.0]):
         for finite in (True, False):
             args = array(np.array(state, wide)), array(np.array(finite)), 4, 20.0
-            same(host, loss_scaling.scaling_after, *args)
+            same(host, loss_scale.scaling_after, *args)
     for beta1, beta2, left_out in ((0.9, 0.999, 2.0), (0.0, 0.0, 0.0)):
         rule = Adam(0.25, beta1, beta2)
         rule.iter = 7
@@ -62,7 +62,7 @@ def test_many_arrays_take_few_launches(host, dtype):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
     arrays = [fake.module.asarray(np.full(3, k, "float32")) for k in range(kernels.TENSORS + 2)]
-    for k, a in enumerate(loss_scaling.narrowed(arrays, dtype)):
+    for k, a in enumerate(loss_scale.narrowed(arrays, dtype)):
         np.testing.assert_array_equal(a.get().astype("float32"), k)
     assert len(fake.launches) == 2
 
@@ -75,25 +75,25 @@ def test_packs_and_single_values_have_the_same_bits(host, dtype):
     sizes = (1, 5, 64, kernels.CHUNK + 11)
     wide = [(10 * rng.normal(size=size)).astype("float32") for size in sizes]
     for place in (fake.module.asarray, fake.unaligned):
-        same(host, loss_scaling.narrowed, [place(a) for a in wide], dtype)
+        same(host, loss_scale.narrowed, [place(a) for a in wide], dtype)
         grads = [place(a.astype(dtype)) for a in wide]
-        same(host, loss_scaling.unscaled, grads, fake.module.asarray(np.array(3.0, "float32")), "float32")
+        same(host, loss_scale.unscaled, grads, fake.module.asarray(np.array(3.0, "float32")), "float32")
         for k, size in enumerate(sizes):
             for at in {0, size // 2, size - 1}:
                 spoiled = wide[k].astype(dtype)
                 spoiled[at] = np.inf
-                same(host, loss_scaling.all_finite, [*grads[:k], place(spoiled), *grads[k + 1 :]])
+                same(host, loss_scale.all_finite, [*grads[:k], place(spoiled), *grads[k + 1 :]])
 
 
 def test_strided_empty_and_other_dtypes(host):
     array = fake.module.asarray
     columns = array(np.arange(12.0, dtype="float16").reshape(3, 4)).T
-    same(host, loss_scaling.unscaled, [columns, columns], None, "float32")
+    same(host, loss_scale.unscaled, [columns, columns], None, "float32")
     fake.launches.clear()
     empty = array(np.ones((0, 3), "float32"))
-    assert loss_scaling.narrowed([empty], "float16")[0].shape == (0, 3)
-    assert loss_scaling.unscaled([columns], None, "float64")[0].dtype == "float64"
-    assert loss_scaling.narrowed([array(np.ones(2, "float64"))], "float16")[0].dtype == "float16"
+    assert loss_scale.narrowed([empty], "float16")[0].shape == (0, 3)
+    assert loss_scale.unscaled([columns], None, "float64")[0].dtype == "float64"
+    assert loss_scale.narrowed([array(np.ones(2, "float64"))], "float16")[0].dtype == "float16"
     assert not fake.launches, "left to the generic op"
 
 

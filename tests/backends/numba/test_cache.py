@@ -16,7 +16,7 @@ pytest.importorskip("numba", reason="Numba is not installed")
 
 from numba.core import event
 
-from tests.training.test_checkpoint_files import files_of_at_most
+from tests.training.checkpoint.test_rotation import files_of_at_most
 from xpdl.backends.numba import cache, jit
 
 

@@ -35,7 +35,7 @@ _COMPUTED = {"float": "float32", "double": "float64"}
 
 @kernel("narrowed")
 def narrowed(arrays: list[Array], dtype: str) -> list[Array]:
-    """As `xpdl.training.loss_scaling.narrowed`."""
+    """As `xpdl.training.precision.loss_scale.narrowed`."""
     if not supports(*arrays) or dtype_name(arrays[0].dtype) != _computed(dtype):
         return DECLINE  # type: ignore[no-any-return]
     made = [empty(a.shape, dtype_called(dtype, cupy())) for a in arrays]
@@ -45,7 +45,7 @@ def narrowed(arrays: list[Array], dtype: str) -> list[Array]:
 
 @kernel("unscaled")
 def unscaled(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
-    """As `xpdl.training.loss_scaling.unscaled`."""
+    """As `xpdl.training.precision.loss_scale.unscaled`."""
     stored = dtype_name(grads[0].dtype)
     if not supports(*grads) or _computed(stored) != dtype or not (scale is None or dtype_name(scale.dtype) == dtype):
         return DECLINE  # type: ignore[no-any-return]
@@ -56,7 +56,7 @@ def unscaled(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]
 
 @kernel("all_finite")
 def all_finite(arrays: list[Array]) -> Array:
-    """As `xpdl.training.loss_scaling.all_finite`."""
+    """As `xpdl.training.precision.loss_scale.all_finite`."""
     if not supports(*arrays):
         return DECLINE
     finite = cupy().ones((), dtype=bool)
@@ -66,7 +66,7 @@ def all_finite(arrays: list[Array]) -> Array:
 
 @kernel("scaling_after")
 def scaling_after(state: Array, finite: Array, growth_interval: int, most: float) -> Array:
-    """As `xpdl.training.loss_scaling.scaling_after`."""
+    """As `xpdl.training.precision.loss_scale.scaling_after`."""
     dtype = dtype_name(state.dtype)
     if not supports(state) or _computed(dtype) != dtype or not same_device(state, finite):
         return DECLINE

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.training.callbacks.test_schedules import Measured
 from tests.training.runs import net, trainer, weights
-from tests.training.test_schedules import Measured
 from xpdl.training import EarlyStopping, History, ModelCheckpoint
 
 

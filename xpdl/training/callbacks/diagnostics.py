@@ -14,7 +14,7 @@ from xpdl.layers.relu import Relu
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.tanh import Tanh
 from xpdl.ops.checks import number, require_floating
-from xpdl.training.callbacks import Callback
+from xpdl.training.callbacks.base import Callback
 
 _WIDE = 32  # bits of a dtype in which squares may be added up
 

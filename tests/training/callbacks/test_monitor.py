@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from xpdl import History
-from xpdl.training.monitor import LISTS, Monitor, mean_of_epoch
+from xpdl.training.callbacks.monitor import LISTS, Monitor, mean_of_epoch
 
 
 def ended(iter_per_epoch=2, **lists):

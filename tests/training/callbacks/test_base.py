@@ -4,7 +4,7 @@ import pytest
 
 from tests.training.runs import trainer
 from xpdl.training import Callback
-from xpdl.training.callbacks import EVENTS, Callbacks
+from xpdl.training.callbacks.base import EVENTS, Callbacks
 
 
 def test_only_the_methods_that_are_there_are_called_in_the_order_of_the_objects():

@@ -7,7 +7,7 @@ import pytest
 
 import xpdl
 from xpdl.backends import get_backend
-from xpdl.training.callback_state import from_file, to_file
+from xpdl.training.callbacks.state import from_file, to_file
 
 
 class Keeps:

@@ -7,7 +7,7 @@ import pytest
 
 import xpdl
 from xpdl import Affine, History, IdentityWithLoss, Sequential, ShapeError, SigmoidWithLoss, SoftmaxWithLoss
-from xpdl.training import evaluation
+from xpdl.training import evaluate
 
 RNG = np.random.default_rng(0)
 LOSSES = {
@@ -29,15 +29,15 @@ def case():
 
 def test_accuracy_counts_all_rows(case):
     network, x, t = case
-    assert evaluation.accuracy(network, x, t) == np.mean(network.predict(x).argmax(axis=1) == t)
+    assert evaluate.accuracy(network, x, t) == np.mean(network.predict(x).argmax(axis=1) == t)
 
 
 def test_mean_loss_weighs_all_rows_alike(case):
     network, x, t = case
-    assert evaluation.mean_loss(network, x, t) == pytest.approx(float(network.loss(x, t)), rel=1e-5)
+    assert evaluate.mean_loss(network, x, t) == pytest.approx(float(network.loss(x, t)), rel=1e-5)
 
 
-@pytest.mark.parametrize("measure", [evaluation.accuracy, evaluation.mean_loss])
+@pytest.mark.parametrize("measure", [evaluate.accuracy, evaluate.mean_loss])
 def test_rows_must_fit_together(case, measure):
     network, x, t = case
     for rows in (0, 3):
@@ -85,7 +85,7 @@ def ended(classifies=True, validates=True, sample=None):
 class TestMeasure:
     def test_accuracies_of_all_sets_and_losses_but_not_of_the_rows_trained_with(self):
         trainer = ended()
-        assert evaluation.measure(trainer) == (
+        assert evaluate.measure(trainer) == (
             "train accuracy 0.8000  val accuracy 0.6000  val loss 0.6000  test accuracy 0.2500  test loss 0.2500"
         )
         assert trainer.history == History(
@@ -94,31 +94,31 @@ class TestMeasure:
 
     def test_of_a_regression_losses(self):
         trainer = ended(classifies=False)
-        assert evaluation.measure(trainer) == "val loss 0.6000  test loss 0.2500"
+        assert evaluate.measure(trainer) == "val loss 0.6000  test loss 0.2500"
         assert trainer.history == History(val_loss_list=[0.6], test_loss_list=[0.25])
 
     def test_without_rows_for_validation_or_to_test(self):
         trainer = ended(validates=False)
-        assert evaluation.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500  test loss 0.2500"
+        assert evaluate.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500  test loss 0.2500"
         trainer.x_test = trainer.t_test = None
-        assert evaluation.measure(trainer) == "train accuracy 0.8000"
+        assert evaluate.measure(trainer) == "train accuracy 0.8000"
         trainer.classifies = False
-        assert evaluation.measure(trainer) == ""
+        assert evaluate.measure(trainer) == ""
 
     def test_of_a_network_that_has_no_loss_to_be_called(self):
         trainer = ended(validates=False)
         trainer.network.loss = 0.5
-        assert evaluation.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500"
+        assert evaluate.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500"
 
     def test_of_the_first_rows_where_a_number_is_given_and_of_all_where_there_are_fewer(self):
         trainer = ended(sample=5)
-        evaluation.measure(trainer)
+        evaluate.measure(trainer)
         assert trainer.network.sizes == [5, 5, 5, 4, 4]
         assert trainer.history.train_acc_list == [1.0] and trainer.history.test_loss_list == [0.25]
 
     def test_adds_to_what_was_measured_before(self):
         trainer = ended()
-        evaluation.measure(trainer), evaluation.measure(trainer)
+        evaluate.measure(trainer), evaluate.measure(trainer)
         assert trainer.history.test_acc_list == [0.25, 0.25]
 
 
@@ -133,13 +133,13 @@ def test_loss_and_accuracy_of_chunks_are_those_of_all_rows(loss):
     want = {"loss": float(network.loss(x, t))}
     if layer.classifies:
         want["acc"] = float(np.mean(layer.correct(network.predict(x), t)))
-    for function in (lambda: evaluation.evaluate(network, x, t, want), lambda: _each(network, x, t, want)):
+    for function in (lambda: evaluate.evaluate(network, x, t, want), lambda: _each(network, x, t, want)):
         found = function()
         assert list(found) == list(want) and found == pytest.approx(want, rel=1e-12)
 
 
 def _each(network, x, t, kinds):
-    functions = {"loss": evaluation.mean_loss, "acc": evaluation.accuracy}
+    functions = {"loss": evaluate.mean_loss, "acc": evaluate.accuracy}
     return {kind: functions[kind](network, x, t) for kind in kinds}
 
 
@@ -151,7 +151,7 @@ def test_a_loss_of_ones_own_is_asked_for():
     network = Decayed(Affine(units=3), loss=SoftmaxWithLoss, seed=0)
     x, t = RNG.normal(size=(300, 4)).astype("float32"), RNG.integers(0, 3, 300)
     network.build((4,))
-    found = evaluation.evaluate(network, x, t, ["acc", "loss"])
+    found = evaluate.evaluate(network, x, t, ["acc", "loss"])
     assert found["loss"] == pytest.approx(float(network.loss(x, t)), rel=1e-6) and found["loss"] > 10
 
 
@@ -160,11 +160,11 @@ def test_an_accuracy_that_counts_labels_is_not_rounded_to_rows():
         def accuracy(self, x, t):
             return 1 / 3 if len(x) == 1 else 0.5
 
-    assert evaluation.accuracy(Labels(), np.ones((201, 1)), np.ones(201)) == pytest.approx((100 + 1 / 3) / 201)
+    assert evaluate.accuracy(Labels(), np.ones((201, 1)), np.ones(201)) == pytest.approx((100 + 1 / 3) / 201)
 
 
 def test_two_hundred_rows_are_looked_at_together():
-    for function in (evaluation.accuracy, evaluation.mean_loss):
+    for function in (evaluate.accuracy, evaluate.mean_loss):
         network = Asked()
         function(network, np.ones((457, 1)), np.ones(457))
         assert network.sizes == [200, 200, 57]
@@ -180,7 +180,7 @@ def test_an_accuracy_that_cuts_its_rows_into_batches_gets_one_batch():
             return float(np.sum(x[:whole, 0] == t[:whole])) / len(x)
 
     network = Cutting()
-    assert evaluation.accuracy(network, np.ones((457, 1)), np.ones(457)) == 1.0
+    assert evaluate.accuracy(network, np.ones((457, 1)), np.ones(457)) == 1.0
     assert network.sizes == [200, 200, 57]
 
 
@@ -202,7 +202,7 @@ class TestOnADevice:
         cls = type(x)
         original = cls.__float__
         monkeypatch.setattr(cls, "__float__", lambda self: reads.append(1) or original(self))
-        found = evaluation.accuracy(network, x, t)
+        found = evaluate.accuracy(network, x, t)
         assert len(reads) == 1
         assert found == np.mean(np.asarray(network.predict(x)).argmax(axis=1) == np.asarray(t))
 
@@ -213,16 +213,16 @@ class TestOnADevice:
         monkeypatch.setattr(
             Sequential, "forward", lambda self, x, *flag: sizes.append(x.shape[0]) or forward(self, x, *flag)
         )
-        evaluation.accuracy(network, x, t)
-        evaluation.mean_loss(network, x, t)
+        evaluate.accuracy(network, x, t)
+        evaluate.mean_loss(network, x, t)
         assert sizes == [2000, 2000, 100] * 2
 
-    @pytest.mark.parametrize("measure", [evaluation.accuracy, evaluation.mean_loss])
+    @pytest.mark.parametrize("measure", [evaluate.accuracy, evaluate.mean_loss])
     def test_rows_that_stay_on_the_host_are_moved_batch_by_batch(self, case, measure):
         network, x, t = case
         assert measure(network, np.asarray(x), t) == measure(network, x, t)
 
-    @pytest.mark.parametrize("measure", [evaluation.accuracy, evaluation.mean_loss])
+    @pytest.mark.parametrize("measure", [evaluate.accuracy, evaluate.mean_loss])
     def test_two_hundred_where_two_thousand_do_not_fit(self, case, measure, monkeypatch):
         network, x, t = case
         expected = measure(network, x, t)
@@ -238,5 +238,5 @@ class TestOnADevice:
 
 
 def test_one_row_is_enough():
-    assert evaluation.accuracy(Asked(), np.ones((1, 1)), np.ones(1)) == 1.0
-    assert evaluation.mean_loss(Asked(), np.ones((1, 1)), np.ones(1)) == 1.0
+    assert evaluate.accuracy(Asked(), np.ones((1, 1)), np.ones(1)) == 1.0
+    assert evaluate.mean_loss(Asked(), np.ones((1, 1)), np.ones(1)) == 1.0

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from xpdl.ops.checks import positive_int
-from xpdl.training import run_state
-from xpdl.training.checkpoint_files import CheckpointFiles
-from xpdl.training.signals import Interrupts
+from xpdl.training import ownership
+from xpdl.training.checkpoint.rotation import CheckpointFiles
+from xpdl.training.checkpoint.signals import Interrupts
 
 if TYPE_CHECKING:
     from xpdl.training.trainer import Trainer
@@ -76,7 +76,7 @@ class Checkpointer:
             path = self.files.read(trainer)
             self._last_step = trainer.current_iter
             return f"going on after {_where(trainer)} from {path}"
-        run_state.begin(trainer, resumed=False)
+        ownership.begin(trainer, resumed=False)
         # steps of an epoch that was broken off are made again
         trainer.current_iter, trainer.seconds_in_epoch = trainer.current_epoch * trainer.iter_per_epoch, 0.0
         self._last_step = trainer.current_iter

@@ -31,7 +31,7 @@ from xpdl import (
 )
 from xpdl.data import augment
 from xpdl.io import tensors
-from xpdl.training.checkpoint_files import CheckpointFiles
+from xpdl.training.checkpoint.rotation import CheckpointFiles
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(25, 4)).astype(np.float32)
@@ -501,7 +501,7 @@ def test_of_another_library_is_read_where_that_is_not_installed(path, library):
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name.split('.')[0] == {library!r}: raise ModuleNotFoundError(name=name)\n"
         "sys.meta_path.insert(0, NotInstalled())\n"
-        "from tests.training.test_checkpoint import *\n"
+        "from tests.training.checkpoint.test_format import *\n"
         "arrays, _ = tensors.load_arrays(sys.argv[1])\n"
         "assert arrays and all(type(array) is np.ndarray for array in arrays.values())\n"
         "run = trainer(epochs=3, checkpoint=sys.argv[1], callbacks=[TestCallbacks.Remembers()])\n"

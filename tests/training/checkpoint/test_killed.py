@@ -1,6 +1,6 @@
 """kill -9 at random moments: whatever was written last, the run that goes on ends with the same bits.
 
-All 200 of them: ``python -m pytest -m slow tests/training/test_killed.py``, under a minute. Processes are started by
+All 200 of them: ``python -m pytest -m slow tests/training/checkpoint/test_killed.py``, under a minute. Processes start by
 `os.fork`, as starting Python 200 times would take most of the time.
 """
 
@@ -15,7 +15,7 @@ import time
 import pytest
 
 from tests.files import assert_same
-from tests.training.killed_run import main
+from tests.training.checkpoint.killed_run import main
 from xpdl.io import tensors
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kill -9 is tested where there is fork")
@@ -81,7 +81,7 @@ def kill_until_finished(tmp_path, kills, seed):
 def in_a_process(tmp_path, kills, seed):
     """The loop in a process of its own, which has no threads when it forks; the number of runs that were finished."""
     program = (
-        "from pathlib import Path; from tests.training.test_killed import kill_until_finished\n"
+        "from pathlib import Path; from tests.training.checkpoint.test_killed import kill_until_finished\n"
         f"print(kill_until_finished(Path({str(tmp_path)!r}), {kills}, {seed}))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.training.test_checkpoint import RNG, STEPS, Once, Stop, T, X, assert_same_run
+from tests.training.checkpoint.test_format import RNG, STEPS, Once, Stop, T, X, assert_same_run
 from xpdl.io import tensors
 from xpdl.layers import (
     Affine,

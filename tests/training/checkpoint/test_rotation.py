@@ -7,10 +7,10 @@ import signal
 import numpy as np
 import pytest
 
-from tests.training.test_checkpoint import Once, Stop, assert_same_run, trainer
+from tests.training.checkpoint.test_format import Once, Stop, assert_same_run, trainer
 from xpdl.backends import asnumpy
 from xpdl.io import tensors
-from xpdl.training.checkpoint_files import CheckpointFiles
+from xpdl.training.checkpoint.rotation import CheckpointFiles
 
 resource = pytest.importorskip("resource", reason="limits on files are set where there is the module resource")
 

@@ -12,7 +12,7 @@ from xpdl.errors import DTypeError
 from xpdl.layers.losses import LossLayer
 from xpdl.models.sequential import Sequential
 from xpdl.optimizers import Optimizer
-from xpdl.training.loss_scaling import LossScale, narrowed, unscaled
+from xpdl.training.precision.loss_scale import LossScale, narrowed, unscaled
 
 _BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
 # By default: of what gradients mostly are, none is lost below the smallest float16, and steps that overflow bring it down.

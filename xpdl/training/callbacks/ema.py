@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from xpdl.backends.graphs import no_graph
 from xpdl.backends.namespaces import Array, widened
 from xpdl.ops.checks import number
-from xpdl.training.callbacks import Callback
-from xpdl.training.weights import copies, put_back, slots
+from xpdl.training.callbacks.base import Callback
+from xpdl.training.callbacks.weights import copies, put_back, slots
 
 
 class EMA(Callback):

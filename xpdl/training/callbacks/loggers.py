@@ -15,9 +15,9 @@ from typing import Any
 from xpdl.io.atomic import append, is_special, write_atomically
 from xpdl.ops.checks import path_like
 from xpdl.training import plain_json
-from xpdl.training.callbacks import Callback
+from xpdl.training.callbacks.base import Callback
+from xpdl.training.callbacks.monitor import mean_of_epoch
 from xpdl.training.messages import warn
-from xpdl.training.monitor import mean_of_epoch
 
 Row = dict[str, Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.training.test_checkpoint import trainer
+from tests.training.checkpoint.test_format import trainer
 from xpdl.io import tensors
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from xpdl.ops.checks import number, positive_int
-from xpdl.training.callbacks import Callback
-from xpdl.training.monitor import Monitor
+from xpdl.training.callbacks.base import Callback
+from xpdl.training.callbacks.monitor import Monitor
 
 
 class LearningRateSchedule(Callback):

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from xpdl.optimizers import Optimizer
-from xpdl.training import callback_state
-from xpdl.training.callbacks import Callback
+from xpdl.training.callbacks import state as callback_state
+from xpdl.training.callbacks.base import Callback
 
 # by identity: networks that trials of a search and fits of scikit-learn have trained
 _trained: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from xpdl.backends.namespaces import Array
 from xpdl.io.atomic import prepare_to_write
 from xpdl.ops.checks import flag, number, path_like, positive_int
-from xpdl.training.callbacks import Callback
+from xpdl.training.callbacks.base import Callback
+from xpdl.training.callbacks.monitor import Monitor, formatted, measured_by, names_in
+from xpdl.training.callbacks.weights import copies, put_back
 from xpdl.training.messages import warn
-from xpdl.training.monitor import Monitor, formatted, measured_by, names_in
-from xpdl.training.weights import copies, put_back
 
 
 class EarlyStopping(Callback):

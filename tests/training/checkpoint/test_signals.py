@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from tests.training.test_checkpoint import STEPS, assert_same_run, trainer
-from xpdl.training.signals import Interrupts
+from tests.training.checkpoint.test_format import STEPS, assert_same_run, trainer
+from xpdl.training.checkpoint.signals import Interrupts
 
 DEFAULTS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xpdl.io import atomic, tensors
 from xpdl.io.file_lock import locked
-from xpdl.training import checkpoint
+from xpdl.training.checkpoint.format import load, save
 from xpdl.training.messages import warn
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class CheckpointFiles:
                 f"{self.path}: a forked process cannot go on with its parent's training, which writes there"
             )
         try:
-            checkpoint.save(trainer, self.path, before_replacing=self._rotate)
+            save(trainer, self.path, before_replacing=self._rotate)
         except OSError as error:
             warn(f"no checkpoint was written after step {trainer.current_iter}: {error}")
             return False
@@ -95,7 +95,7 @@ class CheckpointFiles:
         failures: list[Exception] = []
         for path in filter(Path.exists, self._paths()):
             try:
-                checkpoint.load(trainer, path)
+                load(trainer, path)
             except (tensors.DamagedFileError, OSError) as error:
                 failures.append(error)
                 continue

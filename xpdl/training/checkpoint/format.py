@@ -14,8 +14,9 @@ from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.io import tensors
 from xpdl.models.sequential import Sequential
-from xpdl.training import callback_state, run_state
-from xpdl.training.fingerprint import identity, require_same, slots
+from xpdl.training import ownership
+from xpdl.training.callbacks import state as callback_state
+from xpdl.training.checkpoint.fingerprint import identity, require_same, slots
 from xpdl.training.history import History
 from xpdl.training.weighted_mean import WeightedMean
 
@@ -95,7 +96,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         trainer.optimizer.load_state_dict(state)
     except (KeyError, TypeError) as error:
         raise tensors.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
-    run_state.begin(trainer, resumed=True)
+    ownership.begin(trainer, resumed=True)
     for owner, key, value in values:
         owner[key] = value
     trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step

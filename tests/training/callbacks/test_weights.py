@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.runs import net
 from xpdl.backends import asnumpy
-from xpdl.training.weights import copies, put_back, slots
+from xpdl.training.callbacks.weights import copies, put_back, slots
 
 
 def built():

@@ -8,7 +8,7 @@ import string
 from collections.abc import Iterable
 from typing import Any
 
-from xpdl.training.evaluation import data_sets, kinds_of
+from xpdl.training.evaluate import data_sets, kinds_of
 from xpdl.training.history import LISTS
 from xpdl.training.measures import Measure
 

@@ -12,9 +12,9 @@ from xpdl.backends.namespaces import is_array
 from xpdl.layers.base import Layer
 from xpdl.layers.composite import Composite
 from xpdl.models.sequential import Sequential
-from xpdl.training import callback_state
+from xpdl.training.callbacks import state as callback_state
+from xpdl.training.callbacks.schedules import LearningRateSchedule
 from xpdl.training.messages import warn
-from xpdl.training.schedules import LearningRateSchedule
 from xpdl.training.stable_repr import arguments, words
 
 if TYPE_CHECKING:

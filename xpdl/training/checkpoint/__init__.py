@@ -1,0 +1,1 @@
+"""Checkpoints: the files of a run, and its resumption from them."""
