@@ -39,8 +39,9 @@ import xpdl
 import xpdl.cli
 from xpdl.data.idx import read_idx
 from xpdl.data.images import load_digit
+from xpdl.integrations.pytorch import load_pytorch
 from xpdl.io import tensors
-from xpdl.models import MODELS, load_model, load_pytorch
+from xpdl.models import MODELS, load_model
 
 SECONDS = 2
 BYTES = 4 << 30

@@ -23,7 +23,7 @@ def example_names() -> dict[str, Any]:
 
 
 # what a module needs that the package does not
-OPTIONAL = {"xpdl.training.scikit_learn": "sklearn"}
+OPTIONAL = {"xpdl.integrations.scikit_learn": "sklearn"}
 OPTIONAL |= {name: "numba" for name in MODULES if name.startswith("xpdl.backends.numba.")}
 
 

@@ -19,6 +19,7 @@ import xpdl
 from xpdl import data, layers, metrics, models, search
 from xpdl.backends.random import Stream
 from xpdl.data import augment
+from xpdl.integrations import pytorch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,13 +338,13 @@ _MODELS = [
     ),
     Call(models.load_model, {}, {"path": FILE}),
     Call(
-        models.save_pytorch,
+        pytorch.save_pytorch,
         {"model": _model(), "path": Path(tempfile.gettempdir()) / "xpdl-unused" / "x"},
         {"path": FILE, "names": Kind(("long", None, 3, ["conv"], {}))},
         {"model": "one of another kind has not the attributes that are read"},
     ),
     Call(
-        models.load_pytorch,
+        pytorch.load_pytorch,
         {"model": _model(), "path": Path(tempfile.gettempdir()) / "xpdl-unused" / "x"},
         {"path": FILE, "strict": NONE},
         {"model": "as above", "names": "as above, once the file was found"},

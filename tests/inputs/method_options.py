@@ -16,10 +16,10 @@ from tests.inputs.options import Refused, Watched
 from xpdl import layers, models, plots
 from xpdl.backends import make_backend
 from xpdl.backends.random import Stream
+from xpdl.integrations.scikit_learn import XpdlClassifier
 from xpdl.layers.composite import Composite
 from xpdl.search import SearchResult, Trial
 from xpdl.training import History
-from xpdl.training.scikit_learn import XpdlClassifier
 
 _rng = np.random.default_rng(8)
 X = _rng.standard_normal((6, 3)).astype("float32")

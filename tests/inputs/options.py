@@ -30,6 +30,7 @@ from xpdl.backends.cpu import thread_pool
 from xpdl.backends.namespaces import is_array
 from xpdl.backends.random import Stream
 from xpdl.data import augment
+from xpdl.integrations import pytorch
 from xpdl.training.checkpoint.rotation import CheckpointFiles
 
 
@@ -148,7 +149,7 @@ def saved_pytorch(function: Any, **arguments: Any) -> Any:
 
 def loaded_pytorch(function: Any, *, written: Any = "short", more: bool = False, **arguments: Any) -> Any:
     with folder() as place:
-        models.save_pytorch(_net(deeper=more), place / "x", written)
+        pytorch.save_pytorch(_net(deeper=more), place / "x", written)
         net = _net(seed=1)
         return function(net, place / "x", **arguments), net.params
 
@@ -294,9 +295,9 @@ _MODELS = [
         {"input_dim": (1, 8, 8)},
         {"input_dim": Refused((2, 8, 8), "channels"), **_DEEP, "hidden_size": 4, "output_size": 3, "seed": 0},
     ),
-    Watched(models.save_pytorch, saved_pytorch, {}, {"names": "index"}),
+    Watched(pytorch.save_pytorch, saved_pytorch, {}, {"names": "index"}),
     Watched(
-        models.load_pytorch,
+        pytorch.load_pytorch,
         loaded_pytorch,
         {"more": True, "strict": False},
         {"strict": Refused(True, "unexpected|more|fc2"), "names": "index"},

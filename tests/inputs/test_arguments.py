@@ -12,6 +12,7 @@ from xpdl import data, layers, metrics, models, search, training
 from xpdl.backends.namespaces import is_array
 from xpdl.data import augment
 from xpdl.errors import BackendError, DTypeError, LabelError, MixedArraysError, ShapeError
+from xpdl.integrations import pytorch
 
 DOCUMENTED = (ShapeError, DTypeError, LabelError, MixedArraysError, BackendError, TypeError, ValueError, OSError)
 NAMES = {call.name for call in CALLS}
@@ -21,7 +22,7 @@ WITHOUT_FILES = [call for call in CALLS if not {"path", "normalize"} & set(call.
 
 
 def public_names():
-    for module in (xpdl, data, augment, models, layers, metrics, training, search):
+    for module in (xpdl, data, augment, models, layers, metrics, training, search, pytorch):
         for name in module.__all__:
             thing = getattr(module, name)
             if callable(thing) and not (inspect.isclass(thing) and issubclass(thing, BaseException)):

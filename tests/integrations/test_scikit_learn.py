@@ -10,7 +10,7 @@ class TestClassifier:
     @pytest.fixture
     def classifier(self):
         pytest.importorskip("sklearn")
-        from xpdl.training.scikit_learn import XpdlClassifier
+        from xpdl.integrations.scikit_learn import XpdlClassifier
 
         return XpdlClassifier
 

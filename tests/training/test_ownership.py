@@ -449,7 +449,7 @@ class TestWrappers:
 
     def test_a_classifier_of_scikit_learn_is_fitted_twice_alike(self):
         pytest.importorskip("sklearn", reason="an extra")
-        from xpdl.training.scikit_learn import XpdlClassifier
+        from xpdl.integrations.scikit_learn import XpdlClassifier
 
         made = []
 

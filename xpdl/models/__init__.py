@@ -1,8 +1,8 @@
 """The book's nets under the book's names, and `Sequential` for any other."""
 
+from xpdl.deprecation import moved
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
-from xpdl.models.pytorch import load_pytorch, save_pytorch
 from xpdl.models.registry import MODELS, load_model
 from xpdl.models.sequential import Sequential
 from xpdl.models.simple_conv_net import SimpleConvNet
@@ -17,6 +17,6 @@ __all__ = [
     "SimpleConvNet",
     "TwoLayerNet",
     "load_model",
-    "load_pytorch",
-    "save_pytorch",
 ]
+
+__getattr__ = moved(__name__, {name: f"xpdl.integrations.pytorch.{name}" for name in ("load_pytorch", "save_pytorch")})

@@ -21,7 +21,7 @@ from xpdl import (
     SoftmaxWithLoss,
     use,
 )
-from xpdl.models import load_pytorch, save_pytorch
+from xpdl.integrations.pytorch import load_pytorch, save_pytorch
 
 SHAPE = (2, 9, 8)
 

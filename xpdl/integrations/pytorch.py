@@ -18,6 +18,8 @@ from xpdl.layers.convolution import Convolution
 from xpdl.models.sequential import Sequential
 from xpdl.models.state_dict import Differences, fill, state_of
 
+__all__ = ["load_pytorch", "save_pytorch"]
+
 Names = Literal["short", "index"] | Mapping[str, str]
 
 _SHORT: dict[type[Layer], str] = {Convolution: "conv", Affine: "fc", BatchNormalization: "bn"}
