@@ -15,6 +15,9 @@ project = "xpdl"
 version = release = xpdl.__version__
 html_title = f"xpdl {version}"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc", "myst_parser"]
 
 # what stands between single backticks is a name of ours or, where it is none, a parameter

@@ -17,7 +17,7 @@ from tests.test_readme import NUMBER
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-FENCED = re.compile(r"^```(.*)\n((?s:.*?))^```$", re.MULTILINE)
+FENCED = re.compile(r"^```(?!`)(.*)\n((?s:.*?))^```$", re.MULTILINE)
 #: what the blocks of a page need that the package does not
 NEEDS = {"arrays.md": "array_api_strict"}
 
@@ -116,3 +116,15 @@ def test_no_page_says_again_what_the_readme_says():
     readme = [line for line in README.read_text().splitlines() if len(line) > 60]
     for page in PAGES:
         assert not set(readme) & set((DOCS / page).read_text().splitlines())
+
+
+def test_gallery_shows_every_example():
+    examples = {path.name for path in (DOCS.parent / "examples").glob("*.py")} - {"shared.py"}
+    assert set(re.findall(r"`(\w+\.py)`", (DOCS / "gallery.md").read_text())) == examples
+
+
+def test_figures_are_small_and_shown():
+    shown = {name for page in PAGES for name in re.findall(r"figures/(\w+\.png)$", (DOCS / page).read_text(), re.M)}
+    sizes = {path.name: path.stat().st_size for path in (DOCS / "figures").iterdir()}
+    assert sizes.keys() == shown
+    assert max(sizes.values()) < 100_000

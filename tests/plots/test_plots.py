@@ -141,6 +141,25 @@ def test_nothing_to_show_is_said(mpl):
         plots.search_results([])
 
 
+@pytest.mark.parametrize(
+    ("parameters", "lines"),
+    [
+        (["W1", "b1"], ["W1", "b1"]),
+        ([f"{kind}{k}" for k in range(4) for kind in "Wb"], ["W0", "W1", "W2", "W3"]),
+        ([f"Affine{k}.{kind}" for k in range(4) for kind in "Wb"], [f"Affine{k}.W" for k in range(4)]),
+        ([f"gamma{k}" for k in range(7)], [f"gamma{k}" for k in range(7)]),
+    ],
+)
+def test_weights_alone_stand_for_many_parameters(parameters, lines, mpl):
+    figure = plots.diagnostics(update_ratio={name: [1e-2, 1e-3] for name in parameters})
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == lines
+
+
+def test_layers_of_the_books_nets_have_short_names(mpl):
+    figure = plots.diagnostics(dead_relu={f"Activation_function{k}": [0.1, 0.2] for k in (1, 2)})
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["activation 1", "activation 2"]
+
+
 def test_many_names_stand_beside_the_panel(mpl):
     for count, beside in ((6, False), (10, True)):
         figure = plots.diagnostics(update_ratio={f"W{k}": [1e-2, 1e-3] for k in range(count)})

@@ -217,6 +217,7 @@ def diagnostics(
         Layer -> shares of sigmoid or tanh outputs near their ends.
     update_ratio : mapping, optional
         Parameter -> size of its updates relative to its own size. A line marks 1e-3, about where training goes well.
+        Of more than six parameters, only the weights `W` are drawn.
     xlabel : str
         What the values were taken at.
 
@@ -232,21 +233,30 @@ def diagnostics(
     given = {
         "dead ReLU units": dead_relu,
         "saturated outputs": saturation,
-        "update / weight": update_ratio,
+        "update / weight": _weights(update_ratio),
     }
     shown = {name: measure for name, measure in given.items() if measure}
     if not shown:
         raise ValueError("diagnostics: give at least one of dead_relu, saturation and update_ratio")
     figure, panels = new_panels(len(shown), 3, 4.4, 3.5)
     for (name, measure), axes in zip(shown.items(), panels, strict=True):
-        _draw(axes, measure, None, "diagnostics")
-        if measure is update_ratio:
+        # the book's nets call the layer after the first affine one Activation_function1
+        series = {layer.replace("Activation_function", "activation "): values for layer, values in measure.items()}
+        _draw(axes, series, None, "diagnostics")
+        if name == "update / weight":
             axes.set_yscale("log")
             axes.axhline(1e-3, color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
         else:
             axes.set_ylim(-0.03, 1.03)
-        label(axes, name, xlabel, "ratio" if measure is update_ratio else "share")
+        label(axes, name, xlabel, "ratio" if name == "update / weight" else "share")
     return figure
+
+
+def _weights(update_ratio: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """All parameters, or the weights `W1` or `Affine1.W` of many."""
+    if update_ratio is None or len(update_ratio) <= _FEW_NAMES:
+        return update_ratio
+    return {name: line for name, line in update_ratio.items() if name.split(".")[-1].startswith("W")} or update_ratio
 
 
 def _draw(axes: Axes, series: Mapping[str, Any], x: Any, owner: str, *, marked: bool = True) -> None:
