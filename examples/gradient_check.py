@@ -7,7 +7,7 @@ from shared import options
 import xpdl
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import Stream
-from xpdl.gradient_check import GradientReport
+from xpdl.testing import GradientReport
 
 
 class ForgetfulRelu(xpdl.Relu):

@@ -19,6 +19,11 @@ MOVED = [
         )
     ],
     *[("xpdl.models", name, f"xpdl.integrations.pytorch.{name}") for name in ("load_pytorch", "save_pytorch")],
+    *[("xpdl.gradient_check", name, f"xpdl.testing.{name}") for name in ("GradientReport", "check_gradients")],
+    *[("xpdl.compare", name, f"xpdl.testing.{name}") for name in ("LayerDifference", "compare_backends")],
+    ("xpdl.bench", "Growth", "xpdl.bench.ScalingCurve"),
+    ("xpdl.bench", "growth_table", "xpdl.bench.scaling_table"),
+    ("xpdl.models.flop", "flop", "xpdl.models.flops.flop"),
     ("xpdl.training.scikit_learn", "XpdlClassifier", "xpdl.integrations.scikit_learn.XpdlClassifier"),
 ]
 

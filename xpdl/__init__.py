@@ -4,7 +4,6 @@ from xpdl import data, functional, initializers, layers, models, optimizers, plo
 from xpdl.backends import asarray, asnumpy, available_backends, get_backend, use
 from xpdl.backends.numerics import numerics
 from xpdl.backends.random import seed
-from xpdl.compare import compare_backends
 from xpdl.data import (
     Batches,
     ChunkedBatches,
@@ -41,7 +40,6 @@ from xpdl.functional import (
     sum_squared_error,
     tanh,
 )
-from xpdl.gradient_check import check_gradients
 from xpdl.layers import (
     AddLayer,
     Affine,
@@ -76,6 +74,7 @@ from xpdl.models import (
 from xpdl.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from xpdl.perceptron import AND, NAND, OR, XOR, Perceptron
 from xpdl.search import choice, log_uniform, random_search, successive_halving, uniform
+from xpdl.testing import check_gradients, compare_backends
 from xpdl.training import (
     EMA,
     Callback,

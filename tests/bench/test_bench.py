@@ -169,12 +169,3 @@ def test_peak_memory_counts_what_is_used_again():
     network, x, t = timing.prepared(*NETS["MLP"], 100)
     # the gradient of the second weights alone has 4 MB
     assert timing._peak_megabytes(timing.task_call(network, x, t, "train")) > 4
-
-
-def test_former_names_warn():
-    with pytest.warns(DeprecationWarning, match="Growth is deprecated; use ScalingCurve"):
-        assert bench.Growth is bench.ScalingCurve
-    with pytest.warns(DeprecationWarning, match="growth_table is deprecated; use scaling_table"):
-        assert bench.growth_table is bench.scaling_table
-    with pytest.raises(AttributeError, match="no_such_name"):
-        _ = bench.no_such_name

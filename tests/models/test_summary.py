@@ -1,7 +1,5 @@
 """Sizes and costs of layers against figures worked out by hand."""
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -158,11 +156,3 @@ def test_given_weights_and_an_input_shape(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out.splitlines()[-1].split() == ["total", "2", "8", "?", "?"]
     with pytest.raises(ShapeError, match="Affine1"):
         model.summary((3,))
-
-
-def test_former_module_of_flop_warns():
-    code = "from xpdl.models.flop import flop; from xpdl.models import flops; print(flop is flops.flop)"
-    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
-    assert (
-        done.stdout == "True\n" and "xpdl.models.flop is deprecated; import flop from xpdl.models.flops" in done.stderr
-    )

@@ -1,8 +1,5 @@
 """Time and memory of training steps, on each backend and in PyTorch beside it."""
 
-import warnings
-from typing import Any
-
 from xpdl.bench.epoch import epoch
 from xpdl.bench.memory import MemoryFigure, memory
 from xpdl.bench.nets import NETS
@@ -10,6 +7,7 @@ from xpdl.bench.profile import profile
 from xpdl.bench.scaling import ScalingCurve, scaling
 from xpdl.bench.tables import environment, memory_table, scaling_table, table
 from xpdl.bench.timing import Figure, bench
+from xpdl.deprecation import moved
 
 __all__ = [
     "NETS",
@@ -27,12 +25,4 @@ __all__ = [
     "table",
 ]
 
-_FORMER = {"Growth": "ScalingCurve", "growth_table": "scaling_table"}
-
-
-def __getattr__(name: str) -> Any:
-    """Former names, until the next minor release."""
-    if name not in _FORMER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"xpdl.bench.{name} is deprecated; use {_FORMER[name]}", DeprecationWarning, stacklevel=2)
-    return globals()[_FORMER[name]]
+__getattr__ = moved(__name__, {"Growth": "xpdl.bench.ScalingCurve", "growth_table": "xpdl.bench.scaling_table"})

@@ -23,7 +23,6 @@ from tests.planted_bugs import (
 )
 from xpdl.data import load_mini_mnist
 from xpdl.errors import DTypeError, GradientCheckError
-from xpdl.gradient_check import check_gradients
 from xpdl.layers import (
     Affine,
     BatchNormalization,
@@ -41,6 +40,7 @@ from xpdl.layers import (
     Tanh,
 )
 from xpdl.models import Sequential
+from xpdl.testing import check_gradients
 
 
 def net() -> Sequential:

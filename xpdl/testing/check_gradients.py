@@ -1,0 +1,236 @@
+"""Check a layer's or a model's backward pass against central differences."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from xpdl.backends import Backend, make_backend
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating, on_its_device
+from xpdl.backends.random import Stream, checked_seed
+from xpdl.errors import BackendError, GradientCheckError
+from xpdl.layers.base import Layer
+from xpdl.layers.losses import LossLayer
+from xpdl.ops.checks import require_floating
+
+# (step of the difference, relative error still taken for rounding)
+_PRECISION = {"float64": (1e-6, 1e-5), "float32": (1e-2, 2e-2)}
+# Beside a kink, others are near: shorter steps cross fewer of them, as far as rounding allows.
+_SHORTER_STEPS = {"float64": (1e-7, 1e-8), "float32": ()}
+_DIRECTIONS = 3
+# How far the point beside a kink lies, in standard deviations of a normal distribution; far more than a step in float64.
+_BESIDE = 0.1
+
+
+_KINKS = "zeros of relu or ties of max pooling, where two derivatives are right"
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientReport:
+    """The relative error of each gradient, ``"x"`` for the input's, as `check_gradients` found it.
+
+    Attributes
+    ----------
+    errors : dict of str to float
+    tolerance : float
+        The error that rounding alone explains.
+    kinks : bool
+        Whether the given point lies on kinks, so that the errors are those at a random point beside it.
+    """
+
+    errors: dict[str, float]
+    tolerance: float
+    kinks: bool = False
+
+    @property
+    def worst(self) -> str:
+        return max(self.errors, key=lambda name: self.errors[name])
+
+    @property
+    def passed(self) -> bool:
+        # `not <=` so that NaN fails too
+        return not any(not error <= self.tolerance for error in self.errors.values())
+
+    def __str__(self) -> str:
+        width = max(map(len, self.errors))
+        rows = [f"{name:<{width}}  {error:.1e}" for name, error in self.errors.items()]
+        if self.kinks:
+            rows.append(f"measured {_BESIDE:g} beside the given point, which lies on kinks: {_KINKS}")
+        return "\n".join([f"{'gradient':<{width}}  relative error (tolerance {self.tolerance:.0e})", *rows])
+
+
+@on_its_device
+def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int = 0) -> GradientReport:
+    """Compare every gradient of a layer, or of a model's loss, with central differences along random directions.
+
+    Parameters
+    ----------
+    model_or_layer : Layer
+        With `t`, a loss layer or a model that has one; else a layer, whose output is weighted with a random upstream
+        gradient: with all ones, a normalisation whose backward returns zeros would pass. A copy is checked, in float64
+        where the library has it, in training mode, with the same dropout mask in every evaluation.
+    x : floating array
+        Input.
+    t : array, optional
+        Targets, for a loss alone.
+    seed : int
+        Of the upstream gradient and the directions.
+
+    Returns
+    -------
+    GradientReport
+
+    Raises
+    ------
+    GradientCheckError
+        If a gradient is off by more than rounding explains; the message names the worst one.
+
+    Notes
+    -----
+    On a kink (a zero of relu, a tie of max pooling, as in the black borders of digits) two derivatives are right, and a
+    central difference is neither. Where a gradient is off and the slopes on both sides differ, everything is checked again
+    at a random point beside the given one, input and parameters moved; the report's ``kinks`` says so.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((4, 3))
+    >>> check_gradients(Affine(units=2), x).worst in ("x", "W", "b")
+    True
+    """
+    if not isinstance(model_or_layer, Layer):
+        raise TypeError(f"check_gradients: expected a layer or a model, got {model_or_layer!r}")
+    is_loss = isinstance(model_or_layer, LossLayer) or hasattr(model_or_layer, "predict")
+    if t is not None and not is_loss and "t" not in inspect.signature(model_or_layer.forward).parameters:
+        raise TypeError(f"check_gradients: {model_or_layer.name} takes no targets; leave out t")
+    array_namespace(x, owner="check_gradients")
+    require_floating(x, "check_gradients")
+    seed = checked_seed(seed, "check_gradients")
+    layer = copy.deepcopy(model_or_layer).train()
+    layer.build_for(x)
+    backend = _widest(Backend.of(x))
+    step, tolerance = _PRECISION[backend.dtype]
+    x = backend.asarray(x)
+    for kind in ("params", "state"):
+        for _, owner, key in layer.slots(kind):
+            if is_array(owner[key]) and is_floating(owner[key]):
+                owner[key] = backend.asarray(owner[key])
+
+    run = _Run(layer, t, Stream(seed, "check_gradients"), backend)
+    report, kinks = _compared(run, x, (step,), tolerance)
+    if kinks and not report.passed:
+        steps = (step, *_SHORTER_STEPS[backend.dtype])
+        report = dataclasses.replace(_compared(run, run.moved(x), steps, tolerance)[0], kinks=True)
+    if not report.passed:
+        raise GradientCheckError(
+            f"check_gradients: the gradient of {report.worst} is off by {report.errors[report.worst]:.1e} relative to "
+            f"central differences\n{report}"
+        )
+    return report
+
+
+def _compared(run: _Run, x: Array, steps: tuple[float, ...], tolerance: float) -> tuple[GradientReport, bool]:
+    """The errors at `x`, each for the best of `steps`, and whether slopes differ on both sides where a gradient is off."""
+    loss = run.loss(x)
+    dx, grads = run.backward()
+    places: list[tuple[str, Array, Array, Callable[[Array], float]]] = [("x", x, dx, run.loss)]
+    for name, owner, key in run.layer.slots("params"):
+        places.append((name, owner[key], grads[name], run.with_parameter(owner, key, x)))
+    errors, kinks = {}, False
+    for name, value, grad, evaluate in places:
+        streams = [run.stream.child(f"{name}/{i}") for i in range(_DIRECTIONS)]
+        found = [
+            min(_error(value, grad, evaluate, loss, step, stream, run.backend) for step in steps) for stream in streams
+        ]
+        errors[name] = max(error for error, _ in found)
+        kinks = kinks or any(error > tolerance and gap > tolerance for error, gap in found)
+    return GradientReport(errors, tolerance), kinks
+
+
+class _Run:
+    """Evaluations of one layer that all start from the same state."""
+
+    def __init__(self, layer: Any, t: Any, stream: Stream, backend: Backend) -> None:
+        self.layer, self.t, self.stream, self.backend = layer, t, stream, backend
+        self._start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in layer.slots("state")}.values()]
+        self._upstream: Array | None = None
+
+    def loss(self, x: Array) -> float:
+        for owner, values in self._start:
+            owner.update(values)
+        if self.t is not None:
+            is_model = hasattr(self.layer, "predict")
+            return float(self.layer.loss(x, self.t, train_flg=True) if is_model else self.layer.forward(x, self.t))
+        y = self.layer.forward(x)
+        if self._upstream is None:
+            noise = self.stream.generator("dout").standard_normal(tuple(y.shape))
+            self._upstream = self.backend.asarray(noise)
+        return float(array_namespace(y).sum(y * self._upstream))
+
+    def moved(self, x: Array) -> Array:
+        """A point beside `x`; the parameters are moved, too."""
+
+        def beside(name: str, a: Array) -> Array:
+            noise = self.stream.generator(f"beside/{name}").standard_normal(tuple(a.shape))
+            return a + self.backend.asarray(_BESIDE * noise)
+
+        for name, owner, key in self.layer.slots("params"):
+            owner[key] = beside(name, owner[key])
+        return beside("x", x)
+
+    def backward(self) -> tuple[Array, dict[str, Array]]:
+        """``dx`` and the gradients by path of the evaluation just made."""
+        if self.t is None:
+            dx = self.layer.backward(self._upstream)
+        elif hasattr(self.layer, "predict"):
+            dx = self.layer.backward(self.layer.last_layer.backward())
+        else:
+            dx = self.layer.backward()
+        return dx, {path: owner[key] for path, owner, key in self.layer.slots("grads")}
+
+    def with_parameter(self, owner: dict[str, Array], key: str, x: Array) -> Callable[[Array], float]:
+        def evaluate(value: Array) -> float:
+            before, owner[key] = owner[key], value
+            try:
+                return self.loss(x)
+            finally:
+                owner[key] = before
+
+        return evaluate
+
+
+def _error(
+    value: Array,
+    grad: Array,
+    evaluate: Callable[[Array], float],
+    loss: float,
+    step: float,
+    stream: Stream,
+    backend: Backend,
+) -> tuple[float, float]:
+    """The relative error of a gradient along a random direction, and how much the slopes on both sides differ."""
+    xp = array_namespace(value, grad)
+    if tuple(grad.shape) != tuple(value.shape):
+        return math.inf, 0.0
+    direction = backend.asarray(stream.generator("direction").standard_normal(tuple(value.shape)))
+    above, below = evaluate(value + step * direction), evaluate(value - step * direction)
+    measured = (above - below) / (2 * step)
+    claimed = float(xp.sum(grad * direction))
+    rounding = max(1e-3 * step, 2e-16 / step) * max(1.0, abs(loss))
+    if abs(claimed - measured) <= rounding:
+        return 0.0, 0.0
+    size = max(abs(claimed), abs(measured), math.sqrt(float(xp.sum(grad * grad))))
+    return abs(claimed - measured) / size, abs(above - 2 * loss + below) / step / size
+
+
+def _widest(backend: Backend) -> Backend:
+    """The same place in float64 if it has that, else in float32."""
+    for dtype in ("float64", "float32"):
+        try:
+            return make_backend(backend.xp, backend.device, dtype)
+        except BackendError:
+            continue
+    raise BackendError(f"check_gradients: {backend.name} on {backend.device} has neither float64 nor float32")
