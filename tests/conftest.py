@@ -28,7 +28,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import xpdl.backends
-from tests.backends.cupy import fake
 from tests.harness import Backend, problem, selected
 from xpdl.backends import random
 
@@ -78,13 +77,11 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+def backend(request: pytest.FixtureRequest) -> Backend:
     """Each array library in turn, under the rules of `tests.harness.SPECS`; `tests.selection` chooses them."""
     spec = request.param
     if reason := problem(spec):
         pytest.fail(f"a GPU is required, and {spec.id} does not work: {reason}")
-    if spec.stand_in:
-        fake.install(monkeypatch)
     return Backend(spec)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 import xpdl.backends
-from tests.backends.cupy import fake, host
 from xpdl.backends import availability, dtypes, namespaces
 
 # relative errors that rounding alone explains in nets of a few hundred operations
@@ -37,7 +36,6 @@ class Spec:
     float64: bool = True
     host_reads: bool = True  # whether float(), bool(), np.asarray... may be used inside the call under test
     gpu: bool = False
-    stand_in: bool = False  # for a library that needs hardware; only where it is asked for
     second: bool = False  # on a device that is not the current one, of two GPUs; only where it is asked for
     flags: tuple[tuple[str, Any], ...] = ()
 
@@ -46,7 +44,7 @@ class Spec:
         """What the markers ``backends`` and ``skip_backend`` select by: id, library, and capabilities.
 
         ``plain`` is a library as users have it, without a rule or a restriction of ours; ``precompiled`` ones do not
-        compile for every new shape, which makes many small cases quick.
+        compile for every new shape, which makes many small cases quick. ``current`` ones are on the device that is.
         """
         tags = {self.id, self.library}
         for tag, is_so in (
@@ -60,6 +58,7 @@ class Spec:
             ("bfloat16", self.library in ("cupy", "torch", "jax")),
             ("eager", not self.jit),
             ("precompiled", self.library != "jax"),
+            ("current", not self.second),
             ("plain", not (self.jit or self.readonly or self.flags) and self.values and self.device in _ORDINARY),
         ):
             if is_so:
@@ -86,7 +85,6 @@ SPECS = {
         Spec("torch:meta", "torch", device="meta", values=False, host_reads=False),
         Spec("jax", "jax"),
         Spec("jax:jit", "jax", jit=True, host_reads=False),
-        Spec("cupy:host", "cupy", host_reads=False, stand_in=True),
         Spec("cupy", "cupy", gpu=True),
         Spec("cupy:device1", "cupy", device=1, gpu=True, second=True),
         Spec("torch:cuda", "torch", device="cuda", gpu=True),
@@ -101,9 +99,8 @@ def gpu_required() -> bool:
 def selected() -> list[Spec]:
     """The backends of this run: those ``XPDL_BACKENDS`` names (``all`` or ids with commas), else all that could work.
 
-    ``cupy:host`` is CuPy without a GPU: the CUDA kernels, compiled by the host's compiler, on a stand-in for its arrays. It
-    has tests of its own in tests/backends/cupy, and is otherwise for those who ask for it. So is ``cupy:device1``: the
-    second of two GPUs, while the first is the current one.
+    ``cupy:device1``, the second of two GPUs while the first is the current one, is for those who ask for it. With
+    ``CUPY_ON_HOST=1``, CuPy's backends need no GPU: see tests/hostcuda.
 
     Without the variable, GPU backends are left out where no NVIDIA driver is found, unless ``XPDL_REQUIRE_GPU`` is set.
     """
@@ -116,16 +113,12 @@ def selected() -> list[Spec]:
             raise ValueError(f"XPDL_BACKENDS names {unknown}; known are: all, {', '.join(SPECS)}")
         return [SPECS[name] for name in asked.split(",")]
     gpu = gpu_required() or availability._driver_found()
-    return [spec for spec in SPECS.values() if (gpu or not spec.gpu) and not (spec.stand_in or spec.second)]
+    return [spec for spec in SPECS.values() if (gpu or not spec.gpu) and not spec.second]
 
 
 @functools.cache
 def problem(spec: Spec) -> str | None:
     """Why this backend cannot be tested here, or None."""
-    if spec.stand_in:
-        if importlib.util.find_spec("ml_dtypes") is None:
-            return "the stand-in has bfloat16 from ml_dtypes, which is not installed"
-        return None if host.COMPILER else "the CUDA kernels are compiled for the host, and there is no g++"
     if spec.library == "cupy":
         reason = availability.cupy_problem()
         lacks_second = spec.second and not reason and importlib.import_module("cupy").cuda.runtime.getDeviceCount() < 2
@@ -157,8 +150,7 @@ class Backend:
         self.spec = spec
         self.id = spec.id
         self.float = "float64" if spec.float64 else "float32"
-        self.module = fake.module if spec.stand_in else spec.library
-        made = xpdl.backends.make_backend(self.module, spec.device, self.float)
+        made = xpdl.backends.make_backend(spec.library, spec.device, self.float)
         self.xp = made.xp
         self.device = made.device
 
@@ -167,7 +159,7 @@ class Backend:
 
     def use(self, dtype: str | None = None) -> Any:
         """``xpdl.use`` of this backend, for a ``with`` statement; float64 where it can, unless `dtype` is given."""
-        return xpdl.backends.use(self.module, device=self.device, dtype=dtype or self.float)
+        return xpdl.backends.use(self.spec.library, device=self.device, dtype=dtype or self.float)
 
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         """A fresh array of this backend with the values, shape and dtype of `a`; float64 only where it exists."""
@@ -194,8 +186,6 @@ class Backend:
                 stack.enter_context(self.xp.ArrayAPIStrictFlags(**dict(self.spec.flags)))
             if self.spec.library == "array_api_strict" and not self.spec.host_reads:
                 stack.enter_context(no_host_reads(self.xp))
-            if self.spec.stand_in:
-                stack.enter_context(fake.no_host_reads())
             yield
 
     def call(self, f: Callable[..., Any], *arrays: Any, **static: Any) -> Any:

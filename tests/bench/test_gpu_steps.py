@@ -1,4 +1,4 @@
-"""Steps of xpdl and PyTorch are timed in turns; here on the host, and nothing looks at how long they take."""
+"""Steps of xpdl on CuPy and of PyTorch on the host are timed in turns; nothing looks at how long they take."""
 
 import json
 from types import SimpleNamespace
@@ -6,27 +6,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests import harness
-from tests.backends.cupy import fake, fake_capture
 from xpdl.backends import make_backend
+from xpdl.backends.cupy import capture
 from xpdl.bench import gpu_steps, torch_peer
 from xpdl.bench.gpu_steps import ALL_PRECISIONS, CAPTURED, SHORT, Measurement
 from xpdl.bench.step_cost import Cost
 from xpdl.models import DeepConvNet, TwoLayerNet
 
+pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
+
 
 @pytest.fixture
-def stand_in(monkeypatch):
-    """The stand-in for CuPy, and small nets."""
-    if reason := harness.problem(harness.SPECS["cupy:host"]):
-        pytest.skip(reason)
-    fake.install(monkeypatch)
+def device(backend, monkeypatch):
+    """CuPy, and small nets."""
     nets = {
         "TwoLayerNet": (lambda: TwoLayerNet(6, 5, 10), (6,), (3, 7)),
         "DeepConvNet": (lambda: DeepConvNet(input_dim=(1, 8, 8), hidden_size=5, seed=0), (1, 8, 8), (2,)),
     }
     monkeypatch.setattr(gpu_steps, "CASES", nets)
-    return make_backend(fake.module)
+    return make_backend("cupy", backend.device)
 
 
 def measure(backend, part="eager", net="TwoLayerNet", size=3, precision="highest", **options):
@@ -35,10 +33,10 @@ def measure(backend, part="eager", net="TwoLayerNet", size=3, precision="highest
 
 
 @pytest.mark.parametrize("precision", [p for p in ALL_PRECISIONS if p != "bfloat16"])
-def test_every_kind_is_timed(stand_in, precision):
+def test_every_kind_is_timed(device, precision):
     pytest.importorskip("torch")
     with gpu_steps.computing(precision):
-        found = measure(stand_in, precision=precision)
+        found = measure(device, precision=precision)
     missing = {name for name, value in found.milliseconds.items() if value is None}
     assert set(found.milliseconds) == {"xpdl", CAPTURED, "torch", "torch channels_last"}
     # rows are no images
@@ -49,54 +47,54 @@ def test_every_kind_is_timed(stand_in, precision):
     assert {"gemm", "adam_step"} <= set(names) and len(set(names)) == len(names)
 
 
-def test_images_are_timed_in_both_layouts_of_pytorch(stand_in):
+def test_images_are_timed_in_both_layouts_of_pytorch(device):
     pytest.importorskip("torch")
-    found = measure(stand_in, net="DeepConvNet", size=2)
+    found = measure(device, net="DeepConvNet", size=2)
     assert None not in found.milliseconds.values() and set(found.milliseconds) > {"torch channels_last"}
 
 
-def test_compiled_part_has_compiled_pytorch_and_no_second_roofline(stand_in):
+def test_compiled_part_has_compiled_pytorch_and_no_second_roofline(device):
     pytest.importorskip("torch")
     asked = []
-    found = measure(stand_in, "compiled", to_device=lambda module, p, compiled: asked.append((p, compiled)) or module)
+    found = measure(device, "compiled", to_device=lambda module, p, compiled: asked.append((p, compiled)) or module)
     assert set(found.milliseconds) == {"xpdl", CAPTURED, "torch compiled"} and None not in found.milliseconds.values()
     assert asked == [("highest", True)] and not found.kernels and found.utilization is None
 
 
-def test_utilization_is_of_steps(stand_in):
-    found = measure(stand_in, utilization=lambda call: [call(), 0.75][1])
+def test_utilization_is_of_steps(device):
+    found = measure(device, utilization=lambda call: [call(), 0.75][1])
     assert found.utilization == 0.75
 
 
-def test_a_peer_that_fails_is_a_note(stand_in):
+def test_a_peer_that_fails_is_a_note(device):
     pytest.importorskip("torch")
 
     def broken(module, precision, compiled):
         raise RuntimeError("no compiler\nmore words")
 
-    found = measure(stand_in, "compiled", to_device=broken)
+    found = measure(device, "compiled", to_device=broken)
     assert found.notes == ["torch compiled: RuntimeError: no compiler"] and found.milliseconds["torch compiled"] is None
     assert found.ratio("torch compiled") is None and found.milliseconds["xpdl"] > 0
 
 
-def test_without_pytorch_the_rest_is_timed(stand_in, monkeypatch):
+def test_without_pytorch_the_rest_is_timed(device, monkeypatch):
     monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
-    found = measure(stand_in)
+    found = measure(device)
     assert found.milliseconds["xpdl"] > 0 and found.milliseconds["torch"] is None and not found.notes
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
 @pytest.mark.filterwarnings("ignore:Trainer. a step cannot be captured")
-def test_a_step_that_cannot_be_captured_is_a_note(stand_in, monkeypatch, error):
+def test_a_step_that_cannot_be_captured_is_a_note(device, monkeypatch, error):
     class Fails(TwoLayerNet):
         def gradient(self, x, t):
-            if fake_capture.is_recording():
+            if capture.is_recording():
                 raise error("not in a graph")
             return super().gradient(x, t)
 
     monkeypatch.setattr(gpu_steps, "CASES", {"Fails": (lambda: Fails(6, 5, 10), (6,), (3,))})
     monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
-    found = measure(stand_in, net="Fails")
+    found = measure(device, net="Fails")
     assert found.milliseconds[CAPTURED] is None and found.milliseconds["xpdl"] > 0
     (note,) = found.notes
     assert note.startswith("captured: ") and note.endswith("not in a graph")
@@ -111,9 +109,9 @@ def test_ours_and_those_of_torch_take_turns_and_are_waited_for():
     assert rounds[-4:] == ["xpdl", "torch", "xpdl", "torch"] and order[-1] == "wait"
 
 
-def test_process_prints_a_line_for_each_measurement(stand_in, monkeypatch, capsys):
+def test_process_prints_a_line_for_each_measurement(device, monkeypatch, capsys):
     monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
-    monkeypatch.setattr(gpu_steps, "make_backend", lambda name: stand_in)
+    monkeypatch.setattr(gpu_steps, "make_backend", lambda name: device)
     freed = []
     monkeypatch.setattr(gpu_steps, "free_cached_memory", lambda: freed.append(1))
     gpu_steps.main(["--short", "eager", "TwoLayerNet", "3:highest", "7:tf32"])

@@ -84,3 +84,23 @@ def test_wrong_leading_dimensions_and_workspaces_are_errors_of_a_status():
     for ld, status in ((4, 0), (3, 7)):
         args = (handle, 0, 0, 4, 4, 4, factor, a.data.ptr, 1, ld, a.data.ptr, 1, 4, factor, a.data.ptr, 1, 4, 70, -1)
         assert library.cublasGemmEx(*args) == status
+
+
+@on_host()
+def test_workspace_is_written_to_and_goes_with_its_stream():
+    import cupy as cp
+
+    from xpdl.backends.cupy import cublas
+
+    a = cp.asarray(np.random.default_rng(0).normal(size=(7, 999)), "float32")
+    before = cublas.matmul(a, a.T, "highest").get()
+    (handle,) = cublas._local.handles.values()
+    start = -handle.workspace.ptr % 256
+    memory = cp.ndarray(4096, "uint8", handle.workspace)[start:]
+    memory[:] = 0
+    cublas.matmul(a, a.T, "highest")
+    assert (memory == 0xFF).all()
+    cublas._library().cublasSetStream_v2(handle.pointer, handle.stream)
+    memory[:] = 0
+    assert (cublas.matmul(a, a.T, "highest").get() != before).any()
+    assert (memory == 0).all()

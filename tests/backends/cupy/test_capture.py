@@ -3,82 +3,58 @@
 import numpy as np
 import pytest
 
-from tests.backends.cupy import fake
+from tests.backends.cupy.every_kernel import product
 from xpdl.backends.cupy import capture, products
 from xpdl.backends.random import mask_keys
 
-TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}
-
-
-def compare_all(dtype):
-    """Each kernel of captured steps against NumPy."""
-    rng = np.random.default_rng(5)
-    product(rng, (70, 150), (150, 3), dtype)
-    slots = capture._Slots()
-    slots.number("lr")
-    slots.fill({"lr": 0.25}, {})
-
-
-def product(rng, of_a, of_b, dtype="float32", turned=(False, False)):
-    """A product by the kernel, of arrays that lie transposed in memory where `turned` says so."""
-    sides = []
-    for shape, turn in zip((of_a, of_b), turned, strict=True):
-        stored = (*shape[:-2], shape[-1], shape[-2]) if turn else shape
-        a = fake.module.asarray(rng.normal(size=stored).astype(dtype))
-        sides.append(a.transpose(*range(len(shape) - 2), len(shape) - 1, len(shape) - 2) if turn else a)
-    a, b = sides
-    c = products.tiled(a, b)
-    assert c.dtype.name == dtype
-    exact, terms = (np.matmul(f(a.get().astype("float64")), f(b.get().astype("float64"))) for f in (np.array, np.abs))
-    # rounding of sums, by the sizes of their terms
-    assert (np.abs(c.get().astype("float64") - exact) <= TOLERANCE[dtype] * terms).all()
+pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_products_of_any_shape_and_layout(host, seed):
+def test_products_of_any_shape_and_layout(gpu, seed):
     rng = np.random.default_rng(seed)
     m, k, n, stack = (int(v) for v in rng.integers(1, (140, 70, 140, 4)))
     turned = tuple(bool(v) for v in rng.integers(0, 2, 2))
-    product(rng, (m, k), (k, n), turned=turned)
-    product(rng, (stack, m, k), (stack, k, n), turned=turned)
+    product(gpu, rng, (m, k), (k, n), turned=turned)
+    product(gpu, rng, (stack, m, k), (stack, k, n), turned=turned)
 
 
 @pytest.mark.parametrize("k", [64, 65, 100, 128, 700])
-def test_products_in_parts(host, k):
+def test_products_in_parts(gpu, k):
     rng = np.random.default_rng(k)
-    product(rng, (3, k), (k, 5), turned=(True, False))
-    product(rng, (2, 3, k), (2, k, 5), "float16", turned=(False, True))
-    names = [name for name, *_ in fake.launches]
+    product(gpu, rng, (3, k), (k, 5), turned=(True, False))
+    product(gpu, rng, (2, 3, k), (2, k, 5), "float16", turned=(False, True))
+    names = [name for name, *_ in gpu.launches]
     assert names == ["matmul", "add_parts"] * 2 if k > 64 else ["matmul"] * 2
 
 
-def test_a_product_with_tiles_enough_is_in_one_part(host, monkeypatch):
+def test_a_product_with_tiles_enough_is_in_one_part(gpu, monkeypatch):
     monkeypatch.setattr(products, "BLOCKS", 2)
-    product(np.random.default_rng(0), (70, 200), (200, 3))
-    assert [name for name, *_ in fake.launches] == ["matmul"]
+    product(gpu, np.random.default_rng(0), (70, 200), (200, 3))
+    assert [name for name, *_ in gpu.launches] == ["matmul"]
 
 
-def test_products_of_whole_tiles_and_of_single_values(host):
+def test_products_of_whole_tiles_and_of_single_values(gpu):
     rng = np.random.default_rng(0)
-    product(rng, (products.TILE, 16), (16, products.TILE))
-    product(rng, (1, 1), (1, 1))
-    product(rng, (1, 200), (200, 1))
+    product(gpu, rng, (products.TILE, 16), (16, products.TILE))
+    product(gpu, rng, (1, 1), (1, 1))
+    product(gpu, rng, (1, 200), (200, 1))
 
 
-def test_a_product_of_what_has_gaps(host):
+def test_a_product_of_what_has_gaps(gpu):
     rng = np.random.default_rng(0)
-    a, b = (fake.module.asarray(rng.normal(size=(6, 8)))[:, ::2] for _ in range(2))
+    a, b = (gpu.array(rng.normal(size=(6, 8)))[:, ::2] for _ in range(2))
     np.testing.assert_allclose(products.tiled(a, b.T).get(), a.get() @ b.get().T, rtol=1e-12)
 
 
-def test_not_a_number_beyond_an_edge_is_none_of_its_tile(host):
+def test_not_a_number_beyond_an_edge_is_none_of_its_tile(gpu):
     whole = np.full((80, 80), np.nan, "float32")
     whole[:70, :20] = 1.0
-    a = fake.module.asarray(whole[:70, :20].copy())
+    a = gpu.array(whole[:70, :20].copy())
     assert (products.tiled(a, a.T).get() == 20).all()
 
 
-def test_slots_hold_numbers_and_the_keys_of_masks(host):
+def test_slots_hold_numbers_and_the_keys_of_masks(gpu):
     slots, words = capture._Slots(), (1, 2, 3, 4)
     lr, first, second, again = slots.number("lr"), slots.mask(words, 5), slots.mask(words, 6), slots.mask(words, 5)
     keep = slots.number("keep")
@@ -89,7 +65,7 @@ def test_slots_hold_numbers_and_the_keys_of_masks(host):
             assert tuple(keys.get()) == mask_keys(words, at)
 
 
-def test_slots_have_an_end(host):
+def test_slots_have_an_end(gpu):
     slots = capture._Slots()
     for layer in range(capture.SLOTS // 2 - 1):
         slots.mask((layer,), 0)

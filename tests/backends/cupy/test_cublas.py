@@ -1,7 +1,6 @@
-"""Products by a stand-in for libcublas, which says what it was asked for: on the stand-in for CuPy, and on the real one."""
+"""Products by cuBLAS: what it is asked for, by a note of each call on the way to it."""
 
-import importlib
-import os
+import functools
 import sys
 import threading
 import types
@@ -9,7 +8,6 @@ import types
 import numpy as np
 import pytest
 
-from tests.backends.cupy import fake, fake_capture, fake_cublas
 from xpdl import (
     Adam,
     Affine,
@@ -24,26 +22,70 @@ from xpdl import (
     numerics,
     use,
 )
-from xpdl.backends.cupy import capture, cublas, launch, products
+from xpdl.backends.cupy import capture, cublas, products
 from xpdl.backends.dtypes import dtype_called
 
+pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
 KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}
 
 
-@pytest.fixture(params=["stand-in", pytest.param("hostcuda", marks=pytest.mark.gpu)])
-def library(request, monkeypatch):
-    if request.param == "stand-in":
-        request.getfixturevalue("host")
-        module = fake.module
-    else:
-        if os.environ.get("CUPY_ON_HOST", "0") == "0":
-            pytest.skip("the stand-in for libcublas computes on the host: needs CUPY_ON_HOST=1")
-        for cached in (products._set_precision, launch.cupy, launch.module, launch._function):
-            cached.cache_clear()
-        module = importlib.import_module("cupy")
-    made = fake_cublas.install(monkeypatch, on_host=module is not fake.module)
-    made.cupy, made.backend = module, module if module is fake.module else "cupy"
+class Library:
+    """libcublas, with a line for each call, and a status for functions that are refused."""
+
+    def __init__(self, cupy):
+        self.cupy = cupy
+        self.refused = {}
+        self._library, self._lines, self._handles = cublas._library(), [], []
+
+    def __getattr__(self, name):
+        function = getattr(self._library, name)
+
+        def call(handle, *args):
+            status = self.refused.get(name, 0) or function(handle, *args)
+            self._lines.append(self._line(name, handle, args))
+            return status
+
+        return call
+
+    def _line(self, name, handle, args):
+        if name == "cublasCreate_v2":
+            # `handle` refers to where it is written
+            self._handles.append(handle._obj.value)
+            return f"create {len(self._handles)}"
+        number = self._handles.index(handle.value) + 1
+        if name == "cublasSetMathMode":
+            return f"math {number} {args[0]}"
+        if name == "cublasSetStream_v2":
+            return f"stream {number} {args[0]}"
+        if name == "cublasSetWorkspace_v2":
+            return f"workspace {number} {args[0] % 256} {args[1]}"
+        ops, sizes, rest = args[:2], args[2:5], args[6:]
+        if name == "cublasGemmEx":
+            _, kind_a, lda, _, kind_b, ldb, _, _, kind_c, ldc, computed, algorithm = rest
+            kind, stacks = "gemm", ""
+        else:
+            (_, kind_a, lda, between_a, _, kind_b, ldb, between_b, _, _, kind_c, ldc, between_c, count, computed) = (
+                rest[:15]
+            )
+            kind, algorithm = "batched", rest[15]
+            stacks = f" between {between_a} {between_b} {between_c} count {count}"
+        return (
+            f"{kind} {number} ops {ops[0]} {ops[1]} sizes {sizes[0]} {sizes[1]} {sizes[2]} kinds {kind_a} {kind_b} {kind_c} "
+            f"steps {lda} {ldb} {ldc}{stacks} as {computed} {algorithm}"
+        )
+
+    def calls(self):
+        """The calls since this was asked last."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+@pytest.fixture
+def library(gpu, monkeypatch):
+    made = Library(gpu.cupy)
+    monkeypatch.setattr(cublas, "_library", lambda: made)
+    monkeypatch.setattr(cublas, "_local", cublas._Local())
     return made
 
 
@@ -176,10 +218,12 @@ def test_another_stream_is_set_before_its_workspace(library):
     assert [int(line[2]) for line in words if line[0] == "stream"] == [stream.ptr, 0]
 
 
-def test_workspace_is_larger_from_hopper_on(host, monkeypatch):
-    library = fake_cublas.install(monkeypatch, on_host=False)
+def test_workspace_is_larger_from_hopper_on(library, monkeypatch):
+    cuda = library.cupy.cuda
     for capability, size in (("75", 4), ("89", 4), ("90", 32), ("120", 32)):
-        monkeypatch.setattr(fake.Device, "compute_capability", capability)
+        device = types.SimpleNamespace(compute_capability=capability)
+        changed = types.SimpleNamespace(**{**vars(cuda), "Device": lambda number, device=device: device})
+        monkeypatch.setattr(cublas, "cupy", lambda changed=changed: types.SimpleNamespace(cuda=changed))
         monkeypatch.setattr(cublas, "_local", cublas._Local())
         cublas.bind()
         assert library.calls()[-1].split()[2:] == ["0", str(size << 20)]
@@ -193,7 +237,6 @@ def test_each_thread_has_a_handle(library):
     assert len({line for line in library.calls() if line.startswith("create")}) == 2
 
 
-@pytest.mark.parametrize("library", [pytest.param("hostcuda", marks=pytest.mark.gpu)], indirect=True)
 def test_each_device_has_a_handle(library):
     if library.cupy.cuda.runtime.getDeviceCount() < 2:
         pytest.skip("needs two devices, as HOSTCUDA_DEVICES=2 gives")
@@ -224,12 +267,12 @@ def test_each_device_has_a_handle(library):
 def test_what_is_refused_is_one_clear_error_and_no_harm(library, function, status, message):
     stack = (2,) if "Batched" in function else ()
     a, b = array(library, np.ones((*stack, 2, 3))), array(library, np.ones((*stack, 3, 4)))
-    library.refuse(function, status)
+    library.refused[function] = status
     try:
         with pytest.raises(BackendError, match=message):
             products.matmul(a, b)
     finally:
-        library.refuse(function, 0)
+        library.refused[function] = 0
     assert (products.matmul(a, b).get() == 3).all()
 
 
@@ -247,7 +290,7 @@ def network():
 def trained(library, *, recording, dtype="float32", **options):
     rng = np.random.default_rng(3)
     x, t = rng.normal(size=(27, 1, 6, 6)), rng.integers(0, 3, 27)
-    with use(library.backend, dtype=dtype):
+    with use("cupy", dtype=dtype):
         trainer = Trainer(
             network(), x, t, x, t, 3, 5, Adam(0.01), {}, verbose=False, seed=0, capture=recording is not None, **options
         )
@@ -284,21 +327,19 @@ def test_a_step_is_recorded_with_workspace_of_its_own(library):
     assert [line[0] for line in words[at : at + 3]] == ["stream", "workspace", "gemm"]
 
 
-def test_the_graph_keeps_its_workspace(host, monkeypatch):
-    library = fake_cublas.install(monkeypatch, on_host=False)
-    library.cupy, library.backend = fake.module, fake.module
+def test_the_graph_keeps_its_workspace(library):
     trainer = trained(library, recording=True)
     recording = trainer.captured._recorded.recording
     pool, workspace = recording._memory
-    assert isinstance(pool, fake_capture.MemoryPool) and isinstance(workspace, fake._Memory)
+    assert isinstance(pool, library.cupy.cuda.MemoryPool)
+    assert isinstance(workspace, library.cupy.cuda.MemoryPointer)
     assert all(handle.workspace is not workspace for handle in cublas._local.handles.values())
 
 
-def test_a_handle_leaves_stream_and_workspace_to_the_graph(host, monkeypatch):
-    fake_cublas.install(monkeypatch, on_host=False)
-    a = fake.module.asarray(np.ones((2, 2), "float32"))
+def test_a_handle_leaves_stream_and_workspace_to_the_graph(backend, library):
+    a = array(library, np.ones((2, 2)))
     products.matmul(a, a)
-    recording = capture.Recorder(fake.Device()).record(lambda: products.matmul(a, a))
+    recording = capture.Recorder(backend.device).record(lambda: products.matmul(a, a))
     (handle,) = cublas._local.handles.values()
     assert recording._memory[1] is not None and handle.stream is handle.workspace is None
 
@@ -307,37 +348,35 @@ class TestWithoutTheLibrary:
     """CuPy's own products, and a kernel of ours in captured steps."""
 
     @pytest.fixture
-    def absent(self, host, monkeypatch):
+    def absent(self, gpu, monkeypatch):
         module = types.ModuleType("cupy_backends.cuda.libs.cublas")
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        library = fake_cublas.install(monkeypatch, on_host=False)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        library.cupy, library.backend = fake.module, fake.module
+        monkeypatch.setattr(cublas, "_library", functools.cache(cublas._library.__wrapped__))
+        monkeypatch.setattr(cublas, "problem", functools.cache(cublas.problem.__wrapped__))
         return module
 
-    def test_the_reason_is_said(self, absent, tmp_path, monkeypatch):
+    def test_the_reason_is_said(self, absent, tmp_path):
         assert cublas.problem() == (
             "cuBLAS is not called directly (CuPy's module for it is linked to no library); products of captured steps are "
             "made by a kernel of xpdl"
         )
         for path, reason in (
             (tmp_path / "none.so", "cannot open shared object"),
-            (fake.host.library("capture")._name, "undefined symbol"),
+            (np._core._multiarray_umath.__file__, "undefined symbol"),
         ):
             absent.__file__ = str(path)
             cublas.problem.cache_clear()
             cublas._library.cache_clear()
             assert reason in cublas.problem()
 
-    def test_products_are_made(self, absent):
+    def test_products_are_made(self, gpu, absent):
         rng = np.random.default_rng(0)
-        a, b = (fake.module.asarray(rng.normal(size=shape)) for shape in ((3, 4), (4, 2)))
+        a, b = (gpu.array(rng.normal(size=shape)) for shape in ((3, 4), (4, 2)))
         np.testing.assert_allclose(products.matmul(a, b).get(), a.get() @ b.get(), rtol=1e-12)
         assert cublas.bind() is None
-        assert not fake.launches
+        assert not gpu.launches
 
-    def test_captured_steps_have_a_kernel_of_ours(self, absent):
-        library = types.SimpleNamespace(cupy=fake.module, backend=fake.module)
-        trainer = trained(library, recording=True)
+    def test_captured_steps_have_a_kernel_of_ours(self, gpu, absent):
+        trainer = trained(gpu, recording=True)
         assert trainer.captured.problem is None and trainer.captured._recorded is not None
-        assert "matmul" in {name for name, *_ in fake.launches}
+        assert "matmul" in gpu.launched()

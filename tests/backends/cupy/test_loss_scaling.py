@@ -5,105 +5,63 @@ import sys
 import numpy as np
 import pytest
 
-from tests.backends.cupy import fake
+from tests.backends.cupy.every_kernel import same
 from xpdl import Adam, Affine, BatchNormalization, DTypeError, MixedPrecision, Relu, Sequential, SoftmaxWithLoss
 from xpdl.backends import dispatch, dtypes
 from xpdl.backends.cupy import loss_scaling as kernels
 from xpdl.ops import normalization
-from xpdl.optimizers.adam import corrected_rate
 from xpdl.training.precision import loss_scale
 
-WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
-
-
-def same(host, op, *args):
-    """The kernel's answer and the generic op's have the same bits."""
-    before = len(fake.launches)
-    with host.rules():
-        got = op(*args)
-    assert len(fake.launches) > before, "no kernel ran"
-    with dispatch.generic_only():
-        want = op(*args)
-    for actual, desired in zip(*(r if isinstance(r, list) else [r] for r in (got, want)), strict=True):
-        assert actual.dtype == desired.dtype and actual.shape == desired.shape
-        np.testing.assert_array_equal(actual.get(), desired.get())
-
-
-def compare_all(host, dtype):
-    """Each kernel of loss_scaling.cu against its op, for passes in `dtype`."""
-    rng, wide, array = np.random.default_rng(0), WIDE[dtype], fake.module.asarray
-    shapes = [(3, 5), (kernels.CHUNK + 1,), (1,)]
-    values = [array((10 * rng.normal(size=shape)).astype(wide)) for shape in shapes]
-    same(host, loss_scale.narrowed, values, dtype)
-    grads = [array(a.get().astype(dtype)) for a in values]
-    for scale in (None, array(np.array(2.0**12, wide)), array(np.array(3.0, wide))):
-        same(host, loss_scale.unscaled, grads, scale, wide)
-    same(host, loss_scale.all_finite, grads)
-    for bad in (np.inf, -np.inf, np.nan):
-        spoiled = array(grads[1].get())
-        spoiled[kernels.CHUNK] = bad
-        same(host, loss_scale.all_finite, [grads[0], spoiled, grads[2]])
-    for state in ([8.0, 2.0, 1.0], [8.0, 3.0, 1.0], [16.0, 9.0, 0.0]):
-        for finite in (True, False):
-            args = array(np.array(state, wide)), array(np.array(finite)), 4, 20.0
-            same(host, loss_scale.scaling_after, *args)
-    for beta1, beta2, left_out in ((0.9, 0.999, 2.0), (0.0, 0.0, 0.0)):
-        rule = Adam(0.25, beta1, beta2)
-        rule.iter = 7
-        with host.rules():
-            rate = corrected_rate(array(np.array(left_out, wide)), 7, lr=0.25, beta1=beta1, beta2=beta2)
-        rule.iter -= int(left_out)
-        assert rate.dtype.name == wide and rate.shape == ()
-        np.testing.assert_allclose(rate.get(), rule.corrected_lr, rtol={"float32": 1e-7, "float64": 1e-14}[wide])
+pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_many_arrays_take_few_launches(host, dtype):
+def test_many_arrays_take_few_launches(gpu, dtype):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
-    arrays = [fake.module.asarray(np.full(3, k, "float32")) for k in range(kernels.TENSORS + 2)]
+    arrays = [gpu.array(np.full(3, k, "float32")) for k in range(kernels.TENSORS + 2)]
     for k, a in enumerate(loss_scale.narrowed(arrays, dtype)):
         np.testing.assert_array_equal(a.get().astype("float32"), k)
-    assert len(fake.launches) == 2
+    assert len(gpu.launches) == 2
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_packs_and_single_values_have_the_same_bits(host, dtype):
+def test_packs_and_single_values_have_the_same_bits(gpu, dtype):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
     rng = np.random.default_rng(0)
     sizes = (1, 5, 64, kernels.CHUNK + 11)
     wide = [(10 * rng.normal(size=size)).astype("float32") for size in sizes]
-    for place in (fake.module.asarray, fake.unaligned):
-        same(host, loss_scale.narrowed, [place(a) for a in wide], dtype)
+    for place in (gpu.array, gpu.unaligned):
+        same(gpu, loss_scale.narrowed, [place(a) for a in wide], dtype)
         grads = [place(a.astype(dtype)) for a in wide]
-        same(host, loss_scale.unscaled, grads, fake.module.asarray(np.array(3.0, "float32")), "float32")
+        same(gpu, loss_scale.unscaled, grads, gpu.array(np.array(3.0, "float32")), "float32")
         for k, size in enumerate(sizes):
             for at in {0, size // 2, size - 1}:
                 spoiled = wide[k].astype(dtype)
                 spoiled[at] = np.inf
-                same(host, loss_scale.all_finite, [*grads[:k], place(spoiled), *grads[k + 1 :]])
+                same(gpu, loss_scale.all_finite, [*grads[:k], place(spoiled), *grads[k + 1 :]])
 
 
-def test_strided_empty_and_other_dtypes(host):
-    array = fake.module.asarray
+def test_strided_empty_and_other_dtypes(gpu):
+    array = gpu.array
     columns = array(np.arange(12.0, dtype="float16").reshape(3, 4)).T
-    same(host, loss_scale.unscaled, [columns, columns], None, "float32")
-    fake.launches.clear()
+    same(gpu, loss_scale.unscaled, [columns, columns], None, "float32")
+    gpu.launches.clear()
     empty = array(np.ones((0, 3), "float32"))
     assert loss_scale.narrowed([empty], "float16")[0].shape == (0, 3)
     assert loss_scale.unscaled([columns], None, "float64")[0].dtype == "float64"
     assert loss_scale.narrowed([array(np.ones(2, "float64"))], "float16")[0].dtype == "float16"
-    assert not fake.launches, "left to the generic op"
+    assert not gpu.launches, "left to the generic op"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("shape", [(40, 3), (3, 4, 7, 6)])
 @pytest.mark.parametrize("rectified", [False, True])
-def test_normalization_has_statistics_in_float32(host, dtype, shape, rectified):
+def test_normalization_has_statistics_in_float32(gpu, dtype, shape, rectified):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
-    rng, array = np.random.default_rng(0), fake.module.asarray
+    rng, array = np.random.default_rng(0), gpu.array
     x, dy = (array(rng.normal(size=shape).astype(dtype)) for _ in range(2))
     gamma, beta, mean, var = (array(np.abs(rng.normal(size=shape[1])).astype("float32")) for _ in range(4))
 
@@ -116,7 +74,7 @@ def test_normalization_has_statistics_in_float32(host, dtype, shape, rectified):
         return [y, back[0], given, around[0]], [*statistics, *back[1:], *around[1:]]
 
     images, channels = answers()
-    assert {name for name, d, *_ in fake.launches if d == dtype} >= {"batch_normalization", "normalize"}
+    assert {name for name, d, *_ in gpu.launches if d == dtype} >= {"batch_normalization", "normalize"}
     with dispatch.generic_only():
         want_images, want_channels = answers()
     coarse = {"float16": 4e-3, "bfloat16": 3e-2}[dtype]
@@ -127,19 +85,19 @@ def test_normalization_has_statistics_in_float32(host, dtype, shape, rectified):
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
 
 
-def test_a_step_launches_a_kernel_for_all_parameters_at_once(host):
-    with host.use("float32") as made:
+def test_a_step_launches_a_kernel_for_all_parameters_at_once(backend, gpu):
+    with backend.use("float32") as made:
         layers = [Affine(units=6), BatchNormalization(), Relu(), Affine(units=3)]
         net = Sequential(*layers, loss=SoftmaxWithLoss, seed=0)
         net.build((4,))
         rng = np.random.default_rng(0)
         x, t = made.asarray(rng.normal(size=(8, 4))), made.asarray(rng.integers(0, 3, 8))
         scaled, adam = MixedPrecision(), Adam()
-        with host.rules():
+        with gpu.rules():
             for _ in range(2):
-                fake.launches.clear()
+                gpu.launches.clear()
                 scaled.update(adam, net.params, scaled.gradient(net, x, t))
-    names = [(name, dtype) for name, dtype, *_ in fake.launches]
+    names = [(name, dtype) for name, dtype, *_ in gpu.launches]
     # parameters are rounded for the way forward and again for the way back
     assert names.count(("narrowed", "float16")) == 2
     # gradients of batch normalization are in float32 already
@@ -149,8 +107,8 @@ def test_a_step_launches_a_kernel_for_all_parameters_at_once(host):
     assert ("batch_normalization", "float16") in names and ("softmax_with_loss", "float32") in names
 
 
-def test_bfloat16_without_its_package_says_what_to_install(host, monkeypatch):
+def test_bfloat16_without_its_package_says_what_to_install(backend, monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    monkeypatch.delitem(vars(host.xp), "bfloat16", raising=False)
+    monkeypatch.delitem(vars(backend.xp), "bfloat16", raising=False)
     with pytest.raises(DTypeError, match="pip install ml_dtypes"):
-        dtypes.dtype_called("bfloat16", host.xp)
+        dtypes.dtype_called("bfloat16", backend.xp)

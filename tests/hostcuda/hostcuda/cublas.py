@@ -102,9 +102,12 @@ def gemmStridedBatchedEx(
 def _multiply(
     stream: int | None, handle: int, opa: int, opb: int, m: int, n: int, k: int, alpha: int,
     a: int, kind_a: int, lda: int, stride_a: int, b: int, kind_b: int, ldb: int, stride_b: int, beta: int,
-    c: int, kind_c: int, ldc: int, stride_c: int, count: int, compute: int,
+    c: int, kind_c: int, ldc: int, stride_c: int, count: int, compute: int, workspace: Any = None,
 ) -> None:  # fmt: skip
-    """Enqueue ``c = alpha op(a) op(b) + beta c`` on a stream, by default the current one."""
+    """Enqueue ``c = alpha op(a) op(b) + beta c`` on a stream, by default the current one.
+
+    Workspace is written to. Without it, of size 0, sums go in another order; None is CuPy's own.
+    """
     calls.append(("gemm", (count, m, n, k)))
     if lda < max(1, k if opa else m) or ldb < max(1, n if opb else k) or ldc < max(1, m):
         raise CUBLASError(7)
@@ -117,7 +120,10 @@ def _multiply(
         with core.open_memory(), np.errstate(all="ignore"):
             left = _operand(a, kind_a, opa, m, k, lda, dtype, tf32, count=count, stride=stride_a)
             right = _operand(b, kind_b, opb, k, n, ldb, dtype, tf32, count=count, stride=stride_b)
-            product = get_alpha() * np.matmul(left, right)
+            if workspace is not None:
+                workspace[...] = 0xFF
+            step = 1 if workspace is None or workspace.size else -1
+            product = get_alpha() * np.matmul(left[..., ::step], right[:, ::step])
             out = strided(c, _dtype(kind_c), product.shape, (stride_c, 1, ldc))
             factor = get_beta()
             # C is not read with beta 0: it may be uninitialized
@@ -253,7 +259,11 @@ def getStream(handle: int) -> int:
 # ------------------------------------------------------------------------------------------------ libcublas by ctypes
 
 _streams: dict[int, int] = {}
+_workspaces: dict[int, Any] = {}
+_NO_WORKSPACE = np.empty(0, np.uint8)
 _INVALID_VALUE = 7
+# Bytes at the start of a workspace that products write to.
+_WRITTEN = 4096
 
 
 def direct_create(result: int) -> None:
@@ -267,20 +277,24 @@ def direct_set_math_mode(handle: int, mode: int) -> None:
 
 
 def direct_set_stream(handle: int, stream: int) -> None:
+    """Take the workspace away, as cuBLAS does."""
     _streams[handle] = stream
+    _workspaces.pop(handle, None)
 
 
 def direct_set_workspace(handle: int, workspace: int, size: int) -> int:
     """Refuse memory that is not of a device, or not aligned to 256 bytes."""
     from cupy_backends.cuda.api import runtime
 
-    on_device = runtime.pointerGetAttributes(workspace).type == 2
-    return 0 if on_device and workspace % 256 == 0 else _INVALID_VALUE
+    if runtime.pointerGetAttributes(workspace).type != 2 or workspace % 256:
+        return _INVALID_VALUE
+    _workspaces[handle] = contiguous(workspace, np.dtype(np.uint8), (min(size, _WRITTEN),))
+    return 0
 
 
 def direct_gemm(handle: int, *args: int) -> int:
     try:
-        _multiply(_streams[handle], handle, *args[:-1])
+        _multiply(_streams[handle], handle, *args[:-1], workspace=_workspaces.get(handle, _NO_WORKSPACE))
     except CUBLASError as error:
         return error.status
     return 0

@@ -14,11 +14,11 @@ from typing import Any
 
 from xpdl.backends.cupy import sources
 
-SHIM = Path(__file__).with_name("shim.h")
+HEADER = Path(__file__).with_name("kernels.h")
 COMPILER = shutil.which("g++")
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
 
-# as types are called in shim.h
+# as types are called in kernels.h
 WORDS = 'WORD(float16, "float16")\nWORD(bfloat16, "bfloat16")\n'
 
 
@@ -34,7 +34,7 @@ def instance(dtype: str, wide: bool) -> str:
 def program(file: str) -> str:
     """All instances of a file's kernels, each in a namespace, and functions that launch them."""
     kernel_text = KERNEL.sub(r"void \1(", sources.text(f"{file}.cu"))
-    parts = [f'#include "{SHIM}"\n', sources.text("common.cuh"), WORDS]
+    parts = [f'#include "{HEADER}"\n', sources.text("common.cuh"), WORDS]
     macros = [name for name in re.findall(r"#define (\w+)", kernel_text)]
     for dtype in sources.TYPES:
         for wide in (False, True):
@@ -50,7 +50,7 @@ def library(file: str) -> ctypes.CDLL:
     """The compiled program of a file, kept in the folder for temporary files under the hash of its text."""
     assert COMPILER, "needs g++"
     text = program(file)
-    key = hashlib.sha256((text + SHIM.read_text()).encode()).hexdigest()[:20]
+    key = hashlib.sha256((text + HEADER.read_text()).encode()).hexdigest()[:20]
     folder = Path(tempfile.gettempdir()) / f"xpdl-kernels-{key}"
     path = folder / f"{file}.so"
     if not path.exists():
@@ -79,7 +79,7 @@ def find(code: str) -> tuple[str, str, bool]:
     return _sources()[code]
 
 
-class HostKernel:
+class Kernel:
     """One kernel of one instance; called as CuPy calls a kernel."""
 
     def __init__(self, file: str, dtype: str, wide: bool, name: str) -> None:

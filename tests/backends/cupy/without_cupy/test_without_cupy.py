@@ -1,0 +1,24 @@
+"""CUDA kernels where the wheel of CuPy does not run: compiled by g++, on an imitation of CuPy's arrays."""
+
+import pytest
+
+from tests.backends.cupy.device import Device
+from tests.backends.cupy.every_kernel import compare_every_kernel
+from tests.backends.cupy.without_cupy import compiler, imitation
+from xpdl.backends.cupy import sources
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    if not compiler.COMPILER:
+        pytest.skip("kernels are compiled by g++, and there is none")
+    imitation.install(monkeypatch)
+    return Device(imitation.module, imitation.module.asarray, monkeypatch)
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
+@pytest.mark.parametrize("dtype", sources.TYPES)
+def test_every_kernel_runs_in_every_instance(gpu, monkeypatch, dtype, wide):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    compare_every_kernel(gpu, dtype, wide, monkeypatch)
