@@ -1,5 +1,7 @@
 """Free bytes of the device, and the advice where there is too little."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,8 @@ MIB = 1 << 20
 def pool(gpu):
     """CuPy's memory pool, empty but for arrays in use; afterwards without a limit."""
     pool = gpu.cupy.get_default_memory_pool()
+    # arrays of other tests must not be freed later
+    gc.collect()
     pool.free_all_blocks()
     yield pool
     pool.set_limit(size=0)
