@@ -102,6 +102,11 @@ KERNELS = {
         ],
         [],
     ),
+    "pooling": (
+        2,
+        ["max_pooling", "average_pooling", "max_pooling_backward", "gradient_to_taps", "average_pooling_backward"],
+        [],
+    ),
     "loss_scaling": (1, ["narrowed", "unscaled"], ["all_finite"]),
 }
 

@@ -69,7 +69,11 @@ def test_products_of_cublas_are_recorded_with_their_shapes(backend):
 def test_null_pointers_and_raw_bytes_are_told_apart(monkeypatch):
     monkeypatch.setattr(trace, "calls", [])
     windows = launch.struct("H W OH OW KH KW SH SW PH PW", *range(10))
-    trace.record_launch("pooling", "average_pooling", "float32", (np.ones(3, "f"), 0, windows, 8))
+    bands = launch.struct(
+        "planes rows per_plane count staged result_rows result_columns stride_h stride_w", *range(10, 19)
+    )
+    trace.record_launch("pooling", "average_pooling", "float32", (np.ones(3, "f"), 0, windows, bands, 8))
     (call,) = trace.calls
-    assert call.args.x == (3, 12) and call.args.y is None and call.args.n == 8
+    assert call.args.x == (3, 12) and call.args.y is None and call.args.planes == 8
+    assert call.args.bands.count == 13
     assert (call.args.s.H, call.args.s.KW, call.args.s.PW) == (0, 5, 9)

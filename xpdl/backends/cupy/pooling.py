@@ -6,14 +6,17 @@ neither the images nor the maxima.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from xpdl.backends.cupy import tiles
 from xpdl.backends.cupy.launch import (
+    BLOCK,
     contiguous,
     dtype_name,
     empty,
     kernel,
-    launch_elementwise,
+    launch,
     same_device,
     struct,
     supports,
@@ -25,6 +28,7 @@ Pair = tuple[int, int]
 
 # 255 stands for none.
 _MOST_TAPS = 255
+_BACKWARD = ("max_pooling_backward", "gradient_to_taps", "average_pooling_backward")
 
 
 @kernel("max_pooling")
@@ -63,17 +67,8 @@ def max_pooling_backward(
     if not supports(dy, x, y) or dy.shape != y.shape:
         return DECLINE
     dx = empty(x.shape, x.dtype)
-    windows = _windows(x, _out_size(x, size, stride, pad), size, stride, pad)
-    launch_elementwise(
-        "pooling",
-        "max_pooling_backward",
-        dtype_name(x.dtype),
-        x.size,
-        *map(contiguous, (dy, x, y)),
-        dx,
-        windows,
-        largest=y.size,
-    )
+    out = _out_size(x, size, stride, pad)
+    _launch("max_pooling_backward", x, out, (size, stride, pad), *map(contiguous, (dy, x, y)), dx)
     return dx
 
 
@@ -93,10 +88,7 @@ def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad:
     if not supports(dy, x):
         return DECLINE
     dx = empty(x.shape, x.dtype)
-    windows = _windows(x, (dy.shape[2], dy.shape[3]), size, stride, pad)
-    launch_elementwise(
-        "pooling", "average_pooling_backward", dtype_name(x.dtype), x.size, contiguous(dy), dx, windows, largest=dy.size
-    )
+    _launch("average_pooling_backward", x, (dy.shape[2], dy.shape[3]), (size, stride, pad), contiguous(dy), dx)
     return dx
 
 
@@ -111,18 +103,8 @@ def _with_taps(x: Array, size: Pair, stride: Pair, pad: Pair, *, rectified: bool
 
 def _to_taps(dy: Array, x: Array, taps: Array, size: Pair, stride: Pair, pad: Pair) -> Array:
     dx = empty(x.shape, x.dtype)
-    windows = _windows(x, (dy.shape[2], dy.shape[3]), size, stride, pad)
-    launch_elementwise(
-        "pooling",
-        "gradient_to_taps",
-        dtype_name(x.dtype),
-        x.size,
-        contiguous(dy),
-        contiguous(taps),
-        dx,
-        windows,
-        largest=dy.size,
-    )
+    out = (dy.shape[2], dy.shape[3])
+    _launch("gradient_to_taps", x, out, (size, stride, pad), contiguous(dy), contiguous(taps), dx)
     return dx
 
 
@@ -131,8 +113,7 @@ def _forward(name: str, x: Array, size: Pair, stride: Pair, pad: Pair, *noted: A
     if not supports(x) or min(out) < 1:  # the generic op says what does not fit
         return DECLINE
     y = empty((*x.shape[:2], *out), x.dtype)
-    windows = _windows(x, out, size, stride, pad)
-    launch_elementwise("pooling", name, dtype_name(x.dtype), y.size, contiguous(x), y, *noted, windows, largest=x.size)
+    _launch(name, x, out, (size, stride, pad), contiguous(x), y, *noted)
     return y
 
 
@@ -141,5 +122,27 @@ def _out_size(x: Array, size: Pair, stride: Pair, pad: Pair) -> Pair:
     return height, width
 
 
-def _windows(x: Array, out: Pair, size: Pair, stride: Pair, pad: Pair) -> Any:
-    return struct("H W OH OW KH KW SH SW PH PW", *x.shape[2:], *out, *size, *stride, *pad)
+def _launch(name: str, x: Array, out: Pair, options: tuple[Pair, Pair, Pair], *args: Any) -> None:
+    """Start a kernel between images like `x` and windows, `out` of an image."""
+    backward = name in _BACKWARD
+    grid, *shapes = _plan(backward, x.shape, out, *options, x.dtype.itemsize)
+    largest = max(x.size, x.shape[0] * x.shape[1] * out[0] * out[1])
+    launch("pooling", name, dtype_name(x.dtype), grid, (BLOCK,), (*args, *shapes), largest)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(
+    backward: bool, shape: tuple[int, ...], out: Pair, size: Pair, stride: Pair, pad: Pair, itemsize: int
+) -> tuple[Any, ...]:
+    """The grid and the last arguments of a kernel whose result is the images, if `backward`, or else the windows."""
+    planes, images = shape[0] * shape[1], (shape[2], shape[3])
+    result, source = (images, out) if backward else (out, images)
+
+    def seen(rows: int) -> int:
+        return (rows + size[0] - 2) // stride[0] + 1 if backward else (rows - 1) * stride[0] + size[0]
+
+    bands = tiles.bands(planes, result, source, seen, itemsize)
+    windows = struct("H W OH OW KH KW SH SW PH PW", *images, *out, *size, *stride, *pad)
+    divisors = map(tiles.divisor, (*result, *stride))
+    cut = struct("planes rows per_plane count staged result_rows result_columns stride_h stride_w", *bands, *divisors)
+    return (min(bands.total, tiles.MOST_BLOCKS),), windows, cut, planes

@@ -39,9 +39,10 @@ def text(file: str) -> str:
 
 
 def types(dtype: str, wide: bool) -> str:
-    """The types of one instance, and packs of them; `wide` ones have indices of 64 bits."""
+    """The types of one instance, packs and tiles of them; `wide` ones have indices of 64 bits."""
     stored, computed = TYPES[dtype]
-    return f"typedef {stored} T;\ntypedef {computed} A;\ntypedef {INDICES[wide]} I;\n" + text("packs.cuh")
+    typedefs = f"typedef {stored} T;\ntypedef {computed} A;\ntypedef {INDICES[wide]} I;\n"
+    return typedefs + text("packs.cuh") + text("tiles.cuh")
 
 
 def source(file: str, dtype: str, wide: bool) -> str:

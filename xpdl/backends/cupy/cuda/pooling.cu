@@ -1,5 +1,8 @@
-// Pooling of (planes, H, W) by windows (KH, KW) at steps (SH, SW), with a border (PH, PW). Backward passes gather: each thread
-// owns one place of the result, so that there are no atomics and equal runs give equal bits.
+// Pooling of (planes, H, W) by windows (KH, KW) at steps (SH, SW), padded by (PH, PW). Backward passes gather: a thread owns a
+// place of the result, so that there are no atomics and equal runs give bitwise identical results.
+//
+// A block has a band of the result, some rows of one plane or some planes. It loads the rows that the windows of its band see
+// into shared memory, unless they are too long; then a band is a row, and memory is read in place.
 
 // in place of a tap, where no value takes the gradient
 #define NO_TAP 255
@@ -8,111 +11,182 @@ struct Windows {
   int64 H, W, OH, OW, KH, KW, SH, SW, PH, PW;
 };
 
-// the windows along one axis that see place `at`, counted from the border's start: first to last
-__device__ inline I first_window(I at, I size, I stride) { return at < size ? 0 : (at - size) / stride + 1; }
-__device__ inline I last_window(I at, I stride, I count) {
-  I last = at / stride;
-  return last < count ? last : count - 1;
+// How the result (planes, rows, columns) is cut; the last four are for `quotient`.
+struct Bands {
+  int64 planes, rows, per_plane, count, staged;
+  int64 result_rows, result_columns, stride_h, stride_w;
+};
+
+struct Band {
+  I plane;
+  int planes, row, rows;
+};
+
+__device__ inline Band band(Bands s, I k, int64 planes, int64 rows) {
+  I plane = k / (I)s.per_plane * (I)s.planes;
+  int row = (int)(k % (I)s.per_plane * (I)s.rows);
+  I planes_left = (I)planes - plane, rows_left = (I)rows - row;
+  return {plane, (int)(planes_left < s.planes ? planes_left : s.planes), row, (int)(rows_left < s.rows ? rows_left : s.rows)};
 }
 
-// `taps` gets the number of each maximum in its window, or is null
-extern "C" __global__ void max_pooling(const T* x, T* y, uint8* taps, int64 rectified, Windows s, int64 n) {
-  EACH(i, n) {
-    I ow = i % (I)s.OW, oh = i / (I)s.OW % (I)s.OH, plane = i / ((I)s.OW * (I)s.OH);
-    const T* image = x + plane * (I)s.H * (I)s.W;
-    A best = -1 / A(0);
-    // of equal ones the first in the image: the border takes nothing, also of a window that holds -inf alone
-    I tap = -1;
-    for (I u = 0; u < (I)s.KH; ++u) {
-      I h = oh * (I)s.SH + u - (I)s.PH;
-      if (h < 0 || h >= (I)s.H) continue;
-      for (I v = 0; v < (I)s.KW; ++v) {
-        I w = ow * (I)s.SW + v - (I)s.PW;
-        if (w < 0 || w >= (I)s.W) continue;
-        A seen = image[h * (I)s.W + w];
-        // NaN wins, and stays
-        if (tap < 0 || seen > best || seen != seen) best = seen, tap = u * (I)s.KW + v;
-      }
-    }
-    bool dropped = rectified && best <= 0;
-    y[i] = T(dropped ? A(0) : best);
-    if (taps) taps[i] = dropped || best != best ? NO_TAP : tap;
+// `band` with the rows from `first` to `last` of planes with so many rows; whole planes where there are several
+__device__ inline Band seen(Band band, int first, int last, int64 rows) {
+  if (band.planes > 1 || first > last) return {band.plane, band.planes, 0, (int)rows};
+  return {band.plane, 1, first, last - first + 1};
+}
+
+// the number of values of a band of (planes, rows, columns), and where they start
+__device__ inline int size_of(Band b, int64 columns) { return b.planes * b.rows * (int)columns; }
+__device__ inline I start_of(Band b, int64 rows, int64 columns) { return (b.plane * (I)rows + b.row) * (I)columns; }
+
+// use(i, plane of the band, row, column) for each value i of a band of the result
+template <class Use>
+__device__ inline void each_value(Band to, Bands s, int64 rows, int64 columns, Use use) {
+#pragma unroll 1
+  for (int i = threadIdx.x; i < size_of(to, columns); i += BLOCK) {
+    int line = quotient(i, s.result_columns), plane = quotient(line, s.result_rows);
+    use(i, plane, to.row + line - plane * (int)rows, i - line * (int)columns);
   }
 }
 
-extern "C" __global__ void max_pooling_backward(const T* dy, const T* x, const T* y, T* dx, Windows s, int64 n) {
-  EACH(i, n) {
-    I w = i % (I)s.W, h = i / (I)s.W % (I)s.H, plane = i / ((I)s.W * (I)s.H);
-    const T* image = x + plane * (I)s.H * (I)s.W;
-    I outputs = plane * (I)s.OH * (I)s.OW;
-    I hp = h + (I)s.PH, wp = w + (I)s.PW;
-    A own = x[i], sum = 0;
-    I last_h = last_window(hp, s.SH, s.OH), last_w = last_window(wp, s.SW, s.OW);
-    for (I oh = first_window(hp, s.KH, s.SH); oh <= last_h; ++oh) {
-      for (I ow = first_window(wp, s.KW, s.SW); ow <= last_w; ++ow) {
-        I out = outputs + oh * (I)s.OW + ow;
-        A best = y[out];
-        if (own != best) continue;
-        // the first of equal ones has it: look at what the window sees before this place in the image
-        bool first = true;
-        I row = hp - oh * (I)s.SH, column = wp - ow * (I)s.SW;
-        for (I tap = 0; tap < row * (I)s.KW + column && first; ++tap) {
-          I hh = oh * (I)s.SH + tap / (I)s.KW - (I)s.PH, ww = ow * (I)s.SW + tap % (I)s.KW - (I)s.PW;
-          bool inside = hh >= 0 && hh < (I)s.H && ww >= 0 && ww < (I)s.W;
-          first = !inside || (A)image[hh * (I)s.W + ww] != best;
-        }
-        if (first) sum += (A)dy[out];
+// y = value(image, h0 and w0 of the window, tap): an image is a plane whose first row is `row`
+template <class Value>
+__device__ inline void forward(const T* x, T* y, uint8* taps, Windows s, Bands bands, int64 planes, Value value) {
+  __shared__ Tile<T> in, out;
+  __shared__ Tile<uint8> noted;
+  for (I k = blockIdx.x; k < (I)bands.count; k += gridDim.x) {
+    Band to = band(bands, k, planes, s.OH);
+    int top = to.row * (int)s.SH - (int)s.PH, bottom = top + (to.rows - 1) * (int)s.SH + (int)s.KH - 1;
+    Band from = seen(to, top < 0 ? 0 : top, bottom < s.H ? bottom : (int)s.H - 1, s.H);
+    I at = start_of(from, s.H, s.W), start = start_of(to, s.OH, s.OW);
+    int count = size_of(to, s.OW);
+    auto fill = [&](const T* images, T* result, uint8* marks) {
+      each_value(to, bands, s.OH, s.OW, [&](int i, int plane, int oh, int ow) {
+        const T* image = images + (I)plane * (I)s.H * (I)s.W;
+        uint8 tap = NO_TAP;
+        result[i] = T(value(image, from.row, oh * (int)s.SH - (int)s.PH, ow * (int)s.SW - (int)s.PW, tap));
+        if (marks) marks[i] = tap;
+      });
+    };
+    if (!bands.staged) {
+      fill(x + at, y + start, taps ? taps + start : nullptr);
+      continue;
+    }
+    const T* images = in.load(x, planes * s.H * s.W, at, size_of(from, s.W));
+    __syncthreads();
+    fill(images, out.place(start), noted.place(start));
+    __syncthreads();
+    out.store(y, start, count);
+    if (taps) noted.store(taps, start, count);
+    __syncthreads();
+  }
+}
+
+// `taps` gets the number of each maximum in its window, or is null
+extern "C" __global__ void max_pooling(const T* x, T* y, uint8* taps, int64 rectified, Windows s, Bands bands, int64 planes) {
+  forward(x, y, taps, s, bands, planes, [&](const T* image, int row, int h0, int w0, uint8& tap) {
+    A best = -1 / A(0);
+    // of equal ones the first in the image: the border takes nothing, also of a window that holds -inf alone
+    int top = -1;
+    for (int u = h0 < 0 ? -h0 : 0; u < (int)s.KH && h0 + u < (int)s.H; ++u) {
+      const T* values = image + (I)(h0 + u - row) * (I)s.W;
+      for (int v = w0 < 0 ? -w0 : 0; v < (int)s.KW && w0 + v < (int)s.W; ++v) {
+        A value = values[w0 + v];
+        // NaN wins, and stays
+        if (top < 0 || value > best || value != value) best = value, top = u * (int)s.KW + v;
       }
     }
-    dx[i] = T(sum);
+    bool dropped = rectified && best <= 0;
+    tap = dropped || best != best ? NO_TAP : top;
+    return dropped ? A(0) : best;
+  });
+}
+
+extern "C" __global__ void average_pooling(const T* x, T* y, Windows s, Bands bands, int64 planes) {
+  forward(x, y, nullptr, s, bands, planes, [&](const T* image, int row, int h0, int w0, uint8& tap) {
+    A sum = 0;
+    for (int u = h0 < 0 ? -h0 : 0; u < (int)s.KH && h0 + u < (int)s.H; ++u) {
+      const T* values = image + (I)(h0 + u - row) * (I)s.W;
+      for (int v = w0 < 0 ? -w0 : 0; v < (int)s.KW && w0 + v < (int)s.W; ++v) sum += (A)values[w0 + v];
+    }
+    return sum / (A)(s.KH * s.KW);
+  });
+}
+
+// the windows along one axis that see place `at`, counted from the border's start: first to last
+__device__ inline int first_window(int at, int64 size, int64 stride) {
+  return at < (int)size ? 0 : quotient(at - (int)size, stride) + 1;
+}
+__device__ inline int last_window(int at, int64 stride, int64 count) {
+  int last = quotient(at, stride);
+  return last < (int)count ? last : (int)count - 1;
+}
+
+// Each place (h, w) of `dx` has, over `divisor`, the gradients of the windows for which takes(mark, place in memory, h, w, u, v)
+// holds: it is tap (u, v) of the window, whose value in `marks` is the mark, 0 without marks.
+template <class Mark, class Takes>
+__device__ inline void gather(const T* dy, const Mark* marks, T* dx, Windows s, Bands bands, int64 planes, A divisor,
+                              Takes takes) {
+  __shared__ Tile<T> in, out;
+  __shared__ Tile<Mark> noted;
+  for (I k = blockIdx.x; k < (I)bands.count; k += gridDim.x) {
+    Band to = band(bands, k, planes, s.H);
+    int top = to.row + (int)s.PH, bottom = top + to.rows - 1;
+    Band from = seen(to, first_window(top, s.KH, bands.stride_h), last_window(bottom, bands.stride_h, s.OH), s.OH);
+    I at = start_of(from, s.OH, s.OW), start = start_of(to, s.H, s.W);
+    int count = size_of(to, s.W);
+    auto fill = [&](const T* gradients, const Mark* marked, T* result) {
+      each_value(to, bands, s.H, s.W, [&](int i, int plane, int h, int w) {
+        int hp = h + (int)s.PH, wp = w + (int)s.PW, first_w = first_window(wp, s.KW, bands.stride_w);
+        int last_h = last_window(hp, bands.stride_h, s.OH), last_w = last_window(wp, bands.stride_w, s.OW);
+        A sum = 0;
+        for (int oh = first_window(hp, s.KH, bands.stride_h); oh <= last_h; ++oh) {
+          I line = ((I)plane * (I)s.OH + oh - from.row) * (I)s.OW;
+          for (int ow = first_w; ow <= last_w; ++ow)
+            if (takes(marked ? marked[line + ow] : Mark(0), start + i, h, w, hp - oh * (int)s.SH, wp - ow * (int)s.SW))
+              sum += (A)gradients[line + ow];
+        }
+        result[i] = T(sum / divisor);
+      });
+    };
+    if (!bands.staged) {
+      fill(dy + at, marks ? marks + at : marks, dx + start);
+      continue;
+    }
+    int64 size = planes * s.OH * s.OW;
+    const T* gradients = in.load(dy, size, at, size_of(from, s.OW));
+    const Mark* marked = marks ? noted.load(marks, size, at, size_of(from, s.OW)) : marks;
+    __syncthreads();
+    fill(gradients, marked, out.place(start));
+    __syncthreads();
+    out.store(dx, start, count);
+    __syncthreads();
   }
 }
 
 // each place has the gradients of the windows whose `taps` name it
-extern "C" __global__ void gradient_to_taps(const T* dy, const uint8* taps, T* dx, Windows s, int64 n) {
-  EACH(i, n) {
-    I w = i % (I)s.W, h = i / (I)s.W % (I)s.H, plane = i / ((I)s.W * (I)s.H);
-    I outputs = plane * (I)s.OH * (I)s.OW, hp = h + (I)s.PH, wp = w + (I)s.PW;
-    I first_w = first_window(wp, s.KW, s.SW);
-    I last_h = last_window(hp, s.SH, s.OH), last_w = last_window(wp, s.SW, s.OW);
-    A sum = 0;
-    for (I oh = first_window(hp, s.KH, s.SH); oh <= last_h; ++oh) {
-      I row = hp - oh * (I)s.SH;
-      for (I ow = first_w; ow <= last_w; ++ow) {
-        I out = outputs + oh * (I)s.OW + ow;
-        if (taps[out] == row * (I)s.KW + wp - ow * (I)s.SW) sum += (A)dy[out];
-      }
-    }
-    dx[i] = T(sum);
-  }
+extern "C" __global__ void gradient_to_taps(const T* dy, const uint8* taps, T* dx, Windows s, Bands bands, int64 planes) {
+  gather(dy, taps, dx, s, bands, planes, A(1), [&](uint8 tap, I place, int h, int w, int u, int v) {
+    return tap == u * (int)s.KW + v;
+  });
 }
 
-extern "C" __global__ void average_pooling(const T* x, T* y, Windows s, int64 n) {
-  EACH(i, n) {
-    I ow = i % (I)s.OW, oh = i / (I)s.OW % (I)s.OH, plane = i / ((I)s.OW * (I)s.OH);
-    const T* image = x + plane * (I)s.H * (I)s.W;
-    A sum = 0;
-    for (I u = 0; u < (I)s.KH; ++u) {
-      I h = oh * (I)s.SH + u - (I)s.PH;
-      if (h < 0 || h >= (I)s.H) continue;
-      for (I v = 0; v < (I)s.KW; ++v) {
-        I w = ow * (I)s.SW + v - (I)s.PW;
-        if (w >= 0 && w < (I)s.W) sum += (A)image[h * (I)s.W + w];
-      }
+extern "C" __global__ void max_pooling_backward(const T* dy, const T* x, const T* y, T* dx, Windows s, Bands bands,
+                                                int64 planes) {
+  gather(dy, y, dx, s, bands, planes, A(1), [&](T largest, I place, int h, int w, int u, int v) {
+    A best = largest;
+    if ((A)x[place] != best) return false;
+    // the first of equal ones has it: look at what the window sees before this place in the image
+    for (int du = u < h ? -u : -h; du <= 0; ++du) {
+      int end = du < 0 ? (int)s.KW - v : 0, right = (int)s.W - w;
+      for (int dv = v < w ? -v : -w; dv < end && dv < right; ++dv)
+        if ((A)x[place + (I)du * (I)s.W + dv] == best) return false;
     }
-    y[i] = T(sum / (A)(s.KH * s.KW));
-  }
+    return true;
+  });
 }
 
-extern "C" __global__ void average_pooling_backward(const T* dy, T* dx, Windows s, int64 n) {
-  EACH(i, n) {
-    I w = i % (I)s.W, h = i / (I)s.W % (I)s.H, plane = i / ((I)s.W * (I)s.H);
-    I hp = h + (I)s.PH, wp = w + (I)s.PW;
-    I last_h = last_window(hp, s.SH, s.OH), last_w = last_window(wp, s.SW, s.OW);
-    A sum = 0;
-    for (I oh = first_window(hp, s.KH, s.SH); oh <= last_h; ++oh)
-      for (I ow = first_window(wp, s.KW, s.SW); ow <= last_w; ++ow)
-        sum += (A)dy[(plane * (I)s.OH + oh) * (I)s.OW + ow];
-    dx[i] = T(sum / (A)(s.KH * s.KW));
-  }
+extern "C" __global__ void average_pooling_backward(const T* dy, T* dx, Windows s, Bands bands, int64 planes) {
+  gather(dy, (const uint8*)nullptr, dx, s, bands, planes, (A)(s.KH * s.KW),
+         [](uint8 tap, I place, int h, int w, int u, int v) { return true; });
 }

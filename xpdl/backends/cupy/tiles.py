@@ -1,0 +1,70 @@
+"""Tiles of arrays in shared memory, and division by the constants of a launch: see ``cuda/tiles.cuh``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+# As in cuda/tiles.cuh.
+TILE_BYTES = 8 << 10
+# Blocks that a large GPU runs at once: smaller tiles than these would be of no use.
+_BLOCKS = 1 << 10
+#: of a launch; a block goes on with further tiles
+MOST_BLOCKS = 1 << 16
+
+
+class Bands(NamedTuple):
+    """A result (planes, rows, columns) cut into bands: so many planes, or so many rows of one plane.
+
+    Attributes
+    ----------
+    planes, rows : int
+        Of a band.
+    per_plane : int
+        Bands of a plane.
+    total : int
+        Of bands.
+    staged : bool
+        Whether a band and what it is computed from fit a tile each.
+    """
+
+    planes: int
+    rows: int
+    per_plane: int
+    total: int
+    staged: bool
+
+
+def bands(
+    planes: int, result: tuple[int, int], source: tuple[int, int], seen: Callable[[int], int], itemsize: int
+) -> Bands:
+    """Cut `planes` of (rows, columns) into bands.
+
+    Parameters
+    ----------
+    planes : int
+    result, source : pair of ints
+        Rows and columns of a plane of the result, and of what it is computed from.
+    seen : function of int
+        The most rows of the source for so many rows of the result.
+    itemsize : int
+    """
+    values = TILE_BYTES // itemsize
+    (rows, columns), (source_rows, source_columns) = result, source
+    most = values // max(rows * columns, source_rows * source_columns)
+    if most:
+        own = max(1, min(most, planes // _BLOCKS))
+        return Bands(own, rows, 1, -(-planes // own), True)
+    own = next((k for k in range(min(rows, values // columns), 0, -1) if seen(k) * source_columns <= values), 0)
+    in_plane = -(-rows // (own or 1))
+    return Bands(1, own or 1, in_plane, planes * in_plane, own > 0)
+
+
+def divisor(value: int) -> int:
+    """What the kernels' function ``quotient`` takes for a division by `value`, from 1 to 2**31 - 1.
+
+    Granlund and Montgomery, "Division by invariant integers using multiplication", PLDI 1994.
+    """
+    shift = (value - 1).bit_length()
+    multiplier = ((1 << 32) * ((1 << shift) - value)) // value + 1
+    return shift << 32 | multiplier
