@@ -12,6 +12,7 @@ from tests.training.runs import T, X, net, trainer, weights
 from xpdl import data, optimizers, training
 from xpdl.data import augment
 from xpdl.io.tensors import load_arrays
+from xpdl.search import random_search, uniform
 from xpdl.training import (
     EMA,
     Callback,
@@ -29,8 +30,6 @@ from xpdl.training import (
     StepLR,
     Trainer,
     WarmupLR,
-    random_search,
-    uniform,
 )
 
 # Each makes an object that trainings may share, for the option of that name.
@@ -69,7 +68,7 @@ ELSEWHERE = {
     "Batches": "no argument of a trainer: passes are in tests/data",
     "ChunkedBatches": "no argument of a trainer: passes are in tests/data",
     "Prefetch": "no argument of a trainer: passes are in tests/data",
-    **dict.fromkeys(("History", "SearchResult", "Trial"), "a result, no argument"),
+    "History": "a result, no argument",
     "Trainer": "what trains",
 }
 
