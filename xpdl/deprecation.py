@@ -1,4 +1,4 @@
-"""Old import paths, which work for one minor release with a warning."""
+"""Old names and import paths, which work for one minor release with a warning."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(importlib.import_module(home), new)
 
     return __getattr__
+
+
+def warn_renamed(old: str, new: str, stacklevel: int = 2) -> None:
+    """Warn that `old` is a deprecated spelling of `new`; `stacklevel` as for ``warnings.warn`` in the caller."""
+    warnings.warn(f"{old} is deprecated; use {new}", DeprecationWarning, stacklevel=stacklevel + 1)

@@ -122,7 +122,7 @@ def test_parameters_of_torch_are_updated_in_place(torch: Any, rule: Rule) -> Non
         other.update(plain, {"W": g})
         assert params["W"] is W is module.weight and W.requires_grad and W.is_leaf
     np.testing.assert_allclose(W.detach().numpy()[0], plain["W"], rtol=1e-12)
-    assert not any(hangs(a) for kind in rule.cls.memory for a in getattr(one, kind).values())
+    assert not any(hangs(a) for kind in rule.cls.state_names for a in getattr(one, kind).values())
     module(torch.ones(1, 3).double()).sum().backward()
     assert W.grad is not None
 

@@ -61,7 +61,7 @@ def test_kernel_costs_what_was_counted_by_hand(name, arguments, flop, moved):
 
 @pytest.mark.parametrize(
     "name, dtype, to, moved",
-    [("narrowed", "float16", 5, 6), ("unscaled", "bfloat16", 5, 6), ("all_finite", "float32", 0, 4)],
+    [("cast_all", "float16", 5, 6), ("unscale", "bfloat16", 5, 6), ("all_finite", "float32", 0, 4)],
 )
 def test_conversions_move_one_array_of_each_width(name, dtype, to, moved):
     table = args(**{"from": [5, 5], "to": [to, to], "size": [100, 20]})

@@ -65,7 +65,7 @@ def test_checkpoint_holds_what_was_written(folder: Path, name: str, tmp_path: Pa
     assert 0 < trainer.current_iter < step
     for key, owner, kept in trainer.network.slots("params"):
         np.testing.assert_array_equal(owner[kept], arrays[f"network.{key}"], err_msg=key)
-    for kind in trainer.optimizer.memory:
+    for kind in trainer.optimizer.state_names:
         for key, value in getattr(trainer.optimizer, kind).items():
             np.testing.assert_array_equal(value, arrays[f"optimizer.{kind}.{key}"], err_msg=f"{kind} {key}")
     for key, values in trainer.history.lists().items():
@@ -142,7 +142,7 @@ def test_optimizer_goes_on_from_its_state(folder: Path, name: str, expected: dic
     state = json.loads(str(arrays.pop("numbers")))
     params = under(arrays, "params ")
     optimizer = type(runs.OPTIMIZERS[name])()
-    state.update({kind: under(arrays, f"{kind} ") for kind in optimizer.memory})
+    state.update({kind: under(arrays, f"{kind} ") for kind in optimizer.state_names})
     optimizer.load_state_dict(state)
     assert optimizer.iter == runs.WRITTEN_AFTER
     assert repr(optimizer) == repr(runs.OPTIMIZERS[name])

@@ -31,11 +31,11 @@ class Rule:
 
     cls: type[Optimizer]
     oracle: Oracle
-    hypers: dict[str, float]
+    hyper_parameters: dict[str, float]
     torch: tuple[str, dict[str, Any]]
 
     def make(self, **more: Any) -> Optimizer:
-        return self.cls(**{**self.hypers, **more})
+        return self.cls(**{**self.hyper_parameters, **more})
 
     @property
     def id(self) -> str:
@@ -163,11 +163,11 @@ def sample(steps: int = 30, seed: int = 0) -> tuple[dict[str, Any], list[dict[st
     return params, grads
 
 
-def expected(oracle: Oracle, p: Any, gradients: Sequence[Any], **hypers: float) -> Any:
+def expected(oracle: Oracle, p: Any, gradients: Sequence[Any], **hyper_parameters: float) -> Any:
     """The oracle on every element of `p`; the values after each step, stacked."""
     flat = np.stack([np.asarray(g).reshape(-1) for g in gradients])
     columns = [
-        list(oracle(float(start), [float(g) for g in flat[:, i]], **hypers))
+        list(oracle(float(start), [float(g) for g in flat[:, i]], **hyper_parameters))
         for i, start in enumerate(np.asarray(p).reshape(-1))
     ]
     return np.array(columns).T.reshape(len(gradients), *np.shape(p))

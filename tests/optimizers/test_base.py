@@ -18,6 +18,7 @@ from xpdl.layers import Affine
 from xpdl.layers.parameter_view import ParameterView
 from xpdl.optimizers import SGD, Adam, Momentum, Optimizer
 from xpdl.optimizers.fused_update import flush_denormals
+from xpdl.optimizers.momentum import momentum_step
 
 
 @each_rule
@@ -40,7 +41,7 @@ def test_arrays_are_written_in_place_where_they_can_be_and_rebound_elsewhere(bac
             backend.check(p, host[name])
         # an array still, also where the shape is ()
         assert type(params[name]) is type(p)
-        assert all(type(getattr(optimizer, kind)[name]) is type(p) for kind in optimizer.memory)
+        assert all(type(getattr(optimizer, kind)[name]) is type(p) for kind in optimizer.state_names)
 
 
 @pytest.mark.backends("numpy:readonly", "jax")
@@ -113,7 +114,7 @@ def test_a_kernel_may_write_into_the_parameter_and_the_memory(
         return p, v
 
     # without the kernels that do the whole update
-    rest = {key: f for key, f in dispatch._kernels.items() if key[1] != "step_together"}
+    rest = {key: f for key, f in dispatch._kernels.items() if key[1] != "fused_update"}
     monkeypatch.setattr(dispatch, "_kernels", rest)
     dispatch.kernel(backend.spec.library, "momentum_step")(in_place)
     host, history = sample(4)
@@ -233,7 +234,7 @@ def test_state_and_optimizer_share_no_array(rule: Rule) -> None:
     before = copy.deepcopy(state)
     resumed.load_state_dict(state)
     for each in (optimizer, resumed):
-        for kind in each.memory:
+        for kind in each.state_names:
             for array in getattr(each, kind).values():
                 array[...] = 7.0
     assert state.keys() == before.keys()
@@ -291,14 +292,14 @@ def test_an_optimizer_without_a_rule_or_a_step_says_so() -> None:
 @pytest.mark.parametrize("kept", [0, 2])
 def test_a_step_that_gives_too_little_or_too_much_to_remember_is_an_error(kept: int) -> None:
     class Forgetful(Optimizer):
-        memory = ("v",)
+        state_names = ("v",)
 
         def step(self, p: Any, g: Any, *memory: Any) -> Any:
             return (p - g, *(g for _ in range(kept)))
 
     params, optimizer = {"p": np.ones(2), "q": np.ones(2)}, Forgetful()
     with pytest.raises(
-        ValueError, match=rf"Forgetful.step: .*memory = \('v',\), got {1 + kept} in all for parameter 'p'"
+        ValueError, match=rf"Forgetful.step: .*state_names = \('v',\), got {1 + kept} in all for parameter 'p'"
     ):
         optimizer.update(params, {"p": np.ones(2), "q": np.ones(2)})
     assert optimizer.iter == 0 and all(np.all(p == 1) for p in params.values()) and not optimizer.v
@@ -312,7 +313,7 @@ def test_a_rule_may_be_given_arrays_in_pieces(backend: Backend, rule: Rule) -> N
     assert rule.cls.elementwise
     optimizer, rng = rule.make(), np.random.default_rng(0)
     optimizer.iter = 3
-    arrays = [rng.random(7) for _ in range(2 + len(optimizer.memory))]
+    arrays = [rng.random(7) for _ in range(2 + len(optimizer.state_names))]
     with dispatch.generic_only():
         whole = optimizer.step(*(backend.asarray(a) for a in arrays))
         for piece in (slice(0, 3), slice(3, 7)):
@@ -399,3 +400,47 @@ def test_an_update_that_is_left_out_is_as_if_it_had_not_been(backend: Backend, r
     assert (optimizer.iter, other.iter) == (3, 2)
     for name, p in fresh.items():
         backend.check(params[name], backend.to_numpy(p))
+
+
+class TestOldNames:
+    """`memory` and `numbers`, which subclasses defined before `state_names` and `scalars`, work for one release."""
+
+    def test_a_subclass_that_defines_them_trains_and_is_warned(self) -> None:
+        with pytest.warns(DeprecationWarning) as caught:
+
+            class Heavy(Optimizer):
+                rule = staticmethod(momentum_step)
+                memory = ("v",)
+
+                def numbers(self) -> dict[str, float]:
+                    return {"lr": 0.1, "momentum": 0.5}
+
+        assert sorted(str(one.message) for one in caught) == [
+            "Heavy.memory is deprecated; use state_names",
+            "Heavy.numbers is deprecated; use scalars",
+        ]
+        assert {one.filename for one in caught} == {__file__}
+        new, old = {"p": np.ones(3)}, {"p": np.ones(3)}
+        for optimizer, params in ((Momentum(0.1, 0.5), new), (Heavy(), old)):
+            for _ in range(3):
+                optimizer.update(params, {"p": np.full(3, 0.25)})
+        np.testing.assert_array_equal(new["p"], old["p"])
+
+    @pytest.mark.parametrize(("old", "new"), [("memory", "state_names"), ("numbers", "scalars")])
+    def test_they_are_read_with_a_warning(self, old: str, new: str) -> None:
+        optimizer = Momentum(0.5)
+        with pytest.warns(DeprecationWarning, match=rf"^Momentum\.{old} is deprecated; use {new}$") as caught:
+            found = getattr(optimizer, old)
+            assert (found() if callable(found) else found) == {"memory": ("v",), "numbers": optimizer.scalars()}[old]
+        assert [one.filename for one in caught] == [__file__]
+
+    def test_a_subclass_may_add_to_its_parents_numbers(self) -> None:
+        with pytest.warns(DeprecationWarning):
+
+            class Halved(Momentum):
+                def numbers(self) -> dict[str, float]:
+                    return {**super().numbers(), "lr": self.lr / 2}
+
+            params = {"p": np.ones(1)}
+            Halved(0.5).update(params, {"p": np.ones(1)})
+        np.testing.assert_array_equal(params["p"], [0.75])

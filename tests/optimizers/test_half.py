@@ -14,7 +14,7 @@ from xpdl.backends import dispatch
 from xpdl.backends.dtypes import dtype_called
 from xpdl.backends.namespaces import dtype_name
 from xpdl.optimizers import SGD, Adam, Momentum
-from xpdl.optimizers.clipping import clip_scale
+from xpdl.optimizers.clipping import global_norm_scale
 
 # In float16 squares of the first overflow and those of the last three are 0, as are the default values of eps.
 SIZES = [300.0, 1.0, 0.1, 5e-3, 1e-3, 1e-4, 2e-7]
@@ -76,7 +76,7 @@ def test_every_step_is_that_of_float64_but_for_rounding_the_parameter(backend: B
                 off = np.abs(wide(backend, params)[name] - exact[name])
                 limit = 1.01 * rounding(exact[name], dtype) + 1e-4 * np.abs(exact[name] - before[name])
                 assert np.all(off <= limit), (dtype, name, off, limit)
-        for kind in rule.cls.memory:
+        for kind in rule.cls.state_names:
             for name, a in getattr(optimizer, kind).items():
                 assert dtype_name(a.dtype) == "float32"
                 np.testing.assert_allclose(backend.to_numpy(a), getattr(other, kind)[name], rtol=1e-4, atol=1e-30)
@@ -94,7 +94,7 @@ def test_the_rule_is_that_of_the_paper(backend: Backend, rule: Rule) -> None:
     for g in gradients:
         optimizer.update(params, {"p": made(backend, g, "float16")})
     rounded = [g.astype("float16").astype("float64") for g in gradients]
-    want = expected(rule.oracle, start, rounded, **rule.hypers)[-1]
+    want = expected(rule.oracle, start, rounded, **rule.hyper_parameters)[-1]
     np.testing.assert_allclose(wide(backend, params)["p"], want, rtol=0, atol=4 * 2.0**-12)
 
 
@@ -123,7 +123,7 @@ def test_the_norm_of_gradients_neither_overflows_nor_vanishes(backend: Backend, 
         grads = [made(backend, [v], dtype) for v in values]
         norm = float(np.linalg.norm([backend.to_numpy(g).astype("float64") for g in grads]))
         for limit in (norm / 8, norm / 1024):
-            scale = backend.call(lambda *g, limit=limit: clip_scale(list(g), limit), *grads)
+            scale = backend.call(lambda *g, limit=limit: global_norm_scale(list(g), limit), *grads)
             assert float(backend.to_numpy(scale)) == pytest.approx(limit / norm, rel=1e-5)
             assert dtype_name(scale.dtype) == "float32"
         params = {str(k): made(backend, [1.0], dtype) for k in range(len(values))}
@@ -137,9 +137,9 @@ def test_the_norm_of_gradients_neither_overflows_nor_vanishes(backend: Backend, 
 def test_many_small_gradients_have_a_norm() -> None:
     grads = [np.full(300_000, 1e-3, "float16")]
     norm = float(grads[0][0]) * np.sqrt(300_000)
-    assert float(clip_scale(grads, norm / 2)) == pytest.approx(0.5, rel=1e-5)
+    assert float(global_norm_scale(grads, norm / 2)) == pytest.approx(0.5, rel=1e-5)
     with dispatch.generic_only():
-        assert float(clip_scale(grads, norm / 2)) == pytest.approx(0.5, rel=1e-5)
+        assert float(global_norm_scale(grads, norm / 2)) == pytest.approx(0.5, rel=1e-5)
 
 
 @half_backends
@@ -165,7 +165,7 @@ def test_a_skipped_update_changes_nothing(backend: Backend, rule: Rule) -> None:
     for name, p in before.items():
         np.testing.assert_array_equal(after[name], p)
         assert dtype_name(params[name].dtype) == "float16"
-        assert all(not backend.to_numpy(getattr(optimizer, kind)[name]).any() for kind in optimizer.memory)
+        assert all(not backend.to_numpy(getattr(optimizer, kind)[name]).any() for kind in optimizer.state_names)
 
 
 @each_rule

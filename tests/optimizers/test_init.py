@@ -12,9 +12,9 @@ from xpdl.optimizers import SGD, Adam
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_every_optimizer_is_found_by_name_in_any_case(rule: Rule) -> None:
     for name in (rule.id, rule.id.lower(), rule.id.upper()):
-        found = optimizers.get(name, **rule.hypers)
+        found = optimizers.get(name, **rule.hyper_parameters)
         assert type(found) is rule.cls
-        assert {key: getattr(found, key) for key in rule.hypers} == rule.hypers
+        assert {key: getattr(found, key) for key in rule.hyper_parameters} == rule.hyper_parameters
 
 
 def test_a_class_is_made_and_an_optimizer_passed_through() -> None:

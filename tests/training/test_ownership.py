@@ -298,7 +298,7 @@ class TestOptimizers:
         params = {"other": np.ones(3)}
         optimizer.update(params, {"other": np.ones(3)})
         run = trainer(net(0), optimizer=optimizer)
-        if rule.memory:
+        if rule.state_names:
             with pytest.raises(ValueError, match=r"has a state of 'other', no parameter of this network; make a new"):
                 run.train()
         else:
@@ -308,7 +308,7 @@ class TestOptimizers:
         optimizer, network = rule(), net(0)
         network.build((2,))
         optimizer.update(network.params, network.gradient(X, T))
-        if rule.memory:
+        if rule.state_names:
             says = rf"Trainer: {rule.__name__}\(.* has updated other parameters; make a new one for each Trainer"
             with pytest.raises(ValueError, match=says):
                 trainer(net(1), optimizer=optimizer).train()
@@ -322,7 +322,7 @@ class TestOptimizers:
         optimizer.update({"Affine1.W": np.ones(3, np.float32)}, {"Affine1.W": np.ones(3, np.float32)})
         run, params = trainer(net(0), optimizer=optimizer), {"Affine1.W": np.ones((2, 2), np.float32)}
         grads = {"Affine1.W": np.ones((2, 2), np.float32)}
-        if rule.memory:
+        if rule.state_names:
             with pytest.raises(ValueError, match=r"shape \(3,\) for 'Affine1.W', which has shape \(2, 12\)"):
                 run.train()
             with pytest.raises(ValueError, match=r"has shape \(2, 2\), but had \(3,\) in earlier updates; make a new"):

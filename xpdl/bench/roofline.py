@@ -100,10 +100,10 @@ KERNELS: dict[str, Kernel] = {
     "mean_loss": _per_value(1),
     "softmax_with_loss_backward": Kernel(lambda a: 3 * a.y.size),
     # loss_scaling.cu
-    "narrowed": _converted(0, read=True, written=False),
-    "unscaled": _converted(1, read=False, written=True),
+    "cast_all": _converted(0, read=True, written=False),
+    "unscale": _converted(1, read=False, written=True),
     "all_finite": _converted(2, read=False, written=False),
-    "scaling_after": Kernel(lambda a: 4),
+    "update_loss_scale": Kernel(lambda a: 4),
     "corrected_rate": Kernel(lambda a: 8),
     # normalization.cu
     "channel_sums": Kernel(lambda a: a.x.size),

@@ -7,7 +7,7 @@ from typing import Unpack
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.optimizers.base import Optimizer, Options
-from xpdl.optimizers.hyper import Hyper
+from xpdl.optimizers.hyper_parameter import HyperParameter
 
 
 @op
@@ -46,9 +46,9 @@ class AdaDelta(Optimizer):
 
     elementwise = True
     rule = staticmethod(ada_delta_step)
-    memory = ("h", "s")
-    rho = Hyper("in [0, 1)")
-    eps = Hyper("positive")
+    state_names = ("h", "s")
+    rho = HyperParameter("in [0, 1)")
+    eps = HyperParameter("positive")
     h: dict[str, Array]
     s: dict[str, Array]
 
@@ -56,5 +56,5 @@ class AdaDelta(Optimizer):
         super().__init__(**options)
         self.lr, self.rho, self.eps = lr, rho, eps
 
-    def numbers(self) -> dict[str, float]:
+    def scalars(self) -> dict[str, float]:
         return {"lr": self.lr, "rho": self.rho, "eps": self.eps}

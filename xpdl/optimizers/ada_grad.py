@@ -7,7 +7,7 @@ from typing import Unpack
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.optimizers.base import Optimizer, Options
-from xpdl.optimizers.hyper import Hyper
+from xpdl.optimizers.hyper_parameter import HyperParameter
 
 
 @op
@@ -36,13 +36,13 @@ class AdaGrad(Optimizer):
 
     elementwise = True
     rule = staticmethod(ada_grad_step)
-    memory = ("h",)
-    eps = Hyper("positive")
+    state_names = ("h",)
+    eps = HyperParameter("positive")
     h: dict[str, Array]
 
     def __init__(self, lr: float = 0.01, *, eps: float = 1e-7, **options: Unpack[Options]) -> None:
         super().__init__(**options)
         self.lr, self.eps = lr, eps
 
-    def numbers(self) -> dict[str, float]:
+    def scalars(self) -> dict[str, float]:
         return {"lr": self.lr, "eps": self.eps}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Unpack
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.optimizers.base import Optimizer, Options
-from xpdl.optimizers.hyper import Hyper
+from xpdl.optimizers.hyper_parameter import HyperParameter
 
 
 @op
@@ -59,10 +59,10 @@ class Adam(Optimizer):
 
     elementwise = True
     rule: ClassVar[Any] = staticmethod(adam_step)
-    memory = ("m", "v")
-    beta1 = Hyper("in [0, 1)")
-    beta2 = Hyper("in [0, 1)")
-    eps = Hyper("positive")
+    state_names = ("m", "v")
+    beta1 = HyperParameter("in [0, 1)")
+    beta2 = HyperParameter("in [0, 1)")
+    eps = HyperParameter("positive")
     m: dict[str, Array]
     v: dict[str, Array]
 
@@ -86,7 +86,7 @@ class Adam(Optimizer):
         t = max(self.iter, 1)  # before the first update, it is the one to come
         return float(self.lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t))
 
-    def numbers(self) -> dict[str, Any]:
+    def scalars(self) -> dict[str, Any]:
         return {"lr": self.corrected_lr, "beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
 
 

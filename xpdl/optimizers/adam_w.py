@@ -9,7 +9,7 @@ from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array
 from xpdl.optimizers.adam import Adam, adam_step
 from xpdl.optimizers.groups import Decay, checked_decay
-from xpdl.optimizers.hyper import Hyper
+from xpdl.optimizers.hyper_parameter import HyperParameter
 
 
 @op
@@ -41,7 +41,7 @@ class AdamW(Adam):
         As in `Adam`.
     """
 
-    weight_decay = Hyper("at least 0")
+    weight_decay = HyperParameter("at least 0")
     decay_names = ("l1", "l2", "weight_decay")
 
     def __init__(
@@ -64,5 +64,5 @@ class AdamW(Adam):
     elementwise = True
     rule = staticmethod(adam_w_step)
 
-    def numbers(self) -> dict[str, Any]:
-        return {"keep": 1.0 - self.lr * self.weight_decay, **super().numbers()}
+    def scalars(self) -> dict[str, Any]:
+        return {"keep": 1.0 - self.lr * self.weight_decay, **super().scalars()}

@@ -9,9 +9,10 @@ from xpdl.backends import asnumpy
 from xpdl.backends.graphs import detached, is_tracing, no_graph, require_one_trace
 from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, is_number, require_mapping
-from xpdl.optimizers.groups import Decay, checked_decay, checked_lr_groups
-from xpdl.optimizers.hyper import Hyper, hypers
+from xpdl.optimizers.groups import Decay, checked_decay, checked_lr_groups, checked_weight_decay
+from xpdl.optimizers.hyper_parameter import HyperParameter, hyper_parameters
 from xpdl.optimizers.identity import Reference, reference
+from xpdl.optimizers.old_names import OldNames
 from xpdl.optimizers.update import update_arrays
 
 
@@ -25,8 +26,8 @@ class Options(TypedDict, total=False):
     clip_norm: float | None
 
 
-class Optimizer:
-    """Changes parameters by their gradients; a subclass gives its `rule` and `numbers`, or else a `step`.
+class Optimizer(OldNames):
+    """Changes parameters by their gradients; a subclass gives its `rule` and `scalars`, or else a `step`.
 
     Parameters
     ----------
@@ -66,10 +67,10 @@ class Optimizer:
 
     #: whether `step` computes each element from the elements at the same place alone, and so may be given pieces of arrays
     elementwise: ClassVar[bool] = False
-    #: the op that is the rule, ``rule(p, g, *memory, **numbers)``
+    #: the op that is the rule, ``rule(p, g, *state, **scalars)``
     rule: ClassVar[Any] = None
     #: attributes that hold one array per parameter, as dicts by its name, in the order `step` takes and returns them
-    memory: ClassVar[tuple[str, ...]] = ()
+    state_names: ClassVar[tuple[str, ...]] = ()
 
     #: the hyper-parameters of weight decay
     decay_names: ClassVar[tuple[str, ...]] = ("l1", "l2")
@@ -78,11 +79,11 @@ class Optimizer:
     run: Any = None
     updated: Reference | None = None  # one of the arrays that its state belongs to
 
-    lr = Hyper("at least 0")
-    l1 = Hyper("at least 0")
-    l2 = Hyper("at least 0")
-    max_norm = Hyper("positive", optional=True)
-    clip_norm = Hyper("positive", optional=True)
+    lr = HyperParameter("at least 0")
+    l1 = HyperParameter("at least 0")
+    l2 = HyperParameter("at least 0")
+    max_norm = HyperParameter("positive", optional=True)
+    clip_norm = HyperParameter("positive", optional=True)
 
     def __init__(
         self,
@@ -93,12 +94,7 @@ class Optimizer:
         max_norm: float | None = None,
         clip_norm: float | None = None,
     ) -> None:
-        strengths: Any = {} if weight_decay is None else weight_decay
-        if not isinstance(strengths, Mapping) or not set(strengths) <= {"l1", "l2"}:
-            raise ValueError(
-                f"{type(self).__name__}: weight_decay must be a dict with the keys 'l1' and 'l2' or one of them, such "
-                f"as {{'l2': 0.0001}}, got {weight_decay!r}"
-            )
+        strengths = checked_weight_decay(weight_decay, type(self).__name__)
         self.l1, self.l2 = strengths.get("l1", 0.0), strengths.get("l2", 0.0)
         self.decay = checked_decay(decay, weight_decay, type(self).__name__)
         self.lr_groups = checked_lr_groups(lr_groups, type(self).__name__)
@@ -107,36 +103,37 @@ class Optimizer:
         self._left_out: Array | None = None
         #: whether it lives in a function that JAX traces, and what it remembers with it
         self._is_traced = is_tracing()
-        for kind in self.memory:
+        for kind in self.state_names:
             setattr(self, kind, {})
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         # a rule of its own is not taken for elementwise because its parent's is
         if "step" in cls.__dict__ and "elementwise" not in cls.__dict__:
             cls.elementwise = False
 
-    def step(self, p: Array, g: Array, *memory: Array) -> tuple[Array, ...]:
+    def step(self, p: Array, g: Array, *state: Array) -> tuple[Array, ...]:
         """New values of a parameter and of what is remembered of it, from its gradient; all of one shape and dtype.
 
         They are float32 where the parameter is stored in half precision.
 
-        It calls one op of the rule, so that a kernel can compute the whole step. `p` and `memory` are given up to it: a
+        It calls one op of the rule, so that a kernel can compute the whole step. `p` and `state` are given up to it: a
         kernel may write the results into them and return them. `g` belongs to the caller.
         """
         if self.rule is None:
             raise NotImplementedError(f"{type(self).__name__} has neither a rule nor a step")
-        new: tuple[Array, ...] = self.rule(p, g, *memory, **self.numbers())
+        new: tuple[Array, ...] = self.rule(p, g, *state, **self.scalars())
         return new
 
-    def numbers(self) -> dict[str, Any]:
+    def scalars(self) -> dict[str, Any]:
         """What `rule` takes besides arrays, for the current update: floats, or arrays () on the parameters' device."""
         return {}
 
-    def known_numbers(self) -> dict[str, float]:
-        """Compute `numbers` as if no update had been left out, and what a device makes them of: ``rate`` and ``updates``."""
+    def known_scalars(self) -> dict[str, float]:
+        """Compute `scalars` as if no update had been left out, and what a device makes them of: ``rate`` and ``updates``."""
         left_out, self._left_out = self._left_out, None
         try:
-            return {**self.numbers(), "rate": float(self.lr), "updates": float(self.iter)}
+            return {**self.scalars(), "rate": float(self.lr), "updates": float(self.iter)}
         finally:
             self._left_out = left_out
 
@@ -181,15 +178,15 @@ class Optimizer:
         if are_numbers(arrays):
             _update_numbers(self, params, grads)
             return
-        memory: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.memory}
-        check_update(arrays, grads, memory, owner)
-        require_one_trace(arrays, grads, memory, owner, getattr(self, "_is_traced", False))
+        state: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.state_names}
+        check_update(arrays, grads, state, owner)
+        require_one_trace(arrays, grads, state, owner, getattr(self, "_is_traced", False))
         before = self.iter, self._left_out
         self.iter, self._left_out = self.iter + 1, left_out
         try:
             first = next(iter(arrays.values()), None)
             with on_device_of(first), no_graph(first):
-                update_arrays(self, params, arrays, {name: detached(grads[name]) for name in arrays}, memory, only_if)
+                update_arrays(self, params, arrays, {name: detached(grads[name]) for name in arrays}, state, only_if)
         except BaseException:
             self.iter, self._left_out = before
             raise
@@ -207,11 +204,11 @@ class Optimizer:
         -------
         dict
             ``"optimizer"`` the class's name, ``"iter"``, each hyper-parameter as a number or None, and for each name in
-            `memory` a dict from parameter names to copies of arrays.
+            `state_names` a dict from parameter names to copies of arrays.
         """
         state: dict[str, Any] = {"optimizer": type(self).__name__, "iter": self.iter}
-        state.update((name, getattr(self, name)) for name in hypers(type(self)))
-        state.update((kind, {name: copied(a) for name, a in getattr(self, kind).items()}) for kind in self.memory)
+        state.update((name, getattr(self, name)) for name in hyper_parameters(type(self)))
+        state.update((kind, {name: copied(a) for name, a in getattr(self, kind).items()}) for kind in self.state_names)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -222,12 +219,14 @@ class Optimizer:
         ValueError, ShapeError, DTypeError, MixedArraysError
             If anything is missing, too much, or does not fit; the optimizer is then as it was.
         """
-        for name, value in checked_state(state, type(self).__name__, hypers(type(self)), self.memory).items():
+        for name, value in checked_state(
+            state, type(self).__name__, hyper_parameters(type(self)), self.state_names
+        ).items():
             setattr(self, name, value)
         self.run = self.updated = None
 
     def __repr__(self) -> str:
-        values = [(name, getattr(self, name)) for name in hypers(type(self))]
+        values = [(name, getattr(self, name)) for name in hyper_parameters(type(self))]
         shown = [f"{name}={value}" for name, value in values if name == "lr" or value]
         shown += [f"decay={getattr(self.decay, '__qualname__', repr(self.decay))}"] if self.decay is not None else []
         shown += [f"lr_groups={self.lr_groups}"] if self.lr_groups else []

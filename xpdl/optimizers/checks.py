@@ -19,9 +19,9 @@ from xpdl.backends.namespaces import (
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import require_floating
-from xpdl.optimizers.hyper import Hyper
+from xpdl.optimizers.hyper_parameter import HyperParameter
 
-Memory = dict[str, dict[str, Array]]
+State = dict[str, dict[str, Array]]
 
 
 def is_number(value: Any) -> bool:
@@ -38,12 +38,12 @@ def require_mapping(mapping: Any, name: str, owner: str) -> None:
         raise TypeError(f"{owner}.update: {name} must be a dict of arrays by name, got {type(mapping).__name__}")
 
 
-def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], memory: Memory, owner: str) -> None:
+def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], state: State, owner: str) -> None:
     """Every parameter needs a gradient of its library, device and shape, and the same of what is remembered of it."""
     first = next(iter(params.values()), None)
     for name, p in params.items():
         g = grads.get(name)
-        kept = [arrays[name] for arrays in memory.values() if name in arrays]
+        kept = [arrays[name] for arrays in state.values() if name in arrays]
         if floats_alike(p, g, *kept) and same_place(first, p):
             continue
         where = f"{owner}: parameter {name!r}"
@@ -72,10 +72,12 @@ def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], memory
                 )
 
 
-def checked_state(state: Any, optimizer: str, hypers: Mapping[str, Hyper], kinds: tuple[str, ...]) -> dict[str, Any]:
-    """The attributes that a loaded state sets: ``iter``, the numbers of `hypers`, copies of the arrays of `kinds`."""
+def checked_state(
+    state: Any, optimizer: str, hyper_parameters: Mapping[str, HyperParameter], kinds: tuple[str, ...]
+) -> dict[str, Any]:
+    """The attributes that a loaded state sets: ``iter``, the hyper-parameters, copies of the arrays of `kinds`."""
     owner = f"{optimizer}.load_state_dict"
-    expected = {"optimizer", "iter", *hypers, *kinds}
+    expected = {"optimizer", "iter", *hyper_parameters, *kinds}
     if not isinstance(state, Mapping) or set(state) != expected:
         came = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
         raise ValueError(f"{owner}: expected a dict with the keys {sorted(expected)}, got {came}")
@@ -85,17 +87,19 @@ def checked_state(state: Any, optimizer: str, hypers: Mapping[str, Hyper], kinds
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise ValueError(f"{owner}: iter must be an int, at least 0, got {count!r}")
     checked: dict[str, Any] = {"iter": count}
-    checked.update((name, hyper.checked(state[name], owner)) for name, hyper in hypers.items())
-    memory = {kind: state[kind] for kind in kinds}
-    _check_memory(memory, owner)
-    checked.update((kind, {name: copied(widened(a)) for name, a in arrays.items()}) for kind, arrays in memory.items())
+    checked.update((name, hyper.checked(state[name], owner)) for name, hyper in hyper_parameters.items())
+    arrays_of = {kind: state[kind] for kind in kinds}
+    _check_arrays(arrays_of, owner)
+    checked.update(
+        (kind, {name: copied(widened(a)) for name, a in arrays.items()}) for kind, arrays in arrays_of.items()
+    )
     return checked
 
 
-def _check_memory(memory: dict[str, Any], owner: str) -> None:
+def _check_arrays(arrays_of: dict[str, Any], owner: str) -> None:
     """Every parameter must have one array of each kind, all alike."""
-    first: Mapping[str, Any] = next(iter(memory.values()), {})
-    for kind, arrays in memory.items():
+    first: Mapping[str, Any] = next(iter(arrays_of.values()), {})
+    for kind, arrays in arrays_of.items():
         if not isinstance(arrays, Mapping) or set(arrays) != set(first):
             raise ValueError(f"{owner}: {kind} must be a dict of one array for each parameter, as the others are")
         for name, a in arrays.items():

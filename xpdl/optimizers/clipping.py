@@ -10,7 +10,7 @@ from xpdl.backends.namespaces import Array, array_namespace, widened
 
 
 @op
-def clip_scale(grads: list[Array], limit: float) -> Array | float:
+def global_norm_scale(grads: list[Array], limit: float) -> Array | float:
     """What to multiply all `grads` by so that their L2 norm, over all of them together, is at most `limit`.
 
     An array () on their device, at most 1; 1 for gradients that are all zero. It is float32 for gradients in half precision.

@@ -24,14 +24,14 @@ def flush_denormals(x: Array) -> Array:
     return x if limit > 1e-30 else xp.where(xp.abs(x) < limit, 0.0, x)
 
 
-class Rule(NamedTuple):
-    """A step in words, for kernels that do it on all parameters at once.
+class UpdateSpec(NamedTuple):
+    """The update of one group of parameters, for kernels that make it on all of them at once.
 
     Attributes
     ----------
     name : str
         Of the op; empty where the step is no op's.
-    numbers : mapping
+    scalars : mapping
         What the op takes besides arrays; some may be arrays () on the device.
     scale : array () or float, optional
         By which all gradients are multiplied first.
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
     """
 
     name: str
-    numbers: Mapping[str, float | Array]
+    scalars: Mapping[str, float | Array]
     scale: Array | float | None
     l1: float
     l2: float
@@ -52,23 +52,23 @@ class Rule(NamedTuple):
 
 
 @op
-def step_together(
+def fused_update(
     params: list[Array],
     grads: list[Array],
-    memory: list[tuple[Array, ...]],
+    state: list[tuple[Array, ...]],
     step: Callable[..., tuple[Array, ...]],
-    rule: Rule,
+    spec: UpdateSpec,
 ) -> Iterable[tuple[Array, ...]]:
-    """``step(p, g, *memory)`` for each parameter, one after the other; a kernel may do what `rule` says on all at once.
+    """``step(p, g, *state)`` for each parameter, one after the other; a kernel may do what `spec` says on all at once.
 
-    `params` and `memory` are given up to it: a kernel may write the results into them and return them. What is remembered of
+    `params` and `state` are given up to it: a kernel may write the results into them and return them. What is remembered of
     a parameter in half precision is in float32.
     """
-    return (step(p, g, *kept) for p, g, kept in zip(params, grads, memory, strict=True))
+    return (step(p, g, *kept) for p, g, kept in zip(params, grads, state, strict=True))
 
 
-def adjusted_step(
-    step: Callable[..., tuple[Array, ...]], rule: Rule, p: Array, g: Array, *memory: Array
+def regularized_step(
+    step: Callable[..., tuple[Array, ...]], spec: UpdateSpec, p: Array, g: Array, *state: Array
 ) -> tuple[Array, ...]:
     """`step` with the gradient clipped and the decay added before it, the constraint and the condition after it.
 
@@ -76,19 +76,19 @@ def adjusted_step(
     """
     xp = array_namespace(p)
     stored, p = p.dtype, widened(p)
-    g = g if rule.scale is None else widened(g) * rule.scale
+    g = g if spec.scale is None else widened(g) * spec.scale
     g = g if g.dtype == p.dtype else xp.astype(g, p.dtype)
-    if rule.l1:
-        g = g + rule.l1 * xp.sign(p)
-    if rule.l2:
-        g = g + rule.l2 * p
-    new, *remembered = step(p, g, *memory)
+    if spec.l1:
+        g = g + spec.l1 * xp.sign(p)
+    if spec.l2:
+        g = g + spec.l2 * p
+    new, *remembered = step(p, g, *state)
     stepped: tuple[Array, ...] = (
-        new if rule.max_norm is None else xp.clip(new, -rule.max_norm, rule.max_norm),
+        new if spec.max_norm is None else xp.clip(new, -spec.max_norm, spec.max_norm),
         *remembered,
     )
-    if rule.only_if is not None:
+    if spec.only_if is not None:
         stepped = tuple(
-            xp.where(rule.only_if, after, before) for after, before in zip(stepped, (p, *memory), strict=True)
+            xp.where(spec.only_if, after, before) for after, before in zip(stepped, (p, *state), strict=True)
         )
     return rounded_to(stored, stepped[0]), *stepped[1:]

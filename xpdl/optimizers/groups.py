@@ -49,6 +49,17 @@ class Group(NamedTuple):
                 setattr(optimizer, name, value)
 
 
+def checked_weight_decay(weight_decay: Any, owner: str) -> Mapping[str, float]:
+    """Return `weight_decay`, empty for None; `ValueError` unless it maps "l1" and "l2", or one of them."""
+    strengths = {} if weight_decay is None else weight_decay
+    if not isinstance(strengths, Mapping) or not set(strengths) <= {"l1", "l2"}:
+        raise ValueError(
+            f"{owner}: weight_decay must be a dict with the keys 'l1' and 'l2' or one of them, such as "
+            f"{{'l2': 0.0001}}, got {weight_decay!r}"
+        )
+    return strengths
+
+
 def checked_decay(decay: Any, weight_decay: Any, owner: str) -> Decay | None:
     """`decay` with its names as a tuple; `TypeError` unless it is a predicate or names, and there is weight decay."""
     if decay is None:

@@ -7,7 +7,7 @@ from typing import Unpack
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array
 from xpdl.optimizers.base import Optimizer, Options
-from xpdl.optimizers.hyper import Hyper
+from xpdl.optimizers.hyper_parameter import HyperParameter
 
 
 @op
@@ -36,13 +36,13 @@ class Momentum(Optimizer):
 
     elementwise = True
     rule = staticmethod(momentum_step)
-    memory = ("v",)
-    momentum = Hyper("in [0, 1)")
+    state_names = ("v",)
+    momentum = HyperParameter("in [0, 1)")
     v: dict[str, Array]
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9, **options: Unpack[Options]) -> None:
         super().__init__(**options)
         self.lr, self.momentum = lr, momentum
 
-    def numbers(self) -> dict[str, float]:
+    def scalars(self) -> dict[str, float]:
         return {"lr": self.lr, "momentum": self.momentum}

@@ -7,7 +7,7 @@ from typing import Unpack
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.optimizers.base import Optimizer, Options
-from xpdl.optimizers.hyper import Hyper
+from xpdl.optimizers.hyper_parameter import HyperParameter
 
 
 @op
@@ -40,9 +40,9 @@ class RMSprop(Optimizer):
 
     elementwise = True
     rule = staticmethod(rmsprop_step)
-    memory = ("h",)
-    decay_rate = Hyper("in [0, 1)")
-    eps = Hyper("positive")
+    state_names = ("h",)
+    decay_rate = HyperParameter("in [0, 1)")
+    eps = HyperParameter("positive")
     h: dict[str, Array]
 
     def __init__(
@@ -51,5 +51,5 @@ class RMSprop(Optimizer):
         super().__init__(**options)
         self.lr, self.decay_rate, self.eps = lr, decay_rate, eps
 
-    def numbers(self) -> dict[str, float]:
+    def scalars(self) -> dict[str, float]:
         return {"lr": self.lr, "decay_rate": self.decay_rate, "eps": self.eps}

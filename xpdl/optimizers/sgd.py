@@ -39,5 +39,5 @@ class SGD(Optimizer):
     elementwise = True
     rule = staticmethod(sgd_step)
 
-    def numbers(self) -> dict[str, float]:
+    def scalars(self) -> dict[str, float]:
         return {"lr": self.lr}

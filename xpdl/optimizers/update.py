@@ -7,8 +7,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace, device, wide_dtype, widened, write
-from xpdl.optimizers.clipping import clip_scale
-from xpdl.optimizers.fused_update import Rule, adjusted_step, flush_denormals, step_together
+from xpdl.optimizers.clipping import global_norm_scale
+from xpdl.optimizers.fused_update import UpdateSpec, flush_denormals, fused_update, regularized_step
 from xpdl.optimizers.groups import groups_of
 
 # Updates from one flush of denormals to the next: Adam's mean of gradients loses a factor of 800 meanwhile.
@@ -20,21 +20,21 @@ def update_arrays(
     params: MutableMapping[str, Array],
     arrays: dict[str, Array],
     grads: dict[str, Array],
-    memory: dict[str, dict[str, Array]],
+    state: dict[str, dict[str, Array]],
     only_if: Array | None,
 ) -> None:
     """Change all parameters after the checks: compute first, then write."""
     if not arrays:
         return
-    scale = None if optimizer.clip_norm is None else clip_scale(list(grads.values()), optimizer.clip_norm)
-    kinds = list(memory.values())
+    scale = None if optimizer.clip_norm is None else global_norm_scale(list(grads.values()), optimizer.clip_norm)
+    kinds = list(state.values())
     owned = {name: tuple([_remembered(kept, name, p) for kept in kinds]) for name, p in arrays.items()}
     stepped = _stepped(optimizer, arrays, grads, owned, scale, only_if)
     for name, new in stepped.items():
-        if len(new) != 1 + len(memory):
+        if len(new) != 1 + len(state):
             raise ValueError(
-                f"{type(optimizer).__name__}.step: must return the parameter and one array for each of memory = "
-                f"{optimizer.memory}, got {len(new)} in all for parameter {name!r}"
+                f"{type(optimizer).__name__}.step: must return the parameter and one array for each of state_names = "
+                f"{optimizer.state_names}, got {len(new)} in all for parameter {name!r}"
             )
     for name, (new, *remembered) in stepped.items():
         p = arrays[name]
@@ -47,7 +47,7 @@ def update_arrays(
             if array is not kept.get(name):
                 kept[name] = array_namespace(p).asarray(array)
     if optimizer.iter % UPDATES_BETWEEN_FLUSHES == 0:
-        for kept in memory.values():
+        for kept in state.values():
             for name in arrays:
                 kept[name] = flush_denormals(kept[name])
 
@@ -64,9 +64,9 @@ def _stepped(
     stepped: dict[str, tuple[Array, ...]] = {}
     for group in groups_of(arrays, optimizer.decay, optimizer.lr_groups, type(optimizer).__name__):
         with group.applied(optimizer):
-            rule = Rule(
+            spec = UpdateSpec(
                 optimizer.rule_name(),
-                optimizer.numbers(),
+                optimizer.scalars(),
                 scale,
                 optimizer.l1,
                 optimizer.l2,
@@ -74,9 +74,9 @@ def _stepped(
                 optimizer.elementwise,
                 only_if,
             )
-            step = functools.partial(adjusted_step, optimizer.step, rule)
-            params, gradients, memory = ([of[name] for name in group.names] for of in (arrays, grads, owned))
-            stepped.update(zip(group.names, step_together(params, gradients, memory, step, rule), strict=True))
+            step = functools.partial(regularized_step, optimizer.step, spec)
+            params, gradients, state = ([of[name] for name in group.names] for of in (arrays, grads, owned))
+            stepped.update(zip(group.names, fused_update(params, gradients, state, step, spec), strict=True))
     return stepped
 
 

@@ -116,7 +116,7 @@ class _Recorded:
         self.batch = tuple(_copy(a) for a in batch)
         self._params = [(owner, key, owner[key]) for _, owner, key in self.network.slots("params")]
         state = [(owner, key, owner[key]) for _, owner, key in self.network.slots("state")]
-        self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.memory]
+        self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.state_names]
         remembered = [(kept, name, array) for _, kept in self._memory for name, array in kept.items()]
         self._kept = [slot for slot in (*state, *remembered, *self._scale()) if is_array(slot[2])]
         before = [(owner, key, value) for owner, key, value in state if isinstance(value, int) and key != "rows"]
@@ -174,7 +174,7 @@ class _Recorded:
         """Numbers that are part of the recorded step."""
         o = self.optimizer
         given = self.recording.numbers | {"lr", "rate", "updates"}
-        fixed = {name: value for name, value in o.known_numbers().items() if name not in given}
+        fixed = {name: value for name, value in o.known_scalars().items() if name not in given}
         return fixed, o.l1, o.l2, o.max_norm, o.clip_norm, get_numerics()
 
     def _put_back(self) -> None:
@@ -194,7 +194,7 @@ class _Recorded:
         for owner, key, rows in self._rows:
             owner[key] = rows
         self.optimizer.iter += 1
-        self.recording.launch(self.optimizer.known_numbers(), counters)
+        self.recording.launch(self.optimizer.known_scalars(), counters)
         loss, weight = self.recording.result
         # the next repetition writes over them
         return _copy(loss), _copy(weight) if is_array(weight) else weight

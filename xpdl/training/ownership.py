@@ -144,7 +144,7 @@ def _require_unused(optimizer: Optimizer, params: Any) -> None:
     cure = "make a new one for each Trainer, or pass its name; to go on with its state, load its state_dict() into a new one"
     if optimizer.run is not None and optimizer.run.begun:
         raise ValueError(f"Trainer: {optimizer!r} has been used by another training; {cure}")
-    for kind in optimizer.memory:
+    for kind in optimizer.state_names:
         for name, array in getattr(optimizer, kind).items():
             if name not in params:
                 raise ValueError(
@@ -157,5 +157,5 @@ def _require_unused(optimizer: Optimizer, params: Any) -> None:
                 )
     # where arrays are rebound, as those of JAX, it is not known
     updated = None if optimizer.updated is None else optimizer.updated()
-    if optimizer.memory and updated is not None and not any(p is updated for p in params.values()):
+    if optimizer.state_names and updated is not None and not any(p is updated for p in params.values()):
         raise ValueError(f"Trainer: {optimizer!r} has updated other parameters; {cure}")

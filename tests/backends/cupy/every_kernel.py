@@ -32,7 +32,7 @@ WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "floa
 SUMS = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
 # a mask looks at no value, nor do slots, and a scale is not in half precision: one instance serves all
-OF_ONE_DTYPE = ("dropout_mask", "scaling_after", "corrected_rate", "put")
+OF_ONE_DTYPE = ("dropout_mask", "update_loss_scale", "corrected_rate", "put")
 
 
 def through_relu(op):
@@ -180,10 +180,10 @@ def compare_loss_scaling(gpu, dtype):
     rng, wide, array = np.random.default_rng(0), WIDE[dtype], gpu.array
     shapes = [(3, 5), (loss_scaling_kernels.CHUNK + 1,), (1,)]
     values = [array((10 * rng.normal(size=shape)).astype(wide)) for shape in shapes]
-    same(gpu, loss_scale.narrowed, values, dtype)
+    same(gpu, loss_scale.cast_all, values, dtype)
     grads = [array(a.get().astype(dtype)) for a in values]
     for scale in (None, array(np.array(2.0**12, wide)), array(np.array(3.0, wide))):
-        same(gpu, loss_scale.unscaled, grads, scale, wide)
+        same(gpu, loss_scale.unscale, grads, scale, wide)
     same(gpu, loss_scale.all_finite, grads)
     for bad in (np.inf, -np.inf, np.nan):
         spoiled = array(grads[1].get())
@@ -192,7 +192,7 @@ def compare_loss_scaling(gpu, dtype):
     for state in ([8.0, 2.0, 1.0], [8.0, 3.0, 1.0], [16.0, 9.0, 0.0]):
         for finite in (True, False):
             args = array(np.array(state, wide)), array(np.array(finite)), 4, 20.0
-            same(gpu, loss_scale.scaling_after, *args)
+            same(gpu, loss_scale.update_loss_scale, *args)
     for beta1, beta2, left_out in ((0.9, 0.999, 2.0), (0.0, 0.0, 0.0)):
         rule = Adam(0.25, beta1, beta2)
         rule.iter = 7
@@ -244,7 +244,7 @@ def stepped(gpu, rule, shapes, dtype="float32", **options):
         assert p is owned[name], "updated in place"
         tolerance = 3 * TOLERANCE[dtype]
         np.testing.assert_allclose(p.get().astype("float64"), exact[name], rtol=tolerance, atol=tolerance)
-    for kind in rule.memory:
+    for kind in rule.state_names:
         for name, kept in getattr(ours, kind).items():
             desired = getattr(theirs, kind)[name]
             limit = 3 * TOLERANCE[dtype] * max(1.0, np.abs(desired).max())

@@ -91,7 +91,7 @@ def assert_same(ours, theirs):
 def _slots(trainer):
     yield from trainer.network.slots("params")
     yield from trainer.network.slots("state")
-    for kind in trainer.optimizer.memory:
+    for kind in trainer.optimizer.state_names:
         kept = getattr(trainer.optimizer, kind)
         yield from ((f"{kind} {name}", kept, name) for name in kept)
 

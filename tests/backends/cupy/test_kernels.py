@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
 
 def test_every_kernel_takes_the_arguments_of_its_op():
     kernels = {name: f for (library, name), f in dispatch._kernels.items() if library == "cupy"}
-    assert {"convolution", "max_pooling", "step_together", "dropout_mask"} <= set(kernels)
+    assert {"convolution", "max_pooling", "fused_update", "dropout_mask"} <= set(kernels)
     for name, kernel in kernels.items():
         wanted = inspect.signature(dispatch._generics[name]).parameters.values()
         given = inspect.signature(kernel).parameters.values()
@@ -60,7 +60,7 @@ class TestOptimizers:
             params = {str(k): of_params(a) for k, a in enumerate(starts)}
             for _ in range(2):
                 optimizer.update(params, {str(k): of_gradients(a) for k, a in enumerate(gradients)})
-            kept = (getattr(optimizer, kind) for kind in rule.memory)
+            kept = (getattr(optimizer, kind) for kind in rule.state_names)
             found.append([a.get().tobytes() for arrays in (params, *kept) for a in arrays.values()])
         assert all(bits == found[0] for bits in found)
 

@@ -20,7 +20,7 @@ def test_many_arrays_take_few_launches(gpu, dtype):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes")
     arrays = [gpu.array(np.full(3, k, "float32")) for k in range(kernels.TENSORS + 2)]
-    for k, a in enumerate(loss_scale.narrowed(arrays, dtype)):
+    for k, a in enumerate(loss_scale.cast_all(arrays, dtype)):
         np.testing.assert_array_equal(a.get().astype("float32"), k)
     assert len(gpu.launches) == 2
 
@@ -33,9 +33,9 @@ def test_packs_and_single_values_have_the_same_bits(gpu, dtype):
     sizes = (1, 5, 64, kernels.CHUNK + 11)
     wide = [(10 * rng.normal(size=size)).astype("float32") for size in sizes]
     for place in (gpu.array, gpu.unaligned):
-        same(gpu, loss_scale.narrowed, [place(a) for a in wide], dtype)
+        same(gpu, loss_scale.cast_all, [place(a) for a in wide], dtype)
         grads = [place(a.astype(dtype)) for a in wide]
-        same(gpu, loss_scale.unscaled, grads, gpu.array(np.array(3.0, "float32")), "float32")
+        same(gpu, loss_scale.unscale, grads, gpu.array(np.array(3.0, "float32")), "float32")
         for k, size in enumerate(sizes):
             for at in {0, size // 2, size - 1}:
                 spoiled = wide[k].astype(dtype)
@@ -46,12 +46,12 @@ def test_packs_and_single_values_have_the_same_bits(gpu, dtype):
 def test_strided_empty_and_other_dtypes(gpu):
     array = gpu.array
     columns = array(np.arange(12.0, dtype="float16").reshape(3, 4)).T
-    same(gpu, loss_scale.unscaled, [columns, columns], None, "float32")
+    same(gpu, loss_scale.unscale, [columns, columns], None, "float32")
     gpu.launches.clear()
     empty = array(np.ones((0, 3), "float32"))
-    assert loss_scale.narrowed([empty], "float16")[0].shape == (0, 3)
-    assert loss_scale.unscaled([columns], None, "float64")[0].dtype == "float64"
-    assert loss_scale.narrowed([array(np.ones(2, "float64"))], "float16")[0].dtype == "float16"
+    assert loss_scale.cast_all([empty], "float16")[0].shape == (0, 3)
+    assert loss_scale.unscale([columns], None, "float64")[0].dtype == "float64"
+    assert loss_scale.cast_all([array(np.ones(2, "float64"))], "float16")[0].dtype == "float16"
     assert not gpu.launches, "left to the generic op"
 
 
@@ -99,10 +99,10 @@ def test_a_step_launches_a_kernel_for_all_parameters_at_once(backend, gpu):
                 scaled.update(adam, net.params, scaled.gradient(net, x, t))
     names = [(name, dtype) for name, dtype, *_ in gpu.launches]
     # parameters are rounded for the way forward and again for the way back
-    assert names.count(("narrowed", "float16")) == 2
+    assert names.count(("cast_all", "float16")) == 2
     # gradients of batch normalization are in float32 already
-    assert names.count(("unscaled", "float16")) == names.count(("unscaled", "float32")) == 1
-    tail = ["all_finite", "scaling_after", "corrected_rate", "adam_step"]
+    assert names.count(("unscale", "float16")) == names.count(("unscale", "float32")) == 1
+    tail = ["all_finite", "update_loss_scale", "corrected_rate", "adam_step"]
     assert names[-4:] == [(name, "float32") for name in tail]
     assert ("batch_normalization", "float16") in names and ("softmax_with_loss", "float32") in names
 

@@ -107,7 +107,7 @@ KERNELS = {
         ["max_pooling", "average_pooling", "max_pooling_backward", "gradient_to_taps", "average_pooling_backward"],
         [],
     ),
-    "loss_scaling": (1, ["narrowed", "unscaled"], ["all_finite"]),
+    "loss_scaling": (1, ["cast_all", "unscale"], ["all_finite"]),
 }
 
 

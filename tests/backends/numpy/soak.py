@@ -399,7 +399,7 @@ def an_optimizer(draw: Draw) -> None:
         with xpdl.use("numpy", threads=threads):
             for grads in steps:
                 optimizer.update(mine, {name: g.astype(dtype) if dtype != g.dtype else g for name, g in grads.items()})
-        memory = [np.asarray(getattr(optimizer, kind)[name]) for kind in optimizer.memory for name in mine]
+        memory = [np.asarray(getattr(optimizer, kind)[name]) for kind in optimizer.state_names for name in mine]
         return (*map(np.asarray, mine.values()), *memory)
 
     with np.errstate(all="ignore"):

@@ -8,7 +8,7 @@ import pytest
 from xpdl import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, use
 from xpdl.backends import dispatch
 from xpdl.backends.numpy import optimizers as kernels
-from xpdl.optimizers.clipping import clip_scale
+from xpdl.optimizers.clipping import global_norm_scale
 from xpdl.optimizers.fused_update import flush_denormals
 
 RULES = [SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop]
@@ -50,7 +50,7 @@ def test_every_rule_gives_what_the_generic_step_gives(rule, dtype, options, code
     for name, value in expected.items():
         assert params[name].dtype == dtype
         equal(params[name], value, exact)
-    for kind in rule.memory:
+    for kind in rule.state_names:
         for name, value in expected_state[kind].items():
             equal(state[kind][name], value, exact)
     code.assert_compiled(f"optimizers.{rule.rule.__name__}")
@@ -76,7 +76,7 @@ def test_values_that_are_not_finite_are_those_of_the_generic_step(rule, options,
         optimizer = rule(0.01, **options)
         with np.errstate(all="ignore"):
             optimizer.update(params, grads)
-        return [params["W"], *(getattr(optimizer, kind)["W"] for kind in rule.memory)]
+        return [params["W"], *(getattr(optimizer, kind)["W"] for kind in rule.state_names)]
 
     found = stepped()
     with dispatch.generic_only():
@@ -126,10 +126,10 @@ def test_every_rule_has_a_kernel_that_is_called_in_place_and_generic_only_switch
     params = {"W": W, "b": np.ones(5, np.float32)}
     optimizer = rule(0.01)
     optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
-    memory = [getattr(optimizer, kind)["W"] for kind in rule.memory]
+    memory = [getattr(optimizer, kind)["W"] for kind in rule.state_names]
     optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
     assert calls == [4, 4] and params["W"] is W and W[0] != 1
-    assert all(getattr(optimizer, kind)["W"] is a for kind, a in zip(rule.memory, memory, strict=True))
+    assert all(getattr(optimizer, kind)["W"] is a for kind, a in zip(rule.state_names, memory, strict=True))
     with dispatch.generic_only():
         optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
     assert calls == [4, 4]
@@ -219,9 +219,9 @@ def test_clipping_equals_the_generic_one(dtype, size):
     rng = np.random.default_rng(0)
     grads = [np.asarray(size * rng.normal(size=shape), dtype) for shape in ((SIZE,), (3, 4), (0,), ())]
     for limit in (size / 10, 1e4 * size):
-        found = clip_scale(grads, limit)
+        found = global_norm_scale(grads, limit)
         with dispatch.generic_only():
-            wanted = clip_scale(grads, limit)
+            wanted = global_norm_scale(grads, limit)
         assert found.dtype == dtype and found.shape == ()
         np.testing.assert_allclose(found, wanted, rtol=1e-5 if dtype == "float32" else 1e-12)
 
@@ -229,8 +229,8 @@ def test_clipping_equals_the_generic_one(dtype, size):
 @pytest.mark.parametrize("value", [0.0, np.inf, np.nan])
 def test_clipping_of_gradients_without_a_size_is_the_generic_one(value):
     grads = [np.full(3, value)]
-    assert kernels.clip_scale(grads, 1.0) is dispatch.DECLINE
-    assert kernels.clip_scale([grads[0].reshape(1, 3)[:, ::2]], 1.0) is dispatch.DECLINE
+    assert kernels.global_norm_scale(grads, 1.0) is dispatch.DECLINE
+    assert kernels.global_norm_scale([grads[0].reshape(1, 3)[:, ::2]], 1.0) is dispatch.DECLINE
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])

@@ -231,7 +231,7 @@ def test_saving_moves_nothing_and_changes_nothing(path):
     run = trainer(checkpoint=path)
     run.train()
     before = {name: (owner, key, owner[key]) for name, owner, key in slots(run)}
-    remembered = {kind: dict(getattr(run.optimizer, kind)) for kind in run.optimizer.memory}
+    remembered = {kind: dict(getattr(run.optimizer, kind)) for kind in run.optimizer.state_names}
     bits = {
         name: asnumpy(value).tobytes() if hasattr(value, "shape") else value for name, (*_, value) in before.items()
     }

@@ -182,7 +182,7 @@ def test_a_step_that_overflows_is_as_if_it_had_not_been(backend, dtypes, rule):
     np.testing.assert_array_equal(
         backend.to_numpy(after.params["Affine1.W"]), backend.to_numpy(alone.params["Affine1.W"])
     )
-    for kind in rule.memory:
+    for kind in rule.state_names:
         np.testing.assert_array_equal(*(backend.to_numpy(getattr(o, kind)["Affine1.W"]) for o in (ours, theirs)))
     assert backend.to_numpy(after.params["Affine1.W"]) != 0.0
 

@@ -33,24 +33,24 @@ _TABLE = np.dtype([(name, np.int64, TENSORS) for name in ("from", "to", "size", 
 _COMPUTED = {"float": "float32", "double": "float64"}
 
 
-@kernel("narrowed")
-def narrowed(arrays: list[Array], dtype: str) -> list[Array]:
-    """As `xpdl.training.precision.loss_scale.narrowed`."""
+@kernel("cast_all")
+def cast_all(arrays: list[Array], dtype: str) -> list[Array]:
+    """As `xpdl.training.precision.loss_scale.cast_all`."""
     if not supports(*arrays) or dtype_name(arrays[0].dtype) != _computed(dtype):
         return DECLINE  # type: ignore[no-any-return]
     made = [empty(a.shape, dtype_called(dtype, cupy())) for a in arrays]
-    _launch_all("narrowed", dtype, arrays, made)
+    _launch_all("cast_all", dtype, arrays, made)
     return made
 
 
-@kernel("unscaled")
-def unscaled(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
-    """As `xpdl.training.precision.loss_scale.unscaled`."""
+@kernel("unscale")
+def unscale(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
+    """As `xpdl.training.precision.loss_scale.unscale`."""
     stored = dtype_name(grads[0].dtype)
     if not supports(*grads) or _computed(stored) != dtype or not (scale is None or dtype_name(scale.dtype) == dtype):
         return DECLINE  # type: ignore[no-any-return]
     made = [empty(g.shape, dtype_called(dtype, cupy())) for g in grads]
-    _launch_all("unscaled", stored, grads, made, 0 if scale is None else scale)
+    _launch_all("unscale", stored, grads, made, 0 if scale is None else scale)
     return made
 
 
@@ -64,14 +64,16 @@ def all_finite(arrays: list[Array]) -> Array:
     return finite
 
 
-@kernel("scaling_after")
-def scaling_after(state: Array, finite: Array, growth_interval: int, most: float) -> Array:
-    """As `xpdl.training.precision.loss_scale.scaling_after`."""
+@kernel("update_loss_scale")
+def update_loss_scale(state: Array, finite: Array, growth_interval: int, most: float) -> Array:
+    """As `xpdl.training.precision.loss_scale.update_loss_scale`."""
     dtype = dtype_name(state.dtype)
     if not supports(state) or _computed(dtype) != dtype or not same_device(state, finite):
         return DECLINE
     after = empty(state.shape, state.dtype)
-    launch("loss_scaling", "scaling_after", dtype, (1,), (1,), (state, finite, float(growth_interval), most, after), 1)
+    launch(
+        "loss_scaling", "update_loss_scale", dtype, (1,), (1,), (state, finite, float(growth_interval), most, after), 1
+    )
     return after
 
 

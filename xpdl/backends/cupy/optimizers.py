@@ -24,7 +24,7 @@ from xpdl.backends.cupy.launch import (
 from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 
-#: rule -> its numbers in the order in which its kernel takes them, and how many arrays it remembers
+#: rule -> its scalars in the order in which its kernel takes them, and how many arrays it remembers
 RULES = {
     "sgd_step": (("lr",), 0),
     "momentum_step": (("lr", "momentum"), 1),
@@ -42,42 +42,42 @@ TENSORS, CHUNK = 80, 1024
 _TABLE_ROWS = 6
 _SHARED = struct.Struct("qqddd")  # scale, only_if, l1, l2, limit
 _NUMBER = struct.Struct("dq")  # value, at
-# numbers that may lie in device memory
+# scalars that may lie in device memory
 _DEVICE_NUMBERS = ("lr", "keep")
 
 
-@kernel("step_together")
-def step_together(
+@kernel("fused_update")
+def fused_update(
     params: list[Array],
     grads: list[Array],
-    memory: list[tuple[Array, ...]],
+    state: list[tuple[Array, ...]],
     step: Callable[..., tuple[Array, ...]],
-    rule: Any,
+    spec: Any,
 ) -> Iterable[tuple[Array, ...]]:
-    """As `xpdl.optimizers.fused_update.step_together`; results are written into `params` and `memory`."""
-    numbers = _numbers(rule) if _served(params, grads, memory, rule) else None
-    if numbers is None:
+    """As `xpdl.optimizers.fused_update.fused_update`; results are written into `params` and `state`."""
+    scalars = _scalars(spec) if _served(params, grads, state, spec) else None
+    if scalars is None:
         return DECLINE  # type: ignore[no-any-return]
     dtype, computed = params[0].dtype, computing_dtype(params[0].dtype)
-    # held until the launch, as are the arrays of `numbers`
+    # held until the launch, as are the arrays of `scalars`
     grads = [contiguous(g if g.dtype == dtype else g.astype(dtype)) for g in grads]
-    scale = None if isinstance(rule.scale, (int, float)) else rule.scale
+    scale = None if isinstance(spec.scale, (int, float)) else spec.scale
     if scale is not None and dtype_name(scale.dtype) != computed:
         scale = scale.astype(computed)
-    shared = _packed(_SHARED, _address(scale), _address(rule.only_if), rule.l1, rule.l2, rule.max_norm or 0.0)
-    values = tuple(_passed(name, value) for name, value in numbers.items())
+    shared = _packed(_SHARED, _address(scale), _address(spec.only_if), spec.l1, spec.l2, spec.max_norm or 0.0)
+    values = tuple(_passed(name, value) for name, value in scalars.items())
     for start in range(0, len(params), TENSORS):
         part = slice(start, start + TENSORS)
-        table, blocks, largest = _table(params[part], grads[part], memory[part])
-        launch("optimizers", rule.name, dtype_name(dtype), (blocks,), (BLOCK,), (table, shared, *values), largest)
-    return [(p, *kept) for p, kept in zip(params, memory, strict=True)]
+        table, blocks, largest = _table(params[part], grads[part], state[part])
+        launch("optimizers", spec.name, dtype_name(dtype), (blocks,), (BLOCK,), (table, shared, *values), largest)
+    return [(p, *kept) for p, kept in zip(params, state, strict=True)]
 
 
-def _served(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]], rule: Any) -> bool:
+def _served(params: list[Array], grads: list[Array], state: list[tuple[Array, ...]], spec: Any) -> bool:
     """Whether there is a kernel for the rule, and all arrays are as it takes them."""
-    if rule.name not in RULES or any(len(kept) != RULES[rule.name][1] for kept in memory):
+    if spec.name not in RULES or any(len(kept) != RULES[spec.name][1] for kept in state):
         return False
-    all_kept = list(itertools.chain.from_iterable(memory))
+    all_kept = list(itertools.chain.from_iterable(state))
     if not supports(*params) or not same_device(params[0], *all_kept):
         return False
     dtype, computed = params[0].dtype, computing_dtype(params[0].dtype)
@@ -91,20 +91,20 @@ def _served(params: list[Array], grads: list[Array], memory: list[tuple[Array, .
     return dtype_name(dtype) == computed or all(g.dtype == dtype for g in grads)
 
 
-def _numbers(rule: Any) -> dict[str, Any] | None:
-    """The numbers of the rule in the order of its kernel, some as arrays (1,) in device memory; None for other ones."""
-    order, _ = RULES[rule.name]
-    if len(order) != len(rule.numbers) or not all(name in rule.numbers for name in order):
+def _scalars(spec: Any) -> dict[str, Any] | None:
+    """The scalars of the rule in the order of its kernel, some as arrays (1,) in device memory; None for other ones."""
+    order, _ = RULES[spec.name]
+    if len(order) != len(spec.scalars) or not all(name in spec.scalars for name in order):
         return None
-    numbers = {}
+    scalars = {}
     for name in order:
-        value = rule.numbers[name]
+        value = spec.scalars[name]
         if name in _DEVICE_NUMBERS:
             value = capture.number(name, value)
         elif not isinstance(value, (int, float)):
             return None
-        numbers[name] = value if isinstance(value, (int, float)) else value.astype("float64", copy=False)
-    return numbers
+        scalars[name] = value if isinstance(value, (int, float)) else value.astype("float64", copy=False)
+    return scalars
 
 
 def _passed(name: str, value: Any) -> Any:
@@ -122,14 +122,14 @@ def _address(a: Array | None) -> int:
     return 0 if a is None else int(a.data.ptr)
 
 
-def _table(params: list[Array], grads: list[Array], memory: list[tuple[Array, ...]]) -> tuple[Any, int, int]:
+def _table(params: list[Array], grads: list[Array], state: list[tuple[Array, ...]]) -> tuple[Any, int, int]:
     """Addresses and sizes, by value for the kernel, the number of blocks, and the largest size."""
     table = np.zeros((_TABLE_ROWS, TENSORS), np.int64)
     sizes = [p.size for p in params]
     blocks = list(itertools.accumulate([-(-size // CHUNK) for size in sizes]))
     count = len(params)
     # what is not remembered stays a null pointer
-    for row, arrays in enumerate((params, grads, *zip(*memory, strict=True))):
+    for row, arrays in enumerate((params, grads, *zip(*state, strict=True))):
         table[row, :count] = [a.data.ptr for a in arrays]
     table[-2:, :count] = sizes, blocks
     return by_value(table.reshape(-1)), blocks[-1], max(sizes)

@@ -33,24 +33,24 @@ _WORTH_THREADS = 1 << 19
 _RULES: dict[str, Callable[..., None]] = {}
 
 
-@kernel("numpy", "step_together")
-def step_together(
+@kernel("numpy", "fused_update")
+def fused_update(
     params: list[Host],
     grads: list[Host],
-    memory: list[tuple[Host, ...]],
+    state: list[tuple[Host, ...]],
     step: Callable[..., tuple[Host, ...]],
-    rule: Any,
+    spec: Any,
 ) -> Iterable[tuple[Host, ...]]:
-    """As `xpdl.optimizers.fused_update.step_together`; results are written into `params` and `memory`."""
-    stepped = [(p, *kept) for p, kept in zip(params, memory, strict=True)]
-    if not rule.elementwise or not all([_served(arrays, g) for arrays, g in zip(stepped, grads, strict=True)]):
+    """As `xpdl.optimizers.fused_update.fused_update`; results are written into `params` and `state`."""
+    stepped = [(p, *kept) for p, kept in zip(params, state, strict=True)]
+    if not spec.elementwise or not all([_served(arrays, g) for arrays, g in zip(stepped, grads, strict=True)]):
         return DECLINE  # type: ignore[no-any-return]
-    if rule.only_if is not None and not rule.only_if:
+    if spec.only_if is not None and not spec.only_if:
         return stepped
     size = sum([p.size for p in params])
-    code = compiled.kernels("optimizers") if size > _WORTH_COMPILING and rule.name in _RULES else None
-    write = _adjusted(_RULES[rule.name], rule) if rule.name in _RULES else functools.partial(_write_new, step)
-    write_lines = write if code is None else _compiled(code, rule, write)
+    code = compiled.kernels("optimizers") if size > _WORTH_COMPILING and spec.name in _RULES else None
+    write = _adjusted(_RULES[spec.name], spec) if spec.name in _RULES else functools.partial(_write_new, step)
+    write_lines = write if code is None else _compiled(code, spec, write)
     if any([is_half(p) for p in params]):
         write, write_lines = _from_half(write), _from_half(write_lines)
     tasks: list[thread_pool.Task] = []
@@ -87,9 +87,9 @@ def flush_denormals(x: Host) -> Host:
     return x
 
 
-@kernel("numpy", "clip_scale")
-def clip_scale(grads: list[Host], limit: float) -> Host | float:
-    """As `xpdl.optimizers.clipping.clip_scale`."""
+@kernel("numpy", "global_norm_scale")
+def global_norm_scale(grads: list[Host], limit: float) -> Host | float:
+    """As `xpdl.optimizers.clipping.global_norm_scale`."""
     if not all(type(g) is np.ndarray and g.flags.c_contiguous and g.dtype == grads[0].dtype for g in grads):
         return DECLINE  # type: ignore[no-any-return]
     grads = [g.reshape(-1) for g in grads if g.size]
@@ -143,30 +143,30 @@ def _write_new(step: Callable[..., tuple[Host, ...]], p: Host, g: Host, *memory:
         old[...] = new
 
 
-def _adjusted(write: Callable[..., None], rule: Any) -> Callable[..., None]:
+def _adjusted(write: Callable[..., None], spec: Any) -> Callable[..., None]:
     """`write` with the numbers of the rule, and with its options."""
-    write = functools.partial(write, **rule.numbers)
-    if rule.scale is None and not rule.l1 and not rule.l2 and rule.max_norm is None:
+    write = functools.partial(write, **spec.scalars)
+    if spec.scale is None and not spec.l1 and not spec.l2 and spec.max_norm is None:
         return write
 
     def adjusted(p: Host, g: Host, *memory: Host) -> None:
-        g = g.copy() if rule.scale is None else g * rule.scale
-        if rule.l1:
-            g += rule.l1 * np.sign(p)
-        if rule.l2:
-            g += rule.l2 * p
+        g = g.copy() if spec.scale is None else g * spec.scale
+        if spec.l1:
+            g += spec.l1 * np.sign(p)
+        if spec.l2:
+            g += spec.l2 * p
         write(p, g, *memory)
-        if rule.max_norm is not None:
-            np.clip(p, -rule.max_norm, rule.max_norm, out=p)
+        if spec.max_norm is not None:
+            np.clip(p, -spec.max_norm, spec.max_norm, out=p)
 
     return adjusted
 
 
-def _compiled(code: Any, rule: Any, write: Callable[..., None]) -> Callable[..., None]:
+def _compiled(code: Any, spec: Any, write: Callable[..., None]) -> Callable[..., None]:
     """What `write` does, in compiled code, for lines of the dtypes that it serves."""
-    step = functools.partial(getattr(code, rule.name), **{name: float(value) for name, value in rule.numbers.items()})
-    scale = 1.0 if rule.scale is None else float(rule.scale)
-    plain = rule.scale is None and not rule.l1 and not rule.l2
+    step = functools.partial(getattr(code, spec.name), **{name: float(value) for name, value in spec.scalars.items()})
+    scale = 1.0 if spec.scale is None else float(spec.scale)
+    plain = spec.scale is None and not spec.l1 and not spec.l2
 
     def stepped(p: Host, g: Host, *memory: Host) -> None:
         if p.dtype not in compiled.FLOATS:
@@ -174,10 +174,10 @@ def _compiled(code: Any, rule: Any, write: Callable[..., None]) -> Callable[...,
             return
         if not plain:
             g, old = np.empty_like(p), g
-            code.adjusted(p, old, scale, float(rule.l1), float(rule.l2), g)
+            code.adjusted(p, old, scale, float(spec.l1), float(spec.l2), g)
         step(p, g, *memory)
-        if rule.max_norm is not None:
-            np.clip(p, -rule.max_norm, rule.max_norm, out=p)
+        if spec.max_norm is not None:
+            np.clip(p, -spec.max_norm, spec.max_norm, out=p)
 
     return stepped
 

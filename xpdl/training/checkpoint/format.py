@@ -90,7 +90,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         ]
         scaling = json.loads(metadata.get("precision", "null"))
         callbacks = callback_state.from_file(metadata["callbacks"], arrays, trainer.callbacks.callbacks, backend)
-        for kind in trainer.optimizer.memory:
+        for kind in trainer.optimizer.state_names:
             # in their own dtype, which is wider than that of a network in half precision
             state[kind] = {name: backend.asarray(a, a.dtype.name) for name, a in _under(arrays, f"optimizer.{kind}.")}
         trainer.optimizer.load_state_dict(state)

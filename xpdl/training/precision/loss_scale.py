@@ -17,7 +17,7 @@ _MOST = 2.0**32
 
 
 @op
-def narrowed(arrays: list[Array], dtype: str) -> list[Array]:
+def cast_all(arrays: list[Array], dtype: str) -> list[Array]:
     """`arrays`, all of one dtype, rounded to the floating dtype of that name."""
     xp = array_namespace(*arrays)
     kind = dtype_called(dtype, xp)
@@ -25,7 +25,7 @@ def narrowed(arrays: list[Array], dtype: str) -> list[Array]:
 
 
 @op
-def unscaled(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
+def unscale(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
     """Gradients of a loss that was multiplied by `scale`, an array () of `dtype`, in that wider dtype and divided by it.
 
     None stands for a scale of 1.
@@ -44,7 +44,7 @@ def all_finite(arrays: list[Array]) -> Array:
 
 
 @op
-def scaling_after(state: Array, finite: Array, growth_interval: int, most: float) -> Array:
+def update_loss_scale(state: Array, finite: Array, growth_interval: int, most: float) -> Array:
     """The state of dynamic loss scaling after a step whose gradients were finite, or were not.
 
     Parameters
@@ -114,7 +114,7 @@ class LossScale:
             optimizer.update(params, grads)
             return
         finite, state = all_finite(arrays), self.beside(arrays[0])
-        self._state = scaling_after(state, finite, self.growth_interval, _MOST)
+        self._state = update_loss_scale(state, finite, self.growth_interval, _MOST)
         if not is_host(finite):
             with overflow_expected():
                 optimizer.update(params, grads, only_if=finite, left_out=state[2])

@@ -12,7 +12,7 @@ from xpdl.errors import DTypeError
 from xpdl.layers.losses import LossLayer
 from xpdl.models.sequential import Sequential
 from xpdl.optimizers import Optimizer
-from xpdl.training.precision.loss_scale import LossScale, narrowed, unscaled
+from xpdl.training.precision.loss_scale import LossScale, cast_all, unscale
 
 _BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
 # By default: of what gradients mostly are, none is lost below the smallest float16, and steps that overflow bring it down.
@@ -185,7 +185,7 @@ class MixedPrecision:
         for _, owner, key in network.slots("grads"):
             found.setdefault(owner[key].dtype, []).append((owner, key))
         for slots in found.values():
-            grads = unscaled([owner[key] for owner, key in slots], scale, wide)
+            grads = unscale([owner[key] for owner, key in slots], scale, wide)
             for (owner, key), grad in zip(slots, grads, strict=True):
                 owner[key] = grad
 
@@ -195,7 +195,7 @@ class MixedPrecision:
         slots = [(leaf.params, key) for leaf in network.leaves() if not leaf.keeps_dtype for key in leaf.params]
         own = [owner[key] for owner, key in slots]
         if own:
-            for (owner, key), rounded in zip(slots, narrowed(own, self.dtype), strict=True):
+            for (owner, key), rounded in zip(slots, cast_all(own, self.dtype), strict=True):
                 owner[key] = rounded
         try:
             with overflow_expected():

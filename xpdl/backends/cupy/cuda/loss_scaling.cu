@@ -37,11 +37,11 @@ __device__ inline void each_converted(const Table& table, F f) {
   });
 }
 
-extern "C" __global__ void narrowed(Table table) {
+extern "C" __global__ void cast_all(Table table) {
   each_converted<A, T>(table, [](A v) { return v; });
 }
 
-extern "C" __global__ void unscaled(Table table, const A* scale) {
+extern "C" __global__ void unscale(Table table, const A* scale) {
   A divisor = scale ? scale[0] : A(1);
   each_converted<T, A>(table, [=](A v) { return v / divisor; });
 }
@@ -70,7 +70,7 @@ extern "C" __global__ void corrected_rate(const A* left_out, double rate, double
 }
 
 // one thread
-extern "C" __global__ void scaling_after(const A* state, const bool* finite, double growth_interval, double most, A* after) {
+extern "C" __global__ void update_loss_scale(const A* state, const bool* finite, double growth_interval, double most, A* after) {
   bool good = finite[0], grows = good && state[1] + 1 >= (A)growth_interval;
   A twice = state[0] * 2 > (A)most ? (A)most : state[0] * 2;
   after[0] = grows ? twice : good ? state[0] : state[0] / 2;

@@ -1,4 +1,4 @@
-"""Hyper-parameters: numbers that are checked when they are set, at construction or by a schedule later."""
+"""HyperParameter-parameters: numbers that are checked when they are set, at construction or by a schedule later."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from xpdl.ops.checks import number
 
 
-class Hyper:
+class HyperParameter:
     """An attribute that is a plain float, checked whenever it is assigned.
 
     NumPy's own floats become Python's here: one of them in a formula would turn float32 arrays into float64.
@@ -33,8 +33,11 @@ class Hyper:
         return number(value, self.name, owner, self.bounds, optional=self.optional)
 
 
-def hypers(cls: type) -> dict[str, Hyper]:
+def hyper_parameters(cls: type) -> dict[str, HyperParameter]:
     """Name -> hyper-parameter of a class and its bases, those of the bases first."""
     return {
-        name: value for base in reversed(cls.__mro__) for name, value in vars(base).items() if isinstance(value, Hyper)
+        name: value
+        for base in reversed(cls.__mro__)
+        for name, value in vars(base).items()
+        if isinstance(value, HyperParameter)
     }

@@ -1,4 +1,4 @@
-"""Hyper-parameters: bounds, and changes between steps."""
+"""HyperParameter-parameters: bounds, and changes between steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HYPERS = {
 def test_hyper_parameters_out_of_bounds_are_refused(rule: Rule) -> None:
     optimizer = rule.make()
     names = [name for name in HYPERS if hasattr(optimizer, name)]
-    assert {"lr", "max_norm", "clip_norm", *rule.hypers} - {"weight_decay"} <= set(names)
+    assert {"lr", "max_norm", "clip_norm", *rule.hyper_parameters} - {"weight_decay"} <= set(names)
     for name in names:
         before = getattr(optimizer, name)
         for bad in HYPERS[name]:
