@@ -5,6 +5,7 @@ import pytest
 
 from tests.backends.cupy.every_kernel import compare_taps
 from xpdl.backends.cupy import pooling, sources, tiles
+from xpdl.ops import losses
 from xpdl.ops import pooling as ops
 
 
@@ -117,3 +118,28 @@ def test_many_tiles_of_a_block(gpu, monkeypatch):
     gpu.compare(ops.max_pooling_backward, y, x, y, size=(2, 2), stride=(2, 2))
     pooling._plan.cache_clear()
     assert {each.grid for each in gpu.launches} == {(2,)}
+
+
+@pytest.mark.backends("cupy")
+@pytest.mark.parametrize("dtype", sources.TYPES)
+class TestLosses:
+    # A tile has 1024 to 4096 values: rows of one block, a row of its own, and a row in chunks.
+    @pytest.mark.parametrize("rows, classes", [(70, 10), (3, 129), (2, 1000), (3, 4099)])
+    @pytest.mark.parametrize("target", ["labels", "weights"])
+    def test_rows_of_any_length(self, gpu, dtype, rows, classes, target):
+        if dtype == "bfloat16":
+            pytest.importorskip("ml_dtypes")
+        rng = np.random.default_rng(classes)
+        x = (4 * rng.normal(size=(rows, classes))).astype(dtype)
+        t = rng.integers(0, classes, rows)
+        if target == "weights":
+            t = rng.dirichlet(np.ones(classes), rows).astype(dtype)
+        gpu.compare(losses.softmax_with_loss, x, t, dtype=dtype)
+        y = losses.softmax_with_loss(gpu.array(x), gpu.array(t))[1].get()
+        gpu.compare(losses.softmax_with_loss_backward, y, t, dtype=dtype)
+        results = []
+        for array in (gpu.array, gpu.unaligned):
+            loss, probabilities = losses.softmax_with_loss(array(x), gpu.array(t) if target == "labels" else array(t))
+            results.append([loss, probabilities, losses.softmax_with_loss_backward(array(y), array(t))])
+        for one, other in zip(*results, strict=True):
+            assert one.get().tobytes() == other.get().tobytes()
