@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.test_mnist import write_set
 from xpdl import cli
-from xpdl.backends import numba as compiled
+from xpdl.backends.numba import loading
 from xpdl.io.tensors import load_arrays
 
 
@@ -210,7 +210,7 @@ def test_info_names_each_backend_and_why_not(run):
     code, out, err = run("info")
     assert (code, err) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert lines["numpy"] == f"ok  ({np.__version__})" and lines["kernels:"] == compiled.state()
+    assert lines["numpy"] == f"ok  ({np.__version__})" and lines["kernels:"] == loading.state()
     assert {"cupy", "torch", "jax", "array_api_strict"} <= lines.keys()
 
 

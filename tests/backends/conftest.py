@@ -1,26 +1,26 @@
-"""Kernels of which there is compiled code are tested twice: as NumPy's functions (``pure``), and as ``compiled``.
+"""Ops that have kernels of Numba are tested twice: by NumPy's functions alone (``pure``), and with them (``compiled``).
 
-That is every test of ``numpy/test_NAME.py`` where ``xpdl/backends/numpy/NAME.py`` asks for compiled code, and of other
-files those that ask for the fixture `code`. ``code.assert_compiled("NAME.function")`` at the end of a test proves that
-this ran.
+That is every test of ``numpy/test_NAME.py`` where ``xpdl/backends/numba`` has a module of this name, and of other files
+those that ask for the fixture `code`. ``code.assert_compiled("max_pooling")`` at the end proves that this kernel ran.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.backends.watched import Watched
-from xpdl.backends import numba as compiled
+from tests.backends.watched import Watched, watch_kernels
+from xpdl.backends import dispatch, numba, registry
+from xpdl.backends.cpu import thread_pool
+from xpdl.backends.namespaces import array_namespace
+from xpdl.backends.numba import loading
 
 CODE = ("pure", "compiled")
-COMPILED = {
-    f"tests.backends.numpy.test_{path.stem}"
-    for path in (Path(compiled.__file__).parents[1] / "numpy").glob("*.py")
-    if "compiled.kernels(" in path.read_text()
-}
+COMPILED = {f"tests.backends.numpy.test_{path.stem}" for path in Path(numba.__file__).parent.glob("*.py")}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -39,7 +39,7 @@ class Code:
     name : str
         ``"pure"`` or ``"compiled"``.
     ran : list of str
-        Compiled functions called so far, such as ``"pooling.forward"``.
+        Ops that compiled kernels computed so far, and compiled functions such as ``"pooling.forward"``.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,7 +47,7 @@ class Code:
         self.ran: list[str] = []
 
     def assert_compiled(self, *names: str) -> None:
-        """That each of these functions ran; none of any, where kernels are pure."""
+        """That each of these ran; none of any, where kernels are pure."""
         if self.name == "compiled":
             assert set(names) <= set(self.ran), f"of {names} ran only {self.ran}"
         else:
@@ -55,19 +55,27 @@ class Code:
 
 
 @pytest.fixture(autouse=True)
-def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Code | None:
-    """Whether the kernels of this test are pure or compiled, and which compiled functions ran."""
+def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Code | None]:
+    """Whether the kernels of this test are pure or compiled, and which compiled ones ran."""
     name = getattr(request, "param", None)
     if name is None:  # a test without any compiled kernel
-        return None
+        yield None
+        return
+    dispatch.kernels_for(array_namespace(np.empty(0)))  # registered before anything is changed
     here = Code(name)
     # of processes that the test starts
     monkeypatch.setenv("XPDL_COMPILED", str(CODE.index(name)))
     if name == "pure":
-        monkeypatch.setattr(compiled, "problem", lambda: "this test is of NumPy's functions")
-    elif reason := compiled.problem():
+        monkeypatch.setattr(loading, "load", lambda name: None)
+        monkeypatch.setattr(thread_pool, "_provider", lambda: None)
+        with registry.without("numba"):
+            yield here
+    elif reason := loading.problem():
         pytest.skip(reason)
     else:
-        loaded = compiled._loaded
-        monkeypatch.setattr(compiled, "_loaded", lambda module: Watched(loaded(module), here.ran))
-    return here
+        loaded = loading.load
+        with watch_kernels(here.ran):
+            monkeypatch.setattr(
+                loading, "load", lambda name: loaded(name) if name == "spin_wait" else Watched(loaded(name), here.ran)
+            )
+            yield here

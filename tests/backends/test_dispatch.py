@@ -1,10 +1,11 @@
-"""From an op to the function that computes it: cached, declining, switched off, and never with another signature."""
+"""Dispatch of an op to its kernels: in order, declining, switched off, and never with another signature."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import inspect
+import itertools
 import pkgutil
 from collections.abc import Iterator
 from typing import Any
@@ -14,10 +15,12 @@ import pytest
 
 import xpdl.ops
 import xpdl.optimizers
+from tests.backends.watched import own_kernels
 from tests.harness import Backend
-from xpdl.backends import dispatch
-from xpdl.backends.dispatch import DECLINE, find, generic_only, kernel, op
+from xpdl.backends import dispatch, registry
+from xpdl.backends.dispatch import DECLINE, generic_only, kernel, kernels_for, op
 from xpdl.backends.namespaces import array_namespace
+from xpdl.backends.numba import loading
 
 NUMPY = array_namespace(np.zeros(1))
 
@@ -27,9 +30,11 @@ def load_everything() -> None:
     for package in (xpdl.ops, xpdl.optimizers):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
-    for library, name in dispatch._KERNEL_MODULES.items():
-        if importlib.util.find_spec(library):
+    for library, names in dispatch._KERNEL_MODULES.items():
+        for name in names if importlib.util.find_spec(library) else ():
             importlib.import_module(name)
+    for module, _ in loading.KERNELS.values():
+        loading.load(module)
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +42,10 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ops and kernels of a test are gone after it."""
     # first: a kernel module imported during the test would register in the copy, and never again
     load_everything()
-    monkeypatch.setattr(dispatch, "_kernels", dict(dispatch._kernels))
     monkeypatch.setattr(dispatch, "_generics", dict(dispatch._generics))
-    find.cache_clear()
-    yield
-    find.cache_clear()
+    with own_kernels():
+        yield
+    kernels_for.cache_clear()
 
 
 @pytest.fixture
@@ -130,19 +134,48 @@ class TestCalls:
         assert list(inspect.signature(twice).parameters) == ["x", "times"]
 
 
-class TestFind:
+class TestKernelsFor:
     def test_is_cached_for_each_namespace(self, twice: Any) -> None:
+        kernels_for.cache_clear()
         for _ in range(3):
             twice(np.zeros(1))
             twice(strict_zeros())
-        info = find.cache_info()
+        info = kernels_for.cache_info()
         assert (info.misses, info.hits) == (2, 4)
 
-    def test_gives_the_generic_or_the_kernel(self, twice: Any) -> None:
-        assert find("twice", NUMPY) is inspect.unwrap(twice)
+    def test_lists_the_kernels_of_the_library(self, twice: Any) -> None:
+        assert kernels_for(NUMPY).get("twice", ()) == ()
         fast = kernel("numpy", "twice")(lambda x, times=2: None)
-        assert find("twice", NUMPY) is fast
-        assert find("twice", array_namespace(strict_zeros())) is inspect.unwrap(twice)
+        assert kernels_for(NUMPY)["twice"] == (fast,)
+        assert "twice" not in kernels_for(array_namespace(strict_zeros()))
+
+    @pytest.mark.parametrize("groups", [("numba", "numpy"), ("numpy", "numba")], ids=str)
+    def test_compiled_kernels_come_first_whatever_is_registered_first(self, twice: Any, groups: Any) -> None:
+        for group in groups:
+            kernel(group, "twice")(lambda x, times=2, group=group: DECLINE if times > 2 and group == "numba" else group)
+        x = np.zeros(1)
+        assert twice(x) == "numba"
+        assert twice(x, 3) == "numpy"
+        with registry.without("numba"):
+            assert twice(x) == "numpy"
+        assert twice(x) == "numba"
+        registry.withdraw("numba", "twice")
+        assert twice(x) == "numpy"
+
+    def test_kernel_may_be_replaced_or_withdrawn_while_it_runs(self, twice: Any) -> None:
+        @kernel("numba", "twice")
+        def placeholder(x: Any, times: int = 2) -> Any:
+            if times > 2:
+                registry.withdraw("numba", "twice")
+                return DECLINE
+            return kernel("numba", "twice")(lambda x, times=2: ("loaded", times))(x, times)
+
+        kernel("numpy", "twice")(lambda x, times=2: ("numpy", times))
+        x = np.zeros(1)
+        assert twice(x) == twice(x) == ("loaded", 2)
+        kernel("numba", "twice")(placeholder)
+        assert twice(x, 3) == ("numpy", 3)
+        assert ("numba", "twice") not in dispatch.overridden()
 
     def test_kernels_are_imported_when_an_array_is_first_seen(
         self, twice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
@@ -153,7 +186,8 @@ class TestFind:
             "def twice(x, times=2):\n    return 'late'\n"
         )
         monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.setitem(dispatch._KERNEL_MODULES, "array_api_strict", "late_kernels")
+        monkeypatch.setitem(dispatch._KERNEL_MODULES, "array_api_strict", ("late_kernels",))
+        kernels_for.cache_clear()
         assert twice(np.zeros(1))[0] == "generic"
         assert ("array_api_strict", "twice") not in dispatch.overridden()
         assert twice(strict_zeros()) == "late"
@@ -196,7 +230,7 @@ def other_signatures() -> list[tuple[str, str]]:
     """The kernels that do not take what their op takes: names, order, kinds and defaults."""
     return [
         (library, name)
-        for (library, name), function in dispatch._kernels.items()
+        for (library, name), function in registry._kernels.items()
         if name not in dispatch._generics or parameters(function) != parameters(dispatch._generics[name])
     ]
 
@@ -221,5 +255,5 @@ def test_a_kernel_for_no_op_is_noticed() -> None:
 
 
 def test_every_kernel_module_is_there() -> None:
-    for module in dispatch._KERNEL_MODULES.values():
+    for module in itertools.chain.from_iterable(dispatch._KERNEL_MODULES.values()):
         assert importlib.util.find_spec(module), f"{module} is listed and missing"

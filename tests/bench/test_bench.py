@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpdl import Affine, Flatten, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, bench, cli
-from xpdl.backends import numba as compiled
+from xpdl.backends.numba import loading
 from xpdl.bench import timing, torch_peer
 from xpdl.bench.nets import NETS
 
@@ -107,7 +107,7 @@ def test_command_prints_a_table_and_writes_json(tmp_path, capsys):
     document = json.loads(file.read_text())
     assert [figure["batch_size"] for figure in document["figures"]] == [3, 5]
     assert document["environment"]["numpy"] == np.__version__ and f"numpy {np.__version__}" in table[4]
-    assert f"kernels {compiled.in_use()}" in table[4]
+    assert f"kernels {loading.in_use()}" in table[4]
     assert cli.main(["bench", "--model", "TwoLayerNet", "--profile"]) == 0
     assert "whole step" in capsys.readouterr().out
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.backends.watched import own_kernels
 from tests.harness import Backend
 from tests.optimizers.roster import Rule, assert_same, each_rule, moved, sample, snapshot, values
 from xpdl import optimizers
-from xpdl.backends import dispatch
-from xpdl.backends.namespaces import is_writable
+from xpdl.backends import dispatch, registry
+from xpdl.backends.namespaces import array_namespace, is_writable
 from xpdl.layers import Affine
 from xpdl.layers.parameter_view import ParameterView
 from xpdl.optimizers import SGD, Adam, Momentum, Optimizer
@@ -100,7 +101,7 @@ def test_layers_are_updated_through_a_view_of_their_parameters(backend: Backend)
 @pytest.mark.backends("numpy", "jax")
 @pytest.mark.backends("plain")
 def test_a_kernel_may_write_into_the_parameter_and_the_memory(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
+    backend: Backend,
 ) -> None:
     calls = []
 
@@ -114,9 +115,9 @@ def test_a_kernel_may_write_into_the_parameter_and_the_memory(
         return p, v
 
     # without the kernels that do the whole update
-    rest = {key: f for key, f in dispatch._kernels.items() if key[1] != "fused_update"}
-    monkeypatch.setattr(dispatch, "_kernels", rest)
-    dispatch.kernel(backend.spec.library, "momentum_step")(in_place)
+    for group in ("numba", "numpy"):
+        registry.withdraw(group, "fused_update")
+    registry.kernel(backend.spec.library, "momentum_step")(in_place)
     host, history = sample(4)
     fast, slow = moved(backend, host), moved(backend, host)
     arrays, one, other = dict(fast), Momentum(), Momentum()
@@ -131,10 +132,11 @@ def test_a_kernel_may_write_into_the_parameter_and_the_memory(
 
 
 @pytest.fixture(autouse=True)
-def forgotten_kernels() -> Any:
-    """`find` remembers what it found, also a kernel of the test above."""
-    yield
-    dispatch.find.cache_clear()
+def kernels_of_before() -> Any:
+    """A test may register and withdraw kernels."""
+    dispatch.kernels_for(array_namespace(np.empty(0)))
+    with own_kernels():
+        yield
 
 
 @pytest.mark.backends("values")

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from xpdl.backends import Backend
-from xpdl.backends import numba as compiled
 from xpdl.backends.cupy import cublas, cudnn
+from xpdl.backends.numba import loading
 
 
 def details(library: str) -> dict[str, str]:
     """What else there is to say of an array library that works here."""
     if library == "numpy":
-        return {"kernels": compiled.state()}
+        return {"kernels": loading.state()}
     return machine() if library == "cupy" else {}
 
 

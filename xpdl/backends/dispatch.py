@@ -1,7 +1,8 @@
-"""Dispatch of an op and an array library to the function that computes it.
+"""Dispatch of an op to the first function that computes it for the array library of its first argument.
 
-The generic op is the specification. A kernel is registered over it by name for one library, has the same signature, and
-may return `DECLINE` for a dtype, layout or size it does not serve; the generic then answers.
+The generic op is the specification. Kernels override it by name for one library, have the same signature, and may return
+`DECLINE` for a dtype, layout or size that they do not support; the next one answers then, and the generic op at last. For
+NumPy's arrays those of `xpdl.backends.numba`, where Numba is installed, come before those of `xpdl.backends.numpy`.
 """
 
 from __future__ import annotations
@@ -10,50 +11,36 @@ import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from xpdl.backends.namespaces import Namespace, array_namespace, library_name
+from xpdl.backends.registry import DECLINE, kernel, kernels_of, overridden
+
+__all__ = ["DECLINE", "generic_only", "kernel", "kernels_for", "op", "overridden"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-
-class _Decline:
-    def __repr__(self) -> str:
-        return "DECLINE"
-
-
-DECLINE: Any = _Decline()
-
 # Imported when an array of that library is first seen, so that `import xpdl` loads NumPy alone.
-_KERNEL_MODULES = {"numpy": "xpdl.backends.numpy", "cupy": "xpdl.backends.cupy"}
+_KERNEL_MODULES = {
+    "numpy": ("xpdl.backends.numba.kernels", "xpdl.backends.numpy"),
+    "cupy": ("xpdl.backends.cupy",),
+}
 # For libraries whose arrays ask for more than a call of the generic op: modules with a function ``adapted(generic)``.
 _ADAPTERS = {"cupy": "xpdl.backends.cupy.generic"}
 
-_kernels: dict[tuple[str, str], Callable[..., Any]] = {}
 _generics: dict[str, Callable[..., Any]] = {}
 _generic_depth = 0
 
 
-def kernel(library: str, name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Register the decorated function as `library`'s kernel for the op `name`."""
-
-    def register(function: Callable[P, R]) -> Callable[P, R]:
-        _kernels[library, name] = function
-        find.cache_clear()
-        return function
-
-    return register
-
-
 @functools.cache
-def find(name: str, xp: Namespace) -> Callable[..., Any]:
-    """The kernel for op `name` on namespace `xp`, or the generic op when there is none."""
+def kernels_for(xp: Namespace) -> Mapping[str, tuple[Callable[..., Any], ...]]:
+    """The kernels of each op for arrays of the namespace `xp`, in the order in which they are tried."""
     library = library_name(xp)
-    if library in _KERNEL_MODULES:
-        importlib.import_module(_KERNEL_MODULES[library])
-    return _kernels.get((library, name), _generics[name])
+    for module in _KERNEL_MODULES.get(library, ()):
+        importlib.import_module(module)
+    return kernels_of(library)
 
 
 @functools.cache
@@ -62,8 +49,7 @@ def _generic(name: str, xp: Namespace) -> Callable[..., Any]:
     library = library_name(xp)
     if library not in _ADAPTERS:
         return _generics[name]
-    adapted: Callable[..., Any] = importlib.import_module(_ADAPTERS[library]).adapted(_generics[name])
-    return adapted
+    return importlib.import_module(_ADAPTERS[library]).adapted(_generics[name])
 
 
 def op(generic: Callable[P, R]) -> Callable[P, R]:
@@ -79,19 +65,14 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
             return generic(*args, **kwargs)  # which says what is missing
         decides: Any = args[0] if args else kwargs[first]
         xp = array_namespace(decides[0] if takes_list else decides, owner=name)
-        found = generic if _generic_depth else find(name, xp)
-        if found is not generic:
-            result = found(*args, **kwargs)
-            if result is not DECLINE:
-                return result
-        return _generic(name, xp)(*args, **kwargs)  # type: ignore[no-any-return]
+        if not _generic_depth:
+            for function in kernels_for(xp).get(name, ()):
+                result = function(*args, **kwargs)
+                if result is not DECLINE:
+                    return result
+        return _generic(name, xp)(*args, **kwargs)
 
     return call
-
-
-def overridden() -> list[tuple[str, str]]:
-    """(library, op) of every kernel registered so far."""
-    return sorted(_kernels)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def on_values(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
         values: Any = method
         with torch.no_grad() if torch.is_grad_enabled() else _NOTHING:
-            return values(*map(detached, args), **{n: detached(v) for n, v in kwargs.items()})  # type: ignore[no-any-return]
+            return values(*map(detached, args), **{n: detached(v) for n, v in kwargs.items()})
 
     return call
 

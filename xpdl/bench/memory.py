@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xpdl.backends import numba as compiled
 from xpdl.backends import use
 from xpdl.backends.cpu import buffer_pool as results
+from xpdl.backends.numba import loading
 from xpdl.bench import torch_peer
 from xpdl.bench.nets import NETS
 from xpdl.bench.timing import check_net, prepared, task_call
@@ -65,7 +65,7 @@ def memory(net: str, *, batch_size: int = 100, against_torch: bool = False) -> M
     positive_int(batch_size, "batch_size", "memory")
     if not _CLEAR.exists():
         raise OSError(f"memory: needs {_CLEAR}, which tells the peak of a process on Linux")
-    if compiled.problem() is None:
+    if loading.problem() is None:
         # what compiles keeps much memory for itself; a process after the first one finds the kernels compiled
         _in_own_process(net, batch_size, "numpy")
     here = _in_own_process(net, batch_size, "numpy")

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from xpdl.backends import numba as compiled
 from xpdl.backends.cpu.thread_pool import thread_count
+from xpdl.backends.numba import loading
 from xpdl.bench.memory import MemoryFigure
 from xpdl.bench.scaling import ScalingCurve
 from xpdl.bench.timing import Figure
@@ -79,7 +79,7 @@ def environment() -> dict[str, str]:
         "xpdl": __version__,
         "python": platform.python_version(),
         **versions,
-        "kernels": compiled.in_use(),
+        "kernels": loading.in_use(),
         "date": datetime.date.today().isoformat(),
     }
 

@@ -11,7 +11,7 @@ import xpdl.backends
 from tests.backends.cupy.device import TOLERANCE
 from tests.backends.cupy.every_kernel import RULES, compare_every_kernel, compare_taps, names, stepped
 from xpdl import layers, optimizers
-from xpdl.backends import dispatch
+from xpdl.backends import dispatch, registry
 from xpdl.backends.cupy import convolution as convolutions
 from xpdl.backends.cupy import elementwise, sources
 from xpdl.backends.cupy import optimizers as steps
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
 
 
 def test_every_kernel_takes_the_arguments_of_its_op():
-    kernels = {name: f for (library, name), f in dispatch._kernels.items() if library == "cupy"}
+    kernels = {name: f for (library, name), f in registry._kernels.items() if library == "cupy"}
     assert {"convolution", "max_pooling", "fused_update", "dropout_mask"} <= set(kernels)
     for name, kernel in kernels.items():
         wanted = inspect.signature(dispatch._generics[name]).parameters.values()

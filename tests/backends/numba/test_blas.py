@@ -10,7 +10,7 @@ pytest.importorskip("numba", reason="Numba is not installed")
 
 import numba
 
-from xpdl.backends.numba import NoProducts, blas, jit
+from xpdl.backends.numba import BlasError, blas, jit
 
 PACKAGES = Path(np.__file__).resolve().parents[1]
 
@@ -135,6 +135,6 @@ def test_numpy_without_openblas_has_no_products(monkeypatch):
         [(PACKAGES / "numpy" / "b.so", [])],
     ):
         added = stand_in(monkeypatch, *libraries)
-        with pytest.raises(NoProducts, match="not built with an OpenBLAS"):
+        with pytest.raises(BlasError, match="not built with an OpenBLAS"):
             blas._function("s")
         assert not added

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpdl.backends import dispatch
-from xpdl.backends import numba as compiled
+from xpdl.backends.numba import loading
 from xpdl.backends.numpy import convolution as kernels
 from xpdl.ops import convolution as ops
 
@@ -12,9 +12,9 @@ from xpdl.ops import convolution as ops
 @pytest.fixture
 def tiles(monkeypatch):
     """The module, and in `calls` the tasks it did."""
-    if compiled.problem():
-        pytest.skip(compiled.problem())
-    module = compiled.kernels("winograd_2d")
+    if loading.problem():
+        pytest.skip(loading.problem())
+    module = loading.load("winograd_2d")
     calls, correlate = [], module._correlate
     monkeypatch.setattr(module, "_correlate", lambda *args: calls.append(args) or correlate(*args))
     module.calls = calls

@@ -23,42 +23,42 @@ from unittest import mock
 import numpy as np
 
 import xpdl
-from tests.backends.watched import Watched
+from tests.backends.watched import watch_kernels
 from xpdl import optimizers
 from xpdl.backends import dispatch
-from xpdl.backends import numba as compiled
+from xpdl.backends.numba import loading
 from xpdl.ops import activations, affine, arithmetic, convolution, dropout, losses, normalization, pooling
 
 FLOATS = (np.float32, np.float32, np.float32, np.float64, np.float64, np.float16)
 
 #: where kernels begin to work in another way: its name in a module, and what it may be in a case
 LIMITS = {
-    "affine._TASK_PRODUCTS": (1, 100),
-    "conv_algorithms._TASK_BYTES": (1, 2000),
-    "conv_algorithms._TASK_IMAGES": (1, 10),
-    "elementwise._SMALL": (1,),
-    "winograd_1d._CHANNELS": (0,),
-    "winograd_1d._TASK_BYTES": (1, 5000),
-    "normalization._TASK_SIZE": (1, 100),
-    "optimizers._PIECE": (7, 64),
-    "optimizers._WORTH_COMPILING": (0,),
-    "optimizers._WORTH_THREADS": (0,),
-    "pooling._TASK_SIZE": (1, 100),
-    "pooling._COMPILED_TASK_SIZE": (1, 100),
-    "pooling._NEIGHBOURS": (1,),
-    "pooling._NEIGHBOURS_BACKWARD": (1,),
-    "pooling._FEW": (0, 1 << 30),
+    "cpu.tuning.COMPILED_PARAMETERS": (0,),
+    "cpu.tuning.SHARED_PARAMETERS": (0,),
+    "cpu.tuning.SMALL_ARRAY": (1,),
+    "numpy.affine._TASK_PRODUCTS": (1, 100),
+    "numpy.conv_algorithms._TASK_BYTES": (1, 2000),
+    "numpy.conv_algorithms._TASK_IMAGES": (1, 10),
+    "numpy.winograd_1d._CHANNELS": (0,),
+    "numpy.winograd_1d._TASK_BYTES": (1, 5000),
+    "numpy.normalization._TASK_SIZE": (1, 100),
+    "numpy.optimizers.PIECE": (7, 64),
+    "numpy.pooling._TASK_SIZE": (1, 100),
+    "numpy.pooling._COMPILED_TASK_SIZE": (1, 100),
+    "numpy.pooling._NEIGHBOURS": (1,),
+    "numpy.pooling._NEIGHBOURS_BACKWARD": (1,),
+    "numpy.pooling._FEW": (0, 1 << 30),
 }
 #: the same of compiled modules
 COMPILED_LIMITS = {
-    "convolution._FEWEST_IMAGES": (1,),
-    "convolution._TASK_BYTES": (1, 2000),
-    "convolution._TASKS": (1, 3),
-    "normalization._PIECE": (3, 64),
-    "winograd_2d._CHANNELS": (0,),
-    "winograd_2d._COLUMNS": (1, 50),
-    "winograd_2d._FEWEST_IMAGES": (1,),
-    "winograd_2d._TASKS": (1, 3),
+    "numba.convolution._FEWEST_IMAGES": (1,),
+    "numba.convolution._TASK_BYTES": (1, 2000),
+    "numba.convolution._TASKS": (1, 3),
+    "numba.normalization._PIECE": (3, 64),
+    "numba.winograd_2d._CHANNELS": (0,),
+    "numba.winograd_2d._COLUMNS": (1, 50),
+    "numba.winograd_2d._FEWEST_IMAGES": (1,),
+    "numba.winograd_2d._TASKS": (1, 3),
 }
 
 
@@ -420,15 +420,15 @@ CASES = [a_pooling, an_elementwise, a_mask, a_convolution, an_affine, a_normaliz
 @contextlib.contextmanager
 def limits(draw: Draw) -> Iterator[None]:
     """In most cases, work is cut elsewhere than usual."""
-    places = [("numpy", LIMITS), ("numba", COMPILED_LIMITS)][: 1 if compiled.problem() else 2]
+    tables = LIMITS if loading.problem() else LIMITS | COMPILED_LIMITS
     with contextlib.ExitStack() as stack:
         if draw.flag(0.7):
-            for package, name, options in [(package, *item) for package, found in places for item in found.items()]:
+            for name, options in tables.items():
                 if draw.flag():
                     value = draw.choice(options)
-                    draw.said.append(f"{package}.{name}={value}")
-                    module, limit = name.split(".")
-                    owner = importlib.import_module(f"xpdl.backends.{package}.{module}")
+                    draw.said.append(f"{name}={value}")
+                    module, _, limit = name.rpartition(".")
+                    owner = importlib.import_module(f"xpdl.backends.{module}")
                     stack.enter_context(mock.patch.object(owner, limit, value))
         yield
 
@@ -455,9 +455,8 @@ def main() -> int:
     args = parser.parse_args()
     kinds = [kind for kind in CASES if args.kind in (None, kind.__name__)]
     ran: list[str] = []
-    loaded = compiled._loaded
     end, count, findings = time.monotonic() + args.seconds, 0, []
-    with mock.patch.object(compiled, "_loaded", lambda name: (module := loaded(name)) and Watched(module, ran)):
+    with watch_kernels(ran) if loading.problem() is None else contextlib.nullcontext():
         while time.monotonic() < end and len(findings) < 20:
             case = count if args.case is None else args.case
             found = run_case(kinds[case % len(kinds)] if args.kind else CASES[case % len(CASES)], args.seed, case)
@@ -467,10 +466,8 @@ def main() -> int:
             count += 1
             if args.case is not None:
                 break
-    print(f"kernels: {compiled.state()}")
-    print(
-        "compiled functions:", ", ".join(f"{name} {times}" for name, times in sorted(collections.Counter(ran).items()))
-    )
+    print(f"kernels: {loading.state()}")
+    print("compiled kernels:", ", ".join(f"{name} {times}" for name, times in sorted(collections.Counter(ran).items())))
     print(f"{count} cases from seed {args.seed}, {len(findings)} findings")
     return bool(findings)
 

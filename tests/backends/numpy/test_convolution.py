@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpdl.backends import dispatch
-from xpdl.backends import numba as compiled
+from xpdl.backends.numba import loading
 from xpdl.backends.numpy import convolution as kernels
 from xpdl.ops import convolution as ops
 
@@ -12,7 +12,7 @@ from xpdl.ops import convolution as ops
 @pytest.fixture(autouse=True)
 def few_images_are_enough(code, monkeypatch):
     if code.name == "compiled":
-        monkeypatch.setattr(compiled._loaded("convolution").module, "_FEWEST_IMAGES", 1)
+        monkeypatch.setattr(loading.load("convolution").module, "_FEWEST_IMAGES", 1)
 
 
 def geometry(rng):

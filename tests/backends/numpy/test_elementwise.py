@@ -5,6 +5,7 @@ import pytest
 
 from tests.backends.numpy.test_convolution import ORDERS
 from xpdl.backends import dispatch
+from xpdl.backends.cpu import thread_pool, tuning
 from xpdl.backends.numpy import elementwise as kernels
 from xpdl.ops import activations, arithmetic
 from xpdl.ops import dropout as dropout_ops
@@ -41,13 +42,13 @@ def test_equal_the_generic_ops(shape, dtype, code):
         np.testing.assert_array_equal(found, expected)
     if dtype == "float16":
         assert not code.ran
-    elif x.size >= kernels._SMALL:
-        code.assert_compiled("elementwise.relu_backward", "elementwise.dropout")
+    elif x.size >= tuning.SMALL_ARRAY:
+        code.assert_compiled("relu_backward", "dropout")
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_take_any_memory_order(order, code, monkeypatch):
-    monkeypatch.setattr(kernels, "_SMALL", 1)
+    monkeypatch.setattr(tuning, "SMALL_ARRAY", 1)
     x = ORDERS[order](values((3, 4, 6, 5), "float32"))
     dy = values((3, 4, 6, 5), "float32", 1)
     np.testing.assert_array_equal(activations.relu(x), np.maximum(x, 0))
@@ -55,7 +56,7 @@ def test_take_any_memory_order(order, code, monkeypatch):
     for other in ORDERS.values():
         np.testing.assert_array_equal(activations.relu_backward(other(dy), y), np.where(y > 0, dy, 0))
     if order != "strided":
-        code.assert_compiled("elementwise.relu_backward")
+        code.assert_compiled("relu_backward")
         large, addend = ORDERS[order](values((30, 6, 8, 8), "float32")), other(values((30, 6, 8, 8), "float32", 1))
         np.testing.assert_array_equal(arithmetic.add(large, addend), large + addend)
 
@@ -87,8 +88,8 @@ def test_arguments_are_not_modified():
 
 def test_large_arrays_are_shared_between_threads(monkeypatch):
     calls = []
-    run = kernels.thread_pool.run
-    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = thread_pool.run
+    monkeypatch.setattr(thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     x = values((120, 6, 28, 28), "float32")
     activations.relu(x)
     activations.relu_backward(x, x)

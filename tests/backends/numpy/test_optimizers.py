@@ -7,13 +7,14 @@ import pytest
 
 from xpdl import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, use
 from xpdl.backends import dispatch
+from xpdl.backends.cpu import tuning
 from xpdl.backends.numpy import optimizers as kernels
 from xpdl.optimizers.clipping import global_norm_scale
 from xpdl.optimizers.fused_update import flush_denormals
 
 RULES = [SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop]
-SIZE = 2 * kernels._PIECE + 17
-SMALL = kernels._WORTH_COMPILING // 2
+SIZE = 2 * kernels.PIECE + 17
+SMALL = tuning.COMPILED_PARAMETERS // 2
 SHAPES = {"large": (SIZE,), "matrix": (7, 5), "one": (1,), "scalar": (), "none": (0, 3)}
 
 
@@ -53,7 +54,7 @@ def test_every_rule_gives_what_the_generic_step_gives(rule, dtype, options, code
     for kind in rule.state_names:
         for name, value in expected_state[kind].items():
             equal(state[kind][name], value, exact)
-    code.assert_compiled(f"optimizers.{rule.rule.__name__}")
+    code.assert_compiled("fused_update")
 
 
 def equal(found, wanted, exact):
@@ -84,11 +85,11 @@ def test_values_that_are_not_finite_are_those_of_the_generic_step(rule, options,
     for a, b in zip(found, wanted, strict=True):
         equal(a, b, exact=not code.ran)
         np.testing.assert_array_equal(np.signbit(a[a == 0]), np.signbit(b[b == 0]))
-    code.assert_compiled(f"optimizers.{rule.rule.__name__}")
+    code.assert_compiled("fused_update")
 
 
 def test_bits_do_not_depend_on_threads(code):
-    many = {"W": np.linspace(-1, 1, kernels._WORTH_THREADS + 100, dtype=np.float32)}
+    many = {"W": np.linspace(-1, 1, tuning.SHARED_PARAMETERS + 100, dtype=np.float32)}
     found = []
     for count in (1, 3):
         params = {"W": many["W"].copy()}
@@ -96,7 +97,7 @@ def test_bits_do_not_depend_on_threads(code):
             Adam(weight_decay={"l2": 0.1}).update(params, many)
         found.append(params["W"])
     np.testing.assert_array_equal(*found)
-    code.assert_compiled("optimizers.adam_step", "optimizers.adjusted")
+    code.assert_compiled("fused_update")
 
 
 def test_small_nets_and_rules_of_the_user_do_not_load_the_compiled_rules(code):
@@ -113,13 +114,13 @@ def test_an_update_that_is_left_out_changes_nothing(code):
     assert np.all(params["W"] == 1)
     Adam().update(params, {"W": np.ones(SIZE, np.float32)}, only_if=np.asarray(True), left_out=np.asarray(0.0))
     assert np.all(params["W"] < 1)
-    code.assert_compiled("optimizers.adam_step")
+    code.assert_compiled("fused_update")
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_has_a_kernel_that_is_called_in_place_and_generic_only_switches_it_off(rule, monkeypatch, code):
     calls = []
-    monkeypatch.setattr(kernels, "_WORTH_THREADS", kernels._PIECE)
+    monkeypatch.setattr(tuning, "SHARED_PARAMETERS", kernels.PIECE)
     run = kernels.thread_pool.run
     monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     W = np.ones(SIZE, np.float32)
@@ -133,12 +134,12 @@ def test_every_rule_has_a_kernel_that_is_called_in_place_and_generic_only_switch
     with dispatch.generic_only():
         optimizer.update(params, {"W": W.copy(), "b": np.ones(5, np.float32)})
     assert calls == [4, 4]
-    code.assert_compiled(f"optimizers.{rule.rule.__name__}")
+    code.assert_compiled("fused_update")
 
 
 @pytest.mark.parametrize("options", [{}, {"max_norm": 0.5, "weight_decay": {"l1": 0.1, "l2": 0.1}}], ids=str)
 def test_nothing_of_the_size_of_a_parameter_is_made(options):
-    size = 64 * kernels._PIECE
+    size = 64 * kernels.PIECE
     params, grads = ({"W": np.ones(size, np.float32)} for _ in range(2))
     optimizer = Adam(**options)
     optimizer.update(params, grads)
@@ -160,7 +161,7 @@ def test_gradients_are_not_modified():
 
 @pytest.mark.parametrize("make", [lambda a: a.reshape(2, -1).T, lambda a: np.repeat(a, 2)[::2]])
 def test_other_memory_orders_are_served(make):
-    even = np.ones(2 * kernels._PIECE, np.float32)
+    even = np.ones(2 * kernels.PIECE, np.float32)
     params = {"W": make(even)}
     Adam(0.1).update(params, {"W": np.ones(params["W"].shape, np.float32)})
     np.testing.assert_allclose(params["W"], 0.9, rtol=1e-4)
@@ -210,7 +211,7 @@ def test_an_elementwise_rule_of_the_user_gets_pieces(options):
         wanted, wanted_v, whole = trained()
     np.testing.assert_array_equal(W, wanted)
     np.testing.assert_array_equal(v, wanted_v)
-    assert seen == {kernels._PIECE, 17} and whole == {SIZE}
+    assert seen == {kernels.PIECE, 17} and whole == {SIZE}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -246,8 +247,8 @@ def test_faded_values_become_zero_as_in_the_generic_op(dtype, size, code):
     np.testing.assert_array_equal(found, wanted)
     assert found is x
     np.testing.assert_array_equal(found[-3:], faded if dtype == "float16" else [0, 0, 0])
-    if size > kernels._WORTH_COMPILING and dtype in ("float32", "float64"):
-        code.assert_compiled("optimizers.flush_denormals")
+    if size > tuning.COMPILED_PARAMETERS and dtype in ("float32", "float64"):
+        code.assert_compiled("flush_denormals")
 
 
 def test_rule_that_is_not_elementwise_sees_whole_arrays():

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.backends.numpy import soak
-from xpdl.backends import dispatch
+from tests.backends.watched import own_kernels
+from xpdl.backends import registry
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
@@ -13,11 +14,7 @@ def test_kernels_are_their_ops(kind, count, code):
     assert not found, "\n".join(found[:3])
 
 
-def test_findings_are_found(monkeypatch, code):
-    kernels = dispatch._kernels.copy()
-    kernels["numpy", "relu"] = lambda x: x + (x.sum() > 3)
-    with monkeypatch.context() as patch:
-        patch.setattr(dispatch, "_kernels", kernels)
-        dispatch.find.cache_clear()
+def test_findings_are_found(code):
+    with own_kernels():
+        registry.kernel("numpy", "relu")(lambda x: x + (x.sum() > 3))
         assert any(soak.run_case(soak.an_elementwise, 0, case) for case in range(25))
-    dispatch.find.cache_clear()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpdl.backends import dispatch
-from xpdl.backends import numba as compiled
+from xpdl.backends.numba import loading
 from xpdl.backends.numpy import convolution as kernels
 from xpdl.backends.numpy import gemm, im2col_small_batch, winograd_1d
 from xpdl.ops import convolution as ops
@@ -13,7 +13,7 @@ from xpdl.ops import convolution as ops
 @pytest.fixture(autouse=True)
 def pure(monkeypatch):
     """Compiled kernels have another way."""
-    monkeypatch.setattr(compiled, "problem", lambda: "this test is of NumPy's functions")
+    monkeypatch.setattr(loading, "problem", lambda: "this test is of NumPy's functions")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A few threads that share the work of a kernel, with BLAS held to one thread meanwhile.
 
 How a kernel cuts its work into tasks depends on shapes alone, and every task's result on nothing but its input, so results
-are the same bits for any number of threads.
+are bitwise identical for any number of threads.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import contextvars
-import importlib
 import itertools
 import os
 import queue
@@ -20,9 +19,8 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from xpdl.backends import numba as compiled
+from xpdl.backends.arrays import NDArray
 
-Host = np.ndarray[Any, Any]
 Task = Callable[[], None]
 
 
@@ -172,7 +170,7 @@ def _serve(jobs: _Jobs) -> None:
         del job, context
 
 
-def _next(jobs: _Jobs, away: Host, place: int) -> tuple[_Job, int, contextvars.Context]:
+def _next(jobs: _Jobs, away: NDArray, place: int) -> tuple[_Job, int, contextvars.Context]:
     """Wait for something to do; `away` is that of the job that was left at this `place`."""
     while waiting := _waiting():
         seen = int(_posted[0])
@@ -183,11 +181,25 @@ def _next(jobs: _Jobs, away: Host, place: int) -> tuple[_Job, int, contextvars.C
     return jobs.get()
 
 
+def wait_by(provider: Callable[[], Any]) -> None:
+    """Have threads wait by the functions of the module that `provider` returns, as `xpdl.backends.numba.spin_wait` has them.
+
+    They sleep where it returns None.
+    """
+    global _provider
+    _provider = provider
+
+
+def _nothing() -> None:
+    return None
+
+
+_provider: Callable[[], Any] = _nothing
+
+
 def _waiting() -> Any:
-    """How to wait without sleep, where that is compiled; on Windows it is not."""
-    if compiled.problem() is not None or not hasattr(os, "sched_yield"):
-        return None
-    return importlib.import_module("xpdl.backends.numba.spin_wait")
+    """The functions that wait without sleep, or None; Windows has none."""
+    return _provider() if hasattr(os, "sched_yield") else None
 
 
 class _Blas:

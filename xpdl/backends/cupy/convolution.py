@@ -14,8 +14,8 @@ from xpdl.backends.cupy.launch import empty, kernel, supports
 from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
 from xpdl.backends.cupy.windows import add_up, gather, images_of_rows, rows_of_images
-from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array, rounded_to, widened
+from xpdl.backends.registry import DECLINE
 
 Pair = tuple[int, int]
 
@@ -89,7 +89,7 @@ def convolution_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     if not supports(dy, x, W):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     found = cudnn.backward(dy, x, W, (stride, pad, dilation), need_dx)
     db = bias_gradient(dy) if need_db else None
     if found is not None:

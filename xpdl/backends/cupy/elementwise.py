@@ -8,9 +8,9 @@ import numpy as np
 
 from xpdl.backends.cupy import capture
 from xpdl.backends.cupy.launch import BLOCK, contiguous, dtype_name, empty, kernel, launch, same_device, supports
-from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import mask_keys, mask_threshold
+from xpdl.backends.registry import DECLINE
 
 # A thread takes so many bytes at once, as cuda/packs.cuh does; beyond that many blocks it goes on with others.
 _BYTES, _MOST_BLOCKS = 16, 1 << 12

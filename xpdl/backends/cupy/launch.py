@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from xpdl.backends import dispatch
+from xpdl.backends import registry
 from xpdl.backends.cupy import sources, trace
 from xpdl.backends.namespaces import Array
 
@@ -56,7 +56,7 @@ def kernel(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             with array.device:
                 return function(*args, **kwargs)
 
-        return dispatch.kernel("cupy", name)(on_its_device)
+        return registry.kernel("cupy", name)(on_its_device)
 
     return register
 

@@ -21,9 +21,9 @@ from xpdl.backends.cupy.launch import (
     supports,
 )
 from xpdl.backends.cupy.sources import TYPES
-from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.dtypes import dtype_called
 from xpdl.backends.namespaces import Array
+from xpdl.backends.registry import DECLINE
 
 # As in cuda/loss_scaling.cu.
 TENSORS, CHUNK = 48, 1024
@@ -37,7 +37,7 @@ _COMPUTED = {"float": "float32", "double": "float64"}
 def cast_all(arrays: list[Array], dtype: str) -> list[Array]:
     """As `xpdl.training.precision.loss_scale.cast_all`."""
     if not supports(*arrays) or dtype_name(arrays[0].dtype) != _computed(dtype):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     made = [empty(a.shape, dtype_called(dtype, cupy())) for a in arrays]
     _launch_all("cast_all", dtype, arrays, made)
     return made
@@ -48,7 +48,7 @@ def unscale(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
     """As `xpdl.training.precision.loss_scale.unscale`."""
     stored = dtype_name(grads[0].dtype)
     if not supports(*grads) or _computed(stored) != dtype or not (scale is None or dtype_name(scale.dtype) == dtype):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     made = [empty(g.shape, dtype_called(dtype, cupy())) for g in grads]
     _launch_all("unscale", stored, grads, made, 0 if scale is None else scale)
     return made

@@ -18,8 +18,8 @@ from xpdl.backends.cupy.launch import (
     struct,
     supports,
 )
-from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
+from xpdl.backends.registry import DECLINE
 
 # Of features that lie side by side, a warp's width is read at once.
 _LANES = 32
@@ -34,7 +34,7 @@ def batch_normalization(
 ) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.batch_normalization`."""
     if not _served(_given(x, addend), gamma, beta):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     y, mean, var, *_ = _forward(x, gamma, beta, eps, rectified, addend)
     return y, mean, var
 
@@ -53,9 +53,9 @@ def tracked_batch_normalization(
 ) -> tuple[Array, Array, Array, Array, Array]:
     """As `xpdl.ops.normalization.tracked_batch_normalization`."""
     if not _served(_given(x, addend), gamma, beta, running_mean, running_var):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     running = running_mean, running_var
-    return _forward(x, gamma, beta, eps, rectified, addend, running, momentum)  # type: ignore[no-any-return]
+    return _forward(x, gamma, beta, eps, rectified, addend, running, momentum)
 
 
 def _forward(
@@ -123,7 +123,7 @@ def _backward(
     dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None, *, constant: bool
 ) -> tuple[Array, Array, Array]:
     if not _served(_given(dy, x, y), gamma, mean, var):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     plan = _plan(dy.shape, dy.dtype)
     sums, products = plan.partial(), plan.partial()
     images = (contiguous(dy), contiguous(x), _or_null(y))

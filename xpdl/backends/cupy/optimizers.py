@@ -21,8 +21,8 @@ from xpdl.backends.cupy.launch import (
     same_device,
     supports,
 )
-from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
+from xpdl.backends.registry import DECLINE
 
 #: rule -> its scalars in the order in which its kernel takes them, and how many arrays it remembers
 RULES = {
@@ -57,7 +57,7 @@ def fused_update(
     """As `xpdl.optimizers.fused_update.fused_update`; results are written into `params` and `state`."""
     scalars = _scalars(spec) if _served(params, grads, state, spec) else None
     if scalars is None:
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     dtype, computed = params[0].dtype, computing_dtype(params[0].dtype)
     # held until the launch, as are the arrays of `scalars`
     grads = [contiguous(g if g.dtype == dtype else g.astype(dtype)) for g in grads]

@@ -21,8 +21,8 @@ from xpdl.backends.cupy.launch import (
     struct,
     supports,
 )
-from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
+from xpdl.backends.registry import DECLINE
 
 Pair = tuple[int, int]
 
@@ -95,7 +95,7 @@ def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad:
 def _with_taps(x: Array, size: Pair, stride: Pair, pad: Pair, *, rectified: bool) -> tuple[Array, Array | None]:
     out = _out_size(x, size, stride, pad)
     if size[0] * size[1] > _MOST_TAPS or min(out) < 1:
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     taps = empty((*x.shape[:2], *out), "uint8")
     y = _forward("max_pooling", x, size, stride, pad, taps, int(rectified))
     return y if y is DECLINE else (y, taps)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from xpdl.backends.cupy.launch import contiguous, dtype_name, empty, kernel, launch_elementwise, struct, supports
-from xpdl.backends.dispatch import DECLINE
 from xpdl.backends.namespaces import Array
+from xpdl.backends.registry import DECLINE
 
 Pair = tuple[int, int]
 _ONE = (1, 1)

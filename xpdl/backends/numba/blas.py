@@ -14,7 +14,7 @@ import threadpoolctl
 from numba import types
 from numba.extending import overload
 
-from xpdl.backends.numba import NoProducts
+from xpdl.backends.numba import BlasError
 from xpdl.backends.numba.jit import inlined
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +33,7 @@ def _function(letter: str) -> Any:
                 name = f"xpdl_{letter}gemm_{bits}"
                 llvmlite.binding.add_symbol(name, ctypes.cast(found, ctypes.c_void_p).value)
                 return types.ExternalFunction(name, _signature(letter, types.int64 if bits == 64 else types.int32))
-    raise NoProducts("NumPy was not built with an OpenBLAS that could be called from compiled code")
+    raise BlasError("NumPy was not built with an OpenBLAS that could be called from compiled code")
 
 
 def _openblas() -> list[Any]:

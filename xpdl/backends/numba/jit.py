@@ -24,7 +24,7 @@ def compiled(function: F) -> F:
     """A function that Python calls, for the dtypes it is called with."""
     dispatcher: Any = numba.njit(function, fastmath={"contract"}, **_OPTIONS)
     dispatcher._cache = Cache(function)
-    return dispatcher  # type: ignore[no-any-return]
+    return dispatcher
 
 
 def inlined(function: F) -> F:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cpu import buffer_pool, thread_pool
-from xpdl.backends.dispatch import DECLINE, kernel
 from xpdl.backends.numpy.elementwise import rectify
 from xpdl.backends.numpy.float16 import in_float32
+from xpdl.backends.registry import DECLINE, kernel
 
 Host = np.ndarray[Any, Any]
 
@@ -49,7 +49,7 @@ def rectified_affine(x: Host, W: Host, b: Host | None = None) -> Host:
 
 def _affine(x: Host, W: Host, b: Host | None, rectified: bool) -> Host:
     if not _served(x, W) or (b is not None and b.dtype != x.dtype):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     rows, weights = _matching(x, W)
     y = buffer_pool.empty((rows.shape[0], W.shape[1]), x.dtype)
     finish = functools.partial(_finish, b=b, rectified=rectified)
@@ -91,7 +91,7 @@ def affine_backward(
 ) -> tuple[Host | None, Host, Host | None]:
     """As `xpdl.ops.affine.affine_backward`."""
     if not _served(x, W) or dy.dtype != x.dtype:
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     rows, weights = _matching(x, W)
     dW = buffer_pool.empty(weights.shape, x.dtype)
     # in the memory order of x

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends import numba as compiled
 from xpdl.backends.cpu import buffer_pool, thread_pool
+from xpdl.backends.cpu.contiguous import FLOATS, read_only
 from xpdl.backends.cpu.partition import cut
-from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.numba import loading
+from xpdl.backends.registry import DECLINE
 
 Host = np.ndarray[Any, Any]
 
@@ -25,10 +26,10 @@ def batch_normalization(x: Host, gamma: Host, beta: Host, eps: float, rectified:
     """As `xpdl.ops.normalization.batch_normalization`."""
     code = _code(x, gamma, beta)
     if code is None:
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     y = buffer_pool.empty(x.shape, x.dtype)
     mean, var = (np.empty(x.shape[1], x.dtype) for _ in range(2))
-    given = (*map(compiled.read_only, (x, gamma, beta)), float(eps), bool(rectified))
+    given = (*map(read_only, (x, gamma, beta)), float(eps), bool(rectified))
     thread_pool.run([functools.partial(code.forward, *given, *part, y, mean, var) for part in _features(x)])
     return y, mean, var
 
@@ -39,11 +40,11 @@ def batch_normalization_backward(
     """As `xpdl.ops.normalization.batch_normalization_backward`."""
     code = _code(x, dy, gamma, mean, var, *(() if y is None else (y,)))
     if code is None:
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     dx = buffer_pool.empty(x.shape, x.dtype)
     dgamma, dbeta = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     # where nothing was rectified another array stands for the output, and is not looked at
-    given = (*map(compiled.read_only, (dy, x, dy if y is None else y, gamma, mean, var)), float(eps), y is not None)
+    given = (*map(read_only, (dy, x, dy if y is None else y, gamma, mean, var)), float(eps), y is not None)
     thread_pool.run([functools.partial(code.backward, *given, *part, dx, dgamma, dbeta) for part in _features(x)])
     return dx, dgamma, dbeta
 
@@ -52,10 +53,10 @@ def normalize(x: Host, gamma: Host, beta: Host, mean: Host, var: Host, eps: floa
     """As `xpdl.ops.normalization.normalize`."""
     code = _code(x, gamma, beta, mean, var)
     if code is None:
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     y = buffer_pool.empty(x.shape, x.dtype)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
-    given = (*map(compiled.read_only, (x, mean, scale, beta)), bool(rectified))
+    given = (*map(read_only, (x, mean, scale, beta)), bool(rectified))
     parts = cut(x.shape[0], max(1, _TASK_SIZE // x.shape[1]))
     thread_pool.run([functools.partial(code.normalize, *given, part.start, part.stop, y) for part in parts])
     return y
@@ -63,9 +64,9 @@ def normalize(x: Host, gamma: Host, beta: Host, mean: Host, var: Host, eps: floa
 
 def _code(x: Host, *others: Host) -> Any:
     """The compiled functions, where they serve these arrays."""
-    if x.dtype not in compiled.FLOATS or not x.size or any(a.dtype != x.dtype for a in others):
+    if x.dtype not in FLOATS or not x.size or any(a.dtype != x.dtype for a in others):
         return None
-    return compiled.kernels("batch_norm_2d")
+    return loading.load("batch_norm_2d")
 
 
 def _features(x: Host) -> list[tuple[int, int]]:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from xpdl.backends import numba as compiled
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import cut
+from xpdl.backends.numba import loading
 from xpdl.backends.numpy import winograd_1d
 from xpdl.backends.numpy.gemm import product, sum_of_products, unpacked_columns
 from xpdl.backends.numpy.windows import Block, windows
@@ -60,7 +60,7 @@ def correlation(
     With `inputs`, of which the same places count, the tasks also put into `parts`, one entry each, what is to be summed for
     ``sum over i, j, n of src[i sh + u dh - ph, c, j sw + v dw - pw, n] inputs[i, f, j, n]``, an array (FH * FW * C, F).
     """
-    tiles, by_rows = compiled.kernels("winograd_2d"), compiled.kernels("convolution")
+    tiles, by_rows = loading.load("winograd_2d"), loading.load("convolution")
     tasks: list[thread_pool.Task]
     if places == WHOLE and tiles and tiles.serves(src, weights, out, inputs, stride, dilation):
         tasks = tiles.correlation(src, weights, out, pad, b, inputs, parts, rectify)
@@ -129,7 +129,7 @@ def weight_gradient(
     filters, depth, fh, fw = dW.shape
     parts: list[Host] = []
     sums.append((dW.transpose(2, 3, 1, 0), parts))
-    by_rows = compiled.kernels("convolution")
+    by_rows = loading.load("convolution")
     if by_rows and by_rows.serves(src, dyt, None, dilation):
         tasks: list[thread_pool.Task] = by_rows.correlation(
             src, None, (fh, fw), dyt, stride, pad, dilation, inputs=dyt, parts=parts

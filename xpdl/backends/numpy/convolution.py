@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends import numba as compiled
 from xpdl.backends.cpu import buffer_pool, thread_pool
-from xpdl.backends.dispatch import DECLINE, kernel
+from xpdl.backends.cpu.contiguous import FLOATS
+from xpdl.backends.numba import loading
 from xpdl.backends.numpy import im2col_small_batch
 from xpdl.backends.numpy.conv_algorithms import Sum, correlation, weight_gradient
 from xpdl.backends.numpy.float16 import in_float32
+from xpdl.backends.registry import DECLINE, kernel
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -66,11 +67,11 @@ def rectified_convolution(
 def _forward(
     x: Host, W: Host, b: Host | None, stride: Pair, pad: Pair, dilation: Pair, groups: int, *, rectify: bool
 ) -> Host:
-    if x.dtype not in compiled.FLOATS or not x.dtype == W.dtype == (x if b is None else b).dtype or not x.size:
-        return DECLINE  # type: ignore[no-any-return]
+    if x.dtype not in FLOATS or not x.dtype == W.dtype == (x if b is None else b).dtype or not x.size:
+        return DECLINE
     out = [(x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
     if min(out) < 1 or x.shape[1] != W.shape[1] * groups:  # the generic op says what does not fit
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     if im2col_small_batch.serves(x):
         return im2col_small_batch.convolution(x, W, b, (out[0], out[1]), stride, pad, dilation, groups, rectify=rectify)
     y = buffer_pool.empty((out[0], len(W), out[1], len(x)), x.dtype)
@@ -100,8 +101,8 @@ def convolution_backward(
     need_db: bool = True,
 ) -> tuple[Host | None, Host, Host | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
-    if x.dtype not in compiled.FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
-        return DECLINE  # type: ignore[no-any-return]
+    if x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
+        return DECLINE
     src, dyt = _entering(x), np.ascontiguousarray(_inner(dy))
     dx = buffer_pool.empty(src.shape, x.dtype) if need_dx else None
     dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)
@@ -141,7 +142,7 @@ def _inner(x: Host) -> Host:
 
 def _entering(x: Host) -> Host:
     """As `_inner`; in that order of memory if compiled kernels read it, which do so more than once."""
-    inner, by_rows = _inner(x), compiled.kernels("convolution")
+    inner, by_rows = _inner(x), loading.load("convolution")
     return np.ascontiguousarray(inner) if by_rows and by_rows.has_enough_images(inner) else inner
 
 

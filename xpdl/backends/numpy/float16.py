@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.registry import DECLINE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,11 +26,11 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
         if not arrays or arrays[0].dtype != np.float16:
             return function(*args, **kwargs)
         if any(a.dtype != np.float16 for a in (*arrays, *kwargs.values()) if isinstance(a, np.ndarray)):
-            return DECLINE  # type: ignore[no-any-return]
+            return DECLINE
         wide: Any = function
         found = wide(*map(_wider, args), **{name: _wider(value) for name, value in kwargs.items()})
         rounded: Any = tuple(map(_rounded, found)) if isinstance(found, tuple) else _rounded(found)
-        return rounded  # type: ignore[no-any-return]
+        return rounded
 
     return call
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from xpdl.backends import numba as compiled
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.partition import cut
 from xpdl.backends.cpu.workspace import scratch
+from xpdl.backends.numba import loading
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -36,7 +36,7 @@ _SHARED_PRODUCTS = 1 << 23
 
 def serves(x: Host) -> bool:
     """Whether so many images are few."""
-    return len(x) < (MANY if compiled.kernels("im2col_small_batch") is None else MANY_COMPILED)
+    return len(x) < (MANY if loading.load("im2col_small_batch") is None else MANY_COMPILED)
 
 
 def convolution(
@@ -46,7 +46,7 @@ def convolution(
     x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
     y = buffer_pool.empty((len(x), len(W), *out), x.dtype)
     filters, per_filter = len(W) // groups, W[0].size
-    code = compiled.kernels("im2col_small_batch")
+    code = loading.load("im2col_small_batch")
     fill = _fill if code is None else functools.partial(_fill_compiled, code.fill)
     most = _TASK_BYTES // (per_filter * x.itemsize)
     if code is not None:

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends import numba as compiled
 from xpdl.backends.cpu import buffer_pool, thread_pool
+from xpdl.backends.cpu.contiguous import FLOATS, read_only
 from xpdl.backends.cpu.partition import cut
-from xpdl.backends.dispatch import DECLINE, kernel
+from xpdl.backends.numba import loading
 from xpdl.backends.numpy import batch_norm_2d
 from xpdl.backends.numpy.elementwise import bits
+from xpdl.backends.registry import DECLINE, kernel
 
 Host = np.ndarray[Any, Any]
 Work = Callable[..., None]
@@ -40,18 +41,18 @@ def batch_normalization(
         return batch_norm_2d.batch_normalization(x, gamma, beta, eps, rectified)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, addend)):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     y = buffer_pool.empty_like(x)
     mean, var = (np.empty(x.shape[1], x.dtype) for _ in range(2))
-    code = compiled.kernels("normalization")
+    code = loading.load("normalization")
     work: Work = _forward if code is None else code.forward
     # where nothing is added its place is taken by another array, which is not looked at
     added = lines if addend is None else _lines_as(addend, x)
     given = (
-        *map(compiled.read_only, (lines, gamma, beta)),
+        *map(read_only, (lines, gamma, beta)),
         float(eps),
         bool(rectified),
-        compiled.read_only(added),
+        read_only(added),
         addend is not None,
     )
     into = (_lines(y), mean, var)
@@ -68,15 +69,15 @@ def batch_normalization_backward(
         return batch_norm_2d.batch_normalization_backward(dy, x, gamma, mean, var, eps, y)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (dy, gamma, mean, var, y)):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     dx = buffer_pool.empty_like(x)
     dgamma, dbeta = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     dy_lines = _lines_as(dy, x)
     # as above, where nothing was rectified
     y_lines = dy_lines if y is None else _lines_as(y, x)
-    code = compiled.kernels("normalization")
+    code = loading.load("normalization")
     work: Work = _backward if code is None else code.backward
-    given = (*map(compiled.read_only, (dy_lines, lines, y_lines, gamma, mean, var)), float(eps), y is not None)
+    given = (*map(read_only, (dy_lines, lines, y_lines, gamma, mean, var)), float(eps), y is not None)
     into = (_lines(dx), dgamma, dbeta)
     thread_pool.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
     return dx, dgamma, dbeta
@@ -98,16 +99,16 @@ def normalize(
         return batch_norm_2d.normalize(x, gamma, beta, mean, var, eps, rectified)
     lines = _lines(x)
     if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, mean, var, addend)):
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     y = buffer_pool.empty_like(x)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
-    code = compiled.kernels("normalization")
+    code = loading.load("normalization")
     work: Work = _normalize if code is None else code.normalize
     added = lines if addend is None else _lines_as(addend, x)
     given = (
-        *map(compiled.read_only, (lines, mean, scale, beta)),
+        *map(read_only, (lines, mean, scale, beta)),
         bool(rectified),
-        compiled.read_only(added),
+        read_only(added),
         addend is not None,
     )
     into = _lines(y)
@@ -121,7 +122,7 @@ def normalize(
 
 def _lines(x: Host) -> Any:
     """Images as a view (outer, C, inner) without gaps, from either order of memory; None from others."""
-    if x.ndim != 4 or x.dtype not in compiled.FLOATS or not x.size:
+    if x.ndim != 4 or x.dtype not in FLOATS or not x.size:
         return None
     n, c, h, w = x.shape
     if x.flags.c_contiguous:

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpdl.backends import numba as compiled
 from xpdl.backends.cpu import buffer_pool, thread_pool
+from xpdl.backends.cpu.contiguous import FLOATS
 from xpdl.backends.cpu.workspace import scratch
-from xpdl.backends.dispatch import DECLINE, kernel
+from xpdl.backends.numba import loading
 from xpdl.backends.numpy.elementwise import bits
+from xpdl.backends.registry import DECLINE, kernel
 
 Host = np.ndarray[Any, Any]
 Pair = tuple[int, int]
@@ -44,7 +45,7 @@ def max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
     """As `xpdl.ops.pooling.max_pooling`."""
     out = _out_size(x, size, stride, pad)
     if min(out) < 1 or x.dtype.kind != "f":
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     found = _compiled("max_pooling", x, out, size, stride, pad, False, few=_FEW)
     if found is not None:
         return found
@@ -67,7 +68,7 @@ def max_pooling_backward(
 ) -> Host:
     """As `xpdl.ops.pooling.max_pooling_backward`."""
     if not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
-        return DECLINE  # type: ignore[no-any-return]
+        return DECLINE
     out = _out_size(x, size, stride, pad)
     found = _compiled_backward("max_pooling_backward", (dy, x, y), (dy, y), x, out, size, stride, pad, False)
     if found is not None:
@@ -208,7 +209,7 @@ def _over_channels(task: Callable[[slice], None], x: Host) -> None:
 
 def _compiled(name: str, x: Host, out: Pair, *geometry: Any, few: int = 0) -> Host | None:
     """The result of a compiled function, where there is one and it serves `x`: also without neighbours up to a `few`."""
-    code, order = compiled.kernels("pooling"), _order(x.shape, x.strides)
+    code, order = loading.load("pooling"), _order(x.shape, x.strides)
     if code is None or min(out) < 1 or not _takes_lines(x, order, 0 if x.size <= few else _NEIGHBOURS):
         return None
     y = _in_order_of(x, out)
@@ -221,7 +222,7 @@ def _compiled_backward(
     name: str, arrays: tuple[Host, ...], outputs: tuple[Host, ...], x: Host, out: Pair, *geometry: Any
 ) -> Host | None:
     """The same for a backward pass from `arrays`, of which the `outputs` have the shape of the result of forward."""
-    code, order = compiled.kernels("pooling"), _order(x.shape, x.strides)
+    code, order = loading.load("pooling"), _order(x.shape, x.strides)
     # compiled code does not look whether it reads inside
     fit = all(array.shape == (*x.shape[:2], *out) and array.dtype == x.dtype for array in outputs)
     if code is None or min(out) < 1 or not fit or not _takes_lines(x, order, _NEIGHBOURS_BACKWARD):
@@ -239,7 +240,7 @@ def _compiled_backward(
 def _takes_lines(x: Host, order: _Order, neighbours: int) -> bool:
     """Whether compiled code serves images in this order, rows before columns, and so many neighbours at least."""
     gapless = x.transpose(order.axes).flags.c_contiguous and order.back[2] < order.back[3]
-    return gapless and x.dtype in compiled.FLOATS and x.size > 0 and order.inner >= neighbours
+    return gapless and x.dtype in FLOATS and x.size > 0 and order.inner >= neighbours
 
 
 def _lines(x: Host, order: _Order, *, writeable: bool = False) -> Host:

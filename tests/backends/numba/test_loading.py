@@ -1,4 +1,4 @@
-"""Whether kernels are compiled: the switches, what is missing, and that all goes on without."""
+"""Loading of compiled kernels: the switches, what is missing, and that all goes on without."""
 
 import importlib
 import subprocess
@@ -7,41 +7,41 @@ import textwrap
 
 import pytest
 
-from xpdl.backends import numba as compiled
+from xpdl.backends.numba import BlasError, loading
 
 
 @pytest.fixture(autouse=True)
 def asked_anew(monkeypatch):
     """What is found out in these tests is forgotten again."""
     monkeypatch.delenv("XPDL_COMPILED", raising=False)
-    monkeypatch.setattr(compiled, "problem", compiled.problem.__wrapped__)
-    monkeypatch.setattr(compiled, "_loaded", compiled._loaded.__wrapped__)
+    monkeypatch.setattr(loading, "problem", loading.problem.__wrapped__)
+    monkeypatch.setattr(loading, "load", loading.load.__wrapped__)
 
 
 def test_environment_switches_it_off(monkeypatch):
     monkeypatch.setenv("XPDL_COMPILED", "0")
-    assert compiled.problem() == "switched off by XPDL_COMPILED=0"
-    assert compiled.state() == "NumPy's functions; switched off by XPDL_COMPILED=0"
-    assert compiled.kernels("jit") is None
+    assert loading.problem() == "switched off by XPDL_COMPILED=0"
+    assert loading.state() == "NumPy's functions; switched off by XPDL_COMPILED=0"
+    assert loading.load("jit") is None
 
 
 def test_what_is_neither_on_nor_off_is_refused(monkeypatch):
     monkeypatch.setenv("XPDL_COMPILED", "false")
     with pytest.raises(ValueError, match="XPDL_COMPILED must be 0 or 1, got 'false'"):
-        compiled.problem()
+        loading.problem()
 
 
 def test_without_numba_the_cure_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert compiled.problem() == 'Numba is not installed; pip install "xpdl[compiled]"'
-    assert compiled.kernels("jit") is None
+    assert loading.problem() == 'Numba is not installed; pip install "xpdl[compiled]"'
+    assert loading.load("jit") is None
 
 
 def test_numba_that_does_not_compile_is_left_alone(monkeypatch):
     numba = pytest.importorskip("numba", reason="Numba is not installed")
-    assert compiled.problem() is None
+    assert loading.problem() is None
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert compiled.problem() == "switched off by NUMBA_DISABLE_JIT=1"
+    assert loading.problem() == "switched off by NUMBA_DISABLE_JIT=1"
 
 
 def test_state_names_the_compiler_the_folder_and_what_is_not_compiled(monkeypatch, tmp_path):
@@ -51,13 +51,13 @@ def test_state_names_the_compiler_the_folder_and_what_is_not_compiled(monkeypatc
     monkeypatch.setattr(cache, "folder", cache.folder.__wrapped__)
     monkeypatch.setenv("XPDL_CACHE", str(tmp_path))
     by = f"compiled by Numba {numba.__version__}, "
-    assert compiled.state() == f"{by}kept in {cache.folder()}"
+    assert loading.state() == f"{by}kept in {cache.folder()}"
     assert cache.folder().is_relative_to(tmp_path)
     (tmp_path / "compiled").touch()
-    assert compiled.state() == f"{by}not kept, as {cache.folder()} cannot be written to"
+    assert loading.state() == f"{by}not kept, as {cache.folder()} cannot be written to"
     monkeypatch.setattr(cache, "folder", lambda: None)
-    monkeypatch.setattr(compiled, "_loaded", lambda name: None)
-    assert compiled.state().startswith(f"{by}not kept, as a cache folder cannot be written to; those with products of ")
+    monkeypatch.setattr(loading, "load", lambda name: None)
+    assert loading.state().startswith(f"{by}not kept, as a cache folder cannot be written to; those with products of ")
 
 
 def test_modules_with_products_alone_need_a_blas_that_can_be_called(monkeypatch):
@@ -65,19 +65,19 @@ def test_modules_with_products_alone_need_a_blas_that_can_be_called(monkeypatch)
 
     def load(name):
         if name.endswith("blas"):
-            raise compiled.NoProducts("none")
+            raise BlasError("none")
         return name
 
-    monkeypatch.setattr(compiled, "problem", lambda: None)
+    monkeypatch.setattr(loading, "problem", lambda: None)
     monkeypatch.setattr(importlib, "import_module", load)
-    assert compiled.kernels("blas") is None
-    assert compiled.kernels("pooling") == "xpdl.backends.numba.pooling"
+    assert loading.load("blas") is None
+    assert loading.load("pooling") == "xpdl.backends.numba.pooling"
 
 
 def test_mistake_in_a_kernel_is_not_taken_for_a_missing_library(monkeypatch):
     pytest.importorskip("numba", reason="Numba is not installed")
     with pytest.raises(ModuleNotFoundError, match="no_such_kernel"):
-        compiled.kernels("no_such_kernel")
+        loading.load("no_such_kernel")
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_numba_that_refuses_is_warned_of_once_and_done_without(tmp_path, broken,
         import sys, warnings
         sys.path.insert(0, {str(tmp_path)!r})
         import numpy as np
-        from xpdl.backends import numba as compiled
+        from xpdl.backends.numba import loading
         from xpdl.ops import pooling
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             for _ in range(3):
                 y = pooling.max_pooling(np.arange(16.0).reshape(1, 1, 4, 4), (2, 2), (2, 2))
-                assert compiled.kernels("jit") is None
+                assert loading.load("jit") is None
         assert y.ravel().tolist() == [5, 7, 13, 15]
         print(*(f"{{warning.category.__name__}} {{warning.message}}" for warning in said), sep="\\n")
     """
@@ -114,10 +114,10 @@ def test_small_nets_do_not_load_numba_and_larger_ones_say_that_they_did():
     code = textwrap.dedent(
         """
         import sys, numpy, xpdl
-        from xpdl.backends import numba as compiled
+        from xpdl.backends.numba import loading
         for size in (40_000, 400_000):
             xpdl.Adam().update({"W": numpy.ones(size)}, {"W": numpy.ones(size)})
-            print("numba" in sys.modules, compiled.in_use())
+            print("numba" in sys.modules, loading.in_use())
         """
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

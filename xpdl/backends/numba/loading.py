@@ -1,0 +1,84 @@
+"""Loading of compiled kernels when they are first needed, and the reason where there are none."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+import warnings
+from typing import Any
+
+from xpdl.backends.cpu import tuning
+from xpdl.backends.numba import BlasError
+
+_PACKAGE = "xpdl.backends.numba"
+
+# op -> the module of its kernel, and the elements of its first argument below which Numba is not loaded for it
+KERNELS = {
+    "relu_backward": ("elementwise", tuning.SMALL_ARRAY),
+    "dropout": ("elementwise", 0),
+    "dropout_mask": ("dropout", 0),
+    "fused_update": ("optimizers", tuning.COMPILED_PARAMETERS),
+    "flush_denormals": ("optimizers", tuning.COMPILED_PARAMETERS),
+}
+
+
+def switched_off() -> str | None:
+    """Say why there are no compiled kernels, as far as that is known without loading Numba; None if there may be."""
+    # set but empty means not set
+    asked = os.environ.get("XPDL_COMPILED") or "1"
+    if asked not in ("0", "1"):
+        raise ValueError(f"XPDL_COMPILED must be 0 or 1, got {asked!r}")
+    if asked == "0":
+        return "switched off by XPDL_COMPILED=0"
+    if importlib.util.find_spec("numba") is None:
+        return 'Numba is not installed; pip install "xpdl[compiled]"'
+    return None
+
+
+@functools.cache
+def problem() -> str | None:
+    """Load Numba and say why nothing is compiled; None if kernels are."""
+    if (reason := switched_off()) is not None:
+        return reason
+    try:
+        importlib.import_module(f"{_PACKAGE}.jit")
+    # an installed Numba may refuse the NumPy or the Python beside it in many ways
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"kernels are not compiled, NumPy alone is slower: {reason}", RuntimeWarning, stacklevel=2)
+        return reason
+    if importlib.import_module("numba").config.DISABLE_JIT:
+        return "switched off by NUMBA_DISABLE_JIT=1"
+    return None
+
+
+@functools.cache
+def load(name: str) -> Any:
+    """The module of this package of that name, or None where it cannot be compiled."""
+    if problem() is not None:
+        return None
+    try:
+        return importlib.import_module(f"{_PACKAGE}.{name}")
+    except BlasError:
+        return None
+
+
+def state() -> str:
+    """Describe for people whether kernels are compiled, by what and where they are cached, or why they are not."""
+    if (reason := problem()) is not None:
+        return f"NumPy's functions; {reason}"
+    numba, cache = (importlib.import_module(name) for name in ("numba", f"{_PACKAGE}.cache"))
+    where = cache.folder()
+    kept = f"kept in {where}" if cache.writable() else f"not kept, as {where or 'a cache folder'} cannot be written to"
+    products = "" if load("blas") else "; those with products of matrices are NumPy's, which is without OpenBLAS here"
+    return f"compiled by Numba {numba.__version__}, {kept}{products}"
+
+
+def in_use() -> str:
+    """Describe the kernels that this process has used so far: small nets do not load compiled ones."""
+    if not any(f"{_PACKAGE}.{module}" in sys.modules for module, _ in KERNELS.values()):
+        return "NumPy's functions"
+    return f"compiled by Numba {importlib.import_module('numba').__version__}"
