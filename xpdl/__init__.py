@@ -70,6 +70,7 @@ from xpdl.models import (
     SimpleConvNet,
     TwoLayerNet,
     load_model,
+    register_layer,
 )
 from xpdl.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from xpdl.perceptron import AND, NAND, OR, XOR, Perceptron
@@ -201,6 +202,7 @@ __all__ = [
     "optimizers",
     "plots",
     "random_search",
+    "register_layer",
     "relu",
     "relu_grad",
     "seed",

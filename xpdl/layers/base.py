@@ -14,6 +14,7 @@ from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_arra
 from xpdl.backends.random import Stream, next_stream
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
+from xpdl.layers.config import kept_arguments
 from xpdl.ops.checks import as_floating, require_floating
 
 Shape = tuple[int, ...]
@@ -176,6 +177,13 @@ class Layer:
         owner = getattr(self, kind)
         for key in owner:
             yield key, owner, key
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor that make an equal layer without its arrays, for files of models.
+
+        By default each is the attribute of its name; a layer that keeps one under another name overrides this.
+        """
+        return kept_arguments(self)
 
     def place(self, name: str) -> None:
         """Tell the layer its place in a model, for messages."""

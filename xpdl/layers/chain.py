@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, on_its_device
@@ -47,6 +48,9 @@ class Chain(Composite):
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         yield from self.layers.items()
+
+    def get_config(self) -> dict[str, Any]:
+        return {"layers": list(self.layers.items())}
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None

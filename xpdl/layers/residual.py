@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array
@@ -43,6 +44,9 @@ class Residual(Composite):
     def children(self) -> Iterator[tuple[str, Layer]]:
         yield "body", self.body
         yield "shortcut", self.shortcut
+
+    def get_config(self) -> dict[str, Any]:
+        return {**self.body.get_config(), "shortcut": next(iter(self.shortcut.layers.values()))}
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None

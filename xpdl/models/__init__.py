@@ -1,6 +1,7 @@
 """The book's nets under the book's names, and `Sequential` for any other."""
 
 from xpdl.deprecation import moved
+from xpdl.models.architecture import register_layer
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
 from xpdl.models.registry import MODELS, load_model
@@ -17,6 +18,7 @@ __all__ = [
     "SimpleConvNet",
     "TwoLayerNet",
     "load_model",
+    "register_layer",
 ]
 
 __getattr__ = moved(__name__, {name: f"xpdl.integrations.pytorch.{name}" for name in ("load_pytorch", "save_pytorch")})

@@ -1,9 +1,25 @@
-"""Rows for a model: where its parameters are, in their dtype."""
+"""Library, device and dtype of a model's parameters, and of the rows that meet them."""
 
 from __future__ import annotations
 
-from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating, same_place
+from typing import TYPE_CHECKING, Any
+
+from xpdl.backends import Backend, make_backend
+from xpdl.backends.namespaces import HALVES, Array, array_namespace, dtype_name, is_array, is_floating, same_place
+
+if TYPE_CHECKING:
+    from xpdl.models.sequential import Sequential
+
+
+def move(model: Sequential, backend: Any) -> None:
+    """Move parameters and running statistics to a backend, or to the one of a name in the model's dtype."""
+    if not (hasattr(backend, "xp") and hasattr(backend, "asarray")):
+        here = model.backend
+        backend = make_backend(backend, dtype="float32" if here is None else here.dtype)
+    # statistics stay in float32 beside parameters in half precision
+    for view, dtype in ((model.params, None), (model.buffers, "float32" if backend.dtype in HALVES else None)):
+        for name, value in view.items():
+            view[name] = backend.asarray(value, dtype)
 
 
 def at_home(x: Array, parameter: Array | None) -> bool:

@@ -4,38 +4,71 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 from xpdl import initializers
-from xpdl.models import serialization
+from xpdl.models import architecture, serialization
 from xpdl.models.book import BookNet
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
+from xpdl.models.sequential import Sequential
 from xpdl.models.simple_conv_net import SimpleConvNet
 from xpdl.models.two_layer_net import TwoLayerNet
 
 MODELS: dict[str, type[BookNet]] = {
-    model.__name__: model for model in (TwoLayerNet, MultiLayerNet, MultiLayerNetExtend, SimpleConvNet, DeepConvNet)
+    model.__name__: architecture.register_layer(model)
+    for model in (TwoLayerNet, MultiLayerNet, MultiLayerNetExtend, SimpleConvNet, DeepConvNet)
 }
 
 
-def load_model(path: str | os.PathLike[str]) -> BookNet:
-    """Make the model that a file of ``save_params`` describes, on the backend in use, and load its arrays.
+def load_model(path: str | os.PathLike[str]) -> Sequential:
+    """Make the model of a file on the backend in use, and load its arrays.
+
+    Parameters
+    ----------
+    path : path
+        A file of `Sequential.save`, or of ``save_params`` of one of the book's nets.
+
+    Returns
+    -------
+    Sequential
+        With `class_names` and `preparation` as they were saved.
 
     Raises
     ------
     ValueError, OSError
-        If the file is damaged, or names no model that can be made from its metadata.
+        If the file is damaged, holds layers of a class that is not registered, or describes no model.
+
+    Notes
+    -----
+    Nothing in a file is run as code: layers are made by the constructors of registered classes, which check their arguments,
+    and take no more memory for parameters than the file has.
     """
     arrays, metadata = serialization.read(path)
-    name = metadata.get("model", "no model")
     try:
         # a small file must not ask for a large model
         with initializers.parameter_budget(sum(array.size for array in arrays.values()), f"{path}"):
-            model = MODELS[name](**json.loads(metadata["config"]))
+            model = _made(metadata)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(
-            f"{path}: names {name[:100]}, with which load_model cannot make one of {', '.join(MODELS)}; "
+            f"{path}: names {metadata.get('model', 'no model')[:100]}, of which load_model cannot make a model ({error}); "
             "make the model and call its load_params"
         ) from error
     model.load_params(path)
+    return model
+
+
+def _made(metadata: Mapping[str, str]) -> Sequential:
+    """Return the model that metadata describe, without the arrays."""
+    if "architecture" not in metadata:
+        return MODELS[metadata["model"]](**json.loads(metadata["config"]))
+    model = architecture.from_json(metadata["architecture"])
+    if not isinstance(model, Sequential):
+        raise ValueError(f"it describes a {type(model).__name__}, which is no model")
+    names, preparation = (json.loads(metadata.get(name, "null")) for name in ("class_names", "preparation"))
+    if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
+        raise ValueError(f"class_names are no list of strings: {str(names)[:100]}")
+    if not (preparation is None or isinstance(preparation, dict)):
+        raise ValueError(f"preparation is no dict: {str(preparation)[:100]}")
+    model.class_names, model.preparation = names, preparation
     return model

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from xpdl.backends import Backend, make_backend
-from xpdl.backends.namespaces import HALVES, Array, copied, on_device_of
+from xpdl.backends import Backend
+from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
-from xpdl.gradients import numerical_gradient
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
 from xpdl.models import placement, serialization
+from xpdl.models.architecture import register_layer
 from xpdl.models.batched import batched, share_correct
+from xpdl.models.numerical import numerical_gradients
 from xpdl.models.state_dict import Differences, fill, state_of
 from xpdl.models.summary import summary_table
 from xpdl.ops.checks import positive_int
@@ -36,6 +37,7 @@ class MixedPasses(Protocol):
         """Fill the layers' gradients from a loss that has gone forward."""
 
 
+@register_layer
 class Sequential(Chain):
     """Layers in a row and a loss: a model to train.
 
@@ -91,6 +93,9 @@ class Sequential(Chain):
         self.input_shape: Shape | None = None
         #: the constructor's arguments, where a class of its own can make the model again from them
         self.config: dict[str, Any] | None = None
+        self.class_names: list[str] | None = None  # in the order of the outputs
+        #: how inputs were made of pictures, as plain values: size, channels, mean...
+        self.preparation: dict[str, Any] | None = None
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
@@ -104,6 +109,10 @@ class Sequential(Chain):
         out = super().build(input_shape, stream=stream, backend=backend)
         self.input_shape = row_shape(input_shape, self.name)
         return out
+
+    def build_for(self, x: Array) -> None:
+        super().build_for(x)
+        self.input_shape = self.input_shape or tuple(x.shape[1:])  # of layers that were given their arrays
 
     @property
     def backend(self) -> Backend | None:
@@ -120,17 +129,8 @@ class Sequential(Chain):
 
         `backend` is a name for `use`, keeping the model's dtype, or what `use` or `get_backend` returned.
         """
-        made: Any = backend
-        if not (hasattr(made, "xp") and hasattr(made, "asarray")):
-            here = self.backend
-            made = make_backend(made, dtype="float32" if here is None else here.dtype)
-        # statistics stay in float32 beside parameters in half precision
-        for view, dtype in ((self.params, None), (self.buffers, "float32" if made.dtype in HALVES else None)):
-            for name, value in view.items():
-                view[name] = made.asarray(value, dtype)
+        placement.move(self, backend)
         return self
-
-    # the protocol of a trainer
 
     def predict(self, x: Array, train_flg: bool = False, *, batch_size: int | None = None) -> Array:
         """Scores, before the activation of the loss, for rows `x` (N, ...).
@@ -199,24 +199,7 @@ class Sequential(Chain):
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """The same by central differences: slow, to check `gradient` with. Every evaluation sees the same dropout masks."""
-        self.build_for(x)
-        start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in self.slots("state")}.values()]
-        params, found = self.params, {}
-
-        def loss_at(name: str, value: Array) -> Array:
-            for owner, values in start:
-                owner.update(values)
-            params[name] = value
-            return self.loss(x, t, train_flg=True)
-
-        for name, value in params.items():
-            found[name] = numerical_gradient(lambda v, name=name: loss_at(name, v), value)  # type: ignore[misc]
-            params[name] = value
-        for owner, values in start:
-            owner.update(values)
-        return found
-
-    # dicts, files and words
+        return numerical_gradients(self, x, t)
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and running statistics by name, in the model's library.
@@ -255,8 +238,28 @@ class Sequential(Chain):
         """
         return fill(self, state_dict, f"{self.name}.load_state_dict", strict=strict)
 
+    def get_config(self) -> dict[str, Any]:
+        if self.config is not None:
+            return {**self.config, "seed": self.seed}
+        return {**super().get_config(), "loss": self.last_layer, "seed": self.seed}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole model to one safetensors file, atomically, for `xpdl.load_model`.
+
+        It holds the layers by name with their arguments, parameters and running statistics, the shape of the input,
+        `class_names` and `preparation`; no code, no pickle, and no state of an optimizer.
+
+        Raises
+        ------
+        ShapeError
+            If the model has no parameters yet.
+        TypeError
+            If a class is not known to files, see `xpdl.register_layer`, or an argument is no plain value.
+        """
+        serialization.save(self, path, whole=True)
+
     def save_params(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters and running statistics to a safetensors file, with a checksum, atomically."""
+        """Write parameters and running statistics alone to a safetensors file, with a checksum, atomically."""
         serialization.save(self, path)
 
     def load_params(self, path: str | os.PathLike[str]) -> None:
@@ -273,9 +276,8 @@ class Sequential(Chain):
         """Print a table of the layers, those inside blocks too, in the order in which they compute.
 
         For each its output's shape, the number and bytes of its parameters, the bytes of one row of its output (0 where it
-        is the input again), and the floating-point operations of one row going forward in evaluation, a multiply-add
-        counted as 2: `xpdl.models.flops.flop` has the formulas. The loss is left out. A ``?`` is unknown: before
-        the model is built, or for a layer without a formula.
+        is the input again), and the floating-point operations of one row in evaluation, a multiply-add counted as 2, by
+        `xpdl.models.flops.flop`. The loss is skipped. A ``?`` is unknown: before `build`, or for want of a formula.
 
         Parameters
         ----------
@@ -285,8 +287,6 @@ class Sequential(Chain):
         if input_shape is not None and not self.built:
             self.build(input_shape)
         print(summary_table(self, input_shape))
-
-    # inside
 
     def _loss_layer(self) -> LossLayer:
         if self.last_layer is None:

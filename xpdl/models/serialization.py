@@ -11,20 +11,32 @@ from xpdl import initializers
 from xpdl.backends import asnumpy
 from xpdl.backends.random import Stream
 from xpdl.io import tensors
+from xpdl.models import architecture
 from xpdl.models.state_dict import fill, state_of
 
 if TYPE_CHECKING:
     from xpdl.models.sequential import Sequential
 
+# Attributes of a model that say what it is for.
+_PURPOSE = ("class_names", "preparation")
 
-def save(model: Sequential, path: str | os.PathLike[str]) -> None:
-    """Write parameters and running statistics, and in the metadata what is needed to make the model again."""
+
+def save(model: Sequential, path: str | os.PathLike[str], whole: bool = False) -> None:
+    """Write parameters and running statistics, and in the metadata what is needed to make the model again.
+
+    That is, of the `whole` model, its architecture; else the arguments of the book's nets.
+    """
+    if whole and model.built and model.input_shape is None:
+        raise ValueError(f"{model.name}.save: the shape of the input is not known yet; call build(input_shape) first")
     arrays = {name: asnumpy(value) for name, value in state_of(model).items()}
     metadata = {"model": type(model).__name__}
     if model.input_shape is not None:
         metadata["input_shape"] = json.dumps(model.input_shape)
+    if whole:
+        metadata["architecture"] = architecture.to_json(model, f"{model.name}.save")
+        metadata |= {name: json.dumps(value) for name in _PURPOSE if (value := getattr(model, name)) is not None}
     # an initializer of one's own cannot be written down: load_params reads such a file, load_model cannot
-    if model.config is not None and not any(callable(value) for value in model.config.values()):
+    elif model.config is not None and not any(callable(value) for value in model.config.values()):
         metadata["config"] = json.dumps(model.config, default=_plain)
     tensors.write_tensors(path, arrays, metadata)
 
