@@ -7,7 +7,7 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +93,12 @@ RANKS = {
     "cli": 8,
     "__init__": 9,
     "__main__": 10,
+}
+
+# Packages with files that import each other, and why; nowhere else.
+CIRCLES = {
+    "models": "save, load, state and summary of Sequential are its methods, in files of their own",
+    "training": "the trainer passes itself to what it calls",
 }
 
 LONGEST_FILE = 300
@@ -224,6 +230,58 @@ def test_no_import_of_our_own_hides_in_a_function(name: str) -> None:
         and any(full.split(".")[0] == "xpdl" for full in imported(node))
     ]
     assert not hidden
+
+
+def module_name(name: str) -> str:
+    return ".".join(("xpdl", *Path(name).with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {module_name(name): name for name in FILES}
+
+
+@functools.cache
+def needed(module: str) -> frozenset[str]:
+    """The modules of ours that a module imports anywhere, or has by their names from importlib."""
+    names = [full for _, full in imports(MODULES[module])]
+    if "import_module" in source(MODULES[module]):
+        prose = docstrings(MODULES[module])
+        nodes = [node for node in ast.walk(tree(MODULES[module])) if id(node) not in prose]
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        names += [text for text in texts if text in MODULES]
+        assert not [text for text in texts if re.fullmatch(r"xpdl\.(\w+\.)*", text)], f"{module}: name modules in full"
+    found = {name if name in MODULES else name.rpartition(".")[0] for name in names}
+    return frozenset(found & MODULES.keys() - {module})
+
+
+def circle(module: str, needs: Callable[[str], Iterable[str]]) -> list[str]:
+    """A way from a module back to itself, or an empty list."""
+    ways, seen = [[other, module] for other in needs(module)], set()
+    while ways:
+        way = ways.pop()
+        if way[0] == module:
+            return way[::-1]
+        if way[0] not in seen:
+            seen.add(way[0])
+            ways += [[other, *way] for other in needs(way[0])]
+    return []
+
+
+@each_file
+def test_no_files_import_each_other(name: str) -> None:
+    """Neither at the top, nor under TYPE_CHECKING, nor by importlib."""
+    way = circle(module_name(name), needed)
+    assert not way or unit(name) in CIRCLES, " -> ".join(way)
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": ["b", "d"], "b": ["c"], "c": ["a", "d"], "d": []}
+    assert circle("a", graph.__getitem__) == ["a", "b", "c", "a"]
+    assert circle("d", graph.__getitem__) == []
+
+
+def test_names_given_to_importlib_are_imports() -> None:
+    assert {"xpdl.backends.cupy", "xpdl.backends.numpy"} <= needed("xpdl.backends.dispatch")
+    assert {"xpdl.backends.numba.jit", "xpdl.backends.numba.optimizers"} <= needed("xpdl.backends.numba.loading")
 
 
 @each_file

@@ -6,6 +6,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+Array: TypeAlias = Any  # any Array-API array
+Namespace: TypeAlias = Any  # any Array-API namespace
+DType: TypeAlias = Any
 NDArray: TypeAlias = np.ndarray[Any, Any]
 # along H and W
 Pair: TypeAlias = tuple[int, int]

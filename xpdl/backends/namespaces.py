@@ -6,18 +6,18 @@ import contextlib
 import functools
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import array_api_compat
 import numpy as np
 
+from xpdl.backends.arrays import Array as Array
+from xpdl.backends.arrays import DType as DType
+from xpdl.backends.arrays import Namespace as Namespace
 from xpdl.backends.graphs import detached, is_frozen, no_graph
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import MixedArraysError
 
-Array: TypeAlias = Any  # any Array-API array
-Namespace: TypeAlias = Any  # any Array-API namespace
-DType: TypeAlias = Any
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -88,7 +88,7 @@ def conformant(xp: Namespace) -> Namespace:
     if library_name(xp) != "cupy":
         return xp
     closer = importlib.import_module("xpdl.backends.cupy.namespace").CupyNamespace
-    return xp if isinstance(xp, closer) else closer(xp)
+    return xp if isinstance(xp, closer) else closer(xp, on_its_device)
 
 
 def device(x: Array) -> Any:

@@ -22,7 +22,7 @@ def test_environment_switches_it_off(monkeypatch):
     monkeypatch.setenv("XPDL_COMPILED", "0")
     assert loading.problem() == "switched off by XPDL_COMPILED=0"
     assert loading.state() == "NumPy's functions; switched off by XPDL_COMPILED=0"
-    assert loading.load("jit") is None
+    assert loading.load("xpdl.backends.numba.jit") is None
 
 
 def test_what_is_neither_on_nor_off_is_refused(monkeypatch):
@@ -34,7 +34,7 @@ def test_what_is_neither_on_nor_off_is_refused(monkeypatch):
 def test_without_numba_the_cure_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert loading.problem() == 'Numba is not installed; pip install "xpdl[compiled]"'
-    assert loading.load("jit") is None
+    assert loading.load("xpdl.backends.numba.jit") is None
 
 
 def test_numba_that_does_not_compile_is_left_alone(monkeypatch):
@@ -70,14 +70,14 @@ def test_modules_with_products_alone_need_a_blas_that_can_be_called(monkeypatch)
 
     monkeypatch.setattr(loading, "problem", lambda: None)
     monkeypatch.setattr(importlib, "import_module", load)
-    assert loading.load("blas") is None
-    assert loading.load("pooling") == "xpdl.backends.numba.pooling"
+    assert loading.load("xpdl.backends.numba.blas") is None
+    assert loading.load("xpdl.backends.numba.pooling") == "xpdl.backends.numba.pooling"
 
 
 def test_mistake_in_a_kernel_is_not_taken_for_a_missing_library(monkeypatch):
     pytest.importorskip("numba", reason="Numba is not installed")
     with pytest.raises(ModuleNotFoundError, match="no_such_kernel"):
-        loading.load("no_such_kernel")
+        loading.load("xpdl.backends.numba.no_such_kernel")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_numba_that_refuses_is_warned_of_once_and_done_without(tmp_path, broken,
             warnings.simplefilter("always")
             for _ in range(3):
                 y = pooling.max_pooling(np.arange(16.0).reshape(1, 1, 4, 4), (2, 2), (2, 2))
-                assert loading.load("jit") is None
+                assert loading.load("xpdl.backends.numba.jit") is None
         assert y.ravel().tolist() == [5, 7, 13, 15]
         print(*(f"{{warning.category.__name__}} {{warning.message}}" for warning in said), sep="\\n")
     """

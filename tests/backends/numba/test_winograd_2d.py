@@ -14,7 +14,7 @@ def tiles(monkeypatch):
     """The module, and in `calls` the tasks it did."""
     if loading.problem():
         pytest.skip(loading.problem())
-    module = loading.load("winograd_2d")
+    module = loading.load("xpdl.backends.numba.winograd_2d")
     calls, correlate = [], module._correlate
     monkeypatch.setattr(module, "_correlate", lambda *args: calls.append(args) or correlate(*args))
     module.calls = calls

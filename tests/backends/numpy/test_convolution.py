@@ -12,7 +12,7 @@ from xpdl.ops import convolution as ops
 @pytest.fixture(autouse=True)
 def few_images_are_enough(code, monkeypatch):
     if code.name == "compiled":
-        monkeypatch.setattr(loading.load("convolution").module, "_FEWEST_IMAGES", 1)
+        monkeypatch.setattr(loading.load("xpdl.backends.numba.convolution").module, "_FEWEST_IMAGES", 1)
 
 
 def geometry(rng):

@@ -11,8 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from xpdl.backends import registry
+from xpdl.backends.arrays import Array
 from xpdl.backends.cupy import sources, trace
-from xpdl.backends.namespaces import Array
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from xpdl.backends.arrays import Array, DType
 from xpdl.backends.cupy.launch import cupy
-from xpdl.backends.namespaces import Array, DType, on_its_device
 
 _CREATION = ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros")
 _LIKE = ("empty_like", "full_like", "ones_like", "zeros_like")
@@ -41,11 +42,12 @@ class CupyNamespace:
 
     Creation functions put arrays on the `device` that they are given, an int or a device. Results have the dtype of their
     array arguments in bfloat16 as well, which CuPy widens to float32 beside a Python number. Functions run on the device of
-    their arrays; operators, which are CuPy's own, on the current one.
+    their arrays, which the decorator `on_its_device` sees to; operators, which are CuPy's own, on the current one.
     """
 
-    def __init__(self, xp: Any) -> None:
+    def __init__(self, xp: Any, on_its_device: Callable[[Any], Any]) -> None:
         self._xp = xp
+        self._on_its_device = on_its_device
         self.__name__ = xp.__name__
         for name in _CREATION:
             setattr(self, name, self._on_device(getattr(xp, name)))
@@ -59,7 +61,7 @@ class CupyNamespace:
         if name in _BESIDE_NUMBERS:
             value = _keeps_bfloat16(value)
         if callable(value) and not isinstance(value, type) and not name.startswith("_"):
-            value = on_its_device(value)
+            value = self._on_its_device(value)
         # found without this method from now on
         setattr(self, name, value)
         return value

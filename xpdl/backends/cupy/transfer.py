@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl.backends.arrays import Array
 from xpdl.backends.cupy.launch import contiguous, cupy
-from xpdl.backends.namespaces import Array
 
 
 def moved(x: Array, device: Any) -> Array:

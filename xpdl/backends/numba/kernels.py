@@ -33,4 +33,4 @@ def _elements(arrays: Any) -> int:
 if loading.switched_off() is None:
     for _op, (_module, _at_least) in loading.KERNELS.items():
         kernel("numba", _op)(_placeholder(_op, _module, _at_least))
-    thread_pool.wait_by(lambda: loading.load("spin_wait"))
+    thread_pool.wait_by(lambda: loading.load("xpdl.backends.numba.spin_wait"))

@@ -13,15 +13,13 @@ from typing import Any
 from xpdl.backends.cpu import tuning
 from xpdl.backends.numba import BlasError
 
-_PACKAGE = "xpdl.backends.numba"
-
 # op -> the module of its kernel, and the elements of its first argument below which Numba is not loaded for it
 KERNELS = {
-    "relu_backward": ("elementwise", tuning.SMALL_ARRAY),
-    "dropout": ("elementwise", 0),
-    "dropout_mask": ("dropout", 0),
-    "fused_update": ("optimizers", tuning.COMPILED_PARAMETERS),
-    "flush_denormals": ("optimizers", tuning.COMPILED_PARAMETERS),
+    "relu_backward": ("xpdl.backends.numba.elementwise", tuning.SMALL_ARRAY),
+    "dropout": ("xpdl.backends.numba.elementwise", 0),
+    "dropout_mask": ("xpdl.backends.numba.dropout", 0),
+    "fused_update": ("xpdl.backends.numba.optimizers", tuning.COMPILED_PARAMETERS),
+    "flush_denormals": ("xpdl.backends.numba.optimizers", tuning.COMPILED_PARAMETERS),
 }
 
 
@@ -44,7 +42,7 @@ def problem() -> str | None:
     if (reason := switched_off()) is not None:
         return reason
     try:
-        importlib.import_module(f"{_PACKAGE}.jit")
+        importlib.import_module("xpdl.backends.numba.jit")
     # an installed Numba may refuse the NumPy or the Python beside it in many ways
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
@@ -56,12 +54,12 @@ def problem() -> str | None:
 
 
 @functools.cache
-def load(name: str) -> Any:
-    """The module of this package of that name, or None where it cannot be compiled."""
+def load(module: str) -> Any:
+    """The module of compiled functions of that full name, or None where they cannot be compiled."""
     if problem() is not None:
         return None
     try:
-        return importlib.import_module(f"{_PACKAGE}.{name}")
+        return importlib.import_module(module)
     except BlasError:
         return None
 
@@ -70,15 +68,16 @@ def state() -> str:
     """Describe for people whether kernels are compiled, by what and where they are cached, or why they are not."""
     if (reason := problem()) is not None:
         return f"NumPy's functions; {reason}"
-    numba, cache = (importlib.import_module(name) for name in ("numba", f"{_PACKAGE}.cache"))
+    numba, cache = (importlib.import_module(name) for name in ("numba", "xpdl.backends.numba.cache"))
     where = cache.folder()
     kept = f"kept in {where}" if cache.writable() else f"not kept, as {where or 'a cache folder'} cannot be written to"
-    products = "" if load("blas") else "; those with products of matrices are NumPy's, which is without OpenBLAS here"
+    blas = load("xpdl.backends.numba.blas")
+    products = "" if blas else "; those with products of matrices are NumPy's, which is without OpenBLAS here"
     return f"compiled by Numba {numba.__version__}, {kept}{products}"
 
 
 def in_use() -> str:
     """Describe the kernels that this process has used so far: small nets do not load compiled ones."""
-    if not any(f"{_PACKAGE}.{module}" in sys.modules for module, _ in KERNELS.values()):
+    if not any(module in sys.modules for module, _ in KERNELS.values()):
         return "NumPy's functions"
     return f"compiled by Numba {importlib.import_module('numba').__version__}"

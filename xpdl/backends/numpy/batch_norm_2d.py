@@ -66,7 +66,7 @@ def _code(x: Host, *others: Host) -> Any:
     """The compiled functions, where they serve these arrays."""
     if x.dtype not in FLOATS or not x.size or any(a.dtype != x.dtype for a in others):
         return None
-    return loading.load("batch_norm_2d")
+    return loading.load("xpdl.backends.numba.batch_norm_2d")
 
 
 def _features(x: Host) -> list[tuple[int, int]]:

@@ -60,7 +60,7 @@ def correlation(
     With `inputs`, of which the same places count, the tasks also put into `parts`, one entry each, what is to be summed for
     ``sum over i, j, n of src[i sh + u dh - ph, c, j sw + v dw - pw, n] inputs[i, f, j, n]``, an array (FH * FW * C, F).
     """
-    tiles, by_rows = loading.load("winograd_2d"), loading.load("convolution")
+    tiles, by_rows = loading.load("xpdl.backends.numba.winograd_2d"), loading.load("xpdl.backends.numba.convolution")
     tasks: list[thread_pool.Task]
     if places == WHOLE and tiles and tiles.serves(src, weights, out, inputs, stride, dilation):
         tasks = tiles.correlation(src, weights, out, pad, b, inputs, parts, rectify)
@@ -129,7 +129,7 @@ def weight_gradient(
     filters, depth, fh, fw = dW.shape
     parts: list[Host] = []
     sums.append((dW.transpose(2, 3, 1, 0), parts))
-    by_rows = loading.load("convolution")
+    by_rows = loading.load("xpdl.backends.numba.convolution")
     if by_rows and by_rows.serves(src, dyt, None, dilation):
         tasks: list[thread_pool.Task] = by_rows.correlation(
             src, None, (fh, fw), dyt, stride, pad, dilation, inputs=dyt, parts=parts

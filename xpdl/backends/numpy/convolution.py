@@ -142,7 +142,7 @@ def _inner(x: Host) -> Host:
 
 def _entering(x: Host) -> Host:
     """As `_inner`; in that order of memory if compiled kernels read it, which do so more than once."""
-    inner, by_rows = _inner(x), loading.load("convolution")
+    inner, by_rows = _inner(x), loading.load("xpdl.backends.numba.convolution")
     return np.ascontiguousarray(inner) if by_rows and by_rows.has_enough_images(inner) else inner
 
 

@@ -36,7 +36,7 @@ _SHARED_PRODUCTS = 1 << 23
 
 def serves(x: Host) -> bool:
     """Whether so many images are few."""
-    return len(x) < (MANY if loading.load("im2col_small_batch") is None else MANY_COMPILED)
+    return len(x) < (MANY if loading.load("xpdl.backends.numba.im2col_small_batch") is None else MANY_COMPILED)
 
 
 def convolution(
@@ -46,7 +46,7 @@ def convolution(
     x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
     y = buffer_pool.empty((len(x), len(W), *out), x.dtype)
     filters, per_filter = len(W) // groups, W[0].size
-    code = loading.load("im2col_small_batch")
+    code = loading.load("xpdl.backends.numba.im2col_small_batch")
     fill = _fill if code is None else functools.partial(_fill_compiled, code.fill)
     most = _TASK_BYTES // (per_filter * x.itemsize)
     if code is not None:

@@ -44,7 +44,7 @@ def batch_normalization(
         return DECLINE
     y = buffer_pool.empty_like(x)
     mean, var = (np.empty(x.shape[1], x.dtype) for _ in range(2))
-    code = loading.load("normalization")
+    code = loading.load("xpdl.backends.numba.normalization")
     work: Work = _forward if code is None else code.forward
     # where nothing is added its place is taken by another array, which is not looked at
     added = lines if addend is None else _lines_as(addend, x)
@@ -75,7 +75,7 @@ def batch_normalization_backward(
     dy_lines = _lines_as(dy, x)
     # as above, where nothing was rectified
     y_lines = dy_lines if y is None else _lines_as(y, x)
-    code = loading.load("normalization")
+    code = loading.load("xpdl.backends.numba.normalization")
     work: Work = _backward if code is None else code.backward
     given = (*map(read_only, (dy_lines, lines, y_lines, gamma, mean, var)), float(eps), y is not None)
     into = (_lines(dx), dgamma, dbeta)
@@ -102,7 +102,7 @@ def normalize(
         return DECLINE
     y = buffer_pool.empty_like(x)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
-    code = loading.load("normalization")
+    code = loading.load("xpdl.backends.numba.normalization")
     work: Work = _normalize if code is None else code.normalize
     added = lines if addend is None else _lines_as(addend, x)
     given = (

@@ -209,7 +209,7 @@ def _over_channels(task: Callable[[slice], None], x: Host) -> None:
 
 def _compiled(name: str, x: Host, out: Pair, *geometry: Any, few: int = 0) -> Host | None:
     """The result of a compiled function, where there is one and it serves `x`: also without neighbours up to a `few`."""
-    code, order = loading.load("pooling"), _order(x.shape, x.strides)
+    code, order = loading.load("xpdl.backends.numba.pooling"), _order(x.shape, x.strides)
     if code is None or min(out) < 1 or not _takes_lines(x, order, 0 if x.size <= few else _NEIGHBOURS):
         return None
     y = _in_order_of(x, out)
@@ -222,7 +222,7 @@ def _compiled_backward(
     name: str, arrays: tuple[Host, ...], outputs: tuple[Host, ...], x: Host, out: Pair, *geometry: Any
 ) -> Host | None:
     """The same for a backward pass from `arrays`, of which the `outputs` have the shape of the result of forward."""
-    code, order = loading.load("pooling"), _order(x.shape, x.strides)
+    code, order = loading.load("xpdl.backends.numba.pooling"), _order(x.shape, x.strides)
     # compiled code does not look whether it reads inside
     fit = all(array.shape == (*x.shape[:2], *out) and array.dtype == x.dtype for array in outputs)
     if code is None or min(out) < 1 or not fit or not _takes_lines(x, order, _NEIGHBOURS_BACKWARD):
