@@ -87,6 +87,7 @@ KERNELS: dict[str, Kernel] = {
     # capture.cu
     "put": _per_thread(0),
     # elementwise.cu
+    "add": _per_thread(1),
     "relu": _per_thread(1),
     "relu_backward": _per_thread(1),
     "sigmoid": _per_thread(4),
@@ -99,6 +100,8 @@ KERNELS: dict[str, Kernel] = {
     "softmax_with_loss": Kernel(lambda a: 7 * a.x.size),
     "mean_loss": _per_value(1),
     "softmax_with_loss_backward": Kernel(lambda a: 3 * a.y.size),
+    # layout.cu
+    "transpose": Kernel(lambda a: 0),
     # loss_scaling.cu
     "cast_all": _converted(0, read=True, written=False),
     "unscale": _converted(1, read=False, written=True),
@@ -113,6 +116,13 @@ KERNELS: dict[str, Kernel] = {
     "normalize": Kernel(lambda a: (4 + bool(a.rectified) + bool(a.addend)) * a.x.size),
     "channel_products": Kernel(lambda a: 5 * a.x.size),
     "batch_normalization_backward": Kernel(lambda a: 6 * a.x.size),
+    # normalization_rows.cu
+    "channel_sums_of_rows": Kernel(lambda a: a.x.size),
+    "channel_moments_of_rows": Kernel(lambda a: 4 * a.x.size),
+    "batch_normalization_of_rows": Kernel(lambda a: (4 + bool(a.rectified) + bool(a.addend)) * a.x.size),
+    "normalize_of_rows": Kernel(lambda a: (4 + bool(a.rectified) + bool(a.addend)) * a.x.size),
+    "channel_products_of_rows": Kernel(lambda a: 5 * a.x.size),
+    "batch_normalization_backward_of_rows": Kernel(lambda a: 6 * a.x.size),
     # optimizers.cu
     "sgd_step": _update(2),
     "momentum_step": _update(4),
@@ -128,6 +138,11 @@ KERNELS: dict[str, Kernel] = {
     "gradient_to_taps": _per_tap("dy"),
     "average_pooling": _per_tap("y"),
     "average_pooling_backward": _per_tap("dy"),
+    # pooling_channels_last.cu
+    "max_pooling_channels_last": _per_tap("y"),
+    "gradient_to_taps_channels_last": _per_tap("dy"),
+    "average_pooling_channels_last": _per_tap("y"),
+    "average_pooling_backward_channels_last": _per_tap("dy"),
     # products.cu
     "matmul": Kernel(_tiled_flop, _tiled_bytes),
     "add_parts": Kernel(lambda a: a.sums.size),

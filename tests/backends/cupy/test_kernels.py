@@ -266,7 +266,8 @@ def test_packs_of_any_width_are_all_values_once(gpu, images, pixels, dtype, plac
     gamma, beta = rng.normal(size=(2, 3)).astype(kept)
     place = getattr(gpu, place)
     got = normalized(place(x), *map(gpu.array, (gamma, beta)), place(dy))
-    assert {"channel_moments", "batch_normalization", "channel_products", "normalize"} <= gpu.launched()
+    kernels = ("channel_moments", "batch_normalization", "channel_products", "normalize")
+    assert {name if pixels else f"{name}_of_rows" for name in kernels} <= gpu.launched()
     want = normalized(*(a.astype("float64") for a in (x, gamma, beta, dy)))
     for actual, desired in zip(got, want, strict=True):
         tolerance = TOLERANCE[actual.dtype.name]
@@ -295,7 +296,9 @@ def test_variance_in_one_pass_is_as_exact_as_in_two(gpu, shape):
         exact, axes = x.astype("float64"), (0, *range(2, x.ndim))
         spread = np.abs(exact).max(axis=axes)
         np.testing.assert_allclose(mean.get(), exact.mean(axis=axes), rtol=1e-6, atol=1e-7 * spread.max())
-        np.testing.assert_allclose(var.get(), exact.var(axis=axes), rtol=2e-5, err_msg=case)
+        # with two passes too, differences are from a mean that is rounded
+        rounding = float(np.spacing(np.abs(mean.get()).max()))
+        np.testing.assert_allclose(var.get(), exact.var(axis=axes), rtol=2e-5, atol=rounding**2, err_msg=case)
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])

@@ -80,13 +80,28 @@ class TestDecoder:
 KERNELS = {
     "elementwise": (
         2,
-        ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh_backward", "add_bias", "dropout"],
+        ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh_backward", "add_bias", "dropout", "add"],
         [],
     ),
     "normalization": (
         2,
         ["batch_normalization", "normalize", "batch_normalization_backward"],
         ["channel_sums", "channel_moments", "channel_products"],
+    ),
+    "normalization_rows": (
+        2,
+        ["batch_normalization_of_rows", "normalize_of_rows", "batch_normalization_backward_of_rows"],
+        ["channel_sums_of_rows", "channel_moments_of_rows", "channel_products_of_rows"],
+    ),
+    "pooling_channels_last": (
+        1,
+        [
+            "max_pooling_channels_last",
+            "gradient_to_taps_channels_last",
+            "average_pooling_channels_last",
+            "average_pooling_backward_channels_last",
+        ],
+        [],
     ),
     "optimizers": (
         2,

@@ -20,9 +20,14 @@ from hostcuda import core
 
 
 def check(name: str, words: list[str], args: tuple[Any, ...]) -> None:
-    """Compare a launch's arguments (arrays, int, float, 0 for a null pointer, NumPy structures) with `core.words`."""
+    """Compare a launch's arguments (arrays, int, float, 0 for a null pointer, NumPy structures) with `core.words`.
+
+    Arrays are C-contiguous, or all images among them channels-last; a kernel that goes over memory would pair other values.
+    """
     import cupy
 
+    orders = {_order(name, value) for value in args if isinstance(value, cupy.ndarray)} - {"any"}
+    assert len(orders) <= 1, f"{name}: images in two orders"
     assert len(args) == len(words), f"{name} takes {words}, got {len(args)} arguments"
     for value, word in zip(args, words, strict=True):
         if isinstance(value, cupy.ndarray):
@@ -30,7 +35,6 @@ def check(name: str, words: list[str], args: tuple[Any, ...]) -> None:
             kind, dtype = word.lstrip("*"), str(value.dtype.name)
             same = kind == dtype or (kind.startswith("struct") and value.itemsize == int(kind[6:]))
             assert same, f"{name}: {dtype} where {word} is expected"
-            assert value.flags.c_contiguous, f"{name}: an array that is not C-contiguous"
             assert value.data.device_id == cupy.cuda.device.get_device_id(), f"{name}: an array of another device"
         elif word[0] == "*":
             assert type(value) is int and value == 0, f"{name}: {value!r} for a pointer"
@@ -39,6 +43,15 @@ def check(name: str, words: list[str], args: tuple[Any, ...]) -> None:
             assert value.nbytes == int(word[6:]), f"{name}: {value.nbytes} bytes for {word}"
         else:
             assert type(value) is {"int64": int, "float64": float}[word], f"{name}: {value!r} where {word} is expected"
+
+
+def _order(name: str, a: Any) -> str:
+    """The order of images in memory; any is that of other arrays, and of images with one channel or pixel."""
+    images = a.ndim == 4 and a.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert images or a.flags.c_contiguous, f"{name}: an array that is not C-contiguous"
+    if a.ndim != 4 or (images and a.flags.c_contiguous):
+        return "any"
+    return "channels-last" if images else "NCHW"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from xpdl.backends.cupy.elementwise import add_bias
-from xpdl.backends.cupy.launch import contiguous, kernel, supports
+from xpdl.backends.cupy.launch import kernel, supports
+from xpdl.backends.cupy.layout import in_layout
 from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
 from xpdl.backends.namespaces import Array
@@ -49,4 +50,4 @@ def _fits(x: Array, W: Array, b: Array | None) -> bool:
 
 
 def _rows(x: Array) -> Array:
-    return x if x.ndim == 2 else contiguous(x).reshape(x.shape[0], -1)
+    return x if x.ndim == 2 else in_layout(x, False).reshape(x.shape[0], -1)

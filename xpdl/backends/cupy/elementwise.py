@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cupy import capture
-from xpdl.backends.cupy.launch import BLOCK, contiguous, dtype_name, empty, kernel, launch, same_device, supports
+from xpdl.backends.cupy.launch import BLOCK, contiguous, dtype_name, kernel, launch, same_device, supports
+from xpdl.backends.cupy.layout import empty_images, in_layout, is_channels_last
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import mask_keys, mask_threshold
 from xpdl.backends.registry import DECLINE
@@ -24,13 +25,20 @@ def _launch(name: str, dtype: Any, size: int, *args: Any) -> None:
 
 
 def _map(name: str, *arrays: Array) -> Array:
-    """A new array of the shape of those given, which are alike."""
+    """A new array of the shape of those given, which are alike, in their order in memory."""
     first = arrays[0]
     if not supports(*arrays) or any(a.shape != first.shape for a in arrays):
         return DECLINE
-    y = empty(first.shape, first.dtype)
-    _launch(name, first.dtype, first.size, *map(contiguous, arrays), y)
+    last = is_channels_last(*arrays)
+    y = empty_images(first.shape, first.dtype, last)
+    _launch(name, first.dtype, first.size, *(in_layout(a, last) for a in arrays), y)
     return y
+
+
+@kernel("add")
+def add(x: Array, y: Array) -> Array:
+    """As `xpdl.ops.arithmetic.add`."""
+    return _map("add", x, y)
 
 
 @kernel("relu")
@@ -68,8 +76,9 @@ def dropout(x: Array, mask: Array, scale: float = 1.0) -> Array:
     """As `xpdl.ops.dropout.dropout`."""
     if not supports(x) or not same_device(x, mask) or dtype_name(mask.dtype) != "bool" or mask.shape != x.shape:
         return DECLINE
-    y = empty(x.shape, x.dtype)
-    _launch("dropout", x.dtype, x.size, contiguous(x), contiguous(mask), y, float(scale))
+    last = is_channels_last(x, mask)
+    y = empty_images(x.shape, x.dtype, last)
+    _launch("dropout", x.dtype, x.size, in_layout(x, last), in_layout(mask, last), y, float(scale))
     return y
 
 
@@ -78,11 +87,13 @@ def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: i
     """As `xpdl.ops.dropout.dropout_mask`, the same bits."""
     if not x.size:
         return DECLINE
-    mask = empty(x.shape, bool)
+    last = is_channels_last(x)
+    mask = empty_images(x.shape, bool, last)
+    channels, pixels = (x.shape[1], x.shape[2] * x.shape[3]) if last else (1, 1)
     # no value of x is read: any instance does
     keys = capture.mask_slots(words, counter)
     given = (*mask_keys(words, counter), 0) if keys is None else (0, 0, keys)
-    _launch("dropout_mask", _ANY, x.size, mask, *given, mask_threshold(drop_ratio))
+    _launch("dropout_mask", _ANY, x.size, mask, *given, mask_threshold(drop_ratio), channels, pixels)
     return mask
 
 

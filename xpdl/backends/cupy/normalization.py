@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import Any
 
+from xpdl.backends.cupy.channel_plans import planned
 from xpdl.backends.cupy.launch import (
     BLOCK,
     computing_dtype,
@@ -15,17 +14,10 @@ from xpdl.backends.cupy.launch import (
     kernel,
     launch,
     same_device,
-    struct,
     supports,
 )
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
-
-# Of features that lie side by side, a warp's width is read at once.
-_LANES = 32
-# Values that a thread adds up before another block is worth it, and the most blocks of a channel.
-_VALUES = 16
-_MOST_PARTS = 64
 
 
 @kernel("batch_normalization")
@@ -69,13 +61,12 @@ def _forward(
     momentum: float = 0.0,
 ) -> Any:
     """The output, the statistics of the batch and, where there are `running` ones, new ones."""
-    x = contiguous(x)
-    plan = _plan(x.shape, x.dtype)
+    plan, x, other = planned(x, addend)
     sums, squares = plan.partial(), plan.partial()
     plan.launch("channel_moments", x, sums, squares)
-    y = empty(x.shape, x.dtype)
+    y = plan.result(x.dtype)
     statistics = [empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(2 + len(running))]
-    given = (x, _computed(gamma), _computed(beta), float(eps), *_followed(rectified, addend), sums, squares, plan.parts)
+    given = (x, _computed(gamma), _computed(beta), float(eps), int(rectified), other, sums, squares, plan.parts)
     mean, var, *new = statistics
     tracked = (*(map(_computed, running) if running else (0, 0)), float(momentum), *(new or (0, 0)))
     plan.launch("batch_normalization", *given, y, mean, var, *tracked)
@@ -96,10 +87,9 @@ def normalize(
     """As `xpdl.ops.normalization.normalize`."""
     if not _served(_given(x, addend), gamma, beta, mean, var):
         return DECLINE
-    x = contiguous(x)
-    y = empty(x.shape, x.dtype)
-    given = (x, *map(_computed, (gamma, beta, mean, var)), float(eps), *_followed(rectified, addend))
-    _plan(x.shape, x.dtype).launch("normalize", *given, y)
+    plan, x, other = planned(x, addend)
+    y = plan.result(x.dtype)
+    plan.launch("normalize", x, *map(_computed, (gamma, beta, mean, var)), float(eps), int(rectified), other, y)
     return y
 
 
@@ -124,12 +114,11 @@ def _backward(
 ) -> tuple[Array, Array, Array]:
     if not _served(_given(dy, x, y), gamma, mean, var):
         return DECLINE
-    plan = _plan(dy.shape, dy.dtype)
+    plan, *images = planned(dy, x, y)
     sums, products = plan.partial(), plan.partial()
-    images = (contiguous(dy), contiguous(x), _or_null(y))
     statistics = (_computed(mean), _computed(var), float(eps))
     plan.launch("channel_products", *images, *statistics, sums, products)
-    dx = empty(dy.shape, dy.dtype)
+    dx = plan.result(dy.dtype)
     dgamma, dbeta = (empty(gamma.shape, computing_dtype(dy.dtype)) for _ in range(2))
     given = (*images, _computed(gamma), *statistics, sums, products, plan.parts)
     plan.launch("batch_normalization_backward", *given, dx, dgamma, dbeta, int(constant))
@@ -138,14 +127,6 @@ def _backward(
 
 def _given(*images: Array | None) -> tuple[Array, ...]:
     return tuple(a for a in images if a is not None)
-
-
-def _or_null(a: Array | None) -> Any:
-    return 0 if a is None else contiguous(a)
-
-
-def _followed(rectified: bool, addend: Array | None) -> tuple[int, Any]:
-    return int(rectified), _or_null(addend)
 
 
 def _served(values: tuple[Array, ...], *of_channels: Array) -> bool:
@@ -178,50 +159,12 @@ def _as_dtype(p: Array, dtype: str) -> Array:
 
 def bias_gradient(dy: Array) -> Array:
     """The sum of `dy` (N, C, ...) over all but axis 1."""
-    dy = contiguous(dy)
-    plan = _plan(dy.shape, dy.dtype)
+    plan, dy = planned(dy)
     sums = plan.partial()
     plan.launch("channel_sums", dy, sums)
     if plan.parts == 1 and sums.dtype == dy.dtype:
         return sums[0]
     db = empty((dy.shape[1],), dy.dtype)
-    # Channels are the last argument here too, but threads share the channels
-    each_channel = -(-dy.shape[1] // BLOCK)
-    launch(
-        "normalization",
-        "channel_totals",
-        dtype_name(dy.dtype),
-        (each_channel,),
-        (BLOCK,),
-        (sums, plan.parts, db, plan.channels),
-        dy.size,
-    )
+    blocks, args = -(-db.size // BLOCK), (sums, plan.parts, db, db.size)
+    launch("normalization", "channel_totals", dtype_name(dy.dtype), (blocks,), (BLOCK,), args, dy.size)
     return db
-
-
-class _Plan:
-    """How the values of arrays (N, C, ...) are shared between threads: see ``cuda/normalization.cu``."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        n, c = shape[:2]
-        self.size = math.prod(shape)
-        inner = self.size // (n * c)
-        lanes = _LANES if inner == 1 else 1
-        rows = BLOCK // lanes
-        self.dtype, self.computed = dtype_name(dtype), computing_dtype(dtype)
-        self.channels: Any = struct("N C S", n, c, inner)
-        self.parts = max(1, min(_MOST_PARTS, n * inner // (rows * _VALUES)))
-        self.grid, self.block = (-(-c // lanes), self.parts), (lanes, rows)
-        self._shape = (self.parts, c)
-
-    def partial(self) -> Array:
-        """For one value of each block."""
-        return empty(self._shape, self.computed)
-
-    def launch(self, name: str, *args: Any) -> None:
-        launch("normalization", name, self.dtype, self.grid, self.block, (*args, self.channels), self.size)
-
-
-@functools.lru_cache(maxsize=1024)
-def _plan(shape: tuple[int, ...], dtype: Any) -> _Plan:
-    return _Plan(shape, dtype)

@@ -1,26 +1,28 @@
 """Pooling, forward and backward, without atomics: equal runs give equal bits.
 
 The forward pass notes which value of each window was the largest, one byte a window: the backward pass reads that byte and
-neither the images nor the maxima.
+neither the images nor the maxima. Channels-last images have kernels of their own (``cuda/pooling_channels_last.cu``).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from typing import Any
 
 from xpdl.backends.cupy import tiles
 from xpdl.backends.cupy.launch import (
     BLOCK,
-    contiguous,
     dtype_name,
-    empty,
     kernel,
     launch,
+    launch_elementwise,
     same_device,
     struct,
     supports,
 )
+from xpdl.backends.cupy.layout import empty_images, in_layout, is_channels_last
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
@@ -28,6 +30,7 @@ Pair = tuple[int, int]
 
 # 255 stands for none.
 _MOST_TAPS = 255
+_BYTES = 16  # that a thread reads at once, as in cuda/packs.cuh
 _BACKWARD = ("max_pooling_backward", "gradient_to_taps", "average_pooling_backward")
 
 
@@ -66,9 +69,10 @@ def max_pooling_backward(
         return _to_taps(dy, x, taps, size, stride, pad)
     if not supports(dy, x, y) or dy.shape != y.shape:
         return DECLINE
-    dx = empty(x.shape, x.dtype)
-    out = _out_size(x, size, stride, pad)
-    _launch("max_pooling_backward", x, out, (size, stride, pad), *map(contiguous, (dy, x, y)), dx)
+    # without taps, which is for windows of 256 values and more, there is a kernel for the order of axes alone
+    dy, x, y = (in_layout(a, False) for a in (dy, x, y))
+    dx = empty_images(x.shape, x.dtype, False)
+    _launch("max_pooling_backward", x, _out_size(x, size, stride, pad), (size, stride, pad), dy, x, y, dx)
     return dx
 
 
@@ -87,34 +91,41 @@ def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad:
     """As `xpdl.ops.pooling.average_pooling_backward`."""
     if not supports(dy, x):
         return DECLINE
-    dx = empty(x.shape, x.dtype)
-    _launch("average_pooling_backward", x, (dy.shape[2], dy.shape[3]), (size, stride, pad), contiguous(dy), dx)
-    return dx
+    return _backward("average_pooling_backward", x, (size, stride, pad), dy)
 
 
 def _with_taps(x: Array, size: Pair, stride: Pair, pad: Pair, *, rectified: bool) -> tuple[Array, Array | None]:
     out = _out_size(x, size, stride, pad)
     if size[0] * size[1] > _MOST_TAPS or min(out) < 1:
         return DECLINE
-    taps = empty((*x.shape[:2], *out), "uint8")
+    taps = empty_images((*x.shape[:2], *out), "uint8", is_channels_last(x))
     y = _forward("max_pooling", x, size, stride, pad, taps, int(rectified))
     return y if y is DECLINE else (y, taps)
 
 
 def _to_taps(dy: Array, x: Array, taps: Array, size: Pair, stride: Pair, pad: Pair) -> Array:
-    dx = empty(x.shape, x.dtype)
-    out = (dy.shape[2], dy.shape[3])
-    _launch("gradient_to_taps", x, out, (size, stride, pad), contiguous(dy), contiguous(taps), dx)
-    return dx
+    return _backward("gradient_to_taps", x, (size, stride, pad), dy, taps)
 
 
 def _forward(name: str, x: Array, size: Pair, stride: Pair, pad: Pair, *noted: Any) -> Array:
     out = _out_size(x, size, stride, pad)
     if not supports(x) or min(out) < 1:  # the generic op says what does not fit
         return DECLINE
-    y = empty((*x.shape[:2], *out), x.dtype)
-    _launch(name, x, out, (size, stride, pad), contiguous(x), y, *noted)
+    last = is_channels_last(x)
+    x = in_layout(x, last)
+    y = empty_images((*x.shape[:2], *out), x.dtype, last)
+    start = _launch_channels_last if last else _launch
+    start(name, x, out, (size, stride, pad), x, y, *noted)
     return y
+
+
+def _backward(name: str, x: Array, options: tuple[Pair, Pair, Pair], dy: Array, *noted: Array) -> Array:
+    """``dx`` of the shape of `x`, channels-last where `x` or `dy` is."""
+    last = is_channels_last(x, dy)
+    dx = empty_images(x.shape, x.dtype, last)
+    start = _launch_channels_last if last else _launch
+    start(name, x, (dy.shape[2], dy.shape[3]), options, *(in_layout(a, last) for a in (dy, *noted)), dx)
+    return dx
 
 
 def _out_size(x: Array, size: Pair, stride: Pair, pad: Pair) -> Pair:
@@ -128,6 +139,21 @@ def _launch(name: str, x: Array, out: Pair, options: tuple[Pair, Pair, Pair], *a
     grid, *shapes = _plan(backward, x.shape, out, *options, x.dtype.itemsize)
     largest = max(x.size, x.shape[0] * x.shape[1] * out[0] * out[1])
     launch("pooling", name, dtype_name(x.dtype), grid, (BLOCK,), (*args, *shapes), largest)
+
+
+def _launch_channels_last(name: str, x: Array, out: Pair, options: tuple[Pair, Pair, Pair], *args: Any) -> None:
+    """Start a kernel as `_launch` does, of channels-last images; threads share packs of channels."""
+    n, channels, *image = x.shape
+    width = _BYTES // x.itemsize
+    arrays = (a for a in args if not isinstance(a, int))
+    wide = channels % width == 0 and all(a.data.ptr % (width * a.itemsize) == 0 for a in arrays)
+    images = struct("H W OH OW KH KW SH SW PH PW C wide", *image, *out, *itertools.chain(*options), channels, wide)
+    places = n * math.prod(image if name in _BACKWARD else out)
+    size = places * (channels // width if wide else channels)
+    largest = n * channels * max(math.prod(image), math.prod(out))
+    args = (*args, images)
+    name = f"{name}_channels_last"
+    launch_elementwise("pooling_channels_last", name, dtype_name(x.dtype), size, *args, largest=largest)
 
 
 @functools.lru_cache(maxsize=1024)

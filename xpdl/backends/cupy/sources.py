@@ -8,15 +8,21 @@ import importlib.resources
 #: the files of kernels, in the folder ``cuda``
 FILES = (
     "elementwise",
+    "layout",
     "pooling",
+    "pooling_channels_last",
     "windows",
     "normalization",
+    "normalization_rows",
     "losses",
     "optimizers",
     "loss_scaling",
     "products",
     "capture",
 )
+
+#: what some of them share
+_HEADERS = {"normalization": "moments.cuh", "normalization_rows": "moments.cuh"}
 
 #: dtype -> the type that arrays have in memory, and the one that kernels compute with
 TYPES = {
@@ -45,6 +51,11 @@ def types(dtype: str, wide: bool) -> str:
     return typedefs + text("packs.cuh") + text("tiles.cuh")
 
 
+def kernels(file: str) -> str:
+    """The text of the kernels of one file, with the header that it shares with others."""
+    return (text(_HEADERS[file]) if file in _HEADERS else "") + text(f"{file}.cu")
+
+
 def source(file: str, dtype: str, wide: bool) -> str:
     """All that a compiler needs for the kernels of one file and dtype."""
-    return text("common.cuh") + types(dtype, wide) + text(f"{file}.cu")
+    return text("common.cuh") + types(dtype, wide) + kernels(file)

@@ -24,7 +24,7 @@ WORDS = 'WORD(float16, "float16")\nWORD(bfloat16, "bfloat16")\n'
 
 def kernels(file: str) -> list[str]:
     """The names of the kernels in a file."""
-    return KERNEL.findall(sources.text(f"{file}.cu"))
+    return KERNEL.findall(sources.kernels(file))
 
 
 def instance(dtype: str, wide: bool) -> str:
@@ -33,7 +33,7 @@ def instance(dtype: str, wide: bool) -> str:
 
 def program(file: str) -> str:
     """All instances of a file's kernels, each in a namespace, and functions that launch them."""
-    kernel_text = KERNEL.sub(r"void \1(", sources.text(f"{file}.cu"))
+    kernel_text = KERNEL.sub(r"void \1(", sources.kernels(file))
     parts = [f'#include "{HEADER}"\n', sources.text("common.cuh"), WORDS]
     macros = [name for name in re.findall(r"#define (\w+)", kernel_text)]
     for dtype in sources.TYPES:
@@ -90,7 +90,7 @@ class Kernel:
         describe = getattr(compiled, f"words_{tail}")
         describe.restype = ctypes.c_char_p
         self.words = describe().decode().split()
-        self._together = "__syncthreads" in sources.text(f"{file}.cu")
+        self._together = "__syncthreads" in sources.kernels(file)
 
     def run(self, grid: tuple[int, ...], block: tuple[int, ...], args: list[Any]) -> None:
         """Run all blocks; `args` are ctypes values."""

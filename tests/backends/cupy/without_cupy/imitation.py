@@ -140,7 +140,9 @@ def _argument(name: str, value: Any, word: str) -> Any:
     """A kernel's argument as a value of ctypes, after a check of its type."""
     if word[0] == "*":
         is_null = isinstance(value, int) and value == 0
-        assert is_null or (value.dtype.name == word[1:] and value.flags.c_contiguous), f"{name}: no {word}"
+        # or channels-last
+        dense = is_null or value.flags.c_contiguous or value.transpose(0, 2, 3, 1).flags.c_contiguous
+        assert is_null or (value.dtype.name == word[1:] and dense), f"{name}: no {word}"
         return ctypes.c_void_p(0 if is_null else value.data.ptr)
     if word.startswith("struct"):
         assert value.size == 1 and value.nbytes == int(word[6:]), f"{name}: {value.nbytes} bytes for {word}"

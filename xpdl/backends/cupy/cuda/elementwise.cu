@@ -31,6 +31,10 @@ __device__ inline void map(const T* a, const X* b, T* y, int64 n, F f) {
   });
 }
 
+extern "C" __global__ void add(const T* a, const T* b, T* y, int64 n) {
+  map(a, b, y, n, [](A v, A w) { return v + w; });
+}
+
 // in which NaN stays NaN
 __device__ inline A positive(A v) { return v > 0 || v != v ? v : A(0); }
 
@@ -85,15 +89,21 @@ __device__ inline uint32 hashed(uint32 h) {
   return h ^ (h >> 16);
 }
 
-// the hash of xpdl.backends.random, bit for bit; both keys by value, or in device memory
+// The hash of xpdl.backends.random, bit for bit; both keys by value, or in device memory. It is of a value's number in the
+// order of axes: of a mask (N, pixels, channels) in memory, that is in (N, channels, pixels).
 extern "C" __global__ void dropout_mask(bool* mask, int64 first_key, int64 second_key, const int64* keys, int64 threshold,
-                                        int64 n) {
+                                        int64 channels, int64 pixels, int64 n) {
   if (keys) first_key = keys[0], second_key = keys[1];
   in_packs(n, is_aligned(mask), [](auto width, I i) { return Pack<decltype(width)::value, bool>(); },
            [&](auto width, I i, auto kept) {
 #pragma unroll
              for (int l = 0; l < width.value; ++l) {
-               uint32 bits = hashed(hashed((uint32)(i + l) ^ (uint32)first_key) ^ (uint32)second_key) >> 8;
+               I place = i + l;
+               if (channels > 1) {
+                 I c = place % (I)channels, pixel = place / (I)channels;
+                 place = (pixel / (I)pixels * (I)channels + c) * (I)pixels + pixel % (I)pixels;
+               }
+               uint32 bits = hashed(hashed((uint32)place ^ (uint32)first_key) ^ (uint32)second_key) >> 8;
                kept.v[l] = bits >= (uint32)threshold;
              }
              store(mask + i, kept);

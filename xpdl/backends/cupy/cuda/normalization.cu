@@ -1,9 +1,8 @@
-// Sums along channels, and what batch normalization makes of them. Arrays are (N, C, S): S is 1 for rows of features, and the
-// number of pixels for images.
+// Sums along channels, and what batch normalization makes of them, of arrays (N, C, S); S is the number of pixels of images. The
+// kernels of normalization_rows.cu do the same where channels are neighbours.
 //
-// A block is (lanes, rows): threadIdx.x chooses the channel, threadIdx.y and blockIdx.y share its values. With S = 1 a block
-// has many lanes, otherwise one, so that neighbouring threads read neighbouring places either way. Each of the gridDim.y
-// blocks of a channel leaves a partial result, in the order (gridDim.y, C); whoever reads them adds them in that order.
+// blockIdx.x is the channel; the threads (1, rows) of the gridDim.y blocks of a channel share its values. Each block leaves a
+// partial result, in the order (gridDim.y, C); whoever reads them adds them in that order.
 //
 // A thread takes packs of values: of 16 bytes where S is a multiple of them and arrays are aligned, else single ones.
 //
@@ -13,13 +12,10 @@ struct Channels {
   int64 N, C, S;
 };
 
-__device__ inline I channel() { return (I)blockIdx.x * blockDim.x + threadIdx.x; }
-
 // The packs of channel c that belong to this thread: use(place in memory, load(place)). COUNT of them are loaded before the
 // first is used. The division is made once: from one pack to the next of a thread, as many planes and packs are passed.
 template <int WIDTH, int COUNT, class Load, class Use>
 __device__ inline void over_packs(Channels s, I c, Load load, Use use) {
-  if (c >= (I)s.C) return;
   I packs = (I)s.S / WIDTH, count = (I)s.N * packs, stride = (I)gridDim.y * blockDim.y;
   I j = (I)blockIdx.y * blockDim.y + threadIdx.y, plane = j / packs, pack = j % packs;
   I planes = stride / packs, rest = stride % packs;
@@ -53,30 +49,11 @@ __device__ inline void with_width(Channels s, bool aligned, Body body) {
   else body(Width<1>());
 }
 
-// the join of what the threads of a column have, for each threadIdx.x; V is a value or a structure of several
-template <class V, class Join>
-__device__ inline V over_rows(V value, Join join) {
-  __shared__ V part[BLOCK];
-  int at = threadIdx.y * blockDim.x + threadIdx.x;
-  part[at] = value;
-  __syncthreads();
-  for (int half = blockDim.y / 2; half > 0; half /= 2) {
-    if (threadIdx.y < half) part[at] = join(part[at], part[at + half * blockDim.x]);
-    __syncthreads();
-  }
-  V total = part[threadIdx.x];
-  __syncthreads();
-  return total;
-}
-
-__device__ inline A added(A a, A b) { return a + b; }
-
 // the sum of term(k) over the blocks of a channel, shared by the threads of this one
 template <class Term>
 __device__ inline A over_blocks(int64 blocks, Channels s, I c, Term term) {
   A sum = 0;
-  if (c < (I)s.C)
-    for (I k = threadIdx.y; k < (I)blocks; k += blockDim.y) sum += term(k * (I)s.C + c, k);
+  for (I k = threadIdx.y; k < (I)blocks; k += blockDim.y) sum += term(k * (I)s.C + c, k);
   return over_rows(sum, added);
 }
 
@@ -84,10 +61,8 @@ __device__ inline A of_blocks(const A* sums, int64 blocks, Channels s, I c) {
   return over_blocks(blocks, s, c, [&](I at, I k) { return sums[at]; });
 }
 
-__device__ inline bool writes(Channels s, I c) { return threadIdx.y == 0 && c < (I)s.C; }
-
 extern "C" __global__ void channel_sums(const T* x, A* sums, Channels s) {
-  I c = channel();
+  I c = blockIdx.x;
   A sum = 0;
   with_width(s, is_aligned(x), [&](auto width) {
     constexpr int WIDTH = decltype(width)::value;
@@ -97,32 +72,21 @@ extern "C" __global__ void channel_sums(const T* x, A* sums, Channels s) {
     });
   });
   sum = over_rows(sum, added);
-  if (writes(s, c)) sums[(I)blockIdx.y * (I)s.C + c] = sum;
+  if (threadIdx.y == 0) sums[(I)blockIdx.y * (I)s.C + c] = sum;
 }
 
-extern "C" __global__ void channel_totals(const A* sums, int64 blocks, T* total, Channels s) {
-  EACH(c, s.C) {
+extern "C" __global__ void channel_totals(const A* sums, int64 blocks, T* total, int64 channels) {
+  EACH(c, channels) {
     A sum = 0;
-    for (I k = 0; k < (I)blocks; ++k) sum += sums[k * (I)s.C + c];
+    for (I k = 0; k < (I)blocks; ++k) sum += sums[k * (I)channels + c];
     total[c] = T(sum);
   }
-}
-
-// of some values their number, their sum, and the sum of their squared differences from their mean
-struct Moments {
-  A count, sum, squares;
-};
-
-__device__ inline Moments joined(Moments a, Moments b) {
-  if (a.count == 0 || b.count == 0) return a.count == 0 ? b : a;
-  A count = a.count + b.count, between = b.sum / b.count - a.sum / a.count;
-  return {count, a.sum + b.sum, a.squares + b.squares + between * between * a.count * b.count / count};
 }
 
 // In one pass. A thread sums differences from its first value, and their squares: as that is one of the values, what the
 // squares lose to cancellation is no more than rounding times the number of a thread's values.
 extern "C" __global__ void channel_moments(const T* x, A* sums, A* squares, Channels s) {
-  I c = channel();
+  I c = blockIdx.x;
   A count = 0, shift = 0, sum = 0, square = 0;
   with_width(s, is_aligned(x), [&](auto width) {
     constexpr int WIDTH = decltype(width)::value;
@@ -140,7 +104,7 @@ extern "C" __global__ void channel_moments(const T* x, A* sums, A* squares, Chan
   });
   A rest = count > 0 ? square - sum * (sum / count) : A(0);
   Moments own = over_rows(Moments{count, sum + shift * count, rest < 0 ? A(0) : rest}, joined);
-  if (writes(s, c)) {
+  if (threadIdx.y == 0) {
     sums[(I)blockIdx.y * (I)s.C + c] = own.sum;
     squares[(I)blockIdx.y * (I)s.C + c] = own.squares;
   }
@@ -151,12 +115,6 @@ __device__ inline A values_of_block(I k, Channels s, bool wide) {
   I width = wide ? LANES : 1, count = (I)s.N * ((I)s.S / width), rows = blockDim.y;
   I rest = count % ((I)gridDim.y * rows) - k * rows;
   return (A)width * (A)(count / ((I)gridDim.y * rows) * rows + (rest < 0 ? 0 : rest > rows ? rows : rest));
-}
-
-// with what follows: the sum with an addend, unless that is null, and relu, in which NaN stays NaN
-__device__ inline A output(A value, int64 rectified, const T* addend, T added) {
-  if (addend) value += (A)added;
-  return rectified && value < 0 ? A(0) : value;
 }
 
 __device__ inline void normalized(const T* x, A centre, A scale, A g, A b, int64 rectified, const T* addend, T* y, Channels s,
@@ -184,7 +142,7 @@ extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const
                                                const T* addend, const A* sums, const A* squares, int64 blocks, T* y,
                                                A* mean, A* var, const A* running_mean, const A* running_var,
                                                double momentum, A* new_mean, A* new_var, Channels s) {
-  I c = channel();
+  I c = blockIdx.x;
   bool wide = is_wide(s, is_aligned(x));
   A count = (A)(s.N * s.S);
   A centre = of_blocks(sums, blocks, s, c) / count;
@@ -192,9 +150,8 @@ extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const
     A values = values_of_block(k, s, wide), between = sums[at] / values - centre;
     return values > 0 ? squares[at] + between * between * values : A(0);
   }) / count;
-  if (c >= (I)s.C) return;
   normalized(x, centre, A(1) / sqrt(spread + (A)eps), gamma[c], beta[c], rectified, addend, y, s, c);
-  if (writes(s, c) && blockIdx.y == 0) {
+  if (threadIdx.y == 0 && blockIdx.y == 0) {
     mean[c] = centre;
     var[c] = spread;
     if (running_mean) {
@@ -206,30 +163,15 @@ extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const
 
 extern "C" __global__ void normalize(const T* x, const A* gamma, const A* beta, const A* mean, const A* var, double eps,
                                      int64 rectified, const T* addend, T* y, Channels s) {
-  I c = channel();
-  if (c >= (I)s.C) return;
+  I c = blockIdx.x;
   normalized(x, mean[c], A(1) / sqrt(var[c] + (A)eps), gamma[c], beta[c], rectified, addend, y, s, c);
 }
 
-// packs of what backward passes read
-template <int WIDTH>
-struct Upstream {
-  Pack<WIDTH> dy, x, y;
-};
-
-template <int WIDTH>
-__device__ inline Upstream<WIDTH> upstream(const T* dy, const T* x, const T* y, I i) {
-  return {loaded<WIDTH>(dy + i), loaded<WIDTH>(x + i), loaded<WIDTH>((y ? y : dy) + i)};
-}
-
-// of what was not rectified `y` is null
-__device__ inline A passed(T dy, bool rectified, T y) { return !rectified || (A)y > 0 ? (A)dy : A(0); }
-
 extern "C" __global__ void channel_products(const T* dy, const T* x, const T* y, const A* mean, const A* var, double eps,
                                             A* sums, A* products, Channels s) {
-  I c = channel();
-  bool there = c < (I)s.C, aligned = is_aligned(dy) && is_aligned(x) && is_aligned(y);
-  A centre = there ? mean[c] : A(0), scale = there ? A(1) / sqrt(var[c] + (A)eps) : A(0), sum = 0, product = 0;
+  I c = blockIdx.x;
+  bool aligned = is_aligned(dy) && is_aligned(x) && is_aligned(y);
+  A centre = mean[c], scale = A(1) / sqrt(var[c] + (A)eps), sum = 0, product = 0;
   with_width(s, aligned, [&](auto width) {
     constexpr int WIDTH = decltype(width)::value;
     auto load = [&](I i) { return upstream<WIDTH>(dy, x, y, i); };
@@ -244,7 +186,7 @@ extern "C" __global__ void channel_products(const T* dy, const T* x, const T* y,
   });
   sum = over_rows(sum, added);
   product = over_rows(product, added);
-  if (writes(s, c)) {
+  if (threadIdx.y == 0) {
     sums[(I)blockIdx.y * (I)s.C + c] = sum;
     products[(I)blockIdx.y * (I)s.C + c] = product;
   }
@@ -255,9 +197,8 @@ extern "C" __global__ void batch_normalization_backward(const T* dy, const T* x,
                                                         const A* var, double eps, const A* sums, const A* products,
                                                         int64 blocks, T* dx, A* dgamma, A* dbeta, int64 constant,
                                                         Channels s) {
-  I c = channel();
+  I c = blockIdx.x;
   A sum = of_blocks(sums, blocks, s, c), product = of_blocks(products, blocks, s, c);
-  if (c >= (I)s.C) return;
   bool aligned = is_aligned(dy) && is_aligned(x) && is_aligned(y) && is_aligned(dx);
   A centre = mean[c], inv_std = A(1) / sqrt(var[c] + (A)eps), scale = gamma[c] * inv_std;
   A count = (A)(s.N * s.S), shift = constant ? A(0) : sum / count, slope = constant ? A(0) : product / count;
@@ -274,7 +215,7 @@ extern "C" __global__ void batch_normalization_backward(const T* dy, const T* x,
       store(dx + i, out);
     });
   });
-  if (writes(s, c) && blockIdx.y == 0) {
+  if (threadIdx.y == 0 && blockIdx.y == 0) {
     dgamma[c] = product;
     dbeta[c] = sum;
   }
