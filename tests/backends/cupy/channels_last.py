@@ -1,6 +1,7 @@
 """Ops of images with operands in either memory order, compared with the generic ops."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,8 @@
 """Convolution by cuDNN: a graph for each case, planned once.
 
-What cuDNN does not serve is None here, and goes by columns and matrix products. Arrays are in the order (N, C, H, W); their
-addresses are given as they are, so shapes, dtypes and alignment are checked before.
+What cuDNN does not serve is None here, and goes by columns and matrix products. Images and filters, all of a graph, lie
+channels-last where tensor cores compute, so that no plan transposes, else in the order of their axes. Addresses are given as
+they are, so shapes, dtypes, order and alignment are seen to before.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from xpdl.backends.cupy import trace
 from xpdl.backends.cupy.cudnn_graph import B, Case, Pair, Plan, Shape, W, X, Y, describe, finish
 from xpdl.backends.cupy.launch import contiguous, cupy, dtype_name, empty
+from xpdl.backends.cupy.layout import empty_images, in_layout, prefers_channels_last
 from xpdl.backends.dtypes import dtype_called
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
@@ -81,7 +83,7 @@ def forward(
     if problem():
         return None
     shape = (x.shape[0], w.shape[0], *out)
-    tensors = {X: contiguous(x), W: contiguous(w)} | ({} if b is None else {B: contiguous(b)})
+    tensors = {X: x, W: w} | ({} if b is None else {B: b})
     return _run("fprop", Y, shape, tensors, options, (x.shape, w.shape, shape), x.dtype, relu=relu)
 
 
@@ -92,11 +94,15 @@ def backward(
     if problem():
         return None
     shapes = (x.shape, w.shape, dy.shape)
-    dy = contiguous(dy)
-    dw = _run("wgrad", W, w.shape, {X: contiguous(x), Y: dy}, options, shapes, x.dtype)
-    if dw is None or not need_dx:
-        return None if dw is None else (None, dw)
-    dx = _run("dgrad", X, x.shape, {Y: dy, W: contiguous(w)}, options, shapes, x.dtype)
+    dy = in_layout(dy, prefers_channels_last(dtype_name(dy.dtype)))
+    dw = _run("wgrad", W, w.shape, {X: x, Y: dy}, options, shapes, x.dtype)
+    if dw is None:
+        return None
+    # as parameters and the state of optimizers are
+    dw = in_layout(dw, False)
+    if not need_dx:
+        return None, dw
+    dx = _run("dgrad", X, x.shape, {Y: dy, W: w}, options, shapes, x.dtype)
     return None if dx is None else (dx, dw)
 
 
@@ -182,18 +188,42 @@ def _run(
     device = _local.devices[device_id]
     if device is None:
         return None
-    setting = get_numerics()
-    plan = device.plan(
-        Case(kind, *shapes, *options, dtype_name(dtype), B in tensors, relu, setting.precision, setting.deterministic)
-    )
+    case, plan = _planned(device, kind, shapes, options, dtype_name(dtype), B in tensors, relu)
     if plan is None:
         return None
-    tensors = {key: array.copy() if array.data.ptr % _ALIGNMENT else array for key, array in tensors.items()}
-    out = empty(shape, dtype)
+    last = case.channels_last
+    tensors = {key: _aligned(in_layout(a, last) if a.ndim == 4 else contiguous(a)) for key, a in tensors.items()}
+    out = empty_images(shape, dtype, last)
     if trace.calls is not None:
-        trace.record_call("cudnn", kind, dtype_name(dtype), x=shapes[0], w=shapes[1], y=shapes[2], bias=B in tensors)
+        sizes = {"x": case.x, "w": case.w, "y": case.y}
+        trace.record_call("cudnn", kind, case.dtype, **sizes, bias=case.bias, layout="NHWC" if last else "NCHW")
     device.execute(plan, {**tensors, uid: out})
     return out
+
+
+def _planned(
+    device: _Device,
+    kind: str,
+    shapes: tuple[Shape, Shape, Shape],
+    options: tuple[Pair, Pair, Pair],
+    dtype: str,
+    bias: bool,
+    relu: bool,
+) -> tuple[Case, Plan | None]:
+    """The first case that has a plan, and that, or None: channels-last if preferred, then in the order of axes."""
+    setting = get_numerics()
+    last = prefers_channels_last(dtype)
+    case = Case(kind, *shapes, *options, dtype, bias, relu, setting.precision, setting.deterministic, last)
+    plan = device.plan(case)
+    # a relu by a kernel of ours takes less than plans that transpose
+    if plan is None and last and not relu:
+        case = case._replace(channels_last=False)
+        plan = device.plan(case)
+    return case, plan
+
+
+def _aligned(a: Array) -> Array:
+    return a.copy(order="K") if a.data.ptr % _ALIGNMENT else a
 
 
 def _device(device_id: int) -> _Device | None:

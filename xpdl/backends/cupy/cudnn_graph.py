@@ -11,8 +11,8 @@ Shape = tuple[int, ...]
 #: the tensors of a graph
 X, W, Y, B = 1, 2, 3, 4
 
-# A plan may take as much memory beside its tensors as this, or as twice the images, going in and out, and a bit: the plans
-# for tensor cores of large batches copy both to another layout.
+# A plan may take as much memory beside its tensors as this, or as twice the images, going in and out, and a bit: where there
+# is no plan for channels-last, those for tensor cores of large batches copy both to another layout.
 _WORKSPACE_BYTES, _COPIES, _BESIDES = 1 << 30, 2, 64 << 20
 
 
@@ -31,6 +31,7 @@ class Case(NamedTuple):
     relu: bool
     precision: str
     deterministic: bool
+    channels_last: bool = False
 
 
 class Plan(NamedTuple):
@@ -59,7 +60,7 @@ def describe(cudnn: Any, case: Case, free: int | None = None, **where: Any) -> A
     graph = cudnn.pygraph(io_data_type=own, intermediate_data_type=computed, compute_data_type=computed, **where)
 
     def tensor(uid: int, dim: Shape) -> Any:
-        return graph.tensor(name=str(uid), uid=uid, dim=list(dim), stride=_strides(dim), data_type=own)
+        return graph.tensor(name=str(uid), uid=uid, dim=list(dim), stride=_strides(case, dim), data_type=own)
 
     options = {
         "pre_padding": list(case.pad),
@@ -77,7 +78,7 @@ def describe(cudnn: Any, case: Case, free: int | None = None, **where: Any) -> A
         out, uid, dim = graph.conv_dgrad(tensor(Y, case.y), tensor(W, case.w), **options), X, case.x
     else:
         out, uid, dim = graph.conv_wgrad(tensor(X, case.x), tensor(Y, case.y), **options), W, case.w
-    out.set_uid(uid).set_output(True).set_data_type(own).set_dim(list(dim)).set_stride(_strides(dim))
+    out.set_uid(uid).set_output(True).set_data_type(own).set_dim(list(dim)).set_stride(_strides(case, dim))
     graph.validate()
     graph.build_operation_graph()
     graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
@@ -98,6 +99,6 @@ def finish(graph: Any) -> Plan:
     return Plan(graph, int(graph.get_workspace_size()))
 
 
-def _strides(dim: Shape) -> list[int]:
+def _strides(case: Case, dim: Shape) -> list[int]:
     _, c, h, w = dim
-    return [c * h * w, h * w, w, 1]
+    return [c * h * w, 1, w * c, c] if case.channels_last else [c * h * w, h * w, w, 1]
