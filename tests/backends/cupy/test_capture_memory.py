@@ -57,9 +57,9 @@ def test_the_pool_gives_back_what_it_keeps_before_a_step_is_recorded(backend):
     del kept
     layer = Looks(cupy)
     trained(backend, layer)
-    # uncaptured ones, and then the recorded step
-    assert min(layer.kept[: cuda_graph._WARM_UP]) >= 4 << 20
-    assert layer.kept[cuda_graph._WARM_UP] < 1 << 20
+    # uncaptured ones, and then the recorded step; one of the blocks, of 4 MiB each, may be split among arrays in use
+    assert min(layer.kept[: cuda_graph._WARM_UP]) >= 12 << 20
+    assert layer.kept[cuda_graph._WARM_UP] < 4 << 20
 
 
 def test_an_allocator_of_pinned_memory_stays(backend):
