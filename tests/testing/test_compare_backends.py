@@ -39,7 +39,7 @@ def places(rows: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.backends("values")
 def test_rounding_is_all_that_differs(backend: Backend) -> None:
-    there = make_backend(backend.module, backend.device, "float32")
+    there = make_backend(backend.spec.library, backend.device, "float32")
     rows = compare_backends(flat() if there.name == "jax" else net(), X, T, ["numpy", there])
     (label,) = rows[0].differences
     assert label == ("numpy float32 2" if there.name == "numpy" else there.name)

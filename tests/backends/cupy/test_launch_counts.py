@@ -14,6 +14,7 @@ from xpdl.optimizers import Adam
 
 pytestmark = [
     pytest.mark.backends("cupy"),
+    pytest.mark.backends("current"),
     pytest.mark.skipif("CUPY_ON_HOST" not in os.environ, reason="launches are counted where CuPy is on the host"),
 ]
 
