@@ -68,6 +68,7 @@ NAMES_IN_TEXT = {
 RANKS = {
     "errors": 0,
     "deprecation": 0,
+    "lazy": 0,
     "version": 0,
     "io": 1,
     "backends": 2,

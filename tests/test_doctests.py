@@ -18,7 +18,7 @@ MODULES = [name for name in MODULES if not name.endswith("__main__")]  # runs wh
 
 def example_names() -> dict[str, Any]:
     """What an example may use without importing it: `np`, `xpdl`, and what ``from xpdl import ...`` gives."""
-    public = {name: value for name, value in vars(xpdl).items() if not name.startswith("_")}
+    public = {name: getattr(xpdl, name) for name in xpdl.__all__}
     return {**public, "np": np, "xpdl": xpdl}
 
 

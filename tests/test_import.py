@@ -1,11 +1,14 @@
 """Importing xpdl: loads what it requires and nothing else, asks nobody on the net, and stands a fork."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import xpdl
 
 ROOT = Path(__file__).parents[1]
 REQUIRED = {"numpy", "array_api_compat", "safetensors", "tqdm", "threadpoolctl"}
@@ -31,6 +34,38 @@ def test_loads_what_it_requires_and_nothing_else():
     # an installation may have speedups or hooks of its own beside them, whose names begin with an underscore
     assert {name for name in others if not name.startswith("_")} <= REQUIRED | {"cython_runtime", "charset_normalizer"}
     assert others >= {"numpy", "array_api_compat", "safetensors"}
+
+
+#: modules that take long to load, and packages of xpdl that not every script needs
+NOT_AT_IMPORT = {
+    *("array_api_compat.numpy", "numpy.f2py", "numpy.ma", "numpy.testing"),
+    *("concurrent.futures", "email", "http.client", "importlib.metadata", "multiprocessing", "ssl", "statistics"),
+    *("tarfile", "urllib.request", "zipfile", "threadpoolctl", "tqdm"),
+    *("xpdl.data.download", "xpdl.plots", "xpdl.search", "xpdl.testing"),
+}
+
+
+def test_leaves_the_slow_modules_to_their_first_use():
+    loaded = set(run("import sys, xpdl; print(*sys.modules)"))
+    # before any import, a speedup of the installation may have loaded some
+    assert not (NOT_AT_IMPORT & loaded) - set(run("import sys; print(*sys.modules)"))
+
+
+@pytest.mark.parametrize("name", sorted(NOT_AT_IMPORT))
+def test_slow_modules_exist(name):
+    assert importlib.util.find_spec(name)
+
+
+@pytest.mark.parametrize("package", ["xpdl", "xpdl.data"])
+def test_star_gives_every_public_name_and_dir_lists_it(package):
+    program = f"import {package} as package; listed = dir(package); from {package} import *; "
+    program += "print(all(name in listed and name in globals() for name in package.__all__))"
+    assert run(program) == ["True"]
+
+
+def test_missing_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'xpdl' has no attribute 'no_such_name'"):
+        _ = xpdl.no_such_name
 
 
 def test_uses_no_network_and_starts_no_process():

@@ -1,6 +1,8 @@
 """Deep learning on plain arrays: the same readable layers on NumPy, CuPy and any Array-API library."""
 
-from xpdl import data, functional, initializers, layers, models, optimizers, plots, training
+from typing import TYPE_CHECKING
+
+from xpdl import data, functional, initializers, layers, models, optimizers, training
 from xpdl.backends import asarray, asnumpy, available_backends, get_backend, use
 from xpdl.backends.numerics import numerics
 from xpdl.backends.random import seed
@@ -9,10 +11,6 @@ from xpdl.data import (
     ChunkedBatches,
     Prefetch,
     augment,
-    load_cifar10,
-    load_fashion_mnist,
-    load_mini_mnist,
-    load_mnist,
     moons,
     shuffle_dataset,
     spiral,
@@ -62,6 +60,7 @@ from xpdl.layers import (
     SoftmaxWithLoss,
     Tanh,
 )
+from xpdl.lazy import lazy
 from xpdl.models import (
     DeepConvNet,
     MultiLayerNet,
@@ -74,8 +73,6 @@ from xpdl.models import (
 )
 from xpdl.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from xpdl.perceptron import AND, NAND, OR, XOR, Perceptron
-from xpdl.search import choice, log_uniform, random_search, successive_halving, uniform
-from xpdl.testing import check_gradients, compare_backends
 from xpdl.training import (
     EMA,
     Callback,
@@ -98,6 +95,22 @@ from xpdl.training import (
     smooth_curve,
 )
 from xpdl.version import __version__
+
+if TYPE_CHECKING:
+    from xpdl import plots
+    from xpdl.data import load_cifar10, load_fashion_mnist, load_mini_mnist, load_mnist
+    from xpdl.search import choice, log_uniform, random_search, successive_halving, uniform
+    from xpdl.testing import check_gradients, compare_backends
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "plots": "xpdl.plots",
+            **dict.fromkeys(("load_cifar10", "load_fashion_mnist", "load_mini_mnist", "load_mnist"), "xpdl.data"),
+            **dict.fromkeys(("choice", "log_uniform", "random_search", "successive_halving", "uniform"), "xpdl.search"),
+            **dict.fromkeys(("check_gradients", "compare_backends"), "xpdl.testing"),
+        },
+    )
 
 __all__ = [
     "AND",

@@ -21,7 +21,8 @@ from xpdl.errors import MixedArraysError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NUMPY: Namespace = array_api_compat.array_namespace(np.empty(0))
+# set by the first array: it imports all of NumPy, numpy.f2py and numpy.testing among it, which doubles `import xpdl`
+_NUMPY: Namespace = None
 # Types of CuPy's arrays -> their namespace. What array-api-compat finds out in 7 us for two arrays is looked up in 0.5.
 _CUPY: dict[type, Namespace] = {}
 _MIX_CURE = "move one with xpdl.asarray(...) or the layer or model with .to(...)"
@@ -45,7 +46,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
             break
     else:
         if arrays and arrays[0] is not None:
-            return _NUMPY
+            return _NUMPY or _numpy_namespace()
     if arrays and type(arrays[0]) in _CUPY and _beside(*arrays):
         return _CUPY[type(arrays[0])]
     found = [a for a in arrays if not (a is None or (isinstance(a, (int, float)) and not isinstance(a, np.generic)))]
@@ -71,6 +72,12 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
     if library_name(xp) == "cupy":
         _CUPY.update((type(a), xp) for a in found)
     return xp
+
+
+def _numpy_namespace() -> Namespace:
+    global _NUMPY
+    _NUMPY = array_api_compat.array_namespace(np.empty(0))
+    return _NUMPY
 
 
 def _beside(first: Array, *others: Array | None) -> bool:

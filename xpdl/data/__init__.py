@@ -1,14 +1,28 @@
 """Data sets, and rows in batches."""
 
+from typing import TYPE_CHECKING
+
 from xpdl.data import augment
 from xpdl.data.batches import Batches, is_mapped, shuffle_dataset
 from xpdl.data.chunks import ChunkedBatches
-from xpdl.data.cifar10 import CIFAR10_CLASSES, load_cifar10
-from xpdl.data.fashion_mnist import FASHION_MNIST_CLASSES, load_fashion_mnist
-from xpdl.data.mnist import load_mini_mnist, load_mnist
 from xpdl.data.prefetch import Prefetch
 from xpdl.data.toy import moons, spiral, xor_points
+from xpdl.lazy import lazy
 from xpdl.ops.targets import check_labels
+
+if TYPE_CHECKING:
+    from xpdl.data.cifar10 import CIFAR10_CLASSES, load_cifar10
+    from xpdl.data.fashion_mnist import FASHION_MNIST_CLASSES, load_fashion_mnist
+    from xpdl.data.mnist import load_mini_mnist, load_mnist
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            **dict.fromkeys(("CIFAR10_CLASSES", "load_cifar10"), "xpdl.data.cifar10"),
+            **dict.fromkeys(("FASHION_MNIST_CLASSES", "load_fashion_mnist"), "xpdl.data.fashion_mnist"),
+            **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data.mnist"),
+        },
+    )
 
 __all__ = [
     "CIFAR10_CLASSES",

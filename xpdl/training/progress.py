@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tqdm import tqdm
-
 from xpdl.training.messages import is_terminal, say
 
 # A loss that is shown must be read from the device, which then waits for all its work: seldom enough not to be felt.
@@ -27,6 +25,8 @@ class Progress:
     def start(self, title: str, steps: int, done: int = 0) -> None:
         """Begin an epoch, or go on with one of which some steps are done."""
         if self.verbose and is_terminal(sys.stderr):
+            from tqdm import tqdm  # takes half as long to import as NumPy
+
             self._bar = tqdm(total=steps, initial=done, desc=title, leave=False, file=_StandardError())
             self._next_loss = time.monotonic() + _SECONDS_BETWEEN_LOSSES
 

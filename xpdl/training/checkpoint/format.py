@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import statistics
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,8 @@ def _mean_loss(trainer: Trainer, history: History, position: dict[str, Any]) -> 
         return WeightedMean(*map(float, position["loss"]))
     steps, losses = trainer.iter_per_epoch, history.train_loss_list
     for epoch in range(int(position["epoch"])):
-        history.epoch_loss_list.append(statistics.fmean(losses[epoch * steps : (epoch + 1) * steps]))
+        of_epoch = losses[epoch * steps : (epoch + 1) * steps]
+        history.epoch_loss_list.append(math.fsum(of_epoch) / len(of_epoch))
     mean, begun = WeightedMean(), losses[int(position["epoch"]) * steps :]
     mean.add(begun, [trainer.batch_size] * len(begun))
     return mean
