@@ -100,7 +100,8 @@ if TYPE_CHECKING:
     from xpdl import plots
     from xpdl.data import load_cifar10, load_fashion_mnist, load_mini_mnist, load_mnist
     from xpdl.search import choice, log_uniform, random_search, successive_halving, uniform
-    from xpdl.testing import check_gradients, compare_backends
+    from xpdl.testing.backend_comparison import compare_backends
+    from xpdl.testing.gradient_check import check_gradients
 else:
     __getattr__, __dir__ = lazy(
         __name__,
