@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import xpdl.backends
-from xpdl.backends import availability, dtypes, namespaces
+from xpdl.backends import availability, conversion, dtypes, namespaces
 
 # relative errors that rounding alone explains in nets of a few hundred operations
 RTOL = {"float16": 1e-2, "bfloat16": 4e-2, "float32": 2e-5, "float64": 1e-11}
@@ -166,17 +166,17 @@ class Backend:
         host = np.array(a) if dtype == "bfloat16" else np.array(a, dtype=dtype)
         if "bfloat16" in (dtype, host.dtype.name):
             # NumPy has none of its own
-            wide = namespaces.from_numpy(host.astype(np.float32), self.xp, self.device)
+            wide = conversion.from_numpy(host.astype(np.float32), self.xp, self.device)
             return self.xp.astype(wide, dtypes.dtype_called("bfloat16", self.xp))
         if host.dtype == np.float64 and not self.spec.float64:
             host = host.astype(np.float32)
         if self.spec.library == "numpy":
             host.flags.writeable = not self.spec.readonly
             return host
-        return namespaces.from_numpy(host, self.xp, self.device)
+        return conversion.from_numpy(host, self.xp, self.device)
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
-        return namespaces.to_numpy(x)
+        return conversion.to_numpy(x)
 
     @contextlib.contextmanager
     def rules(self) -> Iterator[None]:

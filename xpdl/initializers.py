@@ -17,7 +17,8 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, from_numpy
+from xpdl.backends.conversion import from_numpy
+from xpdl.backends.namespaces import Array
 from xpdl.backends.random import Stream
 from xpdl.errors import ShapeError
 

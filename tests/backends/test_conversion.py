@@ -10,7 +10,8 @@ import pytest
 
 from tests.harness import Backend
 from xpdl.backends import asarray, asnumpy, use
-from xpdl.backends.namespaces import device, dtype_name, from_numpy
+from xpdl.backends.conversion import from_numpy
+from xpdl.backends.namespaces import device, dtype_name
 from xpdl.errors import BackendError, DTypeError
 
 LIBRARIES = ["numpy", "array_api_strict", "torch", "jax"]

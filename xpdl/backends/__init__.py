@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends import availability, namespaces
+from xpdl.backends import availability, conversion, namespaces
 from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, dtype_name, library_name
 from xpdl.backends.subclasses import plain
@@ -52,13 +52,13 @@ class Backend:
         a = detached(plain(a))
         given, own = type(a).__name__, namespaces.is_array(a) and array_namespace(a) is xp
         if not own:
-            a = namespaces.to_numpy(a)
+            a = conversion.to_numpy(a)
         if namespaces.is_host(a) and a.dtype.kind not in "biufc":
             raise DTypeError(f"asarray: expected numbers, got {given} of {a.dtype}")
         if dtype is None and namespaces.is_floating(a):
             dtype = self.float
         if not own:
-            return namespaces.from_numpy(a, xp, self.device, dtype)
+            return conversion.from_numpy(a, xp, self.device, dtype)
         a = xp.asarray(a) if isinstance(a, np.generic) else a
         a = a if dtype is None or a.dtype == dtype else xp.astype(a, dtype)
         return namespaces.to_device(a, self.device)
@@ -288,4 +288,4 @@ def asnumpy(a: Any) -> np.ndarray[Any, Any]:
     TypeError
         If some values of a masked array are masked.
     """
-    return namespaces.to_numpy(plain(a, "asnumpy"))
+    return conversion.to_numpy(plain(a, "asnumpy"))

@@ -21,8 +21,6 @@ from xpdl.errors import MixedArraysError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# set by the first array: it imports all of NumPy, numpy.f2py and numpy.testing among it, which doubles `import xpdl`
-_NUMPY: Namespace = None
 # Types of CuPy's arrays -> their namespace. What array-api-compat finds out in 7 us for two arrays is looked up in 0.5.
 _CUPY: dict[type, Namespace] = {}
 _MIX_CURE = "move one with xpdl.asarray(...) or the layer or model with .to(...)"
@@ -46,7 +44,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
             break
     else:
         if arrays and arrays[0] is not None:
-            return _NUMPY or _numpy_namespace()
+            return _numpy()
     if arrays and type(arrays[0]) in _CUPY and _beside(*arrays):
         return _CUPY[type(arrays[0])]
     found = [a for a in arrays if not (a is None or (isinstance(a, (int, float)) and not isinstance(a, np.generic)))]
@@ -74,10 +72,9 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
     return xp
 
 
-def _numpy_namespace() -> Namespace:
-    global _NUMPY
-    _NUMPY = array_api_compat.array_namespace(np.empty(0))
-    return _NUMPY
+@functools.cache  # not at import: this loads all of NumPy, numpy.f2py and numpy.testing among it
+def _numpy() -> Namespace:
+    return array_api_compat.array_namespace(np.empty(0))
 
 
 def _beside(first: Array, *others: Array | None) -> bool:
@@ -271,36 +268,3 @@ def write(old: Array, new: Array) -> Array:
 def copied(a: Array) -> Array:
     """A copy of the values of an array, in its library and on its device."""
     return array_namespace(a).asarray(detached(a), copy=True)
-
-
-def to_numpy(x: Array) -> np.ndarray[Any, Any]:
-    """A fresh NumPy copy of any library's array, from any device; NumPy has no bfloat16 and gets float32 for it."""
-    if isinstance(x, (np.ndarray, np.generic)):
-        return np.array(x)
-    if is_array(x):
-        xp = array_api_compat.array_namespace(x)
-        if dtype_name(x.dtype) == "bfloat16":
-            with on_device_of(x):
-                x = xp.astype(x, xp.float32)
-        library = library_name(xp)
-        if library == "torch":
-            return np.array(x.numpy(force=True))
-        if library == "cupy":
-            return np.asarray(x.get())
-        if library == "array_api_strict":
-            return np.array(xp.asarray(x, device=xp.Device("CPU_DEVICE")))
-        if library == "ndonnx":
-            return np.array(x.unwrap_numpy())
-    return np.array(x)
-
-
-def from_numpy(x: np.ndarray[Any, Any], xp: Namespace, device: Any, dtype: DType | None = None) -> Array:
-    """A copy of the host array `x` in another library; it never shares memory with `x`."""
-    kwargs: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-    # what torch does not take: foreign byte order, negative strides
-    x = x.astype(x.dtype.newbyteorder("="), order="C", copy=False)
-    if library_name(xp) == "ndonnx":  # takes neither device nor copy
-        return xp.asarray(x, **kwargs)
-    if x.ndim == 0:  # torch refuses copy=True for a 0-d array bound for another device
-        return xp.asarray(np.array(x), device=device, **kwargs)
-    return xp.asarray(x, device=device, copy=True, **kwargs)

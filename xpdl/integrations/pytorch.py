@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from xpdl.backends.namespaces import to_numpy
+from xpdl.backends.conversion import to_numpy
 from xpdl.io import tensors
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer

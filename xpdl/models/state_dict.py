@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, copied, dtype_name, is_array, is_floating, to_numpy
+from xpdl.backends.conversion import to_numpy
+from xpdl.backends.namespaces import Array, copied, dtype_name, is_array, is_floating
 from xpdl.errors import ShapeError
 
 if TYPE_CHECKING:

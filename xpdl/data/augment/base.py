@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xpdl.backends.conversion import from_numpy
 from xpdl.backends.namespaces import (
     Array,
     DType,
@@ -15,7 +16,6 @@ from xpdl.backends.namespaces import (
     array_namespace,
     device,
     dtype_name,
-    from_numpy,
     on_device_of,
 )
 from xpdl.backends.random import Stream
