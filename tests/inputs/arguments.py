@@ -337,7 +337,7 @@ _MODELS = [
         },
     ),
     Call(models.load_model, {}, {"path": FILE}),
-    Call(models.register_layer, {}, {"kind": Kind((None, 3, "Relu", int, layers.Relu(), _THING))}),
+    Call(models.register_layer, {"kind": layers.Relu}, {"kind": Kind((None, 3, "Relu", int, layers.Relu(), _THING))}),
     Call(
         pytorch.save_pytorch,
         {"model": _model(), "path": Path(tempfile.gettempdir()) / "xpdl-unused" / "x"},

@@ -172,7 +172,7 @@ HUGE = 10**7
 )
 def test_small_file_does_not_ask_for_a_large_model(path, name, config):
     save_file({"W1": np.zeros((7, 4), np.float32)}, path, {"model": name, "config": json.dumps(config)})
-    with pytest.raises(ValueError, match="with which load_model cannot make"):
+    with pytest.raises(ValueError, match="of which load_model cannot make a model"):
         load_model(path)
 
 
