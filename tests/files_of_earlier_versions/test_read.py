@@ -60,7 +60,7 @@ def test_checkpoint_holds_what_was_written(folder: Path, name: str, tmp_path: Pa
     make, step = runs.RUNS[name]
     trainer = make(tmp_path, None)
     with what_it_warns_of(name):
-        load(trainer, path)
+        load(trainer.as_run(), trainer.state, path)
     arrays, _ = tensors.load_arrays(path)
     assert 0 < trainer.current_iter < step
     for key, owner, kept in trainer.network.slots("params"):

@@ -21,6 +21,7 @@ from xpdl import (
     Trainer,
 )
 from xpdl.backends import asnumpy
+from xpdl.training.cuda_graph import GraphedStep
 
 ROWS, BATCH, EPOCHS = 70, 16, 3
 
@@ -43,13 +44,13 @@ def test_same_bits_as_uncaptured_steps_on_a_gpu_and_refused_elsewhere(backend: h
                 trainer(capture=True)
             return
         captured, alike, other = trainer(capture=True), trainer(capture=True), trainer(capture=False)
-    assert captured.captured and alike.captured
-    alike.captured.problem = "none is wanted"
+    assert type(captured.step) is type(alike.step) is GraphedStep
+    alike.step.problem = "none is wanted"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for run in (captured, alike, other):
             run.train()
-    assert captured.captured.problem is None and captured.captured._recorded is not None
+    assert captured.step.problem is None and captured.step._recorded is not None
     assert captured.history.train_loss_list == alike.history.train_loss_list
     for name, value in captured.network.state_dict().items():
         np.testing.assert_array_equal(asnumpy(value), asnumpy(alike.network.state_dict()[name]), err_msg=name)
@@ -61,10 +62,10 @@ def test_same_bits_as_uncaptured_steps_on_a_gpu_and_refused_elsewhere(backend: h
 def test_updates_that_are_left_out_are_left_out_in_captured_steps_too(backend: harness.Backend) -> None:
     with backend.use("float32"):
         captured, alike = (trainer(True, MixedPrecision(scale=2.0**24, growth_interval=3)) for _ in range(2))
-    alike.captured.problem = "none is wanted"
+    alike.step.problem = "none is wanted"
     for run in (captured, alike):
         run.train()
-    assert captured.captured.problem is None and captured.captured._recorded is not None
+    assert captured.step.problem is None and captured.step._recorded is not None
     scaling = captured.precision.loss_scale.state_dict()
     assert scaling == alike.precision.loss_scale.state_dict() and scaling["steps_left_out"] > 3
     assert captured.optimizer.iter == alike.optimizer.iter

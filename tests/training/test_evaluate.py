@@ -1,7 +1,5 @@
 """Measures over whole data sets equal those of one pass over all rows."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -60,66 +58,66 @@ class Asked:
         return float(np.mean(x[:, 0]))
 
 
-def ended(classifies=True, validates=True, sample=None):
-    """A trainer at the end of an epoch: 8 of 10 rows to train with are right, 3 of 5 to validate, 1 of 4 to test."""
+def ended(without=(), sample=None):
+    """An evaluator: 8 of 10 rows to train with are right, 3 of 5 to validate, 1 of 4 to test."""
 
     def rows(right, n):
         return np.array([[1.0]] * right + [[0.0]] * (n - right)), np.ones(n)
 
-    (x, t), (xv, tv), (xt, tt) = rows(8, 10), rows(3, 5), rows(1, 4)
-    return SimpleNamespace(
-        network=Asked(),
-        history=History(),
-        classifies=classifies,
-        measures=[],
-        evaluate_sample_num_per_epoch=sample,
-        x_train=x,
-        t_train=t,
-        x_val=xv if validates else None,
-        t_val=tv if validates else None,
-        x_test=xt,
-        t_test=tt,
-    )
+    sets = {"train": rows(8, 10), "val": rows(3, 5), "test": rows(1, 4)}
+    return evaluate.Evaluator(Asked(), {name: pair for name, pair in sets.items() if name not in without}, rows=sample)
+
+
+def regression(evaluator):
+    evaluator.classifies = False
+    return evaluator
 
 
 class TestMeasure:
     def test_accuracies_of_all_sets_and_losses_but_not_of_the_rows_trained_with(self):
-        trainer = ended()
-        assert evaluate.measure(trainer) == (
+        history = History()
+        assert ended().measure(history) == (
             "train accuracy 0.8000  val accuracy 0.6000  val loss 0.6000  test accuracy 0.2500  test loss 0.2500"
         )
-        assert trainer.history == History(
+        assert history == History(
             train_acc_list=[0.8], val_acc_list=[0.6], test_acc_list=[0.25], val_loss_list=[0.6], test_loss_list=[0.25]
         )
 
     def test_of_a_regression_losses(self):
-        trainer = ended(classifies=False)
-        assert evaluate.measure(trainer) == "val loss 0.6000  test loss 0.2500"
-        assert trainer.history == History(val_loss_list=[0.6], test_loss_list=[0.25])
+        history = History()
+        assert regression(ended()).measure(history) == "val loss 0.6000  test loss 0.2500"
+        assert history == History(val_loss_list=[0.6], test_loss_list=[0.25])
 
-    def test_without_rows_for_validation_or_to_test(self):
-        trainer = ended(validates=False)
-        assert evaluate.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500  test loss 0.2500"
-        trainer.x_test = trainer.t_test = None
-        assert evaluate.measure(trainer) == "train accuracy 0.8000"
-        trainer.classifies = False
-        assert evaluate.measure(trainer) == ""
+    @pytest.mark.parametrize(
+        ("evaluator", "line"),
+        [
+            (ended(["val"]), "train accuracy 0.8000  test accuracy 0.2500  test loss 0.2500"),
+            (ended(["val", "test"]), "train accuracy 0.8000"),
+            (regression(ended(["val", "test"])), ""),
+        ],
+    )
+    def test_without_rows_for_validation_or_to_test(self, evaluator, line):
+        assert evaluator.measure(History()) == line
 
     def test_of_a_network_that_has_no_loss_to_be_called(self):
-        trainer = ended(validates=False)
-        trainer.network.loss = 0.5
-        assert evaluate.measure(trainer) == "train accuracy 0.8000  test accuracy 0.2500"
+        evaluator = ended(["val"])
+        evaluator.network.loss = 0.5
+        assert evaluator.measure(History()) == "train accuracy 0.8000  test accuracy 0.2500"
 
     def test_of_the_first_rows_where_a_number_is_given_and_of_all_where_there_are_fewer(self):
-        trainer = ended(sample=5)
-        evaluate.measure(trainer)
-        assert trainer.network.sizes == [5, 5, 5, 4, 4]
-        assert trainer.history.train_acc_list == [1.0] and trainer.history.test_loss_list == [0.25]
+        evaluator, history = ended(sample=5), History()
+        evaluator.measure(history)
+        assert evaluator.network.sizes == [5, 5, 5, 4, 4]
+        assert history.train_acc_list == [1.0] and history.test_loss_list == [0.25]
 
     def test_adds_to_what_was_measured_before(self):
-        trainer = ended()
-        evaluate.measure(trainer), evaluate.measure(trainer)
-        assert trainer.history.test_acc_list == [0.25, 0.25]
+        evaluator, history = ended(), History()
+        evaluator.measure(history), evaluator.measure(history)
+        assert history.test_acc_list == [0.25, 0.25]
+
+    def test_names_what_it_measures_in_the_order_of_monitors(self):
+        assert list(ended().measured()) == ["val_acc", "test_acc", "train_acc", "val_loss", "test_loss"]
+        assert list(regression(ended(["val"])).measured()) == ["test_loss"]
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -150,23 +150,23 @@ def test_full_disk(runs, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("every", [None, 1, 50])
 def test_signal_while_accuracy_is_measured(tmp_path, capsys, monkeypatch, number, every):
-    measure = evaluate.measure
+    measure = evaluate.Evaluator.measure
 
-    def signalled(run):
-        if run.current_iter == 6:
+    def signalled(evaluator, history):
+        if len(history.train_loss_list) == 6:
             signal.raise_signal(number)
-        return measure(run)
+        return measure(evaluator, history)
 
     whole, path = trainer(), tmp_path / "run"
     whole.train()
-    monkeypatch.setattr(evaluate, "measure", signalled)
+    monkeypatch.setattr(evaluate.Evaluator, "measure", signalled)
     broken = trainer(checkpoint=path, checkpoint_every=every)
     with pytest.raises(SystemExit if number == signal.SIGTERM else KeyboardInterrupt) as ended:
         broken.train()
     said = capsys.readouterr().err if number == signal.SIGTERM else str(ended.value)
     assert "stopped after epoch 2;" in said and len(broken.test_acc_list) == 2
     assert json.loads(tensors.load_arrays(path)[1]["position"])["epoch"] == 2
-    monkeypatch.setattr(evaluate, "measure", measure)
+    monkeypatch.setattr(evaluate.Evaluator, "measure", measure)
     resumed = trainer(checkpoint=path)
     resumed.train()
     assert_same_run(whole, resumed)

@@ -31,9 +31,8 @@ from xpdl import (
     augment,
 )
 from xpdl.backends.namespaces import on_device_of
-from xpdl.training import WarmupLR, step
+from xpdl.training import WarmupLR
 from xpdl.training.callbacks import diagnostics
-from xpdl.training.gradient_accumulator import Accumulated
 
 RNG = np.random.default_rng(0)
 X, T = RNG.normal(size=(15, 1, 8, 8)).astype("float32"), RNG.integers(0, 3, 15)
@@ -89,14 +88,14 @@ def test_steps(backend: Backend, options: Any) -> None:
     run, steps = trainer(backend, **made), 0
     run.callbacks.call("on_train_begin", run)
     run.callbacks.call("on_epoch_begin", run, 1)
-    accumulated = Accumulated(run.accumulate)
     with backend.rules(), on_device_of(run.network.params["Affine1.W"]):
         for batch in run.batches:
             run.callbacks.call("on_batch_begin", run, run.current_iter + 1)
-            step.make(run, accumulated, *batch)
+            run.step(*batch, last=steps == 2)
+            run.state.step += 1
             run.callbacks.call("on_batch_end", run, run.current_iter)
             steps += 1
-    assert steps == run.current_iter == len(run.unread) == 3
+    assert steps == run.current_iter == len(run.state.pending) == 3
 
 
 @pytest.mark.backends("numpy", "strict:nosync", "cupy")

@@ -106,7 +106,7 @@ class TestBegin:
 
     def test_nothing_is_done_yet(self):
         run = trainer()
-        assert (run.current_epoch, run.current_iter, run.seconds_in_epoch, run.stop_training) == (0, 0, 0.0, False)
+        assert (run.current_epoch, run.current_iter, run.state.seconds, run.stop_training) == (0, 0, 0.0, False)
         assert run.history == xpdl.History()
 
     def test_order_of_the_rows_is_the_same_in_every_version_of_this_library(self):

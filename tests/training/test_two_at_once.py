@@ -168,7 +168,7 @@ class TestForks:
 
         def child():
             with pytest.raises(RuntimeError, match="a forked process cannot go on with its parent's training"):
-                files.write(run)
+                files.write(run.as_run(), run.state)
             with pytest.raises(BlockingIOError), files.locked():
                 pass
 
@@ -177,7 +177,7 @@ class TestForks:
             forks.on_batch_end(run, 4)
             forks.child.join(60)
             codes.append(forks.child.exitcode)
-            assert files.write(run)
+            assert files.write(run.as_run(), run.state)
         assert codes == [0]
 
     def test_a_child_of_a_run_that_reads_ahead_ends_and_can_compute(self, tmp_path):

@@ -29,8 +29,7 @@ from xpdl.bench.timing import prepared, task_call
 from xpdl.errors import BackendError
 from xpdl.models import Sequential
 from xpdl.optimizers import Adam
-from xpdl.training import MixedPrecision, Trainer, step
-from xpdl.training.gradient_accumulator import Accumulated
+from xpdl.training import MixedPrecision, Trainer
 
 Call = Callable[[], Any]
 
@@ -228,13 +227,13 @@ def _captured(
         return None, ""
 
     def make_step() -> None:
-        step.make(trainer, Accumulated(1), x, t)
+        trainer.step(x, t)
 
     try:
         _warmed(make_step, synchronize)
     except (MemoryError, RuntimeError) as error:  # it takes more memory, and the rest is measured without it
         return None, f"{type(error).__name__}: {' '.join(str(error).split())}"
-    problem = trainer.captured.problem if trainer.captured else None
+    problem = getattr(trainer.step, "problem", None)
     return (make_step, "") if problem is None else (None, problem)
 
 

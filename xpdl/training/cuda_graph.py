@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from xpdl.backends import Backend
 from xpdl.backends.capture import Recording, recorder
 from xpdl.backends.namespaces import Array, array_namespace, is_array, write
 from xpdl.backends.numerics import get_numerics
 from xpdl.models.sequential import Sequential
+from xpdl.optimizers import Optimizer
 from xpdl.training import step
 from xpdl.training.messages import warn
-
-if TYPE_CHECKING:
-    from xpdl.training.trainer import Trainer
+from xpdl.training.precision.mixed import MixedPrecision
+from xpdl.training.run_state import RunState
+from xpdl.training.step import EagerStep, StepResult
 
 # Uncaptured ones at first, which make plans, compile kernels, and allocate what is remembered from step to step.
 _WARM_UP = 3
 
 
-class CapturedSteps:
+class GraphedStep(EagerStep):
     """Makes steps on full batches by one launch each, once it has recorded one.
 
     On a GPU with CuPy, a step of a small network is some fifty launches of kernels that take microseconds each, and the GPU
@@ -38,8 +39,11 @@ class CapturedSteps:
 
     Parameters
     ----------
-    trainer : Trainer
-        Of which network, optimizer, precision, backend, batch size, and ``accumulate``, which must be 1.
+    network, optimizer, precision, accumulate_grad_batches, state
+        As of an `EagerStep`; gradients are not accumulated.
+    backend : Backend
+    batch_size : int
+        Rows of a full batch.
 
     Raises
     ------
@@ -55,9 +59,18 @@ class CapturedSteps:
     It takes the memory of one step, in a pool of its own, besides that of uncaptured ones. Not yet run on a GPU.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        network, optimizer, precision = trainer.network, trainer.optimizer, trainer.precision
-        self.recorder = recorder(trainer.backend)
+    def __init__(
+        self,
+        network: Any,
+        optimizer: Optimizer,
+        precision: MixedPrecision | None,
+        accumulate_grad_batches: int,
+        state: RunState,
+        *,
+        backend: Backend,
+        batch_size: int,
+    ) -> None:
+        self.recorder = recorder(backend)
         if not isinstance(network, Sequential):
             raise TypeError(
                 f"Trainer: capture=True needs a Sequential, whose layers say what they keep, got {type(network).__name__}"
@@ -67,21 +80,31 @@ class CapturedSteps:
                 f"Trainer: capture=True needs an optimizer with a rule; {type(optimizer).__name__} has a step of its own, "
                 "whose numbers would stay those of the step that was recorded"
             )
-        if trainer.accumulate != 1:
+        if accumulate_grad_batches != 1:
             raise ValueError("Trainer: capture=True goes with accumulate=1 alone: every captured step updates")
-        self.network, self.optimizer, self.precision = network, optimizer, precision
-        self.batch_size = trainer.batch_size
+        super().__init__(network, optimizer, precision, accumulate_grad_batches, state)
+        self.batch_size = batch_size
         self._made = 0
         self._recorded: _Recorded | None = None
         #: why steps are not captured, where that was seen when one was to be
         self.problem: str | None = None
 
-    def alike(self) -> contextlib.AbstractContextManager[None]:
-        """Give uncaptured steps inside the kernels of captured ones: results are bitwise identical."""
-        return self.recorder.alike()
+    def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
+        """Make a step on a batch, by one launch where it can be."""
+        if not self.reads_next():
+            replayed = self.replay(x, t, *sample_weight)
+            if replayed is not None:
+                self.state.pending.append(replayed)
+                return StepResult(replayed[0], True)
+        return super().__call__(x, t, *sample_weight, last=last)
 
-    def step(self, x: Array, t: Array, *sample_weight: Array) -> tuple[Array, Array | float] | None:
-        """Make a step and return its loss and the weight of its rows.
+    def gradient(self, x: Array, t: Array, *sample_weight: Array) -> Any:
+        """Compute gradients inside the kernels of captured steps: results are bitwise identical."""
+        with self.recorder.alike():
+            return super().gradient(x, t, *sample_weight)
+
+    def replay(self, x: Array, t: Array, *sample_weight: Array) -> tuple[Array, Array | float] | None:
+        """Make a step by one launch and return its loss and the weight of its rows.
 
         None, and nothing is changed, where it is to be made uncaptured: so it is for batches that are not full, and for the
         first steps.
@@ -111,7 +134,7 @@ class _Recorded:
     in the step that was recorded.
     """
 
-    def __init__(self, steps: CapturedSteps, batch: tuple[Array, ...]) -> None:
+    def __init__(self, steps: GraphedStep, batch: tuple[Array, ...]) -> None:
         self.network, self.optimizer, self.precision = steps.network, steps.optimizer, steps.precision
         self.batch = tuple(_copy(a) for a in batch)
         self._params = [(owner, key, owner[key]) for _, owner, key in self.network.slots("params")]
@@ -126,7 +149,7 @@ class _Recorded:
         def body() -> tuple[Array, Array | float]:
             grads = step.gradient(self.network, steps.precision, *self.batch)
             x, t, *_ = self.batch
-            made = step.loss(self.network, x, t), step.weight(self.network, x)
+            made = step.loss_of(self.network, x, t), step.weight_of(self.network, x)
             step.update(self.optimizer, steps.precision, self.network.params, grads)
             self._put_back()
             return made

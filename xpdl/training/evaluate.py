@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, same_place
 from xpdl.errors import ShapeError
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import label_rows
-from xpdl.training import step
+from xpdl.training.history import LISTS, History
 from xpdl.training.measures import Measure, Outputs, activation_of, kind_of
-
-if TYPE_CHECKING:
-    from xpdl.training.trainer import Trainer
+from xpdl.training.step import weight_of
 
 # Rows in one forward pass: enough to keep a processor busy, few enough for the memory of any.
 _ROWS = 200
@@ -28,36 +26,57 @@ _ROUNDING = 1e-6
 _WIDE = 32
 
 
-def measure(trainer: Trainer) -> str:
-    """Measure after an epoch, for the history, and say it in words."""
-    words = []
-    for which, x, t in data_sets(trainer):
-        # the standard leaves open what a slice beyond the last row gives
-        rows = min(trainer.evaluate_sample_num_per_epoch or x.shape[0], x.shape[0])
-        kinds = kinds_of(trainer, which)
-        found = evaluate(trainer.network, x[:rows, ...], t[:rows, ...], kinds, trainer.measures)
-        for name, value in found.items():
-            trainer.history.record(f"{which}_{name}", value)
-            words.append(f"{which} {'accuracy' if name == 'acc' else name} {value:.4f}")
-    return "  ".join(words)
+class Evaluator:
+    """Measures a network after each epoch of a training, on each of its data sets.
 
+    Parameters
+    ----------
+    network
+    sets : dict of str to (x, t)
+        ``"train"``, and ``"val"`` and ``"test"`` where there are such rows.
+    measures : sequence of Measure
+    rows : int, optional
+        Measure on so many first rows of each set instead of on all.
+    """
 
-def data_sets(trainer: Trainer) -> Iterator[tuple[str, Array, Array]]:
-    """(name, x, t) of the sets that a trainer measures, if anything."""
-    sets = {
-        "train": (trainer.x_train, trainer.t_train),
-        "val": (trainer.x_val, trainer.t_val),
-        "test": (trainer.x_test, trainer.t_test),
-    }
-    for which, (x, t) in sets.items():
-        if x is not None and t is not None and (kinds_of(trainer, which) or trainer.measures):
-            yield which, x, t
+    def __init__(
+        self,
+        network: Any,
+        sets: Mapping[str, tuple[Array, Array]],
+        measures: Sequence[Measure] = (),
+        rows: int | None = None,
+    ) -> None:
+        self.network, self.sets, self.measures, self.rows = network, sets, measures, rows
+        self.classifies = kind_of(network) != "values"
 
+    def measure(self, history: History) -> str:
+        """Measure, record in `history`, and return the line to print."""
+        words = []
+        for which, (x, t) in self.sets.items():
+            kinds = self._kinds(which)
+            if not kinds and not self.measures:
+                continue
+            # the standard leaves open what a slice beyond the last row gives
+            rows = min(self.rows or x.shape[0], x.shape[0])
+            values = evaluate(self.network, x[:rows, ...], t[:rows, ...], kinds, self.measures)
+            for name, value in values.items():
+                history.record(f"{which}_{name}", value)
+                words.append(f"{which} {'accuracy' if name == 'acc' else name} {value:.4f}")
+        return "  ".join(words)
 
-def kinds_of(trainer: Trainer, which: str) -> tuple[str, ...]:
-    """Of accuracy and loss, those that are measured on a set; that of the rows to train with is known from the steps."""
-    loss = which != "train" and callable(getattr(trainer.network, "loss", None))
-    return ("acc",) * trainer.classifies + ("loss",) * loss
+    def measured(self) -> dict[str, Measure | None]:
+        """Return the names of all that is measured, those of `LISTS` first and in its order, and the metrics behind them."""
+        found: dict[str, Measure | None] = {}
+        for which in self.sets:
+            found |= {f"{which}_{kind}": None for kind in self._kinds(which)}
+            found |= {f"{which}_{one.name}": one for one in self.measures}
+        first = [name for name in LISTS if name in found]
+        return {name: found[name] for name in [*first, *(name for name in found if name not in first)]}
+
+    def _kinds(self, which: str) -> tuple[str, ...]:
+        """Of accuracy and loss, those measured on a set; that of the rows to train with is known from the steps."""
+        loss = which != "train" and callable(getattr(self.network, "loss", None))
+        return ("acc",) * self.classifies + ("loss",) * loss
 
 
 def evaluate(
@@ -106,7 +125,7 @@ def mean_loss(network: Any, x: Array, t: Array) -> float:
             end = min(start + size, rows)
             batch = home(x[start:end, ...])
             loss = network.loss(batch, home(t[start:end, ...]))
-            weight = step.weight(network, batch)
+            weight = weight_of(network, batch)
             total, weights = total + _wide(loss) * weight, weights + weight
         return _divided(total, weights)
 
@@ -143,7 +162,7 @@ def _in_one_pass(network: Sequential, x: Array, t: Array, kinds: Collection[str]
                 decisions += math.prod(hits.shape)
             if "loss" in kinds:
                 loss = last.forward(scores, targets)
-                weight = step.weight(network, scores)
+                weight = weight_of(network, scores)
                 total, weights = total + _wide(loss) * weight, weights + weight
         values = {"acc": lambda: float(right) / decisions, "loss": lambda: _divided(total, weights)}
         return {kind: values[kind]() for kind in kinds}

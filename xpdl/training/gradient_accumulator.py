@@ -21,6 +21,10 @@ class Accumulated:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the gradients since the last update."""
         self._sums: Grads = {}
         self._weight: Array | float = 0.0
         self._batches = 0
@@ -36,7 +40,7 @@ class Accumulated:
         if self._batches < self.count and not last:
             return None
         sums, share = self._sums, _inverse(self._weight)
-        self._sums, self._weight, self._batches = {}, 0.0, 0
+        self.clear()
         return {name: _times(total, share) for name, total in sums.items()}
 
 

@@ -16,7 +16,7 @@ from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
 from xpdl.models.sequential import Sequential
 from xpdl.models.summary import layer_costs
-from xpdl.ops.checks import require_shape
+from xpdl.ops.checks import number, require_shape
 from xpdl.ops.targets import check_finite
 from xpdl.optimizers import Adam, Optimizer
 from xpdl.training.messages import warn
@@ -90,6 +90,38 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
         _check_rows_finite(x, which)
     check_finite(t, f"Trainer: t_{which}")
     return x, t
+
+
+def enter(
+    sets: Mapping[str, tuple[Any, Any]],
+    sample_weight: Any,
+    network: Any,
+    backend: Backend,
+    validation_split: float,
+    seed: int | None,
+) -> tuple[dict[str, tuple[Array, Array]], Array | None, dict[str, str | None]]:
+    """Check data sets, move them to the network, and split off rows to validate with.
+
+    Returns
+    -------
+    sets : dict of str to (x, t)
+        ``"train"``, then ``"val"`` and ``"test"`` where there are such rows.
+    weights : array or None
+        Of the rows to train with.
+    checksums : dict
+        See `checksums`.
+    """
+    x, t = sets["train"]
+    moved = {"train": entered(x, t, network, backend, "train")}
+    weights = row_weights(sample_weight, x, network, backend)
+    digests = checksums(t, weights, backend.dtype)
+    moved |= {which: entered(*pair, network, backend, which) for which, pair in sets.items() if which != "train"}
+    if number(validation_split, "validation_split", "Trainer", "in [0, 1)"):
+        x, t, x_val, t_val = split(*moved["train"], validation_split, seed)
+        moved = {"train": (x, t), "val": (x_val, t_val), **{k: v for k, v in moved.items() if k != "train"}}
+        # in the same order
+        weights = None if weights is None else split(weights, weights, validation_split, seed)[0]
+    return moved, weights, digests
 
 
 def checksums(t: Any, sample_weight: Array | None, dtype: str) -> dict[str, str | None]:

@@ -12,54 +12,39 @@ import copy
 import dataclasses
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpdl.optimizers import Optimizer
 from xpdl.training.callbacks import state as callback_state
 from xpdl.training.callbacks.base import Callback
+from xpdl.training.run_state import Owner, Run
 
+# The attribute of an object that holds its `_Use`.
+_USE = "training_use"
 # by identity: networks that trials of a search and fits of scikit-learn have trained
 _trained: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-
-if TYPE_CHECKING:
-    from xpdl.training.trainer import Trainer
-
-
-class Run:
-    """One training: all calls of one trainer's ``train``.
-
-    Attributes
-    ----------
-    under_way : bool
-        Inside a call.
-    begun : bool
-        After the first call reached its first step.
-    """
-
-    def __init__(self) -> None:
-        self.under_way = self.begun = False
 
 
 @dataclasses.dataclass
 class _Use:
-    """The run that an object's state belongs to, and the state before its first one."""
+    """The training that an object's state belongs to, and the state before its first one."""
 
-    run: Run
+    owner: Owner
     first: Any
 
 
 @contextlib.contextmanager
-def under_way(trainer: Trainer) -> Iterator[None]:
+def under_way(run: Run) -> Iterator[None]:
     """Keep other trainings from the objects of this one while it runs; `ValueError` as by `_require_free`."""
-    _require_free(trainer)
-    trainer.run.under_way = True
+    _require_free(run)
+    run.owner.under_way = True
     try:
         yield
     finally:
-        trainer.run.under_way = False
+        run.owner.under_way = False
 
 
-def _require_free(trainer: Trainer) -> None:
+def _require_free(run: Run) -> None:
     """Refuse objects whose state is another training's, and not this one's to reset.
 
     Raises
@@ -67,27 +52,26 @@ def _require_free(trainer: Trainer) -> None:
     ValueError
         If another training that has not ended uses one, or has used it since this one began.
     """
-    run = trainer.run
-    uses = [(owner, use.run) for owner, thing in _stateful(trainer) if (use := vars(thing).get("_use")) is not None]
-    if trainer.optimizer.run is not None:
-        uses.append((trainer.optimizer, trainer.optimizer.run))
-    for owner, other in uses:
-        if other is run:
+    uses = [(shown, use.owner) for shown, thing in _stateful(run) if (use := vars(thing).get(_USE)) is not None]
+    if run.optimizer.run is not None:
+        uses.append((run.optimizer, run.optimizer.run))
+    for shown, other in uses:
+        if other is run.owner:
             continue
         if other.under_way:
-            raise ValueError(f"Trainer: {owner!r} is in use by a training that has not ended; make another one")
-        if run.begun:
+            raise ValueError(f"Trainer: {shown!r} is in use by a training that has not ended; make another one")
+        if run.owner.begun:
             raise ValueError(
-                f"Trainer: {owner!r} has been used by another training since this one; make one for each Trainer"
+                f"Trainer: {shown!r} has been used by another training since this one; make one for each Trainer"
             )
 
 
-def begin(trainer: Trainer, resumed: bool) -> None:
+def begin(run: Run, resumed: bool) -> None:
     """Give each object the state of a run that begins; those of a run that goes on are left as they are.
 
     Parameters
     ----------
-    trainer : Trainer
+    run : Run
     resumed : bool
         Whether a checkpoint's state is loaded next, into the optimizer already.
 
@@ -96,24 +80,24 @@ def begin(trainer: Trainer, resumed: bool) -> None:
     ValueError
         If the optimizer has a state of other parameters, or a callback cannot be put back.
     """
-    run = trainer.run
-    if not resumed and trainer.optimizer.run is not run:
-        _require_unused(trainer.optimizer, trainer.network.params)
-    trainer.optimizer.run = run
-    for owner, thing in _stateful(trainer):
-        use: _Use | None = vars(thing).get("_use")
+    owner = run.owner
+    if not resumed and run.optimizer.run is not owner:
+        _require_unused(run.optimizer, run.network.params)
+    run.optimizer.run = owner
+    for shown, thing in _stateful(run):
+        use: _Use | None = vars(thing).get(_USE)
         if use is None:
-            thing._use = _Use(run, copy.deepcopy(thing.state_dict()))
+            vars(thing)[_USE] = _Use(owner, copy.deepcopy(thing.state_dict()))
             continue
-        if use.run is not run or resumed:
+        if use.owner is not owner or resumed:
             try:
                 thing.load_state_dict(copy.deepcopy(use.first))
             except Exception as error:
                 raise ValueError(
-                    f"Trainer: {owner!r} cannot be put back to its state before its first training ({error!r}); make one "
+                    f"Trainer: {shown!r} cannot be put back to its state before its first training ({error!r}); make one "
                     "for each Trainer"
                 ) from error
-        use.run = run
+        use.owner = owner
 
 
 def require_new(network: Any, owner: str) -> None:
@@ -130,14 +114,14 @@ def require_new(network: Any, owner: str) -> None:
         _trained[id(network)] = network
 
 
-def _stateful(trainer: Trainer) -> Iterator[tuple[Any, Any]]:
+def _stateful(run: Run) -> Iterator[tuple[Any, Any]]:
     """(what the user gave, what has its state)."""
-    for _, callback in callback_state.named(trainer.callbacks.callbacks):
+    for _, callback in callback_state.named(run.callbacks):
         # a subclass without a state of its own is not touched
         if getattr(type(callback), "state_dict", None) is not Callback.state_dict and hasattr(callback, "__dict__"):
             yield callback, callback
-    if trainer.precision is not None:
-        yield trainer.precision, trainer.precision.loss_scale
+    if run.precision is not None:
+        yield run.precision, run.precision.loss_scale
 
 
 def _require_unused(optimizer: Optimizer, params: Any) -> None:

@@ -1,70 +1,135 @@
-"""The parts of one training step."""
+"""One training step: gradients in the precision of the run, their accumulation, the update."""
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from xpdl.backends.namespaces import Array, is_array, is_host
 from xpdl.optimizers import Optimizer
 from xpdl.training.gradient_accumulator import Accumulated
+from xpdl.training.nan_check import read_losses
 from xpdl.training.precision.mixed import MixedPrecision
-
-if TYPE_CHECKING:
-    from xpdl.training.trainer import Trainer
+from xpdl.training.run_state import RunState
 
 # Losses on a device are read together: often enough to stop soon after the first NaN, seldom enough that the device hardly
 # ever waits for the host.
 STEPS_BETWEEN_READS = 100
 
 
-def make(trainer: Trainer, accumulated: Accumulated, x: Array, t: Array, *sample_weight: Array) -> tuple[Any, bool]:
-    """Make a step of a training on a batch; its loss, and whether it has updated the parameters."""
-    network, precision, captured = trainer.network, trainer.precision, trainer.captured
-    reads = len(trainer.unread) + 1 >= STEPS_BETWEEN_READS
-    made = None if captured is None or reads else captured.step(x, t, *sample_weight)
-    if made is not None:
-        trainer.unread.append(made)
-        trainer.current_iter += 1
-        return made[0], True
-    with contextlib.nullcontext() if captured is None else captured.alike():
-        grads = gradient(network, precision, x, t, *sample_weight)
-    found, of_rows = loss(network, x, t), weight(network, x)
-    trainer.unread.append((found, of_rows))
-    # before the update, which would spread a NaN over all parameters
-    if reads or not is_array(found) or is_host(found):
-        trainer.read_losses(x, t, grads)
-    trainer.current_iter += 1
-    grads = accumulated.add(grads, of_rows, trainer.current_iter % trainer.iter_per_epoch == 0)
-    if grads is not None:
-        update(trainer.optimizer, precision, network.params, grads)
-    return found, grads is not None
+class StepResult(NamedTuple):
+    """The result of one training step.
+
+    Attributes
+    ----------
+    loss : array () or float
+        The mean over the rows of the batch, before the update; on the network's device.
+    updated : bool
+        Whether the step has updated the parameters, or only accumulated its gradients.
+    """
+
+    loss: Any
+    updated: bool
+
+
+class EagerStep:
+    """Makes training steps one operation after the other.
+
+    Parameters
+    ----------
+    network, optimizer
+    precision : MixedPrecision, optional
+    accumulate_grad_batches : int
+        Batches that make one update.
+    state : RunState
+        Gets the losses: those of a device are pending until they are read.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        optimizer: Optimizer,
+        precision: MixedPrecision | None,
+        accumulate_grad_batches: int,
+        state: RunState,
+    ) -> None:
+        self.network, self.optimizer, self.precision, self.state = network, optimizer, precision, state
+        self.accumulator = Accumulated(accumulate_grad_batches)
+
+    def restart(self) -> None:
+        """Drop the gradients and losses of an epoch that was broken off."""
+        self.state.pending = []
+        self.accumulator.clear()
+
+    def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
+        """Make a step on a batch; the `last` one of an epoch updates with what is accumulated.
+
+        Raises
+        ------
+        FloatingPointError
+            If a loss or a gradient that is read is NaN or infinite.
+        """
+        grads = self.gradient(x, t, *sample_weight)
+        loss, weight = loss_of(self.network, x, t), weight_of(self.network, x)
+        due = self.reads_next()
+        self.state.pending.append((loss, weight))
+        # before the update, which would spread a NaN over all parameters
+        if due or not is_array(loss) or is_host(loss):
+            self.read_losses(x, t, grads)
+        grads = self.accumulator.add(grads, weight, last)
+        if grads is not None:
+            update(self.optimizer, self.precision, self.network.params, grads)
+        return StepResult(loss, grads is not None)
+
+    def reads_next(self) -> bool:
+        """Return whether the next step reads the losses that are pending, and its own."""
+        return len(self.state.pending) + 1 >= STEPS_BETWEEN_READS
+
+    def gradient(self, x: Array, t: Array, *sample_weight: Array) -> Any:
+        """Compute gradients by the names of the parameters."""
+        return gradient(self.network, self.precision, x, t, *sample_weight)
+
+    def read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
+        """Read the pending losses on the host, into the history; `x`, `t` and `grads` are of the last step.
+
+        Raises
+        ------
+        FloatingPointError
+            If one of them is NaN or infinite.
+        """
+        pending, self.state.pending = self.state.pending, []
+        if self.precision is not None:
+            self.precision.sync(self.optimizer)
+        losses = self.state.history.train_loss_list
+        read_losses([loss for loss, _ in pending], losses, self.network, x, t, grads, self.precision)
+        self.state.epoch_loss.add(losses[len(losses) - len(pending) :], [weight for _, weight in pending])
 
 
 def gradient(network: Any, precision: MixedPrecision | None, x: Array, t: Array, *sample_weight: Array) -> Any:
-    """Gradients by the names of the parameters."""
+    """Compute gradients by the names of the parameters."""
     if precision is None:
         return network.gradient(x, t, *sample_weight)
     return precision.gradient(network, x, t, *sample_weight)
 
 
-def loss(network: Any, x: Array, t: Array) -> Any:
-    """The loss that the gradient computed on its way, on the device, where the network or its last layer keeps it."""
+def loss_of(network: Any, x: Array, t: Array) -> Any:
+    """Return the loss that the gradient computed on its way, on the device, where the network or its last layer keeps it."""
     for owner in (network, getattr(network, "last_layer", None), getattr(network, "lastLayer", None)):
         for name in ("last_loss", "loss"):
-            found = getattr(owner, name, None)
-            if found is not None and not callable(found):
-                return found
+            loss = getattr(owner, name, None)
+            if loss is not None and not callable(loss):
+                return loss
     # nobody does: once more forward
     return network.loss(x, t)
 
 
-def weight(network: Any, x: Array) -> Array | float:
-    """The divisor of the mean that the loss of the batch `x` is: its rows, or what their weights add up to."""
+def weight_of(network: Any, x: Array) -> Array | float:
+    """Return the divisor of the mean that the loss of the batch `x` is: its rows, or what their weights add up to."""
     for owner in (getattr(network, "last_layer", None), getattr(network, "lastLayer", None)):
-        found = getattr(owner, "weight", None)
-        if found is not None:
-            return found
+        weight = getattr(owner, "weight", None)
+        if weight is not None:
+            return weight
     return int(x.shape[0])
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from types import MappingProxyType
 from typing import Any
 
 from xpdl import optimizers
@@ -13,18 +11,22 @@ from xpdl.backends.namespaces import Array, is_array, on_device_of
 from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.models.sequential import Sequential
-from xpdl.ops.checks import flag, number, positive_int
+from xpdl.ops.checks import flag, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import epoch, inputs, measures, ownership
+from xpdl.training import inputs, measures, ownership
 from xpdl.training.callbacks.base import Callbacks
 from xpdl.training.callbacks.monitor import check_monitors
 from xpdl.training.checkpoint.checkpointer import KEPT, Checkpoint, Checkpointer
-from xpdl.training.cuda_graph import CapturedSteps
+from xpdl.training.checkpoint.fingerprint import identity
+from xpdl.training.cuda_graph import GraphedStep
+from xpdl.training.evaluate import Evaluator
 from xpdl.training.history import History
-from xpdl.training.nan_check import read_losses
-from xpdl.training.precision.mixed import MixedPrecision, chosen
+from xpdl.training.loop import Loop
+from xpdl.training.precision.mixed import MixedPrecision, resolve_precision
 from xpdl.training.progress import Progress
-from xpdl.training.weighted_mean import WeightedMean
+from xpdl.training.run_state import Owner, Run, RunState, in_state
+from xpdl.training.stable_repr import words
+from xpdl.training.step import EagerStep
 
 
 class Trainer:
@@ -99,7 +101,7 @@ class Trainer:
         only on hardware made for it, and only some networks learn as well in it.
     capture : bool
         On a GPU, repeat a step on a full batch by one launch: for small networks, which the host cannot keep up with. See
-        `xpdl.training.cuda_graph.CapturedSteps`, which says what goes with it.
+        `xpdl.training.cuda_graph.GraphedStep`, which says what goes with it.
     keep : int
         So many checkpoints are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
 
@@ -180,25 +182,22 @@ class Trainer:
         self.callbacks = Callbacks(callbacks)
 
         held_out = inputs.held_out_sets(x_test, t_test, validation_data, validation_split)
-        for which, (x, t) in {"train": (x_train, t_train), **held_out}.items():
+        sets = {"train": (x_train, t_train), **held_out}
+        for which, (x, t) in sets.items():
             inputs.check_rows(which, x, t)
         if isinstance(network, Sequential) and not network.built:
             network.build(tuple(x_train.shape[1:]))
-        self.precision = chosen(precision, network)
+        self.precision = resolve_precision(precision, network)
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
-        self.captured = CapturedSteps(self) if flag(capture, "capture", "Trainer") else None
-        self.x_train, self.t_train = inputs.entered(x_train, t_train, network, backend, "train")
-        weights = inputs.row_weights(sample_weight, x_train, network, backend)
-        self.checksums = inputs.checksums(t_train, weights, backend.dtype)
-        sets = {which: inputs.entered(*pair, network, backend, which) for which, pair in held_out.items()}
+        self.state = RunState()
+        parts = (network, self.optimizer, self.precision, self.accumulate, self.state)
+        graphed = flag(capture, "capture", "Trainer")
+        self.step = GraphedStep(*parts, backend=backend, batch_size=self.batch_size) if graphed else EagerStep(*parts)
+        sets, weights, checksums = inputs.enter(sets, sample_weight, network, backend, validation_split, seed)
+        self.x_train, self.t_train = sets["train"]
         self.x_val, self.t_val = sets.get("val", (None, None))
         self.x_test, self.t_test = sets.get("test", (None, None))
-        if number(validation_split, "validation_split", "Trainer", "in [0, 1)"):
-            parts = inputs.split(self.x_train, self.t_train, validation_split, seed)
-            self.x_train, self.t_train, self.x_val, self.t_val = parts
-            # in the same order
-            weights = None if weights is None else inputs.split(weights, weights, validation_split, seed)[0]
 
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
         order = next_stream("Trainer", self.seed).words("order")[0]
@@ -211,30 +210,33 @@ class Trainer:
         if is_mapped(self.x_train):
             self.batches = Prefetch(self.batches)
         self.iter_per_epoch = len(self.batches)
-        self.current_epoch = 0
-        self.current_iter = 0
-        self.stop_training = False
-        self.history = History()
         self._checkpointer = Checkpointer(checkpoint, checkpoint_every, keep, seed)
-        self.run = ownership.Run()
-        #: of the epoch that is under way
-        self.seconds_in_epoch, self.epoch_loss = 0.0, WeightedMean()
-        self.classifies = measures.kind_of(network) != "values"
-        self.measures = measures.resolve(metrics, network)
-        #: losses of steps that are not read from the device yet, each with the weight of its rows
-        self.unread: list[tuple[Any, Any]] = []
+        self._owner = Owner()
+        self.evaluator = Evaluator(network, sets, measures.resolve(metrics, network), evaluate_sample_num_per_epoch)
+        #: options that change the training, as a checkpoint keeps them
+        self._options = {
+            "augment": words(self.augment),
+            # without those for validation: another share of them is another number of these
+            "rows": int(self.x_train.shape[0]),
+            "rows to validate with": 0 if self.x_val is None else int(self.x_val.shape[0]),
+            "metrics": [one.name for one in self.evaluator.measures],
+            "evaluate_sample_num_per_epoch": evaluate_sample_num_per_epoch,
+            **checksums,
+            "batch size": self.batch_size,
+            "drop_last": self.drop_last,
+            "accumulate": self.accumulate,
+            "precision": None if self.precision is None else repr(self.precision),
+            "capture": graphed,
+            "seed": self.seed,
+        }
 
-    @property
-    def train_loss_list(self) -> list[float]:
-        return self.history.train_loss_list
-
-    @property
-    def train_acc_list(self) -> list[float]:
-        return self.history.train_acc_list
-
-    @property
-    def test_acc_list(self) -> list[float]:
-        return self.history.test_acc_list
+    history = in_state("history")
+    current_epoch = in_state("epoch")
+    current_iter = in_state("step")
+    stop_training = in_state("stopped")
+    train_loss_list = in_state("history.train_loss_list")
+    train_acc_list = in_state("history.train_acc_list")
+    test_acc_list = in_state("history.test_acc_list")
 
     def train(self) -> History:
         """Train up to `epochs` epochs and return the history.
@@ -259,40 +261,38 @@ class Trainer:
             if a callback monitors what is not measured; or if another training has used the optimizer, or uses a callback,
             or has used one since the last call.
         """
-        with self._on_its_device():
+        # for callbacks and the network's own code, too
+        with on_device_of(next(filter(is_array, self.network.params.values()), None)):
             return self._train()
 
-    def _on_its_device(self) -> AbstractContextManager[Any]:
-        """A context for callbacks and the network's own code, with the network's device as the current one."""
-        return on_device_of(next(filter(is_array, self.network.params.values()), None))
-
     def _train(self) -> History:
-        progress = Progress(self.verbose)
+        progress, state = Progress(self.verbose), self.state
         check_monitors(self)
-        with self._checkpointer.locked(), ownership.under_way(self):
-            self.stop_training = False
-            going_on = self._checkpointer.begin(self)
-            if going_on:
+        run = self.as_run()
+        with self._checkpointer.locked(), ownership.under_way(run):
+            state.stopped = False
+            if going_on := self._checkpointer.begin(run, state):
                 progress.line(going_on)
             self.callbacks.call("on_train_begin", self)
-            self.run.begun = True
+            self._owner.begun = True
+            loop = Loop(run, state, self.step, self.batches, self.evaluator, self._checkpointer, progress, self._call)
             with self._checkpointer:
-                while self.current_epoch < self.epochs and not self.stop_training:
-                    epoch.make(self, self._checkpointer, progress)
+                while state.epoch < self.epochs and not state.stopped:
+                    loop.epoch()
         self.callbacks.call("on_train_end", self)
-        return self.history
+        return state.history
 
-    def read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
-        """Read the losses of the last steps on the host, into the history; `x`, `t` and `grads` are of the last step.
+    def _call(self, event: str, number: int) -> None:
+        self.callbacks.call(event, self, number)
 
-        Raises
-        ------
-        FloatingPointError
-            If one of them is NaN or infinite.
-        """
-        made, self.unread = self.unread, []
-        if self.precision is not None:
-            self.precision.settle(self.optimizer)
-        losses = self.history.train_loss_list
-        read_losses([loss for loss, _ in made], losses, self.network, x, t, grads, self.precision)
-        self.epoch_loss.add(losses[len(losses) - len(made) :], [weight for _, weight in made])
+    def as_run(self) -> Run:
+        """Return the objects and settings of this trainer that a checkpoint needs besides its `state`."""
+        callbacks, rows = self.callbacks.callbacks, int(self.x_train.shape[0])
+        sizes = self.epochs, self.iter_per_epoch, self.batch_size, rows - (self.iter_per_epoch - 1) * self.batch_size
+
+        def fingerprint() -> dict[str, Any]:
+            return identity(self.network, self.optimizer_at_start, callbacks, self.epochs, self._options)
+
+        return Run(
+            self._owner, self.network, self.optimizer, self.precision, callbacks, self.backend, *sizes, fingerprint
+        )

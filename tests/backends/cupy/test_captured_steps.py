@@ -72,7 +72,7 @@ def made(backend, net, x, t, *, dtype="float64", capture=True, epochs=2, optimiz
 
 def trained(trainer, *, recording=True):
     """The trainer after its training; without `recording`, every step is uncaptured and has the kernels of captured ones."""
-    trainer.captured.problem = None if recording else "none is wanted"
+    trainer.step.problem = None if recording else "none is wanted"
     trainer.train()
     return trainer
 
@@ -116,7 +116,7 @@ def test_a_captured_step_launches_kernels_that_are_all_in_its_graph_but_for_the_
     trained(trainer)
     batch = (trainer.x_train[:BATCH], trainer.t_train[:BATCH])
     gpu.launches.clear()
-    trainer.captured.step(*batch)
+    trainer.step.replay(*batch)
     assert [each.name for each in gpu.launches] == ["put"]
 
 
@@ -425,4 +425,4 @@ def test_nothing_is_captured_where_nobody_asks(backend, gpu, graphs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trainer.train()
-    assert trainer.captured is None and not graphs and "matmul" not in gpu.launched()
+    assert type(trainer.step) is step.EagerStep and not graphs and "matmul" not in gpu.launched()

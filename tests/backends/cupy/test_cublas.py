@@ -24,6 +24,7 @@ from xpdl import (
 )
 from xpdl.backends.cupy import capture, cublas, products
 from xpdl.backends.dtypes import dtype_called
+from xpdl.training.cuda_graph import GraphedStep
 
 pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
 KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
@@ -294,8 +295,8 @@ def trained(library, *, recording, dtype="float32", **options):
         trainer = Trainer(
             network(), x, t, x, t, 3, 5, Adam(0.01), {}, verbose=False, seed=0, capture=recording is not None, **options
         )
-    if trainer.captured and not recording:
-        trainer.captured.problem = "none is wanted"
+    if isinstance(trainer.step, GraphedStep) and not recording:
+        trainer.step.problem = "none is wanted"
     trainer.train()
     return trainer
 
@@ -307,7 +308,7 @@ def trained(library, *, recording, dtype="float32", **options):
 def test_captured_steps_have_the_bits_of_all_others(library, options, precision):
     with numerics(precision=precision):
         captured, alike, plain = (trained(library, recording=recording, **options) for recording in (True, False, None))
-    assert captured.captured.problem is None and captured.captured._recorded is not None
+    assert captured.step.problem is None and captured.step._recorded is not None
     params = captured.network.state_dict()
     for other in (alike, plain):
         assert captured.history.train_loss_list == other.history.train_loss_list
@@ -329,7 +330,7 @@ def test_a_step_is_recorded_with_workspace_of_its_own(library):
 
 def test_the_graph_keeps_its_workspace(library):
     trainer = trained(library, recording=True)
-    recording = trainer.captured._recorded.recording
+    recording = trainer.step._recorded.recording
     pool, workspace = recording._memory
     assert isinstance(pool, library.cupy.cuda.MemoryPool)
     assert isinstance(workspace, library.cupy.cuda.MemoryPointer)
@@ -378,5 +379,5 @@ class TestWithoutTheLibrary:
 
     def test_captured_steps_have_a_kernel_of_ours(self, gpu, absent):
         trainer = trained(gpu, recording=True)
-        assert trainer.captured.problem is None and trainer.captured._recorded is not None
+        assert trainer.step.problem is None and trainer.step._recorded is not None
         assert "matmul" in gpu.launched()

@@ -256,7 +256,7 @@ def test_steps_of_ones_own(current):
         for _ in range(3):
             optimizer.update(net.params, net.gradient(x, t))
             mixed.update(optimizer, net.params, mixed.gradient(net, x, t))
-        mixed.settle(optimizer)
+        mixed.sync(optimizer)
         results.append({name: a.get() for name, a in net.state_dict().items()})
         assert numbers(net.state_dict().values()) == numbers(optimizer.m.values()) == {device}
         state = optimizer.state_dict()

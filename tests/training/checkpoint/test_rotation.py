@@ -77,7 +77,7 @@ class TestRotation:
 
     def test_what_was_neither_written_nor_read_is_written_over(self, path):
         path.write_bytes(b"bad")
-        assert CheckpointFiles(path, 2).write(trainer())
+        assert write(CheckpointFiles(path, 2), trainer())
         assert names(path) == ["run"] and epoch_of(path) == 0
 
     def test_the_third_is_there_when_two_are_bad(self, path):
@@ -237,7 +237,7 @@ def test_saving_moves_nothing_and_changes_nothing(path):
     }
     position = run.current_epoch, run.current_iter, run.batches.epoch, run.batches.first_batch
     random = np.random.get_state()[1].copy()
-    assert run._checkpointer.files.write(run)
+    assert write(run._checkpointer.files, run)
     for name, (owner, key, value) in before.items():
         assert owner[key] is value
         assert (asnumpy(value).tobytes() if hasattr(value, "shape") else value) == bits[name]
@@ -245,6 +245,10 @@ def test_saving_moves_nothing_and_changes_nothing(path):
         assert all(getattr(run.optimizer, kind)[name] is array for name, array in arrays.items())
     assert position == (run.current_epoch, run.current_iter, run.batches.epoch, run.batches.first_batch)
     np.testing.assert_array_equal(random, np.random.get_state()[1])
+
+
+def write(files, run):
+    return files.write(run.as_run(), run.state)
 
 
 def slots(run):
@@ -257,4 +261,4 @@ def test_a_write_that_fails_is_answered_so(path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.warns(UserWarning, match="no checkpoint was written after step 0: .*No space left on device"):
-        assert not CheckpointFiles(path, 2).write(trainer())
+        assert not write(CheckpointFiles(path, 2), trainer())

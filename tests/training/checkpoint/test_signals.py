@@ -114,9 +114,9 @@ def test_one_that_comes_after_the_last_step_is_not_lost(tmp_path, monkeypatch):
     run = trainer(checkpoint=tmp_path / "run")
     write = run._checkpointer.files.write
 
-    def write_and_signal(trainer):
-        done = write(trainer)
-        if trainer.current_epoch == 4:
+    def write_and_signal(settings, state):
+        done = write(settings, state)
+        if state.epoch == 4:
             run._checkpointer.files.write = write
             signal.raise_signal(signal.SIGINT)
         return done

@@ -56,7 +56,7 @@ def fitted(backend, wide, mixed, *, x, t, optimizer, steps, start=0.0):
         with backend.rules():
             for _ in range(steps):
                 mixed.update(optimizer, net.params, mixed.gradient(net, x, t))
-    mixed.settle(optimizer)
+    mixed.sync(optimizer)
     return net
 
 

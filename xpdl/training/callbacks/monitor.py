@@ -8,7 +8,6 @@ import string
 from collections.abc import Iterable
 from typing import Any
 
-from xpdl.training.evaluate import data_sets, kinds_of
 from xpdl.training.history import LISTS
 from xpdl.training.measures import Measure
 
@@ -94,13 +93,8 @@ class Monitor:
 
 
 def measured_by(trainer: Any) -> dict[str, Measure | None]:
-    """The names of all that a trainer will measure, those of `LISTS` in its order, and the metrics that they are of."""
-    found: dict[str, Measure | None] = {}
-    for which, _, _ in data_sets(trainer):
-        found |= {f"{which}_{kind}": None for kind in kinds_of(trainer, which)}
-        found |= {f"{which}_{one.name}": one for one in trainer.measures}
-    first = ["loss", *(name for name in LISTS if name in found)]
-    return {name: found.get(name) for name in [*first, *(name for name in found if name not in first)]}
+    """Return the names of all that a trainer measures, ``"loss"`` first, and the metrics behind them."""
+    return {"loss": None, **trainer.evaluator.measured()}
 
 
 def check_monitors(trainer: Any) -> None:

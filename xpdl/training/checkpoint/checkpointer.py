@@ -6,15 +6,12 @@ import contextlib
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from xpdl.ops.checks import positive_int
 from xpdl.training import ownership
 from xpdl.training.checkpoint.rotation import CheckpointFiles
 from xpdl.training.checkpoint.signals import Interrupts
-
-if TYPE_CHECKING:
-    from xpdl.training.trainer import Trainer
+from xpdl.training.run_state import Run, RunState
 
 Checkpoint = str | os.PathLike[str] | CheckpointFiles
 
@@ -61,8 +58,8 @@ class Checkpointer:
         """No other run uses the checkpoints meanwhile; see `CheckpointFiles.locked`."""
         return contextlib.nullcontext() if self.files is None else self.files.locked()
 
-    def begin(self, trainer: Trainer) -> str | None:
-        """Bring `trainer` into the state it was last written in, if it was, and say so.
+    def begin(self, run: Run, state: RunState) -> str | None:
+        """Load the newest checkpoint into `run` and `state`, if there is one to resume from, and say so.
 
         Raises
         ------
@@ -71,16 +68,14 @@ class Checkpointer:
         ValueError
             If there are some, but none to go on from.
         """
-        begun = trainer.current_iter == trainer.current_epoch * trainer.iter_per_epoch > 0  # and between two epochs
+        begun = state.step > 0 and state.is_between_epochs(run.steps_per_epoch)
         if self.files is not None and not begun and self.files.exist():
-            path = self.files.read(trainer)
-            self._last_step = trainer.current_iter
-            return f"going on after {_where(trainer)} from {path}"
-        ownership.begin(trainer, resumed=False)
-        # steps of an epoch that was broken off are made again
-        trainer.current_iter, trainer.seconds_in_epoch = trainer.current_epoch * trainer.iter_per_epoch, 0.0
-        self._last_step = trainer.current_iter
-        del trainer.history.train_loss_list[trainer.current_iter :]
+            path = self.files.read(run, state)
+            self._last_step = state.step
+            return f"going on after {state.where(run.steps_per_epoch)} from {path}"
+        ownership.begin(run, resumed=False)
+        state.restart_epoch(run.steps_per_epoch)
+        self._last_step = state.step
         return None
 
     def __enter__(self) -> Checkpointer:
@@ -94,44 +89,32 @@ class Checkpointer:
     ) -> None:
         self._interrupts.__exit__(kind, error, trace)
 
-    def after_step(self, trainer: Trainer, prepare: Callable[[], None]) -> None:
+    def after_step(self, run: Run, state: RunState, prepare: Callable[[], None]) -> None:
         """Write if it is time to, and stop there if that was asked for; `prepare` is called before."""
         # at the last step of an epoch, the measurements come first
-        if self.files is None or trainer.current_iter % trainer.iter_per_epoch == 0:
+        if self.files is None or state.step % run.steps_per_epoch == 0:
             return
-        if self._interrupts.noted or self._due(trainer):
+        if self._interrupts.noted or self._due(state):
             prepare()
-            self._write(self.files, trainer)
+            self._write(self.files, run, state)
 
-    def after_epoch(self, trainer: Trainer) -> None:
+    def after_epoch(self, run: Run, state: RunState) -> None:
         """The same between epochs."""
         if self.files is None:
             return
-        if (
-            self.every is None
-            or self._due(trainer)
-            or self._interrupts.noted
-            or trainer.stop_training
-            or trainer.current_epoch == trainer.epochs
-        ):
-            self._write(self.files, trainer)
+        ends = state.stopped or state.epoch == run.epochs
+        if self.every is None or self._due(state) or self._interrupts.noted or ends:
+            self._write(self.files, run, state)
 
-    def _due(self, trainer: Trainer) -> bool:
+    def _due(self, state: RunState) -> bool:
         # not only at multiples: between two batches whose gradients are added up, it is not asked
-        return self.every is not None and trainer.current_iter // self.every > self._last_step // self.every
+        return self.every is not None and state.step // self.every > self._last_step // self.every
 
-    def _write(self, files: CheckpointFiles, trainer: Trainer) -> None:
-        written, self._last_step = files.write(trainer), trainer.current_iter
+    def _write(self, files: CheckpointFiles, run: Run, state: RunState) -> None:
+        written, self._last_step = files.write(run, state), state.step
         if self._interrupts.noted:
-            where, path = f"stopped after {_where(trainer)}", files.path
+            where, path = f"stopped after {state.where(run.steps_per_epoch)}", files.path
             if written:
                 how = f"started again with the same arguments (xpdl train: and --resume), training goes on from {path}"
                 self._interrupts.stop(f"{where}; {how}")
             self._interrupts.stop(f"{where}, of which no checkpoint could be written; {path}, if it is there, is older")
-
-
-def _where(trainer: Trainer) -> str:
-    """Describe the position of a run in words."""
-    if trainer.current_iter == trainer.current_epoch * trainer.iter_per_epoch:
-        return f"epoch {trainer.current_epoch}"
-    return f"step {trainer.current_iter}, in epoch {trainer.current_epoch + 1}"

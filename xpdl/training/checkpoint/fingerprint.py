@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import is_array
@@ -17,52 +17,46 @@ from xpdl.training.callbacks.schedules import LearningRateSchedule
 from xpdl.training.messages import warn
 from xpdl.training.stable_repr import arguments, words
 
-if TYPE_CHECKING:
-    from xpdl.training.trainer import Trainer
-
-
 # Options that came later.
 _ADDED = ("drop_last", "metrics", "checksum of sample_weight")
 
 
-def identity(trainer: Trainer) -> dict[str, Any]:
-    """Return the fingerprint as plain JSON: it is saved with a run and compared when the run is resumed."""
-    network = trainer.network
-    callbacks = [one for one in trainer.callbacks.callbacks if getattr(one, "changes_training", False)]
+def identity(
+    network: Any, optimizer: str, callbacks: list[Any], epochs: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fingerprint as plain JSON: it is saved with a run and compared when the run is resumed.
+
+    Parameters
+    ----------
+    network
+    optimizer : str
+        As it was asked for: a schedule may have changed its rate since.
+    callbacks : list
+    epochs : int
+    options : mapping
+        Name -> value of the options that change the training.
+    """
+    callbacks = [one for one in callbacks if getattr(one, "changes_training", False)]
     schedules = [one for one in callbacks if isinstance(one, LearningRateSchedule)]
+    ours = isinstance(network, Sequential)
     return {
         "network": type(network).__name__,
-        "layers": [type(layer).__name__ for layer in network.layers.values()]
-        if isinstance(network, Sequential)
-        else [],
-        "arrays": {name: list(owner[key].shape) for name, owner, key in slots(trainer) if is_array(owner[key])},
+        "layers": [type(layer).__name__ for layer in network.layers.values()] if ours else [],
+        "arrays": {name: list(owner[key].shape) for name, owner, key in slots(network) if is_array(owner[key])},
         "dtype": Backend.of(next(filter(is_array, network.params.values()))).dtype,
-        "loss": repr(network.last_layer) if isinstance(network, Sequential) else None,
-        # as it was asked for: a schedule may have changed its rate since
-        "optimizer": trainer.optimizer_at_start,
+        "loss": repr(network.last_layer) if ours else None,
+        "optimizer": optimizer,
         # of other callbacks, those whose state is written must be there again
         "schedules": [type(one).__name__ for one in schedules],
         "callbacks": [type(one).__name__ for one in callbacks],
-        "epochs of the schedules": trainer.epochs if any(one.spans_training for one in schedules) else None,
+        "epochs of the schedules": epochs if any(one.spans_training for one in schedules) else None,
         "arguments": dict(_arguments(network, callbacks)),
-        "augment": words(trainer.augment),
-        # without those for validation: another share of them is another number of these
-        "rows": int(trainer.x_train.shape[0]),
-        "rows to validate with": 0 if trainer.x_val is None else int(trainer.x_val.shape[0]),
-        "metrics": [one.name for one in trainer.measures],
-        "evaluate_sample_num_per_epoch": trainer.evaluate_sample_num_per_epoch,
-        **trainer.checksums,
-        "batch size": trainer.batch_size,
-        "drop_last": trainer.drop_last,
-        "accumulate": trainer.accumulate,
-        "precision": None if trainer.precision is None else repr(trainer.precision),
-        "capture": trainer.captured is not None,
-        "seed": trainer.seed,
+        **options,
     }
 
 
-def require_same(path: str | os.PathLike[str], text: str, trainer: Trainer) -> None:
-    """Compare what was written with what is there.
+def require_same(path: str | os.PathLike[str], text: str, settings: Mapping[str, Any]) -> None:
+    """Compare the fingerprint in a file with that of the run that asks.
 
     What an earlier version of xpdl did not write cannot be compared, which is a warning; nor can arguments that only one of
     two versions knows.
@@ -72,7 +66,7 @@ def require_same(path: str | os.PathLike[str], text: str, trainer: Trainer) -> N
     ValueError
         If they differ, with the list of all that does.
     """
-    written, asked = json.loads(text), json.loads(json.dumps(identity(trainer)))
+    written, asked = json.loads(text), json.loads(json.dumps(dict(settings)))
     # of options that there were not, the default is what an earlier version did
     unknown = [name for name in asked if name not in written and (name not in _ADDED or asked[name])]
     differing = [line for name in asked if name in written for line in _differences(name, written[name], asked[name])]
@@ -88,9 +82,8 @@ def require_same(path: str | os.PathLike[str], text: str, trainer: Trainer) -> N
         )
 
 
-def slots(trainer: Trainer) -> Iterator[tuple[str, Any, str]]:
+def slots(network: Any) -> Iterator[tuple[str, Any, str]]:
     """(name, dict, key) of everything the network changes in training; of other libraries' networks, the parameters."""
-    network = trainer.network
     if hasattr(network, "slots"):
         yield from network.slots("params")
         yield from network.slots("state")

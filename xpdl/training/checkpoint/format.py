@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,127 +16,130 @@ from xpdl.io import tensors
 from xpdl.models.sequential import Sequential
 from xpdl.training import ownership
 from xpdl.training.callbacks import state as callback_state
-from xpdl.training.checkpoint.fingerprint import identity, require_same, slots
+from xpdl.training.checkpoint.fingerprint import require_same, slots
 from xpdl.training.history import History
+from xpdl.training.run_state import Run, RunState
 from xpdl.training.weighted_mean import WeightedMean
 
-if TYPE_CHECKING:
-    from xpdl.training.trainer import Trainer
 
-
-def save(trainer: Trainer, path: str | os.PathLike[str], before_replacing: Callable[[], None] | None = None) -> None:
+def save(
+    run: Run, state: RunState, path: str | os.PathLike[str], before_replacing: Callable[[], None] | None = None
+) -> None:
     """Write all that a run needs to go on, between two steps, atomically; see `xpdl.atomic.write_atomically`.
 
     What is drawn at random is a function of the seed, the step and what dropout keeps in its state, which are written.
     """
-    arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in slots(trainer) if is_array(owner[key])}
+    arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in slots(run.network) if is_array(owner[key])}
     optimizer: dict[str, Any] = {}
-    for name, value in trainer.optimizer.state_dict().items():
+    for name, value in run.optimizer.state_dict().items():
         if isinstance(value, dict):
             arrays.update({f"optimizer.{name}.{key}": asnumpy(array) for key, array in value.items()})
         else:
             optimizer[name] = value
-    for name, values in trainer.history.lists().items():
+    for name, values in state.history.lists().items():
         arrays[f"history.{name}"] = np.asarray(values, dtype=np.float64)
-    callbacks, remembered = callback_state.to_file(trainer.callbacks.callbacks, _backend(trainer))
+    callbacks, remembered = callback_state.to_file(run.callbacks, _backend(run.network))
     arrays.update(remembered)
     metadata = {
         "kind": "checkpoint",
-        "architecture": json.dumps(_architecture(trainer)),
-        "run": json.dumps(identity(trainer)),
-        "position": json.dumps(_position(trainer)),
+        "architecture": json.dumps(_architecture(run.network)),
+        "run": json.dumps(run.fingerprint()),
+        "position": json.dumps(_position(state)),
         "optimizer": json.dumps(optimizer),
         "callbacks": callbacks,
-        "precision": json.dumps(None if trainer.precision is None else trainer.precision.loss_scale.state_dict()),
-        "counters": json.dumps({name: owner[key] for name, owner, key in slots(trainer) if not is_array(owner[key])}),
+        "precision": json.dumps(None if run.precision is None else run.precision.loss_scale.state_dict()),
+        "counters": json.dumps(
+            {name: owner[key] for name, owner, key in slots(run.network) if not is_array(owner[key])}
+        ),
     }
     tensors.write_tensors(path, arrays, metadata, before_replacing)
 
 
-def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
-    """Bring `trainer` into the state that `save` wrote.
+def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
+    """Bring the objects of `run`, and `state`, to what `save` wrote.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is damaged, is no checkpoint, or is one of another run; the trainer is then as it was.
+        If it is damaged, is no checkpoint, or is one of another run; everything is then as it was.
     """
     arrays, metadata = tensors.load_arrays(path)
     if metadata.get("kind") != "checkpoint":
         raise ValueError(f"{path}: is not a checkpoint of a training run")
-    require_same(path, metadata["run"], trainer)
-    backend = _backend(trainer)
+    require_same(path, metadata["run"], run.fingerprint())
+    backend = _backend(run.network)
     try:
-        counters, state = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
+        counters, optimizer = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
         # which earlier versions did not write
         counters = {
-            **{name: owner[key] for name, owner, key in slots(trainer) if key in ("stream", "rows")},
+            **{name: owner[key] for name, owner, key in slots(run.network) if key in ("stream", "rows")},
             **counters,
         }
         position = json.loads(metadata["position"])
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
         stopped = bool(position["stopped"])
         history = History.from_lists({name: array.tolist() for name, array in _under(arrays, "history.")})
-        mean_loss = _mean_loss(trainer, history, position)
+        mean_loss = _mean_loss(run, history, position)
         values = [
             (
                 owner,
                 key,
                 _alike(backend, arrays[f"network.{name}"], owner[key]) if is_array(owner[key]) else counters[name],
             )
-            for name, owner, key in slots(trainer)
+            for name, owner, key in slots(run.network)
         ]
         scaling = json.loads(metadata.get("precision", "null"))
-        callbacks = callback_state.from_file(metadata["callbacks"], arrays, trainer.callbacks.callbacks, backend)
-        for kind in trainer.optimizer.state_names:
+        callbacks = callback_state.from_file(metadata["callbacks"], arrays, run.callbacks, backend)
+        for kind in run.optimizer.state_names:
             # in their own dtype, which is wider than that of a network in half precision
-            state[kind] = {name: backend.asarray(a, a.dtype.name) for name, a in _under(arrays, f"optimizer.{kind}.")}
-        trainer.optimizer.load_state_dict(state)
+            optimizer[kind] = {
+                name: backend.asarray(a, a.dtype.name) for name, a in _under(arrays, f"optimizer.{kind}.")
+            }
+        run.optimizer.load_state_dict(optimizer)
     except (KeyError, TypeError) as error:
         raise tensors.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
-    ownership.begin(trainer, resumed=True)
+    ownership.begin(run, resumed=True)
     for owner, key, value in values:
         owner[key] = value
-    trainer.history, trainer.current_epoch, trainer.current_iter = history, epoch, step
-    trainer.seconds_in_epoch, trainer.stop_training, trainer.epoch_loss = spent, stopped, mean_loss
-    if trainer.precision is not None:
-        trainer.precision.loss_scale.load_state_dict(scaling)
+    state.history, state.epoch, state.step = history, epoch, step
+    state.seconds, state.stopped, state.epoch_loss = spent, stopped, mean_loss
+    if run.precision is not None:
+        run.precision.loss_scale.load_state_dict(scaling)
     for callback, remembered in callbacks:
         callback.load_state_dict(remembered)
 
 
-def _position(trainer: Trainer) -> dict[str, Any]:
+def _position(state: RunState) -> dict[str, Any]:
     """How far a run is: whole epochs, steps, of which some may be of the next epoch, and the time that these took."""
     return {
-        "epoch": trainer.current_epoch,
-        "step": trainer.current_iter,
-        "seconds": trainer.seconds_in_epoch,
-        "stopped": trainer.stop_training,
-        "loss": [trainer.epoch_loss.total, trainer.epoch_loss.weight],
+        "epoch": state.epoch,
+        "step": state.step,
+        "seconds": state.seconds,
+        "stopped": state.stopped,
+        "loss": [state.epoch_loss.total, state.epoch_loss.weight],
     }
 
 
-def _mean_loss(trainer: Trainer, history: History, position: dict[str, Any]) -> WeightedMean:
+def _mean_loss(run: Run, history: History, position: dict[str, Any]) -> WeightedMean:
     """The mean loss of the epoch that a run is in.
 
     Earlier versions kept the losses of steps alone, of which all but the last of an epoch have as many rows.
     """
     if "loss" in position:
         return WeightedMean(*map(float, position["loss"]))
-    steps, losses = trainer.iter_per_epoch, history.train_loss_list
+    steps, losses = run.steps_per_epoch, history.train_loss_list
     for epoch in range(int(position["epoch"])):
         of_epoch = losses[epoch * steps : (epoch + 1) * steps]
         history.epoch_loss_list.append(math.fsum(of_epoch) / len(of_epoch))
     mean, begun = WeightedMean(), losses[int(position["epoch"]) * steps :]
-    mean.add(begun, [trainer.batch_size] * len(begun))
+    mean.add(begun, [run.batch_size] * len(begun))
     return mean
 
 
-def _architecture(trainer: Trainer) -> dict[str, Any]:
-    """What the network is like, for whoever finds the file."""
-    network = trainer.network
+def _architecture(network: Any) -> dict[str, Any]:
+    """Describe the network, for whoever finds the file."""
     found: dict[str, Any] = {"model": type(network).__name__}
     if isinstance(network, Sequential):
         found.update(input_shape=network.input_shape, config=network.config, loss=type(network.last_layer).__name__)
@@ -149,8 +152,8 @@ def _alike(backend: Backend, array: Array, own: Array) -> Array:
     return backend.asarray(array, own.dtype)
 
 
-def _backend(trainer: Trainer) -> Backend:
-    return Backend.of(next(filter(is_array, trainer.network.params.values())))
+def _backend(network: Any) -> Backend:
+    return Backend.of(next(filter(is_array, network.params.values())))
 
 
 def _under(arrays: dict[str, Any], prefix: str) -> Iterator[tuple[str, Array]]:

@@ -6,15 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xpdl.io import atomic, tensors
 from xpdl.io.file_lock import locked
 from xpdl.training.checkpoint.format import load, save
 from xpdl.training.messages import warn
-
-if TYPE_CHECKING:
-    from xpdl.training.trainer import Trainer
+from xpdl.training.run_state import Run, RunState
 
 
 class CheckpointFiles:
@@ -62,7 +59,7 @@ class CheckpointFiles:
         """Whether there is anything to go on with."""
         return any(path.exists() for path in self._paths())
 
-    def write(self, trainer: Trainer) -> bool:
+    def write(self, run: Run, state: RunState) -> bool:
         """Write one. Where that fails, as on a full disk, warn and answer False: the files there are remain as they are.
 
         Raises
@@ -75,15 +72,15 @@ class CheckpointFiles:
                 f"{self.path}: a forked process cannot go on with its parent's training, which writes there"
             )
         try:
-            save(trainer, self.path, before_replacing=self._rotate)
+            save(run, state, self.path, before_replacing=self._rotate)
         except OSError as error:
-            warn(f"no checkpoint was written after step {trainer.current_iter}: {error}")
+            warn(f"no checkpoint was written after step {state.step}: {error}")
             return False
         self._newest_is_whole = True
         return True
 
-    def read(self, trainer: Trainer) -> Path:
-        """Bring `trainer` into the state of the newest whole one, with a warning for each that is not, and name it.
+    def read(self, run: Run, state: RunState) -> Path:
+        """Load the newest whole one into `run` and `state`, with a warning for each that is not, and name it.
 
         Raises
         ------
@@ -95,7 +92,7 @@ class CheckpointFiles:
         failures: list[Exception] = []
         for path in filter(Path.exists, self._paths()):
             try:
-                load(trainer, path)
+                load(run, state, path)
             except (tensors.DamagedFileError, OSError) as error:
                 failures.append(error)
                 continue

@@ -84,7 +84,7 @@ class LossScale:
     ----------
     value : float
     steps_left_out : int
-        As of the last `settle`.
+        As of the last `sync`.
     """
 
     def __init__(self, value: float, growth_interval: int, owner: str) -> None:
@@ -96,16 +96,16 @@ class LossScale:
         self._good_steps = 0
         self._state: Array | None = None
 
-    def beside(self, p: Array) -> Array:
-        """The scale, good steps, and updates left out since `settle`, as an array (3,) where `p` is, in its dtype."""
+    def on_device_of(self, p: Array) -> Array:
+        """The scale, good steps, and updates left out since `sync`, as an array (3,) where `p` is, in its dtype."""
         if self._state is None:
             state = [self.value, float(self._good_steps), 0.0]
             self._state = array_namespace(p).asarray(state, dtype=p.dtype, device=device(p))
         return self._state
 
     def slot(self, p: Array) -> tuple[dict[str, Any], str, Array]:
-        """Where the array that `beside` gives is kept: the dict that owns it, its key there, and the array."""
-        return vars(self), "_state", self.beside(p)
+        """Where the array that `on_device_of` gives is kept: the dict that owns it, its key there, and the array."""
+        return vars(self), "_state", self.on_device_of(p)
 
     def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
         """``optimizer.update(params, grads)``, left out where a gradient is not finite; then the scale is adjusted."""
@@ -113,7 +113,7 @@ class LossScale:
         if not arrays:
             optimizer.update(params, grads)
             return
-        finite, state = all_finite(arrays), self.beside(arrays[0])
+        finite, state = all_finite(arrays), self.on_device_of(arrays[0])
         self._state = update_loss_scale(state, finite, self.growth_interval, _MOST)
         if not is_host(finite):
             with overflow_expected():
@@ -121,9 +121,9 @@ class LossScale:
             return
         if bool(finite):
             optimizer.update(params, grads)
-        self.settle(optimizer)
+        self.sync(optimizer)
 
-    def settle(self, optimizer: Optimizer) -> None:
+    def sync(self, optimizer: Optimizer) -> None:
         """Read the scale and the count, and take what a device left out from the optimizer's count."""
         if self._state is None:
             return
@@ -135,7 +135,7 @@ class LossScale:
         self._state = None
 
     def state_dict(self) -> dict[str, float]:
-        """What a run goes on with, as of the last `settle`."""
+        """What a run goes on with, as of the last `sync`."""
         return {"scale": self.value, "good_steps": self._good_steps, "steps_left_out": self.steps_left_out}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from xpdl.backends.dtypes import dtype_called
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_host, overflow_expected
+from xpdl.deprecation import warn_renamed
 from xpdl.errors import DTypeError
 from xpdl.layers.losses import LossLayer
 from xpdl.models.sequential import Sequential
@@ -49,7 +50,7 @@ class MixedPrecision:
     ----------
     scale : float
     steps_left_out : int
-        As of the last `settle`, which a `Trainer` calls whenever it reads losses; always up to date on NumPy.
+        As of the last `sync`, which a `Trainer` calls whenever it reads losses; always up to date on NumPy.
 
     Raises
     ------
@@ -143,9 +144,14 @@ class MixedPrecision:
         else:
             optimizer.update(params, grads)
 
-    def settle(self, optimizer: Optimizer) -> None:
+    def sync(self, optimizer: Optimizer) -> None:
         """Read `scale` and `steps_left_out`, from a device if need be, and take the latter from the optimizer's count."""
-        self.loss_scale.settle(optimizer)
+        self.loss_scale.sync(optimizer)
+
+    def settle(self, optimizer: Optimizer) -> None:
+        """Call `sync`, of which this is the deprecated name."""
+        warn_renamed("MixedPrecision.settle", "sync")
+        self.sync(optimizer)
 
     def check(self, network: Any) -> None:
         """Raise what `gradient` would for this network."""
@@ -177,7 +183,7 @@ class MixedPrecision:
         first = next(owner[key] for _, owner, key in network.slots("params"))
         scale: Any = None
         if self.scales:
-            scale = self.loss_scale.beside(first)[0]
+            scale = self.loss_scale.on_device_of(first)[0]
         dout = loss.backward(1.0 if scale is None else float(scale) if is_host(first) else scale)
         with self.parameters(network) as wide:
             network.backward_parameters(self.rounded(dout))
@@ -213,8 +219,8 @@ class MixedPrecision:
         return f"MixedPrecision({self.dtype!r}, scale={scale}, growth_interval={interval})"
 
 
-def chosen(precision: str | MixedPrecision | None, network: Any) -> MixedPrecision | None:
-    """What a trainer was given, checked against its network."""
+def resolve_precision(precision: str | MixedPrecision | None, network: Any) -> MixedPrecision | None:
+    """Return the `MixedPrecision` that a trainer was asked for, checked against its network."""
     if precision is None:
         return None
     if not (isinstance(precision, MixedPrecision) or _is_narrow(precision)):

@@ -1,0 +1,110 @@
+"""State of a training run: how far it is, and what a checkpoint holds besides."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from xpdl.backends import Backend
+from xpdl.optimizers import Optimizer
+from xpdl.training.history import History
+from xpdl.training.precision.mixed import MixedPrecision
+from xpdl.training.weighted_mean import WeightedMean
+
+
+@dataclasses.dataclass
+class RunState:
+    """Progress of a training run.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Completed ones; some of the steps may belong to the epoch that is under way.
+    seconds : float
+        Duration so far of that epoch.
+    stopped : bool
+        Whether the run ends with it.
+    history : History
+        Measurements up to the last step that is read from the device.
+    epoch_loss : WeightedMean
+        Of the steps of that epoch.
+    pending : list of (loss, weight)
+        Losses of steps that are not read from the device yet, each with the weight of its rows.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    history: History = dataclasses.field(default_factory=History)
+    epoch_loss: WeightedMean = dataclasses.field(default_factory=WeightedMean)
+    pending: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
+
+    def is_between_epochs(self, steps_per_epoch: int) -> bool:
+        """Return whether no epoch is under way."""
+        return self.step == self.epoch * steps_per_epoch
+
+    def restart_epoch(self, steps_per_epoch: int) -> None:
+        """Go back to the start of the epoch that is under way; its steps are made again."""
+        self.step, self.seconds = self.epoch * steps_per_epoch, 0.0
+        del self.history.train_loss_list[self.step :]
+
+    def where(self, steps_per_epoch: int) -> str:
+        """Describe the position in words."""
+        if self.is_between_epochs(steps_per_epoch):
+            return f"epoch {self.epoch}"
+        return f"step {self.step}, in epoch {self.epoch + 1}"
+
+
+def in_state(path: str) -> Any:
+    """Make a property of a trainer that lies in its `RunState`; what lies deeper is read-only."""
+    write = None if "." in path else lambda self, value: setattr(self.state, path, value)
+    return property(operator.attrgetter(f"state.{path}"), write)
+
+
+class Owner:
+    """A training as the owner of objects with a state: all calls of one trainer's ``train``.
+
+    Attributes
+    ----------
+    under_way : bool
+        Inside a call.
+    begun : bool
+        After the first call reached its first step.
+    """
+
+    def __init__(self) -> None:
+        self.under_way = self.begun = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The objects that a training changes, and the settings that it needs again to resume from a checkpoint.
+
+    Attributes
+    ----------
+    owner : Owner
+    network : object
+    optimizer : Optimizer
+    precision : MixedPrecision or None
+    callbacks : list
+    backend : Backend
+        Of the network.
+    epochs, steps_per_epoch, batch_size, last_batch_size : int
+    fingerprint : callable
+        Gives the settings that must be equal to resume, see `xpdl.training.checkpoint.fingerprint`.
+    """
+
+    owner: Owner
+    network: Any
+    optimizer: Optimizer
+    precision: MixedPrecision | None
+    callbacks: list[Any]
+    backend: Backend
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    last_batch_size: int
+    fingerprint: Callable[[], dict[str, Any]]
