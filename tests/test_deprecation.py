@@ -1,13 +1,19 @@
-"""Old import paths: each gives the object of the new path and a warning that names it."""
+"""Old names: each import path, option and method does what the new one does, and a warning names that."""
 
 import importlib
+import inspect
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from tests.test_doctests import OPTIONAL
-from xpdl.deprecation import moved
+from tests.training.runs import T, X, net, trainer
+from xpdl import BackendError, MixedPrecision
+from xpdl.deprecation import moved, renamed_options
+from xpdl.optimizers import SGD
+from xpdl.training import Trainer
 
 #: old module, name, full new name
 MOVED = [
@@ -54,3 +60,75 @@ def test_old_path_is_imported_from_with_a_warning_of_that_line(module, name, new
 def test_other_names_are_missing():
     with pytest.raises(AttributeError, match=r"module 'here' has no attribute 'other'"):
         moved("here", {"name": "xpdl.search.Trial"})("other")
+
+
+#: old option of a trainer -> new one, a value other than the default, and where it is kept
+OPTIONS = {
+    "accumulate": ("accumulate_grad_batches", 2, lambda run: run.step.accumulator.count),
+    "keep": ("max_checkpoints", 5, lambda run: run._checkpointer.files.max_checkpoints),
+    "capture": ("compile", False, lambda run: type(run.step).__name__),
+}
+each_option = pytest.mark.parametrize(("old", "new", "value", "kept"), [(old, *rest) for old, rest in OPTIONS.items()])
+
+
+class TestOptions:
+    def test_all_are_in_the_table(self):
+        assert Trainer.__init__.renamed == {old: new for old, (new, *_) in OPTIONS.items()}
+
+    @each_option
+    def test_old_name_does_what_the_new_one_does_and_warns(self, tmp_path, old, new, value, kept):
+        def made(**options):
+            return trainer(checkpoint=tmp_path / "run", **options)
+
+        with pytest.warns(DeprecationWarning, match=rf"^Trainer: {old} is deprecated; use {new}$") as caught:
+            run = Trainer(net(), X, T, verbose=False, seed=0, checkpoint=tmp_path / "run", **{old: value})
+        assert [one.filename for one in caught] == [__file__]
+        assert kept(run) == kept(made(**{new: value}))
+        # a CUDA graph needs a GPU, see below
+        assert (kept(run) == kept(made())) == (old == "capture")
+
+    def test_capture_is_passed_on(self):
+        with (
+            pytest.warns(DeprecationWarning, match="^Trainer: capture is deprecated; use compile$"),
+            pytest.raises(BackendError, match="leave out compile=True"),
+        ):
+            trainer(capture=True)
+
+    @each_option
+    def test_both_names_are_an_error(self, old, new, value, kept):
+        with pytest.raises(
+            TypeError, match=f"^Trainer: {old} is the deprecated name of {new}, got both; pass {new} alone$"
+        ):
+            trainer(**{old: value, new: value})
+
+    def test_the_new_names_do_not_warn(self, tmp_path):
+        options = {new: value for new, value, _ in OPTIONS.values()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            trainer(checkpoint=tmp_path / "run", **options)
+
+    def test_a_signature_has_the_new_names_alone(self):
+        parameters = inspect.signature(Trainer).parameters
+        assert {new for new, *_ in OPTIONS.values()} <= set(parameters) and not set(OPTIONS) & set(parameters)
+
+    def test_what_has_neither_name_is_refused_as_ever(self):
+        @renamed_options("f", old="new")
+        def f(*, new=1):
+            return new
+
+        assert f() == 1
+        with pytest.raises(TypeError, match="unexpected keyword argument 'other'"):
+            f(other=2)
+
+
+#: object, its old method, its new one, arguments
+METHODS = [(MixedPrecision(), "settle", "sync", (SGD(),))]
+
+
+@pytest.mark.parametrize(("thing", "old", "new", "args"), METHODS)
+def test_old_method_calls_the_new_one_and_warns(monkeypatch, thing, old, new, args):
+    calls = []
+    monkeypatch.setattr(type(thing), new, lambda self, *args: calls.append((self, args)))
+    with pytest.warns(DeprecationWarning, match=rf"^{type(thing).__name__}\.{old} is deprecated; use {new}$") as caught:
+        getattr(thing, old)(*args)
+    assert calls == [(thing, args)] and caught[0].filename == __file__

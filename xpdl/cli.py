@@ -224,7 +224,7 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _checkpoints(args: argparse.Namespace) -> CheckpointFiles:
-    return CheckpointFiles(Path(args.out) / f"{args.model}.checkpoint", keep=2)
+    return CheckpointFiles(Path(args.out) / f"{args.model}.checkpoint", max_checkpoints=2)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
@@ -24,3 +27,36 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 def warn_renamed(old: str, new: str, stacklevel: int = 2) -> None:
     """Warn that `old` is a deprecated spelling of `new`; `stacklevel` as for ``warnings.warn`` in the caller."""
     warnings.warn(f"{old} is deprecated; use {new}", DeprecationWarning, stacklevel=stacklevel + 1)
+
+
+def renamed_options(owner: str, **names: str) -> Callable[[Function], Function]:
+    """Let a function take keyword options under their old names, for one release.
+
+    Parameters
+    ----------
+    owner : str
+        Named in warnings and errors.
+    **names : str
+        Old name -> new name.
+
+    Raises
+    ------
+    TypeError
+        When the function is called with both names of an option.
+    """
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **options: Any) -> Any:
+            for old in [name for name in options if name in names]:
+                new = names[old]
+                if new in options:
+                    raise TypeError(f"{owner}: {old} is the deprecated name of {new}, got both; pass {new} alone")
+                warn_renamed(f"{owner}: {old}", new)
+                options[new] = options.pop(old)
+            return function(*args, **options)
+
+        wrapper.renamed = names  # type: ignore[attr-defined]
+        return wrapper  # type: ignore[return-value]
+
+    return decorate

@@ -76,7 +76,7 @@ def _mid_epoch(folder: Path, step: int | None) -> xpdl.Trainer:
         callbacks=[xpdl.ReduceLROnPlateau("test_acc", patience=1), Interrupt(step)],
         seed=3,
         augment=[xpdl.augment.Shift(1)],
-        accumulate=2,
+        accumulate_grad_batches=2,
         checkpoint=folder / "mid_epoch.checkpoint",
         checkpoint_every=2,
     )

@@ -617,12 +617,12 @@ _TRAINER = Watched(
         "metrics": ["f1"],
         "sample_weight": _WEIGHTS,
         "drop_last": True,
-        "accumulate": 2,
+        "accumulate_grad_batches": 2,
         "precision": "float16",
-        "capture": Refused(True, "captured on a GPU by CuPy"),
+        "compile": Refused(True, "captured on a GPU by CuPy"),
         "checkpoint": "run",
-        "checkpoint_every": Beside(1, {"checkpoint": "run", "keep": 5}),
-        "keep": Beside(1, {"checkpoint": "run"}),
+        "checkpoint_every": Beside(1, {"checkpoint": "run", "max_checkpoints": 5}),
+        "max_checkpoints": Beside(1, {"checkpoint": "run"}),
     },
 )
 _SEARCHES = {"seed": 0, "score": first_loss, "log": Beside("log", {"seed": 0}), "verbose": True}
@@ -681,7 +681,7 @@ def of_a_layer(function: Any, **arguments: Any) -> Any:
     return function(xpdl.Dropout(0.5), X, **arguments)
 
 
-_FILES = CheckpointFiles("run", keep=3)
+_FILES = CheckpointFiles("run", max_checkpoints=3)
 #: options that would be dropped beside others, or without them
 _CONFLICTS = [
     Watched(
@@ -691,13 +691,18 @@ _CONFLICTS = [
         {
             "checkpoint": Refused("run", "needs a seed"),
             "checkpoint_every": Refused(3, "checkpoint_every=3 without a checkpoint"),
-            "keep": Refused(3, "keep=3 without a checkpoint"),
+            "max_checkpoints": Refused(3, "max_checkpoints=3 without a checkpoint"),
             "x_test": Refused(None, "x_test must be an array"),
             "t_test": Refused(None, "t_test must be an array"),
             "sample_weight": Refused(_WEIGHTS[1:], "sample_weight"),
         },
     ),
-    Watched(xpdl.Trainer, trained, {"seed": 0, "checkpoint": _FILES}, {"keep": Refused(4, "keep=4, but .* keep=3")}),
+    Watched(
+        xpdl.Trainer,
+        trained,
+        {"seed": 0, "checkpoint": _FILES},
+        {"max_checkpoints": Refused(4, "max_checkpoints=4, but .* max_checkpoints=3")},
+    ),
     Watched(
         xpdl.Trainer,
         trained,

@@ -31,7 +31,7 @@ def trainer(capture: bool, precision: MixedPrecision | None = None) -> Trainer:
     net = Sequential(*layers, Pooling(2, 2), Dropout(0.25), Affine(units=5), loss=SoftmaxWithLoss, seed=0)
     rng = np.random.default_rng(0)
     x, t = rng.normal(size=(ROWS, 1, 8, 8)), rng.integers(0, 5, ROWS)
-    options = {"capture": capture, "callbacks": [CosineLR()], "seed": 0, "verbose": False, "precision": precision}
+    options = {"compile": capture, "callbacks": [CosineLR()], "seed": 0, "verbose": False, "precision": precision}
     return Trainer(net, x, t, x, t, EPOCHS, BATCH, "adam", {}, **options)
 
 

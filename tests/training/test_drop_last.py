@@ -25,7 +25,9 @@ class Rows:
     [(False, 1, [25, 25, 10], 3), (True, 1, [25, 25], 2), (True, 3, [25, 25], 1), (False, 2, [25, 25, 10], 2)],
 )
 def test_an_epoch_has_full_batches_alone(drop_last, accumulate, sizes, updates):
-    run = trainer(mini_batch_size=25, drop_last=drop_last, accumulate=accumulate, callbacks=[rows := Rows()])
+    run = trainer(
+        mini_batch_size=25, drop_last=drop_last, accumulate_grad_batches=accumulate, callbacks=[rows := Rows()]
+    )
     history = run.train()
     assert rows.sizes == 3 * sizes and run.iter_per_epoch == len(sizes) and run.optimizer.iter == 3 * updates
     assert len(history.train_loss_list) == 3 * len(sizes) and len(history.train_acc_list) == 3

@@ -24,7 +24,7 @@ def plain():
 @pytest.mark.parametrize(("size", "count", "whole"), [(10, 2, 20), (10, 6, 60), (7, 3, 21), (25, 2, 50)])
 def test_is_the_update_of_the_larger_batch(size, count, whole):
     """60 rows: the last update of an epoch has what is left, in batches of unequal size."""
-    parts = trainer(plain(), mini_batch_size=size, accumulate=count)
+    parts = trainer(plain(), mini_batch_size=size, accumulate_grad_batches=count)
     together = trainer(plain(), mini_batch_size=whole)
     parts.train(), together.train()
     assert parts.optimizer.iter == together.optimizer.iter
@@ -34,7 +34,7 @@ def test_is_the_update_of_the_larger_batch(size, count, whole):
 
 def test_gradients_are_clipped_once_they_are_together():
     options = {"optimizer": "sgd", "optimizer_param": {"lr": 1.0, "clip_norm": 0.01}}
-    parts = trainer(plain(), mini_batch_size=10, accumulate=2, **options)
+    parts = trainer(plain(), mini_batch_size=10, accumulate_grad_batches=2, **options)
     together = trainer(plain(), mini_batch_size=20, **options)
     parts.train(), together.train()
     for name, value in together.network.params.items():
@@ -62,8 +62,8 @@ def test_a_split_leaves_rows_on_both_sides(share):
 
 
 def test_accumulate_is_a_number_of_batches():
-    with pytest.raises(ValueError, match="Trainer: accumulate must be an int of at least 1"):
-        trainer(plain(), accumulate=0)
+    with pytest.raises(ValueError, match="Trainer: accumulate_grad_batches must be an int of at least 1"):
+        trainer(plain(), accumulate_grad_batches=0)
 
 
 def test_of_one_batch_nothing_is_computed():
@@ -104,11 +104,22 @@ LOSSES = {
 }
 
 
-def trained(loss, t, size, accumulate, dtype="float64", **options):
+def trained(loss, t, size, count, dtype="float64", **options):
     with xpdl.use("numpy", dtype=dtype):
         network = Sequential(Affine(units=5), Relu(), Affine(units=3), loss=loss(), seed=0)
         Trainer(
-            network, ROWS, t, ROWS, t, 2, size, SGD(0.5), verbose=False, seed=0, accumulate=accumulate, **options
+            network,
+            ROWS,
+            t,
+            ROWS,
+            t,
+            2,
+            size,
+            SGD(0.5),
+            verbose=False,
+            seed=0,
+            accumulate_grad_batches=count,
+            **options,
         ).train()
     return network.params
 

@@ -53,7 +53,7 @@ OPTIONS: dict[str, Any] = {
     "own rule with limits": lambda: {"optimizer": Own(lr=0.1, **LIMITS)},
     "float16": lambda: {"precision": MixedPrecision("float16", growth_interval=1)},
     "bfloat16": lambda: {"precision": "bfloat16"},
-    "accumulated": lambda: {"accumulate": 2},
+    "accumulated": lambda: {"accumulate_grad_batches": 2},
     "average": lambda: {"callbacks": [EMA()]},
     "schedules": lambda: {"callbacks": [WarmupLR(1, CosineLR(2))]},
     "one cycle": lambda: {"callbacks": [OneCycleLR(2)]},

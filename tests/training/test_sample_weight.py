@@ -45,7 +45,7 @@ def run(x, t, loss, size, network=None, **options):
 def test_is_the_training_on_rows_repeated(name, size, accumulate):
     """In one update an epoch, of one batch or of many."""
     loss, t = LOSSES[name]
-    weighted = run(X, t, loss, size, sample_weight=WEIGHTS, accumulate=accumulate)
+    weighted = run(X, t, loss, size, sample_weight=WEIGHTS, accumulate_grad_batches=accumulate)
     repeated = run(X[OFTEN], t[OFTEN], loss, len(OFTEN))
     weighted.train(), repeated.train()
     np.testing.assert_allclose(weighted.history.epoch_loss_list, repeated.history.epoch_loss_list, rtol=1e-9)

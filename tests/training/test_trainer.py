@@ -99,10 +99,10 @@ class TestEpochs:
 class TestBegin:
     def test_by_default_as_in_the_book(self, tmp_path):
         run = Trainer(net(), X, T, X, T)
-        assert (run.epochs, run.batch_size, run.accumulate, run.verbose) == (20, 100, 1, True)
+        assert (run.epochs, run.batch_size, run.accumulate_grad_batches, run.verbose) == (20, 100, 1, True)
         assert repr(run.optimizer) == "SGD(lr=0.01)" and run.evaluate_sample_num_per_epoch is None
         assert run.x_val is None and run.seed is None and run.augment is None
-        assert Trainer(net(), X, T, X, T, seed=0, checkpoint=tmp_path / "run")._checkpointer.files.keep == 2
+        assert Trainer(net(), X, T, X, T, seed=0, checkpoint=tmp_path / "run")._checkpointer.files.max_checkpoints == 2
 
     def test_nothing_is_done_yet(self):
         run = trainer()

@@ -43,7 +43,7 @@ def unreadable_newest(folder):
 
 
 def unreadable(folder):
-    trainer(checkpoint=folder / "run", epochs=2, keep=1).train()
+    trainer(checkpoint=folder / "run", epochs=2, max_checkpoints=1).train()
     (folder / "run").chmod(0)
     run = trainer(checkpoint=folder / "run")
     found = [*_outcome(run.train), run.current_iter]

@@ -62,7 +62,7 @@ def recorder(backend: Backend) -> Recorder:
     """What records steps on the device of `backend`; `BackendError` where there is no such thing."""
     if backend.name != "cupy":
         raise BackendError(
-            f"steps are captured on a GPU by CuPy, and the network is of {backend.name}: leave out capture=True, or call "
+            f"steps are captured on a GPU by CuPy, and the network is of {backend.name}: leave out compile=True, or call "
             'xpdl.use("cupy") before the network is made'
         )
     made: Recorder = importlib.import_module("xpdl.backends.cupy.capture").Recorder(backend.device)

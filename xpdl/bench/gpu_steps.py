@@ -43,7 +43,7 @@ CASES: dict[str, tuple[Callable[[], Sequential], Shape, tuple[int, ...]]] = {
 HALVES = ("float16", "bfloat16")
 ALL_PRECISIONS = (*PRECISIONS, *HALVES)
 
-#: steps of ``Trainer(..., capture=True)``
+#: steps of ``Trainer(..., compile=True)``
 CAPTURED = "xpdl captured"
 
 #: part of the report -> what PyTorch is there, each with (compiled, channels_last)
@@ -222,7 +222,7 @@ def _captured(
     if precision in HALVES:
         options["precision"] = precision
     try:
-        trainer = Trainer(network, x, t, x, t, capture=True, **options)
+        trainer = Trainer(network, x, t, x, t, compile=True, **options)
     except BackendError:
         return None, ""
 

@@ -1,4 +1,4 @@
-"""Training steps repeated as one CUDA graph: ``Trainer(..., capture=True)``."""
+"""Training steps repeated as one CUDA graph: ``Trainer(..., compile=True)``."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class GraphedStep(EagerStep):
     Uncaptured are the first three steps of a run, batches with fewer rows, and one step in a hundred, whose losses are read.
     All run the same kernels, so results are bitwise identical to uncaptured steps. Where `xpdl info` says that cuBLAS is
     not called directly, matrix products go by a kernel of ours, in the precision ``"highest"``: they differ from those of a
-    `Trainer` without ``capture`` in their last bits, and large ones may take longer than launches are worth.
+    `Trainer` without ``compile`` in their last bits, and large ones may take longer than launches are worth.
 
-    What changes from step to step must be known: parameters, the optimizer's memory, and what layers keep in their
+    What changes from step to step must be known: parameters, the optimizer's state, and what layers keep in their
     ``state``. A layer of one's own with a Python number that changes, or that draws random numbers, computes with those of
     the step that was recorded. Callbacks may change the learning rate at every step; where they change another number of
     the rule, or put other arrays in the place of parameters, the step is recorded anew. What is seen to be impossible
@@ -73,15 +73,17 @@ class GraphedStep(EagerStep):
         self.recorder = recorder(backend)
         if not isinstance(network, Sequential):
             raise TypeError(
-                f"Trainer: capture=True needs a Sequential, whose layers say what they keep, got {type(network).__name__}"
+                f"Trainer: compile=True needs a Sequential, whose layers say what they keep, got {type(network).__name__}"
             )
         if not optimizer.rule_name():
             raise TypeError(
-                f"Trainer: capture=True needs an optimizer with a rule; {type(optimizer).__name__} has a step of its own, "
+                f"Trainer: compile=True needs an optimizer with a rule; {type(optimizer).__name__} has a step of its own, "
                 "whose numbers would stay those of the step that was recorded"
             )
         if accumulate_grad_batches != 1:
-            raise ValueError("Trainer: capture=True goes with accumulate=1 alone: every captured step updates")
+            raise ValueError(
+                "Trainer: compile=True goes with accumulate_grad_batches=1 alone: every captured step updates"
+            )
         super().__init__(network, optimizer, precision, accumulate_grad_batches, state)
         self.batch_size = batch_size
         self._made = 0

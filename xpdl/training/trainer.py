@@ -10,13 +10,14 @@ from xpdl.backends import Backend, get_backend
 from xpdl.backends.namespaces import Array, is_array, on_device_of
 from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
+from xpdl.deprecation import renamed_options
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, positive_int
 from xpdl.optimizers import Optimizer
 from xpdl.training import inputs, measures, ownership
 from xpdl.training.callbacks.base import Callbacks
 from xpdl.training.callbacks.monitor import check_monitors
-from xpdl.training.checkpoint.checkpointer import KEPT, Checkpoint, Checkpointer
+from xpdl.training.checkpoint.checkpointer import MAX_CHECKPOINTS, Checkpoint, Checkpointer
 from xpdl.training.checkpoint.fingerprint import identity
 from xpdl.training.cuda_graph import GraphedStep
 from xpdl.training.evaluate import Evaluator
@@ -80,7 +81,7 @@ class Trainer:
         epoch counts all rows alike.
     drop_last : bool
         Train on full mini-batches alone: an epoch skips the rows, others each time, that do not fill one.
-    accumulate : int
+    accumulate_grad_batches : int
         Add up the gradients of so many mini-batches before each update, as one batch of all their rows would give them (but
         for batch normalisation, which sees each mini-batch alone). Rows count by their weights in the loss, such as class
         weights. The last update of an epoch takes what is left.
@@ -94,16 +95,16 @@ class Trainer:
         options, and the callbacks that change the training must be those that the run began with, whatever they were made
         with; only `epochs` may be more, unless a schedule spans them all.
     checkpoint_every : int, optional
-        Write it after so many steps instead, and at the end. It takes a `checkpoint`, as `keep` does.
+        Write it after so many steps instead, and at the end. It takes a `checkpoint`, as `max_checkpoints` does.
     precision : str or MixedPrecision, optional
         ``"float16"`` or ``"bfloat16"``: passes forward and back in it, parameters and updates in float32; see
         `xpdl.training.MixedPrecision`. By default everything is in the dtype of the parameters: half precision is quicker
         only on hardware made for it, and only some networks learn as well in it.
-    capture : bool
-        On a GPU, repeat a step on a full batch by one launch: for small networks, which the host cannot keep up with. See
+    compile : bool
+        With CuPy, repeat a step on a full batch by one launch: for small networks, which the host cannot keep up with. See
         `xpdl.training.cuda_graph.GraphedStep`, which says what goes with it.
-    keep : int
-        So many checkpoints are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
+    max_checkpoints : int
+        So many are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
 
     Attributes
     ----------
@@ -138,6 +139,7 @@ class Trainer:
     True
     """
 
+    @renamed_options("Trainer", accumulate="accumulate_grad_batches", capture="compile", keep="max_checkpoints")
     def __init__(
         self,
         network: Any,
@@ -160,18 +162,18 @@ class Trainer:
         metrics: Iterable[Any] = (),
         sample_weight: Any = None,
         drop_last: bool = False,
-        accumulate: int = 1,
+        accumulate_grad_batches: int = 1,
         precision: str | MixedPrecision | None = None,
-        capture: bool = False,
+        compile: bool = False,
         checkpoint: Checkpoint | None = None,
         checkpoint_every: int | None = None,
-        keep: int = KEPT,
+        max_checkpoints: int = MAX_CHECKPOINTS,
     ) -> None:
         inputs.check_network(network, optimizer, optimizer_param)
         self.network = network
         self.epochs = positive_int(epochs, "epochs", "Trainer")
         self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
-        self.accumulate = positive_int(accumulate, "accumulate", "Trainer")
+        self.accumulate_grad_batches = positive_int(accumulate_grad_batches, "accumulate_grad_batches", "Trainer")
         self.drop_last = flag(drop_last, "drop_last", "Trainer")
         if evaluate_sample_num_per_epoch is not None:
             positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
@@ -191,8 +193,8 @@ class Trainer:
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
         self.state = RunState()
-        parts = (network, self.optimizer, self.precision, self.accumulate, self.state)
-        graphed = flag(capture, "capture", "Trainer")
+        parts = (network, self.optimizer, self.precision, self.accumulate_grad_batches, self.state)
+        graphed = flag(compile, "compile", "Trainer")
         self.step = GraphedStep(*parts, backend=backend, batch_size=self.batch_size) if graphed else EagerStep(*parts)
         sets, weights, checksums = inputs.enter(sets, sample_weight, network, backend, validation_split, seed)
         self.x_train, self.t_train = sets["train"]
@@ -210,7 +212,7 @@ class Trainer:
         if is_mapped(self.x_train):
             self.batches = Prefetch(self.batches)
         self.iter_per_epoch = len(self.batches)
-        self._checkpointer = Checkpointer(checkpoint, checkpoint_every, keep, seed)
+        self._checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed)
         self._owner = Owner()
         self.evaluator = Evaluator(network, sets, measures.resolve(metrics, network), evaluate_sample_num_per_epoch)
         #: options that change the training, as a checkpoint keeps them
@@ -224,9 +226,9 @@ class Trainer:
             **checksums,
             "batch size": self.batch_size,
             "drop_last": self.drop_last,
-            "accumulate": self.accumulate,
+            "accumulate_grad_batches": self.accumulate_grad_batches,
             "precision": None if self.precision is None else repr(self.precision),
-            "capture": graphed,
+            "compile": graphed,
             "seed": self.seed,
         }
 

@@ -14,7 +14,7 @@ X, T = np.ones((30, 4), "float32"), np.arange(30) % 3
 def trained(backend, *layers, capture=True):
     with backend.use("float32"):
         net = Sequential(Affine(units=5), *layers, Relu(), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
-        trainer = Trainer(net, X, T, X, T, 2, 5, "adam", {}, verbose=False, seed=0, capture=capture)
+        trainer = Trainer(net, X, T, X, T, 2, 5, "adam", {}, verbose=False, seed=0, compile=capture)
     trainer.train()
     return trainer
 

@@ -1,4 +1,4 @@
-"""``Trainer(..., capture=True)``: bitwise identical to uncaptured steps with the same kernels."""
+"""``Trainer(..., compile=True)``: bitwise identical to uncaptured steps with the same kernels."""
 
 import warnings
 
@@ -67,7 +67,7 @@ def small():
 def made(backend, net, x, t, *, dtype="float64", capture=True, epochs=2, optimizer="adam", **options):
     with backend.use(dtype):
         rule = optimizer() if callable(optimizer) else optimizer
-        return Trainer(net(), x, t, x, t, epochs, BATCH, rule, {}, verbose=False, seed=0, capture=capture, **options)
+        return Trainer(net(), x, t, x, t, epochs, BATCH, rule, {}, verbose=False, seed=0, compile=capture, **options)
 
 
 def trained(trainer, *, recording=True):
@@ -386,16 +386,16 @@ class TestRefused:
         with pytest.raises(
             BackendError, match=r'captured on a GPU by CuPy, and the network is of numpy: .*xpdl.use\("cupy"\)'
         ):
-            Trainer(TwoLayerNet(4, 3, 10), x, t, x, t, capture=True)
+            Trainer(TwoLayerNet(4, 3, 10), x, t, x, t, compile=True)
 
     def test_what_is_no_flag(self):
         x, t = images(shape=(4,))
         with pytest.raises(TypeError, match="capture must be True or False"):
-            Trainer(TwoLayerNet(4, 3, 10), x, t, x, t, capture="yes")
+            Trainer(TwoLayerNet(4, 3, 10), x, t, x, t, compile="yes")
 
     def test_gradients_of_several_batches(self, backend):
-        with pytest.raises(ValueError, match="goes with accumulate=1 alone"):
-            made(backend, small, *images(shape=(4,)), accumulate=2)
+        with pytest.raises(ValueError, match="goes with accumulate_grad_batches=1 alone"):
+            made(backend, small, *images(shape=(4,)), accumulate_grad_batches=2)
 
     def test_a_step_of_ones_own(self, backend):
         class Halved(SGD):

@@ -293,7 +293,7 @@ def trained(library, *, recording, dtype="float32", **options):
     x, t = rng.normal(size=(27, 1, 6, 6)), rng.integers(0, 3, 27)
     with use("cupy", dtype=dtype):
         trainer = Trainer(
-            network(), x, t, x, t, 3, 5, Adam(0.01), {}, verbose=False, seed=0, capture=recording is not None, **options
+            network(), x, t, x, t, 3, 5, Adam(0.01), {}, verbose=False, seed=0, compile=recording is not None, **options
         )
     if isinstance(trainer.step, GraphedStep) and not recording:
         trainer.step.problem = "none is wanted"

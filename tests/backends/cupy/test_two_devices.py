@@ -108,8 +108,8 @@ OPTIONS = {
     "rule of one's own": {"optimizer": lambda: Mine(lr=0.1, weight_decay={"l1": 1e-3}, max_norm=0.5, clip_norm=0.1)},
     "float16": {"precision": lambda: MixedPrecision("float16", growth_interval=2)},
     "bfloat16": {"precision": "bfloat16"},
-    "captured": {"capture": True},
-    "accumulated and split": {"accumulate": 2, "validation_split": 0.2},
+    "captured": {"compile": True},
+    "accumulated and split": {"accumulate_grad_batches": 2, "validation_split": 0.2},
     "augmented": {
         "augment": lambda: [
             augment.Shift(1),

@@ -280,3 +280,19 @@ def test_masks_of_dropout_go_on_whatever_the_seed_of_the_network_is_then(path, s
     resumed.train()
     assert resumed.current_iter == STEPS
     assert_same_run(whole, resumed)
+
+
+def test_options_are_compared_under_the_names_that_an_earlier_version_had_for_them(path):
+    made(path, accumulate_grad_batches=2).train()
+    arrays, metadata = tensors.load_arrays(path)
+    run = json.loads(metadata["run"])
+    run |= {"accumulate": run.pop("accumulate_grad_batches"), "capture": run.pop("compile")}
+    tensors.write_tensors(path, arrays, {**metadata, "run": json.dumps(run)})
+    with pytest.raises(ValueError, match=r"belongs to another run \(accumulate_grad_batches 2 there, 3 here\)"):
+        made(path, accumulate_grad_batches=3).train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert made(path, accumulate_grad_batches=2).train().train_loss_list
+    tensors.write_tensors(path, arrays, {**metadata, "run": json.dumps({**run, "capture": True})})
+    with pytest.raises(ValueError, match=r"\(compile True there, False here\)"):
+        made(path, accumulate_grad_batches=2).train()

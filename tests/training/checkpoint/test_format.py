@@ -252,7 +252,7 @@ def whitened(x):
         ),
         ({"validation_split": 0.2}, {}, "rows 20 there, 25 here"),
         ({"validation_split": 0.2}, {"validation_split": 0.4}, "rows 20 there, 15 here"),
-        ({"accumulate": 2}, {}, "accumulate 2 there, 1 here"),
+        ({"accumulate_grad_batches": 2}, {}, "accumulate_grad_batches 2 there, 1 here"),
         ({"callbacks": [StepLR(2)]}, {"callbacks": []}, r"schedules \['StepLR'\] there, \[\] here"),
         ({}, {"callbacks": [StepLR(2)]}, r"schedules \[\] there, \['StepLR'\] here"),
         (
@@ -324,8 +324,8 @@ def test_without_a_file_a_broken_epoch_is_recorded_once(step):
 
 
 def test_failed_load_leaves_the_trainer_as_it_was(path):
-    trainer(checkpoint=path, keep=1).train()
-    run, untouched = trainer(checkpoint=path, keep=1), trainer()
+    trainer(checkpoint=path, max_checkpoints=1).train()
+    run, untouched = trainer(checkpoint=path, max_checkpoints=1), trainer()
     arrays, metadata = tensors.load_arrays(path)
     del arrays["optimizer.m.Affine1.W"]
     tensors.write_tensors(path, arrays, metadata)
@@ -337,12 +337,12 @@ def test_failed_load_leaves_the_trainer_as_it_was(path):
 
 
 def test_damaged_is_refused(path):
-    trainer(checkpoint=path, keep=1).train()
+    trainer(checkpoint=path, max_checkpoints=1).train()
     damaged = bytearray(path.read_bytes())
     damaged[-5] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match="damaged"):
-        trainer(checkpoint=path, keep=1).train()
+        trainer(checkpoint=path, max_checkpoints=1).train()
 
 
 def test_model_file_is_no_checkpoint(path):
@@ -458,7 +458,7 @@ def test_schedules_averages_and_early_stopping_go_on_as_they_were(path, made, st
 
 @pytest.mark.parametrize("every", [1, 3, 4])
 def test_between_batches_that_are_added_up_nothing_is_written(path, every):
-    options = {"mini_batch_size": 3, "accumulate": 2, "drop_last": True}  # 25 rows
+    options = {"mini_batch_size": 3, "accumulate_grad_batches": 2, "drop_last": True}  # 25 rows
     whole = trainer(**options)
     whole.train()
     steps = whole.iter_per_epoch

@@ -32,7 +32,7 @@ def epoch_of(path):
 class TestRotation:
     @pytest.mark.parametrize("keep", [1, 2, 3])
     def test_keeps_those_before_the_newest(self, path, keep):
-        trainer(checkpoint=path, keep=keep).train()
+        trainer(checkpoint=path, max_checkpoints=keep).train()
         assert names(path) == ["run", "run.1", "run.2"][:keep]
         assert [epoch_of(path.parent / name) for name in names(path)] == [4, 3, 2][:keep]
 
@@ -81,10 +81,10 @@ class TestRotation:
         assert names(path) == ["run"] and epoch_of(path) == 0
 
     def test_the_third_is_there_when_two_are_bad(self, path):
-        trainer(checkpoint=path, keep=3).train()
+        trainer(checkpoint=path, max_checkpoints=3).train()
         for name in ("run", "run.1"):
             (path.parent / name).write_bytes(b"bad")
-        whole, resumed = trainer(), trainer(checkpoint=path, keep=3)
+        whole, resumed = trainer(), trainer(checkpoint=path, max_checkpoints=3)
         whole.train()
         with pytest.warns(UserWarning, match=rf"going on from {path}\.2$") as said:
             resumed.train()
@@ -92,7 +92,7 @@ class TestRotation:
         assert_same_run(whole, resumed)
 
     def test_all_of_them_are_removed(self, path):
-        trainer(checkpoint=path, keep=4).train()
+        trainer(checkpoint=path, max_checkpoints=4).train()
         files = CheckpointFiles(path, 4)
         assert len(names(path)) == 4 and files.exist()
         files.remove()
@@ -103,7 +103,7 @@ class TestRotation:
         assert files.set_aside() is None
         for name in ("run.old", "run.old.1"):
             (path.parent / name).write_bytes(b"earlier")
-        trainer(checkpoint=path, keep=3).train()
+        trainer(checkpoint=path, max_checkpoints=3).train()
         assert files.set_aside() == path.with_name("run.old")
         assert names(path) == ["run.old", "run.old.1", "run.old.2"]
         assert [epoch_of(path.parent / name) for name in names(path)] == [4, 3, 2]

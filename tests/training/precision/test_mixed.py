@@ -258,7 +258,7 @@ def test_weight_decay_of_a_model_is_that_of_its_parameters():
     np.testing.assert_allclose(net.last_loss, loss, rtol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{}, {"accumulate": 2}])
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}])
 def test_accumulated_gradients_are_left_out_together(options):
     class Overflow:
         """One batch of the second update gives an infinite gradient."""
@@ -284,7 +284,7 @@ def test_accumulated_gradients_are_left_out_together(options):
 
     run.network.gradient = spoiled
     run.train()
-    every = options.get("accumulate", 1)
+    every = options.get("accumulate_grad_batches", 1)
     assert updates == [step % every == 0 and (step - 1) // every != 2 // every for step in range(1, 7)]
     assert run.precision.steps_left_out == 1
 

@@ -16,7 +16,7 @@ from xpdl.training.run_state import Run, RunState
 Checkpoint = str | os.PathLike[str] | CheckpointFiles
 
 #: checkpoints that are kept unless another number is asked for
-KEPT = 2
+MAX_CHECKPOINTS = 2
 
 
 class Checkpointer:
@@ -27,7 +27,7 @@ class Checkpointer:
     path : path or CheckpointFiles, optional
     every : int, optional
         Steps from one to the next; by default they are written between epochs.
-    keep : int
+    max_checkpoints : int
         So many files are kept.
     seed : int, optional
         That of the run.
@@ -35,21 +35,24 @@ class Checkpointer:
     Raises
     ------
     ValueError
-        If there is a path but no seed, or `every` or another `keep` than the default without a path.
+        If there is a path but no seed, or `every` or another `max_checkpoints` than the default without a path.
     """
 
-    def __init__(self, path: Checkpoint | None, every: int | None, keep: int, seed: int | None) -> None:
+    def __init__(self, path: Checkpoint | None, every: int | None, max_checkpoints: int, seed: int | None) -> None:
         if path is not None and seed is None:
             raise ValueError("Trainer: a run with a checkpoint needs a seed, or it cannot go on in the order it began")
         self.every = None if every is None else positive_int(every, "checkpoint_every", "Trainer")
-        keep = positive_int(keep, "keep", "Trainer")
-        if path is None and (every is not None or keep != KEPT):
-            option = f"keep={keep}" if every is None else f"checkpoint_every={every}"
+        max_checkpoints = positive_int(max_checkpoints, "max_checkpoints", "Trainer")
+        if path is None and (every is not None or max_checkpoints != MAX_CHECKPOINTS):
+            option = f"max_checkpoints={max_checkpoints}" if every is None else f"checkpoint_every={every}"
             raise ValueError(f"Trainer: {option} without a checkpoint to write; pass checkpoint=, or leave it out")
-        self.files = path if path is None or isinstance(path, CheckpointFiles) else CheckpointFiles(path, keep)
-        if self.files is not None and keep not in (KEPT, self.files.keep):
+        self.files = (
+            path if path is None or isinstance(path, CheckpointFiles) else CheckpointFiles(path, max_checkpoints)
+        )
+        if self.files is not None and max_checkpoints not in (MAX_CHECKPOINTS, self.files.max_checkpoints):
             raise ValueError(
-                f"Trainer: keep={keep}, but the checkpoint's files have keep={self.files.keep}; say it there"
+                f"Trainer: max_checkpoints={max_checkpoints}, but the checkpoint's files have "
+                f"max_checkpoints={self.files.max_checkpoints}; say it there"
             )
         self._interrupts = Interrupts()
         self._last_step = 0

@@ -17,6 +17,8 @@ from xpdl.training.callbacks.schedules import LearningRateSchedule
 from xpdl.training.messages import warn
 from xpdl.training.stable_repr import arguments, words
 
+# Names of options in files of earlier versions.
+_RENAMED = {"accumulate": "accumulate_grad_batches", "capture": "compile"}
 # Options that came later.
 _ADDED = ("drop_last", "metrics", "checksum of sample_weight")
 
@@ -67,6 +69,7 @@ def require_same(path: str | os.PathLike[str], text: str, settings: Mapping[str,
         If they differ, with the list of all that does.
     """
     written, asked = json.loads(text), json.loads(json.dumps(dict(settings)))
+    written = {_RENAMED.get(name, name): value for name, value in written.items()}
     # of options that there were not, the default is what an earlier version did
     unknown = [name for name in asked if name not in written and (name not in _ADDED or asked[name])]
     differing = [line for name in asked if name in written for line in _differences(name, written[name], asked[name])]

@@ -20,12 +20,12 @@ class CheckpointFiles:
     Parameters
     ----------
     path : path
-    keep : int
+    max_checkpoints : int
         So many files are kept.
     """
 
-    def __init__(self, path: str | os.PathLike[str], keep: int) -> None:
-        self.path, self.keep = Path(path), keep
+    def __init__(self, path: str | os.PathLike[str], max_checkpoints: int) -> None:
+        self.path, self.max_checkpoints = Path(path), max_checkpoints
         # a damaged file is written over: in the place of an older one it would be of no use
         self._newest_is_whole = False
         self._holder: int | None = None
@@ -106,7 +106,7 @@ class CheckpointFiles:
         """Rename all of them after ``PATH.old``, in the place of what lies there, and give that name; None without any."""
         if not self.exist():
             return None
-        old = CheckpointFiles(self.path.with_name(f"{self.path.name}.old"), self.keep)
+        old = CheckpointFiles(self.path.with_name(f"{self.path.name}.old"), self.max_checkpoints)
         old.remove()
         for number, path in enumerate(self._paths()):
             if path.exists():
@@ -132,7 +132,7 @@ class CheckpointFiles:
         """Make room at `path`. Killed between two of these, a run has its newest file under the next name."""
         if not self._newest_is_whole:
             return
-        for number in range(self.keep - 1, 0, -1):
+        for number in range(self.max_checkpoints - 1, 0, -1):
             older = self.path if number == 1 else self._before(number - 1)
             if older.exists():
                 os.replace(older, self._before(number))
