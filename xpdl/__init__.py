@@ -98,7 +98,7 @@ from xpdl.version import __version__
 
 if TYPE_CHECKING:
     from xpdl import plots
-    from xpdl.data import load_cifar10, load_fashion_mnist, load_mini_mnist, load_mnist
+    from xpdl.data import load_cifar10, load_fashion_mnist, load_folder, load_mini_mnist, load_mnist
     from xpdl.search import choice, log_uniform, random_search, successive_halving, uniform
     from xpdl.testing.backend_comparison import compare_backends
     from xpdl.testing.gradient_check import check_gradients
@@ -107,7 +107,8 @@ else:
         __name__,
         {
             "plots": "xpdl.plots",
-            **dict.fromkeys(("load_cifar10", "load_fashion_mnist", "load_mini_mnist", "load_mnist"), "xpdl.data"),
+            **dict.fromkeys(("load_cifar10", "load_fashion_mnist", "load_folder"), "xpdl.data"),
+            **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data"),
             **dict.fromkeys(("choice", "log_uniform", "random_search", "successive_halving", "uniform"), "xpdl.search"),
             **dict.fromkeys(("check_gradients", "compare_backends"), "xpdl.testing"),
         },
@@ -202,6 +203,7 @@ __all__ = [
     "layers",
     "load_cifar10",
     "load_fashion_mnist",
+    "load_folder",
     "load_mini_mnist",
     "load_mnist",
     "load_model",

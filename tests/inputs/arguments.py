@@ -393,6 +393,11 @@ _DATA = [
         {"batches": [(X, T)], "ahead": 2},
         {"batches": Kind((3, None, _THING)), "ahead": COUNT},
     ),
+    Call(
+        xpdl.load_folder,
+        {"path": "not read, as the options are checked before"},
+        {"path": FILE, "size": PAIR, "channels": Kind((0, 2, 4, -1, True, "3", None, [3], _THING)), "fit": CHOICE},
+    ),
     Call(xpdl.shuffle_dataset, {"x": X, "t": T}, {"x": ARRAY, "t": ARRAY, "seed": SEED}),
     Call(xpdl.spiral, {}, {"n_per_class": COUNT, "classes": COUNT, "noise": AT_LEAST_0, "seed": SEED}),
     Call(xpdl.moons, {}, {"n": COUNT, "noise": AT_LEAST_0, "seed": SEED}),

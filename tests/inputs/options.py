@@ -373,6 +373,15 @@ def loaded_cifar(function: Any, **arguments: Any) -> Any:
         return _few(function(**arguments))
 
 
+def loaded_pictures(function: Any, **arguments: Any) -> Any:
+    with folder() as place:
+        for name in ("cats", "dogs"):
+            (place / name).mkdir()
+            # 2x4 pixels of a binary PPM
+            (place / name / "1.ppm").write_bytes(b"P6 4 2 255 " + name.encode() * 6)
+        return function(place, **arguments).x
+
+
 def two_passes(function: Any, **arguments: Any) -> Any:
     xpdl.seed(3)
     batches = function(**arguments)
@@ -397,6 +406,7 @@ _DATA = [
     Watched(xpdl.load_mnist, loaded_idx, {"verify": False}, _VERIFY),
     Watched(xpdl.load_fashion_mnist, loaded_idx, {"verify": False}, _VERIFY),
     Watched(xpdl.load_cifar10, loaded_cifar, {"verify": False}, _VERIFY),
+    Watched(xpdl.load_folder, loaded_pictures, {}, {"size": (2, 3), "channels": 1, "fit": "letterbox"}),
     Watched(xpdl.Batches, two_passes, {"x": X, "t": T, "batch_size": 4}, {**_PASSES, "sample_weight": np.arange(6.0)}),
     Watched(xpdl.ChunkedBatches, two_passes, {"chunks": [(X, T), (-X, T)], "batch_size": 5}, _PASSES),
     Watched(

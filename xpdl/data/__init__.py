@@ -13,6 +13,7 @@ from xpdl.ops.targets import check_labels
 if TYPE_CHECKING:
     from xpdl.data.cifar10 import CIFAR10_CLASSES, load_cifar10
     from xpdl.data.fashion_mnist import FASHION_MNIST_CLASSES, load_fashion_mnist
+    from xpdl.data.folder import load_folder
     from xpdl.data.mnist import load_mini_mnist, load_mnist
 else:
     __getattr__, __dir__ = lazy(
@@ -20,6 +21,7 @@ else:
         {
             **dict.fromkeys(("CIFAR10_CLASSES", "load_cifar10"), "xpdl.data.cifar10"),
             **dict.fromkeys(("FASHION_MNIST_CLASSES", "load_fashion_mnist"), "xpdl.data.fashion_mnist"),
+            "load_folder": "xpdl.data.folder",
             **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data.mnist"),
         },
     )
@@ -35,6 +37,7 @@ __all__ = [
     "is_mapped",
     "load_cifar10",
     "load_fashion_mnist",
+    "load_folder",
     "load_mini_mnist",
     "load_mnist",
     "moons",

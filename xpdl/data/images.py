@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import os
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpdl.data.digits import find_digit
 from xpdl.data.masks import border
+from xpdl.data.pictures import pillow, read_picture
 
 Image = np.ndarray[Any, Any]
 
 _SIDE = 28  # of an MNIST image
 _BOX = 20  # that its digit fits in
-_MOST_PIXELS = 50_000_000
 # modes that Pillow brings to RGBA with their transparency
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA", "P")
-# without those whose readers start other programs or unpack archives
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")
 
 
 def load_digit(path: str | os.PathLike[str]) -> Image:
@@ -52,7 +44,7 @@ def load_digit(path: str | os.PathLike[str]) -> Image:
     ImportError
         If Pillow is not installed.
     """
-    grey = _read(path)
+    grey = read_picture(path, _grey)
     if grey.shape == (_SIDE, _SIDE):
         return 1 - grey if np.median(border(grey)) > 0.5 else grey
     digit = find_digit(grey)
@@ -61,22 +53,6 @@ def load_digit(path: str | os.PathLike[str]) -> Image:
             f"{path}: shows no digit, its pixels are nearly all alike; write it larger or darker, or crop the picture to it"
         )
     return _centred(_fitted(digit))
-
-
-def _read(path: str | os.PathLike[str]) -> Image:
-    pillow = _pillow()
-    # outside, so that a missing file is not taken for a damaged one; and whole, so that no more can be read than is there
-    with io.BytesIO(Path(path).read_bytes()) as file:
-        try:
-            with _without_warning(pillow), pillow.open(file, formats=_FORMATS) as picture:
-                if picture.width * picture.height > _MOST_PIXELS:
-                    raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
-                upright = importlib.import_module("PIL.ImageOps").exif_transpose(picture)
-                return _grey(upright)
-        except Exception as error:  # of a damaged file, Pillow's readers raise what comes, IndexError among them
-            raise ValueError(
-                f"{path}: is not a readable picture ({error}); save it as PNG or JPEG of at most {_MOST_PIXELS:,} pixels"
-            ) from error
 
 
 def _grey(picture: Any) -> Image:
@@ -97,7 +73,7 @@ def _grey(picture: Any) -> Image:
     opaque = float(np.average(rgba.convert("L"), weights=alpha)) if alpha.any() else 0.0
     # light ink on a transparent ground is meant for a black one
     light_ink = alpha.min() < 128 and opaque > 128
-    canvas = _pillow().new("RGBA", rgba.size, "black" if light_ink else "white")
+    canvas = pillow().new("RGBA", rgba.size, "black" if light_ink else "white")
     canvas.alpha_composite(rgba)
     found = [np.asarray(channel) for channel in (canvas.convert("L"), *canvas.split()[:3])]
     # coloured ink may be as light as its paper
@@ -107,20 +83,12 @@ def _grey(picture: Any) -> Image:
     return np.asarray(found[int(contrast.argmax())], np.float32) / 255
 
 
-@contextlib.contextmanager
-def _without_warning(pillow: Any) -> Iterator[None]:
-    """Pillow warns of a size that is an error here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
-        yield
-
-
 def _fitted(grey: Image) -> Image:
     """Scaled so that the longer side has the size of the box."""
-    pillow = _pillow()
+    module = pillow()
     scale = _BOX / max(grey.shape)
     height, width = (max(1, round(size * scale)) for size in grey.shape)
-    return np.asarray(pillow.fromarray(grey).resize((width, height), pillow.Resampling.BILINEAR))
+    return np.asarray(module.fromarray(grey).resize((width, height), module.Resampling.BILINEAR))
 
 
 def _centred(grey: Image) -> Image:
@@ -132,10 +100,3 @@ def _centred(grey: Image) -> Image:
     image = np.zeros((_SIDE, _SIDE), np.float32)
     image[top : top + grey.shape[0], left : left + grey.shape[1]] = grey
     return image
-
-
-def _pillow() -> Any:
-    try:
-        return importlib.import_module("PIL.Image")
-    except ImportError as error:
-        raise ImportError(f"reading pictures needs Pillow: pip install 'xpdl[images]' ({error})") from error

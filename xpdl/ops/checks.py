@@ -53,6 +53,7 @@ BOUNDS: dict[str, Callable[[float], bool]] = {
     "at least 0": lambda value: 0 <= value < math.inf,
     "in [0, 1)": lambda value: 0 <= value < 1,
     "in [0, 1]": lambda value: 0 <= value <= 1,
+    "in (0, 1)": lambda value: 0 < value < 1,
     "in (0, 0.5)": lambda value: 0 < value < 0.5,
     "positive": lambda value: 0 < value < math.inf,
 }
