@@ -2,7 +2,7 @@
 
 The generic op is the specification. Kernels override it by name for one library, have the same signature, and may return
 `DECLINE` for a dtype, layout or size that they do not support; the next one answers then, and the generic op at last. For
-NumPy's arrays those of `xpdl.backends.numba`, where Numba is installed, come before those of `xpdl.backends.numpy`.
+NumPy's arrays those of ``xpdl.backends.numba``, where Numba is installed, come before those of ``xpdl.backends.numpy``.
 """
 
 from __future__ import annotations

@@ -138,9 +138,7 @@ def load_folder(
     if not names:
         raise ValueError(f"{owner}: {folder} has no folders; put the pictures of each class into a folder of its name")
     if {name.lower() for name in names} <= _SHARES:
-        raise ValueError(
-            f"{owner}: {folder} holds {', '.join(names)} and no classes; load each alone"
-        )
+        raise ValueError(f"{owner}: {folder} holds {', '.join(names)} and no classes; load each alone")
     rows: list[Any] = []
     labels: list[int] = []
     files: list[Path] = []

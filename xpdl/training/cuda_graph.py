@@ -40,7 +40,7 @@ class GraphedStep(EagerStep):
     Parameters
     ----------
     network, optimizer, precision, accumulate_grad_batches, state
-        As of an `EagerStep`; gradients are not accumulated.
+        As of an ``EagerStep``; gradients are not accumulated.
     backend : Backend
     batch_size : int
         Rows of a full batch.
