@@ -37,25 +37,73 @@ def trainer(capture: bool, precision: MixedPrecision | None = None) -> Trainer:
 
 @pytest.mark.backends("eager")
 @pytest.mark.skip_backend("meta", reason="has no values")
-def test_same_bits_as_uncaptured_steps_on_a_gpu_and_refused_elsewhere(backend: harness.Backend) -> None:
-    with backend.use("float32"):
-        if backend.spec.library != "cupy":
-            with pytest.raises(BackendError, match="captured on a GPU by CuPy"):
-                trainer(capture=True)
-            return
-        captured, alike, other = trainer(capture=True), trainer(capture=True), trainer(capture=False)
-    assert type(captured.step) is type(alike.step) is GraphedStep
-    alike.step.problem = "none is wanted"
-    with warnings.catch_warnings():
+def test_capture_is_refused_where_there_are_no_cuda_graphs(backend: harness.Backend) -> None:
+    if backend.spec.library == "cupy":
+        assert type(trained(backend, capture=True)[0].step) is GraphedStep
+        return
+    with backend.use("float32"), pytest.raises(BackendError, match="captured on a GPU by CuPy"):
+        trainer(capture=True)
+
+
+def trained(backend: harness.Backend, capture: bool, *, recording: bool = True) -> tuple[Trainer, list[str]]:
+    """The trainer after its training, and the routes its matrix products took."""
+    from xpdl.backends.cupy import cublas, products
+
+    routes = []
+
+    def noted(name, function):
+        def product(*args):
+            routes.append(name)
+            return function(*args)
+
+        return product
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("error")
-        for run in (captured, alike, other):
-            run.train()
+        patch.setattr(cublas, "matmul", noted("cuBLAS by ctypes", cublas.matmul))
+        patch.setattr(products, "tiled", noted("kernel of xpdl", products.tiled))
+        with backend.use("float32"):
+            run = trainer(capture)
+        if capture and not recording:
+            run.step.problem = "none is wanted"
+        run.train()
+    return run, routes
+
+
+def assert_bitwise_identical(one: Trainer, other: Trainer) -> None:
+    assert one.history.train_loss_list == other.history.train_loss_list
+    for name, value in one.network.state_dict().items():
+        np.testing.assert_array_equal(asnumpy(value), asnumpy(other.network.state_dict()[name]), err_msg=name)
+
+
+@pytest.mark.backends("cupy")
+@pytest.mark.parametrize("route", ["cuBLAS by ctypes", "kernel of xpdl"])
+def test_captured_and_uncaptured_steps_of_a_trainer_with_capture(
+    backend: harness.Backend, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    """They are bitwise identical, also where cuBLAS cannot be called by ctypes."""
+    from xpdl.backends.cupy import cublas
+
+    if route == "kernel of xpdl":
+        monkeypatch.setattr(cublas, "problem", lambda: "libcublas is hidden")
+    elif reason := cublas.problem():
+        pytest.skip(reason)
+    captured, routes = trained(backend, capture=True)
+    uncaptured, same_routes = trained(backend, capture=True, recording=False)
     assert captured.step.problem is None and captured.step._recorded is not None
-    assert captured.history.train_loss_list == alike.history.train_loss_list
-    for name, value in captured.network.state_dict().items():
-        np.testing.assert_array_equal(asnumpy(value), asnumpy(alike.network.state_dict()[name]), err_msg=name)
-    # by another kernel of products
-    np.testing.assert_allclose(captured.history.train_loss_list, other.history.train_loss_list, rtol=1e-3)
+    # evaluation has products of its own
+    assert route in routes and route in same_routes
+    assert_bitwise_identical(captured, uncaptured)
+    without, other_routes = trained(backend, capture=False)
+    if route == "cuBLAS by ctypes":
+        assert set(other_routes) == {route}
+        assert_bitwise_identical(captured, without)
+    else:
+        # CuPy calls cuBLAS, whose sums have another order
+        assert not other_routes
+        np.testing.assert_allclose(
+            captured.history.train_loss_list, without.history.train_loss_list, rtol=1e-4, err_msg="losses"
+        )
 
 
 @pytest.mark.backends("cupy")
