@@ -111,7 +111,7 @@ def on_device_of(x: Any) -> contextlib.AbstractContextManager[Any]:
     """
     if type(x) is np.ndarray or not (type(x) in _CUPY or array_api_compat.is_cupy_array(x)):
         return _ON_ANY_DEVICE
-    current = array_namespace(x).cuda.device.get_device_id()
+    current = (_CUPY.get(type(x)) or array_namespace(x)).cuda.device.get_device_id()
     own: contextlib.AbstractContextManager[Any] = x.device
     return _ON_ANY_DEVICE if x.data.device_id == current else own
 
@@ -121,10 +121,16 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        value: Any
         for value in args:
-            if type(value) is np.ndarray:  # on the one device of NumPy
+            kind = type(value)
+            if kind is np.ndarray:  # on the one device of NumPy
                 return function(*args, **kwargs)
-            if type(value) in _CUPY:
+            if kind in _CUPY:
+                if value.data.device_id == _CUPY[kind].cuda.device.get_device_id():
+                    return function(*args, **kwargs)
+                break
+            if kind is list or kind is tuple:
                 break
         for value in (*args, *kwargs.values()):
             first = value[0] if isinstance(value, (list, tuple)) and value else value
@@ -234,7 +240,10 @@ def wide_dtype(x: Array) -> DType:
 
 def widened(x: Array) -> Array:
     """`x` itself, or in float32 where it is stored in half precision."""
-    if (type(x) is np.ndarray and x.dtype.char != "e") or not is_half(x):  # NumPy's without a call
+    kind = type(x)
+    if kind is np.ndarray and x.dtype.char != "e":  # the common cases without a call
+        return x
+    if (kind in _CUPY and x.dtype.itemsize != 2) or not is_half(x):
         return x
     xp = array_namespace(x)
     return xp.astype(x, xp.float32)

@@ -17,6 +17,9 @@ Decay = Callable[[str], bool] | str | Iterable[str]
 WEIGHTS = "weights"
 
 
+_AS_THEY_ARE: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+
 class Group(NamedTuple):
     """Parameters that are updated alike.
 
@@ -33,9 +36,12 @@ class Group(NamedTuple):
     decays: bool
     rate: float
 
+    def applied(self, optimizer: Any) -> contextlib.AbstractContextManager[None]:
+        """Give a context in which the optimizer's hyper-parameters are those of the group."""
+        return _AS_THEY_ARE if self.decays and self.rate == 1 else self._changed(optimizer)
+
     @contextlib.contextmanager
-    def applied(self, optimizer: Any) -> Iterator[None]:
-        """Inside, the optimizer's hyper-parameters are those of the group."""
+    def _changed(self, optimizer: Any) -> Iterator[None]:
         changed = {"lr": optimizer.lr * self.rate} if self.rate != 1 else {}
         if not self.decays:
             changed |= dict.fromkeys(optimizer.decay_names, 0.0)

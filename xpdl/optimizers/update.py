@@ -82,6 +82,7 @@ def _stepped(
 
 def _remembered(kept: dict[str, Array], name: str, p: Array) -> Array:
     """What is kept of a parameter, in float32 where that is in half precision; zeros at first."""
-    if name in kept:
-        return widened(kept[name])
+    array = kept.get(name)
+    if array is not None:
+        return widened(array)
     return array_namespace(p).zeros(p.shape, dtype=wide_dtype(p), device=device(p))

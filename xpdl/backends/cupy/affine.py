@@ -39,14 +39,18 @@ def affine_backward(
     dy: Array, x: Array, W: Array, *, need_dx: bool = True, need_db: bool = True
 ) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.affine.affine_backward`."""
-    if not _fits(x, W, None) or not supports(dy, x) or dy.ndim != 2:
+    if not supports(dy, x, W) or not _matches(x, W) or dy.ndim != 2:
         return DECLINE
     dx = matmul(dy, W.T).reshape(x.shape) if need_dx else None
     return dx, matmul(_rows(x).T, dy), bias_gradient(dy) if need_db else None
 
 
 def _fits(x: Array, W: Array, b: Array | None) -> bool:
-    return supports(x, W, b) and W.ndim == 2 and math.prod(x.shape[1:]) == W.shape[0]
+    return supports(x, W, b) and _matches(x, W)
+
+
+def _matches(x: Array, W: Array) -> bool:
+    return bool(W.ndim == 2 and math.prod(x.shape[1:]) == W.shape[0])
 
 
 def _rows(x: Array) -> Array:

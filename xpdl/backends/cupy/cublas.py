@@ -90,30 +90,31 @@ def matmul(a: Array, b: Array, precision: str) -> Array:
     BackendError
         If cuBLAS refuses.
     """
-    c = empty((*a.shape[:-1], b.shape[-1]), a.dtype)
-    dtype = dtype_name(a.dtype)
-    double, tf32 = dtype == "float64", dtype == "float32" and precision == "tf32"
-    computed = _IN_64_BITS if double else _IN_TF32 if tf32 else _IN_32_BITS
-    one, zero = _FACTORS[double]
-    kind, (m, n), k = _TYPES[dtype], c.shape[-2:], a.shape[-1]
-    left, right = _laid(a), _laid(b)
-    # Rows here are columns there: of c = a b, cuBLAS computes the transpose, b' a'.
-    sizes = (right.turned, left.turned, n, m, k)
-    shown = f"of {dtype} {tuple(a.shape)} @ {tuple(b.shape)}"
-    handle, library = _handle().pointer, _library()
-    if a.ndim == 3 and a.shape[0] > 1:
-        stacks = (*right.stacked(kind), *left.stacked(kind), zero, c.data.ptr, kind, n, m * n, len(a))
-        status = library.cublasGemmStridedBatchedEx(handle, *sizes, one, *stacks, computed, _DEFAULT_ALGORITHM)
-        _check("cublasGemmStridedBatchedEx", status, shown)
-    else:
-        terms = (*right.single(kind), *left.single(kind), zero, c.data.ptr, kind, n)
-        _check("cublasGemmEx", library.cublasGemmEx(handle, *sizes, one, *terms, computed, _DEFAULT_ALGORITHM), shown)
+    product = _product(a.shape, a.strides, b.shape, b.strides, dtype_name(a.dtype), precision)
+    if product is None:
+        a, b = (x if _layout(x.shape, x.strides, x.itemsize) else contiguous(x) for x in (a, b))
+        product = _product(a.shape, a.strides, b.shape, b.strides, dtype_name(a.dtype), precision)
+        assert product is not None  # contiguous arrays always are
+    c = empty(product.shape, a.dtype)
+    status = getattr(_library(), product.function)(
+        _handle().pointer,
+        *product.sizes,
+        b.data.ptr,
+        *product.right,
+        a.data.ptr,
+        *product.left,
+        c.data.ptr,
+        *product.out,
+    )
+    if status:
+        _check(product.function, status, f"of {dtype_name(a.dtype)} {tuple(a.shape)} @ {tuple(b.shape)}")
     return c
 
 
-def fits(a: Array, b: Array) -> bool:
-    """Whether sizes and steps are small enough for cuBLAS."""
-    return all(math.prod(x.shape[-2:]) <= _MOST for x in (a, b))
+@functools.lru_cache(maxsize=4096)
+def fits(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Return whether matrices, or stacks of them, of these shapes have sizes and steps that are small enough for cuBLAS."""
+    return all(math.prod(shape[-2:]) <= _MOST for shape in (a, b))
 
 
 def bind() -> Any:
@@ -135,35 +136,63 @@ def unbind() -> None:
         handle.stream = handle.workspace = None
 
 
-class _Operand(NamedTuple):
+class _Product(NamedTuple):
+    """A call of cuBLAS but for the handle and the addresses: what stands between them."""
+
+    shape: tuple[int, ...]
+    function: str
+    sizes: tuple[Any, ...]
+    right: tuple[Any, ...]
+    left: tuple[Any, ...]
+    out: tuple[Any, ...]
+
+
+class _Layout(NamedTuple):
     """A matrix, or a stack of them, as cuBLAS takes it."""
 
-    array: Array  # holds the memory
     turned: int  # whether it lies in rows' order where cuBLAS has columns' order for all
     step: int  # values from one row, or column, to the next
     between: int  # from one matrix to the next
 
-    def single(self, kind: int) -> tuple[int, int, int]:
-        return self.array.data.ptr, kind, self.step
 
-    def stacked(self, kind: int) -> tuple[int, int, int, int]:
-        return self.array.data.ptr, kind, self.step, self.between
+@functools.lru_cache(maxsize=4096)
+def _product(
+    a_shape: tuple[int, ...],
+    a_strides: tuple[int, ...],
+    b_shape: tuple[int, ...],
+    b_strides: tuple[int, ...],
+    dtype: str,
+    precision: str,
+) -> _Product | None:
+    """The call for arrays of these shapes and strides; None where one of them has to be copied."""
+    double, tf32 = dtype == "float64", dtype == "float32" and precision == "tf32"
+    itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
+    left, right = _layout(a_shape, a_strides, itemsize), _layout(b_shape, b_strides, itemsize)
+    if left is None or right is None:
+        return None
+    computed = _IN_64_BITS if double else _IN_TF32 if tf32 else _IN_32_BITS
+    one, zero = _FACTORS[double]
+    *stack, m, k = a_shape
+    n, kind = b_shape[-1], _TYPES[dtype]
+    count = stack[0] if stack else 1
+    # Rows here are columns there: of c = a b, cuBLAS computes the transpose, b' a'.
+    stacked = count > 1
+    return _Product(
+        shape=(*stack, m, n),
+        function="cublasGemmStridedBatchedEx" if stacked else "cublasGemmEx",
+        sizes=(right.turned, left.turned, n, m, k, one),
+        right=(kind, right.step, right.between) if stacked else (kind, right.step),
+        left=(kind, left.step, left.between, zero) if stacked else (kind, left.step, zero),
+        out=(kind, n, *((m * n, count) if stacked else ()), computed, _DEFAULT_ALGORITHM),
+    )
 
 
-def _laid(a: Array) -> _Operand:
-    """`a` where it lies, if one of its matrices' axes is gapless and the other has no overlap; else a copy of it."""
-    found = _in_place(a)
-    if found is None:
-        found = _in_place(contiguous(a))
-    assert found is not None  # gapless arrays always are
-    return found
-
-
-def _in_place(a: Array) -> _Operand | None:
-    *_, rows, columns = a.shape
-    *stack, down, right = (step // a.itemsize for step in a.strides)
+def _layout(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> _Layout | None:
+    """The layout of an array where it lies, if one of its matrices' axes is contiguous and the other has no overlap."""
+    *_, rows, columns = shape
+    *stack, down, right = (step // itemsize for step in strides)
     between = stack[0] if stack else 0
-    if any(step % a.itemsize for step in a.strides) or between < 0:
+    if any(step % itemsize for step in strides) or between < 0:
         return None
     for turned, along, across, length, count in (
         (_AS_IT_IS, right, down, columns, rows),
@@ -172,7 +201,7 @@ def _in_place(a: Array) -> _Operand | None:
         if (along == 1 or length == 1) and (across >= length or count == 1):
             # an axis of one entry may have any step
             step = length if count == 1 else across
-            return _Operand(a, turned, step, between) if step <= _MOST else None
+            return _Layout(turned, step, between) if step <= _MOST else None
     return None
 
 

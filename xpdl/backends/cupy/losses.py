@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from xpdl.backends.cupy.launch import (
@@ -92,6 +93,7 @@ def _targets(x: Array, t: Array) -> tuple[Any, Any] | None:
     return contiguous(t if dtype_name(t.dtype) == "int64" else t.astype(cupy().int64)), 0
 
 
+@functools.lru_cache(maxsize=1024)
 def _shares(rows: int, classes: int) -> tuple[tuple[int, ...], tuple[int, int]]:
     """Grid and block: a row has lanes, a power of two, for two classes each or more."""
     lanes = 1

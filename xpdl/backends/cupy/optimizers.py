@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import struct
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from xpdl.backends.cupy.launch import (
     dtype_name,
     kernel,
     launch,
+    raw_bytes,
     same_device,
     supports,
 )
@@ -115,7 +117,7 @@ def _passed(name: str, value: Any) -> Any:
 
 def _packed(form: struct.Struct, *values: Any) -> Any:
     """A structure, to pass by value."""
-    return by_value(np.frombuffer(form.pack(*values), np.uint8))
+    return np.frombuffer(form.pack(*values), raw_bytes(form.size))
 
 
 def _address(a: Array | None) -> int:
@@ -124,15 +126,21 @@ def _address(a: Array | None) -> int:
 
 def _table(params: list[Array], grads: list[Array], state: list[tuple[Array, ...]]) -> tuple[Any, int, int]:
     """Addresses and sizes, by value for the kernel, the number of blocks, and the largest size."""
+    sizes = tuple([p.size for p in params])
+    empty_table, blocks = _empty_table(sizes)
+    table, count = empty_table.copy(), len(params)
+    rows = [[a.data.ptr for a in arrays] for arrays in (params, grads, *zip(*state, strict=True))]
+    table[: len(rows), :count] = rows  # what is not remembered stays a null pointer
+    return by_value(table.reshape(-1)), blocks, max(sizes)
+
+
+@functools.lru_cache(maxsize=256)
+def _empty_table(sizes: tuple[int, ...]) -> tuple[np.ndarray[Any, Any], int]:
+    """A table without addresses, and the number of blocks."""
     table = np.zeros((_TABLE_ROWS, TENSORS), np.int64)
-    sizes = [p.size for p in params]
     blocks = list(itertools.accumulate([-(-size // CHUNK) for size in sizes]))
-    count = len(params)
-    # what is not remembered stays a null pointer
-    for row, arrays in enumerate((params, grads, *zip(*state, strict=True))):
-        table[row, :count] = [a.data.ptr for a in arrays]
-    table[-2:, :count] = sizes, blocks
-    return by_value(table.reshape(-1)), blocks[-1], max(sizes)
+    table[-2:, : len(sizes)] = sizes, blocks
+    return table, blocks[-1]
 
 
 @kernel("flush_denormals")
