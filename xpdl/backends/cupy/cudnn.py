@@ -90,18 +90,14 @@ def forward(
 def backward(
     dy: Array, x: Array, w: Array, options: tuple[Pair, Pair, Pair], need_dx: bool
 ) -> tuple[Array | None, Array] | None:
-    """``dx`` and ``dW``; None for what cuDNN does not serve."""
+    """``dx`` and ``dW``, in the order of the plan; None for what cuDNN does not serve."""
     if problem():
         return None
     shapes = (x.shape, w.shape, dy.shape)
     dy = in_layout(dy, prefers_channels_last(dtype_name(dy.dtype)))
     dw = _run("wgrad", W, w.shape, {X: x, Y: dy}, options, shapes, x.dtype)
-    if dw is None:
-        return None
-    # as parameters and the state of optimizers are
-    dw = in_layout(dw, False)
-    if not need_dx:
-        return None, dw
+    if dw is None or not need_dx:
+        return None if dw is None else (None, dw)
     dx = _run("dgrad", X, x.shape, {Y: dy, W: w}, options, shapes, x.dtype)
     return None if dx is None else (dx, dw)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends.cupy import capture
+from xpdl.backends.cupy import capture, cudnn
 from xpdl.backends.cupy.launch import (
     BLOCK,
     by_value,
@@ -20,6 +20,7 @@ from xpdl.backends.cupy.launch import (
     same_device,
     supports,
 )
+from xpdl.backends.cupy.layout import empty_images, is_channels_last, prefers_channels_last
 from xpdl.backends.cupy.sources import TYPES
 from xpdl.backends.dtypes import dtype_called
 from xpdl.backends.namespaces import Array
@@ -27,7 +28,7 @@ from xpdl.backends.registry import DECLINE
 
 # As in cuda/loss_scaling.cu.
 TENSORS, CHUNK = 48, 1024
-_TABLE = np.dtype([(name, np.int64, TENSORS) for name in ("from", "to", "size", "blocks")])
+_TABLE = np.dtype([(name, np.int64, TENSORS) for name in ("from", "to", "size", "blocks", "rows", "columns")])
 
 # What kernels compute with, by its name here.
 _COMPUTED = {"float": "float32", "double": "float64"}
@@ -35,17 +36,18 @@ _COMPUTED = {"float": "float32", "double": "float64"}
 
 @kernel("cast_all")
 def cast_all(arrays: list[Array], dtype: str) -> list[Array]:
-    """As `xpdl.training.precision.loss_scale.cast_all`."""
+    """As `xpdl.training.precision.loss_scale.cast_all`; filters come as convolutions in `dtype` take them."""
     if not supports(*arrays) or dtype_name(arrays[0].dtype) != _computed(dtype):
         return DECLINE
-    made = [empty(a.shape, dtype_called(dtype, cupy())) for a in arrays]
+    last = prefers_channels_last(dtype) and cudnn.problem() is None
+    made = [empty_images(a.shape, dtype_called(dtype, cupy()), last and a.ndim == 4) for a in arrays]
     _launch_all("cast_all", dtype, arrays, made)
     return made
 
 
 @kernel("unscale")
 def unscale(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
-    """As `xpdl.training.precision.loss_scale.unscale`."""
+    """As `xpdl.training.precision.loss_scale.unscale`; results lie in the order of their axes."""
     stored = dtype_name(grads[0].dtype)
     if not supports(*grads) or _computed(stored) != dtype or not (scale is None or dtype_name(scale.dtype) == dtype):
         return DECLINE
@@ -98,14 +100,27 @@ def _computed(dtype: str) -> str:
 
 
 def _launch_all(name: str, dtype: str, arrays: list[Array], made: list[Array] | None, *args: Any) -> None:
-    """Launch a kernel over all values of `arrays`."""
-    arrays = [contiguous(a) for a in arrays]  # held until the launch
+    """Launch a kernel over all values of `arrays`, each in the order of axes or channels-last, as those `made` may be."""
+    arrays = [a if is_channels_last(a) else contiguous(a) for a in arrays]  # held until the launch
     for start in range(0, len(arrays), TENSORS):
         part = arrays[start : start + TENSORS]
         table, count = np.zeros(1, _TABLE), len(part)
         blocks = list(itertools.accumulate(-(-a.size // CHUNK) for a in part))
         table["from"][0, :count] = [a.data.ptr for a in part]
         if made is not None:
-            table["to"][0, :count] = [a.data.ptr for a in made[start : start + TENSORS]]
+            results = made[start : start + TENSORS]
+            table["to"][0, :count] = [a.data.ptr for a in results]
+            table["rows"][0, :count], table["columns"][0, :count] = zip(
+                *map(_transposition, part, results), strict=True
+            )
         table["size"][0, :count], table["blocks"][0, :count] = [a.size for a in part], blocks
         launch("loss_scaling", name, dtype, (blocks[-1],), (BLOCK,), (by_value(table), *args), int(table["size"].max()))
+
+
+def _transposition(a: Array, result: Array) -> tuple[int, int]:
+    """The matrices (rows, columns) in memory of `result` that are transposed in `a`; zeros where both lie in one order."""
+    last = is_channels_last(result)
+    if is_channels_last(a) == last:
+        return 0, 0
+    _, channels, height, width = a.shape
+    return (height * width, channels) if last else (channels, height * width)

@@ -15,7 +15,6 @@ from xpdl.backends.cupy.launch import (
     BLOCK,
     by_value,
     computing_dtype,
-    contiguous,
     dtype_name,
     kernel,
     launch,
@@ -23,6 +22,7 @@ from xpdl.backends.cupy.launch import (
     same_device,
     supports,
 )
+from xpdl.backends.cupy.layout import in_layout
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
@@ -62,7 +62,7 @@ def fused_update(
         return DECLINE
     dtype, computed = params[0].dtype, computing_dtype(params[0].dtype)
     # held until the launch, as are the arrays of `scalars`
-    grads = [contiguous(g if g.dtype == dtype else g.astype(dtype)) for g in grads]
+    grads = [in_layout(g if g.dtype == dtype else g.astype(dtype), False) for g in grads]
     scale = None if isinstance(spec.scale, (int, float)) else spec.scale
     if scale is not None and dtype_name(scale.dtype) != computed:
         scale = scale.astype(computed)

@@ -9,6 +9,9 @@ struct Table {
   int64 to[TENSORS];
   int64 size[TENSORS];
   int64 blocks[TENSORS];  // of this tensor and all before it
+  // `to` has matrices of so many that are transposed in `from`: filters in the order of axes and channels-last; 0 without
+  int64 rows[TENSORS];
+  int64 columns[TENSORS];
 };
 
 // use(width, tensor, place): a block has a chunk of one tensor, packs and what is left to its end one by one
@@ -18,10 +21,18 @@ __device__ inline void each_place(const Table& table, Use use) {
   while ((int64)blockIdx.x >= table.blocks[t]) ++t;
   I start = (I)(blockIdx.x - (t ? table.blocks[t - 1] : 0)) * CHUNK;
   I end = start + CHUNK < (I)table.size[t] ? start + CHUNK : (I)table.size[t];
-  bool aligned = is_aligned((const From*)table.from[t]) && is_aligned((const To*)table.to[t]);
+  bool aligned = is_aligned((const From*)table.from[t]) && is_aligned((const To*)table.to[t]) && !table.rows[t];
   I rest = aligned ? start + (end - start) / LANES * LANES : start;
   for (I i = start + threadIdx.x * LANES; i < rest; i += blockDim.x * LANES) use(Width<LANES>(), t, i);
   for (I i = rest + threadIdx.x; i < end; i += blockDim.x) use(Width<1>(), t, i);
+}
+
+// where place i of `to` is in `from`
+__device__ inline I source_of(const Table& table, int t, I i) {
+  I rows = (I)table.rows[t], columns = (I)table.columns[t];
+  if (!rows) return i;
+  I row = i / columns % rows;
+  return (i / (rows * columns) * columns + i % columns) * rows + row;
 }
 
 // to = f(from)
@@ -29,7 +40,7 @@ template <class From, class To, class F>
 __device__ inline void each_converted(const Table& table, F f) {
   each_place<From, To>(table, [&](auto width, int t, I i) {
     constexpr int WIDTH = decltype(width)::value;
-    Pack<WIDTH, From> values = loaded<WIDTH>((const From*)table.from[t] + i);
+    Pack<WIDTH, From> values = loaded<WIDTH>((const From*)table.from[t] + (WIDTH == 1 ? source_of(table, t, i) : i));
     Pack<WIDTH, To> results;
 #pragma unroll
     for (int l = 0; l < WIDTH; ++l) results.v[l] = To(f((A)values.v[l]));
