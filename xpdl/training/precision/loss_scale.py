@@ -94,18 +94,18 @@ class LossScale:
         self.growth_interval = positive_int(growth_interval, "growth_interval", owner)
         self.steps_left_out = 0
         self._good_steps = 0
-        self._state: Array | None = None
+        self.device_state: Array | None = None
 
     def on_device_of(self, p: Array) -> Array:
         """The scale, good steps, and updates left out since `sync`, as an array (3,) where `p` is, in its dtype."""
-        if self._state is None:
+        if self.device_state is None:
             state = [self.value, float(self._good_steps), 0.0]
-            self._state = array_namespace(p).asarray(state, dtype=p.dtype, device=device(p))
-        return self._state
+            self.device_state = array_namespace(p).asarray(state, dtype=p.dtype, device=device(p))
+        return self.device_state
 
     def slot(self, p: Array) -> tuple[dict[str, Any], str, Array]:
         """Where the array that `on_device_of` gives is kept: the dict that owns it, its key there, and the array."""
-        return vars(self), "_state", self.on_device_of(p)
+        return vars(self), "device_state", self.on_device_of(p)
 
     def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
         """``optimizer.update(params, grads)``, left out where a gradient is not finite; then the scale is adjusted."""
@@ -114,7 +114,7 @@ class LossScale:
             optimizer.update(params, grads)
             return
         finite, state = all_finite(arrays), self.on_device_of(arrays[0])
-        self._state = update_loss_scale(state, finite, self.growth_interval, _MOST)
+        self.device_state = update_loss_scale(state, finite, self.growth_interval, _MOST)
         if not is_host(finite):
             with overflow_expected():
                 optimizer.update(params, grads, only_if=finite, left_out=state[2])
@@ -125,14 +125,14 @@ class LossScale:
 
     def sync(self, optimizer: Optimizer) -> None:
         """Read the scale and the count, and take what a device left out from the optimizer's count."""
-        if self._state is None:
+        if self.device_state is None:
             return
-        value, good, left_out = map(float, asnumpy(self._state))
-        if not is_host(self._state):
+        value, good, left_out = map(float, asnumpy(self.device_state))
+        if not is_host(self.device_state):
             optimizer.iter -= int(left_out)
         self.value, self._good_steps = value, int(good)
         self.steps_left_out += int(left_out)
-        self._state = None
+        self.device_state = None
 
     def state_dict(self) -> dict[str, float]:
         """What a run goes on with, as of the last `sync`."""
@@ -141,4 +141,4 @@ class LossScale:
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Take back what `state_dict` gave."""
         self.value, self._good_steps = float(state["scale"]), int(state["good_steps"])
-        self.steps_left_out, self._state = int(state["steps_left_out"]), None
+        self.steps_left_out, self.device_state = int(state["steps_left_out"]), None
