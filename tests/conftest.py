@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,16 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if reason := problem(spec):
         pytest.fail(f"a GPU is required, and {spec.id} does not work: {reason}")
     return Backend(spec)
+
+
+@pytest.fixture
+def torch() -> Any:
+    return importlib.import_module("torch")
+
+
+@pytest.fixture
+def jax() -> Any:
+    return importlib.import_module("jax")
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from xpdl.backends import availability, conversion, dtypes, namespaces
 RTOL = {"float16": 1e-2, "bfloat16": 4e-2, "float32": 2e-5, "float64": 1e-11}
 
 
+T = TypeVar("T")
 _ORDINARY = (None, "cpu", "cuda")
 
 
@@ -40,6 +41,15 @@ class Spec:
     flags: tuple[tuple[str, Any], ...] = ()
 
     @property
+    def dtypes(self) -> set[str]:
+        """Names of the dtypes of its arrays."""
+        lacks = {"float16", "bfloat16"} if self.library == "array_api_strict" else set()
+        lacks |= {"bfloat16"} if self.library == "numpy" else set()
+        lacks |= set() if self.float64 else {"float64", "complex128"}
+        integers = {f"{kind}int{bits}" for kind in ("", "u") for bits in (8, 16, 32, 64)}
+        return {"bool", *integers, "float16", "bfloat16", "float32", "float64", "complex64", "complex128"} - lacks
+
+    @property
     def tags(self) -> set[str]:
         """What the markers ``backends`` and ``skip_backend`` select by: id, library, and capabilities.
 
@@ -54,8 +64,8 @@ class Spec:
             ("meta", not self.values),
             ("values", self.values),
             ("float64", self.float64),
-            ("float16", self.library != "array_api_strict"),
-            ("bfloat16", self.library in ("cupy", "torch", "jax")),
+            ("float16", "float16" in self.dtypes),
+            ("bfloat16", "bfloat16" in self.dtypes),
             ("eager", not self.jit),
             ("precompiled", self.library != "jax"),
             ("current", not self.second),
@@ -94,6 +104,16 @@ SPECS = {
 
 def gpu_required() -> bool:
     return os.environ.get("XPDL_REQUIRE_GPU", "") not in ("", "0")
+
+
+def on_host() -> bool:
+    """Tell whether the GPU is the host's CPU (tests/hostcuda)."""
+    return os.environ.get("CUPY_ON_HOST", "") not in ("", "0")
+
+
+def gpu_present() -> bool:
+    """Tell whether tests of a GPU are to run: there is one, or its absence is to be a failure."""
+    return gpu_required() or on_host() or availability._driver_found()
 
 
 def selected() -> list[Spec]:
@@ -237,6 +257,13 @@ class Backend:
         finite = np.abs(desired[np.isfinite(desired)])
         atol = rtol * float(finite.max(initial=0.0)) if atol is None else atol
         np.testing.assert_allclose(values.astype(np.float64), desired, rtol=rtol, atol=atol)
+
+
+def nonempty(items: Iterable[T]) -> list[T]:
+    """List what a loop is to go through, where a loop over nothing would assert nothing."""
+    found = list(items)
+    assert found, "there is nothing to go through"
+    return found
 
 
 @contextlib.contextmanager

@@ -4,8 +4,9 @@
   it. Backends whose library is not installed are dropped, too, and the summary has a line that says so.
 - ``applies(predicate)`` keeps the cases for which a function of their parameters, by name, is true; a parameter `backend` is
   a `tests.harness.Spec`.
-- ``needs(module...)`` keeps a case where these optional libraries are installed. A module that calls
-  ``pytest.importorskip`` is left out as a whole. Both are counted in the summary.
+- ``needs(module...)`` keeps a case where these optional libraries are installed; so do the fixtures `torch` and `jax`, and
+  the marker ``gpu`` where there is one. A module that calls ``pytest.importorskip`` is left out as a whole. The
+  summary counts both.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Spec, gpu_required, problem, selected
+from tests.harness import Spec, gpu_present, gpu_required, problem, selected
 
 # the value of `backend` in a case that no backend of this run applies to
 _NOBODY = object()
@@ -35,9 +36,17 @@ def installed(module: str) -> bool:
         return False
 
 
-def params_of(*libraries: str) -> list[Any]:
-    """Names of optional libraries as parameters, each for where it is installed."""
-    return [pytest.param(name, marks=pytest.mark.needs(name)) for name in libraries]
+def params_of(*values: Any) -> list[Any]:
+    """Parameters that are, or tuples that begin with, the name of a library: each for where that is installed."""
+    return [
+        pytest.param(*value, marks=pytest.mark.needs(value[0]))
+        for value in (value if isinstance(value, tuple) else (value,) for value in values)
+    ]
+
+
+def host_dtypes(*names: str) -> list[Any]:
+    """Names of dtypes of NumPy's arrays as parameters: bfloat16 where it is installed."""
+    return [pytest.param(name, marks=pytest.mark.needs(*["ml_dtypes"][: name == "bfloat16"])) for name in names]
 
 
 def usable(spec: Spec) -> bool:
@@ -67,18 +76,30 @@ def _holds(predicate: Callable[..., bool], params: dict[str, Any]) -> bool:
     return predicate(*(params[name] for name in inspect.signature(predicate).parameters))
 
 
+def _missing(item: pytest.Item) -> str | None:
+    """A library that an item needs and that is not here."""
+    fixtures = getattr(item, "fixturenames", ())
+    needed = [name for marker in item.iter_markers("needs") for name in marker.args]
+    needed += [name for name in ("torch", "jax") if name in fixtures]
+    if found := next((name for name in needed if not installed(name)), None):
+        return found
+    if item.get_closest_marker("gpu") and not gpu_present():
+        return "a GPU"
+    return None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     kept = []
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        missing = [name for marker in item.iter_markers("needs") for name in marker.args if not installed(name)]
+        missing = _missing(item)
         if params.get("backend") is _NOBODY:
             continue
         if not all(_holds(marker.args[0], params) for marker in item.iter_markers("applies")):
             continue
         if missing:
-            _left_out[missing[0]] += 1
+            _left_out[missing] += 1
         else:
             kept.append(item)
     items[:] = kept

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.harness import nonempty
 from xpdl import (
     SGD,
     AdaGrad,
@@ -118,7 +119,7 @@ def test_gradients_by_hand_agree_with_differences(kind: Any) -> None:
     x, t = np.random.rand(5, 6), np.eye(3)[[0, 2, 1, 1, 0]]
     kept = {name: p.copy() for name, p in net.params.items()}
     numerical, gradient = net.numerical_gradient(x, t), net.gradient(x, t)
-    for name in net.params:
+    for name in nonempty(net.params):
         # 1e-7 inside the logarithm of ch. 4 is in the loss and not in y - t
         assert np.average(np.abs(numerical[name] - gradient[name])) < 1e-6
         assert np.abs(gradient[name]).max() > 1e-6
@@ -220,7 +221,7 @@ def test_layers_may_be_gone_through_by_hand(kind: Any) -> None:
     by_hand = dict(network.grads)
     network.loss(x, t, train_flg=False)
     network.backward(network.last_layer.backward())
-    for name, grad in network.grads.items():
+    for name, grad in nonempty(network.grads.items()):
         np.testing.assert_array_equal(grad, by_hand[name])
 
 

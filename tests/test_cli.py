@@ -233,7 +233,8 @@ def test_runs_without_a_standard_output():
 
 
 def test_predict_recognises_pictures(run, tmp_path):
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image as image
+
     from xpdl import load_mini_mnist
 
     _, (x, t) = load_mini_mnist(normalize=False, flatten=False)

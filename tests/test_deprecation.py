@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from tests.test_doctests import OPTIONAL
+from tests.test_doctests import marks
 from tests.training.runs import T, X, net, trainer
 from xpdl import BackendError, MixedPrecision
 from xpdl.deprecation import moved, renamed_options
@@ -32,13 +32,14 @@ MOVED = [
     ("xpdl.models.flop", "flop", "xpdl.models.flops.flop"),
     ("xpdl.training.scikit_learn", "XpdlClassifier", "xpdl.integrations.scikit_learn.XpdlClassifier"),
 ]
+each_move = pytest.mark.parametrize(
+    ("module", "name", "new"), [pytest.param(*row, marks=marks(row[2].rpartition(".")[0])) for row in MOVED]
+)
 
 
-@pytest.mark.parametrize(("module", "name", "new"), MOVED)
+@each_move
 def test_old_path_gives_the_object_and_warns(module, name, new):
     home, _, last = new.rpartition(".")
-    if home in OPTIONAL:
-        pytest.importorskip(OPTIONAL[home])
     old = importlib.import_module(module)
     with pytest.warns(DeprecationWarning, match=rf"^{module}\.{name} is deprecated; use {new}$") as caught:
         value = getattr(old, name)
@@ -46,10 +47,8 @@ def test_old_path_gives_the_object_and_warns(module, name, new):
     assert caught[0].filename == __file__
 
 
-@pytest.mark.parametrize(("module", "name", "new"), MOVED)
+@each_move
 def test_old_path_is_imported_from_with_a_warning_of_that_line(module, name, new):
-    if (home := new.rpartition(".")[0]) in OPTIONAL:
-        pytest.importorskip(OPTIONAL[home])
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", f"from {module} import {name}"], capture_output=True, text=True
     )

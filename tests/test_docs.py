@@ -12,14 +12,12 @@ import pytest
 
 import xpdl
 from tests.docs_tables import README
-from tests.test_doctests import OPTIONAL
+from tests.test_doctests import marks
 from tests.test_readme import NUMBER
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 FENCED = re.compile(r"^```(?!`)(.*)\n((?s:.*?))^```$", re.MULTILINE)
-#: what the blocks of a page need that the package does not
-NEEDS = {"arrays.md": "array_api_strict"}
 
 
 def blocks(page):
@@ -37,8 +35,6 @@ def test_pages_are_found():
 
 @pytest.mark.parametrize("page", with_code())
 def test_code_runs_and_prints_what_is_shown(page, tmp_path):
-    if page in NEEDS:
-        pytest.importorskip(NEEDS[page])
     found = [(kind, text) for kind, text in blocks(page) if kind in ("python", "text")]
     mark = "-- end of block --"
     program = "".join(f"{text}\nprint({mark!r}, flush=True)\n" for kind, text in found if kind == "python")
@@ -61,15 +57,20 @@ def environment():
     return {**os.environ, "PYTHONPATH": str(DOCS.parent), "XPDL_BACKEND": "numpy"}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_what_is_included_is_there(page):
-    for kind, options in blocks(page):
-        if not kind.startswith(("{include}", "{literalinclude}")):
-            continue
-        source = (DOCS / page).parent / kind.split()[1]
-        places = [re.search(rf':{side}: "(.*)"', options)[1] for side in ("start-after", "end-before")]
-        begin, end = (re.search(rf"^{re.escape(place)}$", source.read_text(), re.MULTILINE) for place in places)
-        assert begin and end and begin.start() < end.start(), f"{source.name} has no {' ... '.join(places)}"
+INCLUDES = [
+    (page, kind.split()[1], options)
+    for page in PAGES
+    for kind, options in blocks(page)
+    if kind.startswith(("{include}", "{literalinclude}"))
+]
+
+
+@pytest.mark.parametrize(("page", "source", "options"), INCLUDES)
+def test_what_is_included_is_there(page, source, options):
+    text = ((DOCS / page).parent / source).read_text()
+    places = [re.search(rf':{side}: "(.*)"', options)[1] for side in ("start-after", "end-before")]
+    begin, end = (re.search(rf"^{re.escape(place)}$", text, re.MULTILINE) for place in places)
+    assert begin and end and begin.start() < end.start(), f"{source} has no {' ... '.join(places)}"
 
 
 def test_every_page_is_in_a_table_of_contents():
@@ -99,23 +100,23 @@ def test_every_public_name_is_on_a_page():
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_names_that_are_linked_exist(page):
-    for name in re.findall(r"\{py:obj\}`([\w.]+)`", (DOCS / page).read_text()):
-        owner = xpdl
-        *modules, last = name.removeprefix("xpdl.").split(".")
-        if modules:
-            module = f"xpdl.{'.'.join(modules)}"
-            if module in OPTIONAL:
-                pytest.importorskip(OPTIONAL[module])
-            owner = importlib.import_module(module)
-        assert hasattr(owner, last), f"{page} links {name}, which is not there"
+def linked():
+    """Each link to a name and the module that has it, which may need an optional library."""
+    for page in PAGES:
+        for name in dict.fromkeys(re.findall(r"\{py:obj\}`([\w.]+)`", (DOCS / page).read_text())):
+            *modules, last = name.removeprefix("xpdl.").split(".")
+            module = ".".join(["xpdl", *modules])
+            yield pytest.param(module, last, id=f"{page} {name}", marks=marks(module))
+
+
+@pytest.mark.parametrize(("module", "name"), list(linked()))
+def test_names_that_are_linked_exist(module, name):
+    assert hasattr(importlib.import_module(module), name)
 
 
 def test_no_page_says_again_what_the_readme_says():
-    readme = [line for line in README.read_text().splitlines() if len(line) > 60]
-    for page in PAGES:
-        assert not set(readme) & set((DOCS / page).read_text().splitlines())
+    readme = {line for line in README.read_text().splitlines() if len(line) > 60}
+    assert {page: again for page in PAGES if (again := readme & set((DOCS / page).read_text().splitlines()))} == {}
 
 
 def test_gallery_shows_every_example():

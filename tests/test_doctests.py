@@ -27,10 +27,13 @@ OPTIONAL = {"xpdl.integrations.scikit_learn": "sklearn"}
 OPTIONAL |= {name: "numba" for name in MODULES if name.startswith("xpdl.backends.numba.")}
 
 
-@pytest.mark.parametrize("name", MODULES)
+def marks(module: str) -> list[pytest.MarkDecorator]:
+    """Keep a case where what its module needs is installed."""
+    return [pytest.mark.needs(OPTIONAL[module])] if module in OPTIONAL else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in MODULES])
 def test_examples(name: str) -> None:
-    if name in OPTIONAL:
-        pytest.importorskip(OPTIONAL[name])
     module = importlib.import_module(name)
     out: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF)

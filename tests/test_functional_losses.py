@@ -55,7 +55,8 @@ class TestSquaredError:
             getattr(functional, name)(np.zeros((3, 1)), np.zeros(3))
 
     def test_mixed_libraries_are_an_error(self, name: str) -> None:
-        strict = pytest.importorskip("array_api_strict")
+        import array_api_strict as strict
+
         with pytest.raises(MixedArraysError, match="array_api_strict and numpy"):
             getattr(functional, name)(np.zeros(3), strict.zeros(3))
 
@@ -130,7 +131,8 @@ class TestCrossEntropy:
     def test_weights_of_another_library_or_of_other_classes(self, y: Any) -> None:
         with pytest.raises(ShapeError, match=r"class_weights, one for each class, must have shape \(3,\), got \(2,\)"):
             functional.softmax_cross_entropy(y, self.LABELS, class_weights=[1.0, 2.0])
-        strict = pytest.importorskip("array_api_strict")
+        import array_api_strict as strict
+
         with pytest.raises(MixedArraysError, match="array_api_strict and numpy"):
             functional.softmax_cross_entropy(y, self.LABELS, class_weights=strict.ones(3))
 

@@ -20,6 +20,7 @@ from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.numba import loading
 
 CODE = ("pure", "compiled")
+PARAMS = ("pure", pytest.param("compiled", marks=pytest.mark.needs("numba")))
 COMPILED = {f"tests.backends.numpy.test_{path.stem}" for path in Path(numba.__file__).parent.glob("*.py")}
 
 
@@ -28,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for marker in metafunc.definition.iter_markers("usefixtures"):
         asked += marker.args
     if "code" in asked or metafunc.module.__name__ in COMPILED:
-        metafunc.parametrize("code", CODE, indirect=True)
+        metafunc.parametrize("code", PARAMS, indirect=True)
 
 
 class Code:

@@ -16,7 +16,7 @@ import pytest
 import xpdl.ops
 import xpdl.optimizers
 from tests.backends.watched import own_kernels
-from tests.harness import Backend
+from tests.harness import Backend, nonempty
 from xpdl.backends import dispatch, registry
 from xpdl.backends.dispatch import DECLINE, generic_only, kernel, kernels_for, op
 from xpdl.backends.namespaces import array_namespace
@@ -59,7 +59,7 @@ def twice() -> Any:
 
 
 def strict_zeros() -> Any:
-    return pytest.importorskip("array_api_strict").zeros(1)
+    return importlib.import_module("array_api_strict").zeros(1)
 
 
 class TestCalls:
@@ -255,5 +255,5 @@ def test_a_kernel_for_no_op_is_noticed() -> None:
 
 
 def test_every_kernel_module_is_there() -> None:
-    for module in itertools.chain.from_iterable(dispatch._KERNEL_MODULES.values()):
+    for module in nonempty(itertools.chain.from_iterable(dispatch._KERNEL_MODULES.values())):
         assert importlib.util.find_spec(module), f"{module} is listed and missing"

@@ -21,16 +21,6 @@ from xpdl.layers.base import Layer
 from xpdl.training import EMA, Trainer
 
 
-@pytest.fixture
-def torch() -> Any:
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture
-def jax() -> Any:
-    return pytest.importorskip("jax")
-
-
 def leaf(torch: Any, a: Any) -> Any:
     """A tensor that asks for a gradient."""
     made = torch.tensor(np.asarray(a))

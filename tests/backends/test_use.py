@@ -12,6 +12,7 @@ import pytest
 
 import xpdl.backends
 from tests.harness import Backend
+from tests.selection import params_of
 from xpdl.backends import asarray, get_backend, make_backend, use
 from xpdl.backends.namespaces import device, dtype_name
 from xpdl.errors import BackendError
@@ -23,6 +24,14 @@ SPELLINGS = {
     "torch": ["torch", "array_api_compat.torch"],
     "jax": ["jax", "jax.numpy"],
 }
+# those of floating numbers
+DTYPES_OF = {
+    "numpy": ["float16", "float32", "float64"],
+    "array_api_strict": ["float32", "float64"],
+    "torch": ["float16", "bfloat16", "float32", "float64"],
+    "jax": ["float16", "bfloat16", "float32", "float64"],
+}
+each_library = pytest.mark.parametrize("library", params_of(*SPELLINGS))
 FLAT = [(library, module) for library, modules in SPELLINGS.items() for module in modules]
 
 
@@ -32,9 +41,9 @@ def chosen() -> tuple[str, str]:
 
 
 class TestNames:
-    @pytest.mark.parametrize(("library", "module"), FLAT, ids=lambda value: value)
+    @pytest.mark.parametrize(("library", "module"), params_of(*FLAT))
     def test_a_name_or_a_module(self, library: str, module: str) -> None:
-        loaded = pytest.importorskip(module)
+        loaded = importlib.import_module(module)
         for given in (module, loaded):
             handle = use(given)
             assert (handle.name, handle.dtype) == (library, "float32")
@@ -43,9 +52,8 @@ class TestNames:
             assert dtype_name(made.dtype) == "float32"
             assert get_backend().xp.asarray is not None
 
-    @pytest.mark.parametrize("library", SPELLINGS)
+    @each_library
     def test_every_spelling_is_the_same_backend(self, library: str) -> None:
-        pytest.importorskip(library)
         given = [g for m in SPELLINGS[library] for g in (m, importlib.import_module(m))]
         first, *others = [make_backend(g) for g in given]
         assert all(other.xp is first.xp and other == first for other in others)
@@ -70,17 +78,20 @@ class TestNames:
 
 class TestDtypesAndDevices:
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-    @pytest.mark.parametrize("library", SPELLINGS)
+    @each_library
+    @pytest.mark.applies(lambda library, dtype: dtype in DTYPES_OF[library])
     def test_dtype(self, library: str, dtype: str) -> None:
-        xp = pytest.importorskip(library)
-        if not hasattr(xp if library != "jax" else importlib.import_module("jax.numpy"), dtype):
-            with pytest.raises(BackendError, match=rf"use\('{library}'\): this library has no dtype {dtype}"):
-                use(library, dtype=dtype)
-            return
         backend = use(library, dtype=dtype).backend
         assert backend.dtype == dtype
         assert dtype_name(asarray([1.0, 2.0]).dtype) == dtype
         assert dtype_name(backend.float) == dtype
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+    @each_library
+    @pytest.mark.applies(lambda library, dtype: dtype not in DTYPES_OF[library])
+    def test_a_dtype_that_the_library_lacks(self, library: str, dtype: str) -> None:
+        with pytest.raises(BackendError, match=rf"use\('{library}'\): this library has no dtype {dtype}"):
+            use(library, dtype=dtype)
 
     def test_dtype_may_be_the_library_s_own_object(self) -> None:
         assert use("numpy", dtype=np.float64).dtype == "float64"
@@ -93,26 +104,31 @@ class TestDtypesAndDevices:
 
     @pytest.mark.parametrize("given", ["device1", "device2"])
     def test_device_of_array_api_strict(self, given: str) -> None:
-        strict = pytest.importorskip("array_api_strict")
+        import array_api_strict as strict
+
         for spelled in (given, strict.Device(given)):
             assert use("array_api_strict", device=spelled).device == strict.Device(given)
             assert device(asarray([1.0])) == strict.Device(given)
 
+    @pytest.mark.needs("torch")
     def test_device_of_torch(self) -> None:
-        torch = pytest.importorskip("torch")
+        import torch
+
         for spelled in ("meta", torch.device("meta")):
             assert use("torch", device=spelled).device == torch.device("meta")
             assert asarray([1.0]).is_meta
 
+    @pytest.mark.needs("jax")
     def test_device_of_jax(self) -> None:
-        jax = pytest.importorskip("jax")
+        import jax
+
         first = jax.devices("cpu")[0]
         for spelled in ("cpu", "cpu:0", first):
             assert use("jax", device=spelled).device == first
 
     @pytest.mark.parametrize(
         ("library", "bad"),
-        [
+        params_of(
             ("numpy", "gpu"),
             ("array_api_strict", "nowhere"),
             ("torch", "nowhere"),
@@ -121,10 +137,9 @@ class TestDtypesAndDevices:
             ("jax", "nowhere"),
             ("jax", "cpu:99"),
             ("jax", "cpu:one"),
-        ],
+        ),
     )
     def test_a_device_that_is_not_there(self, library: str, bad: Any) -> None:
-        pytest.importorskip(library)
         with pytest.raises(BackendError, match=rf"use\('{library}'\): device {bad!r} .*does not work"):
             use(library, device=bad)
 
@@ -132,8 +147,10 @@ class TestDtypesAndDevices:
         with pytest.raises(BackendError, match=r"use\('array_api_strict'\): device 'no_float64' or dtype float64"):
             use("array_api_strict", device="no_float64", dtype="float64")
 
+    @pytest.mark.needs("jax")
     def test_jax_with_float64_off_names_the_switch(self) -> None:
-        jax = pytest.importorskip("jax")
+        import jax
+
         with jax.enable_x64(False), pytest.raises(BackendError, match="jax_enable_x64"):
             use("jax", dtype="float64")
 

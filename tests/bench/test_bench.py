@@ -17,9 +17,11 @@ from xpdl.bench.nets import NETS
 epoch, memory, scaling = (importlib.import_module(f"xpdl.bench.{name}") for name in ("epoch", "memory", "scaling"))
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("net", NETS)
 def test_peer_computes_the_same_scores_and_gradients(net):
-    torch = pytest.importorskip("torch")
+    import torch
+
     network, x, t = timing.prepared(*NETS[net], 6)
     for layer in network.layers.values():
         if type(layer).__name__ == "Dropout":
@@ -51,8 +53,8 @@ def test_figures_are_of_what_was_asked_for(task):
     assert figure.peak_megabytes > 0 and figure.ratio is None
 
 
+@pytest.mark.needs("torch")
 def test_against_torch_gives_a_ratio():
-    pytest.importorskip("torch")
     figures = {
         figure.backend: figure for figure in bench.bench("SimpleConvNet", batch_size=2, rounds=1, against_torch=True)
     }
@@ -84,6 +86,7 @@ def test_wrong_input_is_named(options, says):
         bench.bench(**{"net": "TwoLayerNet", **options})
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize(
     "network",
     [
@@ -92,7 +95,6 @@ def test_wrong_input_is_named(options, says):
     ],
 )
 def test_nets_without_a_peer_are_refused(network):
-    pytest.importorskip("torch")
     network.build((3,))
     with pytest.raises(TypeError, match="bench: "):
         torch_peer.peer(network, threads=1)
@@ -154,8 +156,8 @@ def test_epoch_is_one_pass(monkeypatch):
         bench.epoch("ResNet")
 
 
+@pytest.mark.needs("torch")
 def test_epoch_in_pytorch_is_one_pass_too(monkeypatch):
-    pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     rows = rng.random((250, 784), np.float32), rng.integers(0, 10, 250).astype(np.uint8)
     monkeypatch.setattr(epoch, "load_mnist", lambda flatten: (rows, rows))

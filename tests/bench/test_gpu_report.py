@@ -1,7 +1,6 @@
 """The GPU report keeps to its time, keeps what it measured, and says what is left; nothing here looks at a figure."""
 
 import dataclasses
-import importlib.util
 import json
 import re
 import subprocess
@@ -9,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.harness import nonempty
 from tests.hostcuda import child as hostcuda
 from xpdl import cli, load_mini_mnist
 from xpdl.backends import availability, device_info, use
@@ -285,7 +285,7 @@ class TestPredictions:
         assert "| MLP | 100 | highest | xpdl captured / torch compiled | 0.4 to 0.7 | 0.50 |" in lines
 
     def test_are_of_cases_that_are_measured(self):
-        for p in PREDICTIONS:
+        for p in nonempty(PREDICTIONS):
             assert p.batch_size in CASES[p.net][2] and p.precision in ALL_PRECISIONS and p.low <= p.high
             assert p.to in {name for peers in PEERS.values() for name in peers}
 
@@ -323,7 +323,7 @@ def test_command_line_has_it_too(machine, tmp_path, capsys):
     assert cli.main(["bench", "--gpu-report", "--out", str(tmp_path), "--only", "tests"]) == 2
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+@pytest.mark.needs("cupy")
 class TestOnHostcuda:
     """The whole report as a user runs it, on the real CuPy, without a GPU."""
 
@@ -347,9 +347,9 @@ class TestOnHostcuda:
         assert keys(tmp_path) == [("eager", "TwoLayerNet", 2, p) for p in ("highest", "bfloat16")]
         assert kept(tmp_path)["tests"] == found["tests"]
 
+    @pytest.mark.needs("torch")
     @pytest.mark.slow
     def test_it_compares_with_compiled_pytorch(self, tmp_path):
-        pytest.importorskip("torch")
         self.run(tmp_path, "--only", "compiled", "--precisions", "highest")
         (found,) = kept(tmp_path)["measurements"]
         assert None not in found["milliseconds"].values() and not found["notes"]

@@ -32,9 +32,9 @@ def measure(backend, part="eager", net="TwoLayerNet", size=3, precision="highest
     return gpu_steps.measure(part, net, size, precision, backend=backend, synchronize=lambda: None, **options)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("precision", [p for p in ALL_PRECISIONS if p != "bfloat16"])
 def test_every_kind_is_timed(device, precision):
-    pytest.importorskip("torch")
     with gpu_steps.computing(precision):
         found = measure(device, precision=precision)
     missing = {name for name, value in found.milliseconds.items() if value is None}
@@ -47,14 +47,14 @@ def test_every_kind_is_timed(device, precision):
     assert {"gemm", "adam_step"} <= set(names) and len(set(names)) == len(names)
 
 
+@pytest.mark.needs("torch")
 def test_images_are_timed_in_both_layouts_of_pytorch(device):
-    pytest.importorskip("torch")
     found = measure(device, net="DeepConvNet", size=2)
     assert None not in found.milliseconds.values() and set(found.milliseconds) > {"torch channels_last"}
 
 
+@pytest.mark.needs("torch")
 def test_compiled_part_has_compiled_pytorch_and_no_second_roofline(device):
-    pytest.importorskip("torch")
     asked = []
     found = measure(device, "compiled", to_device=lambda module, p, compiled: asked.append((p, compiled)) or module)
     assert set(found.milliseconds) == {"xpdl", CAPTURED, "torch compiled"} and None not in found.milliseconds.values()
@@ -66,9 +66,8 @@ def test_utilization_is_of_steps(device):
     assert found.utilization == 0.75
 
 
+@pytest.mark.needs("torch")
 def test_a_peer_that_fails_is_a_note(device):
-    pytest.importorskip("torch")
-
     def broken(module, precision, compiled):
         raise RuntimeError("no compiler\nmore words")
 
@@ -138,9 +137,11 @@ def test_resnet18_is_the_one_of_the_paper():
     assert sum(int(np.prod(p.shape)) for p in net.params.values()) == 11_181_642 + entrance + shortcuts
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_steps_of_pytorch_train(dtype):
-    torch = pytest.importorskip("torch")
+    import torch
+
     module = torch.nn.Sequential(torch.nn.Linear(4, 3))
     before = module[0].weight.detach().clone()
     rng = np.random.default_rng(0)
@@ -150,8 +151,10 @@ def test_half_steps_of_pytorch_train(dtype):
     assert module[0].weight.dtype == torch.float32 and not torch.equal(module[0].weight, before)
 
 
+@pytest.mark.needs("torch")
 def test_peer_goes_where_pytorch_computes(monkeypatch):
-    torch = pytest.importorskip("torch")
+    import torch
+
     moved = SimpleNamespace(to=lambda device: device)
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.harness import nonempty
 from xpdl import Batches, DTypeError, ShapeError, augment
 from xpdl.backends.random import Stream
 from xpdl.data.augment import Brightness, Compose, Crop, Cutout, Elastic, Flip, Noise, Rotate, Scale, Shift
@@ -93,7 +94,7 @@ def test_batches_take_several(backend):
     expected = list(Batches(x, t, 3, seed=0, transform=Compose(*several)))
     with backend.rules():
         found = list(Batches(backend.asarray(x), backend.asarray(t), 3, seed=0, transform=several))
-    for (x, t), (expected_x, expected_t) in zip(found, expected, strict=True):
+    for (x, t), (expected_x, expected_t) in nonempty(zip(found, expected, strict=True)):
         backend.check(x, expected_x)
         backend.check(t, expected_t)
 
@@ -155,9 +156,8 @@ class TestDraws:
         x = images()
         np.testing.assert_array_equal(transform(x, Stream(0))[:2], transform(x[:2], Stream(0)))
 
+    @pytest.mark.applies(lambda transform: not isinstance(transform, Noise | Compose))  # noise is not
     def test_are_the_same_for_all_channels(self, transform):
-        if isinstance(transform, Noise | Compose):
-            pytest.skip("noise is not")
         grey = np.repeat(images(c=1), 3, axis=1)
         found = transform(grey, Stream(0))
         np.testing.assert_array_equal(found, found[:, :1].repeat(3, axis=1))

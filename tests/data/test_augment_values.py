@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.harness import nonempty
 from xpdl.backends.random import Stream
 from xpdl.data.augment import Brightness, Crop, Cutout, Elastic, Flip, Noise, Rotate, Scale, Shift, geometry
 
@@ -65,7 +66,7 @@ class TestFlip:
     @pytest.mark.parametrize("horizontal, vertical", [(1, 0), (0, 1), (1, 1)])
     def test_mirrors(self, horizontal, vertical):
         x = images()
-        for image, found in zip(x, Flip(horizontal, vertical)(x, STREAM), strict=True):
+        for image, found in nonempty(zip(x, Flip(horizontal, vertical)(x, STREAM), strict=True)):
             mirrored = read(image, (6, 8), lambda i, j: (5 - i if vertical else i, 7 - j if horizontal else j), pixel)
             np.testing.assert_array_equal(found, mirrored)
 
@@ -148,7 +149,7 @@ class TestRotate:
             right, up = j - 3.5, 2.5 - i
             return 2.5 - (up * cos - right * sin), 3.5 + (right * cos + up * sin)
 
-        for image, found in zip(x, Rotate((degrees, degrees))(x, STREAM), strict=True):
+        for image, found in nonempty(zip(x, Rotate((degrees, degrees))(x, STREAM), strict=True)):
             np.testing.assert_allclose(found, read(image, (6, 8), place), rtol=1e-9, atol=1e-12)
 
     def test_by_a_quarter_is_that_of_numpy(self):
@@ -168,7 +169,7 @@ class TestScale:
     @pytest.mark.parametrize("factor", [0.6, 1.7])
     def test_enlarges_around_the_centre(self, factor):
         x = images()
-        for image, found in zip(x, Scale(factor, factor)(x, STREAM), strict=True):
+        for image, found in nonempty(zip(x, Scale(factor, factor)(x, STREAM), strict=True)):
             scaled = read(image, (6, 8), lambda i, j: (2.5 + (i - 2.5) / factor, 3.5 + (j - 3.5) / factor))
             np.testing.assert_allclose(found, scaled, rtol=1e-9, atol=1e-12)
 
@@ -228,7 +229,7 @@ class TestElastic:
                 for a, b in np.ndindex(h, w)
             )
 
-        for number in range(n):
+        for number in nonempty(range(n)):
             down, right = drawn[0][number], drawn[1][number]
             bent = read(
                 x[number],

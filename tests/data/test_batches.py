@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.harness import nonempty
 from xpdl import Batches, ChunkedBatches, LabelError, Prefetch, ShapeError, shuffle_dataset
 
 X, T = np.arange(14.0).reshape(7, 2), np.arange(7)
@@ -130,7 +131,7 @@ def test_labels_are_checked_once_on_entry():
 @pytest.mark.backends("plain")
 def test_batches_move_to_a_backend_before_they_are_transformed(backend):
     with backend.use() as used:
-        for x, t in Batches(X.astype(np.float32), T, 3, seed=0, backend=used, transform=lambda x: x + x):
+        for x, t in nonempty(Batches(X.astype(np.float32), T, 3, seed=0, backend=used, transform=lambda x: x + x)):
             backend.check(x, 2 * X[backend.to_numpy(t)], dtype=backend.float)
             backend.check(t, backend.to_numpy(t), dtype="int64")
 

@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from tests.harness import nonempty
 from xpdl.data.idx import read_idx
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
@@ -36,7 +37,7 @@ def test_reads_what_is_there(write, array):
 
 def test_every_truncation_is_refused(write):
     whole = content()
-    for size in range(len(whole)):
+    for size in nonempty(range(len(whole))):
         with pytest.raises(ValueError, match="images: is not a whole IDX file"):
             read_idx(write(whole[:size]))
 
@@ -61,12 +62,11 @@ def test_other_content_is_refused(write, data):
 def test_damaged_gzip_is_refused_wherever_a_byte_changes(tmp_path):
     path = tmp_path / "images.gz"
     whole = gzip.compress(content(), mtime=0)
-    for place in range(len(whole)):
+    # but for the time, flags and system of the writer, which are no content
+    for place in (*range(4), *range(10, len(whole))):
         damaged = bytearray(whole)
         damaged[place] ^= 0x55
         path.write_bytes(damaged)
-        if 4 <= place < 10:  # time, flags and system of the writer: no content
-            continue
         with pytest.raises(ValueError, match=r"images\.gz"):
             read_idx(path)
 

@@ -196,7 +196,8 @@ def test_without_pillow_says_what_to_install(digit, path, monkeypatch):
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_cameras_of_fewer_than_16_bits_are_as_light(tmp_path, bits):
-    pillow = pytest.importorskip("PIL.Image")
+    from PIL import Image as pillow
+
     page = np.full((90, 90), 0.9)
     page[20:70, 40:48] = 0.2
     pillow.fromarray((page * (2**bits - 1)).astype(np.uint16)).save(tmp_path / "page.png")

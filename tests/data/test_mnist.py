@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.data.server import running
+from tests.harness import nonempty
 from xpdl import load_mini_mnist, load_mnist
 from xpdl.data import mnist
 from xpdl.io.paths import cache_dir
@@ -121,7 +122,7 @@ class TestWholeSet:
     def test_small_set_is_part_of_the_real_one(self, monkeypatch, mnist_dir):
         monkeypatch.setenv("XPDL_DATA", str(mnist_dir))
         whole, small = load_mnist(normalize=False), load_mini_mnist(normalize=False)
-        for (all_x, all_t), (x, t) in zip(whole, small, strict=True):
+        for (all_x, all_t), (x, t) in nonempty(zip(whole, small, strict=True)):
             known = {row.tobytes(): label for row, label in zip(all_x, all_t, strict=True)}
             assert all(known[row.tobytes()] == label for row, label in zip(x, t, strict=True))
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.data.server import running
 from tests.data.test_mnist import write_set
+from tests.harness import nonempty
 from xpdl import data, load_cifar10, load_fashion_mnist, load_mnist
 from xpdl.data import cifar10, fashion_mnist
 
@@ -186,7 +187,7 @@ class TestCifar10:
 
     def test_flipped_bit_is_an_error(self, folder):
         body = archive(contents(1))
-        for place in range(11, len(body), len(body) // 40):
+        for place in nonempty(range(11, len(body), len(body) // 40)):
             damaged = bytearray(body)
             damaged[place] ^= 4
             (folder / "cifar-10-binary.tar.gz").write_bytes(damaged)

@@ -33,7 +33,8 @@ def test_bytearray_that_a_pickle_claims_to_hold(tmp_path, little_memory):
 
 def test_chunk_that_a_png_claims_to_hold(tmp_path, little_memory):
     """A file object reserves as much as is asked for, more than the file has."""
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image as image
+
     path = tmp_path / "digit.png"
     image.new("RGB", (34, 30)).save(path)
     whole = path.read_bytes()
@@ -45,7 +46,8 @@ def test_chunk_that_a_png_claims_to_hold(tmp_path, little_memory):
 
 def test_profile_of_a_png_that_ends_after_its_name(tmp_path):
     """Pillow looks for the byte that comes next."""
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image as image
+
     path = tmp_path / "digit.png"
     image.new("RGB", (34, 30)).save(path)
     whole = path.read_bytes()

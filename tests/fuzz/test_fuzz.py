@@ -5,6 +5,8 @@ import random
 
 import pytest
 
+from tests.harness import nonempty
+
 pytest.importorskip("resource", reason="limits and alarms are those of Unix")
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 
@@ -21,16 +23,25 @@ CASES = 40
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in fuzz.NAMES if name != "arguments"])
 def test_altered_files_are_read_or_refused(name, tmp_path):
-    if name == "image":
-        pytest.importorskip("PIL")
     cases = getattr(fuzz.Targets(random.Random(3), tmp_path), name)()
-    for data, read in itertools.islice(cases, CASES):
+    undocumented = []
+    for data, read in nonempty(itertools.islice(cases, CASES)):
         try:
             read()
         except fuzz.DOCUMENTED:
             continue
         except Exception as error:
-            raise AssertionError(f"{type(error).__name__} from {data!r}") from error
+            undocumented.append(f"{type(error).__name__} from {data!r}")
+    assert not undocumented
+
+
+def error_names_the_file(read, path):
+    """Whether a file is read, or refused with a ValueError that says which file it is."""
+    try:
+        read(path)
+    except ValueError as error:
+        return str(path) in str(error)
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +55,10 @@ def path(tmp_path_factory):
 def test_any_bytes_are_read_or_refused(path, data, start):
     path.write_bytes(start + data)
     for read in (tensors.load_arrays, read_idx):
-        try:
-            read(path)
-        except ValueError as error:
-            assert str(path) in str(error)  # which file it is
+        assert error_names_the_file(read, path)
 
 
 @given(st.binary(max_size=120))
 def test_any_header_of_safetensors_is_read_or_refused(path, header):
     path.write_bytes(len(header).to_bytes(8, "little") + header)
-    try:
-        tensors.load_arrays(path)
-    except ValueError as error:
-        assert str(path) in str(error)
+    assert error_names_the_file(tensors.load_arrays, path)

@@ -7,6 +7,8 @@ import pytest
 
 from tests.hostcuda.child import on_host
 
+pytestmark = pytest.mark.needs("cupy")
+
 RTOL = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-14}
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from tests.hostcuda.child import on_host
 
+pytestmark = pytest.mark.needs("cupy")
+
 CASES = [
     {"stride": (1, 1), "pad": (0, 0), "dilation": (1, 1), "groups": 1},
     {"stride": (2, 1), "pad": (1, 2), "dilation": (1, 2), "groups": 2},

@@ -5,6 +5,8 @@ import pytest
 
 from tests.hostcuda.child import on_host
 
+pytestmark = pytest.mark.needs("cupy")
+
 DIVIDE = r"""extern "C" __global__ void divide(int* a, int n, int k) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < n) a[i] = i / k;

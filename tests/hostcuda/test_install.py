@@ -6,23 +6,26 @@ import tomllib
 
 import pytest
 
-from tests.hostcuda.child import FOLDER, environment, problem, run
+from tests.hostcuda.child import FOLDER, environment, run
 
 ANSWER = (
     "import cupy; print(int((cupy.arange(5) * 2).sum()), cupy.cuda.runtime.getDeviceProperties(0)['name'].decode())"
 )
 
 
+@pytest.mark.needs("cupy")
 def test_cupy_computes():
     done = run("-c", ANSWER)
     assert done.stdout == "20 host (CuPy without a GPU)\n", done.stderr
 
 
+@pytest.mark.needs("cupy")
 def test_cupy_computes_in_processes_of_a_process():
     done = run("-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ANSWER!r}], check=True)")
     assert done.stdout == "20 host (CuPy without a GPU)\n", done.stderr
 
 
+@pytest.mark.needs("cupy")
 @pytest.mark.parametrize("value", ["", "0"])
 def test_nothing_happens_without_the_variable(value):
     done = run("-c", "import sys; import hostcuda.hook; print('hostcuda.core' in sys.modules, len(sys.meta_path))")
@@ -36,6 +39,7 @@ def test_nothing_happens_without_the_variable(value):
     assert on[0] == off[0] == "False" and int(on[1]) == int(off[1]) + 1
 
 
+@pytest.mark.needs("cupy")
 def test_importing_hostcuda_imports_no_cupy():
     done = run(
         "-c", "import sys, hostcuda.hook; print('cupy' in sys.modules, 'numpy' in sys.modules)", CUPY_ON_HOST="0"
@@ -43,6 +47,7 @@ def test_importing_hostcuda_imports_no_cupy():
     assert done.stdout == "False False\n", done.stderr
 
 
+@pytest.mark.needs("cupy")
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -62,6 +67,7 @@ def test_import_of_cupy_says_in_one_line_why_it_cannot_be(change, message):
     assert done.returncode == 1 and last.startswith("ImportError: hostcuda") and message in last, done.stderr
 
 
+@pytest.mark.needs("cupy")
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -84,6 +90,7 @@ def test_another_cupy_is_an_error_that_names_the_signature(change, message, tmp_
     assert message in last and "install the version of CuPy that its README names" in last
 
 
+@pytest.mark.needs("cupy")
 def test_settings_that_do_not_exist_are_errors():
     last = run("-c", "import cupy", HOSTCUDA_ORDER="sideways").stderr.strip().splitlines()[-1]
     assert "HOSTCUDA_ORDER is sideways; choose forward, reverse or random" in last
@@ -96,9 +103,8 @@ def test_package_holds_the_hook_for_site_packages():
     assert (FOLDER / "hostcuda.pth").read_text() == "import hostcuda.hook\n"
 
 
+@pytest.mark.needs("cupy")
 def test_pytest_takes_the_checkout_where_it_is_not_installed(tmp_path):
-    if reason := problem():
-        pytest.skip(reason)
     # as tests/conftest.py does it, in a process whose path lacks the folder
     program = (
         "import importlib.util, os, runpy, subprocess, sys\n"

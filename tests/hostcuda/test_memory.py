@@ -7,6 +7,8 @@ import pytest
 
 from tests.hostcuda.child import on_host, run
 
+pytestmark = pytest.mark.needs("cupy")
+
 HIDDEN_READ = """
 import ctypes, cupy
 from hostcuda import core

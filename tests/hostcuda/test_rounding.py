@@ -5,6 +5,8 @@ import pytest
 
 from tests.hostcuda.child import on_host
 
+pytestmark = pytest.mark.needs("cupy")
+
 MULTIPLY_ADD = """extern "C" __global__ void f(const float* a, float* out) { out[0] = a[0] * a[1] + a[2]; }"""
 
 

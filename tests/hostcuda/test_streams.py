@@ -5,6 +5,8 @@ import pytest
 
 from tests.hostcuda.child import on_host
 
+pytestmark = pytest.mark.needs("cupy")
+
 
 @on_host()
 def test_captured_graph_reads_what_is_there_when_it_is_launched():

@@ -14,7 +14,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 # functions of libraries that fail unless something is so, beside those whose names begin with assert
-ASSERTING = {"raises", "warns", "deprecated_call", "fail", "check_gradients", "compare_backends", "check_call"}
+ASSERTING = {"raises", "warns", "deprecated_call", "fail", "check_gradients", "compare_backends", "does_not_raise"}
+# methods of fixtures
+METHODS = {("backend", "check"), ("gpu", "compare")}
 SKIPS = {"skip", "importorskip"}
 # calls that are empty only if one of their arguments is
 AS_LONG = {
@@ -121,7 +123,7 @@ class Scope:
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
             if function.value.id in self.module.whole:
                 return Scope(self.module.whole[function.value.id], {}, {}).asserts(ast.Name(name))
-            if function.value.id == "backend" and name == "check":
+            if (function.value.id, name) in METHODS:
                 return True
             if function.value.id == "self" and name in self.module.methods:
                 return all(asserts(method, self.path) for method in self.module.methods[name])
@@ -155,13 +157,15 @@ class Scope:
         name = called(node.func)
         if name == "range":
             return _counts(node.args)
+        if name == "nonempty":
+            return True
         if name == "dict":
             return bool(node.keywords) or any(self.nonempty(arg) for arg in node.args)
         if name not in AS_LONG:
             return False
         if isinstance(node.func, ast.Attribute) and not node.args:
             return self.nonempty(node.func.value)
-        arguments = node.args[1:] if name == "map" else node.args
+        arguments = {"map": node.args[1:], "enumerate": node.args[:1]}.get(name, node.args)
         long = [self.nonempty(arg.value if isinstance(arg, ast.Starred) else arg) for arg in arguments]
         # of pieces that are as long as each other, one tells
         strict = any(k.arg == "strict" for k in node.keywords)
@@ -197,59 +201,58 @@ def _calls(node: ast.AST) -> list[ast.Call]:
     return found
 
 
-def _skips(statement: ast.stmt) -> bool:
-    return any(called(call.func) in SKIPS for call in _calls(statement))
+def _path(body: Body, scope: Scope, after: Body = []) -> bool:  # noqa: B006
+    """Whether every path through these statements asserts something before it ends.
 
-
-def _path(body: Body, scope: Scope) -> bool:
-    """Whether every path through these statements asserts something before it ends."""
+    ``continue`` and ``break`` go on with the statements `after` the innermost loop.
+    """
     if not body:
         return False
     first, rest = body[0], body[1:]
     match first:
         case ast.Assert() | ast.Raise():
             return True
-        case ast.Return() | ast.Continue() | ast.Break():
+        case ast.Return():
             return any(scope.asserts(call.func) for call in _calls(first))
+        case ast.Continue() | ast.Break():
+            return _path(after, scope)
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             inner = Scope(scope.path, {**scope.functions, first.name: first}, scope.values)
-            return _path(rest, inner)
+            return _path(rest, inner, after)
         case ast.If():
             if any(scope.asserts(call.func) for call in _calls(first.test)):
                 return True
-            return _path([*first.body, *rest], scope) and _path([*first.orelse, *rest], scope)
+            return all(_path([*part, *rest], scope, after) for part in (first.body, first.orelse))
         case ast.For() | ast.AsyncFor():
-            around = _path([*first.orelse, *rest], scope)
+            behind = [*first.orelse, *rest]
             if scope.nonempty(first.iter):
-                return _path([*first.body, *first.orelse, *rest], scope)
+                return _path([*first.body, *behind], scope, behind)
             # a return in the body ends the function
-            return around and not _leaves(first.body)
+            return _path(behind, scope, after) and not _leaves(first.body)
         case ast.While():
-            return _path([*first.orelse, *rest], scope) and not _leaves(first.body)
+            return _path([*first.orelse, *rest], scope, after) and not _leaves(first.body)
         case ast.With() | ast.AsyncWith():
             if any(scope.asserts(call.func) for item in first.items for call in _calls(item.context_expr)):
                 return True
             if any(called(call.func) == "suppress" for item in first.items for call in _calls(item.context_expr)):
-                return _path(rest, scope)
-            return _path([*first.body, *rest], scope)
+                return _path(rest, scope, after)
+            return _path([*first.body, *rest], scope, after)
         case ast.Try():
-            after = [*first.finalbody, *rest]
             handlers = [handler.body for handler in first.handlers]
-            return all(_path([*part, *after], scope) for part in ([*first.body, *first.orelse], *handlers))
+            parts = ([*first.body, *first.orelse], *handlers)
+            return all(_path([*part, *first.finalbody, *rest], scope, after) for part in parts)
         case ast.Match():
             every = any(isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None for case in first.cases)
             parts = [case.body for case in first.cases] + ([] if every else [[]])
-            return all(_path([*part, *rest], scope) for part in parts)
+            return all(_path([*part, *rest], scope, after) for part in parts)
         case _:
-            if _skips(first):
-                return _path(rest, scope)
             if any(scope.asserts(call.func) for call in _calls(first)):
                 return True
             if isinstance(first, (ast.Assign, ast.AnnAssign)) and first.value is not None:
                 targets = first.targets if isinstance(first, ast.Assign) else [first.target]
                 named = {target.id: first.value for target in targets if isinstance(target, ast.Name)}
                 scope = Scope(scope.path, scope.functions, {**scope.values, **named})
-            return _path(rest, scope)
+            return _path(rest, scope, after)
 
 
 def _leaves(body: Body) -> bool:
@@ -277,7 +280,7 @@ def asserts(function: Function, path: Path, outer: Scope | None = None) -> bool:
     return _known[key]
 
 
-def tests_of(path: Path) -> list[Function]:
+def defined_tests(path: Path) -> list[Function]:
     """The test functions of a file, those of classes too."""
     functions = [*module(path).functions.values(), *(f for found in module(path).methods.values() for f in found)]
     return [function for function in functions if function.name.startswith("test")]

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from contextlib import nullcontext as does_not_raise
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def test_every_argument_is_in_the_table(name):
 @pytest.mark.parametrize("call", WITHOUT_FILES, ids=lambda call: call.name)
 def test_valid_arguments_are_valid(call):
     """Or a wrong one would not be what fails."""
-    call.function(**call.valid)
+    with does_not_raise():
+        call.function(**call.valid)
 
 
 @pytest.mark.parametrize(("call", "argument"), CASES)

@@ -1,5 +1,7 @@
 """State dicts of PyTorch, both ways, against PyTorch itself."""
 
+import importlib
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -81,8 +83,8 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
+def tensors():
+    return importlib.import_module("safetensors.torch")
 
 
 def outputs(torch, there):
@@ -91,22 +93,22 @@ def outputs(torch, there):
 
 
 class TestAgainstPytorch:
-    def test_written_here_gives_the_same_outputs_there(self, torch, path):
+    def test_written_here_gives_the_same_outputs_there(self, torch, tensors, path):
         here = net()
         there = module(torch, here)
         save_pytorch(here, path, "index")
-        loaded = pytest.importorskip("safetensors.torch").load_file(path)
+        loaded = tensors.load_file(path)
         assert not any(there.load_state_dict(loaded))
         np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
 
-    def test_written_there_gives_the_same_outputs_here(self, torch, path):
+    def test_written_there_gives_the_same_outputs_here(self, torch, tensors, path):
         here = net()
         there = module(torch, here)
-        pytest.importorskip("safetensors.torch").save_file(there.state_dict(), path)
+        tensors.save_file(there.state_dict(), path)
         assert load_pytorch(here, path, "index") == ([], [])
         np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
 
-    def test_short_names_of_a_module_with_attributes(self, torch, path):
+    def test_short_names_of_a_module_with_attributes(self, torch, tensors, path):
         nn = torch.nn
 
         class Net(nn.Module):
@@ -121,19 +123,19 @@ class TestAgainstPytorch:
         here = Sequential(Convolution(filters=4, size=3), BatchNormalization(eps=1e-5), Relu(), Affine(units=3))
         with use("numpy", dtype="float64"):
             here.build(SHAPE)
-        pytest.importorskip("safetensors.torch").save_file(there.state_dict(), path)
+        tensors.save_file(there.state_dict(), path)
         load_pytorch(here, path)
         np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
         here.params["Affine1.b"][...] += 1
         save_pytorch(here, path)
-        there.load_state_dict(pytest.importorskip("safetensors.torch").load_file(path))
+        there.load_state_dict(tensors.load_file(path))
         np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-    def test_other_widths_are_taken_as_they_are(self, torch, path, dtype):
+    def test_other_widths_are_taken_as_they_are(self, torch, tensors, path, dtype):
         here = net(dtype="float32")
         there = module(torch, here).to(getattr(torch, dtype))
-        pytest.importorskip("safetensors.torch").save_file(there.state_dict(), path)
+        tensors.save_file(there.state_dict(), path)
         load_pytorch(here, path, "index")
         np.testing.assert_array_equal(here.params["Affine1.W"], there[7].weight.detach().float().numpy().T)
         assert here.params["Affine1.W"].dtype == np.float32

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 
+@pytest.mark.needs("sklearn")
 class TestClassifier:
     @pytest.fixture
     def classifier(self):
-        pytest.importorskip("sklearn")
         from xpdl.integrations.scikit_learn import XpdlClassifier
 
         return XpdlClassifier

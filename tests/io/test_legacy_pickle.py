@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.files import ARRAYS, assert_same
+from tests.harness import nonempty
 from xpdl.io import tensors
 
 
@@ -105,13 +106,18 @@ def test_small_file_claims_little_memory(path, attack):
     assert "not a readable pickle" in done.stdout
 
 
-def test_truncated_or_altered_never_end_in_another_error(path):
-    rng = np.random.default_rng(0)
+def test_truncated_is_refused(path):
     whole = pickle.dumps({"W": np.arange(4.0), "n": 3}, 2)
-    for size in range(2, len(whole)):
+    for size in nonempty(range(2, len(whole))):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError):
             tensors.load_arrays(path)
+
+
+def test_altered_never_ends_in_another_error(path):
+    rng = np.random.default_rng(0)
+    whole = pickle.dumps({"W": np.arange(4.0), "n": 3}, 2)
+    kinds = set()
     for _ in range(500):
         altered = bytearray(whole)
         for place in rng.integers(0, len(whole), 3):
@@ -121,7 +127,8 @@ def test_truncated_or_altered_never_end_in_another_error(path):
             arrays, _ = tensors.load_arrays(path)
         except ValueError:
             continue
-        assert all(array.dtype.kind in "biuf" for array in arrays.values())
+        kinds |= {array.dtype.kind for array in arrays.values()}
+    assert kinds and kinds <= set("biuf")
 
 
 def repeated(head, step, tail, times):

@@ -46,12 +46,14 @@ class TestColumnsOfLabels:
 
 
 class TestWeightsAndSmoothing:
+    @pytest.mark.needs("torch")
     @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
     @pytest.mark.parametrize("weights", [None, [0.5, 0.0, 3.0]], ids=str)
     @pytest.mark.parametrize("rows", [False, True], ids=["labels", "probabilities"])
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
     def test_are_those_of_pytorch(self, smoothing: float, weights: Any, rows: bool, dtype: str) -> None:
-        torch = pytest.importorskip("torch")
+        import torch
+
         shares = _rng.random((4, 3))
         t = (shares / shares.sum(axis=1, keepdims=True)).astype(dtype) if rows else T
         scores = torch.tensor(X.astype(dtype), requires_grad=True)

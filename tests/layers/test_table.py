@@ -102,6 +102,7 @@ def test_float16_stays_float16(backend: Backend, row: Row) -> None:
     drive(backend, row, "float16")
 
 
+@pytest.mark.needs("ml_dtypes")
 @each_row(ROWS)
 @pytest.mark.backends("torch", "cupy")
 def test_bfloat16_stays_bfloat16(backend: Backend, row: Row) -> None:

@@ -331,8 +331,7 @@ def test_names_can_be_registered_once():
         del architecture._CLASSES["Cell"]
 
 
-def test_file_opens_on_another_backend(path):
-    torch = pytest.importorskip("torch")
+def test_file_opens_on_another_backend(path, torch):
     model = model_of("convolution")
     model.save(path)
     with xpdl.use("torch"):

@@ -51,9 +51,11 @@ def test_random_configurations_agree_with_the_oracle(seed: int) -> None:
     np.testing.assert_array_equal(db, dy.sum(axis=(0, 2, 3)))
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("seed", range(150, 400))
 def test_random_configurations_agree_with_torch(seed: int) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     x, W, b, static = configuration(seed)
     tensors = [torch.tensor(a, requires_grad=True) for a in (x, W, b)]
     y = torch.nn.functional.conv2d(

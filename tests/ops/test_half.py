@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.harness import Backend
+from tests.harness import Backend, nonempty
 from tests.ops.table import CASES, FIRST
 from tests.pairs import HALF, Case, as_tuple, expected
 from xpdl import functional
@@ -70,7 +70,7 @@ def drive(backend: Backend, case: Case, dtype: str) -> None:
     outputs = as_tuple(backend.call(pair.forward, *arrays, **case.static))
     with dispatch.generic_only():
         wants = as_tuple(pair.forward(*(wide(backend, a) for a in arrays), **case.static))
-    for place, (got, want) in enumerate(zip(outputs, wants, strict=True)):
+    for place, (got, want) in enumerate(zip(nonempty(outputs), wants, strict=True)):
         if want.dtype.kind == "f":
             assert dtype_name(got.dtype) == ("float32" if place in pair.wide else dtype)
         close(backend, got, want, spare)
@@ -95,7 +95,7 @@ def drive(backend: Backend, case: Case, dtype: str) -> None:
 @pytest.mark.backends("numpy", "torch", "cupy")
 @pytest.mark.backends("plain", "cupy")
 def test_every_op_is_rounded_once(backend: Backend, case: Case) -> None:
-    for dtype in dtypes(backend):
+    for dtype in nonempty(dtypes(backend)):
         drive(backend, case, dtype)
 
 
@@ -110,7 +110,7 @@ def test_every_generic_op_is_rounded_once(backend: Backend, case: Case) -> None:
 @pytest.mark.parametrize("case", FIRST, ids=lambda case: case.id)
 @pytest.mark.backends("jit")
 def test_every_op_is_rounded_once_when_traced(backend: Backend, case: Case) -> None:
-    for dtype in dtypes(backend):
+    for dtype in nonempty(dtypes(backend)):
         drive(backend, case, dtype)
 
 
@@ -252,7 +252,7 @@ def compare(backend: Backend, name: str, dtype: str) -> None:
 @pytest.mark.backends("numpy", "torch", "jax", "cupy")
 @pytest.mark.backends("plain", "cupy")
 def test_values_are_those_of_float64_where_half_overflows_or_vanishes(backend: Backend, name: str) -> None:
-    for dtype in dtypes(backend):
+    for dtype in nonempty(dtypes(backend)):
         compare(backend, name, dtype)
 
 

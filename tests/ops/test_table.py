@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xpdl.ops
-from tests.harness import Backend
+from tests.harness import Backend, nonempty
 from tests.ops.table import CASES, CORE, FIRST
 from tests.pairs import Case, as_tuple, cast, check, check_pair, expected
 from xpdl.backends import dispatch
@@ -48,6 +48,7 @@ def test_float16_stays_float16(backend: Backend, case: Case) -> None:
     check_pair(backend, case, "float16")
 
 
+@pytest.mark.needs("ml_dtypes")
 @each_case(CASES)
 @pytest.mark.backends("torch", "cupy")
 def test_bfloat16_stays_bfloat16(backend: Backend, case: Case) -> None:
@@ -105,16 +106,18 @@ def test_generic_agrees_where_a_kernel_answers(backend: Backend, case: Case) -> 
         check_pair(backend, case, "float64")
 
 
+@pytest.mark.needs("torch")
 @each_case([case for case in CORE if case.pair.backward])
 def test_agrees_with_torch_autograd(case: Case) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     arrays = [torch.tensor(a) for a in case.arrays]
     for which in case.pair.wrt:
         arrays[which].requires_grad_()
     want = expected(case)
     y = as_tuple(case.pair.forward(*arrays, **case.static))[0]
     y.backward(torch.tensor(want.dy))
-    for which, desired in zip(case.pair.wrt, want.gradients, strict=True):
+    for which, desired in nonempty(zip(case.pair.wrt, want.gradients, strict=True)):
         np.testing.assert_allclose(arrays[which].grad.numpy(), desired, rtol=1e-8, atol=1e-8 * np.abs(desired).max())
 
 
@@ -131,7 +134,7 @@ def test_agrees_with_jax_grad(backend: Backend, case: Case) -> None:
 
     arrays = [backend.asarray(cast(a, "float64")) for a in case.arrays]
     gradients = jax.jit(jax.grad(total, argnums=case.pair.wrt))(*arrays)
-    for got, desired in zip(gradients, want.gradients, strict=True):
+    for got, desired in nonempty(zip(gradients, want.gradients, strict=True)):
         check(backend, got, desired, "float64", 1e-8)
 
 

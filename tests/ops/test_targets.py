@@ -1,5 +1,7 @@
 """Labels outside the classes are found where data enters, on every backend."""
 
+from contextlib import nullcontext as does_not_raise
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,9 @@ from xpdl.ops.targets import check_finite, check_numbers, check_shares
 class TestOnEveryBackend:
     @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
     def test_labels_in_range_pass(self, backend, dtype):
-        check_labels(backend.asarray([0, 2, 1], dtype), 3, "here")
-        check_labels(backend.asarray([], dtype), 3, "here")
+        with does_not_raise():
+            check_labels(backend.asarray([0, 2, 1], dtype), 3, "here")
+            check_labels(backend.asarray([], dtype), 3, "here")
 
     @pytest.mark.parametrize("bad", [3, -1])
     def test_label_out_of_range_is_named_with_its_row(self, backend, bad):
@@ -27,11 +30,13 @@ class TestOnEveryBackend:
             check_labels(backend.asarray([[0], [5]], "int64"), 3, "here")
 
     def test_rows_of_as_many_columns_as_classes_pass(self, backend):
-        check_labels(backend.asarray(np.eye(3)), 3, "here")
+        with does_not_raise():
+            check_labels(backend.asarray(np.eye(3)), 3, "here")
 
     @pytest.mark.parametrize("shares", [[0.9, 0.05, 0.05], [0, 0, 0], [1, 1, 0]])
     def test_rows_of_shares_pass(self, backend, shares):
-        check_labels(backend.asarray([[0, 1, 0], shares]), 3, "here")
+        with does_not_raise():
+            check_labels(backend.asarray([[0, 1, 0], shares]), 3, "here")
 
     @pytest.mark.parametrize(
         ("rows", "row", "value", "cure"),
@@ -68,8 +73,9 @@ def test_list_is_told_to_become_an_array():
 class TestShares:
     @pytest.mark.parametrize("values", [[0, 1, 1], [0.0, 0.5, 1.0], [True, False, True]])
     def test_numbers_from_0_to_1_pass(self, values):
-        check_shares(np.array(values), (1,), "here")
-        check_shares(np.array(values)[:, None], (1,), "here")
+        with does_not_raise():
+            check_shares(np.array(values), (1,), "here")
+            check_shares(np.array(values)[:, None], (1,), "here")
 
     @pytest.mark.parametrize(
         ("values", "row", "cure"),
@@ -109,5 +115,6 @@ class TestFinite:
             check_finite(backend.asarray(a), "here")
 
     def test_finite_numbers_integers_and_nothing_pass(self, backend):
-        for a in (np.ones((3, 2)), np.arange(3), np.ones((0, 2))):
-            check_finite(backend.asarray(a), "here")
+        with does_not_raise():
+            for a in (np.ones((3, 2)), np.arange(3), np.ones((0, 2))):
+                check_finite(backend.asarray(a), "here")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+from contextlib import nullcontext as does_not_raise
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.backends.watched import own_kernels
-from tests.harness import Backend
+from tests.harness import Backend, nonempty
 from tests.optimizers.roster import Rule, assert_same, each_rule, moved, sample, snapshot, values
 from xpdl import optimizers
 from xpdl.backends import dispatch, registry
@@ -31,7 +32,7 @@ def test_arrays_are_written_in_place_where_they_can_be_and_rebound_elsewhere(bac
     writable = {name: is_writable(p) for name, p in params.items()}
     with backend.rules():
         optimizer.update(params, grads)
-    for name, p in before.items():
+    for name, p in nonempty(before.items()):
         if backend.spec.values:
             changed = not np.array_equal(backend.to_numpy(params[name]), host[name].astype(backend.float))
             assert changed, f"{name} has not been updated"
@@ -58,7 +59,7 @@ def test_gradients_are_not_modified(backend: Backend, rule: Rule) -> None:
     host, history = sample(3)
     options: dict[str, Any] = {} if rule.id == "AdamW" else {"weight_decay": {"l1": 0.1, "l2": 0.1}}
     params, optimizer = moved(backend, host), rule.make(clip_norm=0.1, max_norm=0.5, **options)
-    for g in history:
+    for g in nonempty(history):
         grads = moved(backend, g)
         given, before = dict(grads), values(backend, grads)
         with backend.rules():
@@ -139,12 +140,15 @@ def kernels_of_before() -> Any:
         yield
 
 
+def flushes_denormals() -> bool:
+    """A GPU does, and kernels on the host with CUPY_ON_HOST=1 HOSTCUDA_FTZ=1 alone."""
+    return "CUPY_ON_HOST" not in os.environ or os.environ.get("HOSTCUDA_FTZ") == "1"
+
+
 @pytest.mark.backends("values")
 @pytest.mark.backends("eager")
+@pytest.mark.applies(lambda backend: backend.library != "cupy" or flushes_denormals())
 def test_state_of_a_dead_weight_decays_to_zero_and_never_to_denormals(backend: Backend) -> None:
-    on_host = backend.spec.library == "cupy" and "CUPY_ON_HOST" in os.environ
-    if on_host and os.environ.get("HOSTCUDA_FTZ") != "1":
-        pytest.skip("a GPU flushes denormals, and kernels on the host do with CUPY_ON_HOST=1 HOSTCUDA_FTZ=1 alone")
     params, optimizer = {"W": backend.asarray([1.0, 1.0], "float32")}, Adam()
     for k in range(900):
         with backend.rules():
@@ -178,9 +182,10 @@ def test_gradients_of_another_precision_take_that_of_the_parameter(backend: Back
 
 
 def test_nothing_to_update_is_fine() -> None:
-    SGD(clip_norm=1.0).update({}, {})
-    empty = {"W": np.zeros((0, 3))}
-    SGD(clip_norm=1.0).update(empty, empty)
+    with does_not_raise():
+        SGD(clip_norm=1.0).update({}, {})
+        empty = {"W": np.zeros((0, 3))}
+        SGD(clip_norm=1.0).update(empty, empty)
 
 
 @pytest.mark.backends("eager")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.harness import Backend
+from tests.harness import Backend, nonempty
 from tests.optimizers.roster import moved, sample
 from xpdl.optimizers import SGD, Momentum
 
@@ -57,10 +57,12 @@ def test_clipping_comes_before_weight_decay(backend: Backend) -> None:
     backend.check(params["p"], np.array([10.0 - 1.0 - 5.0]))
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.backends("torch")
 @pytest.mark.backends("plain")
 def test_clip_norm_and_l2_agree_with_torch(backend: Backend) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     host, history = sample(5)
     params, optimizer = moved(backend, host), Momentum(0.1, 0.9, clip_norm=0.3, weight_decay={"l2": 0.05})
     theirs = {name: torch.tensor(a, requires_grad=True) for name, a in host.items()}
@@ -71,6 +73,6 @@ def test_clip_norm_and_l2_agree_with_torch(backend: Backend) -> None:
             p.grad = torch.tensor(g[name])
         torch.nn.utils.clip_grad_norm_(theirs.values(), 0.3)
         reference.step()
-    for name, p in theirs.items():
+    for name, p in nonempty(theirs.items()):
         # PyTorch adds 1e-6 to the norm
         backend.check(params[name], p.detach().numpy(), rtol=1e-5)

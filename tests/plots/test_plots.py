@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import subprocess
 import sys
@@ -23,8 +24,8 @@ def test_without_matplotlib_the_package_loads_and_the_error_says_what_to_do():
     assert run.stderr.splitlines()[-1].startswith("ImportError: xpdl.plots needs matplotlib: pip install 'xpdl[plot]'")
 
 
+@pytest.mark.needs("matplotlib")
 def test_every_function_has_a_golden_image():
-    pytest.importorskip("matplotlib")
     from tests.plots.figures import CASES
 
     assert [name for name in plots.__all__ if not any(case.startswith(name) for case in CASES)] == []
@@ -32,11 +33,11 @@ def test_every_function_has_a_golden_image():
 
 @pytest.fixture
 def mpl():
-    return pytest.importorskip("matplotlib")
+    return importlib.import_module("matplotlib")
 
 
+@pytest.mark.needs("matplotlib")
 def test_nothing_global_changes_and_pyplot_stays_out():
-    pytest.importorskip("matplotlib")
     program = (
         "import sys, matplotlib; before = repr(matplotlib.rcParams.copy())\n"
         "from tests.plots.figures import CASES\n"
@@ -48,9 +49,11 @@ def test_nothing_global_changes_and_pyplot_stays_out():
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.needs("matplotlib")
 def test_a_dark_style_changes_neither_paper_nor_ink(mpl):
     """White text on white paper is what a figure drawn half by settings would show."""
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image as image
+
     from tests.plots.figures import CASES, pinned_settings
 
     white = {"text.color": "white", "axes.labelcolor": "white", "xtick.color": "white", "ytick.color": "white"}

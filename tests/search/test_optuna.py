@@ -60,15 +60,19 @@ class TestObjective:
         with pytest.raises(ImportError, match=r"pip install 'xpdl\[optuna\]'"):
             optuna_objective(builds.net, SPACE)(FakeTrial(prune_at=1))
 
+    @pytest.mark.needs("optuna")
     def test_in_a_study(self):
-        optuna = pytest.importorskip("optuna")
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
         study.optimize(optuna_objective(builds.net, SPACE, seed=0), n_trials=4)
         assert len(study.trials) == 4 and 0.5 < study.best_value <= 1 and set(study.best_params) == set(SPACE)
 
+    @pytest.mark.needs("optuna")
     def test_is_pruned_when_the_study_says_so_and_when_it_diverges(self):
-        optuna = pytest.importorskip("optuna")
+        import optuna
+
         trial = FakeTrial(prune_at=1)
         with pytest.raises(optuna.TrialPruned):
             optuna_objective(builds.net, SPACE)(trial)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.harness import nonempty
 from tests.search import builds
 from tests.search.searches import halve, same, search
 from tests.training.checkpoint.test_rotation import files_of_at_most
@@ -182,7 +183,7 @@ class TestLog:
         path = tmp_path / "log.jsonl"
         whole = halve(builds.net, log=path, max_epochs=3, n_trials=4)
         content = path.read_bytes()
-        for length in range(0, len(content), max(1, len(content) // 25)):
+        for length in nonempty(range(0, len(content), max(1, len(content) // 25))):
             path.write_bytes(content[:length])
             torn = b"\n" in content[:length] and content[length - 1] != ord("\n")
             with pytest.warns(UserWarning, match="was cut off") if torn else contextlib.nullcontext():

@@ -212,7 +212,6 @@ class TestProcesses:
                 search(**{"space": {"x": uniform(0, 1)}, "processes": 2, **options})
 
     def test_only_the_default_device(self):
-        pytest.importorskip("array_api_strict")
         with (
             xpdl.use("array_api_strict", device="device1"),
             pytest.raises(ValueError, match=r"default device of array_api_strict; use processes=1"),

@@ -127,7 +127,7 @@ class TestPlantedBugs:
         assert found == {"x", "Affine1.W", "Affine1.b"}
 
     def test_in_float32_too(self) -> None:
-        strict = pytest.importorskip("array_api_strict")
+        import array_api_strict as strict
 
         class Scaled(Affine):
             def backward(self, dout: Any) -> Any:

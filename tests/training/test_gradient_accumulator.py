@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.harness import nonempty
 from tests.training.runs import T, X, trainer
 from xpdl.errors import ShapeError
 from xpdl.layers import Affine, IdentityWithLoss, Relu, SigmoidWithLoss, SoftmaxWithLoss
@@ -37,7 +38,7 @@ def test_gradients_are_clipped_once_they_are_together():
     parts = trainer(plain(), mini_batch_size=10, accumulate_grad_batches=2, **options)
     together = trainer(plain(), mini_batch_size=20, **options)
     parts.train(), together.train()
-    for name, value in together.network.params.items():
+    for name, value in nonempty(together.network.params.items()):
         np.testing.assert_allclose(parts.network.params[name], value, rtol=1e-10, atol=1e-12)
 
 
@@ -130,7 +131,7 @@ def test_of_every_loss_is_the_update_of_the_larger_batch(name, size, count):
     """One update an epoch, of batches of unequal size and weight, some of which have none."""
     loss, t = LOSSES[name]
     parts, together = trained(loss, t, size, count), trained(loss, t, 50, 1)
-    for name, value in together.items():
+    for name, value in nonempty(together.items()):
         np.testing.assert_allclose(parts[name], value, rtol=1e-9, atol=1e-12)
 
 
@@ -155,5 +156,5 @@ def test_in_mixed_precision_too(name):
     loss, t = LOSSES[name]
     parts = trained(loss, t, 7, 8, "float32", precision=MixedPrecision("float16", scale=8.0))
     together = trained(loss, t, 50, 1, "float32")
-    for name, value in together.items():
+    for name, value in nonempty(together.items()):
         np.testing.assert_allclose(parts[name], value, rtol=0.02, atol=5e-3)

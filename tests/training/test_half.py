@@ -89,8 +89,8 @@ def test_a_network_in_float16_learns_and_its_loss_is_float32(backend: Backend) -
         assert float(net.last_loss) < 0.6 * first
 
 
+@pytest.mark.needs("torch")
 def test_moved_networks_keep_their_statistics() -> None:
-    pytest.importorskip("torch")
     with xpdl.use("numpy", dtype="float16"):
         net = network()
         net.build((6,))

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
+from tests.selection import params_of
 from tests.training.checkpoint.test_format import assert_same_run, trainer
 from tests.training.checkpoint.test_signals import Signals
 from xpdl import cli, data
@@ -104,9 +105,8 @@ def test_resume_from_something_that_is_no_checkpoint(runs, capsys, harm):
     assert contents(runs) == before and os.listdir(runs) == [NAME]
 
 
-@pytest.mark.parametrize("library", ["numpy", "array_api_strict", "torch"])
+@pytest.mark.parametrize("library", params_of("numpy", "array_api_strict", "torch"))
 def test_resume_on_another_backend(runs, capsys, library):
-    pytest.importorskip(library)
     assert cli.main([*TRAIN, "--out", str(runs), "--resume", "--backend", library]) == 0
     assert "going on after step 8, in epoch 2" in capsys.readouterr().out
     assert sorted(os.listdir(runs)) == ["TwoLayerNet.history.json", "TwoLayerNet.safetensors"]
@@ -128,8 +128,10 @@ def test_ctrl_c_twice(runs, capsys, monkeypatch):
     assert contents(runs) == before
 
 
+@pytest.mark.needs("resource")
 def test_full_disk(runs, capsys):
-    resource = pytest.importorskip("resource", reason="limits on files are set where there is the module resource")
+    import resource
+
     before = contents(runs)
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.harness import nonempty
 from xpdl import (
     SGD,
     Affine,
@@ -125,7 +126,7 @@ class TestValues:
             run, history = trained(name, names)
             for which, rows in {"train": slice(0, 45), "val": slice(45, 50), "test": slice(50, 70)}.items():
                 want = oracle(run.network.predict(X[rows]), t[rows])
-                for metric, value in want.items():
+                for metric, value in nonempty(want.items()):
                     found = history.metrics[f"{which}_{metric}"]
                     assert len(found) == 2 and type(found[-1]) is float
                     np.testing.assert_allclose(found[-1], value, rtol=2e-5, atol=1e-7, equal_nan=True, err_msg=metric)

@@ -7,6 +7,7 @@ import pytest
 
 import xpdl
 from tests.harness import Backend
+from tests.selection import params_of
 from xpdl.backends.namespaces import array_namespace
 from xpdl.layers import Affine, BatchNormalization, Dropout, Layer, Relu, Residual, SoftmaxWithLoss
 from xpdl.models import Sequential
@@ -157,7 +158,8 @@ def test_a_bad_gradient_is_that_of_the_last_loss() -> None:
 
 
 def test_losses_on_a_device_are_moved_in_one_piece(monkeypatch: Any) -> None:
-    strict = pytest.importorskip("array_api_strict")
+    import array_api_strict as strict
+
     losses, history = [strict.asarray(1.0), strict.asarray(2.0)], []
 
     def one_by_one(self: Any) -> float:
@@ -259,9 +261,8 @@ def test_a_loss_that_is_not_fine() -> None:
         train(net(Relu(), Spoils("forward", np.nan, at=2)))
 
 
-@pytest.mark.parametrize("library", ["array_api_strict", "torch"])
+@pytest.mark.parametrize("library", params_of("array_api_strict", "torch"))
 def test_on_a_device_losses_are_read_together_and_so_are_gradients(library: str, monkeypatch: Any) -> None:
-    pytest.importorskip(library)
     model = net(Relu(), Spoils("backward", np.inf, at=4))
     with xpdl.use(library):
         model.build((4,))

@@ -446,8 +446,8 @@ class TestWrappers:
         with pytest.raises(ValueError, match=r"Trainer: Adam\(.*has been used by another training"):
             random_search(lambda lr: trainer(net(0), optimizer=optimizer), **search)
 
+    @pytest.mark.needs("sklearn")
     def test_a_classifier_of_scikit_learn_is_fitted_twice_alike(self):
-        pytest.importorskip("sklearn", reason="an extra")
         from xpdl.integrations.scikit_learn import XpdlClassifier
 
         made = []

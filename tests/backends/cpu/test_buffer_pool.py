@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from tests.harness import nonempty
 from xpdl import layers
 from xpdl.backends.cpu import buffer_pool
 
@@ -118,7 +119,7 @@ def test_results_that_are_kept_stay_as_they_are():
         y = layer.forward(x)
         dx = layer.backward(y)
         kept += [(array, array.copy()) for array in (y, dx, layer.dW)]
-    for array, copy in kept:
+    for array, copy in nonempty(kept):
         np.testing.assert_array_equal(array, copy)
 
 

@@ -229,7 +229,8 @@ def test_child_of_a_fork_has_threads_of_its_own(monkeypatch):
         "assert os.waitpid(child, 0)[1] == 0 and len(done) == 8\n"
     )
     monkeypatch.setenv("XPDL_NUM_THREADS", "2")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], timeout=60, check=False)
+    assert done.returncode == 0
 
 
 def test_results_are_the_same_bits_for_any_number_of_threads(code):

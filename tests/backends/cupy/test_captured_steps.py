@@ -156,8 +156,8 @@ def test_losses_that_weigh_rows(backend, weighted, graphs):
     assert ours.history.epoch_loss_list == theirs.history.epoch_loss_list
 
 
+@pytest.mark.needs("ml_dtypes")
 def test_half_precision_without_a_scale(backend, graphs):
-    pytest.importorskip("ml_dtypes")
     x, t = images(shape=(4,))
     both(backend, small, x, t % 3, dtype="float32", precision="bfloat16")
     assert graphs == [7]

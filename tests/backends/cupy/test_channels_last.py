@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.backends.cupy.channels_last import DTYPES, ROWS, SHAPES, close, compare, outputs, place
+from tests.harness import nonempty
 from xpdl.backends.cupy.layout import empty_images, in_layout, is_channels_last
 
 pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
@@ -54,7 +55,8 @@ def test_operands_at_unaligned_addresses(gpu):
             arrays, static = row.make(rng, shape)
             aligned = [place(gpu, a, dtype, k < row.images) for k, a in enumerate(arrays)]
             given = [shifted(gpu, a) if k < row.images else a for k, a in enumerate(aligned)]
-            for got, want in zip(outputs(row.op(*given, **static)), outputs(row.op(*aligned, **static)), strict=True):
+            actual, desired = (outputs(row.op(*arrays, **static)) for arrays in (given, aligned))
+            for got, want in zip(nonempty(actual), desired, strict=True):
                 close(got, want.get().astype("float64"), dtype)
 
 

@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 
+from tests.selection import host_dtypes
 from xpdl import (
     Adam,
     Affine,
@@ -91,8 +92,6 @@ def library(gpu, monkeypatch):
 
 
 def array(library, a, dtype="float32"):
-    if dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
     return library.cupy.asarray(a.astype(dtype_called(dtype, library.cupy)))
 
 
@@ -108,7 +107,7 @@ def compare(library, a, b):
     return call
 
 
-@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("dtype", host_dtypes(*KINDS))
 @pytest.mark.parametrize(
     "left, right, ops, steps",
     [
@@ -130,7 +129,7 @@ def test_arguments_of_a_product(library, dtype, left, right, ops, steps):
     assert call.startswith("gemm ")
 
 
-@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("dtype", host_dtypes(*KINDS))
 @pytest.mark.parametrize("turned", [False, True])
 def test_arguments_of_stacks(library, dtype, turned):
     rng = np.random.default_rng(1)
@@ -238,9 +237,13 @@ def test_each_thread_has_a_handle(library):
     assert len({line for line in library.calls() if line.startswith("create")}) == 2
 
 
-def test_each_device_has_a_handle(library):
+@pytest.fixture
+def two_devices(library):
     if library.cupy.cuda.runtime.getDeviceCount() < 2:
         pytest.skip("needs two devices, as HOSTCUDA_DEVICES=2 gives")
+
+
+def test_each_device_has_a_handle(library, two_devices):
     rng = np.random.default_rng(0)
     for device in (0, 1, 0):
         with library.cupy.cuda.Device(device):

@@ -495,13 +495,18 @@ def cases():
     return found
 
 
+@pytest.fixture
+def compiler():
+    found = shutil.which("gcc")
+    if found is None or cudnn_missing():
+        pytest.skip(cudnn_missing() or "needs gcc")
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("device", [H100, T4], ids=lambda device: device["deviceName"])
-def test_cudnn_has_plans_for_what_is_asked(device, tmp_path):
+def test_cudnn_has_plans_for_what_is_asked(device, compiler, tmp_path):
     """Needs the extra cudnn13 (1.2 GB) beside CuPy, and gcc; no GPU."""
-    compiler = shutil.which("gcc")
-    if compiler is None or cudnn_missing():
-        pytest.skip(cudnn_missing() or "needs gcc")
     (tmp_path / "stub.c").write_text("".join(f"int {name}(void) {{ return 100; }}\n" for name in STUB))
     flags = ["-shared", "-fPIC", "-w", "-Wl,-soname,libcuda.so.1"]
     subprocess.run([compiler, *flags, "stub.c", "-o", "libcuda.so.1"], cwd=tmp_path, check=True)

@@ -4,18 +4,17 @@ Matrix products are cuBLAS's and not counted. Without cuDNN, as here, a convolut
 product forward, two more for the gradient of its filters, and one for that of its input.
 """
 
-import os
-
 import numpy as np
 import pytest
 
+from tests.harness import on_host
 from xpdl.bench.nets import NETS, resnet
 from xpdl.optimizers import Adam
 
 pytestmark = [
     pytest.mark.backends("cupy"),
     pytest.mark.backends("current"),
-    pytest.mark.skipif("CUPY_ON_HOST" not in os.environ, reason="launches are counted where CuPy is on the host"),
+    pytest.mark.applies(lambda: on_host()),
 ]
 
 # Net -> rows of a batch, launches at most. Of large batches, sums for the bias of a convolution take a second launch.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.backends.cupy.every_kernel import same
+from tests.selection import host_dtypes
 from xpdl import Adam, Affine, BatchNormalization, DTypeError, MixedPrecision, Relu, Sequential, SoftmaxWithLoss
 from xpdl.backends import dispatch, dtypes
 from xpdl.backends.cupy import loss_scaling as kernels
@@ -15,20 +16,16 @@ from xpdl.training.precision import loss_scale
 pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", host_dtypes("float16", "bfloat16"))
 def test_many_arrays_take_few_launches(gpu, dtype):
-    if dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
     arrays = [gpu.array(np.full(3, k, "float32")) for k in range(kernels.TENSORS + 2)]
     for k, a in enumerate(loss_scale.cast_all(arrays, dtype)):
         np.testing.assert_array_equal(a.get().astype("float32"), k)
     assert len(gpu.launches) == 2
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", host_dtypes("float16", "bfloat16", "float32"))
 def test_packs_and_single_values_have_the_same_bits(gpu, dtype):
-    if dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
     rng = np.random.default_rng(0)
     sizes = (1, 5, 64, kernels.CHUNK + 11)
     wide = [(10 * rng.normal(size=size)).astype("float32") for size in sizes]
@@ -55,12 +52,10 @@ def test_strided_empty_and_other_dtypes(gpu):
     assert not gpu.launches, "left to the generic op"
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", host_dtypes("float16", "bfloat16"))
 @pytest.mark.parametrize("shape", [(40, 3), (3, 4, 7, 6)])
 @pytest.mark.parametrize("rectified", [False, True])
 def test_normalization_has_statistics_in_float32(gpu, dtype, shape, rectified):
-    if dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
     rng, array = np.random.default_rng(0), gpu.array
     x, dy = (array(rng.normal(size=shape).astype(dtype)) for _ in range(2))
     gamma, beta, mean, var = (array(np.abs(rng.normal(size=shape[1])).astype("float32")) for _ in range(4))

@@ -91,8 +91,8 @@ def test_folder_that_cannot_be_is_done_without(folder, made):
     assert {path: path.stat().st_mtime_ns for path in Path(jit.__file__).parent.rglob("*")} == before
 
 
+@pytest.mark.needs("resource")
 def test_full_disk_is_done_without(folder):
-    pytest.importorskip("resource", reason="limits on files are set where there is the module resource")
     with files_of_at_most(1000):
         assert hits_and_misses() == hits_and_misses() == (0, 1)
     assert not files(folder)

@@ -37,15 +37,19 @@ def test_without_numba_the_cure_is_named(monkeypatch):
     assert loading.load("xpdl.backends.numba.jit") is None
 
 
+@pytest.mark.needs("numba")
 def test_numba_that_does_not_compile_is_left_alone(monkeypatch):
-    numba = pytest.importorskip("numba", reason="Numba is not installed")
+    import numba
+
     assert loading.problem() is None
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     assert loading.problem() == "switched off by NUMBA_DISABLE_JIT=1"
 
 
+@pytest.mark.needs("numba")
 def test_state_names_the_compiler_the_folder_and_what_is_not_compiled(monkeypatch, tmp_path):
-    numba = pytest.importorskip("numba", reason="Numba is not installed")
+    import numba
+
     from xpdl.backends.numba import cache
 
     monkeypatch.setattr(cache, "folder", cache.folder.__wrapped__)
@@ -60,9 +64,8 @@ def test_state_names_the_compiler_the_folder_and_what_is_not_compiled(monkeypatc
     assert loading.state().startswith(f"{by}not kept, as a cache folder cannot be written to; those with products of ")
 
 
+@pytest.mark.needs("numba")
 def test_modules_with_products_alone_need_a_blas_that_can_be_called(monkeypatch):
-    pytest.importorskip("numba", reason="Numba is not installed")
-
     def load(name):
         if name.endswith("blas"):
             raise BlasError("none")
@@ -74,8 +77,8 @@ def test_modules_with_products_alone_need_a_blas_that_can_be_called(monkeypatch)
     assert loading.load("xpdl.backends.numba.pooling") == "xpdl.backends.numba.pooling"
 
 
+@pytest.mark.needs("numba")
 def test_mistake_in_a_kernel_is_not_taken_for_a_missing_library(monkeypatch):
-    pytest.importorskip("numba", reason="Numba is not installed")
     with pytest.raises(ModuleNotFoundError, match="no_such_kernel"):
         loading.load("xpdl.backends.numba.no_such_kernel")
 
@@ -123,5 +126,6 @@ def test_small_nets_do_not_load_numba_and_larger_ones_say_that_they_did():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     small, large = done.stdout.splitlines()
     assert small == "False NumPy's functions"
-    numba = pytest.importorskip("numba", reason="Numba is not installed")
+    import numba
+
     assert large == f"True compiled by Numba {numba.__version__}"

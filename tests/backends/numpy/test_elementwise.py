@@ -1,5 +1,7 @@
 """Activations and masks on NumPy are the generic ones, to the bit, for every float and any memory order."""
 
+from contextlib import nullcontext as does_not_raise
+
 import numpy as np
 import pytest
 
@@ -77,13 +79,14 @@ def test_arguments_are_not_modified():
     mask = dy > 0
     for array in (x, dy, mask):
         array.flags.writeable = False
-    kernels.relu(x)
-    kernels.relu_backward(dy, x)
-    kernels.dropout(x, mask, 0.5)
-    x, dy = values((1 << 13,), "float32"), values((1 << 13,), "float32", 1)
-    for array in (x, dy):
+    wide, wide_dy = values((1 << 13,), "float32"), values((1 << 13,), "float32", 1)
+    for array in (wide, wide_dy):
         array.flags.writeable = False
-    kernels.add(x, dy)
+    with does_not_raise():
+        kernels.relu(x)
+        kernels.relu_backward(dy, x)
+        kernels.dropout(x, mask, 0.5)
+        kernels.add(wide, wide_dy)
 
 
 def test_large_arrays_are_shared_between_threads(monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.backends.numpy.test_convolution import ORDERS
+from tests.harness import nonempty
 from xpdl.backends import dispatch
 from xpdl.backends.numpy import normalization as kernels
 from xpdl.ops import normalization as ops
@@ -140,7 +141,7 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
 
     alone = results()
     monkeypatch.setenv("XPDL_NUM_THREADS", "3")
-    for one, other in zip(alone, results(), strict=True):
+    for one, other in zip(nonempty(alone), results(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

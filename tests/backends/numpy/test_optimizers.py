@@ -1,6 +1,7 @@
 """Steps in place and in pieces are the generic ones, for every rule, float and shape: bit for bit, where not compiled."""
 
 import tracemalloc
+from contextlib import nullcontext as does_not_raise
 
 import numpy as np
 import pytest
@@ -155,8 +156,9 @@ def test_nothing_of_the_size_of_a_parameter_is_made(options):
 def test_gradients_are_not_modified():
     grads = {"W": np.ones(SIZE, np.float32)}
     grads["W"].flags.writeable = False
-    for rule in RULES:
-        rule().update({"W": np.ones(SIZE, np.float32)}, grads)
+    with does_not_raise():
+        for rule in RULES:
+            rule().update({"W": np.ones(SIZE, np.float32)}, grads)
 
 
 @pytest.mark.parametrize("make", [lambda a: a.reshape(2, -1).T, lambda a: np.repeat(a, 2)[::2]])

@@ -137,8 +137,8 @@ def test_state_goes_through_json_and_the_history_goes_on() -> None:
     assert {len(values) for found in layers.history.values() for values in found.values()} == {2}
 
 
+@pytest.mark.needs("matplotlib")
 def test_from_training_to_the_figure() -> None:
-    pytest.importorskip("matplotlib")
     layers = Diagnostics(X)
     train(net(), layers, epochs=3)
     figure = plots.diagnostics(**layers.history)

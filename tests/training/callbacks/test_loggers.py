@@ -55,13 +55,10 @@ class TestFiles:
             run_with(logger(tmp_path / "nowhere" / name))
 
 
+@pytest.mark.needs("tensorboardX", "tensorboard")
 def test_tensorboard_reads_the_events(tmp_path):
-    pytest.importorskip("tensorboardX", reason="the writer is an extra")
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator",
-        reason="the reader is TensorBoard's",
-        exc_type=ImportError,
-    )
+    from tensorboard.backend.event_processing import event_accumulator as accumulator
+
     _, history = run_with(TensorBoard(tmp_path))
     events = accumulator.EventAccumulator(str(tmp_path))
     events.Reload()

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from contextlib import nullcontext as does_not_raise
 
 import numpy as np
 import pytest
@@ -192,7 +193,8 @@ def test_numbers_in_the_place_of_labels_are_refused(path):
 @pytest.mark.parametrize("labels", [LABELS.astype(np.int32), LABELS.astype(np.uint8)])
 def test_labels_are_the_same_in_any_dtype(path, labels):
     made(path).train()
-    made(path, t=labels).train()
+    with does_not_raise():
+        made(path, t=labels).train()
 
 
 @pytest.mark.parametrize("schedule", [CosineLR, OneCycleLR, lambda: WarmupLR(1, OneCycleLR())])
@@ -263,7 +265,8 @@ def test_arguments_that_another_version_does_not_have_are_not_compared(path):
     del run["arguments"]["Dropout1.inverted"]
     run["arguments"]["Dropout1.new"] = "1"
     tensors.write_tensors(path, arrays, {**metadata, "run": json.dumps(run)})
-    made(path, Dropout(0.3)).train()
+    with does_not_raise():
+        made(path, Dropout(0.3)).train()
 
 
 @pytest.mark.parametrize("seed", [1, None])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.selection import params_of
 from xpdl import (
     EMA,
     Affine,
@@ -490,9 +491,8 @@ def test_other_layers_are_another_run(path):
         of(Sigmoid).train()
 
 
-@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+@pytest.mark.parametrize("library", params_of("torch", "array_api_strict"))
 def test_of_another_library_is_read_where_that_is_not_installed(path, library):
-    pytest.importorskip(library)
     with xpdl.use(library):
         trainer(epochs=2, checkpoint=path, callbacks=[TestCallbacks.Remembers()]).train()
     program = (

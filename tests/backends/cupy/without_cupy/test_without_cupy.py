@@ -5,6 +5,7 @@ import pytest
 from tests.backends.cupy.device import Device
 from tests.backends.cupy.every_kernel import compare_every_kernel
 from tests.backends.cupy.without_cupy import compiler, imitation
+from tests.selection import host_dtypes
 from xpdl.backends.cupy import sources
 
 
@@ -17,8 +18,6 @@ def gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
-@pytest.mark.parametrize("dtype", sources.TYPES)
+@pytest.mark.parametrize("dtype", host_dtypes(*sources.TYPES))
 def test_every_kernel_runs_in_every_instance(gpu, monkeypatch, dtype, wide):
-    if dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
     compare_every_kernel(gpu, dtype, wide, monkeypatch)
