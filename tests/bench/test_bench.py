@@ -171,3 +171,15 @@ def test_peak_memory_counts_what_is_used_again():
     network, x, t = timing.prepared(*NETS["MLP"], 100)
     # the gradient of the second weights alone has 4 MB
     assert timing._peak_megabytes(timing.task_call(network, x, t, "train")) > 4
+
+
+def test_calls_take_turns_start_anew_and_are_waited_for():
+    order = []
+    starts = {name: lambda name=name: order.append(f"start {name}") or (lambda: name) for name in ("xpdl", "torch")}
+    times = timing.alternating(starts, 2, seconds=1e-9, pause=0.0, finish=order.append)
+    assert {name: len(seconds) for name, seconds in times.items()} == {"xpdl": 2, "torch": 2}
+    assert all(second > 0 for seconds in times.values() for second in seconds)
+    one_of_each = [part for name in starts for part in (f"start {name}", *[name] * 4)]
+    # a first pass warms up and counts, and a round warms up anew before its calls
+    timed = [part for name in starts for part in (f"start {name}", *[name] * 5)]
+    assert order == one_of_each + 2 * timed

@@ -99,15 +99,6 @@ def test_a_step_that_cannot_be_captured_is_a_note(device, monkeypatch, error):
     assert note.startswith("captured: ") and note.endswith("not in a graph")
 
 
-def test_ours_and_those_of_torch_take_turns_and_are_waited_for():
-    order = []
-    calls = {name: lambda name=name: order.append(name) for name in ("xpdl", "torch")}
-    times = gpu_steps.alternating(calls, lambda: order.append("wait"))
-    assert {name: len(found) for name, found in times.items()} == dict.fromkeys(calls, gpu_steps.FULL.rounds)
-    rounds = [name for name, before in zip(order, ["wait", *order], strict=False) if name != "wait" and name != before]
-    assert rounds[-4:] == ["xpdl", "torch", "xpdl", "torch"] and order[-1] == "wait"
-
-
 def test_process_prints_a_line_for_each_measurement(device, monkeypatch, capsys):
     monkeypatch.setattr(torch_peer, "is_installed", lambda: False)
     monkeypatch.setattr(gpu_steps, "make_backend", lambda name: device)

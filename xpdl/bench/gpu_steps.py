@@ -8,10 +8,10 @@ time is over.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -25,7 +25,7 @@ from xpdl.bench.device_rates import Rates, measure_rates
 from xpdl.bench.gpu_utilization import gpu_utilization
 from xpdl.bench.nets import NETS, Shape, resnet
 from xpdl.bench.step_cost import Cost, least_cost
-from xpdl.bench.timing import prepared, task_call
+from xpdl.bench.timing import alternating, prepared, task_call, warmed
 from xpdl.errors import BackendError
 from xpdl.models import Sequential
 from xpdl.optimizers import Adam
@@ -53,7 +53,6 @@ PEERS = {
 }
 
 _BACKEND = "cupy"
-_WARM_UP = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +142,10 @@ def measure(
     half = precision in HALVES
     build, shape, _ = CASES[net]
     notes = []
+
+    def finish(_: Any) -> None:
+        synchronize()
+
     with use(backend.xp, device=backend.device, dtype=backend.dtype):
         network, x, t = prepared(build, shape, batch_size)
         again = prepared(build, shape, batch_size)
@@ -158,11 +161,12 @@ def measure(
         try:
             module = to_device(torch_peer.peer(network, 1, channels_last), precision, compiled)
             calls[name] = torch_peer.stepper(module, x, t, channels_last, precision if half else None)
-            _warmed(calls[name], synchronize)
+            warmed(calls[name], finish)
         except Exception as error:  # a compiler of another project: whatever it raises, the rest is measured
             calls.pop(name, None)
             notes.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-    times = alternating(calls, synchronize, effort)
+    starts = {name: functools.partial(lambda call: call, call) for name, call in calls.items()}
+    times = alternating(starts, effort.rounds, seconds=effort.seconds, pause=0.0, finish=finish)
     names = ("xpdl", CAPTURED, *PEERS[part])
     size = backend.float(0).itemsize
     least = least_cost(network, shape, batch_size, size // 2 if half else size, size)
@@ -182,36 +186,9 @@ def traced(call: Call) -> list[trace.Call]:
     return calls
 
 
-def alternating(
-    calls: Mapping[str, Call], synchronize: Callable[[], None], effort: Effort = FULL
-) -> dict[str, list[float]]:
-    """Seconds of one call, for each round."""
-    repeats = {name: max(1, round(effort.seconds / _warmed(call, synchronize))) for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(effort.rounds):
-        for name, call in calls.items():
-            begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            synchronize()
-            times[name].append((time.perf_counter() - begin) / repeats[name])
-    return times
-
-
 def computing(precision: str) -> AbstractContextManager[Any]:
     """The setting of products of float32 for a precision; the halves are independent of it."""
     return numerics(precision=None if precision in HALVES else precision)
-
-
-def _warmed(call: Call, synchronize: Callable[[], None]) -> float:
-    """Seconds of a call after some that compile, allocate and choose algorithms."""
-    for _ in range(_WARM_UP):
-        call()
-    synchronize()
-    begin = time.perf_counter()
-    call()
-    synchronize()
-    return time.perf_counter() - begin
 
 
 def _captured(
@@ -230,7 +207,7 @@ def _captured(
         trainer.step(x, t)
 
     try:
-        _warmed(make_step, synchronize)
+        warmed(make_step, lambda _: synchronize())
     except (MemoryError, RuntimeError) as error:  # it takes more memory, and the rest is measured without it
         return None, f"{type(error).__name__}: {' '.join(str(error).split())}"
     problem = getattr(trainer.step, "problem", None)

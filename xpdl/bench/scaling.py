@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from xpdl.backends import get_backend, use
 from xpdl.backends.random import Stream
-from xpdl.bench.timing import wait
+from xpdl.bench.timing import alternating
 from xpdl.layers import Affine, BatchNormalization, Convolution, Dropout, Layer, Pooling, Relu
 
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
@@ -77,15 +76,5 @@ def _seconds(layer: Layer, batch: int, side: int) -> float:
         layer.forward(x)
         return layer.backward(dout)
 
-    wait(call())
-    start = time.perf_counter()
-    wait(call())
-    repeats = max(1, round(_SECONDS / _ROUNDS / (time.perf_counter() - start)))
-    times = []
-    for _ in range(_ROUNDS):
-        start = time.perf_counter()
-        for _ in range(repeats):
-            result = call()
-        wait(result)
-        times.append((time.perf_counter() - start) / repeats)
-    return statistics.median(times)
+    times = alternating({"": lambda: call}, _ROUNDS, seconds=_SECONDS / _ROUNDS, pause=0.0)
+    return statistics.median(times[""])

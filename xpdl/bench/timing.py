@@ -23,6 +23,7 @@ from xpdl.optimizers import Adam
 # One measurement lasts at least so long: the clock and a scheduler's slice are short beside it.
 _SECONDS = 0.05
 _PAUSE = 0.05
+_WARM_UP = 3
 
 # One step or prediction, and what makes it from the beginning.
 Call = Callable[[], Any]
@@ -103,7 +104,7 @@ def bench(
     if against_torch:
         for layout in ("torch", "torch channels_last") if len(NETS[net][1]) == 3 else ("torch",):
             starts[layout] = functools.partial(_start_torch, net, layout != "torch", batch_size, task)
-    times = _alternating(starts, rounds)
+    times = alternating(starts, rounds)
     torch_time = statistics.median(times["torch"]) if against_torch else None
     figures = []
     for name, found in times.items():
@@ -170,40 +171,66 @@ def task_call(network: Sequential, x: Any, t: Any, task: str) -> Call:
     return step
 
 
-def _alternating(starts: Mapping[str, Start], rounds: int) -> dict[str, list[float]]:
-    """Seconds of one call, for each round.
-
-    A round starts anew, so that training goes equally far in all: on the same rows again and again, Adam's means of
-    gradients that have become zero decay in some 800 steps to subnormal numbers, with which processors are slow.
-    """
-    repeats: dict[str, int] = {}
-    times: dict[str, list[float]] = {name: [] for name in starts}
-    for number in range(rounds + 1):  # the first is not counted: libraries load and compile
-        for name, start in starts.items():
-            call = start()
-            # threads of another library, PyTorch's for one, go on spinning for a while after their work
-            time.sleep(_PAUSE)
-            for _ in range(3):
-                wait(call())
-            if name not in repeats:
-                begin = time.perf_counter()
-                wait(call())
-                repeats[name] = max(1, round(_SECONDS / (time.perf_counter() - begin)))
-            begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                result = call()
-            wait(result)
-            if number:
-                times[name].append((time.perf_counter() - begin) / repeats[name])
-    return times
-
-
 def wait(result: Any) -> None:
     """Reading one value waits for a device to finish."""
     if result is not None:
         while getattr(result, "ndim", 0):
             result = result[0, ...]
         float(result)
+
+
+def alternating(
+    starts: Mapping[str, Start],
+    rounds: int,
+    *,
+    seconds: float = _SECONDS,
+    pause: float = _PAUSE,
+    finish: Callable[[Any], None] = wait,
+) -> dict[str, list[float]]:
+    """Time calls in alternating rounds.
+
+    A round starts anew, so that training goes equally far in all: on the same rows again and again, Adam's means of
+    gradients that have become zero decay in some 800 steps to subnormal numbers, with which processors are slow.
+
+    Parameters
+    ----------
+    starts : mapping
+        Name -> a function that gives the call to time.
+    rounds : int
+    seconds : float
+        Of a round at least, in repeated calls.
+    pause : float
+        Seconds before a round: threads of another library, PyTorch's for one, go on spinning for a while after their work.
+    finish : callable
+        ``finish(result)`` waits for the device.
+
+    Returns
+    -------
+    dict
+        Name -> seconds of one call, for each round.
+    """
+    repeats = {name: max(1, round(seconds / warmed(start(), finish))) for name, start in starts.items()}
+    times: dict[str, list[float]] = {name: [] for name in starts}
+    for _ in range(rounds):
+        for name, start in starts.items():
+            call = start()
+            time.sleep(pause)
+            warmed(call, finish)
+            begin = time.perf_counter()
+            for _ in range(repeats[name]):
+                result = call()
+            finish(result)
+            times[name].append((time.perf_counter() - begin) / repeats[name])
+    return times
+
+
+def warmed(call: Call, finish: Callable[[Any], None] = wait) -> float:
+    """Seconds of a call after some in which libraries load, compile, allocate and choose algorithms."""
+    for _ in range(_WARM_UP):
+        finish(call())
+    begin = time.perf_counter()
+    finish(call())
+    return time.perf_counter() - begin
 
 
 def _peak_megabytes(step: Call) -> float:
