@@ -144,7 +144,7 @@ class TestCrossEntropy:
     def test_wrong_targets(self, y: Any, name: str) -> None:
         f = getattr(functional, name)
         owner = "cross_entropy_error" if name == "cross_entropy_error" else "SoftmaxWithLoss"
-        with pytest.raises(LabelError, match=f"^{owner}: label 3 is not one of the 3 classes 0 to 2"):
+        with pytest.raises(LabelError, match=f"^{owner}: label 3 of row \\d is not one of the 3 classes 0 to 2"):
             f(y, np.array([0, 1, 2, 3]))
         with pytest.raises(LabelError, match="label -1"):
             f(y[0], -1)

@@ -224,7 +224,7 @@ class TestEvery:
 @pytest.mark.parametrize("measure", [metrics.accuracy, metrics.top_k_accuracy, metrics.roc_auc, metrics.f1])
 @pytest.mark.parametrize("label", [3, -1])
 def test_labels_are_classes_of_the_scores(measure: Any, label: int) -> None:
-    with pytest.raises(LabelError, match=rf"{measure.__name__}: label {label} is not one of the 3 classes"):
+    with pytest.raises(LabelError, match=rf"{measure.__name__}: label {label} of row \d is not one of the 3 classes"):
         measure(FLOATS, np.array([0, 1, 2, label, 0]))
 
 

@@ -283,7 +283,7 @@ def test_label_out_of_range(backend, label):
     t = backend.asarray([0, label])
     x = backend.asarray(np.ones((2, 3)), "float32")
     for function in (layers.SoftmaxWithLoss().forward, xpdl.cross_entropy_error, xpdl.softmax_cross_entropy):
-        with pytest.raises(LabelError, match=f"label {label} is not one of the 3 classes 0 to 2"):
+        with pytest.raises(LabelError, match=rf"label {label} of row \d is not one of the 3 classes 0 to 2"):
             function(x, t)
 
 

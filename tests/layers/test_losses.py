@@ -41,7 +41,7 @@ class TestColumnsOfLabels:
             SoftmaxWithLoss().forward(X, np.zeros((4, 1)))
 
     def test_must_be_in_range(self) -> None:
-        with pytest.raises(LabelError, match="label 3 is not one of the 3 classes"):
+        with pytest.raises(LabelError, match=r"label 3 of row \d is not one of the 3 classes"):
             SoftmaxWithLoss().forward(X, np.array([[0], [1], [3], [0]]))
 
 
@@ -204,7 +204,7 @@ class TestCorrect:
         ):
             with pytest.raises(ShapeError, match=f"SoftmaxWithLoss: {message}"):
                 SoftmaxWithLoss().correct(self.SCORES, t)
-        with pytest.raises(LabelError, match="label 3 is not one of the 3 classes"):
+        with pytest.raises(LabelError, match=r"label 3 of row \d is not one of the 3 classes"):
             SoftmaxWithLoss().correct(self.SCORES, np.array([0, 1, 3]))
 
     def test_a_regression_has_none(self) -> None:

@@ -197,13 +197,13 @@ class TestRequireLabels:
     @pytest.mark.parametrize(("label", "classes"), [(10, 10), (-1, 10), (255, 10)])
     def test_a_label_outside_is_named_on_the_host(self, label: int, classes: int) -> None:
         with pytest.raises(
-            LabelError, match=f"t: label {label} is not one of the {classes} classes 0 to {classes - 1}"
+            LabelError, match=f"t: label {label} of row \\d is not one of the {classes} classes 0 to {classes - 1}"
         ):
             checks.require_labels(np.array([0, label, 3]), classes, "t")
 
     def test_all_classes_pass(self) -> None:
         checks.require_labels(np.array([0, 9, 5]), 10, "t")
-        with pytest.raises(LabelError, match="label -2 is not one of"):
+        with pytest.raises(LabelError, match="label -2 of row 0 is not one of"):
             checks.require_labels(np.array([-2, 10]), 10, "t")
 
     def test_no_labels_pass(self) -> None:
@@ -219,3 +219,18 @@ class TestRequireLabels:
     def test_device_labels_are_not_read(self, backend: Backend) -> None:
         with does_not_raise(), backend.rules():
             checks.require_labels(backend.asarray([0, 99]), 10, "t")
+
+
+@pytest.mark.backends("values")
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([[1.0, -2.0]], True),
+        ([[0.0, np.nan]], False),
+        ([[-np.inf, 0.0]], False),
+        ([[np.inf, 1.0]], False),
+        ([[]], True),
+    ],
+)
+def test_is_finite(backend: Backend, values: list[list[float]], wanted: bool) -> None:
+    assert checks.is_finite(backend.asarray(np.asarray(values))) is wanted

@@ -83,8 +83,8 @@ class TestSoftmaxWithLoss:
     @pytest.mark.parametrize(
         ("t", "error", "message"),
         [
-            ([0, 3], LabelError, "label 3 is not one of the 3 classes 0 to 2"),
-            ([-1, 0], LabelError, "label -1 is not one of the 3 classes"),
+            ([0, 3], LabelError, "label 3 of row 1 is not one of the 3 classes 0 to 2"),
+            ([-1, 0], LabelError, "label -1 of row 0 is not one of the 3 classes"),
             ([0.0, 1.0], DTypeError, "labels must be integers, got float64"),
             ([True, False], DTypeError, "labels must be integers, got bool"),
             ([0, 1, 2], ShapeError, r"must have shape \(2,\), got \(3,\)"),

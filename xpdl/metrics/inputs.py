@@ -7,6 +7,7 @@ import math
 from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
 from xpdl.errors import LabelError, ShapeError
+from xpdl.ops.checks import require_range
 
 
 def on_host(y: Array, t: Array, owner: str) -> tuple[Array, Array]:
@@ -58,9 +59,7 @@ def labels(t: Array, y: Array, owner: str) -> Array:
             raise ShapeError(f"{owner}: y has shape {tuple(y.shape)}, but one-hot t {tuple(t.shape)}")
         return xp.argmax(t, axis=-1)
     t = xp.astype(_whole(t, owner) if is_floating(t) else t, xp.int64)
-    low, high = int(xp.min(t)), int(xp.max(t))
-    if low < 0 or high >= y.shape[-1]:
-        raise LabelError(f"{owner}: label {low if low < 0 else high} is not one of the {y.shape[-1]} classes of y")
+    require_range(t, y.shape[-1], owner)
     return t
 
 

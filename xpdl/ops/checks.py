@@ -163,8 +163,23 @@ def require_labels(t: Array, classes: int, owner: str) -> None:
         raise DTypeError(
             f"{owner}: labels must be integers, got {dtype_name(t.dtype)}; cast them, or pass one-hot rows"
         )
-    if is_host(t) and t.size:
-        low, high = int(t.min()), int(t.max())
-        if low < 0 or high >= classes:
-            bad = low if low < 0 else high
-            raise LabelError(f"{owner}: label {bad} is not one of the {classes} classes 0 to {classes - 1}")
+    if is_host(t):
+        require_range(t, classes, owner)
+
+
+def require_range(t: Any, classes: int, owner: str) -> None:
+    """Raise `LabelError` for the first label of a host array that is not in ``[0, classes)``."""
+    if t.size and (t.min() < 0 or t.max() >= classes):  # two reductions, without an array of flags
+        labels = t.ravel().tolist()
+        row = next(row for row, label in enumerate(labels) if not 0 <= label < classes)
+        raise LabelError(
+            f"{owner}: label {labels[row]} of row {row} is not one of the {classes} classes 0 to {classes - 1}"
+        )
+
+
+def is_finite(a: Array) -> bool:
+    """Whether no value is NaN or infinite; one value is read from a device."""
+    if is_host(a):  # extremes, in which NaN wins, take no memory and half the time
+        return not a.size or (math.isfinite(a.max()) and math.isfinite(a.min()))
+    xp = array_namespace(a)
+    return bool(xp.all(xp.isfinite(a)))

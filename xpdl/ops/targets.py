@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_host
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating
 from xpdl.errors import DTypeError, LabelError, ShapeError
+from xpdl.ops.checks import is_finite, require_range
 
 
 def check_labels(t: Array, classes: int, owner: str) -> None:
@@ -38,13 +39,7 @@ def check_labels(t: Array, classes: int, owner: str) -> None:
         raise DTypeError(
             f"{owner}: labels must be integers, got {dtype_name(t.dtype)}; cast them, or pass one-hot rows"
         )
-    host = asnumpy(t)
-    wrong = (host < 0) | (host >= classes)
-    if wrong.any():
-        place = int(wrong.argmax())
-        raise LabelError(
-            f"{owner}: label {host[place]} of row {place} is not one of the {classes} classes 0 to {classes - 1}"
-        )
+    require_range(asnumpy(t), classes, owner)
 
 
 def check_shares(t: Array, output_shape: tuple[int, ...], owner: str) -> None:
@@ -106,11 +101,10 @@ def check_numbers(t: Array, output_shape: tuple[int, ...], owner: str) -> None:
 
 def check_finite(a: Array, owner: str) -> None:
     """Raise `ValueError` for NaN and infinity in an array (N, ...), naming the first row; one reduction, read once."""
-    if not is_floating(a) or math.prod(a.shape) == 0:
+    if not is_floating(a):
         return
     xp = array_namespace(a, owner=owner)
-    # of a host array, extremes, in which NaN wins, take no memory
-    if math.isfinite(a.max()) and math.isfinite(a.min()) if is_host(a) else xp.all(xp.isfinite(a)):
+    if is_finite(a):
         return
     good = xp.reshape(xp.isfinite(a), (a.shape[0], -1))
     row = int(asnumpy(xp.all(good, axis=1)).argmin())
