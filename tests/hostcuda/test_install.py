@@ -1,5 +1,6 @@
 """Installation: off without CUPY_ON_HOST, on with it and in subprocesses, and one clear line where it cannot be."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -94,6 +95,31 @@ def test_another_cupy_is_an_error_that_names_the_signature(change, message, tmp_
 def test_settings_that_do_not_exist_are_errors():
     last = run("-c", "import cupy", HOSTCUDA_ORDER="sideways").stderr.strip().splitlines()[-1]
     assert "HOSTCUDA_ORDER is sideways; choose forward, reverse or random" in last
+
+
+@pytest.mark.parametrize("value, prints", [("1", True), ("0", False)])
+def test_launches_are_printed_on_demand(value, prints):
+    done = run("-c", "import cupy; cupy.arange(3.0) + 1", HOSTCUDA_TRACE=value)
+    assert (re.search(r"^cupy_add__\w+<1,1,1 x 3,1,1> ", done.stdout + done.stderr, re.MULTILINE) is not None) == prints
+
+
+COUNT_COMPILATIONS = """
+import subprocess, types, cupy
+from hostcuda import nvrtc
+commands = []
+def run(command, **options):
+    commands.append(command)
+    return subprocess.run(command, **options)
+nvrtc.subprocess = types.SimpleNamespace(run=run)
+print(float((cupy.arange(3.0) + 1).sum()), sum("--version" not in command for command in commands))
+"""
+
+
+def test_compiled_kernels_and_headers_are_kept_on_disk(tmp_path):
+    total, compilations = run("-c", COUNT_COMPILATIONS, CUPY_CACHE_DIR=str(tmp_path)).stdout.split()
+    # two kernels at least, and the header
+    assert total == "6.0" and int(compilations) >= 3
+    assert run("-c", COUNT_COMPILATIONS, CUPY_CACHE_DIR=str(tmp_path)).stdout.split() == ["6.0", "0"]
 
 
 def test_package_holds_the_hook_for_site_packages():

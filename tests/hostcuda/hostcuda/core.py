@@ -107,6 +107,7 @@ def _set_up(runtime: Any, driver: Any) -> None:
         _flag("HOSTCUDA_ASYNC"),
         _flag("HOSTCUDA_FTZ"),
         _flag("HOSTCUDA_PROTECT"),
+        _flag("HOSTCUDA_TRACE"),
     )
     setup = library().hostcuda_setup
     setup.argtypes = [ctypes.py_object] * 3 + [ctypes.POINTER(ctypes.c_long)]

@@ -54,6 +54,7 @@ void hostcuda_setup(PyObject *module, PyObject *of_runtime, PyObject *of_driver,
   settings.async = values[4];
   settings.flush_denormals = values[5];
   settings.protect = values[6];
+  settings.trace = values[7];
   prepare_memory();
   prepare_streams();
 }

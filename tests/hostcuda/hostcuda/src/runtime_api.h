@@ -154,6 +154,11 @@ PyObject *rt_streamWaitEvent(intptr_t handle, intptr_t event, int, void *) {
   Stream *stream = find(handle);
   if (!stream) return none(INVALID_HANDLE);
   TaskPtr task = ((Event *)event)->task;
+  const Graph *captured_by = ((Event *)event)->captured_by;
+  if (captured_by && captured_by != stream->recorded.get()) {
+    last_fault = "hostcuda captures no fork to a second stream";
+    return none(NOT_SUPPORTED);
+  }
   if (!stream->recorded && task && !task->done) append(stream, nullptr)->after.push_back(task);
   return none();
 }
@@ -247,6 +252,7 @@ PyObject *rt_eventRecord(intptr_t handle, intptr_t stream_handle, int) {
   if (!stream) return none(INVALID_HANDLE);
   Event *event = (Event *)handle;
   event->task = nullptr;
+  event->captured_by = stream->recorded.get();
   event->recorded_at = now();
   if (settings.async && !stream->recorded) event->task = append(stream, nullptr);
   return none();

@@ -13,7 +13,7 @@ struct Settings {
   bool async = false;               // work on streams is queued until the host waits for it
   bool flush_denormals = false;     // kernels run with FTZ and DAZ set
   bool protect = false;             // by mprotect, where there are no memory protection keys
-  bool trace = std::getenv("HOSTCUDA_TRACE") != nullptr;  // each launch is printed
+  bool trace = false;               // each launch is printed
 } settings;
 
 enum Counter { LAUNCH, READ, WAIT };  // kernel launches, copies from device to host, synchronizations

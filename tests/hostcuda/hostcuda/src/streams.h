@@ -197,6 +197,7 @@ int copy_async(uintptr_t to, uintptr_t from, size_t size, intptr_t handle) {
 
 struct Event {
   TaskPtr task;
+  const Graph *captured_by = nullptr;  // the graph that it was recorded in
   double recorded_at = 0;
 };
 
