@@ -10,8 +10,8 @@ from xpdl.io.atomic import prepare_to_write
 from xpdl.ops.checks import flag, number, path_like, positive_int
 from xpdl.training.callbacks.base import Callback
 from xpdl.training.callbacks.monitor import Monitor, formatted, measured_by, names_in
-from xpdl.training.callbacks.weights import copies, put_back
 from xpdl.training.messages import warn
+from xpdl.training.network_state import copies, put_back
 
 
 class EarlyStopping(Callback):

@@ -8,7 +8,7 @@ from xpdl.backends.graphs import no_graph
 from xpdl.backends.namespaces import Array, widened
 from xpdl.ops.checks import number
 from xpdl.training.callbacks.base import Callback
-from xpdl.training.callbacks.weights import copies, put_back, slots
+from xpdl.training.network_state import copies, named_arrays, put_back
 
 
 class EMA(Callback):
@@ -52,7 +52,7 @@ class EMA(Callback):
 
     def on_batch_end(self, trainer: Any, step: int) -> None:
         d = min(self.decay, (1.0 + step) / (10.0 + step))
-        for name, owner, key in slots(trainer.network):
+        for name, owner, key in named_arrays(trainer.network):
             with no_graph(owner[key]):
                 # in float32 for half precision, where so little of a new value would be lost
                 self.average[name] = widened(self.average[name]) * d + widened(owner[key]) * (1.0 - d)

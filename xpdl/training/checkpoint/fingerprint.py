@@ -15,6 +15,7 @@ from xpdl.models.sequential import Sequential
 from xpdl.training.callbacks import state as callback_state
 from xpdl.training.callbacks.schedules import LearningRateSchedule
 from xpdl.training.messages import warn
+from xpdl.training.network_state import named_arrays
 from xpdl.training.stable_repr import arguments, words
 
 # Names of options in files of earlier versions.
@@ -44,7 +45,7 @@ def identity(
     return {
         "network": type(network).__name__,
         "layers": [type(layer).__name__ for layer in network.layers.values()] if ours else [],
-        "arrays": {name: list(owner[key].shape) for name, owner, key in slots(network) if is_array(owner[key])},
+        "arrays": {name: list(owner[key].shape) for name, owner, key in named_arrays(network)},
         "dtype": Backend.of(next(filter(is_array, network.params.values()))).dtype,
         "loss": repr(network.last_layer) if ours else None,
         "optimizer": optimizer,
@@ -83,15 +84,6 @@ def require_same(path: str | os.PathLike[str], text: str, settings: Mapping[str,
             f"{path}: was written by an earlier version of xpdl, which did not keep {', '.join(unknown)}: see to it "
             "yourself that these are as they were"
         )
-
-
-def slots(network: Any) -> Iterator[tuple[str, Any, str]]:
-    """(name, dict, key) of everything the network changes in training; of other libraries' networks, the parameters."""
-    if hasattr(network, "slots"):
-        yield from network.slots("params")
-        yield from network.slots("state")
-    else:
-        yield from ((name, network.params, name) for name in network.params)
 
 
 def _differences(name: str, written: Any, asked: Any) -> Iterator[str]:

@@ -16,8 +16,9 @@ from xpdl.io import tensors
 from xpdl.models.sequential import Sequential
 from xpdl.training import ownership
 from xpdl.training.callbacks import state as callback_state
-from xpdl.training.checkpoint.fingerprint import require_same, slots
+from xpdl.training.checkpoint.fingerprint import require_same
 from xpdl.training.history import History
+from xpdl.training.network_state import named_arrays, named_state
 from xpdl.training.run_state import Run, RunState
 from xpdl.training.weighted_mean import WeightedMean
 
@@ -29,7 +30,7 @@ def save(
 
     What is drawn at random is a function of the seed, the step and what dropout keeps in its state, which are written.
     """
-    arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in slots(run.network) if is_array(owner[key])}
+    arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in named_arrays(run.network)}
     optimizer: dict[str, Any] = {}
     for name, value in run.optimizer.state_dict().items():
         if isinstance(value, dict):
@@ -49,7 +50,7 @@ def save(
         "callbacks": callbacks,
         "precision": json.dumps(None if run.precision is None else run.precision.loss_scale.state_dict()),
         "counters": json.dumps(
-            {name: owner[key] for name, owner, key in slots(run.network) if not is_array(owner[key])}
+            {name: owner[key] for name, owner, key in named_state(run.network) if not is_array(owner[key])}
         ),
     }
     tensors.write_tensors(path, arrays, metadata, before_replacing)
@@ -74,7 +75,7 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
         counters, optimizer = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
         # which earlier versions did not write
         counters = {
-            **{name: owner[key] for name, owner, key in slots(run.network) if key in ("stream", "rows")},
+            **{name: owner[key] for name, owner, key in named_state(run.network) if key in ("stream", "rows")},
             **counters,
         }
         position = json.loads(metadata["position"])
@@ -88,7 +89,7 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
                 key,
                 _alike(backend, arrays[f"network.{name}"], owner[key]) if is_array(owner[key]) else counters[name],
             )
-            for name, owner, key in slots(run.network)
+            for name, owner, key in named_state(run.network)
         ]
         scaling = json.loads(metadata.get("precision", "null"))
         callbacks = callback_state.from_file(metadata["callbacks"], arrays, run.callbacks, backend)

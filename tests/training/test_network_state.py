@@ -8,7 +8,7 @@ import pytest
 from tests.harness import nonempty
 from tests.training.runs import net
 from xpdl.backends import asnumpy
-from xpdl.training.callbacks.weights import copies, put_back, slots
+from xpdl.training.network_state import copies, named_arrays, put_back
 
 
 def built():
@@ -20,7 +20,7 @@ def built():
 def test_are_all_parameters_and_running_statistics_and_no_counters():
     network = built()
     expected = {*network.params, *network.buffers}
-    assert "BatchNormalization1.running_mean" in expected and {name for name, _, _ in slots(network)} == expected
+    assert "BatchNormalization1.running_mean" in expected and {name for name, _, _ in named_arrays(network)} == expected
     assert "Dropout1.step" in {name for name, _, _ in network.slots("state")}
 
 
@@ -29,12 +29,12 @@ def test_are_all_parameters_and_running_statistics_and_no_counters():
 def test_come_back_as_they_were(backend):
     with backend.use("float32"):
         network = built()
-    before = {name: asnumpy(owner[key]).copy() for name, owner, key in slots(network)}
+    before = {name: asnumpy(owner[key]).copy() for name, owner, key in named_arrays(network)}
     kept = copies(network)
-    for _, owner, key in slots(network):
+    for _, owner, key in named_arrays(network):
         owner[key] = owner[key] + 1.0
     put_back(network, kept)
-    for name, owner, key in nonempty(slots(network)):
+    for name, owner, key in nonempty(named_arrays(network)):
         backend.check(owner[key], before[name])
 
 
