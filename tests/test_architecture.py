@@ -41,13 +41,14 @@ HOST_NUMPY = {
     "integrations/pytorch.py": "as io/",
     "training/checkpoint/format.py": "as io/",
     "plots/": "figures are drawn on the host",
+    "cli/predict.py": "pictures are read on the host",
     "data/": "data sets are read and made on the host",
 }
 # A file that builds on another library on purpose, and why.
 OTHER_LIBRARY = {"bench/torch_peer.py": ("torch", "the same net in PyTorch, to time it beside ours")}
 # Words for people: help texts and messages that list what there is to choose from.
 NAMES_IN_TEXT = {
-    "cli.py",
+    "cli/options.py",
     "bench/command.py",
     "bench/device_rates.py",
     "bench/epoch.py",

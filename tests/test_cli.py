@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.data.test_mnist import write_set
-from xpdl import cli
+from xpdl import MultiLayerNet, cli, load_model, training
 from xpdl.backends.numba import loading
+from xpdl.cli import sources
 from xpdl.io.tensors import load_arrays
 
 
@@ -69,7 +70,7 @@ class TestTrain:
         lasts = [
             f"test {'accuracy' if name == 'acc' else name}: {history[f'test_{name}_list'][-1]:.4f}" for name in names
         ]
-        assert out.splitlines() == lasts
+        assert out.splitlines() == ["runs/TwoLayerNet.safetensors on mini: 1000 test images", *lasts]
         code, out, err = run("evaluate", "--metrics", "f2")
         assert code == 2 and "error: --metrics: there is no metric 'f2'; there are accuracy, " in err
 
@@ -92,14 +93,14 @@ class TestTrain:
         run(*SMALL, "--out", "whole")
         # ctrl-C in the second epoch
         program = (
-            "import sys; from xpdl import cli\n"
+            "import sys; from xpdl import cli, training\n"
             "def stop(trainer, epoch):\n"
             "    if epoch == 2: raise KeyboardInterrupt\n"
-            "train = cli.Trainer.train\n"
+            "train = training.Trainer.train\n"
             "def interrupted(self):\n"
             "    self.callbacks.callbacks.append(type('Stop', (), {'on_epoch_begin': staticmethod(stop)}))\n"
             "    return train(self)\n"
-            "cli.Trainer.train = interrupted\n"
+            "training.Trainer.train = interrupted\n"
             "sys.exit(cli.main(sys.argv[1:]))\n"
         )
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -117,7 +118,7 @@ class TestTrain:
         def interrupted(self):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli.Trainer, "train", interrupted)
+        monkeypatch.setattr(training.Trainer, "train", interrupted)
         assert cli.main([*SMALL, "--out", str(tmp_path)]) == 130
         assert capsys.readouterr().err == "interrupted\n"
 
@@ -135,7 +136,7 @@ class TestTrain:
         def interrupted(self):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli.Trainer, "train", interrupted)
+        monkeypatch.setattr(training.Trainer, "train", interrupted)
         for name in ("", ".1", ".old", ".old.1", ".old.2"):
             (tmp_path / f"TwoLayerNet.checkpoint{name}").write_text(f"content {name}")
         before = {file.name: file.read_text() for file in tmp_path.iterdir()}
@@ -252,3 +253,93 @@ def test_predict_recognises_pictures(run, tmp_path):
     assert (code, err) == (0, "")
     found = [int(re.fullmatch(r"\d+\.png: (\d) \(probability [01]\.\d{3}\)", line)[1]) for line in out.splitlines()]
     assert np.mean(np.array(found) == np.asarray(t[:20])) >= 0.8
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Reddish cats and bluish dogs, of several sizes."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for name, channel in (("cats", 0), ("dogs", 2)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for k in range(20):
+            pixels = rng.integers(0, 120, (24 + k, 40 - k, 3), dtype=np.uint8)
+            pixels[:, :, channel] += 100
+            image.fromarray(pixels).save(tmp_path / "pets" / name / f"{k}.png")
+    return tmp_path / "pets"
+
+
+PETS = ("train", "--data", "pets", "--size", "12", "--epochs", "8", "--batch-size", "8")
+
+
+class TestOwnPictures:
+    def test_train_evaluate_and_predict(self, run, tmp_path, pets):
+        code, out, err = run(*PETS, "--augment")
+        assert (code, err) == (0, "")
+        assert out.startswith("SimpleConvNet on pets: 32 training and 8 test images; ")
+        assert out.splitlines()[-1] == "test accuracy: 1.0000"
+        code, evaluated, err = run("evaluate", "--data", "pets")
+        assert (code, err) == (0, "")
+        assert evaluated.splitlines() == [
+            "runs/SimpleConvNet.safetensors on pets: 8 test images",
+            "test accuracy: 1.0000",
+        ]
+        names = ["pets/cats/3.png", "pets/dogs/4.png"]
+        code, out, err = run("predict", "runs/SimpleConvNet.safetensors", *names, "--show", "seen.png")
+        assert (code, err) == (0, "")
+        cat, dog, wrote = out.splitlines()
+        assert re.fullmatch(r"pets/cats/3\.png: cats \(cats [01]\.\d{3}, dogs [01]\.\d{3}\)", cat)
+        assert re.fullmatch(r"pets/dogs/4\.png: dogs \(dogs [01]\.\d{3}, cats [01]\.\d{3}\)", dog)
+        assert wrote == "wrote seen.png" and (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_bad_file_does_not_end_the_others(self, run, tmp_path, pets):
+        assert run(*PETS[:-4], "--epochs", "1")[0] == 0
+        (tmp_path / "bad.png").write_text("no picture")
+        files = ["bad.png", "pets/cats/1.png", "missing.png"]
+        code, out, err = run("predict", "runs/SimpleConvNet.safetensors", *files, "--sure", "1")
+        assert code == 1
+        assert re.fullmatch(r"pets/cats/1\.png: unsure \((cats|dogs) .*\)\n", out)
+        lines = err.splitlines()
+        assert len(lines) == 2 and all(line.startswith("xpdl predict: error: ") for line in lines)
+        assert "bad.png: is not a readable picture" in lines[0] and "missing.png" in lines[1]
+
+    def test_grey_pictures_in_full(self, run, pets):
+        code, out, err = run(*PETS, "--grey", "--fit", "letterbox", "--model", "TwoLayerNet", "--test-share", "0.5")
+        assert (code, err) == (0, "") and out.startswith("TwoLayerNet on pets: 20 training and 20 test images; ")
+        model = load_model("runs/TwoLayerNet.safetensors")
+        assert (model.input_shape, model.class_names) == ((144,), ["cats", "dogs"])
+        assert model.preparation == {"size": [12, 12], "channels": 1, "fit": "letterbox"}
+
+    @pytest.mark.parametrize(
+        ("args", "says"),
+        [
+            (["train", "--data", "nowhere"], "--data nowhere: is no folder, and none of mini, mnist"),
+            (["train", "--data", "pets/cats"], "has no folders; put the pictures of each class"),
+            (["train", "--data", "pets", "--no-verify"], "--no-verify is for files of a data set"),
+            (["train", "--data", "pets", "--test-share", "0"], "test must be a finite number in (0, 1)"),
+            (["train", "--data", "pets", "--size", "0"], "size must be at least 1"),
+            (["predict", "net", "pets/cats/1.png", "--sure", "2"], "--sure must be a probability"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_wrong_options_are_one_line(self, args, says, pets, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        assert cli.main(args) == 2
+        err = capsys.readouterr().err
+        assert says in err and err.count("\n") == 1
+
+    def test_model_for_other_classes_is_refused(self, pets, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        net = MultiLayerNet(784, [4], 10, seed=0)
+        net.save("digits")
+        assert cli.main(["evaluate", "digits", "--data", "pets"]) == 2
+        assert "digits: tells digits apart, --data pets has cats, dogs" in capsys.readouterr().err
+
+
+def test_data_sets_in_colour_have_names(run, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, t = rng.random((40, 3, 32, 32)).astype("f"), np.arange(40) % 10
+    monkeypatch.setitem(sources.SETS, "cifar-10", lambda **_: ((x, t), (x[:20], t[:20])))
+    assert cli.main(["train", "--data", "cifar-10", "--epochs", "1"]) == 0
+    model = load_model("runs/SimpleConvNet.safetensors")
+    assert model.input_shape == (3, 32, 32) and model.class_names[0] == "airplane" and model.preparation is None

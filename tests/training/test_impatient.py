@@ -12,7 +12,8 @@ import pytest
 from tests.selection import params_of
 from tests.training.checkpoint.test_format import assert_same_run, trainer
 from tests.training.checkpoint.test_signals import Signals
-from xpdl import cli, data
+from xpdl import cli, data, training
+from xpdl.cli import sources
 from xpdl.io import tensors
 from xpdl.training import evaluate
 
@@ -29,13 +30,13 @@ class Interrupted:
     """``xpdl train`` with signals in the middle of a step."""
 
     def __init__(self, monkeypatch, *steps):
-        train = cli.Trainer.train
+        train = training.Trainer.train
 
         def with_signals(run):
             run.callbacks.callbacks.append(Signals(signal.SIGINT, *steps))
             return train(run)
 
-        monkeypatch.setattr(cli.Trainer, "train", with_signals)
+        monkeypatch.setattr(training.Trainer, "train", with_signals)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def contents(folder):
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_resume_with_something_else(runs, capsys, monkeypatch, more, says):
-    monkeypatch.setitem(cli._DATA, "mnist", other_labels)
+    monkeypatch.setitem(sources.SETS, "mnist", other_labels)
     before = contents(runs)
     assert cli.main([*TRAIN, "--out", str(runs), "--resume", *more]) == 2
     said = capsys.readouterr().err

@@ -176,15 +176,15 @@ def test_a_run_whose_last_write_fails_says_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_command_line_ends_with_the_code_of_the_signal_and_resumes(tmp_path, number, code):
     program = (
-        "import os, signal, sys; from xpdl import cli\n"
+        "import os, signal, sys; from xpdl import cli, training\n"
         "class Kill:\n"
         "    def on_batch_end(self, trainer, step):\n"
         "        if step == 250: os.kill(os.getpid(), int(sys.argv.pop()))\n"
-        "train = cli.Trainer.train\n"
+        "train = training.Trainer.train\n"
         "def killed(self):\n"
         "    self.callbacks.callbacks.append(Kill())\n"
         "    return train(self)\n"
-        "cli.Trainer.train = killed\n"
+        "training.Trainer.train = killed\n"
         "sys.exit(cli.main(sys.argv[1:-1]))\n"
     )
     command = [sys.executable, "-c", program, "train", "--model", "TwoLayerNet", "--epochs", "2"]

@@ -1,0 +1,99 @@
+"""The command line: what works here, training, and using what was trained."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import xpdl
+from xpdl.backends.device_info import details
+from xpdl.bench import command as bench_command
+from xpdl.cli import evaluate, predict, train
+
+_WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help says what there is\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0; 1 if some pictures could not be read; 2 for wrong input, with one line that says what; 130 for ctrl-C.
+
+    The GPU report has codes of its own, see `xpdl.bench.gpu_report.main`.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args) or 0
+        if sys.stdout is not None:  # closed by whoever started this
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # whoever read the output has seen enough
+        _drop_stuck_output()
+        return 1
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        resumable = args.command == "train" and train.checkpoints(args).exist()
+        resume = "; --resume goes on from there" if resumable else ""
+        print(f"interrupted{resume}", file=sys.stderr)
+        return 130
+    except _WRONG_INPUT as error:
+        if args.debug:
+            raise
+        print(f"xpdl {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _drop_stuck_output()
+        return 2
+    return code
+
+
+def _drop_stuck_output() -> None:
+    """Where standard output takes no more, drop what is left: closing it would fail once more at exit."""
+    if sys.stdout is None:  # closed by whoever started this
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="xpdl", description="Deep learning on plain arrays.")
+    parser.add_argument("--version", action="version", version=f"xpdl {xpdl.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        added.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return added
+
+    command("info", _info, "Which array libraries work here, and why the others do not.")
+
+    text = (
+        "Train a network on handwritten digits or pictures of your own; without arguments, a conv net on 6,000 digits."
+    )
+    train.add_arguments(command("train", train.run, text))
+    evaluate.add_arguments(command("evaluate", evaluate.run, "Test accuracy of a trained network."))
+    text = "Recognise digits, or things, in pictures (needs the extra 'images')."
+    predict.add_arguments(command("predict", predict.run, text))
+    bench_command.add_arguments(command("bench", bench_command.run, "Time training steps, here and against PyTorch."))
+    return parser
+
+
+def _info(args: argparse.Namespace) -> None:
+    print(f"xpdl {xpdl.__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
+    for name, answer in xpdl.available_backends().items():
+        # looking whether it works has imported it
+        version = getattr(sys.modules.get(name), "__version__", "")
+        print(f"{name:<17} {answer}" + (f"  ({version})" if version else ""))
+        if answer == "ok":
+            for what, value in details(name).items():
+                print(f"  {what}: {value}")

@@ -1,0 +1,50 @@
+"""``xpdl evaluate``: measure a trained network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from xpdl import models
+from xpdl.cli import sources
+from xpdl.cli.options import add_backend, add_metrics, use
+from xpdl.training import evaluate, measures
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="its file (default: the newest in runs/)")
+    add_metrics(parser)
+    sources.add_data(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split of a folder (default: 0)")
+    add_backend(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print measures of the rows to test with."""
+    use(args)
+    path = args.checkpoint or _newest(Path("runs"))
+    network = models.load_model(path)
+    source = sources.load(args, network.preparation or {})
+    if source.class_names != network.class_names and (network.class_names or source.preparation):
+        raise ValueError(
+            f"{path}: tells {_listed(network.class_names)} apart, --data {args.data} has {_listed(source.class_names)}; "
+            "name the data it was trained for"
+        )
+    x, t = source.test
+    print(f"{path} on {args.data}: {x.shape[0]} test images")
+    asked = measures.resolve([name for name in args.metrics if name != "loss"], network, "--metrics")
+    kinds = ["acc", *(["loss"] if "loss" in args.metrics else [])]
+    for name, value in evaluate.evaluate(network, sources.fitting(x, network), t, kinds, asked).items():
+        print(f"test {'accuracy' if name == 'acc' else name}: {value:.4f}")
+
+
+def _listed(class_names: list[str] | None) -> str:
+    return "digits" if class_names is None else ", ".join(class_names)
+
+
+def _newest(folder: Path) -> Path:
+    files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise FileNotFoundError(f"no trained network in {folder}/; name its file, or train one with 'xpdl train'")
+    return files[-1]

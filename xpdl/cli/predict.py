@@ -1,0 +1,76 @@
+"""``xpdl predict``: classify pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpdl
+from xpdl import models
+from xpdl.backends import asnumpy
+from xpdl.cli.options import add_backend, use
+from xpdl.data.images import load_digit
+from xpdl.data.pictures import prepared
+from xpdl.functional import softmax
+from xpdl.models import Sequential
+
+_SHOWN = 3  # classes of a picture, with their probabilities
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("checkpoint", type=Path, help="file of a trained network")
+    parser.add_argument("images", type=Path, nargs="+", metavar="image", help="a digit or thing each, PNG or the like")
+    parser.add_argument(
+        "--sure", type=float, default=0.5, metavar="P", help="'unsure' below this probability of a class (default: 0.5)"
+    )
+    parser.add_argument("--show", type=Path, metavar="FILE", help="draw what the network saw (needs the extra 'plot')")
+    add_backend(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the classes of each picture, and return 1 if some cannot be read."""
+    use(args)
+    if not 0 <= args.sure <= 1:
+        raise ValueError(f"--sure must be a probability from 0 to 1, got {args.sure}")
+    network = models.load_model(args.checkpoint)
+    rows, titles = [], []
+    for path in args.images:
+        try:
+            row = _row(path, network)
+        except (ValueError, OSError) as error:
+            print(f"xpdl predict: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            continue
+        probabilities = asnumpy(softmax(network.predict(xpdl.asarray(row[None]))))[0]
+        answer = _answer(probabilities, network.class_names, args.sure)
+        print(f"{path}: {answer}", flush=True)
+        rows.append(row)
+        titles.append(answer.partition(" (")[0])
+    if args.show is not None and rows:
+        xpdl.plots.images(np.stack(rows), titles=titles).savefig(args.show, dpi=120)
+        print(f"wrote {args.show}")
+    return 1 if len(rows) < len(args.images) else 0
+
+
+def _row(path: Path, network: Sequential) -> Any:
+    """Return a picture as the network takes it: as it was prepared for, or as a digit of MNIST."""
+    shape = network.input_shape or ()
+    row = load_digit(path) if network.preparation is None else prepared(path, network.preparation, "xpdl predict")
+    if row.size != np.prod(shape):
+        raise ValueError(f"{path}: the network takes rows of shape {shape}, a picture prepared for it has {row.shape}")
+    return row.reshape(shape)
+
+
+def _answer(probabilities: Any, class_names: list[str] | None, sure: float) -> str:
+    """Return the digit and its probability, or the classes that are most likely."""
+    order = np.argsort(-probabilities, kind="stable")
+    if class_names is None:
+        return f"{order[0]} (probability {probabilities[order[0]]:.3f})"
+    named = [f"{class_names[k]} {probabilities[k]:.3f}" for k in order[:_SHOWN]]
+    if probabilities[order[0]] < sure:
+        return f"unsure ({', '.join(named)})"
+    return f"{class_names[order[0]]} ({', '.join(named)})"
