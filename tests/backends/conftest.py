@@ -33,7 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 class Code:
-    """How kernels are run in a test.
+    """The way that kernels run in a test.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Code:
 
 @pytest.fixture(autouse=True)
 def code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Code | None]:
-    """Whether the kernels of this test are pure or compiled, and which compiled ones ran."""
+    """Pure or compiled kernels for this test, with a record of the compiled ones that ran."""
     name = getattr(request, "param", None)
     if name is None:  # a test without any compiled kernel
         yield None

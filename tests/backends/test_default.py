@@ -1,4 +1,4 @@
-"""What is used when nothing is chosen: the environment, "auto", what is available; and that importing loads NumPy alone."""
+"""The default backend: the environment, "auto", available libraries; and importing loads NumPy alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of the GPU, read from what CuPy answers."""
+"""Properties of the GPU, read from CuPy's answers."""
 
 import importlib
 import sys

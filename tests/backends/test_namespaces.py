@@ -1,4 +1,4 @@
-"""What an array is: its library, device and dtype, and what mixing them says."""
+"""Library, device and dtype of an array, and the errors of mixed ones."""
 
 from __future__ import annotations
 

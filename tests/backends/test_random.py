@@ -1,4 +1,4 @@
-"""Random streams: named, repeatable, the same bits on every library, as random as they look, and nobody else's."""
+"""Random streams: named, repeatable, bitwise identical on every library, independent, and of no global state."""
 
 from __future__ import annotations
 

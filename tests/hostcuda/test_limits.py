@@ -1,4 +1,4 @@
-"""What hostcuda does not have is an error, and never a wrong result."""
+"""The limits of hostcuda: each is an error, and none a wrong result."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The threads behind the kernels: all tasks done, errors raised, BLAS as it was, the same bits for any number of them."""
+"""The threads behind the kernels: all tasks done, errors raised, BLAS as it was, results independent of their number."""
 
 import hashlib
 import os
@@ -233,7 +233,7 @@ def test_child_of_a_fork_has_threads_of_its_own(monkeypatch):
     assert done.returncode == 0
 
 
-def test_results_are_the_same_bits_for_any_number_of_threads(code):
+def test_results_are_bitwise_identical_for_any_number_of_threads(code):
     program = (
         "import hashlib, numpy as np, xpdl\n"
         "rng = np.random.default_rng(0)\n"

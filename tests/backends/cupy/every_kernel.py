@@ -165,7 +165,7 @@ def compare_losses(gpu, dtype):
 
 
 def same(gpu, op, *args):
-    """The kernel's answer and the generic op's have the same bits."""
+    """Assert that a kernel answers, and is bitwise identical to the generic op."""
     before = len(gpu.launches)
     with gpu.rules():
         got = op(*args)

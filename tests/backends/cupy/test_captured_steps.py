@@ -36,7 +36,7 @@ ROWS, BATCH = 27, 5  # five full batches of an epoch, and one of two rows
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """How often each recorded graph was launched."""
+    """The number of launches of each recorded graph."""
     counts = []
     record, launch = captures.Recorder.record, captures.Recording.launch
 
@@ -165,7 +165,7 @@ def test_half_precision_without_a_scale(backend, graphs):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_half_precision_with_a_scale_and_updates_that_are_left_out(backend, rule, dtype, graphs):
+def test_half_precision_with_a_scale_and_skipped_updates(backend, rule, dtype, graphs):
     x, t = images(shape=(4,))
     # overflows at first, so that it is halved, in captured steps too, and then doubled now and then
     ours, theirs = (
@@ -261,7 +261,7 @@ def test_parameters_in_another_place_are_recorded_anew(backend, graphs):
     assert len(graphs) == 2
 
 
-def test_a_run_that_goes_on_has_the_bits_of_one_that_was_not_broken_off(backend, tmp_path):
+def test_a_resumed_run_is_bitwise_identical_to_an_uninterrupted_one(backend, tmp_path):
     x, t = images(shape=(4,))
     whole = trained(made(backend, small, x, t % 3, epochs=3))
     trained(made(backend, small, x, t % 3, checkpoint=tmp_path / "run"))

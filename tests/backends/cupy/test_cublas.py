@@ -308,7 +308,7 @@ def trained(library, *, recording, dtype="float32", **options):
     "options", [{}, {"dtype": "float64"}, {"precision": "float16"}], ids=["float32", "float64", "float16"]
 )
 @pytest.mark.parametrize("precision", ["highest", "tf32"])
-def test_captured_steps_have_the_bits_of_all_others(library, options, precision):
+def test_captured_steps_are_bitwise_identical_to_all_others(library, options, precision):
     with numerics(precision=precision):
         captured, alike, plain = (trained(library, recording=recording, **options) for recording in (True, False, None))
     assert captured.step.problem is None and captured.step._recorded is not None

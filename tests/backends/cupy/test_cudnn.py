@@ -210,7 +210,7 @@ def test_plans_for_the_last_batch_are_made_at_the_first_step(backend, library, r
         ("float64", {"deterministic": False}, []),
     ],
 )
-def test_precision_and_determinism_say_which_plans_are_left_out(gpu, library, dtype, setting, unwanted):
+def test_precision_and_determinism_exclude_plans(gpu, library, dtype, setting, unwanted):
     asked = library()
     x, W, _, _, static = arrays()
     with numerics.numerics(**setting):
@@ -350,7 +350,7 @@ def test_without_the_package_the_reason_is_said(monkeypatch):
 class TestPrecisionOfProducts:
     @pytest.fixture
     def told(self, gpu, monkeypatch):
-        """What CuPy is told: (dtype, compute type)."""
+        """The calls of ``set_compute_type``: (dtype, compute type)."""
         told = []
         monkeypatch.setattr(gpu.cupy._core, "set_compute_type", lambda *what: told.append(what))
         products._set_precision.cache_clear()
@@ -527,7 +527,7 @@ def test_cudnn_has_plans_for_what_is_asked(device, compiler, tmp_path):
     assert done.returncode == 0, done.stderr
     answers = dict(zip(asked, done.stdout.splitlines(), strict=True))
     without = {case: answer for case, answer in answers.items() if not answer.startswith("plan")}
-    # what is declined goes by columns, which is right and slow: only where precision or dtype leaves nothing
+    # declined cases go by im2col, which is right and slow: only where precision or dtype leaves no plan
     spared = {"float64"} if device["deviceVer"] >= 800 else {"float64", "bfloat16"}
     assert not {case for case in without if case.dtype not in spared}, without
     for case, answer in answers.items():

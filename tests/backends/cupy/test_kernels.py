@@ -48,7 +48,7 @@ class TestOptimizers:
 
     @pytest.mark.parametrize("rule", RULES)
     @pytest.mark.parametrize("dtype", host_dtypes(*sources.TYPES))
-    def test_packs_and_single_values_have_the_same_bits(self, gpu, rule, dtype):
+    def test_packs_and_single_values_are_bitwise_identical(self, gpu, rule, dtype):
         rng = np.random.default_rng(0)
         sizes = (1, 5, 64, steps.CHUNK + 11)
         starts, gradients = ([rng.normal(size=size).astype(dtype) for size in sizes] for _ in range(2))
@@ -198,7 +198,7 @@ def test_sums_of_several_blocks(gpu, shape):
 
 @pytest.mark.parametrize("size", [1, 5, 64, 9001])
 @pytest.mark.parametrize("dtype", host_dtypes(*sources.TYPES))
-def test_elements_in_packs_and_one_by_one_have_the_same_bits(gpu, monkeypatch, dtype, size):
+def test_elements_in_packs_and_one_by_one_are_bitwise_identical(gpu, monkeypatch, dtype, size):
     rng = np.random.default_rng(size)
     x, y = rng.normal(size=(2, size)).astype(dtype)
     keep = rng.random(size) < 0.5
@@ -223,7 +223,7 @@ def test_elements_in_packs_and_one_by_one_have_the_same_bits(gpu, monkeypatch, d
 @pytest.mark.parametrize("shape", [(7, 16), (7, 5), (3, 4, 16), (3, 4, 5)], ids=str)
 @pytest.mark.parametrize("dtype", host_dtypes(*sources.TYPES))
 @pytest.mark.parametrize("relu", [False, True])
-def test_bias_in_packs_and_one_by_one_has_the_same_bits(gpu, monkeypatch, shape, dtype, relu):
+def test_bias_in_packs_and_one_by_one_is_bitwise_identical(gpu, monkeypatch, shape, dtype, relu):
     rng = np.random.default_rng(0)
     y, b = (rng.integers(-16, 17, size).astype(dtype) for size in (shape, shape[1]))
     want = y + b.reshape(-1, *(1,) * (len(shape) - 2))

@@ -25,7 +25,7 @@ def test_many_arrays_take_few_launches(gpu, dtype):
 
 
 @pytest.mark.parametrize("dtype", host_dtypes("float16", "bfloat16", "float32"))
-def test_packs_and_single_values_have_the_same_bits(gpu, dtype):
+def test_packs_and_single_values_are_bitwise_identical(gpu, dtype):
     rng = np.random.default_rng(0)
     sizes = (1, 5, 64, kernels.CHUNK + 11)
     wide = [(10 * rng.normal(size=size)).astype("float32") for size in sizes]

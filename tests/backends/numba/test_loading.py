@@ -12,7 +12,7 @@ from xpdl.backends.numba import BlasError, loading
 
 @pytest.fixture(autouse=True)
 def asked_anew(monkeypatch):
-    """What is found out in these tests is forgotten again."""
+    """Forget afterwards what these tests found out."""
     monkeypatch.delenv("XPDL_COMPILED", raising=False)
     monkeypatch.setattr(loading, "problem", loading.problem.__wrapped__)
     monkeypatch.setattr(loading, "load", loading.load.__wrapped__)

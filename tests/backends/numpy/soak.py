@@ -156,7 +156,7 @@ class Draw:
         scale: float = 0.0,
         **static: Any,
     ) -> Any:
-        """What the kernel gives, after the comparison with the generic op.
+        """Return the kernel's results, after the comparison with the generic op.
 
         `exact` asks for the same values, with the same signs of zeros if `signs`. Without `infinite`, NaN may stand for an
         infinity. `scale` is the size of what was summed on the way, where results are smaller than that.
@@ -178,7 +178,7 @@ class Draw:
         return found
 
     def _kernels(self, op: Callable[..., Any], *arrays: Any, **static: Any) -> Any:
-        """What kernels give, with one thread, and as well with three."""
+        """Return the results of kernels with one thread, and with three."""
         with np.errstate(all="ignore"):
             with xpdl.use("numpy", threads=1):
                 one = op(*arrays, **static)

@@ -68,7 +68,7 @@ def test_a_mean_far_above_the_deviation_costs_no_digits_of_the_variance(code):
     np.testing.assert_allclose(var, exact.var(axis=0), rtol=1e-6)
 
 
-def test_any_number_of_threads_gives_the_same_bits(code, monkeypatch):
+def test_is_bitwise_identical_for_any_number_of_threads(code, monkeypatch):
     tasks = []
     run = batch_norm_2d.thread_pool.run
     monkeypatch.setattr(batch_norm_2d.thread_pool, "run", lambda made: tasks.append(len(made)) or run(made))

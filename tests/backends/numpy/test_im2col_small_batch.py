@@ -82,7 +82,7 @@ def test_the_border_counts_as_zeros_whatever_memory_held():
     np.testing.assert_array_equal(kernels.convolution(x, W, pad=(1, 1)), before)
 
 
-def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
+def test_is_bitwise_identical_for_any_number_of_threads(monkeypatch):
     monkeypatch.setattr(im2col_small_batch, "_SHARED_PRODUCTS", 0)
     rng = np.random.default_rng(0)
     x, W = rng.normal(size=(3, 16, 32, 32)).astype("float32"), rng.normal(size=(16, 16, 3, 3)).astype("float32")

@@ -131,7 +131,7 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     assert len(calls) == 3
 
 
-def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
+def test_is_bitwise_identical_for_any_number_of_threads(monkeypatch):
     dy, x, gamma, beta, mean, var = arrays((60, 16, 28, 20), "float32")
 
     def results():

@@ -109,7 +109,7 @@ def test_small_nets_and_rules_of_the_user_do_not_load_the_compiled_rules(code):
     assert not code.ran
 
 
-def test_an_update_that_is_left_out_changes_nothing(code):
+def test_a_skipped_update_changes_nothing(code):
     params = {"W": np.ones(SIZE, np.float32)}
     Adam().update(params, {"W": np.ones(SIZE, np.float32)}, only_if=np.asarray(False), left_out=np.asarray(0.0))
     assert np.all(params["W"] == 1)
