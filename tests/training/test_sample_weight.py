@@ -117,6 +117,30 @@ def test_goes_on_from_a_checkpoint_with_the_same_weights(tmp_path):
     assert resumed.history.epoch_loss_list == whole.history.epoch_loss_list
 
 
+@pytest.mark.parametrize(
+    ("t", "rows"),
+    [
+        (np.full(40, 1), None),
+        (np.eye(3)[np.full(40, 1)], None),
+        (np.full((40, 1), 1).repeat(3, axis=1) * [0, 1, 0], None),
+        (np.where(np.arange(40) < 39, 1, 2), np.arange(40) < 39),
+    ],
+)
+def test_rows_of_classes_without_weight_alone_are_refused(t, rows):
+    def loss():
+        return SoftmaxWithLoss(class_weights=[1.0, 0.0, 2.0])
+
+    weights = None if rows is None else rows.astype(float)
+    with pytest.raises(
+        ValueError, match=r"^Trainer: t_train: all rows are of classes that have the weight 0, which leaves"
+    ):
+        run(X, t, loss, 7, sample_weight=weights)
+    # one row that counts is enough
+    counts = t.copy()
+    counts[0] = 0 if t.ndim == 1 else [1, 0, 0]
+    assert run(X, counts, loss, 7, sample_weight=weights).train().train_loss_list[-1] >= 0
+
+
 def _at(row, value):
     weights = np.ones(40)
     weights[row] = value

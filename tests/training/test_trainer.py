@@ -1,8 +1,10 @@
 """The training loop: exact epochs, one forward per step, nothing lost, nothing read too early."""
 
+import copy
 import subprocess
 import sys
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,11 +12,14 @@ import pytest
 import xpdl
 from tests.harness import nonempty
 from xpdl import (
+    EMA,
     Adam,
     Affine,
     BatchNormalization,
     Convolution,
+    CosineLR,
     Dropout,
+    EarlyStopping,
     Flatten,
     IdentityWithLoss,
     LabelError,
@@ -514,3 +519,36 @@ def test_two_trainers_in_two_threads_do_what_each_does_alone():
         assert one.test_acc_list == other.test_acc_list
         for name, value in one.network.state_dict().items():
             np.testing.assert_array_equal(other.network.state_dict()[name], value)
+
+
+class TestCopies:
+    """`copy.deepcopy` gives a trainer that goes on by itself."""
+
+    OPTIONS: ClassVar = {
+        "plain": dict,
+        "callbacks with a state": lambda: {"callbacks": [EMA(0.9), CosineLR(), EarlyStopping()], "optimizer": "adam"},
+        "mixed precision": lambda: {"precision": "float16"},
+        "accumulated": lambda: {"accumulate_grad_batches": 2},
+        "augmented": lambda: {"augment": _noise},
+    }
+
+    @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+    @pytest.mark.parametrize("begun", [0, 2])
+    def test_goes_on_alike_and_apart(self, options, begun):
+        run = trainer(epochs=begun or 4, **options())
+        if begun:
+            run.train()
+        before, copied = run.network.state_dict(), copy.deepcopy(run)
+        run.epochs = copied.epochs = 4
+        copied.train()
+        for name, value in run.network.state_dict().items():
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
+        assert run.current_epoch == begun and copied.current_epoch == 4
+        run.train()
+        assert run.history.train_loss_list == copied.history.train_loss_list
+        for name, value in run.network.state_dict().items():
+            np.testing.assert_array_equal(value, copied.network.state_dict()[name], err_msg=name)
+
+
+def _noise(x, stream):
+    return x + stream.generator("noise").normal(size=x.shape).astype(x.dtype)

@@ -39,6 +39,10 @@ class Backend:
     device: Any
     dtype: str
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
+        """Return itself: it never changes, and the module in it cannot be copied."""
+        return self
+
     @property
     def float(self) -> DType:
         """The library's own object for `dtype`."""

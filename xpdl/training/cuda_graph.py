@@ -91,6 +91,10 @@ class GraphedStep(EagerStep):
         #: why steps are not captured, where that was seen when one was to be
         self.problem: str | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy records a step of its own arrays
+        return {**vars(self), "_recorded": None}
+
     def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
         """Make a step on a batch, by one launch where it can be."""
         if not self.reads_next():

@@ -121,6 +121,7 @@ def enter(
         moved = {"train": (x, t), "val": (x_val, t_val), **{k: v for k, v in moved.items() if k != "train"}}
         # in the same order
         weights = None if weights is None else split(weights, weights, validation_split, seed)[0]
+    _check_class_weights(moved["train"][1], weights, network)
     return moved, weights, digests
 
 
@@ -203,6 +204,22 @@ def row_weights(sample_weight: Any, x: Any, network: Any, backend: Backend) -> A
     if not values.any():
         raise ValueError(f"{owner}: all weights are 0, which leaves nothing to train with")
     return backend.asarray(values)
+
+
+def _check_class_weights(t: Array, weights: Array | None, network: Any) -> None:
+    """Refuse rows that are all of classes with a weight of 0 in the loss."""
+    of_classes = getattr(getattr(network, "last_layer", None), "class_weights", None)
+    if of_classes is None or all(of_classes):
+        return
+    targets = asnumpy(t)
+    targets = targets if weights is None else targets[asnumpy(weights) > 0]
+    counting = [k for k, weight in enumerate(of_classes) if weight]
+    is_label = array_namespace(t).isdtype(t.dtype, "integral") and t.ndim == 1
+    if not (set(targets.tolist()) & set(counting) if is_label else targets[..., counting].any()):
+        raise ValueError(
+            "Trainer: t_train: all rows are of classes that have the weight 0, which leaves nothing to train with; give "
+            f"one of them a weight above 0 in class_weights={of_classes}"
+        )
 
 
 def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool) -> None:

@@ -1,5 +1,6 @@
 """``Trainer(..., compile=True)``: bitwise identical to uncaptured steps with the same kernels."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -390,7 +391,7 @@ class TestRefused:
 
     def test_what_is_no_flag(self):
         x, t = images(shape=(4,))
-        with pytest.raises(TypeError, match="capture must be True or False"):
+        with pytest.raises(TypeError, match="compile must be True or False"):
             Trainer(TwoLayerNet(4, 3, 10), x, t, x, t, compile="yes")
 
     def test_gradients_of_several_batches(self, backend):
@@ -426,3 +427,15 @@ def test_nothing_is_captured_where_nobody_asks(backend, gpu, graphs):
         warnings.simplefilter("error")
         trainer.train()
     assert type(trainer.step) is step.EagerStep and not graphs and "matmul" not in gpu.launched()
+
+
+def test_a_copy_of_a_trainer_captures_steps_of_its_own(backend, graphs):
+    x, t = images()
+    ours = made(backend, network, x, t, epochs=1)
+    trained(ours)
+    copied = copy.deepcopy(ours)
+    ours.epochs = copied.epochs = 2
+    trained(ours)
+    trained(copied)
+    assert_same(ours, copied)
+    assert copied.step._recorded is not None and copied.step._recorded is not ours.step._recorded

@@ -124,6 +124,9 @@ class Recorder:
             # the default stream cannot be captured, nor one that waits for it
             self.stream = cupy().cuda.Stream(non_blocking=True)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
+        return Recorder(self.device)
+
     @contextlib.contextmanager
     def alike(self) -> Iterator[None]:
         _local.alike = True
