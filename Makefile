@@ -11,7 +11,7 @@ setup: # .venv with xpdl and the tools
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c .ci/constraints.txt -e ".[dev,docs]"
 
-test: # the suite, on all CPU backends that are installed
+test: # the suite, on one CPU backend of each library that is installed
 	$(BIN)/python -m pytest
 
 lint: # ruff, formatting, mypy

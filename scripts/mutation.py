@@ -233,7 +233,7 @@ def _pytest(tests: list[str], plugins: list[Any]) -> int:
     import pytest
 
     with tempfile.TemporaryDirectory() as folder:
-        options = ["-x", "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"--basetemp={folder}/tests"]
+        options = ["-x", "-m", "not slow", "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"--basetemp={folder}/tests"]
         return int(pytest.main([*options, *tests], plugins))
 
 

@@ -7,6 +7,9 @@
 - ``needs(module...)`` keeps a case where these optional libraries are installed; so do the fixtures `torch` and `jax`, and
   the marker ``gpu`` where there is one. A module that calls ``pytest.importorskip`` is left out as a whole. The
   summary counts both.
+- ``quick(predicate)`` makes cases for which the predicate is false exhaustive: CI runs them, ``pytest`` without ``-m`` does
+  not. So are all backends but one of a library: NumPy with read-only arrays, and array_api_strict with other restrictions
+  than ``strict:nosync``, say again on most tests what one backend says.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import collections
 import functools
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,6 +62,12 @@ def usable(spec: Spec) -> bool:
     return False
 
 
+def _one_of_each_library(specs: list[Spec]) -> list[Spec]:
+    """The first, or the one that forbids most."""
+    found = {spec.library: spec for spec in reversed(specs)}
+    return list((found | {spec.library: spec for spec in specs if spec.id == "strict:nosync"}).values())
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" not in metafunc.fixturenames:
         return
@@ -66,8 +76,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         specs = [spec for spec in specs if spec.tags & set(marker.args)]
     for marker in metafunc.definition.iter_markers("skip_backend"):
         specs = [spec for spec in specs if marker.args[0] not in spec.tags]
+    specs = [spec for spec in specs if usable(spec)]
+    # those that are asked for by name are all wanted
+    quick = specs if os.environ.get("XPDL_BACKENDS") else _one_of_each_library(specs)
     params = [
-        pytest.param(spec, id=spec.id, marks=[pytest.mark.gpu] if spec.gpu else []) for spec in specs if usable(spec)
+        pytest.param(
+            spec,
+            id=spec.id,
+            marks=[pytest.mark.gpu] * spec.gpu + [pytest.mark.exhaustive] * (spec not in quick),
+        )
+        for spec in specs
     ]
     metafunc.parametrize("backend", params or [pytest.param(_NOBODY, id="nobody")], indirect=True)
 
@@ -88,11 +106,29 @@ def _missing(item: pytest.Item) -> str | None:
     return None
 
 
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+class Quick:
+    """Marks cases as exhaustive before ``-m`` looks at them."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            if not all(_holds(marker.args[0], _params(item)) for marker in item.iter_markers("quick")):
+                item.add_marker("exhaustive")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Quick())
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     kept = []
     for item in items:
-        params = item.callspec.params if hasattr(item, "callspec") else {}
+        params = _params(item)
         missing = _missing(item)
         if params.get("backend") is _NOBODY:
             continue

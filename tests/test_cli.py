@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in processes of its own, in an empty folder."""
+"""The command line as a user meets it, in an empty folder."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+import xpdl
 from tests.data.test_mnist import write_set
 from xpdl import MultiLayerNet, cli, load_model, training
 from xpdl.backends.numba import loading
@@ -17,18 +18,26 @@ from xpdl.io.tensors import load_arrays
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, capsys):
     """Runs the command line in an empty folder: (exit code, standard output, standard error)."""
     monkeypatch.chdir(tmp_path)
 
     def call(*args, **env):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-        done = subprocess.run(
-            [sys.executable, "-m", "xpdl", *args], capture_output=True, text=True, env=environment, check=False
-        )
-        return done.returncode, done.stdout, done.stderr
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(xpdl.backends, "_current", None)
+        try:
+            code = cli.main(list(args))
+        except SystemExit as done:
+            code = done.code
+        return code, *capsys.readouterr()
 
     return call
+
+
+def in_a_process(*args, **options):
+    """The command line as a shell starts it."""
+    return subprocess.run([sys.executable, "-m", "xpdl", *args], capture_output=True, text=True, check=False, **options)
 
 
 SMALL = ("train", "--model", "TwoLayerNet", "--epochs", "2")
@@ -215,9 +224,14 @@ def test_info_names_each_backend_and_why_not(run):
     assert {"cupy", "torch", "jax", "array_api_strict"} <= lines.keys()
 
 
-def test_version_and_help(run):
-    import xpdl
+def test_in_a_process_of_its_own(tmp_path):
+    done = in_a_process("evaluate", "missing", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "missing" in done.stderr
+    done = in_a_process("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"xpdl {xpdl.__version__}\n", "")
 
+
+def test_version_and_help(run):
     assert run("--version")[1] == f"xpdl {xpdl.__version__}\n"
     assert "info" in run("--help")[1] and "--epochs" in run("train", "--help")[1]
 

@@ -33,6 +33,7 @@ def test_pages_are_found():
     assert {"own_layer.md", "own_kernel.md", "arrays.md", "chapters.md", "data_and_search.md"} <= set(with_code())
 
 
+@pytest.mark.quick(lambda page: page in ("arrays.md", "own_kernel.md", "own_layer.md"))
 @pytest.mark.parametrize("page", with_code())
 def test_code_runs_and_prints_what_is_shown(page, tmp_path):
     found = [(kind, text) for kind, text in blocks(page) if kind in ("python", "text")]

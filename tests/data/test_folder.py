@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.harness import nonempty
 from xpdl.data.pictures import load_picture, prepared
 
 image = pytest.importorskip("PIL.Image")
@@ -120,7 +121,8 @@ def test_split_of_another_share_is_refused(pets, share):
 
 
 def test_rows_are_on_the_backend_in_use(pets):
-    strict = pytest.importorskip("array_api_strict")
+    import array_api_strict as strict
+
     with xpdl.use("array_api_strict"):
         pictures = xpdl.load_folder(pets, size=3)
         (x, t), _ = pictures.split(seed=0)
@@ -195,7 +197,7 @@ def test_exif_rotation_is_honoured(tmp_path):
 
 def test_preparation_repeats_what_the_folder_did(pets):
     pictures = xpdl.load_folder(pets, size=(5, 7), channels=1, fit="letterbox")
-    for row, file in enumerate(pictures.files):
+    for row, file in enumerate(nonempty(pictures.files)):
         np.testing.assert_array_equal(prepared(file, pictures.preparation, "test"), pictures.x[row])
 
 

@@ -10,7 +10,6 @@ import pytest
 from tests.infrastructure.assertions import ROOT, SKIPS, Function, asserts, called, defined_tests, module
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/test_*.py"))
-each_file = pytest.mark.parametrize("name", FILES)
 
 # (file, function) -> why it may skip: what it needs of the machine is known in its middle alone
 MAY_SKIP: dict[tuple[str, str], str] = {}
@@ -22,18 +21,21 @@ def skips(function: Function) -> list[int]:
     return [call.lineno for call in calls if called(call.func) in SKIPS and "pytest" in ast.dump(call.func)]
 
 
-@each_file
-def test_every_test_asserts_something_on_each_of_its_paths(name: str) -> None:
-    path = ROOT / name
-    vacuous = [f"{name}:{test.lineno} {test.name}" for test in defined_tests(path) if not asserts(test, path)]
+TESTS = [(name, test) for name in FILES for test in defined_tests(ROOT / name)]
+
+
+def test_every_test_asserts_something_on_each_of_its_paths() -> None:
+    vacuous = [f"{name}:{test.lineno} {test.name}" for name, test in TESTS if not asserts(test, ROOT / name)]
     assert not vacuous, "parametrize by what applies; loop over nonempty(...); or say with does_not_raise()"
 
 
-@each_file
-def test_no_test_skips_in_its_body(name: str) -> None:
-    found = {(name, test.name): skips(test) for test in defined_tests(ROOT / name)}
-    skipping = {key: lines for key, lines in found.items() if lines and key not in MAY_SKIP}
+def test_no_test_skips_in_its_body() -> None:
+    skipping = [f"{name} {test.name}" for name, test in TESTS if skips(test) and (name, test.name) not in MAY_SKIP]
     assert not skipping, "mark it with applies, needs or skipif: what does not apply is not collected"
+
+
+def test_tests_are_found() -> None:
+    assert len(FILES) > 150 and len(TESTS) > 2000
 
 
 def test_exceptions_are_still_needed() -> None:

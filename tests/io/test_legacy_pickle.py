@@ -83,27 +83,32 @@ def test_cannot_run_code(path):
     assert not (path.parent / "made").exists()
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        b"\x80\x04\x8e\x00\x00\x00\x00\x00\x01\x00\x00.",  # bytes of 1 TiB
-        b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",  # a bytearray of 4 GiB
-        b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",
-        b"\x80\x04Nr\xff\xff\xff\x7f.",  # the memo's entry number 2^31
-        b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftR.",  # an array of 2^62 elements
-        b"\x80\x02" + b"(" * 100_000 + b".",
-    ],
-)
-def test_small_file_claims_little_memory(path, attack):
-    path.write_bytes(attack)
+ATTACKS = [
+    b"\x80\x04\x8e\x00\x00\x00\x00\x00\x01\x00\x00.",  # bytes of 1 TiB
+    b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",  # a bytearray of 4 GiB
+    b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    b"\x80\x04Nr\xff\xff\xff\x7f.",  # the memo's entry number 2^31
+    b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftR.",  # an array of 2^62 elements
+    b"\x80\x02" + b"(" * 100_000 + b".",
+]
+
+
+def test_small_files_claim_little_memory(tmp_path):
+    paths = [tmp_path / str(k) for k in range(len(ATTACKS))]
+    for path, attack in zip(paths, ATTACKS, strict=True):
+        path.write_bytes(attack)
     code = (
         "import resource, sys; from xpdl.io import tensors\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
-        "try: tensors.load_arrays(sys.argv[1])\n"
-        "except ValueError as error: print(error)\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: tensors.load_arrays(path)\n"
+        "    except ValueError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    assert "not a readable pickle" in done.stdout
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    refused = done.stdout.splitlines()
+    assert [
+        str(path) in line and "not a readable pickle" in line for path, line in zip(paths, refused, strict=True)
+    ] == ([True] * len(ATTACKS))
 
 
 def test_truncated_is_refused(path):

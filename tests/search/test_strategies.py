@@ -121,6 +121,7 @@ class TestBook:
 
     DECAY = log_uniform(1e-8, 1e-4)
 
+    @pytest.mark.exhaustive
     def test_halving_finds_the_rate_in_a_wide_range(self):
         space = {"lr": log_uniform(1e-6, 1.0), "weight_decay": self.DECAY}
         result = halve(builds.book, space, 20, min_epochs=3, max_epochs=27)

@@ -76,18 +76,22 @@ def assert_bitwise_identical(one: Trainer, other: Trainer) -> None:
         np.testing.assert_array_equal(asnumpy(value), asnumpy(other.network.state_dict()[name]), err_msg=name)
 
 
-@pytest.mark.backends("cupy")
-@pytest.mark.parametrize("route", ["cuBLAS by ctypes", "kernel of xpdl"])
-def test_captured_and_uncaptured_steps_of_a_trainer_with_capture(
-    backend: harness.Backend, monkeypatch: pytest.MonkeyPatch, route: str
-) -> None:
-    """They are bitwise identical, also where cuBLAS cannot be called by ctypes."""
+@pytest.fixture
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The way products are computed: by cuBLAS, where it can be called by ctypes, or by a kernel."""
     from xpdl.backends.cupy import cublas
 
-    if route == "kernel of xpdl":
+    if request.param == "kernel of xpdl":
         monkeypatch.setattr(cublas, "problem", lambda: "libcublas is hidden")
     elif reason := cublas.problem():
         pytest.skip(reason)
+    return request.param
+
+
+@pytest.mark.backends("cupy")
+@pytest.mark.parametrize("route", ["cuBLAS by ctypes", "kernel of xpdl"], indirect=True)
+def test_captured_and_uncaptured_steps_of_a_trainer_with_capture(backend: harness.Backend, route: str) -> None:
+    """They are bitwise identical, also where cuBLAS cannot be called by ctypes."""
     captured, routes = trained(backend, capture=True)
     uncaptured, same_routes = trained(backend, capture=True, recording=False)
     assert captured.step.problem is None and captured.step._recorded is not None

@@ -151,6 +151,11 @@ def options_with(kind, folder):
 REUSED = [*CALLBACKS, *PRECISIONS, *AUGMENTS]
 
 
+# one of each sort: what watches, what writes, what changes rates or parameters, and what passes compute with
+QUICK = {"CSVLogger", "EarlyStopping", "EMA", "OneCycleLR", "MixedPrecision", "Shift"}
+
+
+@pytest.mark.quick(lambda kind: kind.__name__ in QUICK)
 @pytest.mark.parametrize("kind", REUSED, ids=lambda kind: kind.__name__)
 class TestSecondTraining:
     def test_is_as_with_a_new_object(self, kind, tmp_path):
@@ -232,6 +237,7 @@ def shown(thing):
     }
 
 
+@pytest.mark.quick(lambda kind: kind.__name__ in QUICK)
 @pytest.mark.parametrize("kind", CALLBACKS, ids=lambda kind: kind.__name__)
 def test_copies_of_an_object_are_independent_of_it(kind, tmp_path):
     """As they are where a fold is given a deep copy, or another process a pickled one."""

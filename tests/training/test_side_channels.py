@@ -176,14 +176,15 @@ class TestLogsThatGoOn:
         assert b"\r" not in path.read_bytes() and path.read_text(encoding="utf-8").isascii()
         return [int(row["epoch"]) for row in found]
 
-    def test_a_line_cut_off_anywhere_is_dropped_with_a_warning(self, name, tmp_path):
+    @pytest.mark.parametrize("every", [17, pytest.param(3, marks=pytest.mark.exhaustive)])
+    def test_a_line_cut_off_anywhere_is_dropped_with_a_warning(self, name, every, tmp_path):
         def fourth(content):
             return content.splitlines()[-1].replace(b"3", b"4", 1)
 
         trainer(callbacks=[LOGGERS[name](tmp_path / name)]).train()
         line = fourth((tmp_path / name).read_bytes())
         # a last number that is cut off is a number: of an epoch that is made again, which needs no warning
-        for length in nonempty(range(1, line.rindex(b"," if name == "log.csv" else b"}"), 3)):
+        for length in nonempty(range(1, line.rindex(b"," if name == "log.csv" else b"}"), every)):
             folder = tmp_path / str(length)
             folder.mkdir()
             with pytest.warns(UserWarning, match="had 1 damaged lines"):
@@ -422,6 +423,7 @@ class TestStreams:
             "sys.stdout.reconfigure(encoding='ascii')",
         ],
     )
+    @pytest.mark.quick(lambda setup: setup in ("sys.stdout = sys.stderr = None", "import os; os.close(2)"))
     def test_whatever_they_are_the_training_is_the_same(self, setup, expected, tmp_path):
         assert self.losses(tmp_path, setup)[0] == expected
 

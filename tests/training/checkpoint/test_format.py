@@ -102,6 +102,7 @@ def test_resumed_run_is_the_same(path, optimizer):
 STEPS = 12  # 4 epochs of 3
 
 
+@pytest.mark.quick(lambda optimizer: optimizer in ("Adam", "SGD"))
 @pytest.mark.parametrize("optimizer", RULES)
 def test_resumed_in_the_middle_of_an_epoch_is_the_same(path, optimizer):
     whole = trainer(optimizer=optimizer)
@@ -441,6 +442,7 @@ ALL_AT_ONCE = [
 
 @pytest.mark.parametrize("made", ALL_AT_ONCE, ids=["warmup", "one cycle", "plateau"])
 @pytest.mark.parametrize("step", [1, 5, 6, 9])
+@pytest.mark.quick(lambda step: step == 5)
 def test_schedules_averages_and_early_stopping_go_on_as_they_were(path, made, step):
     options = {"epochs": 8, "validation_split": 0.2}
     whole = trainer(callbacks=made(), **options)

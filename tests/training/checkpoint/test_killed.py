@@ -90,8 +90,9 @@ def in_a_process(tmp_path, kills, seed):
     return int(done.stdout)
 
 
-def test_killed_five_times(tmp_path):
-    assert in_a_process(tmp_path, 5, seed=0) >= 1
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.exhaustive)])
+def test_killed_some_times(tmp_path, kills):
+    assert in_a_process(tmp_path, kills, seed=0) >= 1
 
 
 @pytest.mark.slow
