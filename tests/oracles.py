@@ -160,7 +160,7 @@ def log_softmax(x: Any, *, axis: int = -1) -> Floats:
 
 
 def batch_normalization(
-    x: Any, gamma: Any, beta: Any, *, eps: float, rectified: bool = False, addend: Any = 0.0
+    x: Any, gamma: Any, beta: Any, *, eps: float, activation: str | None = None, residual: Any = 0.0
 ) -> tuple[Floats, ...]:
     """``y, mean, var``, channel by channel."""
     mean, var = np.zeros_like(gamma), np.zeros_like(gamma)
@@ -168,7 +168,7 @@ def batch_normalization(
         values = [float(v) for v in np.ravel(x[:, c])]
         mean[c] = math.fsum(values) / len(values)
         var[c] = math.fsum((v - mean[c]) ** 2 for v in values) / len(values)
-    return normalize(x, gamma, beta, mean, var, eps=eps, rectified=rectified, addend=addend), mean, var
+    return normalize(x, gamma, beta, mean, var, eps=eps, activation=activation, residual=residual), mean, var
 
 
 def tracked_batch_normalization(
@@ -180,24 +180,32 @@ def tracked_batch_normalization(
     *,
     momentum: float,
     eps: float,
-    rectified: bool = False,
-    addend: Any = 0.0,
+    activation: str | None = None,
+    residual: Any = 0.0,
 ) -> tuple[Floats, ...]:
     """``y, mean, var`` and new running statistics: old ones, moved towards those of the batch."""
-    y, mean, var = batch_normalization(x, gamma, beta, eps=eps, rectified=rectified, addend=addend)
+    y, mean, var = batch_normalization(x, gamma, beta, eps=eps, activation=activation, residual=residual)
     step = 1 - momentum
     return y, mean, var, running_mean + step * (mean - running_mean), running_var + step * (var - running_var)
 
 
 def normalize(
-    x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: float, rectified: bool = False, addend: Any = 0.0
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    mean: Any,
+    var: Any,
+    *,
+    eps: float,
+    activation: str | None = None,
+    residual: Any = 0.0,
 ) -> Floats:
     """`y` with given statistics."""
     y = np.zeros(x.shape)
     for c in range(x.shape[1]):
         y[:, c] = gamma[c] * (x[:, c] - mean[c]) / math.sqrt(var[c] + eps) + beta[c]
-    y += addend
-    return relu(y) if rectified else y
+    y += residual
+    return relu(y) if activation == "relu" else y
 
 
 def dropout(x: Any, mask: Any, *, scale: float = 1.0) -> Floats:

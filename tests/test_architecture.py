@@ -122,8 +122,6 @@ CIRCLES = {
 # Writes to an underscore field of another object, by file and text, and why; nowhere else.
 PRIVATE_WRITES = {
     ("backends/numba/jit.py", "dispatcher._cache"): "Numba gives its dispatchers no other way to a cache of one's own",
-    ("bench/profile.py", "network._steps"): "layers that are timed are not fused meanwhile",
-    ("layers/rectified.py", "layer._cache"): "until fused layers have a saved state of their own",
 }
 
 LONGEST_FILE = 300

@@ -279,15 +279,15 @@ _LAYERS = [
         },
     ),
     Call(layers.Dropout, {}, {"dropout_ratio": SHARE, "inverted": FLAG}),
-    Call(layers.Residual, {}, {"shortcut": Kind((3, "x", xpdl.Relu, (1, 2, 3), _THING))}),
+    Call(layers.Residual, {}, {"shortcut": Kind((3, "x", xpdl.Relu, (1, 2, 3), _THING)), "fuse": FLAG}),
 ]
 _MODELS = [
     Call(
         models.Sequential,
         {},
-        {"loss": Kind((3, "softmax", xpdl.Relu, xpdl.Relu(), [1], _THING)), "seed": SEED},
+        {"loss": Kind((3, "softmax", xpdl.Relu, xpdl.Relu(), [1], _THING)), "seed": SEED, "fuse": FLAG},
     ),
-    Call(layers.Chain),
+    Call(layers.Chain, {}, {"fuse": FLAG}),
     Call(
         models.TwoLayerNet,
         {"input_size": 3, "hidden_size": 2, "output_size": 3},

@@ -265,7 +265,7 @@ _CLASSIFIER = [
 #: classes whose methods are in the table
 CLASSES = (models.Sequential, layers.Dropout, xpdl.SoftmaxWithLoss, xpdl.Adam, SearchResult)
 #: methods for those who write layers and rules
-INSIDE = {"require_dout"}
+INSIDE = {"require_dout", "forward_fused"}
 
 WATCHED = [*_METHODS, *_FIGURES, *_CLASSIFIER]
 

@@ -171,6 +171,7 @@ _LOSSES = [
         for t in (T, np.eye(3)[T], SOFT)
     ),
 ]
+_FUSE = {"fuse": "changes the passes over memory, never a result: test_fusion.py counts calls"}
 _LAYERS = [
     Watched(
         layers.Affine,
@@ -247,10 +248,11 @@ _LAYERS = [
         },
     ),
     Watched(layers.Dropout, layer_on(X), {}, {"dropout_ratio": 0.25, "inverted": True}),
-    Watched(layers.Residual, residual, {}, {"shortcut": xpdl.Affine(units=3, init=0.5)}),
+    Watched(layers.Residual, residual, {}, {"shortcut": xpdl.Affine(units=3, init=0.5)}, _FUSE),
+    Watched(layers.Chain, residual, unseen=_FUSE),
 ]
 _MODELS = [
-    Watched(models.Sequential, sequential, {}, {"loss": xpdl.SoftmaxWithLoss, "seed": 0}),
+    Watched(models.Sequential, sequential, {}, {"loss": xpdl.SoftmaxWithLoss, "seed": 0}, _FUSE),
     Watched(
         models.TwoLayerNet,
         model_on(_ROWS),

@@ -19,6 +19,21 @@ def _x(*shape: int) -> Any:
     return sample(_rng, *shape)
 
 
+def _relu_after(oracle: Any) -> Any:
+    """The oracle of an op with the epilogue that `activation` names."""
+
+    def with_epilogue(*arrays: Any, activation: str | None = None, **static: Any) -> Any:
+        y = oracle(*arrays, **static)
+        return oracles.relu(y) if activation == "relu" else y
+
+    return with_epilogue
+
+
+def _through_epilogue(outputs: Any, static: Any) -> dict[str, Any]:
+    """What a backward pass is given of the epilogue: the activation, and the output where there is one."""
+    return {"y": outputs[0], "activation": static["activation"]} if "activation" in static else {}
+
+
 def _from_output(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
     return backward(dy, outputs[0], **static)
 
@@ -42,28 +57,23 @@ ACTIVATIONS = [
 
 
 def _affine_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
-    return backward(dy, arrays[0], arrays[1])
+    return backward(dy, arrays[0], arrays[1], **_through_epilogue(outputs, static))
+
+
+_AFFINE = Pair(affine.affine, _relu_after(oracles.affine), affine.affine_backward, _affine_backward, (0, 1, 2))
 
 
 def _affine(*shape: int, units: int, bias: bool = True, core: bool = False) -> Case:
     wrt = (0, 1, 2) if bias else (0, 1)
-    pair = Pair(affine.affine, oracles.affine, affine.affine_backward, _affine_backward, wrt)
     arrays = (_x(*shape), _x(int(np.prod(shape[1:])), units), _x(units))
+    pair = dataclasses.replace(_AFFINE, wrt=wrt)
     return Case(f"affine {shape} {units} {bias}", pair, arrays[: len(wrt)], core=core)
 
 
-def _rectified_affine(*shape: int, units: int) -> Case:
-    def oracle(*arrays: Any) -> Any:
-        return oracles.relu(oracles.affine(*arrays))
-
-    pair = Pair(affine.rectified_affine, oracle, affine.affine_backward, _rectified_affine_backward, (0, 1, 2))
+def _affine_relu(*shape: int, units: int) -> Case:
     rng = np.random.default_rng(7)
     arrays = sample(rng, *shape), sample(rng, int(np.prod(shape[1:])), units), sample(rng, units)
-    return Case(f"rectified affine {shape} {units}", pair, arrays, core=True)
-
-
-def _rectified_affine_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
-    return backward(activations.relu_backward(dy, outputs[0]), arrays[0], arrays[1])
+    return Case(f"affine relu {shape} {units}", _AFFINE, arrays, {"activation": "relu"}, core=True)
 
 
 AFFINE = [
@@ -72,40 +82,37 @@ AFFINE = [
     _affine(1, 5, units=3, bias=False),
     _affine(2, 2, 3, 2, units=3, core=True),
     _affine(4, 3, 1, units=1, bias=False),
-    _rectified_affine(3, 2, 2, units=4),
+    _affine_relu(3, 2, 2, units=4),
 ]
 
 # --- convolution
 
 
 def _convolution_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
-    return backward(dy, arrays[0], arrays[1], **static)
+    return backward(dy, arrays[0], arrays[1], **{**static, **_through_epilogue(outputs, static)})
+
+
+_CONVOLUTION = Pair(
+    convolution.convolution,
+    _relu_after(oracles.convolution),
+    convolution.convolution_backward,
+    _convolution_backward,
+    (0, 1, 2),
+)
 
 
 def _convolution(
     name: str, x: tuple[int, ...], W: tuple[int, ...], *, bias: bool = True, core: bool = False, **static: Any
 ) -> Case:
     wrt = (0, 1, 2) if bias else (0, 1)
-    pair = Pair(
-        convolution.convolution, oracles.convolution, convolution.convolution_backward, _convolution_backward, wrt
-    )
+    pair = dataclasses.replace(_CONVOLUTION, wrt=wrt)
     return Case(f"convolution {name}", pair, (_x(*x), _x(*W), _x(W[0]))[: len(wrt)], static, core)
 
 
-def _rectified_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
-    return backward(activations.relu_backward(dy, outputs[0]), arrays[0], arrays[1], **static)
-
-
-def _rectified(x: tuple[int, ...], W: tuple[int, ...], **static: Any) -> Case:
-    def oracle(*arrays: Any, **options: Any) -> Any:
-        return oracles.relu(oracles.convolution(*arrays, **options))
-
-    pair = Pair(
-        convolution.rectified_convolution, oracle, convolution.convolution_backward, _rectified_backward, (0, 1, 2)
-    )
+def _convolution_relu(x: tuple[int, ...], W: tuple[int, ...], **static: Any) -> Case:
     rng = np.random.default_rng(7)
     arrays = sample(rng, *x), sample(rng, *W), sample(rng, W[0])
-    return Case("rectified convolution", pair, arrays, static, core=True)
+    return Case("convolution relu", _CONVOLUTION, arrays, {"activation": "relu", **static}, core=True)
 
 
 CONVOLUTION = [
@@ -133,7 +140,7 @@ CONVOLUTION = [
     _convolution("row filter", (1, 1, 3, 5), (2, 1, 1, 5)),
     _convolution("one pixel", (1, 1, 1, 1), (1, 1, 1, 1)),
     _convolution("remainder and pad", (1, 1, 6, 6), (1, 1, 3, 3), stride=(4, 4), pad=(1, 1)),
-    _rectified((2, 2, 5, 4), (4, 1, 3, 2), pad=(1, 0), groups=2),
+    _convolution_relu((2, 2, 5, 4), (4, 1, 3, 2), pad=(1, 0), groups=2),
 ]
 
 # --- pooling
@@ -147,10 +154,6 @@ def _average_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static:
     return backward(dy, arrays[0], **static)
 
 
-def _rectified_max_pooling(x: Any, **static: Any) -> Any:
-    return oracles.relu(oracles.max_pooling(x, **static))
-
-
 def _with_taps(op: Any) -> Any:
     """The first result of an op that gives taps besides."""
 
@@ -162,50 +165,29 @@ def _with_taps(op: Any) -> Any:
 
 
 def _taps_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
-    rectified = backward is pooling.rectified_max_pooling_backward
-    op = pooling.rectified_max_pooling_with_taps if rectified else pooling.max_pooling_with_taps
-    y, taps = op(arrays[0], **static)
+    y, taps = pooling.max_pooling_with_taps(arrays[0], **static)
     return backward(dy, arrays[0], y, **static, taps=taps)
 
 
-_POOLS = (
-    ("max_pooling", Pair(pooling.max_pooling, oracles.max_pooling, pooling.max_pooling_backward, _max_backward)),
-    (
-        "rectified_max_pooling",
-        Pair(
-            pooling.rectified_max_pooling,
-            _rectified_max_pooling,
-            pooling.rectified_max_pooling_backward,
-            _max_backward,
-        ),
-    ),
-    (
-        "max_pooling with taps",
-        Pair(
-            _with_taps(pooling.max_pooling_with_taps),
-            oracles.max_pooling,
-            pooling.max_pooling_backward,
-            _taps_backward,
-        ),
-    ),
-    (
-        "rectified_max_pooling with taps",
-        Pair(
-            _with_taps(pooling.rectified_max_pooling_with_taps),
-            _rectified_max_pooling,
-            pooling.rectified_max_pooling_backward,
-            _taps_backward,
-        ),
-    ),
-    (
-        "average_pooling",
-        Pair(pooling.average_pooling, oracles.average_pooling, pooling.average_pooling_backward, _average_backward),
-    ),
+_MAX_POOLING = _relu_after(oracles.max_pooling)
+_MAX = Pair(pooling.max_pooling, _MAX_POOLING, pooling.max_pooling_backward, _max_backward)
+_MAX_WITH_TAPS = Pair(
+    _with_taps(pooling.max_pooling_with_taps), _MAX_POOLING, pooling.max_pooling_backward, _taps_backward
+)
+_AVERAGE = Pair(pooling.average_pooling, oracles.average_pooling, pooling.average_pooling_backward, _average_backward)
+_RELU = {"activation": "relu"}
+
+_POOLS: tuple[tuple[str, Pair, dict[str, Any]], ...] = (
+    ("max_pooling", _MAX, {}),
+    ("max_pooling relu", _MAX, _RELU),
+    ("max_pooling with taps", _MAX_WITH_TAPS, {}),
+    ("max_pooling relu with taps", _MAX_WITH_TAPS, _RELU),
+    ("average_pooling", _AVERAGE, {}),
 )
 
 POOLING = [
-    Case(f"{name} {title}", pair, (distinct(_rng, *shape),), static, core)
-    for name, pair in _POOLS
+    Case(f"{name} {title}", pair, (distinct(_rng, *shape),), {**static, **epilogue}, core)
+    for name, pair, epilogue in _POOLS
     for title, shape, static, core in (
         ("2x2", (2, 3, 4, 6), {"size": (2, 2), "stride": (2, 2)}, True),
         ("with a remainder", (1, 2, 5, 7), {"size": (2, 2), "stride": (2, 2)}, False),
@@ -218,7 +200,7 @@ POOLING = [
         ("1x1", (1, 2, 3, 3), {"size": (1, 1), "stride": (1, 1)}, False),
         ("1x1 with stride", (1, 1, 5, 4), {"size": (1, 1), "stride": (2, 3)}, False),
     )
-    if core or not (name.startswith("rectified") or name.endswith("taps"))
+    if core or not (epilogue or name.endswith("taps"))
 ]
 
 # --- normalization
@@ -228,11 +210,11 @@ _rng = np.random.default_rng(2015)
 
 
 def _batch_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
-    y, mean, var, *_ = outputs
-    return backward(dy, arrays[0], arrays[1], mean, var, static["eps"], y if static["rectified"] else None)
+    _, mean, var, *_ = outputs
+    return backward(dy, arrays[0], arrays[1], mean, var, static["eps"], **_through_epilogue(outputs, static))
 
 
-def _batch(*shape: int, rectified: bool, core: bool) -> Case:
+def _batch(*shape: int, activation: str | None, core: bool) -> Case:
     pair = Pair(
         normalization.batch_normalization,
         oracles.batch_normalization,
@@ -241,60 +223,61 @@ def _batch(*shape: int, rectified: bool, core: bool) -> Case:
         (0, 1, 2),
         wide=(1, 2),
     )
-    static = {"eps": 1e-3, "rectified": rectified}
+    static = {"eps": 1e-3, "activation": activation}
     arrays = (_x(*shape), _x(shape[1]), _x(shape[1]))
-    return Case(f"batch_normalization {shape}{' rectified' * rectified}", pair, arrays, static, core)
+    return Case(f"batch_normalization {shape} {activation or ''}".strip(), pair, arrays, static, core)
 
 
 def _normalize_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
     x, gamma, _, mean, var = arrays
-    return backward(dy, x, gamma, mean, var, static["eps"], outputs[0] if static["rectified"] else None)
+    return backward(dy, x, gamma, mean, var, static["eps"], **_through_epilogue(outputs, static))
 
 
-def _normalize(*shape: int, rectified: bool, core: bool) -> Case:
+def _normalize(*shape: int, activation: str | None, core: bool) -> Case:
     pair = Pair(
         normalization.normalize, oracles.normalize, normalization.normalize_backward, _normalize_backward, (0, 1, 2)
     )
     c = shape[1]
     arrays = (_x(*shape), _x(c), _x(c), _x(c), np.abs(_x(c)))
-    static = {"eps": 1e-3, "rectified": rectified}
-    return Case(f"normalize {shape}{' rectified' * rectified}", pair, arrays, static, core)
+    static = {"eps": 1e-3, "activation": activation}
+    return Case(f"normalize {shape} {activation or ''}".strip(), pair, arrays, static, core)
 
 
-def _added(function: Any) -> Any:
-    """With the addend as an array behind the others."""
-    return functools.wraps(function)(lambda *arrays, **static: function(*arrays[:-1], addend=arrays[-1], **static))
+def _with_residual_last(function: Any) -> Any:
+    """With the residual as an array behind the others."""
+    return functools.wraps(function)(lambda *arrays, **static: function(*arrays[:-1], residual=arrays[-1], **static))
 
 
-def _added_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+def _residual_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
     x, gamma, *_ = arrays
     statistics = outputs[1:3] or arrays[3:5]
-    gradients = backward(dy, x, gamma, *statistics, static["eps"], outputs[0])
+    gradients = backward(dy, x, gamma, *statistics, static["eps"], **_through_epilogue(outputs, static))
     return (*gradients, activations.relu_backward(dy, outputs[0]))
 
 
-def _with_addend(forward: Any, oracle: Any, backward: Any, *more: Any, **static: Any) -> Case:
+def _with_residual(forward: Any, oracle: Any, backward: Any, *more: Any, **static: Any) -> Case:
     wide = () if len(more) == 2 and not static else (1, 2, 3, 4)  # statistics
-    pair = Pair(_added(forward), _added(oracle), backward, _added_backward, (0, 1, 2, 3 + len(more)), wide)
+    functions = _with_residual_last(forward), _with_residual_last(oracle), backward
+    pair = Pair(*functions, _residual_backward, (0, 1, 2, 3 + len(more)), wide)
     arrays = (_x(3, 2, 2, 3), _x(2), _x(2), *more, _x(3, 2, 2, 3))
-    return Case(f"{forward.__name__} with addend", pair, arrays, {"eps": 1e-3, "rectified": True, **static})
+    return Case(f"{forward.__name__} residual relu", pair, arrays, {"eps": 1e-3, "activation": "relu", **static})
 
 
 NORMALIZATION = [
-    make(*shape, rectified=rectified, core=shape in ((4, 3), (3, 2, 2, 3)))
+    make(*shape, activation=activation, core=shape in ((4, 3), (3, 2, 2, 3)))
     for make in (_batch, _normalize)
-    for rectified, shapes in (
-        (False, ((4, 3), (3, 2, 2, 3), (2, 1), (5, 1, 3, 1), (2, 3, 4))),
-        (True, ((3, 2, 2, 3), (4, 2))),
+    for activation, shapes in (
+        (None, ((4, 3), (3, 2, 2, 3), (2, 1), (5, 1, 3, 1), (2, 3, 4))),
+        ("relu", ((3, 2, 2, 3), (4, 2))),
     )
     for shape in shapes
-] + [_normalize(*shape, rectified=False, core=False) for shape in ((1, 3), (1, 2, 2, 2))]
+] + [_normalize(*shape, activation=None, core=False) for shape in ((1, 3), (1, 2, 2, 2))]
 
 NORMALIZATION += [
-    _with_addend(
+    _with_residual(
         normalization.batch_normalization, oracles.batch_normalization, normalization.batch_normalization_backward
     ),
-    _with_addend(normalization.normalize, oracles.normalize, normalization.normalize_backward, _x(2), np.abs(_x(2))),
+    _with_residual(normalization.normalize, oracles.normalize, normalization.normalize_backward, _x(2), np.abs(_x(2))),
 ]
 
 # --- dropout
@@ -472,15 +455,18 @@ WINDOWS = [
 
 # --- arithmetic
 
+_ADD = Pair(arithmetic.add, _relu_after(oracles.add))
+
 ARITHMETIC = [
-    Case(f"add {shape}", Pair(arithmetic.add, oracles.add), (_x(*shape), _x(*shape)), core=shape == (3, 4))
+    Case(f"add {shape} {name}".strip(), _ADD, (_x(*shape), _x(*shape)), static, core=shape == (3, 4))
+    for name, static in (("", {}), ("relu", _RELU))
     for shape in ((3, 4), (2, 3, 1, 2))
 ]
 
 # --- normalization with running statistics
 
 
-def _tracked(*shape: int, rectified: bool, core: bool) -> Case:
+def _tracked(*shape: int, activation: str | None, core: bool) -> Case:
     pair = Pair(
         normalization.tracked_batch_normalization,
         oracles.tracked_batch_normalization,
@@ -490,16 +476,16 @@ def _tracked(*shape: int, rectified: bool, core: bool) -> Case:
         wide=(1, 2, 3, 4),
     )
     c = shape[1]
-    static = {"momentum": 0.7, "eps": 1e-3, "rectified": rectified}
+    static = {"momentum": 0.7, "eps": 1e-3, "activation": activation}
     arrays = (_x(*shape), _x(c), _x(c), _x(c), np.abs(_x(c)))
-    return Case(f"tracked_batch_normalization {shape}{' rectified' * rectified}", pair, arrays, static, core)
+    return Case(f"tracked_batch_normalization {shape} {activation or ''}".strip(), pair, arrays, static, core)
 
 
 TRACKED = [
-    _tracked(4, 3, rectified=False, core=True),
-    _tracked(3, 2, 2, 3, rectified=True, core=True),
-    _tracked(2, 3, 4, rectified=False, core=False),
-    _with_addend(
+    _tracked(4, 3, activation=None, core=True),
+    _tracked(3, 2, 2, 3, activation="relu", core=True),
+    _tracked(2, 3, 4, activation=None, core=False),
+    _with_residual(
         normalization.tracked_batch_normalization,
         oracles.tracked_batch_normalization,
         normalization.batch_normalization_backward,

@@ -12,7 +12,7 @@ from tests.harness import Backend
 from tests.pairs import sample
 from xpdl.backends.dispatch import generic_only
 from xpdl.errors import ShapeError
-from xpdl.ops.convolution import convolution, convolution_backward, rectified_convolution
+from xpdl.ops.convolution import convolution, convolution_backward
 
 # JAX runs through the table; here each small case would be compiled anew
 pytestmark = pytest.mark.backends("precompiled")
@@ -117,8 +117,8 @@ def test_a_filter_larger_than_the_padded_image_is_an_error() -> None:
 
 
 @pytest.mark.skip_backend("meta", reason="has no values")
-def test_what_is_not_a_number_is_not_rectified(backend: Backend) -> None:
+def test_relu_keeps_nan(backend: Backend) -> None:
     x, W = np.ones((1, 1, 3, 4)), np.ones((2, 1, 2, 2))
     x[0, 0, 0, 3] = np.nan
-    y = backend.to_numpy(rectified_convolution(backend.asarray(x), backend.asarray(W)))
+    y = backend.to_numpy(convolution(backend.asarray(x), backend.asarray(W), activation="relu"))
     np.testing.assert_array_equal(y, np.broadcast_to([[4, 4, np.nan], [4, 4, 4]], y.shape))

@@ -19,7 +19,7 @@ from xpdl.ops import activations, affine, arithmetic, convolution, dropout, loss
 
 BITS = {"float16": 11, "bfloat16": 8, "float32": 18}
 # a product of matrices is rounded before the bias is added, and again after it, where no kernel does both
-PRODUCTS = ("affine", "rectified affine", "convolution", "rectified convolution")
+PRODUCTS = ("affine", "convolution")
 
 
 def dtypes(backend: Backend) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from xpdl.backends import use
 from xpdl.bench.nets import NETS
 from xpdl.bench.timing import prepared, task_call, wait
 from xpdl.layers.base import Layer
-from xpdl.models import Sequential
+from xpdl.layers.fusion import FusedStep
 
 
 def profile(
@@ -25,10 +25,7 @@ def profile(
     step = task_call(network, x, t, "train")
     wait(step())
     spent: dict[str, list[float]] = {}
-    steps_taken = network._steps()
-    layers = {_name(part, network): part for part in steps_taken}
-    # a layer with a method put into it would not be taken together with others, and others made for the rest
-    network._steps = lambda: steps_taken  # type: ignore[method-assign]
+    layers = {_name(part): part for part in network.steps()}
     if network.last_layer is not None:
         layers[type(network.last_layer).__name__] = network.last_layer
     for name, layer in layers.items():
@@ -45,10 +42,10 @@ def profile(
     return [*rows, ("optimizer and rest", 1e3 * whole / steps - inside, 0.0), ("whole step", 1e3 * whole / steps, 0.0)]
 
 
-def _name(step: Layer, network: Sequential) -> str:
+def _name(step: Layer) -> str:
     """Of the layer in the net, or of the layers that are computed as one."""
-    parts = (step, *vars(step).values())
-    return " + ".join(name for name, layer in network.children() if any(layer is part for part in parts))
+    layers = step.layers if isinstance(step, FusedStep) else (step,)
+    return " + ".join(layer.name for layer in layers)
 
 
 def _time(layer: Layer, method: str, spent: list[float], which: int) -> None:

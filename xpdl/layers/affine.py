@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from xpdl import initializers
@@ -104,25 +103,26 @@ class Affine(Layer):
 
     def forward(self, x: Array) -> Array:
         """(N, M) for `x` (N, ...)."""
-        return self.forward_by(ops.affine, x)
+        return self.forward_fused(x)
 
-    def forward_by(self, op: Callable[..., Array], x: Array) -> Array:
-        """What `op` makes of `x`, the weights and the bias: `ops.affine`, or that and what follows it."""
+    def forward_fused(self, x: Array, train_flg: bool | None = None, **epilogue: Any) -> Array:
+        """`forward` with an epilogue of `xpdl.ops.affine.affine`."""
         self.prepare(x)
         self.output_shape(tuple(x.shape[1:]))
         self.x = x
-        return op(x, self.W, self.b)
+        return ops.affine(x, self.W, self.b, **epilogue)
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, M); fills ``dW`` and ``db``."""
-        return self._backward(dout, need_dx=True)
+        return self.backward_fused(dout)
 
     def backward_parameters(self, dout: Array) -> None:
-        self._backward(dout, need_dx=False)
+        self.backward_fused(dout, need_dx=False)
 
-    def _backward(self, dout: Array, need_dx: bool) -> Array | None:
+    def backward_fused(self, dout: Array, *, need_dx: bool = True, **epilogue: Any) -> Array | None:
+        """`backward` through the epilogue of `forward_fused`: its activation and output `y`."""
         x = self.recall(self.x)
         self.require_dout(dout, (x.shape[0], self.units), x)
-        dx, dW, db = ops.affine_backward(dout, x, self.W, need_dx=need_dx, need_db=self.use_bias)
+        dx, dW, db = ops.affine_backward(dout, x, self.W, **epilogue, need_dx=need_dx, need_db=self.use_bias)
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
         return dx

@@ -22,7 +22,7 @@ Slot = tuple[str, dict[str, Any], str]
 L = TypeVar("L", bound="Layer")
 
 #: the methods in which no other library's graph grows
-_PASSES = {"forward", "backward", "backward_parameters", "forward_rectified", "backward_rectified"}
+_PASSES = {"forward", "backward", "backward_parameters", "forward_fused", "backward_fused"}
 # (parameter name, shape, initializer) -> array
 Make = Callable[[str, Shape, Any], Array]
 

@@ -91,7 +91,7 @@ class BatchNormalization(Layer):
                 self.state[key] = given
         _require_one_shape({**self.params, **self.state}, self.name)
         self._counts = {"rows": 0}  # of the last batch that was trained with, 0 before the first
-        self._cache: Any = None  # what `backward` needs, or a function that makes it
+        self.saved: tuple[Any, ...] | None = None  # mode, input or a function that computes it, statistics, shape
 
     running_mean = property(lambda self: self.state.get("running_mean"))
     running_var = property(lambda self: self.state.get("running_var"))
@@ -131,38 +131,30 @@ class BatchNormalization(Layer):
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The normalised input, in its shape; `train_flg` stands for the layer's mode when given."""
-        return self._forward(x, train_flg)
+        return self.forward_fused(x, train_flg)
 
-    def backward(self, dout: Array) -> Array:
-        """``dx`` in the shape of the input; fills ``dgamma`` and ``dbeta``."""
-        return self._backward(dout)
-
-    def forward_rectified(self, x: Array, train_flg: bool | None = None, addend: Array | None = None) -> Array:
-        """``relu(forward(x) + addend)``, in one."""
-        return self._forward(x, train_flg, True, addend)
-
-    def backward_rectified(self, dout: Array, y: Array) -> Array:
-        """`backward` from the gradient of that output, which is `y`."""
-        return self._backward(dout, y)
-
-    def _forward(self, x: Array, train_flg: bool | None, rectified: bool = False, addend: Array | None = None) -> Array:
+    def forward_fused(
+        self, x: Array, train_flg: bool | None = None, *, activation: str | None = None, residual: Array | None = None
+    ) -> Array:
+        """`forward` with an epilogue of `xpdl.ops.normalization.batch_normalization`."""
         self.prepare(x)
         self.output_shape(tuple(x.shape[1:]))
         xp = array_namespace(x, *self.state.values(), owner=self.name)
         # the book's form for images: every activation is a feature
         rows = x if self.gamma.shape[0] == x.shape[1] else xp.reshape(x, (x.shape[0], -1))
-        added = None if addend is None else _reshaped(addend, rows.shape)
+        residual = None if residual is None else _reshaped(residual, rows.shape)
         training = self.training if train_flg is None else train_flg
         if training:
             _require_statistics(rows, self.running_mean, self.name)
             running = self.running_mean, self.running_var, self._kept(batch_rows(x, self.name))
             y, mean, var, self.state["running_mean"], self.state["running_var"] = ops.tracked_batch_normalization(
-                rows, self.gamma, self.beta, *running, self.eps, rectified, added
+                rows, self.gamma, self.beta, *running, self.eps, activation=activation, residual=residual
             )
         else:
             mean, var = self.running_mean, self.running_var
-            y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, rectified, added)
-        self._cache = (training, rows, mean, var, tuple(x.shape))
+            given = rows, self.gamma, self.beta, mean, var, self.eps
+            y = ops.normalize(*given, activation=activation, residual=residual)
+        self.saved = (training, rows, mean, var, tuple(x.shape))
         return _reshaped(y, x.shape)
 
     def _kept(self, rows: int) -> float:
@@ -175,13 +167,20 @@ class BatchNormalization(Layer):
         if kind == "state":  # beside the arrays: part of a checkpoint, not of the model
             yield "rows", self._counts, "rows"
 
-    def _backward(self, dout: Array, rectified: Array | None = None) -> Array:
-        cache = self.recall(self._cache)
-        training, x, mean, var, shape = cache() if callable(cache) else cache
+    def backward(self, dout: Array) -> Array:
+        """``dx`` in the shape of the input; fills ``dgamma`` and ``dbeta``."""
+        return self.backward_fused(dout)
+
+    def backward_fused(
+        self, dout: Array, *, y: Array | None = None, activation: str | None = None, need_dx: bool = True
+    ) -> Array:
+        """`backward` through the activation of `forward_fused`, whose output is `y`; ``dx`` also without `need_dx`."""
+        training, x, mean, var, shape = self.recall(self.saved)
+        x = x() if callable(x) else x
         self.require_dout(dout, shape, x)
-        step = ops.batch_normalization_backward if training else ops.normalize_backward
-        y = None if rectified is None else _reshaped(rectified, x.shape)
-        dx, dgamma, dbeta = step(_reshaped(dout, x.shape), x, self.gamma, mean, var, self.eps, y)
+        op = ops.batch_normalization_backward if training else ops.normalize_backward
+        y = None if y is None else _reshaped(y, x.shape)
+        dx, dgamma, dbeta = op(_reshaped(dout, x.shape), x, self.gamma, mean, var, self.eps, y=y, activation=activation)
         self.grads = {"gamma": dgamma, "beta": dbeta}
         return _reshaped(dx, shape)
 

@@ -11,23 +11,24 @@ from xpdl.backends.random import Stream, next_stream
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.composite import Composite
-from xpdl.layers.rectified import merged, replaced
-from xpdl.ops.activations import relu
+from xpdl.layers.fusion import fuse as fused
 from xpdl.ops.arithmetic import add
+from xpdl.ops.checks import flag
 
 
 class Chain(Composite):
     """Layers in a row: forward is a loop, backward the same loop reversed.
 
     Each of `layers` is a layer, or a pair (name, layer). Without a name a layer is called by its class and its number
-    among those of the class: ``Affine1``, ``Relu1``, ``Affine2``.
+    among those of the class: ``Affine1``, ``Relu1``, ``Affine2``. With ``fuse=False`` each is called by itself.
     """
 
-    def __init__(self, *layers: Layer | tuple[str, Layer]) -> None:
+    def __init__(self, *layers: Layer | tuple[str, Layer], fuse: bool = True) -> None:
         super().__init__()
         self.layers: dict[str, Layer] = {}
-        self._merged_from: list[Layer] = []
-        self._merged: tuple[Layer, ...] = ()
+        self.fuse = flag(fuse, "fuse", self.name)
+        self._steps: tuple[Layer, ...] = ()
+        self._steps_of: list[Any] = []
         counts: dict[str, int] = {}
         for item in layers:
             name, layer = item if isinstance(item, tuple) and len(item) == 2 else ("", item)
@@ -50,7 +51,7 @@ class Chain(Composite):
         yield from self.layers.items()
 
     def get_config(self) -> dict[str, Any]:
-        return {"layers": list(self.layers.items())}
+        return {"layers": list(self.layers.items()), "fuse": self.fuse}
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
@@ -71,32 +72,30 @@ class Chain(Composite):
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The output of the last layer; `train_flg` stands for the mode of all layers when given."""
         self.build_for(x)
-        for layer in self._steps():
-            x = _forward(layer, x, train_flg)
-        return x
+        return _forward(self.steps(), x, train_flg)
 
     @on_its_device
-    def forward_to_rectified_sum(self, x: Array, train_flg: bool | None, addend: Array) -> Array:
-        """``relu(forward(x) + addend)``, in one with the last layer where that is batch normalisation."""
+    def forward_fused(
+        self, x: Array, train_flg: bool | None = None, *, residual: Array, activation: str | None = None
+    ) -> Array:
+        """``forward(x) + residual``, or relu of it: by the last layer, where that is batch normalization."""
         self.build_for(x)
-        steps = self._steps()
-        last = steps[-1] if steps else None
-        for layer in steps[:-1]:
-            x = _forward(layer, x, train_flg)
-        if type(last) is BatchNormalization and not replaced(last):
-            return last.forward_rectified(x, train_flg, addend)
-        return relu(add(x if last is None else _forward(last, x, train_flg), addend))
+        steps = self.steps()
+        if self.fuse and steps and type(steps[-1]) is BatchNormalization:
+            x = _forward(steps[:-1], x, train_flg)
+            return steps[-1].forward_fused(x, train_flg, residual=residual, activation=activation)
+        return add(_forward(steps, x, train_flg), residual, activation=activation)
 
     @on_its_device
     def backward(self, dout: Array) -> Array:
         """``dx`` for the input of the first layer; every layer's gradients are filled on the way."""
-        for layer in reversed(self._steps()):
+        for layer in reversed(self.steps()):
             dout = layer.backward(dout)
         return dout
 
     @on_its_device
     def backward_parameters(self, dout: Array) -> None:
-        layers = self._steps()
+        layers = self.steps()
         # nothing before the first layer with parameters needs a gradient
         first = next((i for i, layer in enumerate(layers) if any(layer.slots("params"))), len(layers))
         for layer in reversed(layers[first + 1 :]):
@@ -104,15 +103,19 @@ class Chain(Composite):
         if first < len(layers):
             layers[first].backward_parameters(dout)
 
-    def _steps(self) -> Sequence[Layer]:
-        """The layers, some neighbours as one."""
+    def steps(self) -> tuple[Layer, ...]:
+        """Return the steps of `forward` in order: layers, and a ``FusedStep`` for neighbours that are computed as one.
+
+        Its attribute ``layers`` has those neighbours. `backward` goes through the same steps from the last to the first.
+        """
         layers = list(self.layers.values())
-        # others may have been put into the dict since, or methods into layers
-        seen = layers + [layer for layer in layers if replaced(layer)]
-        if seen != self._merged_from:
-            self._merged_from, self._merged = seen, tuple(merged(layers))
-        return self._merged
+        # others may have been put into the dict since
+        if self._steps_of != [self.fuse, *layers]:
+            self._steps_of, self._steps = [self.fuse, *layers], tuple(fused(layers) if self.fuse else layers)
+        return self._steps
 
 
-def _forward(layer: Layer, x: Array, train_flg: bool | None) -> Array:
-    return layer.forward(x, train_flg) if layer.has_modes else layer.forward(x)  # type: ignore[call-arg]
+def _forward(steps: Sequence[Layer], x: Array, train_flg: bool | None) -> Array:
+    for step in steps:
+        x = step.forward(x, train_flg) if step.has_modes else step.forward(x)  # type: ignore[call-arg]
+    return x

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from xpdl import initializers
@@ -12,6 +11,8 @@ from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_dr
 from xpdl.ops import convolution as ops
 from xpdl.ops.checks import flag, pair, positive_int
 from xpdl.ops.windows import output_sizes
+
+Weights = tuple[Array, Array | None]
 
 
 class Convolution(Layer):
@@ -128,27 +129,31 @@ class Convolution(Layer):
 
     def forward(self, x: Array) -> Array:
         """(N, FN, OH, OW) for images `x` (N, C, H, W)."""
-        return self.forward_by(ops.convolution, x)
+        return self.forward_fused(x)
 
-    def forward_by(self, op: Callable[..., Array], x: Array) -> Array:
-        """What `op` makes of `x`, the filters and the bias: `ops.convolution`, or that and what follows it."""
+    def forward_fused(
+        self, x: Array, train_flg: bool | None = None, *, weights: Weights | None = None, **epilogue: Any
+    ) -> Array:
+        """`forward` with an epilogue of `xpdl.ops.convolution.convolution`, perhaps with other `weights`: filters, bias."""
         self.prepare(x)
         self._out_size = self.output_shape(tuple(x.shape[1:]))[1:]  # type: ignore[assignment]
         self.x = x
-        return op(x, self.W, self.b, **self._options())
+        W, b = weights or (self.W, self.b)
+        return ops.convolution(x, W, b, **self._options(), **epilogue)
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, FN, OH, OW); fills ``dW`` and ``db``."""
-        return self._backward(dout, need_dx=True)
+        return self.backward_fused(dout)
 
     def backward_parameters(self, dout: Array) -> None:
-        self._backward(dout, need_dx=False)
+        self.backward_fused(dout, need_dx=False)
 
-    def _backward(self, dout: Array, need_dx: bool) -> Array | None:
+    def backward_fused(self, dout: Array, *, need_dx: bool = True, **epilogue: Any) -> Array | None:
+        """`backward` through the epilogue of `forward_fused`: its activation and output `y`."""
         x = self.recall(self.x)
         self.require_dout(dout, (x.shape[0], self.filters, *(self._out_size or ())), x)
         dx, dW, db = ops.convolution_backward(
-            dout, x, self.W, **self._options(), need_dx=need_dx, need_db=self.use_bias
+            dout, x, self.W, **self._options(), **epilogue, need_dx=need_dx, need_db=self.use_bias
         )
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
         return dx

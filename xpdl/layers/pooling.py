@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 from xpdl.errors import ShapeError
@@ -76,25 +76,24 @@ class Pooling(_WindowPooling):
 
     def forward(self, x: Array) -> Array:
         """(N, C, OH, OW) for images `x` (N, C, H, W)."""
-        return self.forward_by(ops.max_pooling_with_taps, x)
+        return self.forward_fused(x)
 
-    def forward_by(self, op: Callable[..., tuple[Array, Array | None]], x: Array) -> Array:
-        """Apply `op` to `x` and the windows: `ops.max_pooling_with_taps`, or that and a relu."""
+    def forward_fused(self, x: Array, train_flg: bool | None = None, **epilogue: Any) -> Array:
+        """`forward` with an epilogue of `xpdl.ops.pooling.max_pooling`."""
         self._check(x)
         self.x = x
-        y, self._taps = op(x, self.size, self.stride, self.pad)
-        self.out = y
-        return y
+        self.out, self._taps = ops.max_pooling_with_taps(x, self.size, self.stride, self.pad, **epilogue)
+        return self.out
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, C, OH, OW)."""
-        return self.backward_by(ops.max_pooling_backward, dout)
+        return self.backward_fused(dout)
 
-    def backward_by(self, op: Callable[..., Array], dout: Array) -> Array:
-        """Apply `op`, the backward pass of the one of `forward_by`, to `dout`."""
+    def backward_fused(self, dout: Array, *, activation: str | None = None) -> Array:
+        """`backward` through the activation of `forward_fused`."""
         x, y = self.recall(self.x), self.recall(self.out)
         dout = self.require_dout(dout, y.shape, y)
-        return op(dout, x, y, self.size, self.stride, self.pad, self._taps)
+        return ops.max_pooling_backward(dout, x, y, self.size, self.stride, self.pad, self._taps, activation=activation)
 
 
 class AveragePooling(_WindowPooling):

@@ -15,7 +15,8 @@ class Relu(Layer):
 
     Notes
     -----
-    Keeps its output for the backward pass. Training and evaluation do not differ.
+    Saves its output for the backward pass, or its input where it is computed with the layer after it: both are positive at
+    the same places. Training and evaluation do not differ.
 
     Examples
     --------
@@ -28,15 +29,15 @@ class Relu(Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.out: Array | None = None
+        self.saved: Array | None = None
 
     def forward(self, x: Array) -> Array:
         """The activation of an array of any shape; integers become floats."""
-        self.out = activations.relu(as_floating(x, self.name))
-        return self.out
+        self.saved = y = activations.relu(as_floating(x, self.name))
+        return y
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
-        y = self.recall(self.out)
-        dout = self.require_dout(dout, y.shape, y)
-        return activations.relu_backward(dout, y)
+        saved = self.recall(self.saved)
+        dout = self.require_dout(dout, saved.shape, saved)
+        return activations.relu_backward(dout, saved)

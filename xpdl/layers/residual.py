@@ -12,10 +12,12 @@ from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
+from xpdl.layers.fusion import RELU_LAST, RULES
 from xpdl.layers.identity import Identity
-from xpdl.ops.activations import relu_backward
+from xpdl.layers.relu import Relu
 from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import require_floating
+from xpdl.ops.epilogues import before_activation
 
 
 class Residual(Composite):
@@ -27,6 +29,8 @@ class Residual(Composite):
         f, in order.
     shortcut : Layer, optional
         s, where f changes the shape, say a strided 1x1 convolution; the identity when not given.
+    fuse : bool
+        As in `Sequential`, of the layers of f.
 
     Raises
     ------
@@ -34,11 +38,11 @@ class Residual(Composite):
         If f and s give different shapes.
     """
 
-    def __init__(self, *layers: Layer | tuple[str, Layer], shortcut: Layer | None = None) -> None:
+    def __init__(self, *layers: Layer | tuple[str, Layer], shortcut: Layer | None = None, fuse: bool = True) -> None:
         super().__init__()
         if not (shortcut is None or isinstance(shortcut, Layer)):
             raise TypeError(f"{self.name}: shortcut must be a layer, got {shortcut!r}; write Relu() rather than Relu")
-        self.body = Chain(*layers)
+        self.body = Chain(*layers, fuse=fuse)
         self.shortcut = Chain(Identity() if shortcut is None else shortcut)
 
     def children(self) -> Iterator[tuple[str, Layer]]:
@@ -68,23 +72,26 @@ class Residual(Composite):
 
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """``f(x) + s(x)``; `train_flg` stands for the mode of all layers inside when given."""
-        self._check(x)
-        return add(self.body.forward(x, train_flg), self.shortcut.forward(x, train_flg))
+        return self.forward_fused(x, train_flg)
 
-    def backward(self, dout: Array) -> Array:
-        """``dx``, the sum of both paths."""
-        return add(self.body.backward(dout), self.shortcut.backward(dout))
-
-    def forward_rectified(self, x: Array, train_flg: bool | None = None) -> Array:
-        """The output of a relu after `forward`, in one."""
-        self._check(x)
-        return self.body.forward_to_rectified_sum(x, train_flg, self.shortcut.forward(x, train_flg))
-
-    def backward_rectified(self, dout: Array, y: Array) -> Array:
-        """`backward` from the gradient of that output, which is `y`."""
-        return self.backward(relu_backward(dout, y))
-
-    def _check(self, x: Array) -> None:
+    def forward_fused(self, x: Array, train_flg: bool | None = None, *, activation: str | None = None) -> Array:
+        """`forward` with an activation after the sum."""
         require_floating(x, self.name)
         self.build_for(x)
         self.output_shape(tuple(x.shape[1:]))
+        shortcut = self.shortcut.forward(x, train_flg)
+        return self.body.forward_fused(x, train_flg, activation=activation, residual=shortcut)
+
+    def backward(self, dout: Array) -> Array:
+        """``dx``, the sum of both paths."""
+        return self.backward_fused(dout)
+
+    def backward_fused(
+        self, dout: Array, *, y: Array | None = None, activation: str | None = None, need_dx: bool = True
+    ) -> Array:
+        """`backward` through the activation of `forward_fused`, whose output is `y`; ``dx`` also without `need_dx`."""
+        dout = before_activation(dout, y, activation)
+        return add(self.body.backward(dout), self.shortcut.backward(dout))
+
+
+RULES[Residual, Relu] = RELU_LAST

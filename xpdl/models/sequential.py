@@ -49,6 +49,8 @@ class Sequential(Chain):
         The last layer. Without it the model can predict but not train, and can be a layer of another model.
     seed : int, optional
         Of initial weights and dropout masks; by default they follow `xpdl.seed`.
+    fuse : bool
+        Compute neighbours such as a convolution and its relu as one (`steps`); False calls each layer by itself.
 
     Attributes
     ----------
@@ -80,18 +82,18 @@ class Sequential(Chain):
         *layers: Layer | tuple[str, Layer],
         loss: LossLayer | type[LossLayer] | None = None,
         seed: int | None = None,
+        fuse: bool = True,
     ) -> None:
-        super().__init__(*layers)
-        made = loss() if isinstance(loss, type) and issubclass(loss, LossLayer) else loss
-        if not (made is None or isinstance(made, LossLayer)):
+        super().__init__(*layers, fuse=fuse)
+        self.last_layer = loss() if isinstance(loss, type) and issubclass(loss, LossLayer) else loss
+        if not (self.last_layer is None or isinstance(self.last_layer, LossLayer)):
             raise TypeError(f"{self.name}: loss must be a loss layer such as SoftmaxWithLoss, got {loss!r}")
-        self.last_layer = made
         self.last_loss: Array | None = None
         #: who makes the passes of `gradient`, where the parameters' own dtype is not theirs
         self.mixed_precision: MixedPasses | None = None
         self.seed = None if seed is None else checked_seed(seed, self.name)
         self.input_shape: Shape | None = None
-        #: the constructor's arguments, where a class of its own can make the model again from them
+        #: the constructor's arguments, where a class can make the model again from them
         self.config: dict[str, Any] | None = None
         self.class_names: list[str] | None = None  # in the order of the outputs
         #: how inputs were made of pictures, as plain values: size, channels, mean...
@@ -166,10 +168,8 @@ class Sequential(Chain):
         mixed = self.mixed_precision if train_flg else None
         weighted = () if sample_weight is None else (sample_weight,)
         with self._on_its_device():
-            if mixed is None:
-                scores = self.forward(placement.cast(x, self._first_parameter()), train_flg)
-            else:
-                scores = mixed.forward(self, x)
+            first = self._first_parameter()
+            scores = mixed.forward(self, x) if mixed else self.forward(placement.cast(x, first), train_flg)
             return self._loss_layer().forward(scores, t, *weighted)
 
     def accuracy(self, x: Array, t: Array, batch_size: int = 100) -> float:

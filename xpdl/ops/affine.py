@@ -6,7 +6,7 @@ import math
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
-from xpdl.ops.activations import relu
+from xpdl.ops.epilogues import activated, before_activation
 from xpdl.ops.precision import summed
 
 
@@ -16,28 +16,56 @@ def _rows(x: Array) -> Array:
 
 
 @op
-def affine(x: Array, W: Array, b: Array | None = None) -> Array:
-    """``x W + b`` with `x` (N, ...) flattened to (N, D), `W` (D, M) and `b` (M,), giving (N, M)."""
+def affine(x: Array, W: Array, b: Array | None = None, *, activation: str | None = None) -> Array:
+    """Compute ``x W + b``, or relu of it.
+
+    Parameters
+    ----------
+    x : array (N, ...)
+        Flattened to (N, D).
+    W : array (D, M)
+    b : array (M,), optional
+    activation : "relu", optional
+        Applied to the result, in the same pass over memory where a kernel does that.
+
+    Returns
+    -------
+    array (N, M)
+    """
     xp = array_namespace(x, W, b)
     y = xp.matmul(_rows(x), W)
-    return y if b is None else y + b
-
-
-@op
-def rectified_affine(x: Array, W: Array, b: Array | None = None) -> Array:
-    """`relu` of `affine`, which a kernel computes in one go; backward is that of the one after that of the other."""
-    return relu(affine(x, W, b))
+    return activated(y if b is None else y + b, activation)
 
 
 @op
 def affine_backward(
-    dy: Array, x: Array, W: Array, *, need_dx: bool = True, need_db: bool = True
+    dy: Array,
+    x: Array,
+    W: Array,
+    *,
+    y: Array | None = None,
+    activation: str | None = None,
+    need_dx: bool = True,
+    need_db: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
-    """``dx`` in the shape of `x`, ``dW`` (D, M) and ``db`` (M,) for `dy` (N, M).
+    """Compute the gradients of `affine` for `dy` (N, M).
 
-    ``dx`` is None when `need_dx` is false, as in a first layer, whose input is data; ``db`` when `need_db` is, as in a
-    layer without a bias.
+    Parameters
+    ----------
+    y : array (N, M), optional
+        The output of the forward pass, which an `activation` needs.
+    activation : "relu", optional
+        That of the forward pass.
+    need_dx, need_db : bool
+        False in a first layer, whose input is data, and in a layer without a bias.
+
+    Returns
+    -------
+    dx : array of the shape of `x`, or None without `need_dx`
+    dW : array (D, M)
+    db : array (M,), or None without `need_db`
     """
     xp = array_namespace(dy, x, W)
+    dy = before_activation(dy, y, activation)
     dx = xp.reshape(xp.matmul(dy, W.T), x.shape) if need_dx else None
     return dx, xp.matmul(_rows(x).T, dy), summed(xp, dy, 0) if need_db else None

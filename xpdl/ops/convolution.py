@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
-from xpdl.ops.activations import relu
+from xpdl.ops.epilogues import activated, before_activation
 from xpdl.ops.precision import summed
 from xpdl.ops.windows import Pair, columns, output_sizes, overlap_add
 
@@ -19,6 +19,7 @@ def convolution(
     pad: Pair = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    activation: str | None = None,
 ) -> Array:
     """Slide the filters over zero-padded images.
 
@@ -30,6 +31,8 @@ def convolution(
     b : array (FN,), optional
     stride, pad, dilation : pairs of ints
     groups : int
+    activation : "relu", optional
+        Applied to the result, in the same pass over memory where a kernel does that.
 
     Returns
     -------
@@ -42,22 +45,7 @@ def convolution(
     cols = _grouped_columns(x, W, stride, pad, dilation, groups, out)
     y = xp.matmul(xp.reshape(W, (groups, filters // groups, depth * size[0] * size[1])), cols)
     y = xp.reshape(y, (-1, filters, *out))
-    return y if b is None else y + xp.reshape(b, (filters, 1, 1))
-
-
-@op
-def rectified_convolution(
-    x: Array,
-    W: Array,
-    b: Array | None = None,
-    *,
-    stride: Pair = (1, 1),
-    pad: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-) -> Array:
-    """`relu` of `convolution`, which a kernel computes in one pass; backward is that of the one after that of the other."""
-    return relu(convolution(x, W, b, stride=stride, pad=pad, dilation=dilation, groups=groups))
+    return activated(y if b is None else y + xp.reshape(b, (filters, 1, 1)), activation)
 
 
 @op
@@ -70,11 +58,30 @@ def convolution_backward(
     pad: Pair = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    y: Array | None = None,
+    activation: str | None = None,
     need_dx: bool = True,
     need_db: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
-    """``dx, dW, db`` for `dy` (N, FN, OH, OW); ``dx`` is None when `need_dx` is false, ``db`` when `need_db` is."""
+    """Compute the gradients of `convolution` for `dy` (N, FN, OH, OW).
+
+    Parameters
+    ----------
+    y : array (N, FN, OH, OW), optional
+        The output of the forward pass, which an `activation` needs.
+    activation : "relu", optional
+        That of the forward pass.
+    need_dx, need_db : bool
+        False in a first layer, whose input is data, and in a layer without a bias.
+
+    Returns
+    -------
+    dx : array of the shape of `x`, or None without `need_dx`
+    dW : array of the shape of `W`
+    db : array (FN,), or None without `need_db`
+    """
     xp = array_namespace(dy, x, W)
+    dy = before_activation(dy, y, activation)
     n, channels, height, width = x.shape
     filters, depth, *size = W.shape
     kernel = (size[0], size[1])

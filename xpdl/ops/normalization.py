@@ -4,16 +4,15 @@ In mixed precision `x` and `dy` have a narrower dtype than gamma. Everything is 
 both are in half precision, and so come the statistics. Gradients of gamma and beta come in the dtype of gamma, what has the
 shape of `x` in that of `x`.
 
-What follows may be computed on the way: the sum with an `addend`, in which a residual block ends, and relu, for which
-`rectified` asks. The backward passes are then given the rectified output `y`, whose sign is all they need of it; the
-gradient of the addend is that of the sum.
+The epilogue may be a sum with a `residual`, in which a residual block ends, and a relu after that. The backward passes find
+the relu's mask in its output `y`; the gradient of the residual is that of the sum, ``relu_backward(dy, y)``.
 """
 
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
-from xpdl.ops.activations import relu, relu_backward
+from xpdl.backends.namespaces import Array, array_namespace, on_its_device, rounded_to, widened
+from xpdl.ops.epilogues import activated, before_activation
 
 
 def _axes(x: Array) -> tuple[int, ...]:
@@ -33,7 +32,13 @@ def _along(p: Array, x: Array) -> Array:
 
 @op
 def batch_normalization(
-    x: Array, gamma: Array, beta: Array, eps: float, rectified: bool = False, addend: Array | None = None
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    *,
+    activation: str | None = None,
+    residual: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Normalise each feature or channel over the batch, then scale and shift.
 
@@ -43,14 +48,14 @@ def batch_normalization(
     gamma, beta : array (C,)
     eps : float
         Added to the variance under the root.
-    rectified : bool
-        Whether relu follows, after the sum.
-    addend : array of the shape and dtype of `x`, optional
+    activation : "relu", optional
+        Applied to the result, after the sum.
+    residual : array of the shape and dtype of `x`, optional
 
     Returns
     -------
     y : array of the shape of `x`
-        ``gamma x_hat + beta + addend`` with ``x_hat = (x - mean) / sqrt(var + eps)``.
+        ``gamma x_hat + beta + residual`` with ``x_hat = (x - mean) / sqrt(var + eps)``, or relu of it.
     mean, var : arrays (C,)
         `var` is the biased one, divided by the number of values. Both are float32 for half precision.
     """
@@ -62,7 +67,7 @@ def batch_normalization(
     centred = x - _along(mean, x)
     var = xp.mean(centred * centred, axis=axes)
     y = centred * _along(1.0 / xp.sqrt(var + eps), x) * _along(gamma, x) + _along(beta, x)
-    return _like(given, _followed(y, rectified, addend)), mean, var
+    return _like(given, _epilogue(y, activation, residual)), mean, var
 
 
 @op
@@ -74,8 +79,9 @@ def tracked_batch_normalization(
     running_var: Array,
     momentum: float,
     eps: float,
-    rectified: bool = False,
-    addend: Array | None = None,
+    *,
+    activation: str | None = None,
+    residual: Array | None = None,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """`batch_normalization`, and the running statistics after it.
 
@@ -92,7 +98,7 @@ def tracked_batch_normalization(
     running_mean, running_var : arrays (C,)
         ``momentum running + (1 - momentum) batch``.
     """
-    y, mean, var = batch_normalization(x, gamma, beta, eps, rectified, addend)
+    y, mean, var = batch_normalization(x, gamma, beta, eps, activation=activation, residual=residual)
     share = 1.0 - momentum
     old_mean, old_var = widened(running_mean), widened(running_var)
     return y, mean, var, momentum * old_mean + share * mean, momentum * old_var + share * var
@@ -100,13 +106,38 @@ def tracked_batch_normalization(
 
 @op
 def batch_normalization_backward(
-    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
+    dy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    *,
+    y: Array | None = None,
+    activation: str | None = None,
 ) -> tuple[Array, Array, Array]:
-    """``dx, dgamma, dbeta``, through the batch's `mean` and `var` as well; `y` is the output where it was rectified."""
+    """Compute the gradients of `batch_normalization`, through the batch's `mean` and `var` as well.
+
+    Parameters
+    ----------
+    dy, x : array (N, C) or (N, C, ...)
+    gamma, mean, var : array (C,)
+        `mean` and `var` are those that the forward pass returned.
+    eps : float
+    y : array of the shape of `x`, optional
+        The output of the forward pass, which an `activation` needs.
+    activation : "relu", optional
+        That of the forward pass.
+
+    Returns
+    -------
+    dx : array of the shape and dtype of `x`
+    dgamma, dbeta : arrays (C,)
+    """
     xp = array_namespace(dy, x, gamma, mean, var)
     axes, given, stored = _axes(dy), dy, gamma
     gamma, mean, var = widened(gamma), widened(mean), widened(var)
-    dy, x_hat, inv_std = _upstream(dy, x, gamma, mean, var, eps, y)
+    dy, x_hat, inv_std = _upstream(before_activation(dy, y, activation), x, gamma, mean, var, eps)
     dbeta = xp.sum(dy, axis=axes)
     dgamma = xp.sum(dy * x_hat, axis=axes)
     count = 1
@@ -124,41 +155,74 @@ def normalize(
     mean: Array,
     var: Array,
     eps: float,
-    rectified: bool = False,
-    addend: Array | None = None,
+    *,
+    activation: str | None = None,
+    residual: Array | None = None,
 ) -> Array:
-    """``gamma x_hat + beta`` with given statistics: what batch normalization does in evaluation."""
+    """Compute ``gamma x_hat + beta`` with given statistics, as batch normalization does in evaluation.
+
+    Parameters, the epilogue and shapes are those of `batch_normalization`.
+    """
     xp = array_namespace(x, gamma, beta, mean, var)
     gamma, beta, mean, var = widened(gamma), widened(beta), widened(mean), widened(var)
     given, x = x, _like(gamma, x)
     y = (x - _along(mean, x)) * _along(1.0 / xp.sqrt(var + eps), x) * _along(gamma, x) + _along(beta, x)
-    return _like(given, _followed(y, rectified, addend))
+    return _like(given, _epilogue(y, activation, residual))
 
 
 @op
 def normalize_backward(
-    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
+    dy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    *,
+    y: Array | None = None,
+    activation: str | None = None,
 ) -> tuple[Array, Array, Array]:
-    """``dx, dgamma, dbeta`` when the statistics are constants; `y` is the output where it was rectified."""
+    """Compute the gradients of `normalize`, whose statistics are constants; as `batch_normalization_backward`."""
     xp = array_namespace(dy, x, gamma, mean, var)
     axes, given, stored = _axes(dy), dy, gamma
     gamma, mean, var = widened(gamma), widened(mean), widened(var)
-    dy, x_hat, inv_std = _upstream(dy, x, gamma, mean, var, eps, y)
+    dy, x_hat, inv_std = _upstream(before_activation(dy, y, activation), x, gamma, mean, var, eps)
     dx = dy * _along(gamma * inv_std, dy)
     dgamma, dbeta = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
     return _like(given, dx), _like(stored, dgamma), _like(stored, dbeta)
 
 
-def _followed(y: Array, rectified: bool, addend: Array | None) -> Array:
-    y = y if addend is None else y + _like(y, addend)
-    return relu(y) if rectified else y
+@on_its_device
+def folded(
+    W: Array, b: Array | None, gamma: Array, beta: Array, mean: Array, var: Array, eps: float
+) -> tuple[Array, Array]:
+    """Fold `normalize` into the convolution before it.
+
+    Parameters
+    ----------
+    W : array (FN, C, FH, FW)
+    b : array (FN,), optional
+    gamma, beta, mean, var : array (FN,)
+    eps : float
+
+    Returns
+    -------
+    W, b : arrays (FN, C, FH, FW) and (FN,)
+        Filters and bias of the one convolution that computes both.
+    """
+    xp = array_namespace(W, b, gamma, beta, mean, var, owner="BatchNormalization")
+    scale = gamma / xp.sqrt(var + eps)
+    bias = (-mean if b is None else b - mean) * scale + beta
+    return xp.astype(W * xp.reshape(scale, (-1, 1, 1, 1)), W.dtype), xp.astype(bias, W.dtype)
 
 
-def _upstream(
-    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None
-) -> tuple[Array, Array, Array]:
-    """The gradient of what was not rectified yet, `x_hat`, and what that was scaled by."""
+def _epilogue(y: Array, activation: str | None, residual: Array | None) -> Array:
+    return activated(y if residual is None else y + _like(y, residual), activation)
+
+
+def _upstream(dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float) -> tuple[Array, Array, Array]:
+    """The gradient in the dtype that is computed with, `x_hat`, and what that was scaled by."""
     xp = array_namespace(dy, x, gamma, mean, var)
-    dy, x = _like(gamma, dy if y is None else relu_backward(dy, y)), _like(gamma, x)
+    dy, x = _like(gamma, dy), _like(gamma, x)
     inv_std = 1.0 / xp.sqrt(var + eps)
     return dy, (x - _along(mean, x)) * _along(inv_std, x), inv_std

@@ -6,7 +6,7 @@ import functools
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, device
-from xpdl.ops.activations import relu, relu_backward
+from xpdl.ops.epilogues import activated, before_activation
 from xpdl.ops.precision import in_float32
 from xpdl.ops.windows import Pair, output_sizes, overlap_add, pad_images, shifted
 
@@ -19,31 +19,71 @@ def _taps(x: Array, size: Pair, stride: Pair, pad: Pair, value: float) -> list[A
 
 
 @op
-def max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
-    """The largest value of each window of `x` (N, C, H, W), giving (N, C, OH, OW); the border counts as -inf."""
+def max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> Array:
+    """Take the largest value of each window, or relu of it, which is also the largest of relu's values.
+
+    Parameters
+    ----------
+    x : array (N, C, H, W)
+    size, stride, pad : pairs of ints
+        The border counts as -inf.
+    activation : "relu", optional
+        Applied to the result, in the same pass over memory where a kernel does that.
+
+    Returns
+    -------
+    array (N, C, OH, OW)
+    """
     xp = array_namespace(x)
-    return functools.reduce(xp.maximum, _taps(x, size, stride, pad, -float("inf")))
+    return activated(functools.reduce(xp.maximum, _taps(x, size, stride, pad, -float("inf"))), activation)
 
 
 @op
-def max_pooling_with_taps(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> tuple[Array, Array | None]:
-    """Compute `max_pooling`, and the tap of each maximum where a kernel notes it: its backward pass need not search then.
+def max_pooling_with_taps(
+    x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None
+) -> tuple[Array, Array | None]:
+    """Compute `max_pooling`, and the tap of each maximum where a kernel notes it, so that backward need not search.
 
-    Taps are uint8 (N, C, OH, OW): the number of the maximum in its window, in row order, and 255 where no value takes the
-    gradient. They are None where nobody notes them, and for windows of more than 255 values.
+    Returns
+    -------
+    y : array (N, C, OH, OW)
+    taps : array (N, C, OH, OW) of uint8, or None
+        Index of the maximum in its window, in row order; 255 where no value takes the gradient, as in windows without a
+        positive value before a relu. None where no kernel notes it, and for windows of more than 255 values.
     """
-    return max_pooling(x, size, stride, pad), None
+    return max_pooling(x, size, stride, pad, activation=activation), None
 
 
 @op
 def max_pooling_backward(
-    dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
+    dy: Array,
+    x: Array,
+    y: Array,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    taps: Array | None = None,
+    *,
+    activation: str | None = None,
 ) -> Array:
-    """Give each window's `dy` to its maximum, to the first of equal ones in the image, for ``y = max_pooling(x, ...)``.
+    """Give each window's `dy` to its maximum, to the first of equal ones in the image.
 
-    `taps`, as `max_pooling_with_taps` gives them, say nothing that `x` and `y` do not say: they save a kernel time.
+    Parameters
+    ----------
+    dy, y : array (N, C, OH, OW)
+        `y` is the output of `max_pooling`.
+    x : array (N, C, H, W)
+    taps : array (N, C, OH, OW) of uint8, optional
+        As `max_pooling_with_taps` returns them. `x` and `y` determine them: they save a kernel time.
+    activation : "relu", optional
+        That of the forward pass: windows without a positive value get no gradient.
+
+    Returns
+    -------
+    array (N, C, H, W)
     """
     xp = array_namespace(dy, x, y)
+    dy = before_activation(dy, y, activation)
     free = xp.ones_like(y, dtype=xp.bool)
     # of a window that holds -inf alone, the border takes nothing either
     image = xp.ones((1, 1, *x.shape[2:]), dtype=xp.bool, device=device(x))
@@ -54,28 +94,6 @@ def max_pooling_backward(
         free = free & ~winner
         parts.append(xp.where(winner, dy, 0.0))
     return overlap_add(parts, x.shape[2:], size, stride, pad, _ONE)
-
-
-@op
-def rectified_max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
-    """`relu` of `max_pooling`, which is `max_pooling` of `relu` and may be computed in one pass."""
-    return relu(max_pooling(x, size, stride, pad))
-
-
-@op
-def rectified_max_pooling_with_taps(
-    x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)
-) -> tuple[Array, Array | None]:
-    """Compute `rectified_max_pooling`, and taps as `max_pooling_with_taps`: 255 in windows without positive values."""
-    return rectified_max_pooling(x, size, stride, pad), None
-
-
-@op
-def rectified_max_pooling_backward(
-    dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
-) -> Array:
-    """The backward pass of both for ``y = rectified_max_pooling(x, ...)``: windows without positive values get none."""
-    return max_pooling_backward(relu_backward(dy, y), x, y, size, stride, pad, taps)
 
 
 @op

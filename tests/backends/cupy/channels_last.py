@@ -87,23 +87,27 @@ def upstream(extra):
 
 def tracked(x, gamma, beta):
     running = gamma * 0, gamma * 0 + 1
-    return normalization.tracked_batch_normalization(x, gamma, beta, *running, 0.9, 1e-3, True)
+    return normalization.tracked_batch_normalization(x, gamma, beta, *running, 0.9, 1e-3, activation="relu")
 
 
-def summed(x, addend, gamma, beta):
-    return normalization.batch_normalization(x, gamma, beta, 1e-3, True, addend)
+def summed(x, residual, gamma, beta):
+    return normalization.batch_normalization(x, gamma, beta, 1e-3, activation="relu", residual=residual)
 
 
-def evaluated_sum(x, addend, gamma, beta, mean, var):
-    return normalization.normalize(x, gamma, beta, mean, var, 1e-3, True, addend)
+def evaluated_sum(x, residual, gamma, beta, mean, var):
+    return normalization.normalize(x, gamma, beta, mean, var, 1e-3, activation="relu", residual=residual)
+
+
+def add_relu(x, y):
+    return arithmetic.add(x, y, activation="relu")
 
 
 def plain(op):
     return lambda *arrays: op(*arrays, 1e-3)
 
 
-def rectified(op):
-    return lambda dy, x, y, *others: op(dy, x, *others, 1e-3, y)
+def from_relu(op):
+    return lambda dy, x, y, *others: op(dy, x, *others, 1e-3, y=y, activation="relu")
 
 
 WINDOWS = {"size": (3, 2), "stride": (2, 1), "pad": (1, 1)}
@@ -127,12 +131,12 @@ def without_taps(rng, shape):
     return [dy, x, pooling.max_pooling(x, **WINDOWS)], WINDOWS
 
 
-def pooled(forward, backward):
+def pooled(activation):
     """Both passes; taps come from the forward pass and are given to the backward pass."""
 
     def both(dy, x, **static):
-        y, taps = forward(x, **static)
-        return y, backward(dy, x, y, **static, taps=taps)
+        y, taps = pooling.max_pooling_with_taps(x, **static, activation=activation)
+        return y, pooling.max_pooling_backward(dy, x, y, **static, taps=taps, activation=activation)
 
     return both
 
@@ -153,6 +157,7 @@ ROWS = [
     Row(activations.sigmoid_backward, images(2), 2),
     Row(activations.tanh_backward, images(2), 2),
     Row(arithmetic.add, images(2), 2),
+    Row(add_relu, images(2), 2),
     Row(dropout.dropout, masked, 2),
     Row(dropout.dropout_mask, of_mask, 1),
     Row(plain(normalization.batch_normalization), trained(0), 1, name="batch_normalization"),
@@ -162,30 +167,18 @@ ROWS = [
     Row(evaluated_sum, evaluated(1), 2, name="normalize and a sum"),
     Row(plain(normalization.batch_normalization_backward), upstream(0), 2, name="batch_normalization_backward"),
     Row(
-        rectified(normalization.batch_normalization_backward),
+        from_relu(normalization.batch_normalization_backward),
         upstream(1),
         3,
         name="with relu, batch_normalization_backward",
     ),
     Row(plain(normalization.normalize_backward), upstream(0), 2, name="normalize_backward"),
-    Row(rectified(normalization.normalize_backward), upstream(1), 3, name="with relu, normalize_backward"),
+    Row(from_relu(normalization.normalize_backward), upstream(1), 3, name="with relu, normalize_backward"),
     Row(pooling.max_pooling, windowed, 1),
     Row(pooling.average_pooling, windowed, 1),
     Row(pooling.average_pooling_backward, windowed_gradient, 2),
-    Row(
-        pooled(pooling.max_pooling_with_taps, pooling.max_pooling_backward),
-        windowed_gradient,
-        2,
-        "each",
-        "max_pooling with taps",
-    ),
-    Row(
-        pooled(pooling.rectified_max_pooling_with_taps, pooling.rectified_max_pooling_backward),
-        windowed_gradient,
-        2,
-        "each",
-        "rectified_max_pooling with taps",
-    ),
+    Row(pooled(None), windowed_gradient, 2, "each", "max_pooling with taps"),
+    Row(pooled("relu"), windowed_gradient, 2, "each", "max_pooling with taps and relu"),
     Row(pooling.max_pooling_backward, without_taps, 3, "axes"),
     Row(affine.affine, flat, 1, "axes"),
 ]

@@ -37,19 +37,19 @@ OF_ONE_DTYPE = ("dropout_mask", "update_loss_scale", "corrected_rate", "put")
 
 
 def through_relu(op):
-    """A backward pass of batch normalisation that takes the rectified output as an array among the others."""
+    """A backward pass of batch normalization that takes the output of the relu as an array among the others."""
 
     def backward(dy, x, gamma, mean, var, y, *, eps):
-        return op(dy, x, gamma, mean, var, eps, y)
+        return op(dy, x, gamma, mean, var, eps, y=y, activation="relu")
 
     return backward
 
 
-def with_addend(op):
-    """Batch normalisation and the sum and relu after it, with the addend as an array behind the others."""
+def with_residual(op):
+    """Batch normalization and the sum and relu after it, with the residual as an array behind the others."""
 
     def forward(*arrays, eps):
-        return op(*arrays[:-1], eps, True, arrays[-1])
+        return op(*arrays[:-1], eps, activation="relu", residual=arrays[-1])
 
     return forward
 
@@ -91,7 +91,7 @@ def compare_convolutions(gpu, dtype):
     gpu.compare(convolution.convolution, x, W, b, dtype=dtype, **options)
     gpu.compare(convolution.convolution_backward, dy, x, W, dtype=dtype, **options)
     for bias in ((b,), ()):
-        gpu.compare(convolution.rectified_convolution, x, W, *bias, dtype=dtype, **options)
+        gpu.compare(convolution.convolution, x, W, *bias, dtype=dtype, activation="relu", **options)
 
 
 def compare_affine(gpu, dtype):
@@ -102,7 +102,7 @@ def compare_affine(gpu, dtype):
     # a gradient of several parts
     gpu.compare(affine.affine_backward, rng.normal(size=(2100, 3)), rng.normal(size=(2100, 5)), weights, dtype=dtype)
     for given in ((rows, weights, bias), (rows, weights)):
-        gpu.compare(affine.rectified_affine, *given, dtype=dtype)
+        gpu.compare(affine.affine, *given, dtype=dtype, activation="relu")
 
 
 def compare_elementwise(gpu, dtype):
@@ -123,8 +123,8 @@ def compare_pooling(gpu, dtype):
     top = pooling.max_pooling(tied, **pools)
     gpu.compare(pooling.max_pooling, tied, dtype=dtype, **pools)
     gpu.compare(pooling.max_pooling_backward, rng.integers(-8, 9, top.shape) / 8, tied, top, dtype=dtype, **pools)
-    for rectified in (False, True):
-        compare_taps(gpu, rng.integers(-8, 9, top.shape) / 8, tied, rectified, dtype=dtype, **pools)
+    for activation in (None, "relu"):
+        compare_taps(gpu, rng.integers(-8, 9, top.shape) / 8, tied, activation, dtype=dtype, **pools)
     gpu.compare(pooling.average_pooling, tied, dtype=dtype, **pools)
     gpu.compare(pooling.average_pooling_backward, rng.normal(size=top.shape), tied, dtype=dtype, **pools)
 
@@ -141,12 +141,12 @@ def compare_normalization(gpu, dtype):
     for values in (rng.normal(size=(5, 4, 7, 6)), rng.normal(size=(9, 5))):
         gamma, beta, mean, var = rng.normal(size=(4, values.shape[1]))
         given = (gamma, beta, mean, np.abs(var))
-        for rectified in (False, True):
-            options = {"dtype": dtype, "eps": 1e-3, "rectified": rectified}
+        for activation in (None, "relu"):
+            options = {"dtype": dtype, "eps": 1e-3, "activation": activation}
             gpu.compare(normalization.batch_normalization, values, gamma, beta, **options)
             gpu.compare(normalization.normalize, values, *given, **options)
         for op, *others in ((normalization.batch_normalization, gamma, beta), (normalization.normalize, *given)):
-            gpu.compare(with_addend(op), values, *others, rng.normal(size=values.shape), dtype=dtype, eps=1e-3)
+            gpu.compare(with_residual(op), values, *others, rng.normal(size=values.shape), dtype=dtype, eps=1e-3)
         _, *statistics = normalization.batch_normalization(values, gamma, beta, 1e-3)
         arrays = rng.normal(size=values.shape), values, gamma, *statistics
         for op in (normalization.batch_normalization_backward, normalization.normalize_backward):
@@ -253,29 +253,28 @@ def stepped(gpu, rule, shapes, dtype="float32", **options):
             np.testing.assert_allclose(kept.get().astype("float64"), desired, rtol=3 * TOLERANCE[dtype], atol=limit)
 
 
-def compare_taps(gpu, dy, x, rectified, *, dtype="float32", **static):
+def compare_taps(gpu, dy, x, activation, *, dtype="float32", **static):
     """Forward and backward passes of max pooling with taps against the generic op, and the taps against an argmax."""
-    suffix = "rectified_max_pooling" if rectified else "max_pooling"
-    forward, backward = getattr(pooling, f"{suffix}_with_taps"), getattr(pooling, f"{suffix}_backward")
+    options = {**static, "activation": activation}
     given = [gpu.array(a.astype(dtype)) for a in (dy, x)]
     with gpu.rules():
-        y, taps = forward(given[1], **static)
+        y, taps = pooling.max_pooling_with_taps(given[1], **options)
         # images and maxima are not read
         unread = launch.empty(given[1].shape, given[1].dtype)
-        dx = backward(given[0], unread, y, **static, taps=taps)
+        dx = pooling.max_pooling_backward(given[0], unread, y, **options, taps=taps)
     with dispatch.generic_only():
         host_x, host_dy = (a.get().astype("float64") for a in given[::-1])
-        top, none = forward(host_x, **static)
-        want = backward(host_dy, host_x, top, **static)
+        top, none = pooling.max_pooling_with_taps(host_x, **options)
+        want = pooling.max_pooling_backward(host_dy, host_x, top, **options)
     assert none is None and taps.dtype.name == "uint8" and dx.dtype.name == dtype
     np.testing.assert_array_equal(y.get().astype("float64"), top)
-    np.testing.assert_array_equal(taps.get(), taps_of(host_x, rectified, **static))
+    np.testing.assert_array_equal(taps.get(), taps_of(host_x, activation, **static))
     rounding = TOLERANCE[dtype] * np.abs(want).max()
     np.testing.assert_allclose(dx.get().astype("float64"), want, rtol=TOLERANCE[dtype], atol=rounding)
 
 
-def taps_of(x, rectified, size, stride, pad):
-    """The first maximum of each window that lies in the image; 255 where it is NaN or, if rectified, not positive."""
+def taps_of(x, activation, size, stride, pad):
+    """The first maximum of each window that lies in the image; 255 where it is NaN or, before a relu, not positive."""
     around = ((0, 0), (0, 0), *((p, p) for p in pad))
 
     def windows_of(padded):
@@ -285,5 +284,5 @@ def taps_of(x, rectified, size, stride, pad):
     seen = windows_of(np.pad(x, around, constant_values=-np.inf))
     inside = windows_of(np.pad(np.ones(x.shape, bool), around))
     top = seen.max(-1, keepdims=True)
-    dropped = np.isnan(top) | (rectified & (top <= 0)) | ~inside.any(-1, keepdims=True)
+    dropped = np.isnan(top) | ((activation == "relu") & (top <= 0)) | ~inside.any(-1, keepdims=True)
     return np.where(dropped[..., 0], 255, (inside & (seen == top)).argmax(-1))

@@ -85,9 +85,9 @@ class TestOptimizers:
         assert 8 * steps._TABLE_ROWS * steps.TENSORS + steps._SHARED.size + 8 * 8 <= 4096
 
 
-@pytest.mark.parametrize("rectified", [False, True], ids=["", "rectified"])
+@pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("seed", range(12))
-def test_taps_of_any_shape(gpu, seed, rectified):
+def test_taps_of_any_shape(gpu, seed, activation):
     rng = np.random.default_rng(seed)
     size, stride = (tuple(int(v) for v in rng.integers(1, 5, 2)) for _ in range(2))
     pad = tuple(int(rng.integers(0, k)) for k in size)
@@ -95,14 +95,14 @@ def test_taps_of_any_shape(gpu, seed, rectified):
     # few different values, so that there are ties
     x = rng.choice([-np.inf, -1.0, 0.0, 1.0, np.nan], shape, p=[0.1, 0.4, 0.2, 0.2, 0.1])
     dy = rng.normal(size=pooling.max_pooling(x, size, stride, pad).shape)
-    compare_taps(gpu, dy, x, rectified, size=size, stride=stride, pad=pad)
+    compare_taps(gpu, dy, x, activation, size=size, stride=stride, pad=pad)
     assert gpu.launched() == {"max_pooling", "gradient_to_taps"}
 
 
 def test_the_border_has_no_tap_of_a_window_that_holds_nothing_larger(gpu):
     x = np.full((1, 1, 2, 2), -np.inf)
     static = {"size": (2, 2), "stride": (2, 2), "pad": (1, 1)}
-    compare_taps(gpu, np.arange(4.0).reshape(1, 1, 2, 2), x, False, **static)
+    compare_taps(gpu, np.arange(4.0).reshape(1, 1, 2, 2), x, None, **static)
     _, taps = pooling.max_pooling_with_taps(gpu.array(x), **static)
     assert taps.get().ravel().tolist() == [3, 2, 1, 0]
 
@@ -240,11 +240,11 @@ def test_bias_in_packs_and_one_by_one_is_bitwise_identical(gpu, monkeypatch, sha
 
 
 def normalized(x, gamma, beta, dy):
-    """All that kernels of batch normalisation make of `x`: forward with an addend and relu, and backward."""
-    addend = dy[::-1]
-    y, mean, var = normalization.batch_normalization(x, gamma, beta, 1e-3, True, addend)
-    back = normalization.batch_normalization_backward(dy, x, gamma, mean, var, 1e-3, y)
-    return y, mean, var, *back, normalization.normalize(x, gamma, beta, mean, var, 1e-3, True, addend)
+    """All that kernels of batch normalization make of `x`: forward with a residual and relu, and backward."""
+    epilogue = {"activation": "relu", "residual": dy[::-1]}
+    y, mean, var = normalization.batch_normalization(x, gamma, beta, 1e-3, **epilogue)
+    back = normalization.batch_normalization_backward(dy, x, gamma, mean, var, 1e-3, y=y, activation="relu")
+    return y, mean, var, *back, normalization.normalize(x, gamma, beta, mean, var, 1e-3, **epilogue)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -54,18 +54,17 @@ def test_strided_empty_and_other_dtypes(gpu):
 
 @pytest.mark.parametrize("dtype", host_dtypes("float16", "bfloat16"))
 @pytest.mark.parametrize("shape", [(40, 3), (3, 4, 7, 6)])
-@pytest.mark.parametrize("rectified", [False, True])
-def test_normalization_has_statistics_in_float32(gpu, dtype, shape, rectified):
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_normalization_has_statistics_in_float32(gpu, dtype, shape, activation):
     rng, array = np.random.default_rng(0), gpu.array
     x, dy = (array(rng.normal(size=shape).astype(dtype)) for _ in range(2))
     gamma, beta, mean, var = (array(np.abs(rng.normal(size=shape[1])).astype("float32")) for _ in range(4))
 
     def answers():
-        y, *statistics = normalization.batch_normalization(x, gamma, beta, 1e-3, rectified)
-        kept = y if rectified else None
-        back = normalization.batch_normalization_backward(dy, x, gamma, *statistics, 1e-3, kept)
-        given = normalization.normalize(x, gamma, beta, mean, var, 1e-3, rectified)
-        around = normalization.normalize_backward(dy, x, gamma, mean, var, 1e-3, kept)
+        y, *statistics = normalization.batch_normalization(x, gamma, beta, 1e-3, activation=activation)
+        back = normalization.batch_normalization_backward(dy, x, gamma, *statistics, 1e-3, y=y, activation=activation)
+        given = normalization.normalize(x, gamma, beta, mean, var, 1e-3, activation=activation)
+        around = normalization.normalize_backward(dy, x, gamma, mean, var, 1e-3, y=y, activation=activation)
         return [y, back[0], given, around[0]], [*statistics, *back[1:], *around[1:]]
 
     images, channels = answers()

@@ -261,8 +261,9 @@ def a_pooling(draw: Draw) -> None:
     y = draw.compare(pooling.max_pooling, x, size, stride, pad, exact=True, signs=False)
     dy = draw.array(*y.shape)
     draw.compare(pooling.max_pooling_backward, dy, x, draw.laid_out(y), size, stride, pad, scale=_size(dy))
-    y = draw.compare(pooling.rectified_max_pooling, x, size, stride, pad, exact=True, signs=False)
-    draw.compare(pooling.rectified_max_pooling_backward, dy, x, draw.laid_out(y), size, stride, pad, scale=_size(dy))
+    relu = {"activation": "relu"}
+    y = draw.compare(pooling.max_pooling, x, size, stride, pad, exact=True, signs=False, **relu)
+    draw.compare(pooling.max_pooling_backward, dy, x, draw.laid_out(y), size, stride, pad, scale=_size(dy), **relu)
     draw.compare(pooling.average_pooling, x, size, stride, pad, scale=_size(x))
     draw.compare(pooling.average_pooling_backward, dy, x, size, stride, pad, scale=_size(dy))
 
@@ -276,7 +277,8 @@ def an_elementwise(draw: Draw) -> None:
     draw.compare(activations.relu_backward, dy, draw.laid_out(y), exact=True)
     mask = draw.laid_out(draw.rng.random(shape) < 0.6)
     draw.compare(dropout.dropout, x, mask, draw.choice((1.0, 1.0 / 0.6, 2.0)), exact=True)
-    draw.compare(arithmetic.add, x, dy, exact=True)
+    for activation in (None, "relu"):
+        draw.compare(arithmetic.add, x, dy, exact=True, activation=activation)
 
 
 def a_mask(draw: Draw) -> None:
@@ -300,10 +302,10 @@ def a_convolution(draw: Draw) -> None:
     options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
     # sums of tiles have errors of the size of their terms
     terms = c // groups * size[0] * size[1]
-    # NaN that stands for minus infinity is not rectified
-    forward = convolution.convolution if draw.special or draw.flag() else convolution.rectified_convolution
-    scale = terms**0.5 * _size(x, W)
-    y = draw.compare(forward, x, W, b, infinite=False, scale=scale, **options)
+    # relu keeps NaN that stands for minus infinity
+    activation = None if draw.special or draw.flag() else "relu"
+    scale, forward = terms**0.5 * _size(x, W), {**options, "activation": activation}
+    y = draw.compare(convolution.convolution, x, W, b, infinite=False, scale=scale, **forward)
     x, dy = draw.array(n, c, h, w, plain=True), draw.array(*y.shape, plain=True)
     scale = max((n * y.shape[2] * y.shape[3]) ** 0.5 * _size(x, dy), terms**0.5 * _size(dy, W))
     needed = {"need_dx": draw.flag(0.8), "need_db": draw.flag(0.8)}
@@ -316,8 +318,9 @@ def an_affine(draw: Draw) -> None:
     x, W = draw.array(n, *inner), draw.array(int(np.prod(inner)), units)
     b = None if draw.flag(0.3) else draw.array(units)
     # what BLAS makes of infinities is its own
-    forward = affine.affine if draw.special or draw.flag() else affine.rectified_affine
-    y = draw.compare(forward, x, W, b, infinite=False, scale=len(W) ** 0.5 * _size(x, W))
+    activation = None if draw.special or draw.flag() else "relu"
+    scale = len(W) ** 0.5 * _size(x, W)
+    y = draw.compare(affine.affine, x, W, b, infinite=False, scale=scale, activation=activation)
     dy = draw.array(*y.shape)
     scale = max(n**0.5 * _size(x, dy), units**0.5 * _size(dy, W))
     needed = {"need_dx": draw.flag(0.8), "need_db": draw.flag(0.8)}
@@ -330,26 +333,24 @@ def a_normalization(draw: Draw) -> None:
         draw.integer(1, 9),
         *(draw.integer(1, 9) for _ in range(draw.choice((0, 2, 2, 2, 1)))),
     )
-    c, eps, rectified = shape[1], draw.choice((1e-5, 1e-3, 1.0)), draw.flag()
+    c, eps, activation = shape[1], draw.choice((1e-5, 1e-3, 1.0)), "relu" if draw.flag() else None
     if draw.dtype == np.float16:
         eps = 1e-3
     x, gamma, beta = draw.array(*shape), draw.array(c), draw.array(c)
     if draw.flag(0.2):
         wide = np.float32 if draw.dtype == np.float16 else np.float64
         gamma, beta = gamma.astype(wide), beta.astype(wide)
-    addend = draw.array(*shape) if draw.flag(0.3) else None
+    epilogue = {"activation": activation, "residual": draw.array(*shape) if draw.flag(0.3) else None}
     largest = _size(x) * max(1.0, _size(gamma))
-    y, mean, var = draw.compare(
-        normalization.batch_normalization, x, gamma, beta, eps, rectified, addend, scale=largest
-    )
-    dy, rectified_y = draw.array(*shape), draw.laid_out(y) if rectified else None
+    y, mean, var = draw.compare(normalization.batch_normalization, x, gamma, beta, eps, scale=largest, **epilogue)
+    dy, through = draw.array(*shape), {"y": draw.laid_out(y), "activation": activation}
     for backward in normalization.batch_normalization_backward, normalization.normalize_backward:
         steep = float(np.nanmax(1 / np.sqrt(var.astype(float) + eps), initial=1.0))
         scale = _size(dy) * max(x[:, 0].size, steep * _size(gamma), 1.0) * max(1.0, steep * _size(x))
-        draw.compare(backward, dy, x, gamma, mean, var, eps, rectified_y, scale=scale)
+        draw.compare(backward, dy, x, gamma, mean, var, eps, scale=scale, **through)
     given = draw.array(c), draw.array(c, plain=True, positive=True)
     largest = max(_size(x), _size(given[0])) * _size(gamma) / eps**0.5
-    draw.compare(normalization.normalize, x, gamma, beta, *given, eps, rectified, addend, scale=largest)
+    draw.compare(normalization.normalize, x, gamma, beta, *given, eps, scale=largest, **epilogue)
 
 
 def a_loss(draw: Draw) -> None:

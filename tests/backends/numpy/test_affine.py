@@ -36,8 +36,8 @@ def test_equals_the_generic_op(shape, units, order, bias):
         array.flags.writeable = False
     arrays = (x, W, b) if bias else (x, W)
     with dispatch.generic_only():
-        expected = ops.affine(*arrays), ops.rectified_affine(*arrays), *ops.affine_backward(dy, x, W)
-    found = kernels.affine(*arrays), kernels.rectified_affine(*arrays), *kernels.affine_backward(dy, x, W)
+        expected = ops.affine(*arrays), ops.affine(*arrays, activation="relu"), *ops.affine_backward(dy, x, W)
+    found = kernels.affine(*arrays), kernels.affine(*arrays, activation="relu"), *kernels.affine_backward(dy, x, W)
     for actual, desired in zip(found, expected, strict=True):
         assert actual.shape == desired.shape
         np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
@@ -51,13 +51,13 @@ def test_equals_the_generic_op(shape, units, order, bias):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("shape, units", [((4, 3), 5), ((90, 30), 700), ((600, 30), 300), ((2, 3), 1 << 17)])
-def test_values_that_are_not_finite_are_rectified_as_in_the_generic_op(shape, units, dtype):
+def test_relu_of_values_that_are_not_finite_is_that_of_the_generic_op(shape, units, dtype):
     special = np.array([np.nan, np.inf, -np.inf, 0.0, -1.0], dtype)
     x, W, b = np.zeros(shape, dtype), np.zeros((shape[1], units), dtype), np.zeros(units, dtype)
     b[:5], x[0, 0], W[0, -1] = special, 2.0, -1.5
     with dispatch.generic_only():
-        wanted = ops.rectified_affine(x, W, b)
-    found = ops.rectified_affine(x, W, b)
+        wanted = ops.affine(x, W, b, activation="relu")
+    found = ops.affine(x, W, b, activation="relu")
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(found[1, :5], [np.nan, np.inf, 0, 0, 0])
@@ -70,7 +70,7 @@ def test_bits_do_not_depend_on_threads():
         found = []
         for count in (1, 3):
             with use("numpy", threads=count):
-                found.append(ops.rectified_affine(x, W, b))
+                found.append(ops.affine(x, W, b, activation="relu"))
         np.testing.assert_array_equal(*found)
 
 
@@ -91,13 +91,13 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     with dispatch.generic_only():
         ops.affine(np.ones((100, 784)), np.ones((784, 50)))
     assert len(calls) == 4
-    ops.rectified_affine(np.ones((100, 784)), np.ones((784, 50)))
+    ops.affine(np.ones((100, 784)), np.ones((784, 50)), activation="relu")
     assert len(calls) == 5
 
 
 @pytest.mark.parametrize("x, W", [(np.ones((2, 3), int), np.ones((3, 2), int)), (np.ones((0, 3)), np.ones((3, 2)))])
 def test_declines_what_it_does_not_serve(x, W):
-    assert kernels.affine(x, W) is kernels.rectified_affine(x, W) is dispatch.DECLINE
+    assert kernels.affine(x, W) is kernels.affine(x, W, activation="relu") is dispatch.DECLINE
     assert kernels.affine_backward(np.ones((len(x), 2)), x, W) is dispatch.DECLINE
 
 

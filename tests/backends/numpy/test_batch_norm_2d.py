@@ -11,10 +11,10 @@ from xpdl.ops import normalization as ops
 FUNCTIONS = ("batch_norm_2d.forward", "batch_norm_2d.backward", "batch_norm_2d.normalize")
 
 
-def results(dy, x, gamma, beta, mean, var, rectified):
-    y, *statistics = ops.batch_normalization(x, gamma, beta, EPS, rectified)
-    back = ops.batch_normalization_backward(dy, x, gamma, *statistics, EPS, y if rectified else None)
-    return [y, *statistics, *back, ops.normalize(x, gamma, beta, mean, var, EPS, rectified)]
+def results(dy, x, gamma, beta, mean, var, activation):
+    y, *statistics = ops.batch_normalization(x, gamma, beta, EPS, activation=activation)
+    back = ops.batch_normalization_backward(dy, x, gamma, *statistics, EPS, y=y, activation=activation)
+    return [y, *statistics, *back, ops.normalize(x, gamma, beta, mean, var, EPS, activation=activation)]
 
 
 def generic(*given):
@@ -22,27 +22,27 @@ def generic(*given):
         return results(*given)
 
 
-@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 2e-5)])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 5), (100, 37), (3, 1003), (1500, 300)], ids=str)
-def test_equals_the_generic_op(code, shape, dtype, tolerance, rectified):
+def test_equals_the_generic_op(code, shape, dtype, tolerance, activation):
     given = arrays(shape, dtype)
-    found = results(*given, rectified)
-    close(found, generic(*(a.astype("float64") for a in given), rectified), dtype, tolerance)
+    found = results(*given, activation)
+    close(found, generic(*(a.astype("float64") for a in given), activation), dtype, tolerance)
     code.assert_compiled(*FUNCTIONS)
 
 
 def test_rows_with_gaps_and_of_another_order(code):
     dy, x, *channels = arrays((40, 6), "float64")
     close(
-        results(dy[::2], np.asfortranarray(x[::2]), *channels, True),
-        generic(dy[::2], x[::2], *channels, True),
+        results(dy[::2], np.asfortranarray(x[::2]), *channels, "relu"),
+        generic(dy[::2], x[::2], *channels, "relu"),
         "float64",
         1e-11,
     )
     close(
-        results(dy[:, ::2], x[:, ::2], *(p[::2] for p in channels), False),
-        generic(dy[:, ::2], x[:, ::2], *(p[::2] for p in channels), False),
+        results(dy[:, ::2], x[:, ::2], *(p[::2] for p in channels), None),
+        generic(dy[:, ::2], x[:, ::2], *(p[::2] for p in channels), None),
         "float64",
         1e-11,
     )
@@ -54,7 +54,7 @@ def test_rows_with_gaps_and_of_another_order(code):
 def test_what_is_not_finite_spoils_its_feature_alone(code, special):
     given = [np.array(a) for a in arrays((9, 4), "float32")]
     given[1][2, 1] = special
-    for actual, desired in zip(results(*given, True), generic(*given, True), strict=True):
+    for actual, desired in zip(results(*given, "relu"), generic(*given, "relu"), strict=True):
         np.testing.assert_allclose(actual, desired, rtol=2e-5, atol=2e-5)
     code.assert_compiled(*FUNCTIONS)
 
@@ -74,20 +74,20 @@ def test_is_bitwise_identical_for_any_number_of_threads(code, monkeypatch):
     monkeypatch.setattr(batch_norm_2d.thread_pool, "run", lambda made: tasks.append(len(made)) or run(made))
     given = arrays((1500, 300), "float32")
     monkeypatch.setenv("XPDL_NUM_THREADS", "1")
-    alone = results(*given, True)
+    alone = results(*given, "relu")
     monkeypatch.setenv("XPDL_NUM_THREADS", "3")
-    for one, other in zip(alone, results(*given, True), strict=True):
+    for one, other in zip(alone, results(*given, "relu"), strict=True):
         np.testing.assert_array_equal(one, other)
     assert tasks == ([4] * 6 if code.name == "compiled" else [])
 
 
 def test_leaves_others_to_the_generic_op(code):
     half = arrays((5, 3), "float16")
-    for actual, desired in zip(results(*half, False), generic(*half, False), strict=True):
+    for actual, desired in zip(results(*half, None), generic(*half, None), strict=True):
         np.testing.assert_array_equal(actual, desired, strict=True)
     for actual, desired in zip(
-        results(half[0], half[1], *arrays((5, 3), "float32")[2:], False),
-        generic(half[0], half[1], *arrays((5, 3), "float32")[2:], False),
+        results(half[0], half[1], *arrays((5, 3), "float32")[2:], None),
+        generic(half[0], half[1], *arrays((5, 3), "float32")[2:], None),
         strict=True,
     ):
         np.testing.assert_array_equal(actual, desired)

@@ -32,13 +32,13 @@ def test_equals_the_generic_op(code, monkeypatch, seed, task_bytes, rectify):
         rng.normal(size=f * groups),
     )
     options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
-    op = ops.rectified_convolution if rectify else ops.convolution
+    options["activation"] = "relu" if rectify else None
     with dispatch.generic_only():
-        expected = op(x, W, b, **options)
-    found = op(np.asfortranarray(x), W, b, **options)
+        expected = ops.convolution(x, W, b, **options)
+    found = ops.convolution(np.asfortranarray(x), W, b, **options)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
     assert found.flags.c_contiguous
-    narrow = op(*(a.astype("float32") for a in (x, W, b)), **options)
+    narrow = ops.convolution(*(a.astype("float32") for a in (x, W, b)), **options)
     assert narrow.dtype == np.float32
     np.testing.assert_allclose(narrow, expected, rtol=2e-6, atol=2e-6 * np.abs(expected).max())
     code.assert_compiled("im2col_small_batch.fill")
@@ -56,9 +56,9 @@ def test_runs_for_few_images_alone(code, monkeypatch):
     assert seen == [1, many(code) - 1]
 
 
-def test_nan_is_not_rectified_away():
+def test_relu_keeps_nan():
     x = np.full((1, 1, 3, 3), np.nan, np.float32)
-    assert np.isnan(ops.rectified_convolution(x, np.ones((2, 1, 3, 3), np.float32))).all()
+    assert np.isnan(ops.convolution(x, np.ones((2, 1, 3, 3), np.float32), activation="relu")).all()
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
@@ -69,10 +69,10 @@ def test_what_is_not_finite_comes_out_again(special):
         np.array([[1.0, -1.0], [2.0, 1.0]])[:, :, np.newaxis, np.newaxis],
     )
     x[1, 0, 2, 3] = special
-    for op in (ops.convolution, ops.rectified_convolution):
+    for activation in (None, "relu"):
         with dispatch.generic_only():
-            expected = op(x, W)
-        np.testing.assert_allclose(op(x, W), expected, rtol=1e-12)
+            expected = ops.convolution(x, W, activation=activation)
+        np.testing.assert_allclose(ops.convolution(x, W, activation=activation), expected, rtol=1e-12)
 
 
 def test_the_border_counts_as_zeros_whatever_memory_held():

@@ -31,29 +31,28 @@ def close(found, expected, dtype, tolerance):
         np.testing.assert_allclose(actual, desired, rtol=tolerance, atol=tolerance * max(1, np.abs(desired).max()))
 
 
-@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 2e-5)])
 @pytest.mark.parametrize("order", ["C", "images innermost"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_the_generic_op(code, shape, order, dtype, tolerance, adds, rectified):
+def test_equals_the_generic_op(code, shape, order, dtype, tolerance, adds, activation):
     dy, x, *channels = arrays(shape, dtype, order)
     gamma, beta = channels[:2]
-    addend = ORDERS["C"](dy[::-1]) if adds else None
-    found = kernels.batch_normalization(x, gamma, beta, EPS, rectified, addend)
-    given = kernels.normalize(x, *channels, EPS, rectified, addend)
-    kept = found[0] if rectified else None
+    epilogue = {"activation": activation, "residual": ORDERS["C"](dy[::-1]) if adds else None}
+    found = kernels.batch_normalization(x, gamma, beta, EPS, **epilogue)
+    given = kernels.normalize(x, *channels, EPS, **epilogue)
     with dispatch.generic_only():
         wide = [a.astype("float64") for a in (dy, x, *channels)]
-        added = None if addend is None else addend.astype("float64")
-        expected = ops.batch_normalization(*wide[1:4], EPS, rectified, added)
-        back = ops.batch_normalization_backward(*wide[:3], *expected[1:], EPS, kept)
-        close([*found, given], [*expected, ops.normalize(*wide[1:], EPS, rectified, added)], dtype, tolerance)
+        if adds:
+            epilogue["residual"] = epilogue["residual"].astype("float64")
+        expected = ops.batch_normalization(*wide[1:4], EPS, **epilogue)
+        back = ops.batch_normalization_backward(*wide[:3], *expected[1:], EPS, y=found[0], activation=activation)
+        close([*found, given], [*expected, ops.normalize(*wide[1:], EPS, **epilogue)], dtype, tolerance)
     for other in ORDERS.values():
-        outputs = None if kept is None else other(kept)
-        close(
-            kernels.batch_normalization_backward(other(dy), x, gamma, *found[1:], EPS, outputs), back, dtype, tolerance
-        )
+        through = {"y": other(found[0]), "activation": activation}
+        found_back = kernels.batch_normalization_backward(other(dy), x, gamma, *found[1:], EPS, **through)
+        close(found_back, back, dtype, tolerance)
     code.assert_compiled("normalization.forward", "normalization.backward", "normalization.normalize")
 
 
@@ -62,10 +61,10 @@ def test_gradients_are_those_of_differences(code, order):
     dy, x, gamma, beta, *_ = arrays((3, 2, 4, 5), "float64", order)
 
     def forward(x, gamma, beta):
-        return kernels.batch_normalization(ORDERS[order](x), gamma, beta, EPS, True)[0]
+        return kernels.batch_normalization(ORDERS[order](x), gamma, beta, EPS, activation="relu")[0]
 
-    y, mean, var = kernels.batch_normalization(x, gamma, beta, EPS, True)
-    gradients = kernels.batch_normalization_backward(dy, x, gamma, mean, var, EPS, y)
+    y, mean, var = kernels.batch_normalization(x, gamma, beta, EPS, activation="relu")
+    gradients = kernels.batch_normalization_backward(dy, x, gamma, mean, var, EPS, y=y, activation="relu")
     for position, gradient in enumerate(gradients):
         given = [np.array(a) for a in (x, gamma, beta)]
         direction = np.random.default_rng(position).normal(size=given[position].shape)
@@ -97,20 +96,22 @@ def test_what_is_not_finite_spoils_its_channel_alone(order, special):
     gamma, beta = channels[:2]
     x[1, 2, 3, 0] = special
     x, dy = ORDERS[order](x), ORDERS[order](dy)
-    found = kernels.batch_normalization(x, gamma, beta, EPS, True)
-    back = kernels.batch_normalization_backward(dy, x, gamma, *found[1:], EPS, found[0])
-    given = kernels.normalize(x, *channels, EPS, True)
+    found = kernels.batch_normalization(x, gamma, beta, EPS, activation="relu")
+    back = kernels.batch_normalization_backward(dy, x, gamma, *found[1:], EPS, y=found[0], activation="relu")
+    given = kernels.normalize(x, *channels, EPS, activation="relu")
     with dispatch.generic_only():
-        expected = ops.batch_normalization(x, gamma, beta, EPS, True)
-        expected_back = ops.batch_normalization_backward(dy, x, gamma, *expected[1:], EPS, expected[0])
-        expected_given = ops.normalize(x, *channels, EPS, True)
+        expected = ops.batch_normalization(x, gamma, beta, EPS, activation="relu")
+        expected_back = ops.batch_normalization_backward(
+            dy, x, gamma, *expected[1:], EPS, y=expected[0], activation="relu"
+        )
+        expected_given = ops.normalize(x, *channels, EPS, activation="relu")
     for actual, desired in zip((*found, *back, given), (*expected, *expected_back, expected_given), strict=True):
         np.testing.assert_allclose(actual, desired, rtol=2e-5, atol=2e-5)
 
 
 def test_memory_order_is_kept():
     dy, x, gamma, beta, mean, var = arrays((5, 3, 4, 2), "float64", "images innermost")
-    y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS, addend=np.ascontiguousarray(dy))
+    y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS, residual=np.ascontiguousarray(dy))
     dx, _, _ = kernels.batch_normalization_backward(np.ascontiguousarray(dy), x, gamma, *statistics, EPS)
     for array in (y, dx, kernels.normalize(x, gamma, beta, mean, var, EPS)):
         assert array.transpose(2, 1, 3, 0).flags.c_contiguous
@@ -135,8 +136,8 @@ def test_is_bitwise_identical_for_any_number_of_threads(monkeypatch):
     dy, x, gamma, beta, mean, var = arrays((60, 16, 28, 20), "float32")
 
     def results():
-        y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS, True)
-        back = kernels.batch_normalization_backward(dy, x, gamma, *statistics, EPS, y)
+        y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS, activation="relu")
+        back = kernels.batch_normalization_backward(dy, x, gamma, *statistics, EPS, y=y, activation="relu")
         return (y, *statistics, *back, kernels.normalize(x, gamma, beta, mean, var, EPS))
 
     alone = results()

@@ -52,19 +52,18 @@ def test_equals_the_generic_op(seed, order, code):
 @pytest.mark.usefixtures("few_neighbours")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("seed", range(20))
-def test_rectified_equals_the_generic_op(seed, order, code):
+def test_relu_equals_the_generic_op(seed, order, code):
     x, size, stride, pad = case(seed)
     x = ORDERS[order](x)
     with dispatch.generic_only():
-        expected = ops.rectified_max_pooling(x, size, stride, pad)
+        expected = ops.max_pooling(x, size, stride, pad, activation="relu")
         dy = np.random.default_rng(seed).normal(size=expected.shape).astype(x.dtype)
-        expected_dx = ops.rectified_max_pooling_backward(dy, x, expected, size, stride, pad)
-    y = ops.rectified_max_pooling(x, size, stride, pad)
-    dx = ops.rectified_max_pooling_backward(dy, x, y, size, stride, pad)
+        expected_dx = ops.max_pooling_backward(dy, x, expected, size, stride, pad, activation="relu")
+    y = ops.max_pooling(x, size, stride, pad, activation="relu")
+    dx = ops.max_pooling_backward(dy, x, y, size, stride, pad, activation="relu")
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
     if order != "strided":
-        assert kernels.rectified_max_pooling(x, size, stride, pad) is not dispatch.DECLINE or code.name == "pure"
         code.assert_compiled("pooling.max_pooling", "pooling.max_pooling_backward")
 
 
@@ -168,7 +167,7 @@ def test_many_channels_are_shared_between_threads(monkeypatch):
 
 def test_declines_what_it_does_not_serve():
     assert kernels.max_pooling(np.ones((1, 1, 2, 2), int), (2, 2), (2, 2)) is dispatch.DECLINE
-    for kernel in (kernels.max_pooling, kernels.rectified_max_pooling, kernels.average_pooling):
+    for kernel in (kernels.max_pooling, kernels.average_pooling):
         assert kernel(np.ones((1, 1, 2, 2)), (3, 3), (1, 1)) is dispatch.DECLINE
     x = ORDERS["images innermost"](np.ones((32, 1, 4, 4), np.float32))
     with pytest.raises(ValueError, match="broadcast"):

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import math
 
-from xpdl.backends.cupy.elementwise import add_bias
+from xpdl.backends.cupy.elementwise import add_bias, relu_backward
 from xpdl.backends.cupy.launch import kernel, supports
 from xpdl.backends.cupy.layout import in_layout
 from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
+from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
 
 @kernel("affine")
-def affine(x: Array, W: Array, b: Array | None = None) -> Array:
-    """As `xpdl.ops.affine.affine`."""
-    return _affine(x, W, b, relu=False)
-
-
-@kernel("rectified_affine")
-def rectified_affine(x: Array, W: Array, b: Array | None = None) -> Array:
-    """As `xpdl.ops.affine.rectified_affine`: relu in the launch that adds the bias."""
-    return _affine(x, W, b, relu=True)
-
-
-def _affine(x: Array, W: Array, b: Array | None, *, relu: bool) -> Array:
+def affine(x: Array, W: Array, b: Array | None = None, *, activation: str | None = None) -> Array:
+    """As `xpdl.ops.affine.affine`: a relu is in the launch that adds the bias."""
+    relu = is_relu(activation)
     if not _fits(x, W, b):
         return DECLINE
     y = matmul(_rows(x), W)
@@ -36,11 +28,21 @@ def _affine(x: Array, W: Array, b: Array | None, *, relu: bool) -> Array:
 
 @kernel("affine_backward")
 def affine_backward(
-    dy: Array, x: Array, W: Array, *, need_dx: bool = True, need_db: bool = True
+    dy: Array,
+    x: Array,
+    W: Array,
+    *,
+    y: Array | None = None,
+    activation: str | None = None,
+    need_dx: bool = True,
+    need_db: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.affine.affine_backward`."""
-    if not supports(dy, x, W) or not _matches(x, W) or dy.ndim != 2:
+    y = relu_output(activation, y)
+    if not supports(dy, x, W, y) or not _matches(x, W) or dy.ndim != 2:
         return DECLINE
+    if y is not None:
+        dy = relu_backward(dy, y)
     dx = matmul(dy, W.T).reshape(x.shape) if need_dx else None
     return dx, matmul(_rows(x).T, dy), bias_gradient(dy) if need_db else None
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from xpdl.backends.cupy import cudnn
+from xpdl.backends.cupy import cudnn, elementwise
 from xpdl.backends.cupy.launch import empty, kernel, supports
 from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
 from xpdl.backends.cupy.windows import add_up, gather, images_of_rows, rows_of_images
+from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.namespaces import Array, rounded_to, widened
 from xpdl.backends.registry import DECLINE
 
@@ -33,38 +34,19 @@ def convolution(
     pad: Pair = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    activation: str | None = None,
 ) -> Array:
     """As `xpdl.ops.convolution.convolution`."""
-    return _forward(x, W, b, (stride, pad, dilation), groups, relu=False)
-
-
-@kernel("rectified_convolution")
-def rectified_convolution(
-    x: Array,
-    W: Array,
-    b: Array | None = None,
-    *,
-    stride: Pair = (1, 1),
-    pad: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-) -> Array:
-    """As `xpdl.ops.convolution.rectified_convolution`."""
-    return _forward(x, W, b, (stride, pad, dilation), groups, relu=True)
-
-
-def _forward(
-    x: Array, W: Array, b: Array | None, options: tuple[Pair, Pair, Pair], groups: int, *, relu: bool
-) -> Array:
-    """The convolution, rectified with `relu`; `options` are stride, pad and dilation."""
+    relu, options = is_relu(activation), (stride, pad, dilation)
     out = _out_size(x, W, *options)
     if not _fits(x, W, b, out, groups):
         return DECLINE
     y = cudnn.forward(x, W, b, out, options, relu=relu)
+    if y is None and relu:
+        y = cudnn.forward(x, W, b, out, options)  # which supports more cases without a relu
+        y = None if y is None else elementwise.relu(y)
     if y is not None:
         return y
-    if relu and not cudnn.problem():
-        return DECLINE  # cuDNN may serve it without relu
     y = empty((x.shape[0], W.shape[0], *out), x.dtype)
     weights = W.reshape(groups, W.shape[0] // groups, -1)
     for images in _chunks(x, W, out, groups):
@@ -84,12 +66,17 @@ def convolution_backward(
     pad: Pair = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    y: Array | None = None,
+    activation: str | None = None,
     need_dx: bool = True,
     need_db: bool = True,
 ) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
-    if not supports(dy, x, W):
+    y = relu_output(activation, y)
+    if not supports(dy, x, W, y):
         return DECLINE
+    if y is not None:
+        dy = elementwise.relu_backward(dy, y)
     found = cudnn.backward(dy, x, W, (stride, pad, dilation), need_dx)
     db = bias_gradient(dy) if need_db else None
     if found is not None:

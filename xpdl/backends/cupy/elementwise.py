@@ -9,6 +9,7 @@ import numpy as np
 from xpdl.backends.cupy import capture
 from xpdl.backends.cupy.launch import BLOCK, contiguous, dtype_name, kernel, launch, same_device, supports
 from xpdl.backends.cupy.layout import empty_images, in_layout, is_channels_last
+from xpdl.backends.epilogues import is_relu
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import mask_keys, mask_threshold
 from xpdl.backends.registry import DECLINE
@@ -24,21 +25,21 @@ def _launch(name: str, dtype: Any, size: int, *args: Any) -> None:
     launch("elementwise", name, dtype_name(dtype), (blocks,), (BLOCK,), (*args, size), size)
 
 
-def _map(name: str, *arrays: Array) -> Array:
+def _map(name: str, *arrays: Array, options: tuple[int, ...] = ()) -> Array:
     """A new array of the shape of those given, which are alike, in their order in memory."""
     first = arrays[0]
     if not supports(*arrays) or any(a.shape != first.shape for a in arrays):
         return DECLINE
     last = is_channels_last(*arrays)
     y = empty_images(first.shape, first.dtype, last)
-    _launch(name, first.dtype, first.size, *(in_layout(a, last) for a in arrays), y)
+    _launch(name, first.dtype, first.size, *(in_layout(a, last) for a in arrays), y, *options)
     return y
 
 
 @kernel("add")
-def add(x: Array, y: Array) -> Array:
+def add(x: Array, y: Array, *, activation: str | None = None) -> Array:
     """As `xpdl.ops.arithmetic.add`."""
-    return _map("add", x, y)
+    return _map("add", x, y, options=(int(is_relu(activation)),))
 
 
 @kernel("relu")

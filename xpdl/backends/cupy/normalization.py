@@ -16,18 +16,25 @@ from xpdl.backends.cupy.launch import (
     same_device,
     supports,
 )
+from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
 
 @kernel("batch_normalization")
 def batch_normalization(
-    x: Array, gamma: Array, beta: Array, eps: float, rectified: bool = False, addend: Array | None = None
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    *,
+    activation: str | None = None,
+    residual: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.batch_normalization`."""
-    if not _served(_given(x, addend), gamma, beta):
+    if not _served(_given(x, residual), gamma, beta):
         return DECLINE
-    y, mean, var, *_ = _forward(x, gamma, beta, eps, rectified, addend)
+    y, mean, var, *_ = _forward(x, gamma, beta, eps, is_relu(activation), residual)
     return y, mean, var
 
 
@@ -40,14 +47,15 @@ def tracked_batch_normalization(
     running_var: Array,
     momentum: float,
     eps: float,
-    rectified: bool = False,
-    addend: Array | None = None,
+    *,
+    activation: str | None = None,
+    residual: Array | None = None,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """As `xpdl.ops.normalization.tracked_batch_normalization`."""
-    if not _served(_given(x, addend), gamma, beta, running_mean, running_var):
+    if not _served(_given(x, residual), gamma, beta, running_mean, running_var):
         return DECLINE
     running = running_mean, running_var
-    return _forward(x, gamma, beta, eps, rectified, addend, running, momentum)
+    return _forward(x, gamma, beta, eps, is_relu(activation), residual, running, momentum)
 
 
 def _forward(
@@ -55,18 +63,18 @@ def _forward(
     gamma: Array,
     beta: Array,
     eps: float,
-    rectified: bool,
-    addend: Array | None,
+    relu: bool,
+    residual: Array | None,
     running: tuple[Array, ...] = (),
     momentum: float = 0.0,
 ) -> Any:
     """The output, the statistics of the batch and, where there are `running` ones, new ones."""
-    plan, x, other = planned(x, addend)
+    plan, x, other = planned(x, residual)
     sums, squares = plan.partial(), plan.partial()
     plan.launch("channel_moments", x, sums, squares)
     y = plan.result(x.dtype)
     statistics = [empty(gamma.shape, computing_dtype(x.dtype)) for _ in range(2 + len(running))]
-    given = (x, _computed(gamma), _computed(beta), float(eps), int(rectified), other, sums, squares, plan.parts)
+    given = (x, _computed(gamma), _computed(beta), float(eps), int(relu), other, sums, squares, plan.parts)
     mean, var, *new = statistics
     tracked = (*(map(_computed, running) if running else (0, 0)), float(momentum), *(new or (0, 0)))
     plan.launch("batch_normalization", *given, y, mean, var, *tracked)
@@ -81,32 +89,51 @@ def normalize(
     mean: Array,
     var: Array,
     eps: float,
-    rectified: bool = False,
-    addend: Array | None = None,
+    *,
+    activation: str | None = None,
+    residual: Array | None = None,
 ) -> Array:
     """As `xpdl.ops.normalization.normalize`."""
-    if not _served(_given(x, addend), gamma, beta, mean, var):
+    if not _served(_given(x, residual), gamma, beta, mean, var):
         return DECLINE
-    plan, x, other = planned(x, addend)
+    plan, x, other = planned(x, residual)
     y = plan.result(x.dtype)
-    plan.launch("normalize", x, *map(_computed, (gamma, beta, mean, var)), float(eps), int(rectified), other, y)
+    plan.launch(
+        "normalize", x, *map(_computed, (gamma, beta, mean, var)), float(eps), int(is_relu(activation)), other, y
+    )
     return y
 
 
 @kernel("batch_normalization_backward")
 def batch_normalization_backward(
-    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
+    dy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    *,
+    y: Array | None = None,
+    activation: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.batch_normalization_backward`."""
-    return _backward(dy, x, gamma, mean, var, eps, y, constant=False)
+    return _backward(dy, x, gamma, mean, var, eps, relu_output(activation, y), constant=False)
 
 
 @kernel("normalize_backward")
 def normalize_backward(
-    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None = None
+    dy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    *,
+    y: Array | None = None,
+    activation: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.normalization.normalize_backward`."""
-    return _backward(dy, x, gamma, mean, var, eps, y, constant=True)
+    return _backward(dy, x, gamma, mean, var, eps, relu_output(activation, y), constant=True)
 
 
 def _backward(

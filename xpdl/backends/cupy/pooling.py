@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from xpdl.backends.cupy import tiles
+from xpdl.backends.cupy.elementwise import relu_backward
 from xpdl.backends.cupy.launch import (
     BLOCK,
     dtype_name,
@@ -23,6 +24,7 @@ from xpdl.backends.cupy.launch import (
     supports,
 )
 from xpdl.backends.cupy.layout import empty_images, in_layout, is_channels_last
+from xpdl.backends.epilogues import is_relu
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
@@ -35,23 +37,22 @@ _BACKWARD = ("max_pooling_backward", "gradient_to_taps", "average_pooling_backwa
 
 
 @kernel("max_pooling")
-def max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+def max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> Array:
     """As `xpdl.ops.pooling.max_pooling`."""
-    return _forward("max_pooling", x, size, stride, pad, 0, 0)
+    return _forward("max_pooling", x, size, stride, pad, 0, int(is_relu(activation)))
 
 
 @kernel("max_pooling_with_taps")
-def max_pooling_with_taps(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> tuple[Array, Array | None]:
-    """As `xpdl.ops.pooling.max_pooling_with_taps`."""
-    return _with_taps(x, size, stride, pad, rectified=False)
-
-
-@kernel("rectified_max_pooling_with_taps")
-def rectified_max_pooling_with_taps(
-    x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)
+def max_pooling_with_taps(
+    x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None
 ) -> tuple[Array, Array | None]:
-    """As `xpdl.ops.pooling.rectified_max_pooling_with_taps`."""
-    return _with_taps(x, size, stride, pad, rectified=True)
+    """As `xpdl.ops.pooling.max_pooling_with_taps`."""
+    relu, out = is_relu(activation), _out_size(x, size, stride, pad)
+    if size[0] * size[1] > _MOST_TAPS or min(out) < 1:
+        return DECLINE
+    taps = empty_images((*x.shape[:2], *out), "uint8", is_channels_last(x))
+    y = _forward("max_pooling", x, size, stride, pad, taps, int(relu))
+    return y if y is DECLINE else (y, taps)
 
 
 @kernel("average_pooling")
@@ -62,28 +63,29 @@ def average_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> A
 
 @kernel("max_pooling_backward")
 def max_pooling_backward(
-    dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
+    dy: Array,
+    x: Array,
+    y: Array,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    taps: Array | None = None,
+    *,
+    activation: str | None = None,
 ) -> Array:
-    """As `xpdl.ops.pooling.max_pooling_backward`."""
+    """As `xpdl.ops.pooling.max_pooling_backward`; taps also say which windows have positive values."""
+    relu = is_relu(activation)
     if taps is not None and supports(dy, x) and same_device(x, taps) and taps.shape == dy.shape:
         return _to_taps(dy, x, taps, size, stride, pad)
     if not supports(dy, x, y) or dy.shape != y.shape:
         return DECLINE
+    if relu:
+        dy = relu_backward(dy, y)
     # without taps, which is for windows of 256 values and more, there is a kernel for the order of axes alone
     dy, x, y = (in_layout(a, False) for a in (dy, x, y))
     dx = empty_images(x.shape, x.dtype, False)
     _launch("max_pooling_backward", x, _out_size(x, size, stride, pad), (size, stride, pad), dy, x, y, dx)
     return dx
-
-
-@kernel("rectified_max_pooling_backward")
-def rectified_max_pooling_backward(
-    dy: Array, x: Array, y: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Array | None = None
-) -> Array:
-    """As `xpdl.ops.pooling.rectified_max_pooling_backward`, where there are taps: they say which windows are positive."""
-    if taps is None or not supports(dy, x) or not same_device(x, taps) or taps.shape != dy.shape:
-        return DECLINE
-    return _to_taps(dy, x, taps, size, stride, pad)
 
 
 @kernel("average_pooling_backward")
@@ -92,15 +94,6 @@ def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad:
     if not supports(dy, x):
         return DECLINE
     return _backward("average_pooling_backward", x, (size, stride, pad), dy)
-
-
-def _with_taps(x: Array, size: Pair, stride: Pair, pad: Pair, *, rectified: bool) -> tuple[Array, Array | None]:
-    out = _out_size(x, size, stride, pad)
-    if size[0] * size[1] > _MOST_TAPS or min(out) < 1:
-        return DECLINE
-    taps = empty_images((*x.shape[:2], *out), "uint8", is_channels_last(x))
-    y = _forward("max_pooling", x, size, stride, pad, taps, int(rectified))
-    return y if y is DECLINE else (y, taps)
 
 
 def _to_taps(dy: Array, x: Array, taps: Array, size: Pair, stride: Pair, pad: Pair) -> Array:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.cpu import buffer_pool, thread_pool
-from xpdl.backends.numpy.elementwise import rectify
+from xpdl.backends.epilogues import is_relu, relu_output
+from xpdl.backends.numpy.elementwise import before_relu, rectify
 from xpdl.backends.numpy.float16 import in_float32
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -35,24 +36,14 @@ _PIECE = 1 << 16
 
 @kernel("numpy", "affine")
 @in_float32
-def affine(x: Host, W: Host, b: Host | None = None) -> Host:
+def affine(x: Host, W: Host, b: Host | None = None, *, activation: str | None = None) -> Host:
     """As `xpdl.ops.affine.affine`."""
-    return _affine(x, W, b, rectified=False)
-
-
-@kernel("numpy", "rectified_affine")
-@in_float32
-def rectified_affine(x: Host, W: Host, b: Host | None = None) -> Host:
-    """As `xpdl.ops.affine.rectified_affine`."""
-    return _affine(x, W, b, rectified=True)
-
-
-def _affine(x: Host, W: Host, b: Host | None, rectified: bool) -> Host:
+    relu = is_relu(activation)
     if not _served(x, W) or (b is not None and b.dtype != x.dtype):
         return DECLINE
     rows, weights = _matching(x, W)
     y = buffer_pool.empty((rows.shape[0], W.shape[1]), x.dtype)
-    finish = functools.partial(_finish, b=b, rectified=rectified)
+    finish = functools.partial(_finish, b=b, relu=relu)
     # Few columns, or few of them for a task, are gone through quicker here, without a struggle for the GIL.
     finish_in_tasks = y.size >= 2 * _PIECE
 
@@ -73,25 +64,34 @@ def _affine(x: Host, W: Host, b: Host | None, rectified: bool) -> Host:
     return y
 
 
-def _finish(y: Host, b: Host | None, rectified: bool) -> None:
-    """The bias is added to rows, and they are rectified, as many at a time as stay in the cache meanwhile."""
+def _finish(y: Host, b: Host | None, relu: bool) -> None:
+    """Add the bias to rows and apply the relu, to as many rows at a time as stay in the cache meanwhile."""
     count = max(1, _PIECE // max(y.shape[1], 1))
     for k in range(0, len(y), count):
         piece = y[k : k + count]
         if b is not None:
             piece += b
-        if rectified:
+        if relu:
             rectify(piece)
 
 
 @kernel("numpy", "affine_backward")
 @in_float32
 def affine_backward(
-    dy: Host, x: Host, W: Host, *, need_dx: bool = True, need_db: bool = True
+    dy: Host,
+    x: Host,
+    W: Host,
+    *,
+    y: Host | None = None,
+    activation: str | None = None,
+    need_dx: bool = True,
+    need_db: bool = True,
 ) -> tuple[Host | None, Host, Host | None]:
     """As `xpdl.ops.affine.affine_backward`."""
+    y = relu_output(activation, y)
     if not _served(x, W) or dy.dtype != x.dtype:
         return DECLINE
+    dy = before_relu(dy, y)
     rows, weights = _matching(x, W)
     dW = buffer_pool.empty(weights.shape, x.dtype)
     # in the memory order of x

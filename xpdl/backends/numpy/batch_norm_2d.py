@@ -22,14 +22,14 @@ Host = np.ndarray[Any, Any]
 _TASK_SIZE = 1 << 17
 
 
-def batch_normalization(x: Host, gamma: Host, beta: Host, eps: float, rectified: bool) -> tuple[Host, Host, Host]:
+def batch_normalization(x: Host, gamma: Host, beta: Host, eps: float, relu: bool) -> tuple[Host, Host, Host]:
     """As `xpdl.ops.normalization.batch_normalization`."""
     code = _code(x, gamma, beta)
     if code is None:
         return DECLINE
     y = buffer_pool.empty(x.shape, x.dtype)
     mean, var = (np.empty(x.shape[1], x.dtype) for _ in range(2))
-    given = (*map(read_only, (x, gamma, beta)), float(eps), bool(rectified))
+    given = (*map(read_only, (x, gamma, beta)), float(eps), relu)
     thread_pool.run([functools.partial(code.forward, *given, *part, y, mean, var) for part in _features(x)])
     return y, mean, var
 
@@ -43,20 +43,20 @@ def batch_normalization_backward(
         return DECLINE
     dx = buffer_pool.empty(x.shape, x.dtype)
     dgamma, dbeta = (np.empty(x.shape[1], x.dtype) for _ in range(2))
-    # where nothing was rectified another array stands for the output, and is not looked at
+    # without a relu another array stands for its output, and is not read
     given = (*map(read_only, (dy, x, dy if y is None else y, gamma, mean, var)), float(eps), y is not None)
     thread_pool.run([functools.partial(code.backward, *given, *part, dx, dgamma, dbeta) for part in _features(x)])
     return dx, dgamma, dbeta
 
 
-def normalize(x: Host, gamma: Host, beta: Host, mean: Host, var: Host, eps: float, rectified: bool) -> Host:
+def normalize(x: Host, gamma: Host, beta: Host, mean: Host, var: Host, eps: float, relu: bool) -> Host:
     """As `xpdl.ops.normalization.normalize`."""
     code = _code(x, gamma, beta, mean, var)
     if code is None:
         return DECLINE
     y = buffer_pool.empty(x.shape, x.dtype)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
-    given = (*map(read_only, (x, mean, scale, beta)), bool(rectified))
+    given = (*map(read_only, (x, mean, scale, beta)), relu)
     parts = cut(x.shape[0], max(1, _TASK_SIZE // x.shape[1]))
     thread_pool.run([functools.partial(code.normalize, *given, part.start, part.stop, y) for part in parts])
     return y

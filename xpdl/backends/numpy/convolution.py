@@ -22,9 +22,11 @@ import numpy as np
 
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.contiguous import FLOATS
+from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.numba import loading
 from xpdl.backends.numpy import im2col_small_batch
 from xpdl.backends.numpy.conv_algorithms import Sum, correlation, weight_gradient
+from xpdl.backends.numpy.elementwise import before_relu
 from xpdl.backends.numpy.float16 import in_float32
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -43,30 +45,13 @@ def convolution(
     pad: Pair = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    activation: str | None = None,
 ) -> Host:
-    """As `xpdl.ops.convolution.convolution`; the result is a view of memory in the order (H, C, W, N)."""
-    return _forward(x, W, b, stride, pad, dilation, groups, rectify=False)
+    """As `xpdl.ops.convolution.convolution`; the result is a view of memory in the order (H, C, W, N).
 
-
-@kernel("numpy", "rectified_convolution")
-@in_float32
-def rectified_convolution(
-    x: Host,
-    W: Host,
-    b: Host | None = None,
-    *,
-    stride: Pair = (1, 1),
-    pad: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-) -> Host:
-    """As `xpdl.ops.convolution.rectified_convolution`: what a task makes is rectified while it is in the cache."""
-    return _forward(x, W, b, stride, pad, dilation, groups, rectify=True)
-
-
-def _forward(
-    x: Host, W: Host, b: Host | None, stride: Pair, pad: Pair, dilation: Pair, groups: int, *, rectify: bool
-) -> Host:
+    A task applies the relu to its part of the result while that is in the cache.
+    """
+    rectify = is_relu(activation)
     if x.dtype not in FLOATS or not x.dtype == W.dtype == (x if b is None else b).dtype or not x.size:
         return DECLINE
     out = [(x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
@@ -97,12 +82,16 @@ def convolution_backward(
     pad: Pair = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
+    y: Host | None = None,
+    activation: str | None = None,
     need_dx: bool = True,
     need_db: bool = True,
 ) -> tuple[Host | None, Host, Host | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
+    y = relu_output(activation, y)
     if x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE
+    dy = before_relu(dy, y)
     src, dyt = _entering(x), np.ascontiguousarray(_inner(dy))
     dx = buffer_pool.empty(src.shape, x.dtype) if need_dx else None
     dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)

@@ -14,8 +14,9 @@ import numpy as np
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import buffer_pool, tuning
 from xpdl.backends.cpu.contiguous import apply_flat
+from xpdl.backends.epilogues import is_relu
 from xpdl.backends.namespaces import wide_dtype
-from xpdl.backends.registry import DECLINE, kernel
+from xpdl.backends.registry import DECLINE, kernel, kernels_of
 
 _INTS = {2: np.int16, 4: np.int32, 8: np.int64}
 
@@ -73,6 +74,17 @@ def relu_backward(dy: NDArray, y: NDArray) -> NDArray:
     return dx
 
 
+def before_relu(dy: NDArray, y: NDArray | None) -> NDArray:
+    """Take `dy` back through the relu whose output is `y`; without one it is returned as it is."""
+    if y is None:
+        return dy
+    for function in kernels_of("numpy")["relu_backward"]:
+        dx = function(dy, y)
+        if dx is not DECLINE:
+            return dx
+    return np.where(y > 0, dy, dy.dtype.type(0))
+
+
 @kernel("numpy", "dropout")
 def dropout(x: NDArray, mask: NDArray, scale: float = 1.0) -> NDArray:
     """As `xpdl.ops.dropout.dropout`."""
@@ -84,15 +96,27 @@ def dropout(x: NDArray, mask: NDArray, scale: float = 1.0) -> NDArray:
 
 
 @kernel("numpy", "add")
-def add(x: NDArray, y: NDArray) -> NDArray:
+def add(x: NDArray, y: NDArray, *, activation: str | None = None) -> NDArray:
     """As `xpdl.ops.arithmetic.add`."""
+    relu = is_relu(activation)
     # small ones come from memory that is in the cache anyway
     if x.size < tuning.SMALL_ARRAY or x.dtype != y.dtype:
         return DECLINE
     total = buffer_pool.empty_like(x)
-    if not apply_flat(lambda x, y, total: np.add(x, y, out=total), x, y, total):
+    if not apply_flat(_add_relu if relu else _add, x, y, total):
         return DECLINE
     return total
+
+
+def _add(x: NDArray, y: NDArray, total: NDArray) -> None:
+    np.add(x, y, out=total)
+
+
+def _add_relu(x: NDArray, y: NDArray, total: NDArray) -> None:
+    for start in range(0, total.size, _FEW):
+        part = slice(start, start + _FEW)
+        np.add(x[part], y[part], out=total[part])
+        rectify(total[part])
 
 
 def _select(dy: NDArray, y: NDArray, dx: NDArray) -> None:

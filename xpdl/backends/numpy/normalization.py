@@ -16,6 +16,7 @@ import numpy as np
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.contiguous import FLOATS, read_only
 from xpdl.backends.cpu.partition import cut
+from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.numba import loading
 from xpdl.backends.numpy import batch_norm_2d
 from xpdl.backends.numpy.elementwise import bits
@@ -34,26 +35,33 @@ _BUFFER = 512
 
 @kernel("numpy", "batch_normalization")
 def batch_normalization(
-    x: Host, gamma: Host, beta: Host, eps: float, rectified: bool = False, addend: Host | None = None
+    x: Host,
+    gamma: Host,
+    beta: Host,
+    eps: float,
+    *,
+    activation: str | None = None,
+    residual: Host | None = None,
 ) -> tuple[Host, Host, Host]:
     """As `xpdl.ops.normalization.batch_normalization`."""
-    if x.ndim == 2 and addend is None:
-        return batch_norm_2d.batch_normalization(x, gamma, beta, eps, rectified)
+    relu = is_relu(activation)
+    if x.ndim == 2 and residual is None:
+        return batch_norm_2d.batch_normalization(x, gamma, beta, eps, relu)
     lines = _lines(x)
-    if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, addend)):
+    if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, residual)):
         return DECLINE
     y = buffer_pool.empty_like(x)
     mean, var = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     code = loading.load("xpdl.backends.numba.normalization")
     work: Work = _forward if code is None else code.forward
-    # where nothing is added its place is taken by another array, which is not looked at
-    added = lines if addend is None else _lines_as(addend, x)
+    # without a residual another array stands for it, and is not read
+    added = lines if residual is None else _lines_as(residual, x)
     given = (
         *map(read_only, (lines, gamma, beta)),
         float(eps),
-        bool(rectified),
+        relu,
         read_only(added),
-        addend is not None,
+        residual is not None,
     )
     into = (_lines(y), mean, var)
     thread_pool.run([functools.partial(work, *given, *part, *into) for part in _parts(lines)])
@@ -62,9 +70,18 @@ def batch_normalization(
 
 @kernel("numpy", "batch_normalization_backward")
 def batch_normalization_backward(
-    dy: Host, x: Host, gamma: Host, mean: Host, var: Host, eps: float, y: Host | None = None
+    dy: Host,
+    x: Host,
+    gamma: Host,
+    mean: Host,
+    var: Host,
+    eps: float,
+    *,
+    y: Host | None = None,
+    activation: str | None = None,
 ) -> tuple[Host, Host, Host]:
     """As `xpdl.ops.normalization.batch_normalization_backward`."""
+    y = relu_output(activation, y)
     if x.ndim == 2:
         return batch_norm_2d.batch_normalization_backward(dy, x, gamma, mean, var, eps, y)
     lines = _lines(x)
@@ -73,7 +90,7 @@ def batch_normalization_backward(
     dx = buffer_pool.empty_like(x)
     dgamma, dbeta = (np.empty(x.shape[1], x.dtype) for _ in range(2))
     dy_lines = _lines_as(dy, x)
-    # as above, where nothing was rectified
+    # as above, without a relu
     y_lines = dy_lines if y is None else _lines_as(y, x)
     code = loading.load("xpdl.backends.numba.normalization")
     work: Work = _backward if code is None else code.backward
@@ -91,25 +108,27 @@ def normalize(
     mean: Host,
     var: Host,
     eps: float,
-    rectified: bool = False,
-    addend: Host | None = None,
+    *,
+    activation: str | None = None,
+    residual: Host | None = None,
 ) -> Host:
     """As `xpdl.ops.normalization.normalize`."""
-    if x.ndim == 2 and addend is None:
-        return batch_norm_2d.normalize(x, gamma, beta, mean, var, eps, rectified)
+    relu = is_relu(activation)
+    if x.ndim == 2 and residual is None:
+        return batch_norm_2d.normalize(x, gamma, beta, mean, var, eps, relu)
     lines = _lines(x)
-    if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, mean, var, addend)):
+    if lines is None or any(a is not None and a.dtype != x.dtype for a in (gamma, beta, mean, var, residual)):
         return DECLINE
     y = buffer_pool.empty_like(x)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     code = loading.load("xpdl.backends.numba.normalization")
     work: Work = _normalize if code is None else code.normalize
-    added = lines if addend is None else _lines_as(addend, x)
+    added = lines if residual is None else _lines_as(residual, x)
     given = (
         *map(read_only, (lines, mean, scale, beta)),
-        bool(rectified),
+        relu,
         read_only(added),
-        addend is not None,
+        residual is not None,
     )
     into = _lines(y)
     # nothing is summed: a block without gaps in memory is as good as any
@@ -168,8 +187,8 @@ def _forward(
     gamma: Host,
     beta: Host,
     eps: float,
-    rectified: bool,
-    addend: Host,
+    relu: bool,
+    residual: Host,
     adds: bool,
     start: int,
     stop: int,
@@ -186,8 +205,8 @@ def _forward(
     y *= (gamma[part] / np.sqrt(var[part] + eps))[:, np.newaxis]
     y += beta[part, np.newaxis]
     if adds:
-        y += addend[:, part]
-    if rectified:
+        y += residual[:, part]
+    if relu:
         np.maximum(y, 0.0, out=y)
 
 
@@ -200,7 +219,7 @@ def _backward(
     mean: Host,
     var: Host,
     eps: float,
-    rectified: bool,
+    relu: bool,
     start: int,
     stop: int,
     dx: Host,
@@ -210,7 +229,7 @@ def _backward(
     part = slice(start, stop)
     dy, x, dx = dy[:, part], x[:, part], dx[:, part]
     count = x.shape[0] * x.shape[2]
-    if rectified:
+    if relu:
         masked = buffer_pool.empty(dy.shape, dy.dtype)
         np.multiply(bits(dy), y[:, part] > 0, out=bits(masked))
         dy = masked
@@ -230,8 +249,8 @@ def _normalize(
     mean: Host,
     scale: Host,
     beta: Host,
-    rectified: bool,
-    addend: Host,
+    relu: bool,
+    residual: Host,
     adds: bool,
     top: int,
     bottom: int,
@@ -244,6 +263,6 @@ def _normalize(
     y *= scale[start:stop, np.newaxis]
     y += beta[start:stop, np.newaxis]
     if adds:
-        y += addend[top:bottom, start:stop]
-    if rectified:
+        y += residual[top:bottom, start:stop]
+    if relu:
         np.maximum(y, 0.0, out=y)

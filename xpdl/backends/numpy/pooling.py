@@ -20,8 +20,9 @@ import numpy as np
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.contiguous import FLOATS
 from xpdl.backends.cpu.workspace import scratch
+from xpdl.backends.epilogues import is_relu
 from xpdl.backends.numba import loading
-from xpdl.backends.numpy.elementwise import bits
+from xpdl.backends.numpy.elementwise import before_relu, bits
 from xpdl.backends.registry import DECLINE, kernel
 
 Host = np.ndarray[Any, Any]
@@ -41,12 +42,13 @@ _FEW = 1 << 14
 
 
 @kernel("numpy", "max_pooling")
-def max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
+def max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> Host:
     """As `xpdl.ops.pooling.max_pooling`."""
+    relu = is_relu(activation)
     out = _out_size(x, size, stride, pad)
     if min(out) < 1 or x.dtype.kind != "f":
         return DECLINE
-    found = _compiled("max_pooling", x, out, size, stride, pad, False, few=_FEW)
+    found = _compiled("max_pooling", x, out, size, stride, pad, relu, few=_FEW)
     if found is not None:
         return found
     y = _in_order_of(x, out)
@@ -57,6 +59,8 @@ def max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
         rows = _in_order_of(images, (out[0], x.shape[3]), "rows")
         _maximum(images, 2, by_rows, rows)
         _maximum(rows, 3, by_columns, y[:, channels])
+        if relu:
+            np.maximum(y[:, channels], 0.0, out=y[:, channels])
 
     _over_channels(task, x)
     return y
@@ -64,15 +68,26 @@ def max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
 
 @kernel("numpy", "max_pooling_backward")
 def max_pooling_backward(
-    dy: Host, x: Host, y: Host, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Host | None = None
+    dy: Host,
+    x: Host,
+    y: Host,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    taps: Host | None = None,
+    *,
+    activation: str | None = None,
 ) -> Host:
     """As `xpdl.ops.pooling.max_pooling_backward`."""
+    relu = is_relu(activation)
     if not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
         return DECLINE
     out = _out_size(x, size, stride, pad)
-    found = _compiled_backward("max_pooling_backward", (dy, x, y), (dy, y), x, out, size, stride, pad, False)
+    found = _compiled_backward("max_pooling_backward", (dy, x, y), (dy, y), x, out, size, stride, pad, relu)
     if found is not None:
         return found
+    if relu:
+        dy = before_relu(dy, y)
     dx = _in_order_of(x, x.shape[2:])
     by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
     views = [
@@ -101,23 +116,6 @@ def max_pooling_backward(
 
     _over_channels(task, x)
     return dx
-
-
-@kernel("numpy", "rectified_max_pooling")
-def rectified_max_pooling(x: Host, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Host:
-    """As `xpdl.ops.pooling.rectified_max_pooling`, where compiled code serves `x`."""
-    found = _compiled("max_pooling", x, _out_size(x, size, stride, pad), size, stride, pad, True, few=_FEW)
-    return DECLINE if found is None else found
-
-
-@kernel("numpy", "rectified_max_pooling_backward")
-def rectified_max_pooling_backward(
-    dy: Host, x: Host, y: Host, size: Pair, stride: Pair, pad: Pair = (0, 0), taps: Host | None = None
-) -> Host:
-    """As `xpdl.ops.pooling.rectified_max_pooling_backward`, where compiled code serves `x`."""
-    out = _out_size(x, size, stride, pad)
-    found = _compiled_backward("max_pooling_backward", (dy, x, y), (dy, y), x, out, size, stride, pad, True)
-    return DECLINE if found is None else found
 
 
 @kernel("numpy", "average_pooling")

@@ -31,12 +31,12 @@ __device__ inline void map(const T* a, const X* b, T* y, int64 n, F f) {
   });
 }
 
-extern "C" __global__ void add(const T* a, const T* b, T* y, int64 n) {
-  map(a, b, y, n, [](A v, A w) { return v + w; });
-}
-
 // in which NaN stays NaN
 __device__ inline A positive(A v) { return v > 0 || v != v ? v : A(0); }
+
+extern "C" __global__ void add(const T* a, const T* b, T* y, int64 rectified, int64 n) {
+  map(a, b, y, n, [=](A v, A w) { return rectified ? positive(v + w) : v + w; });
+}
 
 extern "C" __global__ void relu(const T* x, T* y, int64 n) { map(x, y, n, positive); }
 
