@@ -199,7 +199,7 @@ class TestSummary:
     def test_shows_shapes_and_counts(self, capsys: pytest.CaptureFixture[str]) -> None:
         net(BatchNormalization()).summary((4,))
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0] == "Sequential, loss SoftmaxWithLoss"
+        assert lines[0] == "Sequential, input (N, 4), loss SoftmaxWithLoss"
         assert [line.split()[0] for line in lines[3:7]] == ["Affine1", "Relu1", "BatchNormalization1", "Affine2"]
         assert lines[-1].split()[:2] == ["total", str((4 + 1) * 5 + 2 * 5 + (5 + 1) * 3)]
 

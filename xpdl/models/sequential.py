@@ -13,7 +13,7 @@ from xpdl.backends.random import Stream, checked_seed
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.chain import Chain
 from xpdl.layers.losses import LossLayer
-from xpdl.models import placement, serialization
+from xpdl.models import layout, placement, serialization
 from xpdl.models.architecture import register_layer
 from xpdl.models.batched import batched, share_correct
 from xpdl.models.numerical import numerical_gradients
@@ -110,6 +110,7 @@ class Sequential(Chain):
             stream = Stream(self.seed)
         out = super().build(input_shape, stream=stream, backend=backend)
         self.input_shape = row_shape(input_shape, self.name)
+        layout.warn_of_channels_last(self, self.input_shape)
         return out
 
     def build_for(self, x: Array) -> None:
@@ -175,8 +176,7 @@ class Sequential(Chain):
     def accuracy(self, x: Array, t: Array, batch_size: int = 100) -> float:
         """Share of the decisions on all rows of `x` that are as `t` says, from 0 to 1.
 
-        With softmax a row is one decision, on its class: `t` has labels or one-hot rows. With several yes / no outputs each
-        is one, see `SigmoidWithLoss`.
+        With softmax a row is one decision, on its class: `t` has labels or one-hot rows; for several, see `SigmoidWithLoss`.
         """
         last = self._loss_layer()
 

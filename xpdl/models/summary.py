@@ -115,8 +115,10 @@ def summary_table(model: Sequential, input_shape: Sequence[int] | None = None) -
         for row in rows
     ]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    shape = model.input_shape if input_shape is None else tuple(input_shape)
+    given = "" if shape is None else f", input (N, {', '.join(map(str, shape))})"
     last = "" if model.last_layer is None else f", loss {type(model.last_layer).__name__}"
-    return "\n".join([f"{type(model).__name__}{last}", lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    return "\n".join([f"{type(model).__name__}{given}{last}", lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
 def _shown(values: list[int | None]) -> str:
