@@ -126,7 +126,7 @@ class Optimizer(OldNames):
         return new
 
     def scalars(self) -> dict[str, Any]:
-        """What `rule` takes besides arrays, for the current update: floats, or arrays () on the parameters' device."""
+        """Arguments of `rule` besides arrays, for the current update: floats, or arrays () on the parameters' device."""
         return {}
 
     def known_scalars(self) -> dict[str, float]:

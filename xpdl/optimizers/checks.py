@@ -29,7 +29,7 @@ def is_number(value: Any) -> bool:
 
 
 def are_numbers(params: Mapping[str, Any]) -> bool:
-    """Whether all `params` are Python numbers, or NumPy's that are such."""
+    """Return whether all `params` are Python numbers, or NumPy's that are such."""
     return len(params) > 0 and all(map(is_number, params.values()))
 
 
@@ -39,7 +39,7 @@ def require_mapping(mapping: Any, name: str, owner: str) -> None:
 
 
 def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], state: State, owner: str) -> None:
-    """Every parameter needs a gradient of its library, device and shape, and the same of what is remembered of it."""
+    """Require for each parameter a gradient, and state, of its library, device and shape."""
     first = next(iter(params.values()), None)
     for name, p in params.items():
         g = grads.get(name)
@@ -75,7 +75,7 @@ def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], state:
 def checked_state(
     state: Any, optimizer: str, hyper_parameters: Mapping[str, HyperParameter], kinds: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The attributes that a loaded state sets: ``iter``, the hyper-parameters, copies of the arrays of `kinds`."""
+    """Return the attributes that a loaded state sets: ``iter``, the hyper-parameters, copies of the arrays of `kinds`."""
     owner = f"{optimizer}.load_state_dict"
     expected = {"optimizer", "iter", *hyper_parameters, *kinds}
     if not isinstance(state, Mapping) or set(state) != expected:
@@ -97,7 +97,7 @@ def checked_state(
 
 
 def _check_arrays(arrays_of: dict[str, Any], owner: str) -> None:
-    """Every parameter must have one array of each kind, all alike."""
+    """Require one array of each kind for each parameter, all alike."""
     first: Mapping[str, Any] = next(iter(arrays_of.values()), {})
     for kind, arrays in arrays_of.items():
         if not isinstance(arrays, Mapping) or set(arrays) != set(first):

@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import Array, array_namespace, widened
 
 @op
 def global_norm_scale(grads: list[Array], limit: float) -> Array | float:
-    """What to multiply all `grads` by so that their L2 norm, over all of them together, is at most `limit`.
+    """Compute the factor of all `grads` that brings their global L2 norm down to at most `limit`.
 
     An array () on their device, at most 1; 1 for gradients that are all zero. It is float32 for gradients in half precision.
     """

@@ -81,7 +81,7 @@ def _stepped(
 
 
 def _remembered(kept: dict[str, Array], name: str, p: Array) -> Array:
-    """What is kept of a parameter, in float32 where that is in half precision; zeros at first."""
+    """Return the state of a parameter, in float32 where that is in half precision; zeros at first."""
     array = kept.get(name)
     if array is not None:
         return widened(array)

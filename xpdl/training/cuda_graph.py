@@ -133,7 +133,7 @@ class GraphedStep(EagerStep):
 
 
 class _Recorded:
-    """One recorded step, and what it must find in place at each repetition.
+    """A recorded step, and the arrays it must find in place at each repetition.
 
     The arrays of a step are at fixed addresses. What is kept from one step to the next, and what an uncaptured step or a
     callback has put elsewhere meanwhile, is copied back to where it was. Counters on the host go on by as much as they did

@@ -74,7 +74,7 @@ class Evaluator:
         return {name: found[name] for name in [*first, *(name for name in found if name not in first)]}
 
     def _kinds(self, which: str) -> tuple[str, ...]:
-        """Of accuracy and loss, those measured on a set; that of the rows to train with is known from the steps."""
+        """Return which of accuracy and loss are measured on a set; the loss of the training rows is known from the steps."""
         loss = which != "train" and callable(getattr(self.network, "loss", None))
         return ("acc",) * self.classifies + ("loss",) * loss
 
@@ -133,7 +133,7 @@ def mean_loss(network: Any, x: Array, t: Array) -> float:
 
 
 def _is_plain(network: Any) -> bool:
-    """Whether accuracy and loss are functions of the scores alone, so that one pass gives both."""
+    """Return whether accuracy and loss are functions of the scores alone, so that one pass gives both."""
     cls = type(network)
     return isinstance(network, Sequential) and (cls.accuracy, cls.loss, cls.predict) == (
         Sequential.accuracy,

@@ -45,7 +45,7 @@ class Accumulated:
 
 
 def _times(grad: Array, factor: Array | float) -> Array:
-    """In the dtype of `grad`."""
+    """Multiply, in the dtype of `grad`."""
     if not is_array(factor):
         return grad * float(factor)
     xp = array_namespace(grad, factor)

@@ -160,7 +160,7 @@ def labels_checksum(t: Any) -> str | None:
 
 
 def targets_checksum(t: Any, dtype: str) -> str | None:
-    """The same of targets that are no integers, as numbers of the network's dtype; None for integers."""
+    """Compute a checksum of targets that are no integers, in the network's dtype; None for integers."""
     if array_namespace(t).isdtype(t.dtype, "integral"):
         return None
     digest = hashlib.sha256(repr(tuple(t.shape)).encode())

@@ -25,7 +25,7 @@ _ERRORS = ("mse", "mae")
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What a network gave for all rows of a data set, on the host.
+    """Outputs of a network for all rows of a data set, on the host.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def kind_of(network: Any) -> str:
 
 
 def activation_of(network: Any) -> Callable[[Array], Array]:
-    """From scores to what the loss compares with the targets, where its layer says so."""
+    """Return the function from scores to what the loss compares with the targets, where its layer has one."""
     last = getattr(network, "last_layer", None)
     return last.activation if isinstance(last, LossLayer) else lambda scores: scores
 
@@ -167,7 +167,7 @@ def _decided(name: str, average: str | None, outputs: Outputs) -> float:
 
 
 def _area(name: str, average: str | None, outputs: Outputs) -> float:
-    """Of scores, which do not saturate as probabilities do; of several classes, which are compared, of these."""
+    """Area under the ROC curve: of scores, which do not saturate; of several classes, of probabilities."""
     y, t = outputs.scores, outputs.t
     if outputs.kind == "labels":
         y = y.reshape(y.shape[0], -1)

@@ -34,7 +34,7 @@ def warn(text: str, stacklevel: int = 2) -> None:
 
 
 def is_terminal(file: Any) -> bool:
-    """Whether `file` is open, and a terminal."""
+    """Return whether `file` is open, and a terminal."""
     try:
         return bool(file is not None and file.isatty())
     except (OSError, ValueError):

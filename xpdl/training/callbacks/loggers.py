@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 def row_of(trainer: Any, epoch: int) -> Row:
-    """What is known of the epoch that has just ended: number, mean loss, measurements, learning rate, seconds."""
+    """Row of the epoch that has just ended: number, mean loss, measurements, learning rate, seconds."""
     history = trainer.history
     row = {"epoch": epoch, "loss": mean_of_epoch(trainer), **history.last()}
     return {**row, "lr": float(trainer.optimizer.lr), "seconds": history.seconds[-1]}
@@ -65,7 +65,7 @@ class _FileLogger(Callback):
             append(self.path, self._text(self._rows[self._written :], whole=self._written == 0).encode())
 
     def _goes_on(self) -> bool:
-        """Whether the rows that are not written yet can stand below the others."""
+        """Return whether the rows that are not written yet can be appended to the others."""
         return True
 
     def _kept(self, trainer: Any) -> list[Row]:
@@ -98,7 +98,7 @@ class _FileLogger(Callback):
         return [kept[epoch] for epoch in sorted(kept)]
 
     def _read(self, lines: list[str]) -> Iterable[Any]:
-        """What stands in each line; for a damaged one, something else than a row."""
+        """Parse each line; a damaged one gives something else than a row."""
         raise NotImplementedError(f"{type(self).__name__} cannot be read")
 
     def _text(self, rows: Sequence[Row], whole: bool) -> str:

@@ -83,12 +83,12 @@ class Monitor:
         return not _LOWER.fullmatch(self.name or "loss") if self._greater is None else self._greater
 
     def better(self, value: float, than: float, by: float = 0.0) -> bool:
-        """Whether `value` is better than another by more than `by`; NaN never is."""
+        """Return whether `value` is better than another by more than `by`; NaN never is."""
         return value > than + by if self._upwards else value < than - by
 
     @property
     def worst(self) -> float:
-        """What every number is better than."""
+        """Return what every number is better than."""
         return -math.inf if self._upwards else math.inf
 
 

@@ -44,12 +44,12 @@ class LearningRateSchedule(Callback):
         self.factor = factor  # type: ignore[method-assign, assignment]
 
     def factor(self, position: float) -> float:
-        """By what the rate at the start is multiplied at a position in epochs."""
+        """Return the factor of the rate at a position in epochs."""
         raise NotImplementedError(f"{type(self).__name__} has no factor")
 
     @property
     def spans_training(self) -> bool:
-        """Whether it is another one where the training has another number of epochs."""
+        """Return whether it depends on the number of epochs of the training."""
         return False
 
     def span(self, epochs: int) -> None:
@@ -107,7 +107,7 @@ class ExponentialLR(LearningRateSchedule):
 
 
 class _OverEpochs(LearningRateSchedule):
-    """One that is over after so many epochs, by default at the end of the training."""
+    """A schedule over so many epochs, by default over the whole training."""
 
     def __init__(self, epochs: int | None) -> None:
         self.epochs = None if epochs is None else positive_int(epochs, "epochs", type(self).__name__)
@@ -263,5 +263,5 @@ class ReduceLROnPlateau(LearningRateSchedule):
 
 
 def _cosine(first: float, last: float, place: float) -> float:
-    """From `first` to `last` along half a cosine, for places from 0 to 1."""
+    """Interpolate between `first` and `last` along half a cosine, for places from 0 to 1."""
     return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, place))))

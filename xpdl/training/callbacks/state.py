@@ -48,7 +48,7 @@ def from_file(
 
 
 def named(callbacks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Those that can be saved, by class and number."""
+    """Yield the callbacks that can be saved, named by class and number."""
     seen: collections.Counter[str] = collections.Counter()
     for callback in callbacks:
         if callable(getattr(callback, "state_dict", None)) and callable(getattr(callback, "load_state_dict", None)):

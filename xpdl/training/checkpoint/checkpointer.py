@@ -58,7 +58,7 @@ class Checkpointer:
         self._last_step = 0
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """No other run uses the checkpoints meanwhile; see `CheckpointFiles.locked`."""
+        """Keep other runs from the checkpoints; see `CheckpointFiles.locked`."""
         return contextlib.nullcontext() if self.files is None else self.files.locked()
 
     def begin(self, run: Run, state: RunState) -> str | None:
@@ -102,7 +102,7 @@ class Checkpointer:
             self._write(self.files, run, state)
 
     def after_epoch(self, run: Run, state: RunState) -> None:
-        """The same between epochs."""
+        """Write if it is time to, between epochs; see `after_step`."""
         if self.files is None:
             return
         ends = state.stopped or state.epoch == run.epochs

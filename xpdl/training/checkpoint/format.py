@@ -113,7 +113,7 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
 
 
 def _position(state: RunState) -> dict[str, Any]:
-    """How far a run is: whole epochs, steps, of which some may be of the next epoch, and the time that these took."""
+    """Position of a run: whole epochs, steps, of which some may be of the next epoch, and the time that these took."""
     return {
         "epoch": state.epoch,
         "step": state.step,

@@ -32,7 +32,7 @@ class CheckpointFiles:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """No other process or trainer uses the files meanwhile; once held, it may be entered again.
+        """Keep other processes and trainers from the files; once held, it may be entered again.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class CheckpointFiles:
                 self._holder = None
 
     def exist(self) -> bool:
-        """Whether there is anything to go on with."""
+        """Return whether there is a checkpoint to resume from."""
         return any(path.exists() for path in self._paths())
 
     def write(self, run: Run, state: RunState) -> bool:
@@ -119,7 +119,7 @@ class CheckpointFiles:
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
-        """From the newest on, as far as they are in a row; the newest may be missing, see `_rotate`."""
+        """List the files from the newest on, as far as they are in a row; the newest may be missing, see `_rotate`."""
         paths = [self.path, self._before(1)]
         while (further := self._before(len(paths))).exists():
             paths.append(further)

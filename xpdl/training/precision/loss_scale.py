@@ -38,7 +38,7 @@ def unscale(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
 
 @op
 def all_finite(arrays: list[Array]) -> Array:
-    """Whether no value is NaN or infinite: a boolean array () beside them, not read on the host."""
+    """Compute whether no value is NaN or infinite: a boolean array () on their device, not read on the host."""
     xp = array_namespace(*arrays)
     return xp.all(xp.stack([xp.all(xp.isfinite(a)) for a in arrays]))
 
@@ -70,7 +70,7 @@ def update_loss_scale(state: Array, finite: Array, growth_interval: int, most: f
 
 
 class LossScale:
-    """What the loss is multiplied by before the way back: halved after an overflow, doubled after many steps without.
+    """The factor of the loss before the backward pass: halved after an overflow, doubled after many steps without.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class LossScale:
         return self.device_state
 
     def slot(self, p: Array) -> tuple[dict[str, Any], str, Array]:
-        """Where the array that `on_device_of` gives is kept: the dict that owns it, its key there, and the array."""
+        """Return the place of the array that `on_device_of` gives: the dict that owns it, its key there, and the array."""
         return vars(self), "device_state", self.on_device_of(p)
 
     def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
@@ -135,7 +135,7 @@ class LossScale:
         self.device_state = None
 
     def state_dict(self) -> dict[str, float]:
-        """What a run goes on with, as of the last `sync`."""
+        """Return what a run resumes with, as of the last `sync`."""
         return {"scale": self.value, "good_steps": self._good_steps, "steps_left_out": self.steps_left_out}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:

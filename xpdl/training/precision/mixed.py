@@ -107,7 +107,7 @@ class MixedPrecision:
 
     @property
     def scales(self) -> bool:
-        """Whether the loss is scaled, and updates are left out."""
+        """Return whether the loss is scaled, and updates may be skipped."""
         return self.loss_scale.at_start != 1.0
 
     def gradient(self, network: Sequential, x: Array, t: Array, *sample_weight: Array) -> dict[str, Array]:
