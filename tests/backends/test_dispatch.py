@@ -15,12 +15,11 @@ import pytest
 
 import xpdl.ops
 import xpdl.optimizers
-from tests.backends.watched import own_kernels
 from tests.harness import Backend, nonempty
+from tests.backends.watched import load_compiled, own_kernels
 from xpdl.backends import dispatch, registry
 from xpdl.backends.dispatch import DECLINE, generic_only, kernel, kernels_for, op
 from xpdl.backends.namespaces import array_namespace
-from xpdl.backends.numba import loading
 
 NUMPY = array_namespace(np.zeros(1))
 
@@ -33,8 +32,7 @@ def load_everything() -> None:
     for library, names in dispatch._KERNEL_MODULES.items():
         for name in names if importlib.util.find_spec(library) else ():
             importlib.import_module(name)
-    for module, _ in loading.KERNELS.values():
-        loading.load(module)
+    load_compiled()
 
 
 @pytest.fixture(autouse=True)

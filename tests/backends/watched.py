@@ -27,13 +27,19 @@ def own_kernels() -> Iterator[None]:
             registry.kernel(*key)(function)
 
 
+def load_compiled() -> None:
+    """Put all compiled kernels in the places of those that load them."""
+    dispatch.kernels_for(array_namespace(np.empty(0)))
+    for op, (module, _) in loading.KERNELS.items():
+        if (loaded := loading.load(module)) is not None:
+            registry.kernel("numba", op)(getattr(loaded, op))
+
+
 @contextlib.contextmanager
 def watch_kernels(ran: list[str]) -> Iterator[None]:
     """Inside, each op that a compiled kernel computes is noted in `ran`."""
-    dispatch.kernels_for(array_namespace(np.empty(0)))
-    for module, _ in loading.KERNELS.values():
-        loading.load(module)
     with own_kernels():
+        load_compiled()
         for (group, op), function in list(registry._kernels.items()):
             if group == "numba":
                 registry.kernel(group, op)(_watched(op, function, ran))
@@ -51,19 +57,12 @@ def _watched(op: str, function: Callable[..., Any], ran: list[str]) -> Callable[
     return call
 
 
-class Watched:
-    """A module of compiled functions that notes each call in `ran`, such as ``"pooling.max_pooling"``."""
+class _Kernels:
+    """The kernels of NumPy's arrays as functions, Numba's before NumPy's; `DECLINE` where all decline."""
 
-    def __init__(self, module: Any, ran: list[str]) -> None:
-        self.module, self._ran = module, ran
+    def __getattr__(self, op: str) -> Any:
+        dispatch.kernels_for(array_namespace(np.empty(0)))
+        return functools.partial(registry.call, "numpy", op)
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.module, name)
-        if not callable(found):
-            return found
 
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            self._ran.append(f"{self.module.__name__.rpartition('.')[2]}.{name}")
-            return found(*args, **kwargs)
-
-        return watched
+kernels = _Kernels()

@@ -64,6 +64,15 @@ def kernels_of(library: str) -> Mapping[str, tuple[Callable[..., Any], ...]]:
     return _lists[library]
 
 
+def call(library: str, op: str, *args: Any, **kwargs: Any) -> Any:
+    """Compute `op` by the first kernel that does not decline; `DECLINE` where all do."""
+    for function in _lists[library].get(op, ()):
+        result = function(*args, **kwargs)
+        if result is not DECLINE:
+            return result
+    return DECLINE
+
+
 def overridden() -> list[tuple[str, str]]:
     """(group, op) of every kernel registered so far."""
     return sorted(_kernels)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.backends.watched import kernels
 from xpdl.backends import dispatch
+from xpdl.backends.cpu import thread_pool
 from xpdl.backends.numba import loading
-from xpdl.backends.numpy import convolution as kernels
 from xpdl.ops import convolution as ops
 
 
@@ -117,7 +118,7 @@ def test_the_bits_do_not_depend_on_threads(tiles, monkeypatch):
     x, dy, W = images(rng, (40, 32, 16, 16)), images(rng, (40, 32, 16, 16)), rng.normal(size=(32, 32, 3, 3)).astype("f")
     results = []
     for threads in (1, 2, 3, 7):
-        monkeypatch.setattr(kernels.thread_pool, "_chosen", threads)
+        monkeypatch.setattr(thread_pool, "_chosen", threads)
         results.append((kernels.convolution(x, W, pad=(1, 1)), *kernels.convolution_backward(dy, x, W, pad=(1, 1))))
     assert tiles.calls
     for other in results[1:]:
@@ -126,7 +127,7 @@ def test_the_bits_do_not_depend_on_threads(tiles, monkeypatch):
 
 
 def test_memory_left_by_another_task_does_not_matter(tiles, monkeypatch):
-    monkeypatch.setattr(kernels.thread_pool, "_chosen", 1)
+    monkeypatch.setattr(thread_pool, "_chosen", 1)
     rng = np.random.default_rng(0)
     x, W = images(rng, (9, 16, 7, 6)), rng.normal(size=(16, 16, 3, 3)).astype("f")
     first = kernels.convolution(x, W, pad=(2, 1)).copy()

@@ -33,28 +33,28 @@ FLOATS = (np.float32, np.float32, np.float32, np.float64, np.float64, np.float16
 
 #: where kernels begin to work in another way: its name in a module, and what it may be in a case
 LIMITS = {
+    "cpu.batch_norm._TASK_SIZE": (1, 100),
     "cpu.tuning.COMPILED_PARAMETERS": (0,),
     "cpu.tuning.SHARED_PARAMETERS": (0,),
     "cpu.tuning.SMALL_ARRAY": (1,),
     "numpy.affine._TASK_PRODUCTS": (1, 100),
     "numpy.conv_algorithms._TASK_BYTES": (1, 2000),
     "numpy.conv_algorithms._TASK_IMAGES": (1, 10),
-    "numpy.winograd_1d._CHANNELS": (0,),
-    "numpy.winograd_1d._TASK_BYTES": (1, 5000),
-    "numpy.normalization._TASK_SIZE": (1, 100),
     "numpy.optimizers.PIECE": (7, 64),
     "numpy.pooling._TASK_SIZE": (1, 100),
-    "numpy.pooling._COMPILED_TASK_SIZE": (1, 100),
-    "numpy.pooling._NEIGHBOURS": (1,),
-    "numpy.pooling._NEIGHBOURS_BACKWARD": (1,),
-    "numpy.pooling._FEW": (0, 1 << 30),
+    "numpy.winograd_1d._CHANNELS": (0,),
+    "numpy.winograd_1d._TASK_BYTES": (1, 5000),
 }
 #: the same of compiled modules
 COMPILED_LIMITS = {
-    "numba.convolution._FEWEST_IMAGES": (1,),
-    "numba.convolution._TASK_BYTES": (1, 2000),
-    "numba.convolution._TASKS": (1, 3),
+    "numba.im2col_rows._FEWEST_IMAGES": (1,),
+    "numba.im2col_rows._TASK_BYTES": (1, 2000),
+    "numba.im2col_rows._TASKS": (1, 3),
     "numba.normalization._PIECE": (3, 64),
+    "numba.pooling._FEW": (0, 1 << 30),
+    "numba.pooling._NEIGHBOURS": (1,),
+    "numba.pooling._NEIGHBOURS_BACKWARD": (1,),
+    "numba.pooling._TASK_SIZE": (1, 100),
     "numba.winograd_2d._CHANNELS": (0,),
     "numba.winograd_2d._COLUMNS": (1, 50),
     "numba.winograd_2d._FEWEST_IMAGES": (1,),

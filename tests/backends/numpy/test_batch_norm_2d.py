@@ -5,10 +5,10 @@ import pytest
 
 from tests.backends.numpy.test_normalization import EPS, arrays, close
 from xpdl.backends import dispatch
-from xpdl.backends.numpy import batch_norm_2d
+from xpdl.backends.cpu import thread_pool
 from xpdl.ops import normalization as ops
 
-FUNCTIONS = ("batch_norm_2d.forward", "batch_norm_2d.backward", "batch_norm_2d.normalize")
+FUNCTIONS = ("batch_normalization", "batch_normalization_backward", "normalize")
 
 
 def results(dy, x, gamma, beta, mean, var, activation):
@@ -70,8 +70,8 @@ def test_a_mean_far_above_the_deviation_costs_no_digits_of_the_variance(code):
 
 def test_is_bitwise_identical_for_any_number_of_threads(code, monkeypatch):
     tasks = []
-    run = batch_norm_2d.thread_pool.run
-    monkeypatch.setattr(batch_norm_2d.thread_pool, "run", lambda made: tasks.append(len(made)) or run(made))
+    run = thread_pool.run
+    monkeypatch.setattr(thread_pool, "run", lambda made: tasks.append(len(made)) or run(made))
     given = arrays((1500, 300), "float32")
     monkeypatch.setenv("XPDL_NUM_THREADS", "1")
     alone = results(*given, "relu")

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
+from tests.backends.watched import kernels
 from xpdl.backends import dispatch
+from xpdl.backends.cpu import thread_pool
 from xpdl.backends.numba import loading
-from xpdl.backends.numpy import convolution as kernels
 from xpdl.ops import convolution as ops
 
 
 @pytest.fixture(autouse=True)
 def few_images_are_enough(code, monkeypatch):
     if code.name == "compiled":
-        monkeypatch.setattr(loading.load("xpdl.backends.numba.convolution").module, "_FEWEST_IMAGES", 1)
+        monkeypatch.setattr(loading.load("xpdl.backends.numba.im2col_rows"), "_FEWEST_IMAGES", 1)
 
 
 def geometry(rng):
@@ -86,8 +87,8 @@ def test_float32_is_as_exact_as_the_generic_op():
 
 def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
-    run = kernels.thread_pool.run
-    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = thread_pool.run
+    monkeypatch.setattr(thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     x, W = np.ones((2, 1, 4, 4)), np.ones((1, 1, 3, 3))
     y = ops.convolution(x, W)
     ops.convolution_backward(y, x, W)
@@ -134,7 +135,7 @@ def test_compiled_code_runs(code, need_dx):
     rng = np.random.default_rng(0)
     x, W = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 3, 9, 9), (4, 3, 5, 5)))
     y = kernels.convolution(x, W)
-    code.assert_compiled("convolution.correlation")
+    code.assert_compiled("convolution")
     code.ran.clear()
     kernels.convolution_backward(y, x, W, need_dx=need_dx)
-    code.assert_compiled("convolution.correlation")
+    code.assert_compiled("convolution_backward")

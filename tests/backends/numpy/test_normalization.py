@@ -5,8 +5,9 @@ import pytest
 
 from tests.backends.numpy.test_convolution import ORDERS
 from tests.harness import nonempty
+from tests.backends.watched import kernels
 from xpdl.backends import dispatch
-from xpdl.backends.numpy import normalization as kernels
+from xpdl.backends.cpu import thread_pool
 from xpdl.ops import normalization as ops
 
 SHAPES = [(1, 1, 1, 1), (1, 3, 2, 2), (4, 3, 5, 2), (7, 1, 3, 3), (60, 16, 28, 20), (700, 2, 3, 17)]
@@ -53,7 +54,7 @@ def test_equals_the_generic_op(code, shape, order, dtype, tolerance, adds, activ
         through = {"y": other(found[0]), "activation": activation}
         found_back = kernels.batch_normalization_backward(other(dy), x, gamma, *found[1:], EPS, **through)
         close(found_back, back, dtype, tolerance)
-    code.assert_compiled("normalization.forward", "normalization.backward", "normalization.normalize")
+    code.assert_compiled("batch_normalization", "batch_normalization_backward", "normalize")
 
 
 @pytest.mark.parametrize("order", ["C", "images innermost"])
@@ -74,7 +75,7 @@ def test_gradients_are_those_of_differences(code, order):
             moved[position] = given[position] + sign * 1e-6 * direction
             ends.append(float((forward(*moved) * dy).sum()))
         np.testing.assert_allclose((ends[0] - ends[1]) / 2e-6, float((gradient * direction).sum()), rtol=1e-6)
-    code.assert_compiled("normalization.forward", "normalization.backward")
+    code.assert_compiled("batch_normalization", "batch_normalization_backward")
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-10), ("float32", 3e-4)])
@@ -119,8 +120,8 @@ def test_memory_order_is_kept():
 
 def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
-    run = kernels.thread_pool.run
-    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = thread_pool.run
+    monkeypatch.setattr(thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     dy, x, gamma, beta, mean, var = arrays((60, 16, 28, 20), "float64")
     statistics = ops.batch_normalization(x, gamma, beta, EPS)[1:]
     ops.batch_normalization_backward(dy, x, gamma, *statistics, EPS)

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from tests.backends.numpy.test_convolution import ORDERS
+from tests.backends.watched import kernels
 from xpdl.backends import dispatch
-from xpdl.backends.numpy import pooling as kernels
+from xpdl.backends.cpu import thread_pool
+from xpdl.backends.numba import loading
+from xpdl.backends.numpy import pooling
 from xpdl.ops import pooling as ops
 
 
@@ -26,7 +29,8 @@ def case(seed):
 @pytest.fixture
 def few_neighbours(monkeypatch):
     """Compiled code also where NumPy's functions are quicker, which the small images of these tests are for."""
-    monkeypatch.setattr(kernels, "_NEIGHBOURS_BACKWARD", 1)
+    if loading.problem() is None:
+        monkeypatch.setattr(loading.load("xpdl.backends.numba.pooling"), "_NEIGHBOURS_BACKWARD", 1)
 
 
 @pytest.mark.usefixtures("few_neighbours")
@@ -46,7 +50,7 @@ def test_equals_the_generic_op(seed, order, code):
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
     assert y.dtype == dx.dtype == x.dtype
     if order != "strided":
-        code.assert_compiled("pooling.max_pooling", "pooling.max_pooling_backward")
+        code.assert_compiled("max_pooling", "max_pooling_backward")
 
 
 @pytest.mark.usefixtures("few_neighbours")
@@ -64,14 +68,15 @@ def test_relu_equals_the_generic_op(seed, order, code):
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
     if order != "strided":
-        code.assert_compiled("pooling.max_pooling", "pooling.max_pooling_backward")
+        code.assert_compiled("max_pooling", "max_pooling_backward")
 
 
 @pytest.mark.usefixtures("few_neighbours")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("seed", range(20))
 def test_average_equals_the_generic_op(seed, order, code, monkeypatch):
-    monkeypatch.setattr(kernels, "_NEIGHBOURS", 1)
+    if code.name == "compiled":
+        monkeypatch.setattr(loading.load("xpdl.backends.numba.pooling"), "_NEIGHBOURS", 1)
     x, size, stride, pad = case(seed)
     x = ORDERS[order](x.astype(np.float32))
     with dispatch.generic_only():
@@ -85,7 +90,7 @@ def test_average_equals_the_generic_op(seed, order, code, monkeypatch):
     np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
     assert y.dtype == dx.dtype == np.float32
     if order != "strided":
-        code.assert_compiled("pooling.average_pooling", "pooling.average_pooling_backward")
+        code.assert_compiled("average_pooling", "average_pooling_backward")
 
 
 @pytest.mark.usefixtures("few_neighbours")
@@ -108,7 +113,7 @@ def test_many_images_are_compiled_and_many_values_of_one_image_are_not(dtype, co
     x = np.random.default_rng(0).normal(size=(32, 2, 6, 7)).astype(dtype)
     y = kernels.max_pooling(ORDERS["images innermost"](x), (2, 3), (2, 1), (1, 0))
     dx = kernels.max_pooling_backward(y, ORDERS["images innermost"](x), y, (2, 3), (2, 1), (1, 0))
-    code.assert_compiled("pooling.max_pooling", "pooling.max_pooling_backward")
+    code.assert_compiled("max_pooling", "max_pooling_backward")
     code.ran.clear()
     np.testing.assert_array_equal(kernels.max_pooling_backward(y, x, y, (2, 3), (2, 1), (1, 0)), dx)
     large = np.ones((1, 1, 256, 256), dtype)
@@ -117,9 +122,10 @@ def test_many_images_are_compiled_and_many_values_of_one_image_are_not(dtype, co
 
 
 @pytest.mark.parametrize("shape", [(64, 3, 9, 8), (2, 64, 9, 8)], ids=str)
-def test_parts_make_the_whole(shape, monkeypatch):
-    monkeypatch.setattr(kernels, "_TASK_SIZE", 1 << 11)
-    monkeypatch.setattr(kernels, "_COMPILED_TASK_SIZE", 1 << 11)
+def test_parts_make_the_whole(shape, code, monkeypatch):
+    monkeypatch.setattr(pooling, "_TASK_SIZE", 1 << 11)
+    if code.name == "compiled":
+        monkeypatch.setattr(loading.load("xpdl.backends.numba.pooling"), "_TASK_SIZE", 1 << 11)
     x = ORDERS["images innermost" if shape[0] > shape[1] else "channels last"](
         np.random.default_rng(0).normal(size=shape)
     )
@@ -152,8 +158,8 @@ def test_keeps_the_memory_order_of_the_images():
 
 def test_many_channels_are_shared_between_threads(monkeypatch):
     calls = []
-    run = kernels.thread_pool.run
-    monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
+    run = thread_pool.run
+    monkeypatch.setattr(thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     x = np.random.default_rng(0).normal(size=(100, 8, 40, 40))
     with dispatch.generic_only():
         expected = ops.max_pooling(x, (3, 3), (2, 2), (1, 1))

@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 
 from tests.harness import nonempty
-from xpdl.backends import dispatch
-from xpdl.backends.numba import loading
-from xpdl.backends.numpy import convolution as kernels
+from tests.backends.watched import kernels
+from xpdl.backends import dispatch, registry
+from xpdl.backends.cpu import thread_pool
+from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.numpy import gemm, im2col_small_batch, winograd_1d
 from xpdl.ops import convolution as ops
 
 
 @pytest.fixture(autouse=True)
-def pure(monkeypatch):
+def pure():
     """Compiled kernels have another way."""
-    monkeypatch.setattr(loading, "problem", lambda: "this test is of NumPy's functions")
+    dispatch.kernels_for(array_namespace(np.empty(0)))
+    with registry.without("numba"):
+        yield
 
 
 @pytest.fixture
@@ -22,12 +25,12 @@ def always(monkeypatch):
     """Serve everything that can be served, in any dtype."""
     served = []
 
-    def serves(weights, out, stride, dilation):
+    def supports(weights, out, stride, dilation):
         can = weights.shape[2] == 3 and stride == dilation == (1, 1)
         served.append(can)
         return can
 
-    monkeypatch.setattr(winograd_1d, "serves", serves)
+    monkeypatch.setattr(winograd_1d, "supports", supports)
     return served
 
 
@@ -83,7 +86,7 @@ def test_serves_what_it_is_quicker_for(monkeypatch, filters, depth, dtype, runs)
     monkeypatch.setattr(winograd_1d, "correlation", lambda *args: calls.append(args) or correlation(*args))
     rng = np.random.default_rng(0)
     x, W = (
-        rng.normal(size=(im2col_small_batch.MANY, depth, 9, 9)).astype(dtype),
+        rng.normal(size=(im2col_small_batch._MANY, depth, 9, 9)).astype(dtype),
         rng.normal(size=(filters, depth, 3, 3)).astype(dtype),
     )
     y = kernels.convolution(x, W, pad=(1, 1))
@@ -114,7 +117,7 @@ def test_the_bits_do_not_depend_on_threads(monkeypatch):
     )
     results = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(kernels.thread_pool, "_chosen", threads)
+        monkeypatch.setattr(thread_pool, "_chosen", threads)
         results.append((kernels.convolution(x, W, pad=(1, 1)), *kernels.convolution_backward(dy, x, W, pad=(1, 1))))
     for other in nonempty(results[1:]):
         for first, second in zip(nonempty(results[0]), other, strict=True):

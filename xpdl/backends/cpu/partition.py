@@ -10,14 +10,15 @@ import itertools
 
 def cut(length: int, most: int) -> list[slice]:
     """``range(length)`` in about equal parts of `most` at most."""
-    return _parts(length, -(-length // most))
+    return split(length, -(-length // most))
 
 
 def halves(length: int, most: int) -> list[slice]:
     """``range(length)`` in `most` parts at most; an even number, so that two threads share it evenly."""
-    return _parts(length, max(1, min(length, most) // 2 * 2))
+    return split(length, max(1, min(length, most) // 2 * 2))
 
 
-def _parts(length: int, count: int) -> list[slice]:
+def split(length: int, count: int) -> list[slice]:
+    """``range(length)`` in `count` about equal parts."""
     edges = [length * k // count for k in range(count + 1)]
     return list(itertools.starmap(slice, itertools.pairwise(edges)))

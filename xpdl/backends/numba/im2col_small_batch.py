@@ -4,17 +4,63 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl.backends.arrays import NDArray, Pair
+from xpdl.backends.cpu.contiguous import read_only
+from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import product
 from xpdl.backends.numba.jit import compiled, inlined
 from xpdl.backends.numba.row_loops import clear, copy, finish
+from xpdl.backends.numpy import im2col_small_batch as pure
+
+# Images from which on it is faster to have them innermost.
+_MANY = 8
+# Multiplications up to which BLAS neither copies matrices nor orders them anew, and columns of one product at the least.
+_PRODUCT = 1_000_000
+_COLUMNS = 64
+
+
+def supports(x: NDArray) -> bool:
+    """Tell whether a batch is small enough."""
+    return len(x) < _MANY
+
+
+def convolution(
+    x: NDArray,
+    W: NDArray,
+    b: NDArray | None,
+    out: Pair,
+    stride: Pair,
+    pad: Pair,
+    dilation: Pair,
+    groups: int,
+    *,
+    relu: bool,
+) -> NDArray:
+    """As `xpdl.backends.numpy.im2col_small_batch.convolution`."""
+    most = max(_COLUMNS, _PRODUCT // (len(W) // groups * W[0].size))
+    return pure.convolution(x, W, b, out, stride, pad, dilation, groups, relu=relu, fill=_fill, most_columns=most)
+
+
+def _fill(
+    image: NDArray,
+    weights: NDArray,
+    bias: NDArray,
+    lower: Any,
+    out: NDArray,
+    geometry: tuple[int, ...],
+    first: int,
+    last: int,
+) -> None:
+    memory = scratch("windows of an image", (weights.shape[1] * (last - first) * out.shape[2],), image.dtype)
+    _fill_rows(read_only(image), read_only(weights), read_only(bias), lower, out, geometry, first, last, memory)
 
 
 @compiled
-def fill(
+def _fill_rows(
     image: Any,
     weights: Any,
     bias: Any,
-    least: Any,
+    lower: Any,
     out: Any,
     geometry: Any,
     first: Any,
@@ -62,7 +108,7 @@ def fill(
     target = out.reshape(out.shape[0], -1)[:, first * columns : last * columns]
     product(weights, windows, target)
     for f in range(out.shape[0]):
-        finish(target[f], bias[f], least)
+        finish(target[f], bias[f], lower)
 
 
 @inlined

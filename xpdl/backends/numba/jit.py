@@ -20,9 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
-def compiled(function: F) -> F:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that Python calls, for the dtypes it is called with."""
-    dispatcher: Any = numba.njit(function, fastmath={"contract"}, **_OPTIONS)
+    dispatcher = numba.njit(function, fastmath={"contract"}, **_OPTIONS)
     dispatcher._cache = Cache(function)
     return dispatcher
 

@@ -15,6 +15,15 @@ from xpdl.backends.numba import BlasError
 
 # op -> the module of its kernel, and the elements of its first argument below which Numba is not loaded for it
 KERNELS = {
+    "convolution": ("xpdl.backends.numba.convolution", 0),
+    "convolution_backward": ("xpdl.backends.numba.convolution", 0),
+    "max_pooling": ("xpdl.backends.numba.pooling", 0),
+    "max_pooling_backward": ("xpdl.backends.numba.pooling", 0),
+    "average_pooling": ("xpdl.backends.numba.pooling", 0),
+    "average_pooling_backward": ("xpdl.backends.numba.pooling", 0),
+    "batch_normalization": ("xpdl.backends.numba.normalization", 0),
+    "batch_normalization_backward": ("xpdl.backends.numba.normalization", 0),
+    "normalize": ("xpdl.backends.numba.normalization", 0),
     "relu_backward": ("xpdl.backends.numba.elementwise", tuning.SMALL_ARRAY),
     "dropout": ("xpdl.backends.numba.elementwise", 0),
     "dropout_mask": ("xpdl.backends.numba.dropout", 0),

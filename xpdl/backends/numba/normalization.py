@@ -1,7 +1,4 @@
-"""Batch normalisation of images (outer, C, inner), channel by channel in two passes over its values.
-
-Arguments are those of NumPy's functions in `xpdl.backends.numpy.normalization`.
-"""
+"""Batch normalisation of images (outer, C, inner), channel by channel in two passes over its values."""
 
 from __future__ import annotations
 
@@ -9,14 +6,72 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends.arrays import NDArray
+from xpdl.backends.cpu import batch_norm
+from xpdl.backends.epilogues import is_relu, relu_output
+from xpdl.backends.numba import batch_norm_2d
 from xpdl.backends.numba.jit import compiled, inlined, sums
+from xpdl.backends.registry import kernel
 
 # Values that are summed as they are, and stay in the nearest cache for a second pass; their sums are added in float64.
 _PIECE = 4096
 
 
+@kernel("numba", "batch_normalization")
+def batch_normalization(
+    x: NDArray,
+    gamma: NDArray,
+    beta: NDArray,
+    eps: float,
+    *,
+    activation: str | None = None,
+    residual: NDArray | None = None,
+) -> tuple[NDArray, NDArray, NDArray]:
+    """As `xpdl.ops.normalization.batch_normalization`."""
+    if x.ndim == 2 and residual is None:
+        return batch_norm_2d.batch_normalization(x, gamma, beta, eps, is_relu(activation))
+    return batch_norm.forward(_forward, x, gamma, beta, eps, is_relu(activation), residual)
+
+
+@kernel("numba", "batch_normalization_backward")
+def batch_normalization_backward(
+    dy: NDArray,
+    x: NDArray,
+    gamma: NDArray,
+    mean: NDArray,
+    var: NDArray,
+    eps: float,
+    *,
+    y: NDArray | None = None,
+    activation: str | None = None,
+) -> tuple[NDArray, NDArray, NDArray]:
+    """As `xpdl.ops.normalization.batch_normalization_backward`."""
+    y = relu_output(activation, y)
+    if x.ndim == 2:
+        return batch_norm_2d.batch_normalization_backward(dy, x, gamma, mean, var, eps, y)
+    return batch_norm.backward(_backward, dy, x, gamma, mean, var, eps, y)
+
+
+@kernel("numba", "normalize")
+def normalize(
+    x: NDArray,
+    gamma: NDArray,
+    beta: NDArray,
+    mean: NDArray,
+    var: NDArray,
+    eps: float,
+    *,
+    activation: str | None = None,
+    residual: NDArray | None = None,
+) -> NDArray:
+    """As `xpdl.ops.normalization.normalize`."""
+    if x.ndim == 2 and residual is None:
+        return batch_norm_2d.normalize(x, gamma, beta, mean, var, eps, is_relu(activation))
+    return batch_norm.normalize(_normalize, x, gamma, beta, mean, var, eps, is_relu(activation), residual)
+
+
 @compiled
-def forward(
+def _forward(
     x: Any,
     gamma: Any,
     beta: Any,
@@ -67,7 +122,7 @@ def forward(
 
 
 @compiled
-def normalize(
+def _normalize(
     x: Any,
     mean: Any,
     scale: Any,
@@ -95,7 +150,7 @@ def normalize(
 
 
 @compiled
-def backward(
+def _backward(
     dy: Any,
     x: Any,
     y: Any,

@@ -1,4 +1,4 @@
-"""Loops over what lies together in memory, such as one column of an image in all images of a batch."""
+"""Loops over contiguous values, such as one column of an image in all images of a batch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def clear(out: Any) -> None:
 
 
 @inlined
-def finish(out: Any, bias: Any, least: Any) -> None:
-    """Add `bias`; what is less than `least` then becomes it. NaN stays."""
+def finish(out: Any, bias: Any, lower: Any) -> None:
+    """Add `bias`; values below `lower` then become it. NaN stays."""
     for k in range(out.shape[0]):
         value = out[k] + bias
-        out[k] = least if value < least else value
+        out[k] = lower if value < lower else value

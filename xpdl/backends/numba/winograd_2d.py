@@ -22,15 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import cut, halves
 from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import add_product_of_lines, product
 from xpdl.backends.numba.jit import compiled, inlined
 from xpdl.backends.numba.row_loops import clear, copy, finish
-
-Host = np.ndarray[Any, Any]
-Pair = tuple[int, int]
 
 # Channels on each side, in the harmonic mean, halved, from which on the products saved are worth the sums.
 _CHANNELS = 6
@@ -49,7 +47,9 @@ _ALONG_AN_AXIS = np.array([[1, 0.5, 0.5, 0], [0, 0.5, -0.5, 0], [0, 0.5, 0.5, -1
 _GRADIENTS = np.kron(_ALONG_AN_AXIS, _ALONG_AN_AXIS)
 
 
-def serves(src: Host, weights: Host, out: Host, inputs: Host | None, stride: Pair, dilation: Pair) -> bool:
+def supports(
+    src: NDArray, weights: NDArray, out: NDArray, dw_operand: NDArray | None, stride: Pair, dilation: Pair
+) -> bool:
     """Whether this is quicker than plain sums, for filters (F, 3, 3, C) and arrays (H, C, W, N)."""
     filters, height, width, depth = weights.shape
     return (
@@ -59,25 +59,25 @@ def serves(src: Host, weights: Host, out: Host, inputs: Host | None, stride: Pai
         and depth * filters >= _CHANNELS * (depth + filters)
         and src.shape[3] >= _FEWEST_IMAGES
         and min(out.shape[0], out.shape[2]) > 1
-        and all(x is None or x.flags.c_contiguous for x in (src, out, inputs))
+        and all(x is None or x.flags.c_contiguous for x in (src, out, dw_operand))
     )
 
 
 def correlation(
-    src: Host,
-    weights: Host,
-    out: Host,
+    src: NDArray,
+    weights: NDArray,
+    out: NDArray,
     pad: Pair,
-    b: Host | None = None,
-    inputs: Host | None = None,
-    parts: list[Host] | None = None,
-    rectify: bool = False,
+    b: NDArray | None = None,
+    dw_operand: NDArray | None = None,
+    partials: list[NDArray] | None = None,
+    relu: bool = False,
 ) -> list[thread_pool.Task]:
     """Tasks as those of `xpdl.backends.numpy.convolution` for stride and dilation 1."""
     filters, depth = len(weights), weights.shape[3]
     transformed = _transformed(weights)
     bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
-    least = src.dtype.type(0.0 if rectify else -np.inf)
+    lower = src.dtype.type(0.0 if relu else -np.inf)
     rows, columns, images = -(-out.shape[0] // 2), -(-out.shape[2] // 2), out.shape[3]
     blocks = list(itertools.product(halves(rows, _TASKS), cut(images, _MOST_IMAGES)))
 
@@ -87,32 +87,34 @@ def correlation(
         tiles = min(columns, max(1, most // (seen.stop - seen.start)))
         where = part.start, part.stop, tiles, seen.start, seen.stop
         memory = scratch("tiles", (_needed(depth, filters, tiles * (seen.stop - seen.start)),), src.dtype)
-        sums = np.zeros((0, 0, 0, 0) if inputs is None else (4, 4, depth, filters), src.dtype)
-        _correlate(src, transformed, bias, least, out, pad, where, memory, out if inputs is None else inputs, sums)
-        if parts is not None:
-            parts[place] = _transformed_back(sums)
+        sums = np.zeros((0, 0, 0, 0) if dw_operand is None else (4, 4, depth, filters), src.dtype)
+        _correlate(
+            src, transformed, bias, lower, out, pad, where, memory, out if dw_operand is None else dw_operand, sums
+        )
+        if partials is not None:
+            partials[place] = _transformed_back(sums)
 
-    if parts is not None:
-        parts += [weights] * len(blocks)
+    if partials is not None:
+        partials += [weights] * len(blocks)
     return [functools.partial(task, place, *block) for place, block in enumerate(blocks)]
 
 
-def _transformed(weights: Host) -> Host:
+def _transformed(weights: NDArray) -> NDArray:
     """Filters (F, 3, 3, C) as those of the products, (4, 4, F, C)."""
     # BLAS takes lines without gaps; whoever made the weights may have put them in another order
     return np.ascontiguousarray(_along_first(_along_first(weights.transpose(2, 1, 0, 3)).swapaxes(0, 1)))
 
 
-def _along_first(weights: Host) -> Host:
+def _along_first(weights: NDArray) -> NDArray:
     # sums rather than a product of matrices: BLAS is not held to one thread here, and its threads stay awake for long
     first, middle, last = weights
     outer = first + last
     return np.stack([first, (outer + middle) / 2, (outer - middle) / 2, last])
 
 
-def _transformed_back(sums: Host) -> Host:
+def _transformed_back(sums: NDArray) -> NDArray:
     """Sums (4, 4, C, F) of products as the gradient of filters, (3 * 3 * C, F)."""
-    lines: Host = np.matmul(_GRADIENTS, sums.reshape(16, -1))
+    lines: NDArray = np.matmul(_GRADIENTS, sums.reshape(16, -1))
     return lines.reshape(-1, sums.shape[3])
 
 
@@ -123,7 +125,16 @@ def _needed(depth: int, filters: int, columns: int) -> int:
 
 @compiled
 def _correlate(
-    src: Any, filters: Any, bias: Any, least: Any, out: Any, pad: Any, where: Any, memory: Any, inputs: Any, sums: Any
+    src: Any,
+    filters: Any,
+    bias: Any,
+    lower: Any,
+    out: Any,
+    pad: Any,
+    where: Any,
+    memory: Any,
+    dw_operand: Any,
+    sums: Any,
 ) -> None:
     """Some rows of tiles of `out`, some tiles at a time; where `sums` has any, what is summed for the filters is added."""
     depth, count = src.shape[1], out.shape[1]
@@ -141,9 +152,9 @@ def _correlate(
                 for v in range(4):
                     product(filters[u, v], seen[u, v], products[u, v])
             halves = split[: 8 * length].reshape(4, 2, length)
-            _outputs(products, bias, least, out[2 * i : 2 * i + rows, :, begin : begin + columns, start:stop], halves)
+            _outputs(products, bias, lower, out[2 * i : 2 * i + rows, :, begin : begin + columns, start:stop], halves)
             if sums.size:
-                _spread(inputs[2 * i : 2 * i + rows, :, begin : begin + columns, start:stop], halves, products)
+                _spread(dw_operand[2 * i : 2 * i + rows, :, begin : begin + columns, start:stop], halves, products)
                 for u in range(4):
                     for v in range(4):
                         add_product_of_lines(seen[u, v], products[u, v], sums[u, v])
@@ -209,23 +220,23 @@ def _sums(d0: Any, d1: Any, d2: Any, d3: Any, s0: Any, s1: Any, s2: Any, s3: Any
 
 
 @inlined
-def _outputs(products: Any, bias: Any, least: Any, out: Any, halves: Any) -> None:
+def _outputs(products: Any, bias: Any, lower: Any, out: Any, halves: Any) -> None:
     """Fill `out` (1 or 2 rows, F, columns, images) from the products (4, 4, F, tiles * images)."""
     rows, count, columns, images = out.shape
     unwanted = np.empty(images, out.dtype)
-    upper, lower = halves[:, 0], halves[:, 1]
+    first, second = halves[:, 0], halves[:, 1]
     for f in range(count):
         for v in range(4):
-            _two(products[0, v, f], products[1, v, f], products[2, v, f], products[3, v, f], upper[v], lower[v])
+            _two(products[0, v, f], products[1, v, f], products[2, v, f], products[3, v, f], first[v], second[v])
         for p in range(rows):
-            h = upper if p == 0 else lower
+            h = first if p == 0 else second
             for j in range((columns + 1) // 2):
                 here, end = j * images, (j + 1) * images
                 right = out[p, f, 2 * j + 1] if 2 * j + 1 < columns else unwanted
                 left, m0, m1, m2, m3 = out[p, f, 2 * j], h[0, here:end], h[1, here:end], h[2, here:end], h[3, here:end]
                 _two(m0, m1, m2, m3, left, right)
-                finish(left, bias[f], least)
-                finish(right, bias[f], least)
+                finish(left, bias[f], lower)
+                finish(right, bias[f], lower)
 
 
 @inlined

@@ -16,7 +16,7 @@ from xpdl.backends.cpu import buffer_pool, tuning
 from xpdl.backends.cpu.contiguous import apply_flat
 from xpdl.backends.epilogues import is_relu
 from xpdl.backends.namespaces import wide_dtype
-from xpdl.backends.registry import DECLINE, kernel, kernels_of
+from xpdl.backends.registry import DECLINE, call, kernel
 
 _INTS = {2: np.int16, 4: np.int32, 8: np.int64}
 
@@ -78,11 +78,9 @@ def before_relu(dy: NDArray, y: NDArray | None) -> NDArray:
     """Take `dy` back through the relu whose output is `y`; without one it is returned as it is."""
     if y is None:
         return dy
-    for function in kernels_of("numpy")["relu_backward"]:
-        dx = function(dy, y)
-        if dx is not DECLINE:
-            return dx
-    return np.where(y > 0, dy, dy.dtype.type(0))
+    dx = call("numpy", "relu_backward", dy, y)
+    # in other orders of memory
+    return np.where(y > 0, dy, dy.dtype.type(0)) if dx is DECLINE else dx
 
 
 @kernel("numpy", "dropout")

@@ -8,58 +8,59 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.partition import cut
 from xpdl.backends.cpu.workspace import scratch
-from xpdl.backends.numba import loading
 
-Host = np.ndarray[Any, Any]
-Pair = tuple[int, int]
-
-# Images from which on it is quicker to have them innermost: by NumPy's functions, and in compiled code.
-MANY = 4
-MANY_COMPILED = 8
+# Images from which on it is faster to have them innermost.
+_MANY = 4
 # Bytes of copied windows in one task.
 _TASK_BYTES = 1 << 20
-# Multiplications up to which BLAS neither copies matrices nor orders them anew, where compiled code asks for one product,
-# and columns of that at the least.
-_PRODUCT = 1_000_000
-_COLUMNS = 64
 # Multiplications of a task that are worth waking a thread for.
 _SHARED_PRODUCTS = 1 << 23
 
 
-def serves(x: Host) -> bool:
-    """Whether so many images are few."""
-    return len(x) < (MANY if loading.load("xpdl.backends.numba.im2col_small_batch") is None else MANY_COMPILED)
+def supports(x: NDArray) -> bool:
+    """Tell whether a batch is small enough."""
+    return len(x) < _MANY
 
 
 def convolution(
-    x: Host, W: Host, b: Host | None, out: Pair, stride: Pair, pad: Pair, dilation: Pair, groups: int, *, rectify: bool
-) -> Host:
-    """The convolution of `x` (N, C, H, W), (N, FN, *out) in that order of memory."""
+    x: NDArray,
+    W: NDArray,
+    b: NDArray | None,
+    out: Pair,
+    stride: Pair,
+    pad: Pair,
+    dilation: Pair,
+    groups: int,
+    *,
+    relu: bool,
+    fill: Callable[..., None] | None = None,
+    most_columns: int | None = None,
+) -> NDArray:
+    """The convolution of `x` (N, C, H, W), (N, FN, *out) in that order of memory, by `fill` for some rows of an image."""
     x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
     y = buffer_pool.empty((len(x), len(W), *out), x.dtype)
     filters, per_filter = len(W) // groups, W[0].size
-    code = loading.load("xpdl.backends.numba.im2col_small_batch")
-    fill = _fill if code is None else functools.partial(_fill_compiled, code.fill)
     most = _TASK_BYTES // (per_filter * x.itemsize)
-    if code is not None:
-        most = min(most, max(_COLUMNS, _PRODUCT // (filters * per_filter)))
-    rows = max(1, min(out[0], most // out[1]))
+    rows = max(1, min(out[0], (most if most_columns is None else min(most, most_columns)) // out[1]))
     geometry = (*W.shape[2:], *stride, *pad, *dilation)
-    least = x.dtype.type(0.0 if rectify else -np.inf)
+    lower = x.dtype.type(0.0 if relu else -np.inf)
     tasks: list[thread_pool.Task] = []
     for n, k, part in itertools.product(range(len(x)), range(groups), cut(out[0], rows)):
         of, depth = slice(k * filters, (k + 1) * filters), W.shape[1]
         bias = np.zeros(filters, x.dtype) if b is None else np.ascontiguousarray(b[of])
         images, weights = x[n, k * depth : (k + 1) * depth], W[of].reshape(filters, per_filter)
-        tasks.append(functools.partial(fill, images, weights, bias, least, y[n, of], geometry, part.start, part.stop))
+        given = images, weights, bias, lower, y[n, of], geometry, part.start, part.stop
+        tasks.append(functools.partial(fill or _fill, *given))
     if y[0].size // len(W) * W.size < _SHARED_PRODUCTS:
         tasks = [functools.partial(_one_after_the_other, tasks)]
     thread_pool.run(tasks)
@@ -71,19 +72,15 @@ def _one_after_the_other(tasks: list[thread_pool.Task]) -> None:
         task()
 
 
-def _fill_compiled(fill: Any, image: Host, weights: Host, bias: Host, least: Any, out: Host, *where: Any) -> None:
-    """As `_fill`, by the compiled one."""
-    given = [a.view() for a in (image, weights, bias)]
-    for a in given:
-        # compiled once for arrays that may be written to and those that may not
-        a.flags.writeable = False
-    _, first, last = where
-    needed = weights.shape[1] * (last - first) * out.shape[2]
-    fill(*given, least, out, *where, scratch("windows of an image", (needed,), image.dtype))
-
-
 def _fill(
-    image: Host, weights: Host, bias: Host, least: Any, out: Host, geometry: tuple[int, ...], first: int, last: int
+    image: NDArray,
+    weights: NDArray,
+    bias: NDArray,
+    lower: Any,
+    out: NDArray,
+    geometry: tuple[int, ...],
+    first: int,
+    last: int,
 ) -> None:
     """Rows `first` to `last` of `out` (F, OH, OW), from `image` (C, H, W) and `weights` (F, C * FH * FW)."""
     fh, fw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w = geometry
@@ -113,5 +110,5 @@ def _fill(
     target = as_strided(out[:, first:last], (filters, count * columns), (out.strides[0], out.itemsize))
     np.matmul(weights, seen, out=target)
     target += bias[:, np.newaxis]
-    if least == 0:
+    if lower == 0:
         np.maximum(target, 0.0, out=target)

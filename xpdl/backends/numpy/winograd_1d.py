@@ -17,19 +17,16 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import cut
 from xpdl.backends.cpu.workspace import constant_part, scratch
 from xpdl.backends.numpy.gemm import unpacked_columns
 from xpdl.backends.numpy.windows import Block, gather
-
-Host = np.ndarray[Any, Any]
-Pair = tuple[int, int]
 
 # A third of the products is saved for each pair of channels, and sums are to be paid for each channel: what wins has so many
 # channels on each side, in the harmonic mean, halved.
@@ -44,7 +41,7 @@ _FEW_COLUMNS = 150
 _PACKED_COLUMNS = 400
 
 
-def serves(weights: Host, out: Host, stride: Pair, dilation: Pair) -> bool:
+def supports(weights: NDArray, out: NDArray, stride: Pair, dilation: Pair) -> bool:
     """Whether this is quicker than plain sums for filters (F, FH, FW, C)."""
     filters, _, width, depth = weights.shape
     enough = depth * filters >= _CHANNELS * (depth + filters) and out.shape[2] >= 4
@@ -52,14 +49,14 @@ def serves(weights: Host, out: Host, stride: Pair, dilation: Pair) -> bool:
 
 
 def correlation(
-    src: Host,
-    weights: Host,
-    out: Host,
+    src: NDArray,
+    weights: NDArray,
+    out: NDArray,
     pad: Pair,
-    b: Host | None = None,
-    inputs: Host | None = None,
-    parts: list[Host] | None = None,
-    rectify: bool = False,
+    b: NDArray | None = None,
+    dw_operand: NDArray | None = None,
+    partials: list[NDArray] | None = None,
+    relu: bool = False,
 ) -> list[thread_pool.Task]:
     """Tasks as those of `convolution._correlation` for stride and dilation 1."""
     height = weights.shape[1]
@@ -71,24 +68,24 @@ def correlation(
         target = out[rows, :, columns, images]
         sums = _sums(src, block, height, pad)
         _outputs(transformed, sums, b, target)
-        if rectify:
+        if relu:
             np.maximum(target, 0.0, out=target)
-        if inputs is not None and parts is not None:
-            parts[place] = _weight_gradient(sums, inputs[rows, :, columns, images], height)
+        if dw_operand is not None and partials is not None:
+            partials[place] = _weight_gradient(sums, dw_operand[rows, :, columns, images], height)
 
-    if parts is not None:
-        parts += [weights] * len(blocks)
+    if partials is not None:
+        partials += [weights] * len(blocks)
     return [functools.partial(task, place, block) for place, block in enumerate(blocks)]
 
 
-def _filters(weights: Host) -> Host:
+def _filters(weights: NDArray) -> NDArray:
     """Filters (F, FH, 3, C) as those of the four products, (4, F, FH * C)."""
     first, middle, last = weights.transpose(2, 0, 1, 3)
     outer = first + last
     return np.stack([first, (outer + middle) / 2, (outer - middle) / 2, last]).reshape(4, len(weights), -1)
 
 
-def _sums(src: Host, block: Block, height: int, pad: Pair) -> Host:
+def _sums(src: NDArray, block: Block, height: int, pad: Pair) -> NDArray:
     """The four sums of inputs for each pair of columns of a block, (4, rows, C, pairs + 1, images); the last is none."""
     rows, columns, images = block
     pairs = -(-(columns.stop - columns.start) // 2)
@@ -109,7 +106,7 @@ def _sums(src: Host, block: Block, height: int, pad: Pair) -> Host:
     return sums
 
 
-def _outputs(filters: Host, sums: Host, b: Host | None, target: Host) -> None:
+def _outputs(filters: NDArray, sums: NDArray, b: NDArray | None, target: NDArray) -> None:
     """Fill `target` (rows, F, columns, images)."""
     rows, _, columns, images = target.shape
     count, pairs = filters.shape[1], sums.shape[3] - 1
@@ -135,7 +132,7 @@ def _outputs(filters: Host, sums: Host, b: Host | None, target: Host) -> None:
     target[:, :, 1::2] = products[1, :, :, : columns // 2]
 
 
-def _weight_gradient(sums: Host, x: Host, height: int) -> Host:
+def _weight_gradient(sums: NDArray, x: NDArray, height: int) -> NDArray:
     """Windows times `x` (rows, F, columns, images), summed over all but channels: (FH * 3 * C, F)."""
     rows, count, columns, images = x.shape
     depth, pairs = sums.shape[2], sums.shape[3] - 1
@@ -154,7 +151,7 @@ def _weight_gradient(sums: Host, x: Host, height: int) -> Host:
     return np.stack([first + outer, (plus - minus) / 2, outer - last], axis=1).reshape(-1, count)
 
 
-def _as_matrices(sums: Host, rows: int, lines: int, count: int) -> Host:
+def _as_matrices(sums: NDArray, rows: int, lines: int, count: int) -> NDArray:
     """The sums as matrices to be multiplied by `count` filters: (4, rows, parts of a row, lines, columns * images)."""
     _, _, _, with_last, images = sums.shape
     pairs = with_last - 1
@@ -166,7 +163,7 @@ def _as_matrices(sums: Host, rows: int, lines: int, count: int) -> Host:
     return as_strided(sums, shape, (outer, row, width * column, line, item), writeable=False)
 
 
-def _blocks(out: Host, height: int, depth: int) -> list[Block]:
+def _blocks(out: NDArray, height: int, depth: int) -> list[Block]:
     """The parts of `out` (OH, F, OW, N) that make a task, in the order of its rows; they depend on shapes alone."""
     rows, filters, columns, images = out.shape
     most_images = min(images, _TASK_IMAGES)
