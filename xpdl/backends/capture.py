@@ -65,5 +65,4 @@ def recorder(backend: Backend) -> Recorder:
             f"steps are captured on a GPU by CuPy, and the network is of {backend.name}: leave out compile=True, or call "
             'xpdl.use("cupy") before the network is made'
         )
-    made: Recorder = importlib.import_module("xpdl.backends.cupy.capture").Recorder(backend.device)
-    return made
+    return importlib.import_module("xpdl.backends.cupy.capture").Recorder(backend.device)

@@ -25,8 +25,7 @@ def no_graph(x: Any) -> contextlib.AbstractContextManager[Any]:
     torch = sys.modules.get("torch")
     if torch is None or type(x) is np.ndarray or not isinstance(x, torch.Tensor):
         return _NOTHING
-    context: contextlib.AbstractContextManager[Any] = torch.no_grad()
-    return context
+    return torch.no_grad()
 
 
 def detached(x: Any) -> Any:

@@ -97,7 +97,7 @@ def _measured(net: str, batch_size: int, library: str) -> dict[str, float]:
 def _give_back() -> None:
     """Return to the system what earlier steps have left, or the steps that are measured would begin with it."""
     gc.collect()
-    results.let_go()
+    results.clear()
     with contextlib.suppress(AttributeError, OSError):  # other C libraries than GNU's
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -237,7 +237,7 @@ def _peak_megabytes(step: Call) -> float:
     step()
     tracemalloc.start()
     # what the step takes from memory of earlier results counts, too
-    buffer_pool.let_go()
+    buffer_pool.clear()
     try:
         before = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
+from xpdl.backends.cpu.partition import split
 from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import positive_int
@@ -22,8 +22,7 @@ def batched(function: Callable[[Array], Array], x: Array, batch_size: int) -> Ar
     if rows <= batch_size:
         return function(x)
     count = -(-rows // batch_size)
-    edges = [rows * k // count for k in range(count + 1)]
-    parts = [function(x[start:end, ...]) for start, end in itertools.pairwise(edges)]
+    parts = [function(x[part, ...]) for part in split(rows, count)]
     return array_namespace(*parts).concat(parts)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 
+from xpdl.backends.arrays import Pair as Pair
 from xpdl.backends.dispatch import op
+from xpdl.backends.geometry import window_count
 from xpdl.backends.namespaces import Array, Namespace, array_namespace, device, rounded_to, widened
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import int_at_least, pair, require_rank, require_shape, sizes
-
-Pair = tuple[int, int]
 
 
 def conv_output_size(
@@ -45,7 +45,7 @@ def conv_output_size(
             f"{owner}: the filter covers {extent} but the padded input has only {input_size} + 2*{pad}; "
             "use a smaller filter or dilation, or more pad"
         )
-    return (input_size + 2 * pad - extent) // stride + 1
+    return window_count(input_size, filter_size, stride, pad, dilation)
 
 
 @functools.lru_cache(maxsize=1024)

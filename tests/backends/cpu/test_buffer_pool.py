@@ -126,7 +126,7 @@ def test_results_that_are_kept_stay_as_they_are():
 def test_memory_that_is_let_go_is_not_used_again():
     held = buffer_pool.empty((1 << 20,), np.float32)
     held[:] = 1
-    buffer_pool.let_go()
+    buffer_pool.clear()
     other = buffer_pool.empty((1 << 20,), np.float32)
     other[:] = 2
     assert len(buffer_pool._blocks) == 1 and np.all(held == 1)

@@ -158,11 +158,11 @@ def test_functions_made_of_others_are_told_apart(folder):
 
         return function
 
-    @jit.inlined
+    @jit.inline
     def once(x):
         return x
 
-    @jit.inlined
+    @jit.inline
     def twice(x):
         return 2 * x
 

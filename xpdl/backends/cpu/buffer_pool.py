@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-Host = np.ndarray[Any, Any]
+from xpdl.backends.arrays import NDArray
 
 _ALIGNMENT = 64  # bytes: of a line of the cache, and of the widest vector of the processor
 # Smaller results come from pages that the process has already.
@@ -22,13 +22,13 @@ _SMALLEST = 1 << 17
 _KEPT = 256 << 20
 
 # Blocks, and where the first line of the cache begins in them.
-_blocks: deque[tuple[Host, int]] = deque()
+_blocks: deque[tuple[NDArray, int]] = deque()
 # References to a block that no array uses: of its entry, of a local variable and of the call that counts.
 _UNUSED = 3
 _counts_are_exact = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Host:
+def empty(shape: tuple[int, ...], dtype: Any) -> NDArray:
     """As `numpy.empty`."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _SMALLEST or not _counts_are_exact:
@@ -38,11 +38,10 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Host:
         block, start = entry = _fresh(size)
         array = block[start : start + size]
         _keep(entry)
-    found: Host = array.view(dtype).reshape(shape)
-    return found
+    return array.view(dtype).reshape(shape)
 
 
-def empty_like(x: Host) -> Host:
+def empty_like(x: NDArray) -> NDArray:
     """As `numpy.empty_like`: in the memory order of `x`."""
     if x.nbytes < _SMALLEST:
         return np.empty_like(x)
@@ -51,19 +50,19 @@ def empty_like(x: Host) -> Host:
     return in_memory.transpose(sorted(range(x.ndim), key=axes.__getitem__))
 
 
-def aligned(size: int) -> Host:
+def aligned(size: int) -> NDArray:
     """So many fresh bytes, the first at the beginning of a line of the cache."""
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size]
 
 
-def let_go() -> None:
+def clear() -> None:
     """Keep none of the blocks any more; those in use are freed by the arrays that use them."""
     _blocks.clear()
 
 
-def _in_unused_block(size: int) -> Host | None:
+def _in_unused_block(size: int) -> NDArray | None:
     """The bytes of a block that is large enough, and not much larger, and that nobody uses."""
     for _ in range(len(_blocks)):
         try:
@@ -81,12 +80,12 @@ def _in_unused_block(size: int) -> Host | None:
     return None
 
 
-def _fresh(size: int) -> tuple[Host, int]:
+def _fresh(size: int) -> tuple[NDArray, int]:
     block = np.empty(size + _ALIGNMENT, np.uint8)
     return block, -block.ctypes.data % _ALIGNMENT
 
 
-def _keep(entry: tuple[Host, int]) -> None:
+def _keep(entry: tuple[NDArray, int]) -> None:
     """Remember a block for later, if there is room; what nobody uses makes room."""
     size = entry[0].nbytes
     if _kept() + size > _KEPT:

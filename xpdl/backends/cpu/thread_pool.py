@@ -20,6 +20,7 @@ import numpy as np
 import threadpoolctl
 
 from xpdl.backends.arrays import NDArray
+from xpdl.backends.cpu.partition import split
 
 Task = Callable[[], None]
 
@@ -73,8 +74,7 @@ class _Job:
 
     def __init__(self, tasks: Sequence[Task], workers: int) -> None:
         # As tasks go through memory in order, a worker has the same part of every array in its cache, kernel after kernel.
-        edges = [len(tasks) * k // workers for k in range(workers + 1)]
-        self.shares = [collections.deque(tasks[start:end]) for start, end in itertools.pairwise(edges)]
+        self.shares = [collections.deque(tasks[part]) for part in split(len(tasks), workers)]
         self.left: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self.lock = threading.Lock()
         self.helpers = 0

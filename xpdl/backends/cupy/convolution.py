@@ -7,18 +7,18 @@ of one image where that is more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
+from xpdl.backends.arrays import Pair
+from xpdl.backends.cpu.partition import split
 from xpdl.backends.cupy import cudnn, elementwise
 from xpdl.backends.cupy.launch import empty, kernel, supports
 from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
 from xpdl.backends.cupy.windows import add_up, gather, images_of_rows, rows_of_images
 from xpdl.backends.epilogues import is_relu, relu_output
+from xpdl.backends.geometry import output_size
 from xpdl.backends.namespaces import Array, rounded_to, widened
 from xpdl.backends.registry import DECLINE
-
-Pair = tuple[int, int]
 
 #: the most memory that a buffer of columns takes
 COLUMN_BYTES = 256 << 20
@@ -38,7 +38,7 @@ def convolution(
 ) -> Array:
     """As `xpdl.ops.convolution.convolution`."""
     relu, options = is_relu(activation), (stride, pad, dilation)
-    out = _out_size(x, W, *options)
+    out = output_size(x.shape, (W.shape[2], W.shape[3]), *options)
     if not _fits(x, W, b, out, groups):
         return DECLINE
     y = cudnn.forward(x, W, b, out, options, relu=relu)
@@ -104,22 +104,14 @@ def _fits(x: Array, W: Array, b: Array | None, out: Pair, groups: int) -> bool:
     return supports(x, W, b) and min(out) >= 1 and bool(x.shape[1] == W.shape[1] * groups)
 
 
-def _out_size(x: Array, W: Array, stride: Pair, pad: Pair, dilation: Pair) -> Pair:
-    height, width = (
-        (x.shape[i + 2] + 2 * pad[i] - dilation[i] * (W.shape[i + 2] - 1) - 1) // stride[i] + 1 for i in (0, 1)
-    )
-    return height, width
-
-
 def _column_shape(images: slice, W: Array, out: Pair, groups: int) -> tuple[int, int, int]:
     count: int = images.stop - images.start
     return groups, math.prod(W.shape[1:]), count * out[0] * out[1]
 
 
-def _chunks(x: Array, W: Array, out: Pair, groups: int) -> Iterator[slice]:
+def _chunks(x: Array, W: Array, out: Pair, groups: int) -> list[slice]:
     """Images whose columns fit the buffer, in runs of about equal length."""
     of_one = groups * math.prod(W.shape[1:]) * out[0] * out[1] * x.itemsize
     images = x.shape[0]
     count = -(-images // max(1, COLUMN_BYTES // of_one))
-    edges = [images * k // count for k in range(count + 1)]
-    return (slice(*edges[k : k + 2]) for k in range(count))
+    return split(images, count)

@@ -16,8 +16,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from xpdl.backends.arrays import Pair
 from xpdl.backends.cupy import trace
-from xpdl.backends.cupy.cudnn_graph import B, Case, Pair, Plan, Shape, W, X, Y, describe, finish
+from xpdl.backends.cupy.cudnn_graph import B, Case, Plan, Shape, W, X, Y, describe, finish
 from xpdl.backends.cupy.launch import contiguous, cupy, dtype_name, empty
 from xpdl.backends.cupy.layout import empty_images, in_layout, prefers_channels_last
 from xpdl.backends.dtypes import dtype_called

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-Pair = tuple[int, int]
+from xpdl.backends.arrays import Pair
+
 Shape = tuple[int, ...]
 
 #: the tensors of a graph

@@ -11,6 +11,7 @@ import itertools
 import math
 from typing import Any
 
+from xpdl.backends.arrays import Pair
 from xpdl.backends.cupy import tiles
 from xpdl.backends.cupy.elementwise import relu_backward
 from xpdl.backends.cupy.launch import (
@@ -25,10 +26,9 @@ from xpdl.backends.cupy.launch import (
 )
 from xpdl.backends.cupy.layout import empty_images, in_layout, is_channels_last
 from xpdl.backends.epilogues import is_relu
+from xpdl.backends.geometry import output_size
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
-
-Pair = tuple[int, int]
 
 # 255 stands for none.
 _MOST_TAPS = 255
@@ -47,7 +47,7 @@ def max_pooling_with_taps(
     x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None
 ) -> tuple[Array, Array | None]:
     """As `xpdl.ops.pooling.max_pooling_with_taps`."""
-    relu, out = is_relu(activation), _out_size(x, size, stride, pad)
+    relu, out = is_relu(activation), output_size(x.shape, size, stride, pad)
     if size[0] * size[1] > _MOST_TAPS or min(out) < 1:
         return DECLINE
     taps = empty_images((*x.shape[:2], *out), "uint8", is_channels_last(x))
@@ -84,7 +84,7 @@ def max_pooling_backward(
     # without taps, which is for windows of 256 values and more, there is a kernel for the order of axes alone
     dy, x, y = (in_layout(a, False) for a in (dy, x, y))
     dx = empty_images(x.shape, x.dtype, False)
-    _launch("max_pooling_backward", x, _out_size(x, size, stride, pad), (size, stride, pad), dy, x, y, dx)
+    _launch("max_pooling_backward", x, output_size(x.shape, size, stride, pad), (size, stride, pad), dy, x, y, dx)
     return dx
 
 
@@ -101,7 +101,7 @@ def _to_taps(dy: Array, x: Array, taps: Array, size: Pair, stride: Pair, pad: Pa
 
 
 def _forward(name: str, x: Array, size: Pair, stride: Pair, pad: Pair, *noted: Any) -> Array:
-    out = _out_size(x, size, stride, pad)
+    out = output_size(x.shape, size, stride, pad)
     if not supports(x) or min(out) < 1:  # the generic op says what does not fit
         return DECLINE
     last = is_channels_last(x)
@@ -119,11 +119,6 @@ def _backward(name: str, x: Array, options: tuple[Pair, Pair, Pair], dy: Array, 
     start = _launch_channels_last if last else _launch
     start(name, x, (dy.shape[2], dy.shape[3]), options, *(in_layout(a, last) for a in (dy, *noted)), dx)
     return dx
-
-
-def _out_size(x: Array, size: Pair, stride: Pair, pad: Pair) -> Pair:
-    height, width = ((x.shape[i + 2] + 2 * pad[i] - size[i]) // stride[i] + 1 for i in (0, 1))
-    return height, width
 
 
 def _launch(name: str, x: Array, out: Pair, options: tuple[Pair, Pair, Pair], *args: Any) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl.backends.arrays import Pair
 from xpdl.backends.cupy.launch import contiguous, dtype_name, empty, kernel, launch_elementwise, struct, supports
+from xpdl.backends.geometry import output_size
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
-Pair = tuple[int, int]
 _ONE = (1, 1)
 
 
@@ -93,7 +94,7 @@ def _checked(a: Array, shape: Any, filter_h: int, filter_w: int, stride: Any, pa
         return None
     if len(shape) != 4 or not supports(a):
         return None
-    out = tuple((shape[i + 2] + 2 * pads[i] - size[i]) // strides[i] + 1 for i in (0, 1))
+    out = output_size(shape, size, strides, pads)
     return None if min(out) < 1 else (out, size, strides, pads)
 
 

@@ -15,7 +15,7 @@ from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.contiguous import FLOATS, read_only
 from xpdl.backends.cpu.partition import cut
-from xpdl.backends.numba.jit import compiled, inlined
+from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import add, copy
 from xpdl.backends.registry import DECLINE
 
@@ -153,32 +153,32 @@ def _backward(
         _gradient(x[n, start:stop], mean[start:stop], shift, slope, scale, dx[n, start:stop])
 
 
-@inlined
+@inline
 def _add_squares(x: Any, mean: Any, total: Any) -> None:
     for k in range(len(total)):
         difference = x[k] - mean[k]
         total[k] += difference * difference
 
 
-@inlined
+@inline
 def _add_products(dy: Any, x: Any, mean: Any, total: Any) -> None:
     for k in range(len(total)):
         total[k] += dy[k] * (x[k] - mean[k])
 
 
-@inlined
+@inline
 def _divide(total: Any, by: Any) -> None:
     for k in range(len(total)):
         total[k] /= by
 
 
-@inlined
+@inline
 def _scaled(x: Any, mean: Any, scale: Any, beta: Any, y: Any) -> None:
     for k in range(len(y)):
         y[k] = (x[k] - mean[k]) * scale[k] + beta[k]
 
 
-@inlined
+@inline
 def _rectify(y: Any) -> None:
     zero = y.dtype.type(0)
     for k in range(len(y)):
@@ -186,14 +186,14 @@ def _rectify(y: Any) -> None:
         y[k] = y[k] if not y[k] < zero else zero
 
 
-@inlined
+@inline
 def _pass(dy: Any, y: Any, dx: Any) -> None:
     zero = dx.dtype.type(0)
     for k in range(len(dx)):
         dx[k] = dy[k] if y[k] > zero else zero
 
 
-@inlined
+@inline
 def _gradient(x: Any, mean: Any, shift: Any, slope: Any, scale: Any, dx: Any) -> None:
     for k in range(len(dx)):
         dx[k] = (dx[k] - shift[k] - (x[k] - mean[k]) * slope[k]) * scale[k]

@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import overload
 
 from xpdl.backends.numba import BlasError
-from xpdl.backends.numba.jit import inlined
+from xpdl.backends.numba.jit import inline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,7 +62,7 @@ def _signature(letter: str, size: Any) -> Any:
 _sgemm, _dgemm = _function("s"), _function("d")
 
 
-@inlined
+@inline
 def _apart(x: Any) -> Any:
     """From one line to the next, in elements; a single line, or none, may have any stride, and BLAS does nothing then."""
     return max(1, x.strides[0] // x.itemsize if x.shape[0] > 1 else x.shape[1])
@@ -87,13 +87,13 @@ def _gemm_of_dtype(ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, b: Any, bet
     return gemm
 
 
-@inlined
+@inline
 def product(a: Any, b: Any, out: Any) -> None:
     """`out` (M, N) becomes `a` (M, K) times `b` (K, N); lines of each may have gaps between them."""
     _gemm(_AS_IT_IS, _AS_IT_IS, a.shape[0], b.shape[1], a.shape[1], a, b, 0, out)
 
 
-@inlined
+@inline
 def add_product_of_lines(a: Any, b: Any, out: Any) -> None:
     """`a` (M, K) times `b` (N, K), transposed, is added to `out` (M, N)."""
     _gemm(_AS_IT_IS, _TRANSPOSED, a.shape[0], b.shape[0], a.shape[1], a, b, 1, out)

@@ -13,7 +13,7 @@ from numba import uint32
 
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
-from xpdl.backends.numba.jit import compiled, inlined
+from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numpy.dropout import PIECE
 from xpdl.backends.random import mask_keys, mask_threshold
 from xpdl.backends.registry import kernel
@@ -38,7 +38,7 @@ def _fill(first_key: int, second_key: int, threshold: int, start: int, mask: Any
         mask[k] = h >> 8 >= threshold
 
 
-@inlined
+@inline
 def _hashed(h: Any) -> Any:
     # Numba makes 64 bits of each result; 32 of them are multiplied by twice as many lanes
     h = uint32((h ^ (h >> 16)) * 0x7FEB352D)

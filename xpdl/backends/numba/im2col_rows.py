@@ -15,7 +15,7 @@ from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import halves
 from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import add_product_of_lines, product
-from xpdl.backends.numba.jit import compiled, inlined
+from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import clear, copy, finish
 from xpdl.backends.numpy.gemm import unpacked_columns
 
@@ -145,7 +145,7 @@ def _correlate(
                     add_product_of_lines(windows, apart, sums)
 
 
-@inlined
+@inline
 def _shifted(source: Any, first: Any, step: Any, out: Any) -> None:
     """Columns `first`, `first` + `step`... of `source` (W, N), 0 outside of it, one after the other into `out`."""
     width, images = source.shape

@@ -8,7 +8,7 @@ from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu.contiguous import read_only
 from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import product
-from xpdl.backends.numba.jit import compiled, inlined
+from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import clear, copy, finish
 from xpdl.backends.numpy import im2col_small_batch as pure
 
@@ -111,7 +111,7 @@ def _fill_rows(
         finish(target[f], bias[f], lower)
 
 
-@inlined
+@inline
 def _inside(shift: Any, step: Any, length: Any, first: Any, last: Any) -> Any:
     """Those i of ``range(first, last)`` with ``0 <= shift + i * step < length``: the first, and the end."""
     start = min(last, max(first, -(shift // step)))

@@ -1,7 +1,7 @@
 """Compilation by Numba: without the GIL, and cached in a folder for later processes.
 
 Loops are written for whoever reads them, and for LLVM, which turns those over neighbouring floats into vector instructions.
-A product and a sum may become one instruction that rounds once; nothing else about floating point is relaxed, but in `sums`.
+A product and a sum may become one instruction that rounds once; `reduction` alone relaxes more of floating point.
 """
 
 from __future__ import annotations
@@ -27,22 +27,21 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return dispatcher
 
 
-def inlined(function: F) -> F:
+def inline(function: F) -> F:
     """A part of such functions, which becomes part of their code: a call would count references to its arrays.
 
     So do parts of arrays that one of several branches is given: let it be given them by branches outside of it.
     """
-    return _inlined(function, {"contract"})
+    return _inline(function, {"contract"})
 
 
-def sums(function: F) -> F:
-    """As `inlined`, for what adds up many values: in an order of the compiler's, so that vectors can be added."""
-    return _inlined(function, {"contract", "reassoc"})
+def reduction(function: F) -> F:
+    """As `inline`, for what adds up many values: in an order of the compiler's, so that vectors can be added."""
+    return _inline(function, {"contract", "reassoc"})
 
 
-def _inlined(function: F, fastmath: set[str]) -> F:
-    part: F = numba.njit(function, fastmath=fastmath, forceinline=True, **_OPTIONS)
-    return part
+def _inline(function: F, fastmath: set[str]) -> F:
+    return numba.njit(function, fastmath=fastmath, forceinline=True, **_OPTIONS)
 
 
 if hasattr(os, "register_at_fork"):

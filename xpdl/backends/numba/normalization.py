@@ -10,7 +10,7 @@ from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import batch_norm
 from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.numba import batch_norm_2d
-from xpdl.backends.numba.jit import compiled, inlined, sums
+from xpdl.backends.numba.jit import compiled, inline, reduction
 from xpdl.backends.registry import kernel
 
 # Values that are summed as they are, and stay in the nearest cache for a second pass; their sums are added in float64.
@@ -189,7 +189,7 @@ def _backward(
                 _gradient(dy[k, c], x[k, c], mean[c], shift, slope, scale, dx[k, c])
 
 
-@sums
+@reduction
 def _sum(x: Any) -> Any:
     total = x.dtype.type(0)
     for i in range(len(x)):
@@ -197,7 +197,7 @@ def _sum(x: Any) -> Any:
     return total
 
 
-@sums
+@reduction
 def _differences(x: Any, about: Any) -> Any:
     """Sums of differences from a value and of their squares."""
     rest = square = x.dtype.type(0)
@@ -208,7 +208,7 @@ def _differences(x: Any, about: Any) -> Any:
     return rest, square
 
 
-@sums
+@reduction
 def _products(dy: Any, x: Any, mean: Any) -> Any:
     """Sums of gradients and of their products with differences from the mean."""
     total = product = x.dtype.type(0)
@@ -218,7 +218,7 @@ def _products(dy: Any, x: Any, mean: Any) -> Any:
     return total, product
 
 
-@sums
+@reduction
 def _rectified_products(dy: Any, x: Any, mean: Any, y: Any) -> Any:
     zero = x.dtype.type(0)
     total = product = zero
@@ -229,13 +229,13 @@ def _rectified_products(dy: Any, x: Any, mean: Any, y: Any) -> Any:
     return total, product
 
 
-@inlined
+@inline
 def _gradient(dy: Any, x: Any, mean: Any, shift: Any, slope: Any, scale: Any, dx: Any) -> None:
     for i in range(len(dx)):
         dx[i] = (dy[i] - shift - (x[i] - mean) * slope) * scale
 
 
-@inlined
+@inline
 def _rectified_gradient(dy: Any, x: Any, mean: Any, y: Any, shift: Any, slope: Any, scale: Any, dx: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(len(dx)):
@@ -243,19 +243,19 @@ def _rectified_gradient(dy: Any, x: Any, mean: Any, y: Any, shift: Any, slope: A
         dx[i] = (passed - shift - (x[i] - mean) * slope) * scale
 
 
-@inlined
+@inline
 def _scaled(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
     for i in range(len(y)):
         y[i] = (x[i] - mean) * scale + shift
 
 
-@inlined
+@inline
 def _sum_with(x: Any, mean: Any, scale: Any, shift: Any, addend: Any, y: Any) -> None:
     for i in range(len(y)):
         y[i] = (x[i] - mean) * scale + shift + addend[i]
 
 
-@inlined
+@inline
 def _rectified(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(len(y)):
@@ -264,7 +264,7 @@ def _rectified(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
         y[i] = value if not value < zero else zero
 
 
-@inlined
+@inline
 def _rectified_sum(x: Any, mean: Any, scale: Any, shift: Any, addend: Any, y: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(len(y)):

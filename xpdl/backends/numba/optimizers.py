@@ -16,7 +16,7 @@ import numpy as np
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import tuning
 from xpdl.backends.cpu.contiguous import FLOATS
-from xpdl.backends.numba.jit import compiled, inlined
+from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numpy import optimizers as pure
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -165,7 +165,7 @@ def _adam_w_step(p: Any, g: Any, m: Any, v: Any, keep: Any, lr: Any, beta1: Any,
     _adam(p, g, m, v, keep, lr, beta1, beta2, eps)
 
 
-@inlined
+@inline
 def _adam(p: Any, g: Any, m: Any, v: Any, keep: Any, lr: Any, beta1: Any, beta2: Any, eps: Any) -> None:
     number = p.dtype.type
     old_m, new_m = number(beta1), number(1.0 - beta1)

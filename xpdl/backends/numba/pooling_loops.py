@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends.numba.jit import compiled, inlined
+from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import add, clear, copy
 
 
@@ -33,7 +33,7 @@ def max_pooling(x: Any, y: Any, size: Any, stride: Any, pad: Any, relu: bool, in
                     _rectify(y[a, i, b])
 
 
-@inlined
+@inline
 def _of_columns(line: Any, y: Any, size: int, stride: int, pad: int, inner: int) -> None:
     """The largest columns of each window of a line, element by element."""
     for j in range(len(y) // inner):
@@ -53,7 +53,7 @@ def _of_columns(line: Any, y: Any, size: int, stride: int, pad: int, inner: int)
                 _larger(line[column * inner : (column + 1) * inner], into)
 
 
-@inlined
+@inline
 def _rectify(y: Any) -> None:
     for k in range(len(y)):
         # NaN is not less
@@ -95,7 +95,7 @@ def max_pooling_backward(
                 clear(dx[a, row, b])
 
 
-@inlined
+@inline
 def _to_winner(left: Any, x: Any, y: Any, dx: Any) -> None:
     for k in range(len(left)):
         won = x[k] == y[k]
@@ -151,44 +151,44 @@ def average_pooling_backward(dy: Any, dx: Any, size: Any, stride: Any, pad: Any,
                             add(share, dx[a, row, b, column * inner : (column + 1) * inner])
 
 
-@inlined
+@inline
 def _divide(x: Any, by: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] = x[k] / by
 
 
-@inlined
+@inline
 def _seen(window: int, size: int, stride: int, pad: int, length: int) -> Any:
     """The first of those that a window sees along an axis, and the end of them."""
     start = window * stride - pad
     return max(0, start), min(length, start + size)
 
 
-@inlined
+@inline
 def _larger_of_two(a: Any, b: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] = _largest(a[k], b[k])
 
 
-@inlined
+@inline
 def _larger(x: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] = _largest(out[k], x[k])
 
 
-@inlined
+@inline
 def _largest(a: Any, b: Any) -> Any:
     """The larger number, and NaN if one of them is."""
     return a if a >= b or a != a else b
 
 
-@inlined
+@inline
 def _copy_where_positive(x: Any, y: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] = x[k] if y[k] > 0 else 0
 
 
-@inlined
+@inline
 def _fill(out: Any, value: float) -> None:
     for k in range(len(out)):
         out[k] = value

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.numba.jit import inlined
+from xpdl.backends.numba.jit import inline
 
 
-@inlined
+@inline
 def copy(source: Any, out: Any) -> None:
     for k in range(out.shape[0]):
         out[k] = source[k]
 
 
-@inlined
+@inline
 def add(source: Any, out: Any) -> None:
     for k in range(out.shape[0]):
         out[k] += source[k]
 
 
-@inlined
+@inline
 def clear(out: Any) -> None:
     for k in range(out.shape[0]):
         out[k] = 0
 
 
-@inlined
+@inline
 def finish(out: Any, bias: Any, lower: Any) -> None:
     """Add `bias`; values below `lower` then become it. NaN stays."""
     for k in range(out.shape[0]):

@@ -27,7 +27,7 @@ from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import cut, halves
 from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import add_product_of_lines, product
-from xpdl.backends.numba.jit import compiled, inlined
+from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import clear, copy, finish
 
 # Channels on each side, in the harmonic mean, halved, from which on the products saved are worth the sums.
@@ -160,7 +160,7 @@ def _correlate(
                         add_product_of_lines(seen[u, v], products[u, v], sums[u, v])
 
 
-@inlined
+@inline
 def _inputs(src: Any, row: int, column: int, start: int, split: Any, seen: Any) -> None:
     """The sixteen sums of what a row of tiles sees, (4, 4, C, tiles * images); its first window begins at `row`, `column`.
 
@@ -209,7 +209,7 @@ def _inputs(src: Any, row: int, column: int, start: int, split: Any, seen: Any) 
             _sums(even, odd, even[images:], odd[images:], seen[u, 0, c], seen[u, 1, c], seen[u, 2, c], seen[u, 3, c])
 
 
-@inlined
+@inline
 def _sums(d0: Any, d1: Any, d2: Any, d3: Any, s0: Any, s1: Any, s2: Any, s3: Any) -> None:
     for k in range(s0.shape[0]):
         a, b, c, d = d0[k], d1[k], d2[k], d3[k]
@@ -219,7 +219,7 @@ def _sums(d0: Any, d1: Any, d2: Any, d3: Any, s0: Any, s1: Any, s2: Any, s3: Any
         s3[k] = b - d
 
 
-@inlined
+@inline
 def _outputs(products: Any, bias: Any, lower: Any, out: Any, halves: Any) -> None:
     """Fill `out` (1 or 2 rows, F, columns, images) from the products (4, 4, F, tiles * images)."""
     rows, count, columns, images = out.shape
@@ -239,14 +239,14 @@ def _outputs(products: Any, bias: Any, lower: Any, out: Any, halves: Any) -> Non
                 finish(right, bias[f], lower)
 
 
-@inlined
+@inline
 def _two(m0: Any, m1: Any, m2: Any, m3: Any, y0: Any, y1: Any) -> None:
     for k in range(y0.shape[0]):
         y0[k] = m0[k] + (m1[k] + m2[k])
         y1[k] = (m1[k] - m2[k]) - m3[k]
 
 
-@inlined
+@inline
 def _spread(x: Any, halves: Any, spread: Any) -> None:
     """What `x` (1 or 2 rows, F, columns, images) counts in the products, (4, 4, F, tiles * images), but for signs."""
     rows, count, columns, images = x.shape
@@ -274,7 +274,7 @@ def _spread(x: Any, halves: Any, spread: Any) -> None:
             _four(halves[u, 0], halves[u, 1], spread[u, 0, f], spread[u, 1, f], spread[u, 2, f], spread[u, 3, f])
 
 
-@inlined
+@inline
 def _four(x0: Any, x1: Any, s0: Any, s1: Any, s2: Any, s3: Any) -> None:
     for k in range(s0.shape[0]):
         a, b = x0[k], x1[k]

@@ -8,17 +8,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import buffer_pool, thread_pool
+from xpdl.backends.cpu.partition import split
 from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.numpy.elementwise import before_relu, rectify
 from xpdl.backends.numpy.float16 import in_float32
 from xpdl.backends.registry import DECLINE, kernel
-
-Host = np.ndarray[Any, Any]
 
 # Multiplications in a task, at the least: fewer, some 70 us, are not worth a hand-over between threads.
 _TASK_PRODUCTS = 1 << 23
@@ -36,10 +35,10 @@ _PIECE = 1 << 16
 
 @kernel("numpy", "affine")
 @in_float32
-def affine(x: Host, W: Host, b: Host | None = None, *, activation: str | None = None) -> Host:
+def affine(x: NDArray, W: NDArray, b: NDArray | None = None, *, activation: str | None = None) -> NDArray:
     """As `xpdl.ops.affine.affine`."""
     relu = is_relu(activation)
-    if not _served(x, W) or (b is not None and b.dtype != x.dtype):
+    if not _supports(x, W) or (b is not None and b.dtype != x.dtype):
         return DECLINE
     rows, weights = _matching(x, W)
     y = buffer_pool.empty((rows.shape[0], W.shape[1]), x.dtype)
@@ -64,7 +63,7 @@ def affine(x: Host, W: Host, b: Host | None = None, *, activation: str | None = 
     return y
 
 
-def _finish(y: Host, b: Host | None, relu: bool) -> None:
+def _finish(y: NDArray, b: NDArray | None, relu: bool) -> None:
     """Add the bias to rows and apply the relu, to as many rows at a time as stay in the cache meanwhile."""
     count = max(1, _PIECE // max(y.shape[1], 1))
     for k in range(0, len(y), count):
@@ -78,18 +77,18 @@ def _finish(y: Host, b: Host | None, relu: bool) -> None:
 @kernel("numpy", "affine_backward")
 @in_float32
 def affine_backward(
-    dy: Host,
-    x: Host,
-    W: Host,
+    dy: NDArray,
+    x: NDArray,
+    W: NDArray,
     *,
-    y: Host | None = None,
+    y: NDArray | None = None,
     activation: str | None = None,
     need_dx: bool = True,
     need_db: bool = True,
-) -> tuple[Host | None, Host, Host | None]:
+) -> tuple[NDArray | None, NDArray, NDArray | None]:
     """As `xpdl.ops.affine.affine_backward`."""
     y = relu_output(activation, y)
-    if not _served(x, W) or dy.dtype != x.dtype:
+    if not _supports(x, W) or dy.dtype != x.dtype:
         return DECLINE
     dy = before_relu(dy, y)
     rows, weights = _matching(x, W)
@@ -110,7 +109,7 @@ def affine_backward(
     return dx, dW, dy.sum(axis=0) if need_db else None
 
 
-def _served(x: Host, W: Host) -> bool:
+def _supports(x: NDArray, W: NDArray) -> bool:
     return (
         x.dtype == W.dtype
         and x.dtype.type in (np.float32, np.float64)
@@ -119,7 +118,7 @@ def _served(x: Host, W: Host) -> bool:
     )
 
 
-def _matching(x: Host, W: Host) -> tuple[Host, Host]:
+def _matching(x: NDArray, W: NDArray) -> tuple[NDArray, NDArray]:
     """`x` as rows (N, D) and `W` (D, M), both in the order of features that spares copying `x`."""
     if x.ndim != 4 or not _images_innermost(x):
         return x.reshape(len(x), -1), W
@@ -127,7 +126,7 @@ def _matching(x: Host, W: Host) -> tuple[Host, Host]:
     return x.transpose(2, 1, 3, 0).reshape(-1, len(x)).T, W.reshape(c, h, w, -1).transpose(1, 0, 2, 3).reshape(W.shape)
 
 
-def _restored(rows: Host, like: Host) -> Host:
+def _restored(rows: NDArray, like: NDArray) -> NDArray:
     """What `_matching` made of an array with the shape and memory order of `like`, back in that shape."""
     if like.ndim != 4 or not _images_innermost(like):
         return rows.reshape(like.shape)
@@ -135,7 +134,7 @@ def _restored(rows: Host, like: Host) -> Host:
     return rows.T.reshape(h, c, w, n).transpose(3, 1, 0, 2)
 
 
-def _images_innermost(x: Host) -> bool:
+def _images_innermost(x: NDArray) -> bool:
     """Whether memory is in the order (H, C, W, N), in which convolutions leave it, and in no other as well."""
     return x.transpose(2, 1, 3, 0).flags.c_contiguous and not x.flags.c_contiguous
 
@@ -149,5 +148,4 @@ def _run(task: Callable[[slice], None], length: int, rows: int, weights: int) ->
     # powers of 2, which few threads share evenly
     most = 8 if products >= _FOR_EIGHT_TASKS else 4 if products >= _FOR_FOUR_TASKS else 2
     count = max(1, min(most, products // _TASK_PRODUCTS, length))
-    edges = [length * k // count for k in range(count + 1)]
-    thread_pool.run([functools.partial(task, slice(*edges[k : k + 2])) for k in range(count)])
+    thread_pool.run([functools.partial(task, part) for part in split(length, count)])

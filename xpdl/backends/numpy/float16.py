@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
-    """A kernel for float32 that serves float16, too: arrays go in as float32, and results come out as float16."""
+    """Make a kernel for float32 support float16: arrays go in as float32, and results come out as float16."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -8,14 +8,12 @@ Xeon with AVX-512, 125 instead of 76 GFLOP/s.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu.workspace import scratch
-
-Host = np.ndarray[Any, Any]
 
 # Multiplications that OpenBLAS does on matrices as they lie.
 _UNPACKED_PRODUCTS = 1_000_000
@@ -28,14 +26,14 @@ _TRANSPOSED_WEIGHTS = 32
 _ALIGNED = 16
 
 
-def product(weights: Host, seen: Host, out: Host) -> None:
+def product(weights: NDArray, seen: NDArray, out: NDArray) -> None:
     """Fill `out` (rows, F, columns) with the products of `weights` (F, K) and `seen` (rows, K, columns)."""
     width = _width(len(weights), weights.shape[1], seen.shape[2])
     for part, into in zip(_pieces(seen, width), _pieces(out, width), strict=True):
         np.matmul(weights, part, out=into)
 
 
-def sum_of_products(seen: Host, x: Host) -> Host:
+def sum_of_products(seen: NDArray, x: NDArray) -> NDArray:
     """`seen` (rows, K, columns * images) times `x` (rows, F, columns, images), summed over rows, columns, images: (K, F)."""
     rows, filters, columns, images = x.shape
     _, weights, length = seen.shape
@@ -53,8 +51,7 @@ def sum_of_products(seen: Host, x: Host) -> Host:
         np.matmul(part, other.swapaxes(2, 3)).sum(axis=(0, 1))
         for part, other in zip(_pieces(seen, width), _pieces(factor, width), strict=True)
     ]
-    total: Host = sums[0] if len(sums) == 1 else sums[0] + sums[1]
-    return total
+    return sums[0] if len(sums) == 1 else sums[0] + sums[1]
 
 
 def unpacked_columns(filters: int, weights: int) -> int:
@@ -71,7 +68,7 @@ def _width(filters: int, weights: int, columns: int) -> int:
     return min(-(-columns // count // _ALIGNED), most // _ALIGNED) * _ALIGNED
 
 
-def _pieces(x: Host, width: int) -> Iterator[Host]:
+def _pieces(x: NDArray, width: int) -> Iterator[NDArray]:
     """(rows, lines, columns) as (rows, pieces, lines, width), and what is left of the columns as one piece more."""
     rows, lines, columns = x.shape
     whole, rest = divmod(columns, width)

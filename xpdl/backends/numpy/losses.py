@@ -5,13 +5,10 @@ With 100 rows of 10 scores: forward 9 us instead of 34, backward 6 instead of 13
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from xpdl.backends.arrays import NDArray
 from xpdl.backends.registry import DECLINE, kernel
-
-Host = np.ndarray[Any, Any]
 
 # So few are reduced in columns, many rows at a time: 1000 rows of 10 scores take 28 us instead of 95, of 1000 a third more.
 _FEW_CLASSES = 64
@@ -19,12 +16,12 @@ _FEW_CLASSES = 64
 
 @kernel("numpy", "softmax_with_loss")
 def softmax_with_loss(
-    x: Host,
-    t: Host,
-    class_weights: Host | None = None,
+    x: NDArray,
+    t: NDArray,
+    class_weights: NDArray | None = None,
     label_smoothing: float = 0.0,
-    sample_weight: Host | None = None,
-) -> tuple[Host, Host]:
+    sample_weight: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
     """As `xpdl.ops.losses.softmax_with_loss`."""
     if not (_is_plain(class_weights, label_smoothing, sample_weight) and _labelled(x, t)):
         return DECLINE
@@ -39,13 +36,13 @@ def softmax_with_loss(
 
 @kernel("numpy", "softmax_with_loss_backward")
 def softmax_with_loss_backward(
-    y: Host,
-    t: Host,
-    dout: Host | float = 1.0,
-    class_weights: Host | None = None,
+    y: NDArray,
+    t: NDArray,
+    dout: NDArray | float = 1.0,
+    class_weights: NDArray | None = None,
     label_smoothing: float = 0.0,
-    sample_weight: Host | None = None,
-) -> Host:
+    sample_weight: NDArray | None = None,
+) -> NDArray:
     """As `xpdl.ops.losses.softmax_with_loss_backward`."""
     # an array dout could be of a wider dtype
     plain = _is_plain(class_weights, label_smoothing, sample_weight)
@@ -57,12 +54,12 @@ def softmax_with_loss_backward(
     return dx
 
 
-def _is_plain(class_weights: Host | None, label_smoothing: float, sample_weight: Host | None) -> bool:
+def _is_plain(class_weights: NDArray | None, label_smoothing: float, sample_weight: NDArray | None) -> bool:
     """Whether nothing is weighted or smoothed; the generic op serves the others."""
     return class_weights is None and not label_smoothing and sample_weight is None
 
 
-def _labelled(x: Host, t: Host) -> bool:
+def _labelled(x: NDArray, t: NDArray) -> bool:
     """Whether `t` holds a label, one of the K classes, for each row of `x` (N, K); where not, the generic op says why."""
     return (
         x.dtype.kind == "f"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from xpdl.backends.cpu.workspace import constant_part, scratch
+from xpdl.backends.arrays import NDArray, Pair
+from xpdl.backends.cpu.workspace import reuse_padding, scratch
 
-Host = np.ndarray[Any, Any]
-Pair = tuple[int, int]
 # rows, columns and images of an output
 Block = tuple[slice, slice, slice]
 
 
 def windows(
-    src: Host, block: Block, size: Pair, stride: Pair, pad: Pair, dilation: Pair, *, with_ones: bool = False
-) -> Host:
+    src: NDArray, block: Block, size: Pair, stride: Pair, pad: Pair, dilation: Pair, *, with_ones: bool = False
+) -> NDArray:
     """What a filter of `size` sees in `src` (H, C, W, N) at a block of the output: (rows, FH * FW * C, columns * images).
 
     `with_ones` adds a line of ones to each row of the filter, (rows, FH * (FW * C + 1), columns * images), for the bias.
@@ -34,7 +31,7 @@ def windows(
     shape = (needed, fw * depth + with_ones, width, images_seen)
     memory = scratch("windows", shape, src.dtype)
     seen = memory[:, : fw * depth].reshape(needed, fw, depth, width, images_seen)
-    with constant_part("windows", (shape, src.dtype, with_ones, src.shape[2], *offsets, stride[1])) as there:
+    with reuse_padding("windows", (shape, src.dtype, with_ones, src.shape[2], *offsets, stride[1])) as there:
         gather(src[:, :, :, images], rows.start * stride[0] - pad[0], offsets, stride[1], seen, borders=not there)
         if with_ones and not there:
             memory[:, fw * depth :] = 1
@@ -45,7 +42,7 @@ def windows(
     return np.stack(taps, axis=1).reshape(count, -1, lines.shape[2])
 
 
-def overlapping(lines: Host, count: int, height: int, stride: int) -> Host:
+def overlapping(lines: NDArray, count: int, height: int, stride: int) -> NDArray:
     """`count` matrices of `height` rows of `lines` (..., rows, lines of a row, length) each, every `stride` rows a new one.
 
     They share memory: (..., count, height * lines of a row, length). `lines` has no gaps.
@@ -56,7 +53,7 @@ def overlapping(lines: Host, count: int, height: int, stride: int) -> Host:
     return as_strided(lines, shape, strides, writeable=False)
 
 
-def gather(src: Host, first_row: int, offsets: list[int], step: int, seen: Host, *, borders: bool = True) -> None:
+def gather(src: NDArray, first_row: int, offsets: list[int], step: int, seen: NDArray, *, borders: bool = True) -> None:
     """Fill `seen` (rows, shifts, C, width, N): entry ``[i, k, c, j]`` is ``src[first_row + i, c, offsets[k] + j step]``.
 
     It is 0 where that is outside of `src` (H, C, W, N). With ``borders=False`` the columns outside are 0 already.

@@ -24,7 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import cut
-from xpdl.backends.cpu.workspace import constant_part, scratch
+from xpdl.backends.cpu.workspace import reuse_padding, scratch
 from xpdl.backends.numpy.gemm import unpacked_columns
 from xpdl.backends.numpy.windows import Block, gather
 
@@ -93,7 +93,7 @@ def _sums(src: NDArray, block: Block, height: int, pad: Pair) -> NDArray:
     shape = (needed, src.shape[1], pairs + 1, images.stop - images.start)
     planes = scratch("planes", (2, *shape), src.dtype)
     start = columns.start - pad[1]
-    with constant_part("planes", (shape, src.dtype, src.shape[2], start)) as there:
+    with reuse_padding("planes", (shape, src.dtype, src.shape[2], start)) as there:
         seen = planes.swapaxes(0, 1)
         gather(src[:, :, :, images], rows.start - pad[0], [start, start + 1], 2, seen, borders=not there)
     sums = scratch("sums", (4, *shape), src.dtype)
