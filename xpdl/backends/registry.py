@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+__all__ = ["DECLINE", "call", "kernel", "kernels_of", "overridden", "withdraw", "without"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
