@@ -15,8 +15,8 @@ import pytest
 
 import xpdl.ops
 import xpdl.optimizers
-from tests.harness import Backend, nonempty
 from tests.backends.watched import load_compiled, own_kernels
+from tests.harness import Backend, nonempty
 from xpdl.backends import dispatch, registry
 from xpdl.backends.dispatch import DECLINE, generic_only, kernel, kernels_for, op
 from xpdl.backends.namespaces import array_namespace

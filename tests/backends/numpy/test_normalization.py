@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.backends.numpy.test_convolution import ORDERS
-from tests.harness import nonempty
 from tests.backends.watched import kernels
+from tests.harness import nonempty
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
 from xpdl.ops import normalization as ops

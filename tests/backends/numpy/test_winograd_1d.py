@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.harness import nonempty
 from tests.backends.watched import kernels
+from tests.harness import nonempty
 from xpdl.backends import dispatch, registry
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.namespaces import array_namespace
