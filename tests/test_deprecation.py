@@ -6,13 +6,14 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 
 from tests.test_doctests import marks
 from tests.training.runs import T, X, net, trainer
 from xpdl import BackendError, MixedPrecision
 from xpdl.deprecation import moved, renamed_options
-from xpdl.optimizers import SGD
+from xpdl.optimizers import SGD, Adam
 from xpdl.training import Trainer
 
 #: old module, name, full new name
@@ -119,6 +120,23 @@ class TestOptions:
         assert f() == 1
         with pytest.raises(TypeError, match="unexpected keyword argument 'other'"):
             f(other=2)
+
+
+@pytest.mark.parametrize(("old", "new", "value"), [("only_if", "apply_if", False), ("left_out", "skipped_steps", 1.0)])
+def test_update_takes_the_old_names_and_warns(old, new, value):
+    def updated(*names):
+        params, optimizer = {"W": np.ones(3)}, Adam()
+        optimizer.update(params, {"W": np.ones(3)})
+        for name in names:
+            optimizer.update(params, {"W": np.arange(3.0)}, **{name: np.asarray(value)})
+        return params["W"], optimizer.iter
+
+    with pytest.warns(DeprecationWarning, match=rf"^update: {old} is deprecated; use {new}$") as caught:
+        W, count = updated(new, old)
+    assert [one.filename for one in caught] == [__file__]
+    expected, _ = updated(new, new)
+    np.testing.assert_array_equal(W, expected)
+    assert count == 3
 
 
 #: object, its old method, its new one, arguments

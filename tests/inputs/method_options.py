@@ -142,8 +142,8 @@ _METHODS = [
     Watched(
         xpdl.Optimizer.update,
         of_adam,
-        {"only_if": np.asarray(True)},
-        {"only_if": np.asarray(False), "left_out": np.asarray(1.0)},
+        {"apply_if": np.asarray(True)},
+        {"apply_if": np.asarray(False), "skipped_steps": np.asarray(1.0)},
     ),
     Watched(SearchResult.table, lambda method, **arguments: method(result(), **arguments), {}, {"rows": 2}),
 ]

@@ -399,10 +399,10 @@ def test_an_update_that_is_left_out_is_as_if_it_had_not_been(backend: Backend, r
     params, fresh = moved(backend, host), moved(backend, host)
     optimizer, other = rule.make(), rule.make()
     floats, zero, one = backend.float, backend.asarray(0.0), backend.asarray(1.0)
-    optimizer.update(params, moved(backend, bad), only_if=backend.asarray(False, "bool"), left_out=zero)
+    optimizer.update(params, moved(backend, bad), apply_if=backend.asarray(False, "bool"), skipped_steps=zero)
     assert_same(values(backend, params), {name: a.astype(floats) for name, a in host.items()})
     for grads in (g, after):
-        optimizer.update(params, moved(backend, grads), only_if=backend.asarray(True, "bool"), left_out=one)
+        optimizer.update(params, moved(backend, grads), apply_if=backend.asarray(True, "bool"), skipped_steps=one)
         other.update(fresh, moved(backend, grads))
     assert (optimizer.iter, other.iter) == (3, 2)
     for name, p in fresh.items():

@@ -160,7 +160,7 @@ def test_a_float32_gradient_is_not_rounded_first(backend: Backend) -> None:
 def test_a_skipped_update_changes_nothing(backend: Backend, rule: Rule) -> None:
     params, (g, *_) = sample(backend, "float16")
     optimizer, before = rule.cls(), wide(backend, params)
-    optimizer.update(params, g, only_if=backend.asarray(False, "bool"), left_out=backend.asarray(0.0, "float32"))
+    optimizer.update(params, g, apply_if=backend.asarray(False, "bool"), skipped_steps=backend.asarray(0.0, "float32"))
     after = wide(backend, params)
     for name, p in nonempty(before.items()):
         np.testing.assert_array_equal(after[name], p)

@@ -153,10 +153,10 @@ def test_every_optimizer_has_one_op_that_a_kernel_can_override(monkeypatch: pyte
 @pytest.mark.backends("eager")
 @pytest.mark.parametrize("beta1, beta2", [(0.9, 0.999), (0.0, 0.5), (0.5, 0.0)])
 def test_the_rate_at_an_update_whose_number_a_device_alone_knows(backend: Backend, beta1: float, beta2: float) -> None:
-    for updates, left_out in ((1, 0), (5, 4), (7, 2), (100_003, 3)):
-        t = updates - left_out
+    for updates, skipped_steps in ((1, 0), (5, 4), (7, 2), (100_003, 3)):
+        t = updates - skipped_steps
         want = 0.25 * math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
-        given = backend.asarray(float(left_out))
+        given = backend.asarray(float(skipped_steps))
         rate = backend.call(corrected_rate, given, updates=updates, lr=0.25, beta1=beta1, beta2=beta2)
         backend.check(rate, np.asarray(want), rtol=1e-5)
 

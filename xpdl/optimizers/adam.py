@@ -25,9 +25,9 @@ def adam_step(
 
 
 @op
-def corrected_rate(left_out: Array, updates: int, *, lr: float, beta1: float, beta2: float) -> Array:
-    """Compute `lr` with the bias correction of update number ``updates - left_out``, in the dtype of `left_out` ()."""
-    t = updates - left_out
+def corrected_rate(skipped_steps: Array, updates: int, *, lr: float, beta1: float, beta2: float) -> Array:
+    """Compute `lr`, in the dtype of `skipped_steps` (), with the bias correction of update ``updates - skipped_steps``."""
+    t = updates - skipped_steps
     xp = array_namespace(t)
     return lr * xp.sqrt(_one_minus_power(beta2, t)) / _one_minus_power(beta1, t)
 
@@ -81,8 +81,8 @@ class Adam(Optimizer):
     @property
     def corrected_lr(self) -> float | Array:
         """`lr` with the bias correction of the current update; an array () where a device alone knows its number."""
-        if self._left_out is not None:
-            return corrected_rate(self._left_out, self.iter, lr=self.lr, beta1=self.beta1, beta2=self.beta2)
+        if self._skipped_steps is not None:
+            return corrected_rate(self._skipped_steps, self.iter, lr=self.lr, beta1=self.beta1, beta2=self.beta2)
         t = max(self.iter, 1)  # before the first update, it is the one to come
         return float(self.lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t))
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypedDict
 from xpdl.backends import asnumpy
 from xpdl.backends.graphs import detached, is_tracing, no_graph, require_one_trace
 from xpdl.backends.namespaces import Array, copied, on_device_of
+from xpdl.deprecation import renamed_options
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, is_number, require_mapping
 from xpdl.optimizers.groups import Decay, checked_decay, checked_lr_groups, checked_weight_decay
 from xpdl.optimizers.hyper_parameter import HyperParameter, hyper_parameters
@@ -100,7 +101,7 @@ class Optimizer(OldNames):
         self.lr_groups = checked_lr_groups(lr_groups, type(self).__name__)
         self.max_norm, self.clip_norm = max_norm, clip_norm
         self.iter = 0
-        self._left_out: Array | None = None
+        self._skipped_steps: Array | None = None
         #: whether it lives in a function that JAX traces, and what it remembers with it
         self._is_traced = is_tracing()
         for kind in self.state_names:
@@ -130,20 +131,21 @@ class Optimizer(OldNames):
         return {}
 
     def known_scalars(self) -> dict[str, float]:
-        """Compute `scalars` as if no update had been left out, and what a device makes them of: ``rate`` and ``updates``."""
-        left_out, self._left_out = self._left_out, None
+        """Compute `scalars` as if no update had been skipped, and what a device makes them of: ``rate`` and ``updates``."""
+        skipped_steps, self._skipped_steps = self._skipped_steps, None
         try:
             return {**self.scalars(), "rate": float(self.lr), "updates": float(self.iter)}
         finally:
-            self._left_out = left_out
+            self._skipped_steps = skipped_steps
 
+    @renamed_options("update", only_if="apply_if", left_out="skipped_steps")
     def update(
         self,
         params: MutableMapping[str, Array],
         grads: Mapping[str, Array],
         *,
-        only_if: Array | None = None,
-        left_out: Array | None = None,
+        apply_if: Array | None = None,
+        skipped_steps: Array | None = None,
     ) -> None:
         """Change every parameter by the gradient of the same name.
 
@@ -156,11 +158,11 @@ class Optimizer(OldNames):
             A dict, or the ``params`` of a model or layer. Python numbers, as in the book's ch. 6.1, are replaced by floats.
         grads : mapping of str to floating array
             Never modified. What `params` has not is passed over; another floating dtype is cast to the parameter's.
-        only_if : boolean array (), optional
+        apply_if : boolean array (), optional
             On the parameters' device, and not read there: where it is False, parameters and what is remembered of them keep
             their values, though `iter` counts the update.
-        left_out : floating array (), optional
-            How many updates that `iter` counts were left out so before this one.
+        skipped_steps : floating array (), optional
+            The number of updates that `iter` counts and that were skipped so before this one.
 
         Raises
         ------
@@ -181,14 +183,14 @@ class Optimizer(OldNames):
         state: dict[str, dict[str, Array]] = {kind: getattr(self, kind) for kind in self.state_names}
         check_update(arrays, grads, state, owner)
         require_one_trace(arrays, grads, state, owner, getattr(self, "_is_traced", False))
-        before = self.iter, self._left_out
-        self.iter, self._left_out = self.iter + 1, left_out
+        before = self.iter, self._skipped_steps
+        self.iter, self._skipped_steps = self.iter + 1, skipped_steps
         try:
             first = next(iter(arrays.values()), None)
             with on_device_of(first), no_graph(first):
-                update_arrays(self, params, arrays, {name: detached(grads[name]) for name in arrays}, state, only_if)
+                update_arrays(self, params, arrays, {name: detached(grads[name]) for name in arrays}, state, apply_if)
         except BaseException:
-            self.iter, self._left_out = before
+            self.iter, self._skipped_steps = before
             raise
         self.updated = self.updated or reference(params, arrays)
 

@@ -37,7 +37,7 @@ class UpdateSpec(NamedTuple):
         By which all gradients are multiplied first.
     l1, l2, max_norm, elementwise
         As in `Optimizer`.
-    only_if : boolean array (), optional
+    apply_if : boolean array (), optional
         Where it is False, everything stays as it is.
     """
 
@@ -48,7 +48,7 @@ class UpdateSpec(NamedTuple):
     l2: float
     max_norm: float | None
     elementwise: bool
-    only_if: Array | None = None
+    apply_if: Array | None = None
 
 
 @op
@@ -87,8 +87,8 @@ def regularized_step(
         new if spec.max_norm is None else xp.clip(new, -spec.max_norm, spec.max_norm),
         *remembered,
     )
-    if spec.only_if is not None:
+    if spec.apply_if is not None:
         stepped = tuple(
-            xp.where(spec.only_if, after, before) for after, before in zip(stepped, (p, *state), strict=True)
+            xp.where(spec.apply_if, after, before) for after, before in zip(stepped, (p, *state), strict=True)
         )
     return rounded_to(stored, stepped[0]), *stepped[1:]

@@ -21,7 +21,7 @@ def update_arrays(
     arrays: dict[str, Array],
     grads: dict[str, Array],
     state: dict[str, dict[str, Array]],
-    only_if: Array | None,
+    apply_if: Array | None,
 ) -> None:
     """Change all parameters after the checks: compute first, then write."""
     if not arrays:
@@ -29,7 +29,7 @@ def update_arrays(
     scale = None if optimizer.clip_norm is None else global_norm_scale(list(grads.values()), optimizer.clip_norm)
     kinds = list(state.values())
     owned = {name: tuple([_remembered(kept, name, p) for kept in kinds]) for name, p in arrays.items()}
-    stepped = _stepped(optimizer, arrays, grads, owned, scale, only_if)
+    stepped = _stepped(optimizer, arrays, grads, owned, scale, apply_if)
     for name, new in stepped.items():
         if len(new) != 1 + len(state):
             raise ValueError(
@@ -58,7 +58,7 @@ def _stepped(
     grads: dict[str, Array],
     owned: dict[str, tuple[Array, ...]],
     scale: Array | None,
-    only_if: Array | None,
+    apply_if: Array | None,
 ) -> dict[str, tuple[Array, ...]]:
     """New values by name, all of them before the first is written: a step that fails leaves nothing half done."""
     stepped: dict[str, tuple[Array, ...]] = {}
@@ -72,7 +72,7 @@ def _stepped(
                 optimizer.l2,
                 optimizer.max_norm,
                 optimizer.elementwise,
-                only_if,
+                apply_if,
             )
             step = functools.partial(regularized_step, optimizer.step, spec)
             params, gradients, state = ([of[name] for name in group.names] for of in (arrays, grads, owned))

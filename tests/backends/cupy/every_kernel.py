@@ -195,12 +195,12 @@ def compare_loss_scaling(gpu, dtype):
         for finite in (True, False):
             args = array(np.array(state, wide)), array(np.array(finite)), 4, 20.0
             same(gpu, loss_scale.update_loss_scale, *args)
-    for beta1, beta2, left_out in ((0.9, 0.999, 2.0), (0.0, 0.0, 0.0)):
+    for beta1, beta2, skipped_steps in ((0.9, 0.999, 2.0), (0.0, 0.0, 0.0)):
         rule = Adam(0.25, beta1, beta2)
         rule.iter = 7
         with gpu.rules():
-            rate = corrected_rate(array(np.array(left_out, wide)), 7, lr=0.25, beta1=beta1, beta2=beta2)
-        rule.iter -= int(left_out)
+            rate = corrected_rate(array(np.array(skipped_steps, wide)), 7, lr=0.25, beta1=beta1, beta2=beta2)
+        rule.iter -= int(skipped_steps)
         assert rate.dtype.name == wide and rate.shape == ()
         np.testing.assert_allclose(rate.get(), rule.corrected_lr, rtol={"float32": 1e-7, "float64": 1e-14}[wide])
 

@@ -111,9 +111,9 @@ def test_small_nets_and_rules_of_the_user_do_not_load_the_compiled_rules(code):
 
 def test_a_skipped_update_changes_nothing(code):
     params = {"W": np.ones(SIZE, np.float32)}
-    Adam().update(params, {"W": np.ones(SIZE, np.float32)}, only_if=np.asarray(False), left_out=np.asarray(0.0))
+    Adam().update(params, {"W": np.ones(SIZE, np.float32)}, apply_if=np.asarray(False), skipped_steps=np.asarray(0.0))
     assert np.all(params["W"] == 1)
-    Adam().update(params, {"W": np.ones(SIZE, np.float32)}, only_if=np.asarray(True), left_out=np.asarray(0.0))
+    Adam().update(params, {"W": np.ones(SIZE, np.float32)}, apply_if=np.asarray(True), skipped_steps=np.asarray(0.0))
     assert np.all(params["W"] < 1)
     code.assert_compiled("fused_update")
 

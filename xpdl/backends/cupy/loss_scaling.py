@@ -80,17 +80,17 @@ def update_loss_scale(state: Array, finite: Array, growth_interval: int, most: f
 
 
 @kernel("corrected_rate")
-def corrected_rate(left_out: Array, updates: int, *, lr: float, beta1: float, beta2: float) -> Array:
+def corrected_rate(skipped_steps: Array, updates: int, *, lr: float, beta1: float, beta2: float) -> Array:
     """As `xpdl.optimizers.adam.corrected_rate`, computed in float64."""
-    dtype = dtype_name(left_out.dtype)
-    if not supports(left_out) or _computed(dtype) != dtype:
+    dtype = dtype_name(skipped_steps.dtype)
+    if not supports(skipped_steps) or _computed(dtype) != dtype:
         return DECLINE
     numbers = {"rate": float(lr), "updates": float(updates)}
     given = (*numbers.values(), 0, 0)
     if capture.is_recording():
         given = (0.0, 0.0, *(capture.number(name, value) for name, value in numbers.items()))
-    corrected = empty((), left_out.dtype)
-    launch("loss_scaling", "corrected_rate", dtype, (1,), (1,), (left_out, *given, beta1, beta2, corrected), 1)
+    corrected = empty((), skipped_steps.dtype)
+    launch("loss_scaling", "corrected_rate", dtype, (1,), (1,), (skipped_steps, *given, beta1, beta2, corrected), 1)
     return corrected
 
 

@@ -42,7 +42,7 @@ RULES = {
 TENSORS, CHUNK = 80, 1024
 # p, g, first, second, size, blocks
 _TABLE_ROWS = 6
-_SHARED = struct.Struct("qqddd")  # scale, only_if, l1, l2, limit
+_SHARED = struct.Struct("qqddd")  # scale, apply_if, l1, l2, limit
 _NUMBER = struct.Struct("dq")  # value, at
 # scalars that may lie in device memory
 _DEVICE_NUMBERS = ("lr", "keep")
@@ -66,7 +66,7 @@ def fused_update(
     scale = None if isinstance(spec.scale, (int, float)) else spec.scale
     if scale is not None and dtype_name(scale.dtype) != computed:
         scale = scale.astype(computed)
-    shared = _packed(_SHARED, _address(scale), _address(spec.only_if), spec.l1, spec.l2, spec.max_norm or 0.0)
+    shared = _packed(_SHARED, _address(scale), _address(spec.apply_if), spec.l1, spec.l2, spec.max_norm or 0.0)
     values = tuple(_passed(name, value) for name, value in scalars.items())
     for start in range(0, len(params), TENSORS):
         part = slice(start, start + TENSORS)

@@ -35,7 +35,7 @@ def fused_update(
         return DECLINE
     if not pure.can_step(stepped, grads, spec):
         return DECLINE
-    if spec.only_if is None or spec.only_if:
+    if spec.apply_if is None or spec.apply_if:
         write = pure.with_options(pure.RULES[spec.name], spec)
         pure.run_steps(stepped, grads, write, _write_lines(spec, write), tuning.SHARED_PARAMETERS)
     return stepped

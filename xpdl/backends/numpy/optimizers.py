@@ -35,7 +35,7 @@ def fused_update(
     stepped = [(p, *kept) for p, kept in zip(params, state, strict=True)]
     if not can_step(stepped, grads, spec):
         return DECLINE
-    if spec.only_if is not None and not spec.only_if:
+    if spec.apply_if is not None and not spec.apply_if:
         return stepped
     write = with_options(RULES[spec.name], spec) if spec.name in RULES else functools.partial(_write_new, step)
     run_steps(stepped, grads, write, write, PIECE)

@@ -58,13 +58,13 @@ def update_loss_scale(state: Array, finite: Array, growth_interval: int, most: f
         It grows no further.
     """
     xp = array_namespace(state, finite)
-    scale, good, left_out = state[0], state[1] + 1.0, state[2]
+    scale, good, skipped_steps = state[0], state[1] + 1.0, state[2]
     grows = good >= growth_interval
     grown = xp.where(grows, xp.minimum(scale * 2.0, most), scale)
     after = [
         xp.where(finite, grown, scale * 0.5),
         xp.where(finite & ~grows, good, 0.0),
-        xp.where(finite, left_out, left_out + 1.0),
+        xp.where(finite, skipped_steps, skipped_steps + 1.0),
     ]
     return xp.stack(after)
 
@@ -117,7 +117,7 @@ class LossScale:
         self.device_state = update_loss_scale(state, finite, self.growth_interval, _MOST)
         if not is_host(finite):
             with overflow_expected():
-                optimizer.update(params, grads, only_if=finite, left_out=state[2])
+                optimizer.update(params, grads, apply_if=finite, skipped_steps=state[2])
             return
         if bool(finite):
             optimizer.update(params, grads)
@@ -127,11 +127,11 @@ class LossScale:
         """Read the scale and the count, and take what a device left out from the optimizer's count."""
         if self.device_state is None:
             return
-        value, good, left_out = map(float, asnumpy(self.device_state))
+        value, good, skipped_steps = map(float, asnumpy(self.device_state))
         if not is_host(self.device_state):
-            optimizer.iter -= int(left_out)
+            optimizer.iter -= int(skipped_steps)
         self.value, self._good_steps = value, int(good)
-        self.steps_left_out += int(left_out)
+        self.steps_left_out += int(skipped_steps)
         self.device_state = None
 
     def state_dict(self) -> dict[str, float]:

@@ -74,9 +74,9 @@ __device__ inline double one_minus_power(double beta, double t) { return beta !=
 
 // Adam's rate at an update whose number the device alone knows; while a step is recorded, numbers of the host are in slots,
 // else the pointers to them are null. One thread.
-extern "C" __global__ void corrected_rate(const A* left_out, double rate, double updates, const double* rate_slot,
+extern "C" __global__ void corrected_rate(const A* skipped_steps, double rate, double updates, const double* rate_slot,
                                           const double* updates_slot, double beta1, double beta2, A* corrected) {
-  double lr = rate_slot ? *rate_slot : rate, t = (updates_slot ? *updates_slot : updates) - (double)left_out[0];
+  double lr = rate_slot ? *rate_slot : rate, t = (updates_slot ? *updates_slot : updates) - (double)skipped_steps[0];
   corrected[0] = (A)(lr * sqrt(one_minus_power(beta2, t)) / one_minus_power(beta1, t));
 }
 

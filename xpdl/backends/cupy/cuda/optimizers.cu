@@ -15,7 +15,7 @@ struct Table {
 
 struct Shared {
   const A* scale;  // of all gradients, where their norm is clipped, else null
-  const bool* only_if;  // nothing is done where it is false, or null
+  const bool* apply_if;  // nothing is done where it is false, or null
   double l1, l2, limit;  // limit of values, or 0
 };
 
@@ -55,7 +55,7 @@ __device__ inline void step_pack(const Table& table, const Options& options, int
 // a block has a chunk of one tensor: packs, and what is left to its end one by one
 template <class F>
 __device__ inline void each_parameter(const Table& table, const Shared& shared, F f) {
-  if (shared.only_if && !shared.only_if[0]) return;
+  if (shared.apply_if && !shared.apply_if[0]) return;
   int t = 0;
   while ((int64)blockIdx.x >= table.blocks[t]) ++t;
   I start = (I)(blockIdx.x - (t ? table.blocks[t - 1] : 0)) * CHUNK;
