@@ -142,10 +142,10 @@ class TestKernelsFor:
         assert (info.misses, info.hits) == (2, 4)
 
     def test_lists_the_kernels_of_the_library(self, twice: Any) -> None:
-        assert kernels_for(NUMPY).get("twice", ()) == ()
+        assert kernels_for(NUMPY)["twice"] == ()
         fast = kernel("numpy", "twice")(lambda x, times=2: None)
         assert kernels_for(NUMPY)["twice"] == (fast,)
-        assert "twice" not in kernels_for(array_namespace(strict_zeros()))
+        assert kernels_for(array_namespace(strict_zeros()))["twice"] == ()
 
     @pytest.mark.parametrize("groups", [("numba", "numpy"), ("numpy", "numba")], ids=str)
     def test_compiled_kernels_come_first_whatever_is_registered_first(self, twice: Any, groups: Any) -> None:

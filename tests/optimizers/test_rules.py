@@ -137,7 +137,7 @@ def test_every_optimizer_has_one_op_that_a_kernel_can_override(monkeypatch: pyte
     called = set()
 
     class Recorder:
-        def get(self, name: str, _: Any) -> Any:
+        def __getitem__(self, name: str) -> Any:
             called.add(name)
             return ()
 

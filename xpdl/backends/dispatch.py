@@ -66,7 +66,7 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
         decides: Any = args[0] if args else kwargs[first]
         xp = array_namespace(decides[0] if takes_list else decides, owner=name)
         if not _generic_depth:
-            for function in kernels_for(xp).get(name, ()):
+            for function in kernels_for(xp)[name]:
                 result = function(*args, **kwargs)
                 if result is not DECLINE:
                     return result

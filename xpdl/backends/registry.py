@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,7 +26,9 @@ GROUPS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy")}
 
 _kernels: dict[tuple[str, str], Callable[..., Any]] = {}
 # library -> op -> its kernels in order
-_lists: dict[str, dict[str, tuple[Callable[..., Any], ...]]] = collections.defaultdict(dict)
+_lists: dict[str, dict[str, tuple[Callable[..., Any], ...]]] = collections.defaultdict(
+    functools.partial(collections.defaultdict, tuple)
+)
 
 
 def kernel(group: str, op: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -68,7 +71,7 @@ def kernels_of(library: str) -> Mapping[str, tuple[Callable[..., Any], ...]]:
 
 def call(library: str, op: str, *args: Any, **kwargs: Any) -> Any:
     """Compute `op` by the first kernel that does not decline; `DECLINE` where all do."""
-    for function in _lists[library].get(op, ()):
+    for function in _lists[library][op]:
         result = function(*args, **kwargs)
         if result is not DECLINE:
             return result
