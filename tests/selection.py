@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import importlib
 import importlib.util
 import inspect
 import os
@@ -50,6 +51,9 @@ def params_of(*values: Any) -> list[Any]:
 
 def host_dtypes(*names: str) -> list[Any]:
     """Names of dtypes of NumPy's arrays as parameters: bfloat16 where it is installed."""
+    if installed("ml_dtypes"):
+        # NumPy knows the name from then on
+        importlib.import_module("ml_dtypes")
     return [pytest.param(name, marks=pytest.mark.needs(*["ml_dtypes"][: name == "bfloat16"])) for name in names]
 
 
