@@ -345,6 +345,8 @@ def test_half_precision_is_rounded_to_nearest_and_ties_to_even(gpu, dtype):
     x = every[every & exponent != exponent].view(dtype)
     # the products have more bits than fit, ties among them, and some overflow
     for scale in (1.5, 1.0 + 2**-9, 3e-5):
+        # a GPU flushes subnormals of float32 to zero
+        x = x[np.abs(x.astype("float32") * np.float32(min(scale, 1))) >= np.finfo("float32").smallest_normal]
         got = dropout.dropout(gpu.array(x), gpu.array(np.ones(x.shape, bool)), scale).get()
         with np.errstate(over="ignore"):
             want = (x.astype("float32") * np.float32(scale)).astype(dtype)
