@@ -45,7 +45,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
     else:
         if arrays and arrays[0] is not None:
             return _numpy()
-    if arrays and type(arrays[0]) in _CUPY and _beside(*arrays):
+    if arrays and type(arrays[0]) in _CUPY and (len(arrays) == 1 or _beside(*arrays)):
         return _CUPY[type(arrays[0])]
     found = [a for a in arrays if not (a is None or (isinstance(a, (int, float)) and not isinstance(a, np.generic)))]
     prefix = f"{owner}: " if owner else ""
