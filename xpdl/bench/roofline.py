@@ -147,7 +147,8 @@ KERNELS: dict[str, Kernel] = {
     "matmul": Kernel(_tiled_flop, _tiled_bytes),
     "add_parts": Kernel(lambda a: a.sums.size),
     # windows.cu
-    "im2col": _per_thread(0),
+    "im2col": Kernel(lambda a: 0),
+    "im2col_rows": _per_thread(0),
     "col2im": Kernel(lambda a: a.col.size),
     "images_of_rows": Kernel(lambda a: a.n if a.b else 0),
     "rows_of_images": _per_thread(0),

@@ -122,6 +122,7 @@ KERNELS = {
         ["max_pooling", "average_pooling", "max_pooling_backward", "gradient_to_taps", "average_pooling_backward"],
         [],
     ),
+    "windows": (2, ["im2col", "images_of_rows", "rows_of_images"], []),
     "losses": (2, ["softmax_with_loss", "softmax_with_loss_backward"], []),
     "loss_scaling": (1, ["cast_all", "unscale"], ["all_finite"]),
 }

@@ -6,7 +6,7 @@ import pytest
 from tests.backends.cupy.every_kernel import compare_taps
 from tests.harness import nonempty
 from tests.selection import host_dtypes
-from xpdl.backends.cupy import pooling, sources, tiles
+from xpdl.backends.cupy import pooling, sources, tiles, windows
 from xpdl.ops import losses
 from xpdl.ops import pooling as ops
 
@@ -51,9 +51,12 @@ CUTS = {"planes": 117 * 2, "rows": 60, "in place": 8}
 def cut(request, monkeypatch, dtype):
     """The name of a way to cut arrays, which small tiles bring about."""
     monkeypatch.setattr(tiles, "TILE_BYTES", CUTS[request.param] * {"float64": 8, "float32": 4}.get(dtype, 2))
-    pooling._plan.cache_clear()
+    plans = (pooling._plan, windows._bands)
+    for plan in plans:
+        plan.cache_clear()
     yield request.param
-    pooling._plan.cache_clear()
+    for plan in plans:
+        plan.cache_clear()
 
 
 def kind_of(bands):
@@ -141,3 +144,57 @@ class TestLosses:
             results.append([loss, probabilities, losses.softmax_with_loss_backward(array(y), array(t))])
         for one, other in nonempty(zip(*results, strict=True)):
             assert one.get().tobytes() == other.get().tobytes()
+
+
+@pytest.mark.backends("cupy")
+@pytest.mark.parametrize("dtype", host_dtypes(*sources.TYPES))
+class TestWindows:
+    #: filter, stride, pad, dilation
+    OPTIONS = (((3, 2), (1, 1), (1, 1), (1, 1)), ((3, 2), (2, 3), (1, 0), (2, 1)), ((1, 1), (1, 1), (0, 0), (1, 1)))
+
+    @pytest.mark.parametrize("size, stride, pad, dilation", OPTIONS)
+    def test_columns_of_each_cut_are_the_transpose_of_rows(self, gpu, cut, dtype, size, stride, pad, dilation):
+        if dtype == "bfloat16":
+            pytest.importorskip("ml_dtypes")
+        # values that half precision has
+        x = np.random.default_rng(0).integers(-99, 100, SHAPE).astype(dtype)
+        image = SHAPE[2:]
+        out = tuple((image[k] + 2 * pad[k] - dilation[k] * (size[k] - 1) - 1) // stride[k] + 1 for k in (0, 1))
+        padded = np.pad(x.astype("float64"), ((0, 0), (0, 0), *((p, p) for p in pad)))
+        seen = np.stack(
+            [
+                padded[:, :, u * dilation[0] :, v * dilation[1] :][
+                    :, :, : (out[0] - 1) * stride[0] + 1 : stride[0], : (out[1] - 1) * stride[1] + 1 : stride[1]
+                ]
+                for u in range(size[0])
+                for v in range(size[1])
+            ]
+        )
+        rows = seen.transpose(1, 3, 4, 2, 0)
+        for array in (gpu.array, gpu.unaligned):
+            for in_rows, desired in ((True, rows), (False, rows.transpose(3, 4, 0, 1, 2))):
+                # one value more in front, so that it is not aligned
+                shift = array is gpu.unaligned
+                buffer = gpu.array(np.full(desired.size + shift, np.nan).astype(dtype))
+                windows.gather(array(x), buffer[shift:], out, size, stride, pad, dilation, rows=in_rows)
+                np.testing.assert_array_equal(buffer.get()[shift:].astype("float64"), desired.ravel())
+                assert not shift or np.isnan(buffer.get()[0].astype("float64"))
+        kinds = {kind_of(each.structures[-1]) for each in gpu.launches if each.name == "im2col"}
+        assert kinds == {cut}
+
+    @pytest.mark.parametrize("places", [(4, 8), (7, 7)], ids=["whole packs", "single values"])
+    def test_rows_and_images_are_swapped_and_rectified(self, gpu, dtype, places):
+        if dtype == "bfloat16":
+            pytest.importorskip("ml_dtypes")
+        rng = np.random.default_rng(1)
+        images = rng.integers(-9, 10, (3, 5, *places)).astype(dtype)
+        b = rng.integers(-3, 4, 5).astype(dtype)
+        wide, of_rows = images.astype("float64"), images.astype("float64").transpose(1, 0, 2, 3)
+        for array in (gpu.array, gpu.unaligned):
+            rows = windows.rows_of_images(array(images))
+            np.testing.assert_array_equal(rows.get().astype("float64"), of_rows.reshape(5, -1))
+            for bias, relu in ((None, False), (array(b), True)):
+                y = array(np.zeros_like(images))
+                windows.images_of_rows(rows, y, bias, relu=relu)
+                added = wide if bias is None else wide + b.astype("float64")[:, None, None]
+                np.testing.assert_array_equal(y.get().astype("float64"), np.maximum(added, 0) if relu else added)

@@ -22,7 +22,12 @@ FILES = (
 )
 
 #: what some of them share
-_HEADERS = {"normalization": "moments.cuh", "normalization_rows": "moments.cuh"}
+_HEADERS = {
+    "normalization": "moments.cuh",
+    "normalization_rows": "moments.cuh",
+    "pooling": "bands.cuh",
+    "windows": "bands.cuh",
+}
 
 #: dtype -> the type that arrays have in memory, and the one that kernels compute with
 TYPES = {

@@ -91,11 +91,14 @@ def parameters(file: str) -> dict[str, list[tuple[str, str]]]:
 
 @functools.cache
 def fields(file: str) -> dict[str, list[tuple[str, int]]]:
-    """For each structure of a file whose members take 8 bytes each, their names and lengths."""
-    text = re.sub(r"//.*", "", sources.text(f"{file}.cu"))
+    """For each structure that kernels of a file take, whose members have 8 bytes each, their names and lengths."""
+    taken = {kind for kernel in parameters(file).values() for kind, _ in kernel}
+    text = re.sub(r"//.*", "", sources.kernels(file))
     constants = dict(re.findall(r"#define (\w+) (\d+)", text))
     found = {}
     for struct, body in _STRUCT.findall(text):
+        if struct not in taken:
+            continue
         members = []
         for line in filter(None, (line.strip() for line in body.split(";"))):
             kind = re.match(r"(const )?\w+\s*\*?\s*", line)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from xpdl.backends.arrays import Pair
-from xpdl.backends.cupy.launch import contiguous, dtype_name, empty, kernel, launch_elementwise, struct, supports
+from xpdl.backends.cupy import tiles
+from xpdl.backends.cupy.launch import (
+    BLOCK,
+    contiguous,
+    dtype_name,
+    empty,
+    kernel,
+    launch,
+    launch_elementwise,
+    struct,
+    supports,
+)
 from xpdl.backends.geometry import output_size
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
 _ONE = (1, 1)
+# Bytes that a thread stores at once.
+_PACK = 16
 
 
 @kernel("im2col")
@@ -53,8 +67,12 @@ def gather(
 ) -> None:
     """Fill `col` with what windows of `x` (N, C, H, W) see: (N * OH * OW, C * FH * FW), or without `rows` its transpose,
     in the order (C, FH * FW, N, OH * OW)."""
-    layout = _layout(x.shape, out, size, stride, pad, dilation, rows)
-    launch_elementwise("windows", "im2col", dtype_name(x.dtype), col.size, contiguous(x), col, layout, largest=x.size)
+    layout, dtype = _layout(x.shape, out, size, stride, pad, dilation, rows), dtype_name(x.dtype)
+    if rows:
+        _launch_packs("im2col_rows", col, contiguous(x), col, layout, largest=x.size)
+        return
+    grid, *shapes = _bands(x.shape, out, size, stride, dilation, x.itemsize)
+    launch("windows", "im2col", dtype, grid, (BLOCK,), (contiguous(x), col, layout, *shapes), max(x.size, col.size))
 
 
 def add_up(
@@ -68,20 +86,41 @@ def add_up(
 def images_of_rows(rows: Array, y: Array, b: Array | None, *, relu: bool = False) -> None:
     """Fill `y` (N, C, H, W) from `rows` (C, N * H * W), with `b` (C,) added, rectified with `relu`."""
     n, c = y.shape[:2]
-    bias = 0 if b is None else contiguous(b)
-    launch_elementwise(
-        "windows", "images_of_rows", dtype_name(y.dtype), y.size, rows, bias, int(relu), y, n, c, y.size // (n * c)
-    )
+    bias, places = 0 if b is None else contiguous(b), y.size // (n * c)
+    divisors = tiles.divisor(places), tiles.divisor(c)
+    _launch_packs("images_of_rows", y, rows, bias, int(relu), y, n, c, places, *divisors)
 
 
 def rows_of_images(y: Array) -> Array:
     """(C, N * H * W) of `y` (N, C, H, W)."""
     n, c = y.shape[:2]
-    rows = empty((c, y.size // c), y.dtype)
-    launch_elementwise(
-        "windows", "rows_of_images", dtype_name(y.dtype), y.size, contiguous(y), rows, n, c, y.size // (n * c)
-    )
+    rows, places = empty((c, y.size // c), y.dtype), y.size // (n * c)
+    divisors = tiles.divisor(places), tiles.divisor(n)
+    _launch_packs("rows_of_images", rows, contiguous(y), rows, n, c, places, *divisors)
     return rows
+
+
+def _launch_packs(name: str, result: Array, *args: Any, largest: int = 0) -> None:
+    """Start a kernel whose threads take packs of the result; their number is its last argument."""
+    size = result.size
+    blocks = min(-(-size * result.itemsize // (_PACK * BLOCK)), tiles.MOST_BLOCKS)
+    launch("windows", name, dtype_name(result.dtype), (blocks,), (BLOCK,), (*args, size), max(size, largest))
+
+
+@functools.lru_cache(maxsize=1024)
+def _bands(shape: Any, out: Pair, size: Pair, stride: Pair, dilation: Pair, itemsize: int) -> tuple[Any, ...]:
+    """The grid and the last arguments of the kernel im2col, whose blocks have bands of the output of one plane or more."""
+    n, c, *image = shape
+    bands = tiles.bands(
+        n * c,
+        out,
+        (image[0], image[1]),
+        lambda rows: (rows - 1) * stride[0] + (size[0] - 1) * dilation[0] + 1,
+        itemsize,
+    )
+    divisors = map(tiles.divisor, (*out, *stride))
+    cut = struct("planes rows per_plane count staged result_rows result_columns stride_h stride_w", *bands, *divisors)
+    return (min(bands.total, tiles.MOST_BLOCKS),), cut, n * c
 
 
 def _checked(a: Array, shape: Any, filter_h: int, filter_w: int, stride: Any, pad: Any) -> Any:

@@ -72,3 +72,8 @@ __device__ inline int quotient(int n, int64 divisor) {
   uint32 high = (uint32)((unsigned long long)(uint32)n * (uint32)divisor >> 32);
   return (int)((high + (uint32)n) >> (int)(divisor >> 32));
 }
+// the same for an index, which needs no more than 31 bits where I has 32
+__device__ inline I divided(I n, int64 d, int64 divisor) {
+  if constexpr (sizeof(I) == 4) return quotient((int)n, divisor);
+  else return n / (I)d;
+}
