@@ -1,4 +1,4 @@
-"""How the site is built: ``sphinx-build -n -W --keep-going docs site`` (``pip install ".[docs]"``)."""
+"""Settings of the site: ``sphinx-build -n -W --keep-going docs site`` (``pip install ".[docs]"``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ html_css_files = ["site.css"]
 html_show_copyright = False
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc", "myst_parser"]
 
-# what stands between single backticks is a name of ours or, where it is none, a parameter
+# single backticks hold a name of xpdl or, failing that, a parameter
 default_role = "py:obj"
 nitpicky = True
 # parameters, formulas and names of other libraries: anything but a dotted name of ours or a word like a class

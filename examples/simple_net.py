@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> Array:
     # numerical_gradient changes net.W itself, element by element, while the lambda reads it: the argument w is net.W
     ignoring = xpdl.asnumpy(xpdl.numerical_gradient(lambda w: net.loss(x, t), net.W))
 
-    # where arrays cannot be changed, as in JAX, the lambda gets changed copies, and has to use them
+    # JAX arrays are immutable: the lambda gets changed copies and must use them
     using = xpdl.asnumpy(xpdl.numerical_gradient(lambda w: SimpleNet(w).loss(x, t), net.W))
     print("lambda that uses its argument:\n", using.round(4))
     print("lambda that ignores it:\n", ignoring.round(4))

@@ -47,7 +47,7 @@ SECONDS = 2
 BYTES = 4 << 30
 #: the errors that readers document
 DOCUMENTED = (ValueError, OSError, TypeError, xpdl.BackendError)
-#: what Python reports of itself, see its documentation of audit events
+#: Python's audit events, see its documentation
 FORBIDDEN = {
     *(
         "os.system",
@@ -281,7 +281,7 @@ class Targets:
             yield json.dumps([header, {key: [str(a.dtype), a.shape] for key, a in arrays.items()}]).encode(), read
 
     def _config(self, name: str) -> dict[str, Sequence[Any]]:
-        """Arguments of a model, some of them left out, and what each may be."""
+        """Arguments of a model, some of them omitted, and values for each."""
         sizes, stds = (1, 2, 3, 4), (0.01, 1, "relu", "sigmoid", "he", "xavier")
         images = ([1, 8, 8], [2, 9, 8], [1, 28, 28])
         conv = [
@@ -470,7 +470,7 @@ class Targets:
             except SystemExit as error:
                 code = error.code if isinstance(error.code, int) else 0
         said = errors.getvalue().rstrip("\n").split("\n")
-        # what "auto" has chosen, and warnings, come before
+        # the choice of "auto", and warnings, come before
         lines = [line for line in said if ": warning: " not in line and not line.startswith("xpdl: using ")]
         if code not in (0, 2) or (code == 2 and len(lines) != 1):
             raise AssertionError(f"exit code {code}, not one line: {errors.getvalue()[:300]!r}")
@@ -479,7 +479,7 @@ class Targets:
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:
-        """What is done here is ours and not the reader's."""
+        """Suspend the audit: the work inside belongs to the fuzzer, not to the reader."""
         global _watching
         before, _watching = _watching, False
         try:
@@ -512,7 +512,7 @@ def _without_work() -> None:
 
 
 def run_case(read: Callable[[], Any], watched: bool = True) -> str | None:
-    """How a case ends: None if it is read, ``"refused"``, or what must not have happened."""
+    """Result of a case: None if it is read, ``"refused"``, or what must not have happened."""
     global _watching
     _seen.clear()
     # of the processor, so that a machine that is busy or asleep is no finding; waiting for something is one after longer

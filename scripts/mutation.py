@@ -4,7 +4,7 @@
     python scripts/mutation.py --count 640 --seed 1 --report > tests/mutation/README.md
 
 A mutant is one change of one place in ``xpdl/{ops,layers,optimizers,training}``: another comparison, operator, constant or
-condition, or a statement left out. Messages, annotations and docstrings are left alone. The first `count` are tried, in an
+condition, or a statement removed. Messages, annotations and docstrings are left alone. The first `count` are tried, in an
 order that the seed gives, each in a process of its own with the tests of its folder that run the changed line: those of its
 file first, then the quick ones. These tests must pass without it, which is when it is found out what they run.
 
@@ -37,14 +37,14 @@ from typing import Any
 
 from mutants import FOLDERS, ROOT, Mutant, defaults, drawn, planted
 
-#: what is fixed here holds for the tests: one thread, and plain NumPy beside a library without kernels of ours
+#: settings of the tests: one thread, and plain NumPy beside a library without kernels of xpdl
 SETTINGS = {"XPDL_BACKENDS": "numpy,strict:device1", "OPENBLAS_NUM_THREADS": "1"}
 #: not there for the tests: what only they need takes longer to import than most of them to run
 ABSENT = {"torch", "jax", "tensorflow", "sklearn", "optuna", "matplotlib"}
 MEMORY = 4 << 30
 #: seconds of computing after which the tests are taken for hanging; they may wait for ten times that
 COMPUTING = 30
-#: how a child ends: as pytest does for tests that pass, that fail and that are none, and where the change needs an import
+#: exit codes of a child: those of pytest for pass, failure and no tests, and where the change needs an import
 PASSED, FAILED, NO_TEST_RUN, NEEDS_IMPORT = 0, 1, 5, 77
 OUTCOMES = {PASSED: "survived", FAILED: "killed", NEEDS_IMPORT: "import"}
 
@@ -56,7 +56,7 @@ def outcome(run: Callable[[], int], seconds: float = COMPUTING) -> str:
     child = os.fork()
     if child == 0:
         code = FAILED
-        with contextlib.suppress(BaseException):  # whatever a mutant raises
+        with contextlib.suppress(BaseException):  # a mutant may raise anything
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)
@@ -76,7 +76,7 @@ def outcome(run: Callable[[], int], seconds: float = COMPUTING) -> str:
     return "timeout"
 
 
-# what tests run
+# the lines that tests run
 
 
 class Traced:
@@ -206,7 +206,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name in ABSENT:
-            raise ModuleNotFoundError(f"{name} is left out", name=name)
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 
 class Planted(importlib.abc.MetaPathFinder):

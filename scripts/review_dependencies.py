@@ -36,13 +36,13 @@ def locked(name: str = "requirements.lock") -> dict[str, tuple[str, list[str]]]:
 
 
 def required() -> list[str]:
-    """What a user gets with xpdl."""
+    """Packages that are installed with xpdl."""
     needs = importlib.metadata.requires("xpdl") or []
     return [_name(need) for need in needs if "extra ==" not in need]
 
 
 def compiler() -> list[str]:
-    """What a user gets with ``xpdl[compiled]`` besides, where it is installed: code that makes machine code."""
+    """Further packages of ``xpdl[compiled]``, if installed: they generate machine code."""
     needs = importlib.metadata.requires("xpdl") or []
     found = [_name(need) for need in needs if re.search(r"extra == .compiled", need)]
     try:

@@ -35,7 +35,7 @@ class Spec:
     readonly: bool = False  # NumPy inputs cannot be written to
     values: bool = True  # False: arrays have shapes, dtypes and devices only
     float64: bool = True
-    host_reads: bool = True  # whether float(), bool(), np.asarray... may be used inside the call under test
+    host_reads: bool = True  # allows float(), bool(), np.asarray... inside the call under test
     gpu: bool = False
     second: bool = False  # on a device that is not the current one, of two GPUs; only where it is asked for
     flags: tuple[tuple[str, Any], ...] = ()
@@ -51,7 +51,7 @@ class Spec:
 
     @property
     def tags(self) -> set[str]:
-        """What the markers ``backends`` and ``skip_backend`` select by: id, library, and capabilities.
+        """Tags for the markers ``backends`` and ``skip_backend``: id, library, and capabilities.
 
         ``plain`` is a library as users have it, without a rule or a restriction of ours; ``precompiled`` ones do not
         compile for every new shape, which makes many small cases quick. ``current`` ones are on the device that is.
@@ -122,7 +122,7 @@ def selected() -> list[Spec]:
     ``cupy:device1``, the second of two GPUs while the first is the current one, is for those who ask for it. With
     ``CUPY_ON_HOST=1``, CuPy's backends need no GPU: see tests/hostcuda.
 
-    Without the variable, GPU backends are left out where no NVIDIA driver is found, unless ``XPDL_REQUIRE_GPU`` is set.
+    Without the variable, GPU backends are skipped where no NVIDIA driver is found, unless ``XPDL_REQUIRE_GPU`` is set.
     """
     asked = os.environ.get("XPDL_BACKENDS", "")
     if asked == "all":
@@ -138,7 +138,7 @@ def selected() -> list[Spec]:
 
 @functools.cache
 def problem(spec: Spec) -> str | None:
-    """Why this backend cannot be tested here, or None."""
+    """Reason why this backend cannot be tested here, or None."""
     if spec.library == "cupy":
         reason = availability.cupy_problem()
         lacks_second = spec.second and not reason and importlib.import_module("cupy").cuda.runtime.getDeviceCount() < 2

@@ -1,4 +1,4 @@
-"""What each op must compute, said again in loops over plain numbers in float64; nothing here calls xpdl.
+"""Oracles: each op in loops over plain numbers in float64; nothing here calls xpdl.
 
 Slow and obvious on purpose. Gradients are not derived a second time: `central_differences` of these gives them.
 """

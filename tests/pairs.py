@@ -82,7 +82,7 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
 
 @functools.cache
 def expected(case: Case) -> Expected:
-    """What the oracle says of a case, with a random upstream gradient; computed once for all backends."""
+    """Values of the oracle for a case, with a random upstream gradient; computed once for all backends."""
     rng = np.random.default_rng(len(case.id))
     outputs = as_tuple(case.pair.oracle(*case.arrays, **case.static))
     dy = sample(rng, *outputs[0].shape)
@@ -104,7 +104,7 @@ def cast(a: Any, dtype: str) -> Any:
 
 
 def as_read(host: Any) -> Any:
-    """What `Backend.to_numpy` gives of an array with these values: of bfloat16, float32."""
+    """Values as `Backend.to_numpy` returns them: bfloat16 as float32."""
     return host.astype("float32") if host.dtype.name == "bfloat16" else host
 
 

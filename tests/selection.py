@@ -5,7 +5,7 @@
 - ``applies(predicate)`` keeps the cases for which a function of their parameters, by name, is true; a parameter `backend` is
   a `tests.harness.Spec`.
 - ``needs(module...)`` keeps a case where these optional libraries are installed; so do the fixtures `torch` and `jax`, and
-  the marker ``gpu`` where there is one. A module that calls ``pytest.importorskip`` is left out as a whole. The
+  the marker ``gpu`` where there is one. A module that calls ``pytest.importorskip`` is skipped as a whole. The
   summary counts both.
 - ``quick(predicate)`` makes cases for which the predicate is false exhaustive: CI runs them, ``pytest`` without ``-m`` does
   not. So are all backends but one of a library: NumPy with read-only arrays, and array_api_strict with other restrictions

@@ -57,7 +57,7 @@ def lineage(path: Path, name: str) -> list[tuple[str, str]]:
 
 
 def copied(step: str) -> list[str]:
-    """What a COPY takes from the repository."""
+    """Paths that a COPY takes from the repository."""
     parts = step.split()
     return [] if parts[0].startswith("--from=") else parts[:-1]
 
@@ -116,7 +116,7 @@ def installed_extras(name: str, cuda: str) -> list[str]:
 
 @pytest.mark.parametrize("cuda", ["12", "13"])
 def test_report_image_has_what_the_report_compares_with_and_cudnn_after_it(cuda: str) -> None:
-    """PyTorch for CUDA 12 pins cuDNN 9.10: installed last, it would take the place of the one that xpdl asks for."""
+    """PyTorch for CUDA 12 pins cuDNN 9.10: installed last, it would replace the one that xpdl asks for."""
     extras = installed_extras("report", cuda)
     assert set(extras) == {f"cuda{cuda}", f"cudnn{cuda}", f"report{cuda}", "test"}
     assert extras.index(f"report{cuda}") < len(extras) - 1 and extras[-1] == f"cudnn{cuda}"

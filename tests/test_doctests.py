@@ -17,12 +17,12 @@ MODULES = [name for name in MODULES if not name.endswith("__main__")]  # runs wh
 
 
 def example_names() -> dict[str, Any]:
-    """What an example may use without importing it: `np`, `xpdl`, and what ``from xpdl import ...`` gives."""
+    """Names that an example may use without importing them: `np`, `xpdl`, and those of ``from xpdl import ...``."""
     public = {name: getattr(xpdl, name) for name in xpdl.__all__}
     return {**public, "np": np, "xpdl": xpdl}
 
 
-# what a module needs that the package does not
+# optional library that a module needs
 OPTIONAL = {"xpdl.integrations.scikit_learn": "sklearn"}
 OPTIONAL |= {name: "numba" for name in MODULES if name.startswith("xpdl.backends.numba.")}
 

@@ -185,7 +185,7 @@ def test_example_on_other_libraries(name, library, run, capsys):
     assert capsys.readouterr().out
 
 
-#: what the book says of them is no luck of one seed
+#: claims of the book, which hold for several seeds
 OF_THE_BOOK = [
     *("batch_norm", "compare_optimizers", "hyperparameter_search", "initial_weights", "layer_diagnostics"),
     *("overfit_dropout", "overfit_weight_decay"),

@@ -14,7 +14,7 @@ from xpdl.errors import DTypeError, ShapeError
 from xpdl.gradients import gradient_descent, numerical_diff, numerical_gradient
 
 SHAPES = [(), (3,), (2, 3), (2, 1, 2), (1, 2, 2, 2), (0, 2)]
-# what calls f must read its result; and each JAX array would be compiled for anew
+# the caller of f reads its result; and JAX would compile anew for each array
 each_eager = pytest.mark.backends("eager")
 each_valued = pytest.mark.backends("values")
 

@@ -1,4 +1,4 @@
-"""Initial weights: the same bits on every backend, and the spread that the papers ask for."""
+"""Initial weights: bitwise identical on every backend, with the variance of the papers."""
 
 from __future__ import annotations
 

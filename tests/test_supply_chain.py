@@ -1,4 +1,4 @@
-"""What is installed in CI: pinned, with hashes, and looked at."""
+"""Packages that CI installs: pinned, hashed and reviewed."""
 
 import importlib.metadata
 import re

@@ -198,7 +198,7 @@ def softmax_cross_entropy(
     x, t = _batch(_scores(x, owner), t, owner)
     loss_ops.batch_rows(x, owner)
     if is_array(class_weights):
-        if is_host(class_weights):  # where reading values costs nothing
+        if is_host(class_weights):  # on the host, reading values costs nothing
             class_weights_of(asnumpy(class_weights).tolist(), owner)
     elif class_weights is not None:
         class_weights = Backend.of(x).asarray(class_weights_of(class_weights, owner))

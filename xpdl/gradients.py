@@ -103,7 +103,7 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
         for index in _indices(x.shape):
             h = _step(x) * max(1.0, min(abs(float(x[index])), _LARGEST) / _UNSCALED)
             (above, right), (below, left) = (_value_at(xp, f, x, index, step) for step in (h, -h))
-            # where rounding has put the two places
+            # the two points after rounding
             slopes.append((above - below) / (right - left if right > left else 2 * h))
     return xp.reshape(xp.asarray(slopes, dtype=x.dtype, device=device(x)), x.shape)
 

@@ -1,4 +1,4 @@
-"""Initial weights, drawn with NumPy on the host and then moved, so that one seed gives the same bits on every backend.
+"""Initial weights, drawn with NumPy on the host: one seed gives bitwise identical weights on every backend.
 
 An initializer is a function of a shape and a NumPy generator, and returns float64 values. The spread that keeps
 activations alive depends on the fan-in, the number of inputs of one unit, which is computed from the shape: weights

@@ -1,4 +1,4 @@
-"""Why CuPy does not work here: every cause is told from the others, on machines that have none of them."""
+"""Reasons for an unusable CuPy: each is told from the others, on machines without CuPy."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ def test_an_update_does_not_keep_traced_values(jax: Any) -> None:
         optimizer.update(own, {"W": g})
         return own["W"]
 
-    message = "Adam: what is remembered of parameter 'W' would be replaced by values that JAX"
+    message = "Adam: the state of parameter 'W' would be replaced by values that JAX"
     with pytest.raises(TypeError, match=message):
         jax.jit(outside)(W, W)
     assert optimizer.iter == 0 and params["W"] is W and not optimizer.m
@@ -283,9 +283,7 @@ def test_an_optimizer_made_in_a_traced_function_lives_in_it(jax: Any) -> None:
     for _ in range(2):
         other.update(params, {"W": W})
     np.testing.assert_allclose(found, params["W"], rtol=1e-6)
-    with pytest.raises(
-        TypeError, match="Adam: what is remembered of parameter 'W' was computed in a function that JAX traced"
-    ):
+    with pytest.raises(TypeError, match="Adam: the state of parameter 'W' was computed in a function that JAX traced"):
         made[0].update({"W": W}, {"W": W})
 
 

@@ -17,7 +17,7 @@ from xpdl.backends import asarray, get_backend, make_backend, use
 from xpdl.backends.namespaces import device, dtype_name
 from xpdl.errors import BackendError
 
-# what may be given for each library: its names and its modules, by the name of the module
+# arguments for each library: its names and its modules, by the name of the module
 SPELLINGS = {
     "numpy": ["numpy", "array_api_compat.numpy"],
     "array_api_strict": ["array_api_strict"],

@@ -41,7 +41,7 @@ def measurement(part, net, size, precision, **milliseconds):
 
 
 class Machine:
-    """What the report starts, answered at once; `time_is_over_at` is the case at which a process is ended."""
+    """Stand-in for the processes of the report; the one of the case `time_is_over_at` runs out of time."""
 
     def __init__(self):
         self.started, self.tested = [], []
@@ -113,7 +113,7 @@ def test_all_of_it_is_in_one_json_and_one_table(machine, tmp_path, capsys):
         assert line in text
     assert re.search(r"^- measured: \d{4}-\d\d-\d\dT", text, re.MULTILINE)
     assert text.rstrip().splitlines()[-1].startswith(f"Please attach {tmp_path}/gpu_report.json and ")
-    assert "Left out" not in text and "Not there yet" not in text
+    assert "Skipped" not in text and "Not there yet" not in text
 
 
 def test_parts_nets_and_precisions_are_chosen_and_merged(machine, tmp_path):
@@ -128,7 +128,7 @@ def test_parts_nets_and_precisions_are_chosen_and_merged(machine, tmp_path):
     )
     machine.started.clear()
     assert gpu_report.main([*few, "--only", "eager", "compiled", "--precisions", "tf32"]) == 0
-    # what is there is not measured again, nor are the rates
+    # finished cases are not measured again, nor are the rates
     assert machine.started == [["compiled", "MLP", "100:tf32", "1000:tf32"]]
     assert len(keys(tmp_path)) == 6 and len(kept(tmp_path)["dates"]) == 2
     text = (tmp_path / "gpu_report.md").read_text()

@@ -1,4 +1,4 @@
-"""What each transform does to an image, told again in loops over its pixels, and how often it does which."""
+"""Values of each transform against loops over the pixels, and the distribution of its choices."""
 
 import itertools
 import math

@@ -17,7 +17,7 @@ IMAGES = _rng.standard_normal((23, 1, 6, 6)).astype(np.float32)
 LABELS = np.arange(23) % 3
 ROWS = _rng.standard_normal((23, 4)).astype(np.float32)
 VALUES = _rng.standard_normal((23, 2)).astype(np.float32)
-#: what each optimizer starts from, and the gradients of its steps
+#: initial parameters of each optimizer, and the gradients of its steps
 START = {name: _rng.standard_normal(shape).astype(np.float32) for name, shape in (("W1", (2, 3)), ("b1", (3,)))}
 GRADIENTS = [{name: _rng.standard_normal(p.shape).astype(np.float32) for name, p in START.items()} for _ in range(5)]
 #: steps before the state is written

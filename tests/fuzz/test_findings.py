@@ -1,4 +1,4 @@
-"""What fuzzing has found, each file as it was."""
+"""Files that fuzzing found, each as it was."""
 
 import zlib
 

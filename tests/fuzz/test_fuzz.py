@@ -36,7 +36,7 @@ def test_altered_files_are_read_or_refused(name, tmp_path):
 
 
 def error_names_the_file(read, path):
-    """Whether a file is read, or refused with a ValueError that says which file it is."""
+    """Return whether a file is read, or refused with a ValueError that says which file it is."""
     try:
         read(path)
     except ValueError as error:

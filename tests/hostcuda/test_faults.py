@@ -106,7 +106,7 @@ def test_guard_page_stops_an_access_out_of_bounds():
 def test_write_between_array_and_guard_page_is_found_when_it_is_freed():
     import cupy as cp
 
-    a = cp.cuda.alloc(SIZE * 4 - 8)  # from the pool, which holds a whole block
+    a = cp.cuda.alloc(SIZE * 4 - 8)  # allocated from the pool, which holds a whole block
     cp.cuda.set_allocator(None)
     a = cp.zeros(SIZE - 2, "int32")
     launch(cp, a, n=SIZE - 1)

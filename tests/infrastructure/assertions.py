@@ -107,7 +107,7 @@ class Scope:
         return None, self
 
     def asserts(self, function: ast.expr) -> bool:
-        """Whether calling this asserts something."""
+        """Return whether calling this asserts something."""
         name = called(function)
         if name in ASSERTING or name.startswith("assert"):
             return True
@@ -130,7 +130,7 @@ class Scope:
         return False
 
     def nonempty(self, node: ast.expr) -> bool:
-        """Whether what an expression gives is seen to have a member."""
+        """Return whether what an expression gives is seen to have a member."""
         if isinstance(node, LITERALS):
             return any(not isinstance(e, ast.Starred) or self.nonempty(e.value) for e in node.elts)
         if isinstance(node, ast.Dict):
@@ -173,7 +173,7 @@ class Scope:
 
 
 def _counts(args: list[ast.expr]) -> bool:
-    """Whether a range with these arguments has a member."""
+    """Return whether a range with these arguments has a member."""
     try:
         return len(range(*(ast.literal_eval(arg) for arg in args))) > 0
     except (ValueError, TypeError):
@@ -202,7 +202,7 @@ def _calls(node: ast.AST) -> list[ast.Call]:
 
 
 def _path(body: Body, scope: Scope, after: Body = []) -> bool:  # noqa: B006
-    """Whether every path through these statements asserts something before it ends.
+    """Return whether every path through these statements asserts something before it ends.
 
     ``continue`` and ``break`` go on with the statements `after` the innermost loop.
     """
@@ -256,7 +256,7 @@ def _path(body: Body, scope: Scope, after: Body = []) -> bool:  # noqa: B006
 
 
 def _leaves(body: Body) -> bool:
-    """Whether a return stands among these statements, and so may come before an assertion below them."""
+    """Return whether a return stands among these statements, and so may come before an assertion below them."""
     stack: list[ast.AST] = list(body)
     while stack:
         node = stack.pop()
@@ -271,7 +271,7 @@ _known: dict[tuple[Path, int], bool] = {}
 
 
 def asserts(function: Function, path: Path, outer: Scope | None = None) -> bool:
-    """Whether every path through a function of this file asserts something."""
+    """Return whether every path through a function of this file asserts something."""
     key = (path, function.lineno)
     if key not in _known:
         _known[key] = False  # for a function that calls itself

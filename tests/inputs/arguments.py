@@ -24,7 +24,7 @@ from xpdl.integrations import pytorch
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What a value may be, by values that it may not be."""
+    """Kinds of arguments, each by values that it refuses."""
 
     wrong: tuple[Any, ...]
 

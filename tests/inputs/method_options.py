@@ -152,7 +152,7 @@ _METHODS = [
 
 
 def drawn(function: Any, *given: Any, **arguments: Any) -> Any:
-    """What a figure is made of: sizes, words, scales, lines and pictures."""
+    """Content of a figure: sizes, words, scales, lines and pictures."""
     figure = function(*given, **arguments)
     words = [text.get_text() for text in figure.findobj(Text)]
     panels = [

@@ -581,7 +581,7 @@ def mixed(function: Any, **arguments: Any) -> Any:
 
 
 def built(**params: Any) -> Any:
-    """What searches train."""
+    """A trainer for searches."""
     net = models.Sequential(xpdl.Affine(units=2), loss=xpdl.SoftmaxWithLoss)
     epochs = params.get("epochs", 1)
     points = {"x_test": _POINTS, "t_test": _LABELS, "epochs": epochs, "verbose": False}
@@ -751,7 +751,7 @@ def options_of(function: Any) -> set[str]:
 
 
 def plain(found: Any) -> Any:
-    """What was seen, as something that compares by value, types included."""
+    """A recorded result in a form that compares by value, types included."""
     if is_array(found):
         array = np.asarray(found)
         return array.dtype.name, array.shape, array.tobytes()

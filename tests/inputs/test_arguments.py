@@ -18,7 +18,7 @@ from xpdl.integrations import pytorch
 DOCUMENTED = (ShapeError, DTypeError, LabelError, MixedArraysError, BackendError, TypeError, ValueError, OSError)
 NAMES = {call.name for call in CALLS}
 CASES = [pytest.param(call, argument, id=f"{call.name}-{argument}") for call in CALLS for argument in call.kinds]
-# what needs files or data sets that are not here
+# these need no files or data sets
 WITHOUT_FILES = [call for call in CALLS if not {"path", "normalize"} & set(call.kinds)]
 
 
@@ -69,7 +69,7 @@ def test_wrong_argument_is_a_documented_error(call, argument):
 
 
 def clear(message, call, argument, value):
-    """Whether a message says whose argument it is, or which, and what came."""
+    """Return whether a message says whose argument it is, or which, and what came."""
     if "no such folder" in message:
         return True
     keys = list(map(str, value)) if isinstance(value, dict) else []

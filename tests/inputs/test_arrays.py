@@ -50,7 +50,7 @@ FUNCTIONS = {
     "smooth_curve": ((12,),),
 }
 REST = {"im2col": (2, 2), "col2im": ((1, 2, 4, 4), 2, 2)}
-# what is undefined without rows or, of a softmax, without columns
+# undefined without rows or, for a softmax, without columns
 EMPTY = {name: (0, 4) for name in ("cross_entropy_error", "softmax_cross_entropy", "shuffle_dataset")}
 EMPTY |= {name: (3, 0) for name in ("softmax", "log_softmax")}
 
@@ -192,7 +192,7 @@ class TestLayers:
 
         same_everywhere(backend, ShapeError, r"\d", run)
 
-    @without("Identity")  # remembers nothing
+    @without("Identity")  # saves nothing
     def test_dout(self, backend, name):
         def wrong_shape(backend):
             layer, x = made(backend, ROWS[name])

@@ -19,7 +19,7 @@ class TestClassifier:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about checks that need other libraries
-            # which compares float32 to seven digits; see `test_weights_count_as_repeated_rows`
+            # that check compares float32 to seven digits; see `test_weights_count_as_repeated_rows`
             wanted = {"check_sample_weight_equivalence_on_dense_data": "computes in float32"}
             checks = check_estimator(classifier(epochs=20, random_state=0), on_fail=None, expected_failed_checks=wanted)
         assert [check["check_name"] for check in checks if check["status"] == "failed"] == []

@@ -69,7 +69,7 @@ class Wanted:
 
 @functools.cache
 def wanted(row: Row) -> Wanted:
-    """What the oracle says, with a random upstream gradient; computed once for all backends."""
+    """Values of the oracle, with a random upstream gradient; computed once for all backends."""
     names = list(row.params)
     arrays = [*row.inputs, *row.params.values()]
 

@@ -1,4 +1,4 @@
-"""What is particular to the layers without parameters; values and gradients are in the table."""
+"""Layers without parameters, beyond the values and gradients of the table."""
 
 from __future__ import annotations
 

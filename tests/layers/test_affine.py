@@ -1,4 +1,4 @@
-"""What is particular to the affine layer; values and gradients are in the table."""
+"""The affine layer, beyond the values and gradients of the table."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def test_apples_and_oranges() -> None:
     assert oranges.backward(d_oranges) == pytest.approx((3.3, 165))
 
 
-def test_factors_of_zero_are_remembered() -> None:
+def test_factors_of_zero_are_saved() -> None:
     node = MulLayer()
     assert node.forward(0, 5) == 0
     assert node.backward(2) == (10, 0)

@@ -1,4 +1,4 @@
-"""What every layer has: sizes from the input, arrays that are used and not copied, modes, and clear errors."""
+"""Behaviour of every layer: sizes from the input, arrays used without a copy, modes, and clear errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to batch normalization: what is remembered, and the arrays it takes; values are in the table."""
+"""Batch normalization: saved state and accepted arrays; values are in the table."""
 
 from __future__ import annotations
 

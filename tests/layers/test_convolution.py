@@ -1,4 +1,4 @@
-"""What is particular to the convolution layer; values and gradients are in the table."""
+"""The convolution layer, beyond the values and gradients of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to dropout: which values go, and when; values and gradients are in the table."""
+"""Dropout: the choice of dropped values, and modes; values and gradients are in the table."""
 
 from __future__ import annotations
 

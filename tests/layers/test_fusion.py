@@ -26,7 +26,7 @@ def _layers(backend: Backend, shape: tuple[int, ...], size: int) -> list[Chain]:
 
 
 @pytest.mark.backends("values")
-@pytest.mark.skip_backend("jit", reason="layers remember arrays between calls")
+@pytest.mark.skip_backend("jit", reason="layers save arrays between calls")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape, size", [((6, 3), 3), ((3, 4, 5, 2), 4), ((3, 2, 2, 3), 12)], ids=str)
 def test_batch_normalization_and_relu_are_those_in_two_steps(
@@ -102,7 +102,7 @@ def _blocks(backend: Backend, last: bool) -> list[Chain]:
 
 
 @pytest.mark.backends("values")
-@pytest.mark.skip_backend("jit", reason="layers remember arrays between calls")
+@pytest.mark.skip_backend("jit", reason="layers save arrays between calls")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("last", [True, False], ids=["batch normalisation last", "convolution last"])
 def test_residual_block_and_relu_are_those_in_two_steps(backend: Backend, last: bool, training: bool) -> None:
@@ -134,7 +134,7 @@ def test_a_block_without_layers_takes_a_relu() -> None:
 
 
 @pytest.mark.backends("values")
-@pytest.mark.skip_backend("jit", reason="layers remember arrays between calls")
+@pytest.mark.skip_backend("jit", reason="layers save arrays between calls")
 def test_affine_and_relu_are_those_in_two_steps(backend: Backend) -> None:
     x, dy, W, b = (backend.asarray(_rng.normal(size=size)) for size in ((5, 2, 3), (5, 4), (6, 4), (4,)))
     chain, affine, relu = Chain(Affine(W, b), Relu()), Affine(W, b), Relu()
@@ -166,7 +166,7 @@ def test_layers_that_are_put_in_later_compute() -> None:
 
 
 @pytest.mark.backends("values")
-@pytest.mark.skip_backend("jit", reason="layers remember arrays between calls")
+@pytest.mark.skip_backend("jit", reason="layers save arrays between calls")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_convolution_batch_normalization_and_relu_are_those_in_three_steps(
@@ -213,7 +213,7 @@ def test_evaluation_folds_the_statistics_into_the_filters(monkeypatch: pytest.Mo
     net.build(x.shape[1:])
     monkeypatch.setattr(normalization, "normalize", refuse)
     y = net.forward(x, False)
-    # and what is remembered of it goes with a copy
+    # and its saved state goes with a copy
     dx = pickle.loads(pickle.dumps(net)).backward(np.ones_like(y))
     np.testing.assert_array_equal(net.backward(np.ones_like(y)), dx)
     # statistics of each activation are none of a filter

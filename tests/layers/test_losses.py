@@ -1,4 +1,4 @@
-"""What loss layers take for targets and for the gradient of the loss, and what they refuse."""
+"""Targets and upstream gradients that loss layers accept and refuse."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ class TestSampleWeight:
 
 
 class TestDecisions:
-    """What an accuracy counts with several yes / no outputs."""
+    """Accuracy of several yes / no outputs."""
 
     SCORES = np.array([[1.0, -2.0, 3.0], [-1.0, -1.0, 0.5]])
     TRUE = np.array([[1.0, 0.0, 1.0], [1, 0, 1]])

@@ -1,4 +1,4 @@
-"""What is particular to the pooling layers; values and gradients are in the table."""
+"""The pooling layers, beyond the values and gradients of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to the residual block; values and gradients are in the table."""
+"""The residual block, beyond the values and gradients of the table."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_backward_can_be_repeated_and_keeps_the_output(backend: Backend, row: Ro
 
 @each_row([row for row in ROWS if row.cls not in (layers.Identity, layers.AddLayer)])
 def test_backward_before_forward_is_an_error(row: Row) -> None:
-    """`Identity` and `AddLayer` have nothing to remember."""
+    """`Identity` and `AddLayer` save nothing."""
     layer = row.make({**row.params, **row.constants})
     with pytest.raises(RuntimeError, match="backward needs a forward first"):
         layer.backward(wanted(row).dout)

@@ -134,7 +134,7 @@ def images(rows=5):
 
 def model_of(row, loss="softmax"):
     model = xpdl.Sequential(*ROWS[row](), loss=LOSSES[loss](), seed=2)
-    model.predict(images(), train_flg=True)  # which moves running statistics, too
+    model.predict(images(), train_flg=True)  # a training step moves running statistics, too
     return model
 
 
@@ -281,7 +281,7 @@ def nested(depth):
     return value
 
 
-#: what is wrong -> (architecture, part of the message)
+#: fault -> (architecture, part of the message)
 DAMAGED = {
     "no JSON": ("{", "cannot make a model"),
     "a list": ("[]", "which is no model"),

@@ -30,7 +30,7 @@ def _relu_after(oracle: Any) -> Any:
 
 
 def _through_epilogue(outputs: Any, static: Any) -> dict[str, Any]:
-    """What a backward pass is given of the epilogue: the activation, and the output where there is one."""
+    """Arguments of a backward pass for the epilogue: the activation, and the output where there is one."""
     return {"y": outputs[0], "activation": static["activation"]} if "activation" in static else {}
 
 

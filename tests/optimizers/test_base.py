@@ -71,7 +71,7 @@ def test_gradients_are_not_modified(backend: Backend, rule: Rule) -> None:
 @each_rule
 @pytest.mark.backends("values")
 @pytest.mark.backends("eager")
-def test_what_is_remembered_is_no_array_of_the_caller(backend: Backend, rule: Rule) -> None:
+def test_optimizer_state_is_no_array_of_the_caller(backend: Backend, rule: Rule) -> None:
     """Layers may overwrite their gradients in the next step."""
     host, history = sample(3)
     ours, theirs = moved(backend, host), moved(backend, host)
@@ -297,7 +297,7 @@ def test_an_optimizer_without_a_rule_or_a_step_says_so() -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 2])
-def test_a_step_that_gives_too_little_or_too_much_to_remember_is_an_error(kept: int) -> None:
+def test_a_step_that_returns_too_few_or_too_many_slot_variables_is_an_error(kept: int) -> None:
     class Forgetful(Optimizer):
         state_names = ("v",)
 

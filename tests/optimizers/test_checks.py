@@ -1,4 +1,4 @@
-"""What is refused, and that nothing has changed then."""
+"""Refused arguments leave parameters and state unchanged."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_every_step_is_that_of_float64_but_for_rounding_the_parameter(backend: B
             before = wide(backend, params)
             with backend.rules():
                 optimizer.update(params, grads)
-            # from where the rounded parameters are: what was remembered is not rounded
+            # starts at the rounded parameters: the optimizer state is not rounded
             exact = {name: p.copy() for name, p in before.items()}
             other.update(exact, wide(backend, grads))
             for name, p in nonempty(params.items()):

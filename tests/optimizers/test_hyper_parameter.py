@@ -58,7 +58,7 @@ def test_lr_can_be_changed_between_steps(backend: Backend) -> None:
     params, optimizer = {"p": backend.asarray([0.0])}, SGD(lr=1.0)
     g = {"p": backend.asarray([1.0])}
     optimizer.update(params, g)
-    optimizer.lr = 0.0  # where schedules end
+    optimizer.lr = 0.0  # the end of schedules
     optimizer.update(params, g)
     optimizer.lr *= 2
     optimizer.lr += 0.5

@@ -162,7 +162,7 @@ def test_the_rate_at_an_update_whose_number_a_device_alone_knows(backend: Backen
 
 
 def _new_velocity(p: float, gradients: list[float], lr: float, momentum: float) -> list[float]:
-    """What an early printing of the book does."""
+    """The rule of an early printing of the book."""
     v, found = 0.0, []
     for g in gradients:
         v = momentum * v - lr * g

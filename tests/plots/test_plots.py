@@ -1,4 +1,4 @@
-"""What figures show, what they take, and what they leave alone."""
+"""Content of figures, accepted arguments, and matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_layers_of_the_books_nets_have_short_names(mpl):
 def test_many_names_stand_beside_the_panel(mpl):
     for count, beside in ((6, False), (10, True)):
         figure = plots.diagnostics(update_ratio={f"W{k}": [1e-2, 1e-3] for k in range(count)})
-        figure.savefig(io.BytesIO(), dpi=50)  # which lays it out
+        figure.savefig(io.BytesIO(), dpi=50)  # drawing lays it out
         (axes,) = figure.axes
         names = axes.get_legend().get_window_extent()
         assert (names.x0 >= axes.get_window_extent().x1) == beside and names.x1 <= figure.bbox.x1

@@ -1,4 +1,4 @@
-"""What softmax and batch normalisation do not see, and how far rounding goes."""
+"""Invariances of softmax and batch normalization, up to rounding."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ class TestBatchNormalization:
 
     @given(SEEDS, SHAPES)
     def test_gradient_is_orthogonal_to_shift_and_scale(self, seed, shape):
-        """What the output does not see, the gradient has no part in: it sums to 0, by itself and times x_hat."""
+        """The output is shift and scale invariant, so the gradient sums to 0, by itself and times x_hat."""
         rng = np.random.default_rng(seed)
         x, gamma, beta = rng.standard_normal(shape), rng.standard_normal(shape[1]), rng.standard_normal(shape[1])
         _, mean, var = batch_normalization(x, gamma, beta, 1e-14)

@@ -1,4 +1,4 @@
-"""What searches in tests train: functions that another process can import."""
+"""Functions for searches in tests to train, which another process can import."""
 
 import os
 import signal

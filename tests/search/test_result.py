@@ -74,7 +74,7 @@ class TestTrialLog:
     def lines(self, path):
         return [json.loads(line) for line in path.read_text().splitlines()]
 
-    def test_without_a_file_it_remembers(self):
+    def test_without_a_file_it_keeps_trials_in_memory(self):
         log = TrialLog(None, self.HEADER)
         log.add(trial(0, 0.5))
         log.add(trial(0, 0.5, 3))

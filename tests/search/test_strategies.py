@@ -117,7 +117,7 @@ class TestHalving:
 
 
 class TestBook:
-    """What its section 6.5 finds: accuracy begins at a learning rate of about 0.01."""
+    """Section 6.5: accuracy rises at a learning rate of about 0.01."""
 
     DECAY = log_uniform(1e-8, 1e-4)
 

@@ -127,7 +127,7 @@ def test_a_backend_that_does_not_work_is_named() -> None:
 
 def test_takes_what_use_returns() -> None:
     handle = xpdl.use("numpy", dtype="float64")
-    with handle:  # which leaves the backend as it was
+    with handle:  # the comparison leaves the backend as it was
         pass
     named = compare_backends(net(), X, T, ["numpy", make_backend("numpy", dtype="float64")])
     assert compare_backends(net(), X, T, ["numpy", handle]) == named

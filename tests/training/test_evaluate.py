@@ -44,7 +44,7 @@ def test_rows_must_fit_together(case, measure):
 
 
 class Asked:
-    """A network whose rows say whether they are right and what they cost; remembers how many it is asked about at a time."""
+    """A network whose rows say whether they are right and what they cost; records the batch sizes that it is asked for."""
 
     def __init__(self):
         self.sizes = []

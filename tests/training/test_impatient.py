@@ -1,4 +1,4 @@
-"""What a user in a hurry tries: one line says what is wrong, and the last good checkpoint is as it was."""
+"""Interrupted and mistaken runs: one line names the fault, and the last good checkpoint is unchanged."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a trainer is given: refused with the reason, or moved to where the network is."""
+"""Inputs of a trainer: refused with the reason, or moved to the network's device."""
 
 from contextlib import nullcontext as does_not_raise
 from types import SimpleNamespace

@@ -35,7 +35,7 @@ EACH_LOGGER = pytest.mark.parametrize("name", LOGGERS)
 
 
 def rows(path):
-    """What another program reads: JSON without the names of numbers that it has not."""
+    """Files for other programs: strict JSON, without NaN and Infinity."""
     if path.suffix == ".csv":
         found = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     else:

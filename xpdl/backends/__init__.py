@@ -19,7 +19,7 @@ from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, d
 from xpdl.backends.subclasses import plain
 from xpdl.errors import BackendError, DTypeError
 
-# what users type -> the module that makes arrays
+# name for users -> the module that makes arrays
 _MODULES = {
     "numpy": "numpy",
     "cupy": "cupy",
@@ -32,7 +32,7 @@ _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 @dataclasses.dataclass(frozen=True)
 class Backend:
-    """Where new arrays are made: an array namespace, one of its devices, and a floating dtype by name."""
+    """Target of new arrays: an array namespace, one of its devices, and a floating dtype by name."""
 
     name: str
     xp: Namespace
@@ -85,7 +85,7 @@ _current: Backend | None = None
 
 
 class _Use:
-    """What `use` returns: the backend is in force already; leaving a ``with`` block restores the one before."""
+    """Handle that `use` returns: the backend is set already; leaving a ``with`` block restores the previous one."""
 
     def __init__(self, backend: Backend, undo: Callable[[], None]) -> None:
         self.backend = backend
@@ -239,7 +239,7 @@ def _import(name: str) -> Any:
 
 
 def get_backend() -> Backend:
-    """Where new arrays are made: has ``name``, ``xp``, ``device`` and ``dtype``.
+    """Return the backend of new arrays: it has ``name``, ``xp``, ``device`` and ``dtype``.
 
     Before the first `use`, the environment variable ``XPDL_BACKEND`` decides, and without it NumPy.
     """

@@ -59,7 +59,7 @@ class Recorder(Protocol):
 
 
 def recorder(backend: Backend) -> Recorder:
-    """What records steps on the device of `backend`; `BackendError` where there is no such thing."""
+    """Return the recorder of steps for the device of `backend`; `BackendError` where there is none."""
     if backend.name != "cupy":
         raise BackendError(
             f"steps are captured on a GPU by CuPy, and the network is of {backend.name}: leave out compile=True, or call "

@@ -42,7 +42,7 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
 def from_numpy(x: np.ndarray[Any, Any], xp: Namespace, device: Any, dtype: DType | None = None) -> Array:
     """A copy of the host array `x` in another library; it never shares memory with `x`."""
     kwargs: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-    # what torch does not take: foreign byte order, negative strides
+    # torch takes neither foreign byte order nor negative strides
     x = x.astype(x.dtype.newbyteorder("="), order="C", copy=False)
     if library_name(xp) == "ndonnx":  # takes neither device nor copy
         return xp.asarray(x, **kwargs)

@@ -17,7 +17,7 @@ from xpdl.backends.numba import loading
 
 
 def details(library: str) -> dict[str, str]:
-    """What else there is to say of an array library that works here."""
+    """Return further facts about an array library that works here."""
     if library == "numpy":
         return {"kernels": loading.state()}
     return machine() if library == "cupy" else {}
@@ -48,12 +48,12 @@ def machine() -> dict[str, str]:
 
 
 def is_emulated(gpu: str) -> bool:
-    """Whether `gpu`, the name of a device, is that of the CPU, which CuPy can run on for tests."""
+    """Return whether `gpu`, the name of a device, is that of the CPU, which CuPy can run on for tests."""
     return gpu.startswith("host (")
 
 
 def _answer(ask: Callable[[], str]) -> str:
-    """What `ask` returns, or why it cannot, in a line: to say what is here must not fail for what is not."""
+    """Call `ask`, and return its error as a line: a report of this machine must not fail for a missing library."""
     try:
         return ask()
     except Exception as error:

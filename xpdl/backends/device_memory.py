@@ -54,7 +54,7 @@ def explained(backend: Backend, rows: int) -> Iterator[None]:
     try:
         yield
     except cupy.cuda.memory.OutOfMemoryError as error:
-        # what the step has made so far is still there: the error holds the frames that hold it
+        # the arrays of the step are still alive: the error holds the frames that hold them
         taken = pool.used_bytes() - before
         free = free_bytes(backend) or 0
         raise OutOfMemoryError(_message(rows, getattr(error, "_size", 0), taken, free)) from error

@@ -62,7 +62,7 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(generic)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if not args and first not in kwargs:
-            return generic(*args, **kwargs)  # which says what is missing
+            return generic(*args, **kwargs)  # the generic op says what is missing
         decides: Any = args[0] if args else kwargs[first]
         xp = array_namespace(decides[0] if takes_list else decides, owner=name)
         if not _generic_depth:

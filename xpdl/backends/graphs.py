@@ -41,7 +41,7 @@ def leaf(x: Any) -> Any:
 
 
 def is_frozen(x: Any) -> bool:
-    """Whether PyTorch refuses to write into a tensor: made in inference mode, or expanded, so that values share memory."""
+    """Return whether PyTorch refuses to write into a tensor: made in inference mode, or expanded."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(x, torch.Tensor):
         return False
@@ -70,25 +70,25 @@ def on_values(method: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_traced(x: Any) -> bool:
-    """Whether `x` stands for an array in a function that JAX is tracing."""
+    """Return whether `x` stands for an array in a function that JAX is tracing."""
     jax = sys.modules.get("jax")
     return jax is not None and type(x) is not np.ndarray and isinstance(x, jax.core.Tracer)
 
 
 def is_of_jax(x: Any) -> bool:
-    """Whether `x` is an array of JAX, or stands for one."""
+    """Return whether `x` is an array of JAX, or stands for one."""
     jax = sys.modules.get("jax")
     return jax is not None and type(x) is not np.ndarray and isinstance(x, jax.Array)
 
 
 def is_tracing() -> bool:
-    """Whether this is called by a function that JAX is tracing to compile it."""
+    """Return whether this is called by a function that JAX is tracing to compile it."""
     jax = sys.modules.get("jax")
     return jax is not None and hasattr(jax, "numpy") and is_traced(jax.numpy.zeros(()))
 
 
 def require_no_leak(old: Any, new: Any, owner: str, what: str) -> None:
-    """`TypeError` when a traced value would take the place of an array that outlives the traced function."""
+    """Raise `TypeError` for a traced value that would replace an array that outlives the traced function."""
     if is_traced(new) and not is_traced(old):
         raise TypeError(
             f"{owner}: {what} would be replaced by values that JAX traces, which are lost when the traced function returns; "
@@ -114,8 +114,8 @@ def require_one_trace(
         for kept in memory.values():
             if is_traced(kept.get(name)) and not is_traced(p):
                 raise TypeError(
-                    f"{owner}: what is remembered of parameter {name!r} was computed in a function that JAX traced, and is "
+                    f"{owner}: the state of parameter {name!r} was computed in a function that JAX traced, and is "
                     "lost; make a new optimizer, outside of that function or inside of it"
                 )
             if not inside:
-                require_no_leak(kept.get(name), p, owner, f"what is remembered of parameter {name!r}")
+                require_no_leak(kept.get(name), p, owner, f"the state of parameter {name!r}")

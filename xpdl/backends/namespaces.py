@@ -78,7 +78,7 @@ def _numpy() -> Namespace:
 
 
 def _beside(first: Array, *others: Array | None) -> bool:
-    """Whether `others` are of the type of `first`, one of CuPy's, and on its device; ``None`` is passed over."""
+    """Return whether `others` are of the type of `first`, one of CuPy's, and on its device; ``None`` is passed over."""
     kind, device_id = type(first), first.data.device_id
     for a in others:  # noqa: SIM110 - a generator takes three times as long
         if a is not None and (type(a) is not kind or a.data.device_id != device_id):
@@ -143,7 +143,7 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def same_place(a: Array, b: Array) -> bool:
-    """Whether two arrays are of one library and lie on one device."""
+    """Return whether two arrays are of one library and lie on one device."""
     if type(a) is np.ndarray and type(b) is np.ndarray:
         return True
     if type(a) in _CUPY and _beside(a, b):
@@ -165,12 +165,12 @@ def is_array(x: object) -> bool:
 
 
 def is_host(x: Array) -> bool:
-    """Whether reading a value of `x` costs nothing: true of NumPy arrays only."""
+    """Return whether reading a value of `x` costs nothing: true of NumPy arrays only."""
     return type(x) is np.ndarray or (type(x) not in _CUPY and bool(array_api_compat.is_numpy_array(x)))
 
 
 def is_floating_beside(x: Any, *others: Any) -> bool:
-    """Whether `x` is floating and `others` are of its library and device; ``None`` is passed over.
+    """Return whether `x` is floating and `others` are of its library and device; ``None`` is passed over.
 
     It is quick, for what is looked at in every step: False where only a longer look can tell, as of libraries other than
     NumPy and CuPy.
@@ -187,7 +187,7 @@ def is_floating_beside(x: Any, *others: Any) -> bool:
 
 
 def floats_alike(first: Any, *others: Any) -> bool:
-    """Whether all are arrays of one floating dtype, shape and device; quick, as `is_floating_beside`."""
+    """Return whether all are arrays of one floating dtype, shape and device; quick, as `is_floating_beside`."""
     kind = type(first)
     if not (kind is np.ndarray or kind in _CUPY) or first.dtype.kind != "f":
         return False
@@ -199,7 +199,7 @@ def floats_alike(first: Any, *others: Any) -> bool:
 
 
 def is_writable(x: Array) -> bool:
-    """Whether ``x[...] = value`` works: false for JAX, read-only NumPy arrays, NumPy scalars and frozen tensors."""
+    """Return whether ``x[...] = value`` works: false for JAX, read-only NumPy arrays, NumPy scalars and frozen tensors."""
     if isinstance(x, np.generic):
         return False
     return type(x) in _CUPY or (bool(array_api_compat.is_writeable_array(x)) and not is_frozen(x))
@@ -224,7 +224,7 @@ HALVES = ("float16", "bfloat16")
 
 
 def is_half(x: object) -> bool:
-    """Whether `x` is stored in half precision, float16 or bfloat16."""
+    """Return whether `x` is stored in half precision, float16 or bfloat16."""
     if type(x) is np.ndarray:
         return bool(x.dtype.char == "e")  # in either order of bytes
     dtype = getattr(x, "dtype", None)

@@ -10,7 +10,7 @@ PRECISIONS = ("highest", "tf32")
 
 @dataclasses.dataclass(frozen=True)
 class Numerics:
-    """What is in force; see `numerics`."""
+    """Settings in force; see `numerics`."""
 
     precision: str = "highest"
     deterministic: bool = True
@@ -20,7 +20,7 @@ _current = Numerics()
 
 
 class _Setting:
-    """What `numerics` returns: it is in force already; leaving a ``with`` block restores the one before."""
+    """Handle that `numerics` returns: the settings hold already; leaving a ``with`` block restores the previous ones."""
 
     def __init__(self, before: Numerics) -> None:
         self._before = before

@@ -119,7 +119,7 @@ def mask_keys(words: tuple[int, ...], counter: int) -> tuple[int, int]:
 
 
 def mask_threshold(drop_ratio: float) -> int:
-    """What the 24 bits of a value that is kept must reach."""
+    """Return the threshold that the 24 random bits of a kept value reach."""
     return round(drop_ratio * 2**24)
 
 

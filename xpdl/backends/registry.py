@@ -53,7 +53,7 @@ def withdraw(group: str, op: str) -> None:
 
 @contextlib.contextmanager
 def without(group: str) -> Iterator[None]:
-    """Inside, the kernels of `group` are left out: to compare ``"numba"`` with ``"numpy"``, for example."""
+    """Disable the kernels of `group` inside: to compare ``"numba"`` with ``"numpy"``, for example."""
     taken = {key: function for key, function in _kernels.items() if key[0] == group}
     for key in taken:
         withdraw(*key)

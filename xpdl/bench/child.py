@@ -23,7 +23,7 @@ class Ended(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why it did not end well, in a line; empty where it did."""
+        """Return the reason of a failure in a line; empty for a success."""
         if self.code is None:
             return f"ended after {self.seconds:.0f} s, when its time was over"
         last = self.errors.splitlines()[-1] if self.errors else "no message"

@@ -15,7 +15,7 @@ from xpdl.data import Batches, load_mini_mnist, load_mnist
 from xpdl.models import DeepConvNet, Sequential, TwoLayerNet
 from xpdl.optimizers import Adam
 
-#: what is waited for
+#: the target accuracy
 TARGETS = (0.990, 0.994)
 #: on the 6,000 digits of the package, to see that it runs
 MINI_TARGETS = (0.5,)

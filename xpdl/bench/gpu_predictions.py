@@ -10,7 +10,7 @@ from xpdl.bench.gpu_steps import CAPTURED, Measurement
 DATE = "2026-11-29"
 GPU = "NVIDIA H200"
 
-#: what was expected of changes after that day
+#: predictions for changes after that day
 LATER = (
     "with cheaper launches, small nets uncaptured take about half, and ResNet18 5 instead of 12 ms",
     "with cuBLAS in captured steps, MLP at 1000 takes a half to a quarter",

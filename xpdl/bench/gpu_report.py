@@ -1,6 +1,6 @@
 """Run the tests on a GPU and measure training steps beside PyTorch: ``python -m xpdl.bench.gpu``.
 
-Each call takes less than the minutes it is given, by measuring less; the next one goes on with what was left out.
+Each call takes less than the minutes it is given, by measuring less; the next one resumes with the skipped cases.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="python -m xpdl.bench.gpu",
         description="Run the tests on a CUDA GPU and measure training steps beside PyTorch. What there is no time for is "
-        "left out, and the next call goes on there.",
+        "skipped, and the next call goes on there.",
     )
     options.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="FOLDER", help="for gpu_report.json and .md (default: runs)"
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """What figures depend on."""
+    """Return the versions that figures depend on."""
     host = environment()
     return {
         **machine(),
@@ -170,7 +170,7 @@ def _steps(
 
 
 def _net(report: Report, clock: Clock, part: str, net: str, cases: Sequence[Case], keep: float) -> str:
-    """Measure the cases of a net that are not there yet; why some are left out, where they are."""
+    """Measure the missing cases of a net; return why some are skipped, if any."""
 
     def keep_line(line: str) -> None:
         report.add(read_measurement(json.loads(line)))

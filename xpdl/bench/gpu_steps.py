@@ -180,7 +180,7 @@ def measure(
 
 
 def traced(call: Call) -> list[trace.Call]:
-    """What one `call` asks the GPU for."""
+    """Trace the kernel launches of one `call`."""
     with trace.traced() as calls:
         call()
     return calls

@@ -31,7 +31,7 @@ def header(report: Report) -> list[str]:
 
 
 def footer(report: Report) -> list[str]:
-    """What is left out, and what to do with the files."""
+    """List the skipped parts, and say what to do with the files."""
     lines = []
     measured = {m.part for m in report.measurements}
     there = {"tests": report.tests is not None, **{part: part in measured for part in PEERS}}
@@ -39,7 +39,7 @@ def footer(report: Report) -> list[str]:
     if missing := [part for part, is_there in there.items() if not is_there]:
         lines += [f"Not there yet: {', '.join(missing)}.", ""]
     if report.left_out:
-        lines += ["Left out, as the time was over; the same command goes on there:", ""]
+        lines += ["Skipped, as the time was over; the same command goes on there:", ""]
         lines += [*(f"- {item}" for item in report.left_out), ""]
     if report.is_emulated:
         return [*lines, NOT_A_GPU]

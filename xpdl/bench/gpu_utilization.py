@@ -12,7 +12,7 @@ from typing import Any
 from xpdl.backends import Backend
 
 _SECONDS = 1.5
-# The driver counts over up to a second: what it says of the time before is left out.
+# The driver averages over up to a second: skip its readings of the time before.
 _SETTLED = 1.0
 _MILLISECONDS = 100
 _BETWEEN_WAITS = 0.05

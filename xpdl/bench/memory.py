@@ -32,7 +32,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclasses.dataclass(frozen=True)
 class MemoryFigure:
-    """What training of one net holds at most.
+    """Peak memory of training one net.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ def memory(net: str, *, batch_size: int = 100, against_torch: bool = False) -> M
     if not _CLEAR.exists():
         raise OSError(f"memory: needs {_CLEAR}, which tells the peak of a process on Linux")
     if loading.problem() is None:
-        # what compiles keeps much memory for itself; a process after the first one finds the kernels compiled
+        # a compiler keeps much memory; a process after the first one finds the kernels compiled
         _in_own_process(net, batch_size, "numpy")
     here = _in_own_process(net, batch_size, "numpy")
     other = _in_own_process(net, batch_size, "torch")["megabytes"] if against_torch else None
@@ -123,7 +123,7 @@ def _array_bytes(network: Sequential, x: Any) -> int:
 
 
 def _values(layer: Layer, shape: tuple[int, ...]) -> int:
-    """How many values there are for a row of `shape` in the outputs of `layer` and of the layers inside it."""
+    """Count the values per row of `shape` in the outputs of `layer` and of the layers inside it."""
     inside: list[Layer] = [child for _, child in getattr(layer, "children", lambda: ())()]
     if not isinstance(layer, Chain):
         return math.prod(layer.output_shape(shape)) + sum(_values(child, shape) for child in inside)

@@ -78,7 +78,7 @@ def _tiled_flop(a: Any) -> float:
 
 
 def _tiled_bytes(a: Any, itemsize: int) -> float:
-    """The partial sums take the place of the result where K is cut into parts."""
+    """The partial sums replace the result where K is split."""
     return float(a.a.nbytes + a.b.nbytes + (a.sums or a.c).nbytes)
 
 

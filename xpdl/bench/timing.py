@@ -32,7 +32,7 @@ Start = Callable[[], Call]
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """What was measured of one net on one backend.
+    """Measurement of one net on one backend.
 
     Attributes
     ----------
@@ -236,7 +236,7 @@ def warmed(call: Call, finish: Callable[[Any], None] = wait) -> float:
 def _peak_megabytes(step: Call) -> float:
     step()
     tracemalloc.start()
-    # what the step takes from memory of earlier results counts, too
+    # memory that the step reuses from earlier results counts, too
     buffer_pool.clear()
     try:
         before = tracemalloc.get_traced_memory()[0]

@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         code: int = args.run(args) or 0
-        if sys.stdout is not None:  # closed by whoever started this
+        if sys.stdout is not None:  # closed by the parent process
             sys.stdout.flush()
     except BrokenPipeError:
-        # whoever read the output has seen enough
+        # the reader closed the pipe
         _drop_stuck_output()
         return 1
     except KeyboardInterrupt:
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _drop_stuck_output() -> None:
-    """Where standard output takes no more, drop what is left: closing it would fail once more at exit."""
-    if sys.stdout is None:  # closed by whoever started this
+    """Drop the rest of the output after a broken pipe: closing it would fail once more at exit."""
+    if sys.stdout is None:  # closed by the parent process
         return
     try:
         sys.stdout.flush()

@@ -47,7 +47,7 @@ def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Arr
 
 
 class Passes:
-    """What `Batches` and `ChunkedBatches` share: passes over rows, each with a stream of random numbers of its own."""
+    """Base of `Batches` and `ChunkedBatches`: passes over rows, each with a stream of random numbers of its own."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ def rows_of(*arrays: Array, rng: np.random.Generator | None) -> Callable[[int, i
 
 
 def is_mapped(a: Array) -> bool:
-    """Whether `a` is a file mapped into memory, which may be larger than that."""
+    """Return whether `a` is a file mapped into memory, which may be larger than that."""
     return isinstance(a, np.memmap)
 
 

@@ -34,7 +34,7 @@ class ChunkedBatches(Passes):
     Attributes
     ----------
     epoch, first_batch : int
-        As of `Batches`; the batches left out are read all the same, as nothing is known of pieces not looked at.
+        As of `Batches`; skipped batches are read all the same, since the sizes of unread chunks are unknown.
 
     Raises
     ------

@@ -13,7 +13,7 @@ import numpy as np
 from xpdl.data._files import CLASSES, Images, Split, check_flags, in_cache, in_xpdl_data, not_published, prepared
 from xpdl.data.download import has_hash
 
-#: what the labels 0 to 9 stand for
+#: classes of the labels 0 to 9
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 _SUBFOLDER = "cifar-10"

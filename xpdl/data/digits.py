@@ -26,7 +26,7 @@ _EDGE = 0.3
 _LINE_COVERAGE = 0.7
 _LINE_THICKNESS = 0.02
 _MOST_SLOPE = 0.12
-# What reaches in from the border and is wider than a stroke, as a share of the longer side, is beside the page.
+# A component at the border that is wider than a stroke, as a share of the longer side, lies beside the page.
 _MARGIN = 0.09
 
 

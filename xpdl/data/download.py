@@ -20,12 +20,12 @@ from xpdl.io.file_lock import locked
 
 _SECONDS = 30  # without an answer
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third round
-_PASSING = (408, 425, 429, 500, 502, 503, 504)  # what a server says when it may do better later
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # status codes after which another attempt may succeed
 _BLOCK = 1 << 16
 
 
 def has_hash(path: Path, sha256: str) -> bool:
-    """Whether the file is there and has the content that it should."""
+    """Return whether the file is there and has the content that it should."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -92,7 +92,7 @@ def _from_first(name: str, urls: Sequence[str], size: int, sha256: str, packed: 
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the same question may have another answer in a few seconds."""
+    """Return whether the same question may have another answer in a few seconds."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code in _PASSING
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -106,7 +106,7 @@ class _EndedEarlyError(OSError):
 
 
 def _downloaded(name: str, url: str, size: int, packed: bool) -> bytearray:
-    """What the file at `url` is or, if it is `packed`, what it holds, up to one byte more than `size`."""
+    """Read the file at `url`, unpacked if it is `packed`, up to one byte more than `size`."""
     unpack = zlib.decompressobj(wbits=31)  # gzip
     content = bytearray()
     with (

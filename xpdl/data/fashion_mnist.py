@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpdl.data._files import Split, check_flags
 from xpdl.data.idx_files import IdxSet
 
-#: what the labels 0 to 9 stand for
+#: classes of the labels 0 to 9
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
     "Trouser",

@@ -130,5 +130,5 @@ def _make(
         if isinstance(iterator, Generator):
             iterator.close()
         made.put(_END)
-    except BaseException as error:  # any: whoever waits must learn of it
+    except BaseException as error:  # any: the waiting thread must learn of it
         made.put((None, error))

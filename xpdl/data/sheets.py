@@ -56,7 +56,7 @@ def _threshold(grey: Image) -> float:
 
 
 def is_sheet(component: Mask) -> bool:
-    """Whether it is a sheet rather than a digit: large, and nearly filling its rectangle."""
+    """Return whether it is a sheet rather than a digit: large, and nearly filling its rectangle."""
     rows, columns = extent(component)
     part = component[rows, columns]
     return min(part.shape) > 0.2 * min(component.shape) and float(part.mean()) > 0.7

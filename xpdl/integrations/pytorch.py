@@ -125,7 +125,7 @@ def load_pytorch(
     for there, array in arrays.items():
         entry = entries.get(there)
         if entry is not None:
-            # what has not two axes keeps its shape, for the message
+            # an array without two axes keeps its shape, for the message
             found[entry.here] = array.T if entry.transposed and array.ndim == 2 else array
         elif not there.endswith(f".{_COUNTER}"):
             # under a name that cannot be one of the model's own

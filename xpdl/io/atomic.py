@@ -17,7 +17,7 @@ def write_atomically(
 ) -> None:
     """Make `data` the content of the file `path`; whatever happens meanwhile, the file is the old one or the new one.
 
-    `before_replacing` is called once the new file is on the disk and before it takes the place of the old one.
+    `before_replacing` is called once the new file is on the disk and before it replaces the old one.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def append(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> 
 
 
 def is_special(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is there and neither a file nor a folder: ``/dev/stdout``, a pipe."""
+    """Return whether `path` is there and neither a file nor a folder: ``/dev/stdout``, a pipe."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

@@ -19,7 +19,7 @@ import numpy as np
 HostArray = np.ndarray[Any, Any]
 
 
-# what pickles of such dicts are made of; without sets, instances and the registry of extensions
+# opcodes of such pickles, without sets, instances and the registry of extensions
 _OPCODES = (
     "PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT LONG BININT BININT1 BININT2 LONG1 LONG4 FLOAT",
     "BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES",
@@ -111,7 +111,7 @@ class _ArraysOnly(pickle._Unpickler):
 
 
 class _StandIn:
-    """What a file may call, one for each time it is named: nothing it does to it lasts."""
+    """Stand-in for a callable of the file, a new one each time it is named: no change to it lasts."""
 
     __slots__ = ("make", "reader")
 
@@ -169,7 +169,7 @@ def _scalar(reader: _ArraysOnly, dtype: _PickledDType, data: Any) -> Any:
 
 
 def _encode(reader: _ArraysOnly, text: str, encoding: str) -> bytes:
-    """How protocols up to 2 write bytes."""
+    """Encode bytes as protocols up to 2 do."""
     if type(text) is not str:
         raise pickle.UnpicklingError(f"it encodes a {type(text).__name__}")
     reader.spend(len(text))

@@ -1,4 +1,4 @@
-"""One small class per concept: it owns its parameters and remembers what its backward pass needs."""
+"""One small class per concept: it owns its parameters and saves what its backward pass needs."""
 
 from xpdl.layers.affine import Affine
 from xpdl.layers.arithmetic import AddLayer, MulLayer

@@ -47,9 +47,9 @@ class Layer:
         Stands in error messages; a model sets it to the layer's place in it.
     """
 
-    #: whether ``forward`` takes the book's ``train_flg`` as its second argument
+    #: True if ``forward`` takes the book's ``train_flg`` as its second argument
     has_modes: ClassVar[bool] = False
-    #: whether, in mixed precision, the parameters keep their dtype and the layer casts its input to it where it matters
+    #: True if, in mixed precision, the parameters keep their dtype and the layer casts its input where it matters
     keeps_dtype: ClassVar[bool] = False
 
     def __init__(self) -> None:
@@ -63,10 +63,10 @@ class Layer:
         for name in _PASSES & vars(cls).keys():
             setattr(cls, name, on_values(vars(cls)[name]))
 
-    # what a subclass gives
+    # for subclasses to define
 
     def forward(self, x: Array) -> Array:
-        """The output for a batch `x` (N, ...); what `backward` needs is remembered."""
+        """Return the output for a batch `x` (N, ...), and save what `backward` needs."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, dout: Array) -> Array:
@@ -84,7 +84,7 @@ class Layer:
         """`backward` for a layer whose input is data: fills `grads` and gives no gradient of the input."""
         self.backward(dout)
 
-    # what it gets
+    # inherited
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
@@ -120,7 +120,7 @@ class Layer:
 
     @property
     def built(self) -> bool:
-        """Whether the parameters exist; True for a layer that has none."""
+        """Return whether the parameters exist; True for a layer that has none."""
         return bool(self.params) or type(self).create_parameters is Layer.create_parameters
 
     def prepare(self, x: Array) -> None:
@@ -138,7 +138,7 @@ class Layer:
             self.build(x.shape[1:], backend=Backend.of(x))
 
     def recall(self, remembered: Any) -> Any:
-        """What `forward` kept for `backward`; an error when there was no forward."""
+        """Return the values saved for `backward`; an error when there was no forward."""
         if remembered is None:
             raise RuntimeError(f"{self.name}: backward needs a forward first")
         return remembered

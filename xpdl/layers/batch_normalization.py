@@ -158,7 +158,7 @@ class BatchNormalization(Layer):
         return _reshaped(y, x.shape)
 
     def _kept(self, rows: int) -> float:
-        """The share of the old running statistics beside a batch of so many rows, which are remembered."""
+        """Return the weight of the old running statistics beside a batch of so many rows, which is saved."""
         before, self._counts["rows"] = self._counts["rows"] or rows, rows
         return self.momentum if rows >= before else 1.0 - (1.0 - self.momentum) * (rows / before)
 
@@ -191,7 +191,7 @@ def _reshaped(a: Array, shape: Shape) -> Array:
 
 
 def _require_statistics(rows: Array, running: Array, owner: str) -> None:
-    """Those of the batch exist, and may take the place of the `running` ones."""
+    """Statistics of the batch exist, and may replace the `running` ones."""
     require_no_leak(running, rows, owner, "running statistics")
     if batch_rows(rows, owner) == 1 and math.prod(rows.shape[2:]) == 1:
         raise ShapeError(

@@ -46,7 +46,7 @@ class Composite(Layer):
 
     @property
     def buffers(self) -> ParameterView:
-        """What a trained model needs besides `params`: the running statistics, by name."""
+        """Running statistics by name, which a trained model needs besides `params`."""
         return ParameterView({name: slot for name, slot in self.state.slots.items() if is_array(slot[0][slot[1]])})
 
     def leaves(self) -> Iterator[Layer]:

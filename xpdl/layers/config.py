@@ -26,7 +26,7 @@ def kept_arguments(layer: Any) -> dict[str, Any]:
                 "define get_config()"
             )
         value = getattr(layer, name)
-        drawn = name == "init" and callable(value)  # what it drew is in params
+        drawn = name == "init" and callable(value)  # the drawn values are in params
         if not (drawn or value is parameter.default or any(value is array for array in arrays)):
             arguments[name] = value
     return arguments

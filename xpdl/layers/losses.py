@@ -36,7 +36,7 @@ class LossLayer(Layer):
         The divisor of that mean: the rows of the batch, or what their weights add up to.
     """
 
-    #: whether `correct` is defined
+    #: True if `correct` is defined
     classifies = True
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ def move(model: Sequential, backend: Any) -> None:
 
 
 def at_home(x: Array, parameter: Array | None) -> bool:
-    """Whether `x` is beside `parameter`, or there is none yet."""
+    """Return whether `x` is beside `parameter`, or there is none yet."""
     return parameter is None or same_place(x, parameter)
 
 

@@ -89,14 +89,14 @@ class Sequential(Chain):
         if not (self.last_layer is None or isinstance(self.last_layer, LossLayer)):
             raise TypeError(f"{self.name}: loss must be a loss layer such as SoftmaxWithLoss, got {loss!r}")
         self.last_loss: Array | None = None
-        #: who makes the passes of `gradient`, where the parameters' own dtype is not theirs
+        #: runs the passes of `gradient` in another dtype than that of the parameters
         self.mixed_precision: MixedPasses | None = None
         self.seed = None if seed is None else checked_seed(seed, self.name)
         self.input_shape: Shape | None = None
         #: the constructor's arguments, where a class can make the model again from them
         self.config: dict[str, Any] | None = None
         self.class_names: list[str] | None = None  # in the order of the outputs
-        #: how inputs were made of pictures, as plain values: size, channels, mean...
+        #: preprocessing of pictures, as plain values: size, channels, mean...
         self.preparation: dict[str, Any] | None = None
 
     def build(
@@ -119,7 +119,7 @@ class Sequential(Chain):
 
     @property
     def backend(self) -> Backend | None:
-        """Where the parameters are; None before they exist."""
+        """Backend of the parameters; None before they exist."""
         first = self._first_parameter()
         return None if first is None else Backend.of(first)
 

@@ -49,7 +49,7 @@ def _plain(value: Any) -> Any:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Arrays and metadata of a file of a model, whoever wrote it.
+    """Arrays and metadata of a file of a model, from any writer.
 
     Raises
     ------

@@ -47,7 +47,7 @@ def sizes(value: Any, name: str, owner: str) -> tuple[int, ...]:
     return tuple(positive_int(size, f"each of {name}", owner) for size in value)
 
 
-#: what numbers may be asked to be, all of them finite
+#: bounds that finite numbers may be asked to meet
 BOUNDS: dict[str, Callable[[float], bool]] = {
     "": math.isfinite,
     "at least 0": lambda value: 0 <= value < math.inf,
@@ -66,7 +66,7 @@ def number(value: Any, name: str, owner: str, bounds: str = "", *, optional: boo
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
-        result = float(value) if is_number else math.nan  # which lies in no bounds
+        result = float(value) if is_number else math.nan  # NaN lies in no bounds
     except OverflowError:  # of an int
         result = math.inf
     if BOUNDS[bounds](result):
@@ -178,7 +178,7 @@ def require_range(t: Any, classes: int, owner: str) -> None:
 
 
 def is_finite(a: Array) -> bool:
-    """Whether no value is NaN or infinite; one value is read from a device."""
+    """Return whether no value is NaN or infinite; one value is read from a device."""
     if is_host(a):  # extremes, in which NaN wins, take no memory and half the time
         return not a.size or (math.isfinite(a.max()) and math.isfinite(a.min()))
     xp = array_namespace(a)

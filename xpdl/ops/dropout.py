@@ -10,7 +10,7 @@ from xpdl.ops.precision import in_float32
 
 @op
 def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
-    """A boolean mask of the shape of `x`, False with probability `drop_ratio`; the same bits on every backend."""
+    """A boolean mask of the shape of `x`, False with probability `drop_ratio`; bitwise identical on every backend."""
     return keep_mask(x, drop_ratio, words, counter)
 
 

@@ -66,7 +66,7 @@ class Optimizer(OldNames):
     trainings keep float32 parameters and compute passes in half precision: ``Trainer(..., precision="float16")``.
     """
 
-    #: whether `step` computes each element from the elements at the same place alone, and so may be given pieces of arrays
+    #: True if `step` is elementwise, and so may be given pieces of arrays
     elementwise: ClassVar[bool] = False
     #: the op that is the rule, ``rule(p, g, *state, **scalars)``
     rule: ClassVar[Any] = None
@@ -102,7 +102,7 @@ class Optimizer(OldNames):
         self.max_norm, self.clip_norm = max_norm, clip_norm
         self.iter = 0
         self._skipped_steps: Array | None = None
-        #: whether it lives in a function that JAX traces, and what it remembers with it
+        #: True inside a function that JAX traces, with the optimizer state
         self._is_traced = is_tracing()
         for kind in self.state_names:
             setattr(self, kind, {})
@@ -114,7 +114,7 @@ class Optimizer(OldNames):
             cls.elementwise = False
 
     def step(self, p: Array, g: Array, *state: Array) -> tuple[Array, ...]:
-        """New values of a parameter and of what is remembered of it, from its gradient; all of one shape and dtype.
+        """Return the new values of a parameter and its slot variables, from its gradient; all of one shape and dtype.
 
         They are float32 where the parameter is stored in half precision.
 
@@ -149,7 +149,7 @@ class Optimizer(OldNames):
     ) -> None:
         """Change every parameter by the gradient of the same name.
 
-        Arrays are written in place where their library can, so whoever shares them sees the new values; where it cannot
+        Arrays are written in place where their library can, so that shared references see the new values; where it cannot
         (JAX, read-only NumPy arrays), the entries of `params` are rebound. Nothing is read back to the host.
 
         Parameters
@@ -159,7 +159,7 @@ class Optimizer(OldNames):
         grads : mapping of str to floating array
             Never modified. What `params` has not is passed over; another floating dtype is cast to the parameter's.
         apply_if : boolean array (), optional
-            On the parameters' device, and not read there: where it is False, parameters and what is remembered of them keep
+            On the parameters' device, and not read there: where it is False, parameters and their slot variables keep
             their values, though `iter` counts the update.
         skipped_steps : floating array (), optional
             The number of updates that `iter` counts and that were skipped so before this one.
@@ -169,7 +169,7 @@ class Optimizer(OldNames):
         KeyError
             If a parameter has no gradient.
         ShapeError, DTypeError, MixedArraysError
-            If a gradient, or what is remembered from earlier updates, does not fit its parameter, or the parameters
+            If a gradient, or a slot variable of earlier updates, does not fit its parameter, or the parameters
             are of several libraries or devices. Whatever is raised, nothing has been changed.
         """
         owner = type(self).__name__
@@ -236,7 +236,7 @@ class Optimizer(OldNames):
 
 
 def _update_numbers(optimizer: Optimizer, params: MutableMapping[str, Any], grads: Mapping[str, Any]) -> None:
-    # in float64 on the host; new floats each time, as whoever draws the path keeps the old ones
+    # in float64 on the host; new floats each time, as a plot of the path keeps the old ones
     arrays = {name: asnumpy(float(p)) for name, p in params.items()}
     optimizer.update(arrays, {name: asnumpy(float(g)) if is_number(g) else g for name, g in grads.items()})
     params.update({name: float(p) for name, p in arrays.items()})

@@ -61,8 +61,8 @@ def fused_update(
 ) -> Iterable[tuple[Array, ...]]:
     """``step(p, g, *state)`` for each parameter, one after the other; a kernel may do what `spec` says on all at once.
 
-    `params` and `state` are given up to it: a kernel may write the results into them and return them. What is remembered of
-    a parameter in half precision is in float32.
+    `params` and `state` are given up to it: a kernel may write the results into them and return them. The slot variables of
+    a parameter in half precision are in float32.
     """
     return (step(p, g, *kept) for p, g, kept in zip(params, grads, state, strict=True))
 
@@ -72,7 +72,7 @@ def regularized_step(
 ) -> tuple[Array, ...]:
     """`step` with the gradient clipped and the decay added before it, the constraint and the condition after it.
 
-    A parameter in half precision is computed with in float32, as is what is remembered of it, and rounded once at the end.
+    A parameter in half precision is computed with in float32, as are its slot variables, and rounded once at the end.
     """
     xp = array_namespace(p)
     stored, p = p.dtype, widened(p)

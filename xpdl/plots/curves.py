@@ -207,7 +207,7 @@ def diagnostics(
     update_ratio: Mapping[str, Sequence[float]] | None = None,
     xlabel: str = "epoch",
 ) -> Figure:
-    """How well the layers are, over a training: a panel for each measure that is given.
+    """Draw the diagnostics of layers over a training: a panel for each measure that is given.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ def activation_histograms(
     columns: int = 5,
     title: str = "",
 ) -> Figure:
-    """How the outputs of each layer are spread (the book's figures 6-10 to 6-14).
+    """Draw histograms of the outputs of each layer (the book's figures 6-10 to 6-14).
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def activation_histograms(
 
 
 def confusion_matrix(t: Any, predicted: Any, *, classes: Sequence[str] | None = None, title: str = "") -> Figure:
-    """How often each class is taken for each.
+    """Draw a confusion matrix.
 
     Parameters
     ----------

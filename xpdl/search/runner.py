@@ -76,7 +76,7 @@ class Runs:
         for trial in self._trials(missing):
             self.log.add(trial)
             self.progress.line(self._told(trial))
-        # from the log, values are those that JSON has of them; these are the values themselves
+        # values from the log went through JSON; these are the originals
         return [dataclasses.replace(self.log.done[number, epochs], params=params) for number, params, epochs in jobs]
 
     def finished(self, trials: list[Trial]) -> SearchResult:

@@ -12,7 +12,7 @@ from xpdl.ops.checks import number
 
 
 class Distribution(Protocol):
-    """What a space has for each hyper-parameter: `uniform`, `log_uniform` or `choice`, or something of one's own."""
+    """Distribution of a hyper-parameter: `uniform`, `log_uniform`, `choice`, or a class of your own."""
 
     def sample(self, rng: Any) -> Any:
         """A value drawn from `rng`, a generator of NumPy."""

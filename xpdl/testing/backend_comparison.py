@@ -16,7 +16,7 @@ from xpdl.ops.checks import require_floating
 
 
 class LayerDifference(NamedTuple):
-    """How far backends are apart at one place of a step.
+    """Difference between backends at one place of a step.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ _PRECISION = {"float64": (1e-6, 1e-5), "float32": (1e-2, 2e-2)}
 # Beside a kink, others are near: shorter steps cross fewer of them, as far as rounding allows.
 _SHORTER_STEPS = {"float64": (1e-7, 1e-8), "float32": ()}
 _DIRECTIONS = 3
-# How far the point beside a kink lies, in standard deviations of a normal distribution; far more than a step in float64.
+# Distance of the point beside a kink, in standard deviations of a normal distribution; far more than a step in float64.
 _BESIDE = 0.1
 
 

@@ -16,7 +16,7 @@ from xpdl.training.precision.mixed import MixedPrecision
 from xpdl.training.run_state import RunState
 from xpdl.training.step import EagerStep, StepResult
 
-# Uncaptured ones at first, which make plans, compile kernels, and allocate what is remembered from step to step.
+# Uncaptured ones at first, which make plans, compile kernels, and allocate the optimizer state.
 _WARM_UP = 3
 
 
@@ -88,7 +88,7 @@ class GraphedStep(EagerStep):
         self.batch_size = batch_size
         self._made = 0
         self._recorded: _Recorded | None = None
-        #: why steps are not captured, where that was seen when one was to be
+        #: reason why steps are not captured, if capturing one failed
         self.problem: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def accuracy(network: Any, x: Array, t: Array) -> float:
         end = min(start + _ROWS, rows)
         option = {"batch_size": end - start} if own_batches else {}
         right += float(network.accuracy(x[start:end, ...], t[start:end, ...], **option)) * (end - start)
-    # where rows are counted a share of them is rounded, and where labels are, there is no whole number
+    # a count of rows is whole but for rounding; a count of labels per row need not be
     return (round(right) if abs(right - round(right)) < _ROUNDING * rows else right) / rows
 
 

@@ -139,7 +139,7 @@ def _require_unused(optimizer: Optimizer, params: Any) -> None:
                     f"Trainer: {optimizer!r} has a state of shape {tuple(array.shape)} for {name!r}, which has shape "
                     f"{tuple(params[name].shape)} in this network; {cure}"
                 )
-    # where arrays are rebound, as those of JAX, it is not known
+    # unknown for rebound arrays, as those of JAX
     updated = None if optimizer.updated is None else optimizer.updated()
     if optimizer.state_names and updated is not None and not any(p is updated for p in params.values()):
         raise ValueError(f"Trainer: {optimizer!r} has updated other parameters; {cure}")

@@ -18,7 +18,7 @@ def arguments(thing: Any) -> dict[str, str]:
     return {
         name: words(value)
         for name, value in values.items()
-        # what has the name of an argument may be a method
+        # an attribute with the name of an argument may be a method
         if not (value is inspect.Parameter.empty or is_array(value) or inspect.ismethod(value))
     }
 

@@ -43,7 +43,7 @@ def test_bands_cover_each_row_once_and_fit_a_tile(seed):
         assert max(bands.planes * bands.rows * columns, bands.planes * seen * width) * 4 <= tiles.TILE_BYTES
 
 
-#: how arrays are cut -> values of a tile
+#: cut of the arrays -> values of a tile
 CUTS = {"planes": 117 * 2, "rows": 60, "in place": 8}
 
 

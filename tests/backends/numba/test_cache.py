@@ -209,7 +209,7 @@ class _Interrupt(event.Listener):
         pass
 
 
-# not inside llvmlite's lock: whoever calls back there and fails has it for ever
+# not inside llvmlite's lock: a callback that fails there holds it for ever
 @pytest.mark.parametrize("kind, count", [("numba:compile", 1), ("numba:run_pass", 1), ("numba:run_pass", 15)])
 def test_interrupted_compilation_is_begun_again(folder, kind, count):
     fresh = jit.compiled(double)

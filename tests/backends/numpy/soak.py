@@ -31,7 +31,7 @@ from xpdl.ops import activations, affine, arithmetic, convolution, dropout, loss
 
 FLOATS = (np.float32, np.float32, np.float32, np.float64, np.float64, np.float16)
 
-#: where kernels begin to work in another way: its name in a module, and what it may be in a case
+#: thresholds of kernels: the name in a module, and the values that a case may take
 LIMITS = {
     "cpu.batch_norm._TASK_SIZE": (1, 100),
     "cpu.tuning.COMPILED_PARAMETERS": (0,),
@@ -79,7 +79,7 @@ class Draw:
         return options[int(self.rng.integers(len(options)))]
 
     def integer(self, low: int, high: int) -> int:
-        """From `low` to `high`, small ones more often."""
+        """Draw a number from `low` to `high`, small ones more often."""
         return low + int((high - low + 1) * self.rng.random() ** 2)
 
     def flag(self, probability: float = 0.5) -> bool:
@@ -211,7 +211,7 @@ class Draw:
             kept &= finite | (got == same) | (np.isnan(got) & np.isnan(same))
         else:
             kept &= finite | np.isnan(got) | (got == same)
-        # what is at the end of the range may overflow on the way here or there
+        # values at the end of the range may overflow in one order of summation and not in the other
         near_end = np.abs(true) > float(np.finfo(got.dtype).max) / 100
         kept |= (got == true) | np.isfinite(true) & (np.isfinite(got) | ~finite | near_end)
         self._expect(kept, f"{what} is finite at other places", got, same, true)
@@ -296,7 +296,7 @@ def a_convolution(draw: Draw) -> None:
     groups = 1 if draw.flag(0.8) else draw.integer(1, 3)
     n, c, f = draw.integer(1, 40), groups * draw.integer(1, 10), groups * draw.integer(1, 10)
     h, w = (max(d * (k - 1) + 1 - 2 * p, 1) + draw.integer(0, 12) for k, d, p in zip(size, dilation, pad, strict=True))
-    # what a product of a border's zero and an infinite weight or gradient is, each way to sum says for itself
+    # zero times infinity at a border depends on the algorithm
     x, W = draw.array(n, c, h, w), draw.array(f, c // groups, *size, plain=True)
     b = None if draw.flag(0.3) else draw.array(f, plain=True)
     options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
@@ -317,7 +317,7 @@ def an_affine(draw: Draw) -> None:
     inner = [draw.integer(1, 60)] if draw.flag() else [draw.integer(1, 5) for _ in range(3)]
     x, W = draw.array(n, *inner), draw.array(int(np.prod(inner)), units)
     b = None if draw.flag(0.3) else draw.array(units)
-    # what BLAS makes of infinities is its own
+    # results of BLAS for infinities are unspecified
     activation = None if draw.special or draw.flag() else "relu"
     scale = len(W) ** 0.5 * _size(x, W)
     y = draw.compare(affine.affine, x, W, b, infinite=False, scale=scale, activation=activation)

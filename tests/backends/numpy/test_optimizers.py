@@ -59,7 +59,7 @@ def test_every_rule_gives_what_the_generic_step_gives(rule, dtype, options, code
 
 
 def equal(found, wanted, exact):
-    """The same bits; compiled code, which rounds a product and a sum at once, may be off by a few of the last ones."""
+    """Bitwise identical; compiled code, which has fused multiply-adds, may be off by a few units in the last place."""
     accuracy = 0 if exact else 16 * np.finfo(found.dtype).eps
     np.testing.assert_allclose(found, wanted, rtol=accuracy, atol=accuracy)
 
@@ -238,17 +238,17 @@ def test_clipping_of_gradients_without_a_size_is_the_generic_one(value):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 @pytest.mark.parametrize("size", [SIZE, 3])
-def test_faded_values_become_zero_as_in_the_generic_op(dtype, size, code):
+def test_subnormals_are_flushed_as_in_the_generic_op(dtype, size, code):
     info = np.finfo(dtype)
-    faded, x = [info.smallest_subnormal, info.smallest_normal, -info.smallest_normal], np.ones(size, dtype)
-    x[-3:] = faded
+    subnormals, x = [info.smallest_subnormal, info.smallest_normal, -info.smallest_normal], np.ones(size, dtype)
+    x[-3:] = subnormals
     x[: size - 3] = np.nan
     with dispatch.generic_only():
         wanted = flush_denormals(x)
     found = flush_denormals(x)
     np.testing.assert_array_equal(found, wanted)
     assert found is x
-    np.testing.assert_array_equal(found[-3:], faded if dtype == "float16" else [0, 0, 0])
+    np.testing.assert_array_equal(found[-3:], subnormals if dtype == "float16" else [0, 0, 0])
     if size > tuning.COMPILED_PARAMETERS and dtype in ("float32", "float64"):
         code.assert_compiled("flush_denormals")
 

@@ -1,4 +1,4 @@
-"""What may be a callback, and which of its methods are called."""
+"""Accepted callbacks, and the calls of their methods."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_only_the_methods_that_are_there_are_called_in_the_order_of_the_objects(
     assert calls == [("first", "trainer", 3), ("second", "trainer", 3)]
 
 
-def test_the_base_class_has_every_event_and_nothing_to_remember():
+def test_the_base_class_has_every_event_and_no_state():
     idle = Callback()
     run = trainer(epochs=1, callbacks=[idle])
     assert all(callable(getattr(idle, event)) for event in EVENTS)

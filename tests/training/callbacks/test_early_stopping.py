@@ -33,7 +33,7 @@ def test_stops_and_goes_back_to_the_best_epoch(restore):
     history = run.train()
     assert len(history.test_acc_list) == 4 and stopping.best == 0.7 and stopping.best_epoch == 2
     assert same(weights(run.network), record.seen[1 if restore else 3])
-    # in place: whoever holds an array holds the one of the network
+    # in place: references to an array stay references to the network's
     assert held is None or held is run.network.layers["Affine1"].W
 
 

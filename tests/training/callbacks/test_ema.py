@@ -46,7 +46,7 @@ def test_training_goes_on_with_the_weights_as_they_are():
 
 @pytest.mark.parametrize("rows", [20, 60], ids=["three steps an epoch", "one step an epoch"])
 def test_order_among_callbacks_does_not_matter(rows):
-    """What others see of a step is the weights, and after an epoch the averages, wherever they stand in the list."""
+    """Other callbacks see the weights in a step and the averages after an epoch, in any order of the list."""
 
     class Ends:
         def __init__(self):

@@ -1,4 +1,4 @@
-"""Which number of a history is looked at, and which of two is better."""
+"""The monitored number of a history, and the better of two."""
 
 import math
 from types import SimpleNamespace

@@ -52,7 +52,7 @@ def test_warm_up_and_what_comes_after():
     assert rates(WarmupLR(2 / 3, start=0.5), epochs=1) == pytest.approx([0.4, 0.6, 0.8])
     expected = [0.0, 0.8 / 3, 1.6 / 3] + [0.8] * 3 + [0.4] * 3
     assert rates(WarmupLR(1, StepLR(1, 0.5)), epochs=3) == pytest.approx(expected)
-    # what is left of the training is the cosine's
+    # the cosine takes the rest of the training
     after = [0.8 * (1 + math.cos(math.pi * step / 9)) / 2 for step in range(9)]
     assert rates(WarmupLR(1, CosineLR()))[3:] == pytest.approx(after)
 
@@ -77,7 +77,7 @@ def test_one_cycle_may_begin_with_the_whole_rate():
 
 
 def test_the_part_of_a_warm_up_ends_with_it():
-    """What comes after begins at its own position 0, with whatever that is."""
+    """The following schedule starts at its own position 0."""
     schedule = WarmupLR(2, LearningRateSchedule(lambda position: 0.5 - position), start=0.5)
     assert [schedule.factor(position) for position in (0.0, 1.0, 2.0, 2.25)] == [0.5, 0.75, 0.5, 0.25]
 

@@ -1,4 +1,4 @@
-"""What callbacks remember goes through JSON and named arrays, and comes back with its types."""
+"""The state of callbacks goes through JSON and named arrays, and comes back with its types."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a run may go on with: the arguments it began with, whatever they are of."""
+"""Arguments that a resumed run must repeat."""
 
 import json
 import warnings

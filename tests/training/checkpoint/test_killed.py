@@ -1,4 +1,4 @@
-"""kill -9 at random moments: whatever was written last, the run that goes on ends with the same bits.
+"""kill -9 at random moments: whatever was written last, the resumed run ends bitwise identical.
 
 All 200 of them: ``python -m pytest -m slow tests/training/checkpoint/test_killed.py``, under a minute. Processes start by
 `os.fork`, as starting Python 200 times would take most of the time.
@@ -42,7 +42,7 @@ def seconds_of_a_run(folder, every):
 
 
 def assert_only_whole_files(folder):
-    """What has the name of a checkpoint is whole; what is not, has another name."""
+    """A file with the name of a checkpoint is whole; a partial one has another name."""
     for name in os.listdir(folder):
         if name in ("run", "run.1"):
             assert tensors.load_arrays(folder / name)[1]["kind"] == "checkpoint"

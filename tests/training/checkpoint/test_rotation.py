@@ -110,7 +110,7 @@ class TestRotation:
         path.with_name("run.1").write_bytes(b"the newest one is missing")
         assert files.set_aside() == path.with_name("run.old") and names(path) == ["run.old.1"]
 
-    def test_whoever_holds_them_may_enter_again_and_nobody_else_meanwhile(self, path):
+    def test_lock_is_reentrant_for_its_holder_and_excludes_others(self, path):
         files, others = CheckpointFiles(path, 2), CheckpointFiles(path, 2)
         with files.locked():
             with files.locked():

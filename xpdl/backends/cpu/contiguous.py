@@ -11,7 +11,7 @@ import numpy as np
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
 
-# What functions are compiled for: Numba refuses half precision, and floats of the other byte order.
+# Dtypes of compiled functions: Numba refuses half precision, and floats of the other byte order.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # Elements of a task: with fewer, threads wait for each other longer than they work.

@@ -30,7 +30,7 @@ _chosen: int | None = None
 
 
 def thread_count() -> int:
-    """What `choose` was given, else ``XPDL_NUM_THREADS``, else the number of processors this process may use."""
+    """Return the number given to `choose`, else ``XPDL_NUM_THREADS``, else the processors this process may use."""
     if _chosen is not None:
         return _chosen
     asked = os.environ.get("XPDL_NUM_THREADS")
@@ -142,12 +142,12 @@ _Jobs = queue.SimpleQueue[tuple[_Job, int, contextvars.Context]]
 _lock = threading.Lock()
 _jobs: _Jobs = queue.SimpleQueue()
 _helpers = 0
-# How many jobs there have been, for threads that wait without looking at the queue.
+# Number of jobs so far, for threads that wait without looking at the queue.
 _posted = np.zeros(1, np.int64)
 
 
 def _jobs_for(helpers: int) -> _Jobs:
-    """Where at least so many threads wait for jobs."""
+    """Return a pool in which at least so many threads wait for jobs."""
     global _helpers
     if _helpers < helpers:
         if waiting := _waiting():
@@ -233,7 +233,7 @@ class _Blas:
 
 
 def _control(library: Any) -> tuple[Callable[[], int], Callable[[int], Any]]:
-    """What reads and what sets a library's number of threads.
+    """Return the getter and the setter of a library's number of threads.
 
     For OpenBLAS with threads of its own these are its functions: threadpoolctl's setter does nothing where another thread
     of the caller's has called it before.

@@ -34,12 +34,12 @@ _local = _Local()
 
 
 def is_alike() -> bool:
-    """Whether kernels are to be those of captured steps."""
+    """Return whether kernels are to be those of captured steps."""
     return _local.alike
 
 
 def is_recording() -> bool:
-    """Whether this thread records a step."""
+    """Return whether this thread records a step."""
     return _local.slots is not None
 
 
@@ -140,7 +140,7 @@ class Recorder:
         cuda = cupy().cuda
         # of its own: what the graph writes to must not be given to others meanwhile
         pool = cuda.MemoryPool()
-        # what the default one keeps for later is not there for this one: nor is the workspace of uncaptured products
+        # memory that the default pool caches is not available here, nor is the workspace of uncaptured products
         with self.device:
             cublas.unbind()
             cupy().get_default_memory_pool().free_all_blocks()

@@ -43,7 +43,7 @@ def convolution(
         return DECLINE
     y = cudnn.forward(x, W, b, out, options, relu=relu)
     if y is None and relu:
-        y = cudnn.forward(x, W, b, out, options)  # which supports more cases without a relu
+        y = cudnn.forward(x, W, b, out, options)  # cuDNN supports more cases without a relu
         y = None if y is None else elementwise.relu(y)
     if y is not None:
         return y

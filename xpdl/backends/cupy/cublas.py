@@ -150,9 +150,9 @@ class _Product(NamedTuple):
 class _Layout(NamedTuple):
     """A matrix, or a stack of them, as cuBLAS takes it."""
 
-    turned: int  # whether it lies in rows' order where cuBLAS has columns' order for all
+    turned: int  # row-major, where cuBLAS is column-major
     step: int  # values from one row, or column, to the next
-    between: int  # from one matrix to the next
+    between: int  # stride between matrices
 
 
 @functools.lru_cache(maxsize=4096)

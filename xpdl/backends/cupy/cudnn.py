@@ -130,7 +130,7 @@ class _Device:
         self.cudnn = importlib.import_module("cudnn")
         self.handle = self.cudnn.create_handle()
         self.stream: int | None = None
-        #: what plans were made for
+        #: keys of the plans
         self.cases: list[Case] = []
         self.plan: Callable[[Case], Plan | None] = functools.lru_cache(_MOST_PLANS)(self._plan)
 
@@ -147,7 +147,7 @@ class _Device:
         return plan if not case.relu or self._keeps_nan(plan, case) else None
 
     def _keeps_nan(self, plan: Plan, case: Case) -> bool:
-        """Whether NaN, at which a training stops, comes out again; cuDNN promises it of its slowest engine alone."""
+        """Return whether NaN, at which a training stops, comes out again; cuDNN promises it of its slowest engine alone."""
         dtype = dtype_called(case.dtype, cupy())
         shapes = {X: case.x, W: case.w} | ({B: (case.w[0],)} if case.bias else {})
         tensors = {uid: cupy().full(shape, math.nan, dtype=dtype) for uid, shape in shapes.items()}
@@ -251,5 +251,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _free_bytes() -> int:
-    """What an array may take on the current device."""
+    """Return the bytes that an array may take on the current device."""
     return int(cupy().cuda.Device().mem_info[0]) + int(cupy().get_default_memory_pool().free_bytes())

@@ -18,7 +18,7 @@ _WORKSPACE_BYTES, _COPIES, _BESIDES = 1 << 30, 2, 64 << 20
 
 
 class Case(NamedTuple):
-    """What a plan is made for."""
+    """Key of a plan."""
 
     kind: str  # "fprop", "dgrad", "wgrad"
     x: Shape
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 
 
 def workspace_limit(case: Case, free: int | None = None) -> int:
-    """How many bytes a plan may take beside its tensors, where `free` are free: plans that take more are passed over."""
+    """Return the bytes of workspace a plan may take where `free` are free: plans that take more are skipped."""
     itemsize = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[case.dtype]
     images = itemsize * (math.prod(case.x) + math.prod(case.y))
     most = max(_WORKSPACE_BYTES, _COPIES * images + _BESIDES)

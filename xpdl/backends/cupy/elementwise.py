@@ -85,7 +85,7 @@ def dropout(x: Array, mask: Array, scale: float = 1.0) -> Array:
 
 @kernel("dropout_mask")
 def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
-    """As `xpdl.ops.dropout.dropout_mask`, the same bits."""
+    """As `xpdl.ops.dropout.dropout_mask`, bitwise identical."""
     if not x.size:
         return DECLINE
     last = is_channels_last(x)

@@ -30,7 +30,7 @@ from xpdl.backends.registry import DECLINE
 TENSORS, CHUNK = 48, 1024
 _TABLE = np.dtype([(name, np.int64, TENSORS) for name in ("from", "to", "size", "blocks", "rows", "columns")])
 
-# What kernels compute with, by its name here.
+# Dtypes that kernels compute in, by name.
 _COMPUTED = {"float": "float32", "double": "float64"}
 
 

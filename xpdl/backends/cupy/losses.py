@@ -78,7 +78,7 @@ def softmax_with_loss_backward(
 
 
 def _is_plain(class_weights: Array | None, label_smoothing: float, sample_weight: Array | None) -> bool:
-    """Whether nothing is weighted or smoothed; the generic op serves the others."""
+    """Return whether nothing is weighted or smoothed; the generic op serves the others."""
     return class_weights is None and not label_smoothing and sample_weight is None
 
 

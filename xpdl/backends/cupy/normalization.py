@@ -157,7 +157,7 @@ def _given(*images: Array | None) -> tuple[Array, ...]:
 
 
 def _served(values: tuple[Array, ...], *of_channels: Array) -> bool:
-    """Whether all are of one dtype, or `values`, alike, in half precision and what each channel has in that or float32."""
+    """Return whether all are of one dtype, or `values` in half precision and the arrays of channels in that or float32."""
     first = values[0]
     if first.ndim < 2 or not supports(*values) or not same_device(first, *of_channels):
         return False

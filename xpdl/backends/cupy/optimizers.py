@@ -26,7 +26,7 @@ from xpdl.backends.cupy.layout import in_layout
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
-#: rule -> its scalars in the order in which its kernel takes them, and how many arrays it remembers
+#: rule -> its scalars in the order in which its kernel takes them, and its number of slot variables
 RULES = {
     "sgd_step": (("lr",), 0),
     "momentum_step": (("lr", "momentum"), 1),
@@ -76,7 +76,7 @@ def fused_update(
 
 
 def _served(params: list[Array], grads: list[Array], state: list[tuple[Array, ...]], spec: Any) -> bool:
-    """Whether there is a kernel for the rule, and all arrays are as it takes them."""
+    """Return whether there is a kernel for the rule, and all arrays are as it takes them."""
     if spec.name not in RULES or any(len(kept) != RULES[spec.name][1] for kept in state):
         return False
     all_kept = list(itertools.chain.from_iterable(state))
@@ -130,7 +130,7 @@ def _table(params: list[Array], grads: list[Array], state: list[tuple[Array, ...
     empty_table, blocks = _empty_table(sizes)
     table, count = empty_table.copy(), len(params)
     rows = [[a.data.ptr for a in arrays] for arrays in (params, grads, *zip(*state, strict=True))]
-    table[: len(rows), :count] = rows  # what is not remembered stays a null pointer
+    table[: len(rows), :count] = rows  # slot variables that the rule lacks stay null pointers
     return by_value(table.reshape(-1)), blocks, max(sizes)
 
 

@@ -53,7 +53,7 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def _is_split(a: Array) -> bool:
-    """Whether a stack is multiplied matrix by matrix.
+    """Return whether a stack is multiplied matrix by matrix.
 
     CuPy's product of stacks refuses bfloat16, widens float16, ignores TF32, and copies matrices that are transposed in
     memory. Many small matrices in full precision are quicker in one call.
@@ -83,14 +83,14 @@ def tiled(a: Array, b: Array) -> Array:
 
 
 def _depth(k: int, blocks: int) -> int:
-    """How much of K one block goes through: all, but for products that give a GPU few blocks."""
+    """Return the part of K for one block: all, except in products with few blocks (split K)."""
     parts = min(-(-BLOCKS // blocks), -(-k // DEPTH))
     # in whole steps of the kernel
     return -(-k // (parts * STEP)) * STEP
 
 
 def _laid(a: Array) -> tuple[Array, int, int, int]:
-    """An array without gaps, with the steps in it from one matrix, row and column of `a` to the next."""
+    """A contiguous array, with the strides in it of the matrices, rows and columns of `a`."""
     rows, columns = a.shape[-2:]
     turned = a.transpose(*range(a.ndim - 2), a.ndim - 1, a.ndim - 2)
     if turned.flags.c_contiguous and not a.flags.c_contiguous:

@@ -21,7 +21,7 @@ FILES = (
     "capture",
 )
 
-#: what some of them share
+#: headers that they share
 _HEADERS = {
     "normalization": "moments.cuh",
     "normalization_rows": "moments.cuh",
@@ -37,7 +37,7 @@ TYPES = {
     "float64": ("double", "double"),
 }
 
-#: how NVRTC is asked to compile them
+#: options for NVRTC
 OPTIONS = ("-std=c++17",)
 
 INDICES = {False: "int", True: "int64"}

@@ -61,7 +61,7 @@ def bands(
 
 
 def divisor(value: int) -> int:
-    """What the kernels' function ``quotient`` takes for a division by `value`, from 1 to 2**31 - 1.
+    """Return the arguments of the kernels' function ``quotient`` for a division by `value`, from 1 to 2**31 - 1.
 
     Granlund and Montgomery, "Division by invariant integers using multiplication", PLDI 1994.
     """

@@ -48,7 +48,7 @@ class Call(NamedTuple):
     args: SimpleNamespace
 
 
-#: where calls are recorded to, or None
+#: list that calls are recorded to, or None
 calls: list[Call] | None = None
 
 

@@ -64,7 +64,7 @@ _sgemm, _dgemm = _function("s"), _function("d")
 
 @inline
 def _apart(x: Any) -> Any:
-    """From one line to the next, in elements; a single line, or none, may have any stride, and BLAS does nothing then."""
+    """Return the leading dimension in elements; a single row, or none, may have any stride, which BLAS ignores."""
     return max(1, x.strides[0] // x.itemsize if x.shape[0] > 1 else x.shape[1])
 
 

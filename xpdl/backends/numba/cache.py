@@ -32,7 +32,7 @@ _CHECKSUM = hashlib.sha256
 
 @functools.cache
 def folder() -> Path | None:
-    """Where compiled code of these sources, with this NumPy and Numba, lies; None where it cannot lie anywhere."""
+    """Return the folder of compiled code of these sources, NumPy and Numba; None where none is writable."""
     try:
         root = cache_dir()
         sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
@@ -48,14 +48,14 @@ def folder() -> Path | None:
 
 
 def writable() -> bool:
-    """Whether a later process will find what this one compiles."""
+    """Return whether a later process will find what this one compiles."""
     here = folder()
     there = next((path for path in (here, *here.parents) if path.exists()), None) if here else None
     return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 class Cache:
-    """What Numba asks for the code of a function before it compiles it; as the classes of `numba.core.caching`."""
+    """Cache that Numba asks for a function's code before it compiles; as the classes of `numba.core.caching`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function

@@ -29,7 +29,7 @@ _TASKS = 8
 
 
 def supports(src: NDArray, out: NDArray, dw_operand: NDArray | None, dilation: Pair) -> bool:
-    """Whether this can do it, for arrays (H, C, W, N)."""
+    """Return whether this can do it, for arrays (H, C, W, N)."""
     arrays = (src, out) if dw_operand is None else (src, out, dw_operand)
     return dilation[0] == 1 and has_enough_images(src) and all(x.flags.c_contiguous for x in arrays)
 
@@ -62,7 +62,7 @@ def correlation(
     matrix = np.empty((0, weights_of_filter), src.dtype) if weights is None else weights.reshape(filters, -1)
     matrix = np.ascontiguousarray(matrix)
     lower = src.dtype.type(0.0 if relu else -np.inf)
-    # what is never written to is never handed out by the system
+    # the system hands out no pages that are never written
     out = np.empty_like(out) if weights is None else out
     bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
     blocks = halves(rows, _TASKS)

@@ -1,6 +1,6 @@
 """Compilation by Numba: without the GIL, and cached in a folder for later processes.
 
-Loops are written for whoever reads them, and for LLVM, which turns those over neighbouring floats into vector instructions.
+Loops are written for the reader, and for LLVM, which turns those over neighbouring floats into vector instructions.
 A product and a sum may become one instruction that rounds once; `reduction` alone relaxes more of floating point.
 """
 

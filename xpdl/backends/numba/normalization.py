@@ -107,7 +107,7 @@ def _forward(
         mean[c] = centre if np.isfinite(total) else total / count
         var[c] = squares / count
         scale = x.dtype.type(gamma[c] / np.sqrt(var[c] + eps))
-        # what the mean was rounded by counts where it is large and the variance small
+        # the rounding of the mean counts where it is large and the variance small
         rounded = (centre - mean[c]) * scale
         shift = x.dtype.type(beta[c] - rounded if np.isfinite(rounded) else beta[c])
         for k in range(x.shape[0]):

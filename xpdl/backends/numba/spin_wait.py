@@ -1,6 +1,6 @@
 """Threads that wait for each other without the GIL and without sleep: waking takes as long as a small task.
 
-Whoever waits here leaves the processor to any other thread that wants it, again and again, and sleeps after a millisecond.
+A waiting thread yields the processor to any other thread again and again, and sleeps after a millisecond.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _yield = types.ExternalFunction("sched_yield", types.int32())
 
 # Of 0.2 us each, if nobody wants the processor.
 _TURNS = 5000
-# Whoever posts a job holds the GIL until its own task has begun; to ask for it before that is to sleep.
+# The poster of a job holds the GIL until its own task has begun; asking for it earlier means to sleep.
 _LATER = 40
 
 
 @compiled
 def posted(count: Any, seen: int, away: Any, place: int) -> bool:
-    """Whether the number of jobs is another than `seen` before long; `away` is told that the lock is not held here."""
+    """Return whether the number of jobs differs from `seen` before long; `away` says that the GIL is not held here."""
     away[place] = True
     for _ in range(_TURNS):
         if count[0] != seen:

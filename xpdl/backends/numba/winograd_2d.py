@@ -50,7 +50,7 @@ _GRADIENTS = np.kron(_ALONG_AN_AXIS, _ALONG_AN_AXIS)
 def supports(
     src: NDArray, weights: NDArray, out: NDArray, dw_operand: NDArray | None, stride: Pair, dilation: Pair
 ) -> bool:
-    """Whether this is quicker than plain sums, for filters (F, 3, 3, C) and arrays (H, C, W, N)."""
+    """Return whether this is quicker than plain sums, for filters (F, 3, 3, C) and arrays (H, C, W, N)."""
     filters, height, width, depth = weights.shape
     return (
         height == width == 3
@@ -101,7 +101,7 @@ def correlation(
 
 def _transformed(weights: NDArray) -> NDArray:
     """Filters (F, 3, 3, C) as those of the products, (4, 4, F, C)."""
-    # BLAS takes lines without gaps; whoever made the weights may have put them in another order
+    # BLAS takes contiguous rows; the weights may come in another order
     return np.ascontiguousarray(_along_first(_along_first(weights.transpose(2, 1, 0, 3)).swapaxes(0, 1)))
 
 
@@ -248,7 +248,7 @@ def _two(m0: Any, m1: Any, m2: Any, m3: Any, y0: Any, y1: Any) -> None:
 
 @inline
 def _spread(x: Any, halves: Any, spread: Any) -> None:
-    """What `x` (1 or 2 rows, F, columns, images) counts in the products, (4, 4, F, tiles * images), but for signs."""
+    """Transform `x` (1 or 2 rows, F, columns, images) for the products, (4, 4, F, tiles * images), but for signs."""
     rows, count, columns, images = x.shape
     length = spread.shape[3]
     if columns % 2:

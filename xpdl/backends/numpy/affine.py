@@ -54,8 +54,8 @@ def affine(x: NDArray, W: NDArray, b: NDArray | None = None, *, activation: str 
     def columns_task(part: slice) -> None:
         np.matmul(rows, weights[:, part], out=y[:, part])
 
-    # What is cut is the longer side: each task copies all of the other one into the order that BLAS multiplies in. With
-    # many rows that is little, and they lie together.
+    # The longer side is cut: each task copies all of the other one into the order that BLAS multiplies in. With
+    # many rows that is little, and they are contiguous.
     tall = len(y) >= min(y.shape[1], _MANY_ROWS)
     _run(rows_task if tall else columns_task, y.shape[0 if tall else 1], len(y), W.size)
     if not (tall and finish_in_tasks):
@@ -127,7 +127,7 @@ def _matching(x: NDArray, W: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def _restored(rows: NDArray, like: NDArray) -> NDArray:
-    """What `_matching` made of an array with the shape and memory order of `like`, back in that shape."""
+    """Undo `_matching`: bring its result back to the shape and memory order of `like`."""
     if like.ndim != 4 or not _images_innermost(like):
         return rows.reshape(like.shape)
     n, c, h, w = like.shape
@@ -135,7 +135,7 @@ def _restored(rows: NDArray, like: NDArray) -> NDArray:
 
 
 def _images_innermost(x: NDArray) -> bool:
-    """Whether memory is in the order (H, C, W, N), in which convolutions leave it, and in no other as well."""
+    """Return whether memory is in the order (H, C, W, N), in which convolutions leave it, and in no other as well."""
     return x.transpose(2, 1, 3, 0).flags.c_contiguous and not x.flags.c_contiguous
 
 

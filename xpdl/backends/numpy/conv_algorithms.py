@@ -86,7 +86,7 @@ def _with_bias(weights: NDArray, b: NDArray | None) -> NDArray:
 
 
 def _gapless(part: NDArray) -> bool:
-    """Whether the columns of a part of an array (H, C, W, N) follow each other in memory."""
+    """Return whether the columns of a part of an array (H, C, W, N) follow each other in memory."""
     return part.strides[3] == part.itemsize and part.strides[2] == part.shape[3] * part.itemsize
 
 

@@ -44,7 +44,7 @@ def relu(x: NDArray) -> NDArray:
 
 
 def rectify(x: NDArray) -> None:
-    """What is below 0 in `x`, which lies in memory without gaps, becomes 0."""
+    """Set the negative values of `x`, which is contiguous, to 0."""
     line = x.reshape(-1)
     np.maximum(line, _zeros_for(line), out=line)
 

@@ -55,12 +55,12 @@ def softmax_with_loss_backward(
 
 
 def _is_plain(class_weights: NDArray | None, label_smoothing: float, sample_weight: NDArray | None) -> bool:
-    """Whether nothing is weighted or smoothed; the generic op serves the others."""
+    """Return whether nothing is weighted or smoothed; the generic op serves the others."""
     return class_weights is None and not label_smoothing and sample_weight is None
 
 
 def _labelled(x: NDArray, t: NDArray) -> bool:
-    """Whether `t` holds a label, one of the K classes, for each row of `x` (N, K); where not, the generic op says why."""
+    """Return whether `t` has one of the K classes for each row of `x` (N, K); otherwise the generic op raises."""
     return (
         x.dtype.kind == "f"
         and x.itemsize > 2  # float16 is computed in float32

@@ -15,7 +15,7 @@ Block = tuple[slice, slice, slice]
 def windows(
     src: NDArray, block: Block, size: Pair, stride: Pair, pad: Pair, dilation: Pair, *, with_ones: bool = False
 ) -> NDArray:
-    """What a filter of `size` sees in `src` (H, C, W, N) at a block of the output: (rows, FH * FW * C, columns * images).
+    """Return the windows of `size` in `src` (H, C, W, N) for a block of the output: (rows, FH * FW * C, columns * images).
 
     `with_ones` adds a line of ones to each row of the filter, (rows, FH * (FW * C + 1), columns * images), for the bias.
 

@@ -7,8 +7,8 @@ filter ``g0 g1 g2`` the two outputs are ``m0 + m1 + m2`` and ``m1 - m2 - m3`` wi
     m3 = (d1 - d3) g2                        m2 = (d2 - d1) (g0 - g1 + g2) / 2
 
 summed over channels and rows of the filter by products of matrices. Even and odd columns are copied apart first: then a
-neighbour is at the same distance everywhere, and all sums run over memory without gaps, which NumPy does three times as
-quickly. What they make of the end of one line and the beginning of the next is left out by the products.
+neighbour is at the same distance everywhere, and all sums run over contiguous memory, which NumPy does three times as
+quickly. What they make of the end of one line and the beginning of the next is skipped by the products.
 
 Errors are about twice those of plain sums. A window that holds an infinity may give NaN where plain sums give infinity.
 """
@@ -42,7 +42,7 @@ _PACKED_COLUMNS = 400
 
 
 def supports(weights: NDArray, out: NDArray, stride: Pair, dilation: Pair) -> bool:
-    """Whether this is quicker than plain sums for filters (F, FH, FW, C)."""
+    """Return whether this is quicker than plain sums for filters (F, FH, FW, C)."""
     filters, _, width, depth = weights.shape
     enough = depth * filters >= _CHANNELS * (depth + filters) and out.shape[2] >= 4
     return enough and width == 3 and stride == dilation == (1, 1) and weights.dtype == np.float32

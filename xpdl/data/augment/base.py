@@ -53,7 +53,7 @@ class Transform:
     """
 
     takes_stream: ClassVar[bool] = True
-    computes: ClassVar[bool] = True  # whether values are computed, rather than moved or erased
+    computes: ClassVar[bool] = True  # True if values are computed, rather than moved or erased
 
     def __call__(self, x: Array, stream: Stream | None = None) -> Array:
         owner = type(self).__name__
@@ -105,5 +105,5 @@ def working_dtype(xp: Namespace, x: Array) -> DType:
 
 
 def beside(values: np.ndarray[Any, Any], x: Array, dtype: DType | None = None) -> Array:
-    """What was drawn on the host, in the library and on the device of `x`."""
+    """Copy values drawn on the host to the library and the device of `x`."""
     return from_numpy(values, array_namespace(x), device(x), dtype)

@@ -124,7 +124,7 @@ class _Ringed:
         self.first = pixels(self.images, x, 0) * self.height
 
     def index(self, rows: Array, columns: Array) -> Array:
-        """Where in `flat` the pixels at `rows` and `columns` are, which broadcast to (N, OH, OW); 1 more is to the right."""
+        """Return indices into `flat` of the pixels at `rows` and `columns`, (N, OH, OW); 1 more is to the right."""
         return (self.first + rows + 1) * self.width + columns + 1
 
     def at(self, index: Array) -> Array:

@@ -31,7 +31,7 @@ class Callback:
     it is. What `on_train_begin` assigns anew needs no such care. An object without the two methods keeps what it holds.
     """
 
-    #: whether other arguments make it another training, so that one that goes on from a checkpoint needs the same again
+    #: True if its arguments affect the training, so that a run resumed from a checkpoint needs the same ones
     changes_training: ClassVar[bool] = False
 
     def on_train_begin(self, trainer: Any) -> None:

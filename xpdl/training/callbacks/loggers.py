@@ -212,7 +212,7 @@ class TensorBoard(Callback):
             raise ImportError('TensorBoard: needs tensorboardX; pip install "xpdl[tensorboard]" brings it') from error
         self._close()  # of a training that was broken off
         others = set(threading.enumerate())
-        # events of epochs that are made again are left out by readers
+        # readers skip the events of repeated epochs
         self._writer = tensorboardX.SummaryWriter(self.log_dir, purge_step=trainer.current_epoch + 1)
         self._threads = set(threading.enumerate()) - others
 

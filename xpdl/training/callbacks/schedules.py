@@ -122,7 +122,7 @@ class _OverEpochs(LearningRateSchedule):
 
 
 class CosineLR(_OverEpochs):
-    """From the rate at the start to `final` of it along half a cosine, step by step (arXiv:1608.03983, without restarts).
+    """Anneal from the initial rate to `final` of it along half a cosine, step by step (arXiv:1608.03983, without restarts).
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from typing import Any
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating
 
-# what stands in the JSON for an array
+# placeholder for an array in the JSON
 _ARRAY = "__array__"
 
 

@@ -98,7 +98,7 @@ def _arguments(network: Any, callbacks: list[Any]) -> Iterator[tuple[str, str]]:
     """(place and name, value) of the arguments of network, layers and callbacks."""
     config: dict[str, Any] = getattr(network, "config", None) or {}
     own = {**arguments(network), **{name: words(value) for name, value in config.items()}}
-    # which is that of initial weights and of masks: both are in the file
+    # the seed of initial weights and masks: both are in the file
     own.pop("seed", None)
     yield from ((f"{type(network).__name__}.{name}", value) for name, value in own.items())
     if isinstance(network, Composite):

@@ -73,7 +73,7 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
     backend = _backend(run.network)
     try:
         counters, optimizer = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
-        # which earlier versions did not write
+        # earlier versions did not write it
         counters = {
             **{name: owner[key] for name, owner, key in named_state(run.network) if key in ("stream", "rows")},
             **counters,
@@ -140,7 +140,7 @@ def _mean_loss(run: Run, history: History, position: dict[str, Any]) -> Weighted
 
 
 def _architecture(network: Any) -> dict[str, Any]:
-    """Describe the network, for whoever finds the file."""
+    """Describe the network for the reader of the file."""
     found: dict[str, Any] = {"model": type(network).__name__}
     if isinstance(network, Sequential):
         found.update(input_shape=network.input_shape, config=network.config, loss=type(network.last_layer).__name__)

@@ -50,7 +50,7 @@ def update_loss_scale(state: Array, finite: Array, growth_interval: int, most: f
     Parameters
     ----------
     state : floating array (3,)
-        The scale; good steps since it last changed; steps left out so far.
+        The scale; good steps since it last changed; skipped steps so far.
     finite : boolean array ()
     growth_interval : int
         After so many good steps in a row the scale doubles. After a bad one it halves.
@@ -97,7 +97,7 @@ class LossScale:
         self.device_state: Array | None = None
 
     def on_device_of(self, p: Array) -> Array:
-        """The scale, good steps, and updates left out since `sync`, as an array (3,) where `p` is, in its dtype."""
+        """The scale, good steps, and skipped updates since `sync`, as an array (3,) where `p` is, in its dtype."""
         if self.device_state is None:
             state = [self.value, float(self._good_steps), 0.0]
             self.device_state = array_namespace(p).asarray(state, dtype=p.dtype, device=device(p))
@@ -108,7 +108,7 @@ class LossScale:
         return vars(self), "device_state", self.on_device_of(p)
 
     def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
-        """``optimizer.update(params, grads)``, left out where a gradient is not finite; then the scale is adjusted."""
+        """Update the parameters, unless a gradient is not finite; then adjust the scale."""
         arrays = [g for g in grads.values() if is_array(g)]
         if not arrays:
             optimizer.update(params, grads)
@@ -124,7 +124,7 @@ class LossScale:
         self.sync(optimizer)
 
     def sync(self, optimizer: Optimizer) -> None:
-        """Read the scale and the count, and take what a device left out from the optimizer's count."""
+        """Read the scale and the count, and subtract the updates that a device skipped from the optimizer's count."""
         if self.device_state is None:
             return
         value, good, skipped_steps = map(float, asnumpy(self.device_state))

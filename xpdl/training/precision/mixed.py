@@ -32,7 +32,7 @@ class MixedPrecision:
 
     float16 has 5 bits of exponent, and gradients below 6e-8 become 0 in it. So the loss is multiplied by `scale` before the
     way back, and gradients are divided by it, in float32. Where one is not finite, the scale was too large: it is halved,
-    and the update is left out; after `growth_interval` good steps in a row it is doubled. On a device nothing is read for
+    and the update is skipped; after `growth_interval` good steps in a row it is doubled. On a device nothing is read for
     this: scale and counts are an array there, and so is the decision, with which new values are chosen from old ones.
     bfloat16 has the range of float32 and needs no scale.
 
@@ -42,7 +42,7 @@ class MixedPrecision:
         Of the passes, narrower than the parameters: ``"float32"`` is for a model in float64.
     scale : float, optional
         What the loss is multiplied by at first, at least 1. By default 65536 for float16, and for others 1, which means that
-        nothing is scaled and nothing left out.
+        nothing is scaled and no update skipped.
     growth_interval : int
         Good steps from one doubling to the next. It is refused where nothing is scaled.
 
@@ -61,7 +61,7 @@ class MixedPrecision:
     -----
     Layers with ``keeps_dtype``, such as `BatchNormalization`, keep float32 parameters and compute with them. The paper's
     scale is constant; doubling and halving it is what its section 3.2 suggests at the end. It leaves open how a step that is
-    left out counts; here it does not: Adam's bias correction is that of the updates made.
+    skipped counts; here it does not: Adam's bias correction is that of the updates made.
 
     Examples
     --------
@@ -138,7 +138,7 @@ class MixedPrecision:
         return grads
 
     def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
-        """``optimizer.update(params, grads)``, left out where a gradient is not finite; then the scale is adjusted."""
+        """Update the parameters, unless a gradient is not finite; then adjust the scale."""
         if self.scales:
             self.loss_scale.update(optimizer, params, grads)
         else:
@@ -169,7 +169,7 @@ class MixedPrecision:
                 )
             dtype_called(self.dtype, array_namespace(first))
 
-    # what `Sequential` calls
+    # called by `Sequential`
 
     def forward(self, network: Sequential, x: Array) -> Array:
         """Scores for the batch `x`, in the dtype of the parameters."""

@@ -2,7 +2,7 @@
 // kernels of normalization_rows.cu do the same where channels are neighbours.
 //
 // blockIdx.x is the channel; the threads (1, rows) of the gridDim.y blocks of a channel share its values. Each block leaves a
-// partial result, in the order (gridDim.y, C); whoever reads them adds them in that order.
+// partial result, in the order (gridDim.y, C); the reader adds them in that order.
 //
 // A thread takes packs of values: of 16 bytes where S is a multiple of them and arrays are aligned, else single ones.
 //

@@ -7,7 +7,7 @@
 struct Table {
   T* p[TENSORS];
   const T* g[TENSORS];
-  A* first[TENSORS];   // what the rule remembers, as far as it does; of half precision in float
+  A* first[TENSORS];   // slot variables of the rule, if any; of half precision in float
   A* second[TENSORS];
   int64 size[TENSORS];
   int64 blocks[TENSORS];  // of this tensor and all before it
@@ -31,7 +31,7 @@ struct Options {
   A scale, l1, l2, limit;
 };
 
-// The new value of a parameter is f(p, g, first, second), which also changes what is remembered. One pack of them:
+// The new value of a parameter is f(p, g, first, second), which also updates the slot variables. One pack of them:
 template <int WIDTH, class F>
 __device__ inline void step_pack(const Table& table, const Options& options, int t, I i, F f) {
   Pack<WIDTH> p = loaded<WIDTH>(table.p[t] + i), g = loaded<WIDTH>(table.g[t] + i);
