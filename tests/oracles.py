@@ -112,6 +112,10 @@ def average_pooling(x: Any, *, size: Any, stride: Any, pad: Any = (0, 0)) -> Flo
     return _pooling(x, lambda seen: sum(seen) / len(seen), size, stride, pad, 0.0)
 
 
+def global_average_pooling(x: Any) -> Floats:
+    return average_pooling(x, size=x.shape[2:], stride=(1, 1))[:, :, 0, 0]
+
+
 def _pooling(x: Any, pick: Callable[[list[float]], float], size: Any, stride: Any, pad: Any, border: float) -> Floats:
     oh, ow = sizes(x.shape[2:], size, stride, pad)
     y = np.zeros((*x.shape[:2], oh, ow))

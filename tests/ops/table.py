@@ -203,6 +203,16 @@ POOLING = [
     if core or not (epilogue or name.endswith("taps"))
 ]
 
+POOLING += [
+    Case(
+        f"global_average_pooling {shape}",
+        Pair(pooling.global_average_pooling, oracles.global_average_pooling, pooling.global_average_pooling_backward),
+        (_x(*shape),),
+        core=shape[0] == 2,
+    )
+    for shape in ((2, 3, 4, 5), (1, 2, 1, 1))
+]
+
 # --- normalization
 
 # drawn apart from the rows above: two values of a batch that are nearly equal leave differences no digits

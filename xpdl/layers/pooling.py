@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
+from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape
 from xpdl.ops import pooling as ops
@@ -133,12 +133,9 @@ class GlobalAveragePooling(Layer):
         require_floating(x, self.name)
         self.output_shape(tuple(x.shape[1:]))
         self.x = x
-        return rounded_to(x.dtype, array_namespace(x).mean(widened(x), axis=(2, 3)))
+        return ops.global_average_pooling(x)
 
     def backward(self, dout: Array) -> Array:
         """``dx``: each pixel has an equal share of its channel's `dout` (N, C)."""
         x = self.recall(self.x)
-        dout = self.require_dout(dout, x.shape[:2], x)
-        xp = array_namespace(dout, x)
-        share = rounded_to(dout.dtype, xp.divide(widened(dout), float(x.shape[2] * x.shape[3])))
-        return xp.add(xp.zeros_like(x), xp.reshape(share, (*dout.shape, 1, 1)))
+        return ops.global_average_pooling_backward(self.require_dout(dout, x.shape[:2], x), x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace, device
+from xpdl.backends.namespaces import Array, array_namespace, device, rounded_to, widened
 from xpdl.ops.epilogues import activated, before_activation
 from xpdl.ops.precision import in_float32
 from xpdl.ops.windows import Pair, output_sizes, overlap_add, pad_images, shifted
@@ -110,3 +110,17 @@ def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad:
     """Share each window's `dy` equally among its members."""
     count = size[0] * size[1]
     return overlap_add([dy / float(count)] * count, x.shape[2:], size, stride, pad, _ONE)
+
+
+@op
+def global_average_pooling(x: Array) -> Array:
+    """The mean of each channel of `x` (N, C, H, W) over the whole image, giving (N, C)."""
+    return rounded_to(x.dtype, array_namespace(x).mean(widened(x), axis=(2, 3)))
+
+
+@op
+def global_average_pooling_backward(dy: Array, x: Array) -> Array:
+    """Share each channel's `dy` (N, C) equally among its pixels."""
+    xp = array_namespace(dy, x)
+    share = rounded_to(dy.dtype, xp.divide(widened(dy), float(x.shape[2] * x.shape[3])))
+    return xp.add(xp.zeros_like(x), xp.reshape(share, (*dy.shape, 1, 1)))

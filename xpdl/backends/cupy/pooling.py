@@ -16,6 +16,7 @@ from xpdl.backends.cupy import tiles
 from xpdl.backends.cupy.elementwise import relu_backward
 from xpdl.backends.cupy.launch import (
     BLOCK,
+    contiguous,
     dtype_name,
     kernel,
     launch,
@@ -94,6 +95,24 @@ def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad:
     if not supports(dy, x):
         return DECLINE
     return _backward("average_pooling_backward", x, (size, stride, pad), dy)
+
+
+@kernel("global_average_pooling")
+def global_average_pooling(x: Array) -> Array:
+    """As `xpdl.ops.pooling.global_average_pooling`, of channels-last images, which CuPy would reduce value by value."""
+    if x.ndim != 4 or not is_channels_last(x):
+        return DECLINE
+    y = _forward("average_pooling", x, (x.shape[2], x.shape[3]), (1, 1), (0, 0))
+    return y if y is DECLINE else y.reshape(x.shape[:2])
+
+
+@kernel("global_average_pooling_backward")
+def global_average_pooling_backward(dy: Array, x: Array) -> Array:
+    """As `xpdl.ops.pooling.global_average_pooling_backward`, for channels-last images."""
+    if x.ndim != 4 or not is_channels_last(x) or not supports(dy, x) or dy.shape != x.shape[:2]:
+        return DECLINE
+    size = (x.shape[2], x.shape[3])
+    return _backward("average_pooling_backward", x, (size, (1, 1), (0, 0)), contiguous(dy).reshape(*dy.shape, 1, 1))
 
 
 def _to_taps(dy: Array, x: Array, taps: Array, size: Pair, stride: Pair, pad: Pair) -> Array:

@@ -89,8 +89,7 @@ extern "C" __global__ void gradient_to_taps_channels_last(const T* dy, const uin
       Pack<WIDTH> pack = loaded<WIDTH>(dy + out);
       Pack<WIDTH, uint8> noted = loaded<WIDTH>(taps + out);
 #pragma unroll
-      for (int l = 0; l < WIDTH; ++l)
-        if (noted.v[l] == number) sum[l] += (A)pack.v[l];
+      for (int l = 0; l < WIDTH; ++l) sum[l] += noted.v[l] == number ? (A)pack.v[l] : A(0);  // one load, whatever the taps
     });
     Pack<WIDTH> value;
 #pragma unroll
