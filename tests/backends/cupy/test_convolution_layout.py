@@ -9,7 +9,7 @@ from tests.backends.cupy.channels_last import close, outputs, place
 from xpdl import SGD, Sequential, SoftmaxWithLoss, layers
 from xpdl.backends import dispatch, numerics
 from xpdl.backends.cupy import cudnn, cudnn_graph
-from xpdl.backends.cupy.layout import in_layout, is_channels_last
+from xpdl.backends.cupy.layout import is_channels_last, lies_in
 from xpdl.ops import convolution
 from xpdl.training.precision import loss_scale
 
@@ -40,13 +40,16 @@ def strides(dim, channels_last):
     return [c * h * w, 1, w * c, c] if channels_last else [c * h * w, h * w, w, 1]
 
 
-def graphs_are(asked, channels_last):
-    """Assert the order that every tensor of all graphs is described with."""
+def graphs_are(asked, channels_last, filters_last=(False, True)):
+    """Assert the order that images of all graphs are described with, and what orders filters may have."""
     assert asked.executed
     for graph in asked.executed:
         for tensor in (*graph.inputs, graph.out):
-            if tensor.fields["uid"] != cudnn_graph.B:
-                assert tensor.fields["stride"] == strides(tensor.fields["dim"], channels_last), graph.kind
+            uid, dim, stride = (tensor.fields[name] for name in ("uid", "dim", "stride"))
+            if uid == cudnn_graph.W:
+                assert stride in [strides(dim, last) for last in filters_last], graph.kind
+            elif uid != cudnn_graph.B:
+                assert stride == strides(dim, channels_last), graph.kind
 
 
 @pytest.mark.parametrize("dtype, precision", SETTINGS, ids="-".join)
@@ -74,9 +77,12 @@ def test_passes_for_operands_in_every_order(gpu, library, shape, dtype, precisio
         for got, want in zip(results, desired, strict=True):
             assert got.dtype.name == dtype
             close(got, want, tolerance)
+        # gradients of filters lie as they do
         wanted = SETTINGS[dtype, precision]
-        assert all(in_layout(a, wanted) is a for a in results[:-1])
-    graphs_are(asked, SETTINGS[dtype, precision])
+        y, rectified, dx, dW, _ = results
+        assert all(lies_in(a, wanted) for a in (y, rectified, dx)) and lies_in(dW, wanted and orders[2])
+        graphs_are(asked, wanted, [wanted and (orders[2] or lies_in(dW, True))])
+        asked.executed.clear()
 
 
 def test_operands_in_the_order_of_a_plan_are_not_copied(gpu, library):
@@ -113,6 +119,28 @@ def test_without_a_channels_last_plan_there_is_one_for_the_order_of_axes(gpu, li
                 close(got, want, "float16")
     orders = {graph.kind: graph.out.fields["stride"][1] == 1 for graph in asked.executed}
     assert orders == {kind: kind != lacking for kind in ("fprop", "wgrad", "dgrad")}
+
+
+def test_filters_are_copied_for_a_plan_that_takes_channels_last_ones_alone(gpu, library, monkeypatch):
+    asked = library()
+    described = cudnn_graph.describe
+
+    def describe(cudnn, case, *args, **where):
+        if case.channels_last and not case.filters_last:
+            raise asked.cudnnGraphNotSupportedError(case.kind)
+        return described(cudnn, case, *args, **where)
+
+    monkeypatch.setattr("xpdl.backends.cupy.cudnn.describe", describe)
+    rng = np.random.default_rng(0)
+    dy, x, W = (rng.normal(size=shape) for shape in ((2, 4, 4, 4), (2, 8, 6, 6), (4, 8, 3, 3)))
+    exact = [place(gpu, a, "float16", False).get().astype("float64") for a in (dy, x, W)]
+    on_device = [place(gpu, a, "float16", last) for a, last in ((dy, True), (x, True), (W, False))]
+    got = [convolution.convolution(*on_device[1:]), *convolution.convolution_backward(*on_device)]
+    with dispatch.generic_only():
+        desired = [convolution.convolution(*exact[1:]), *convolution.convolution_backward(*exact)]
+    for actual, want in zip(got, desired, strict=True):
+        close(actual, want, "float16")
+    graphs_are(asked, True, [True])
 
 
 def test_without_any_plan_channels_last_images_go_by_columns(gpu, library):

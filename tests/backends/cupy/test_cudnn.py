@@ -44,7 +44,7 @@ def test_forward_and_both_gradients_are_its_own(gpu, library, dtype):
         np.testing.assert_allclose(y.get(), want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * np.abs(want).max())
     gpu.compare(convolution.convolution_backward, dy, x, W, dtype=dtype, **static)
     assert [graph.kind for graph in asked.executed] == ["fprop", "fprop", "wgrad", "dgrad"]
-    # the bias gradient is the only kernel of ours, but for what brings arrays of half precision to channels-last
+    # the bias gradient is the only kernel of ours, but for what brings images of half precision to channels-last
     assert ("transpose" in gpu.launched()) == (dtype == "float16")
     assert {"channel_sums"} <= gpu.launched() <= {"channel_sums", "channel_totals", "transpose"}
 
@@ -89,7 +89,7 @@ class TestRelu:
             want = np.maximum(convolution.convolution(x, W, bias, **static), 0)
             np.testing.assert_allclose(y, want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * want.max())
         assert all(graph.rectified for graph in asked.executed)
-        # of half precision, images and filters come in the order of their axes here
+        # of half precision, images come in the order of their axes here
         assert gpu.launched() == ({"transpose"} if dtype == "float16" else set())
 
     @pytest.mark.parametrize("case", ["unsupported", "swallows NaN"])
@@ -490,8 +490,8 @@ def cases():
             ):
                 options = (stride, pad, dilation, dtype, bias, relu, precision, True)
                 on_tensor_cores = dtype.endswith("16") or precision == "tf32"
-                orders = (True, False) if on_tensor_cores else (False,)
-                found += [cudnn_graph.Case(kind, x, w, y, *options, channels_last) for channels_last in orders]
+                orders = [(True, True), (True, False)] if on_tensor_cores else []
+                found += [cudnn_graph.Case(kind, x, w, y, *options, *order) for order in (*orders, (False, False))]
     return found
 
 
@@ -547,8 +547,8 @@ def compare_workspaces(answers):
     """
     compared = 0
     for case, answer in answers.items():
-        other = answers.get(case._replace(channels_last=False), "")
-        if not case.channels_last or not (answer.startswith("plan") and other.startswith("plan")):
+        other = answers.get(case._replace(channels_last=False, filters_last=False), "")
+        if not case.filters_last or not (answer.startswith("plan") and other.startswith("plan")):
             continue
         workspace, transposing = (int(text.split()[1]) for text in (answer, other))
         large = case.x[0] >= 512

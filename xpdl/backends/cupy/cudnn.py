@@ -1,8 +1,10 @@
 """Convolution by cuDNN: a graph for each case, planned once.
 
-What cuDNN does not serve is None here, and goes by columns and matrix products. Images and filters, all of a graph, lie
-channels-last where tensor cores compute, so that no plan transposes, else in the order of their axes. Addresses are given as
-they are, so shapes, dtypes, order and alignment are seen to before.
+What cuDNN does not serve is None here, and goes by columns and matrix products. Images lie channels-last where tensor cores
+compute, so that no plan transposes them, else in the order of their axes. Filters lie as they are given, and their gradients
+likewise: mixed precision casts them to channels-last. A plan transposes others itself; in TF32 it does so on the way, as it
+copies them rounded (cuDNN 9.28 for Hopper has the same workspaces for filters in either order). Addresses are given as they
+are, so shapes, dtypes, order and alignment are seen to before.
 """
 
 from __future__ import annotations
@@ -13,14 +15,13 @@ import importlib
 import math
 import threading
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from xpdl.backends.arrays import Pair
 from xpdl.backends.cupy import trace
 from xpdl.backends.cupy.cudnn_graph import B, Case, Plan, Shape, W, X, Y, describe, finish
 from xpdl.backends.cupy.launch import contiguous, cupy, dtype_name, empty
-from xpdl.backends.cupy.layout import empty_images, in_layout, prefers_channels_last
+from xpdl.backends.cupy.layout import empty_images, in_layout, lies_in, prefers_channels_last
 from xpdl.backends.dtypes import dtype_called
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
@@ -85,7 +86,7 @@ def forward(
         return None
     shape = (x.shape[0], w.shape[0], *out)
     tensors = {X: x, W: w} | ({} if b is None else {B: b})
-    return _run("fprop", Y, shape, tensors, options, (x.shape, w.shape, shape), x.dtype, relu=relu)
+    return _run("fprop", Y, w, tensors, options, (x.shape, w.shape, shape), relu=relu)
 
 
 def backward(
@@ -96,10 +97,10 @@ def backward(
         return None
     shapes = (x.shape, w.shape, dy.shape)
     dy = in_layout(dy, prefers_channels_last(dtype_name(dy.dtype)))
-    dw = _run("wgrad", W, w.shape, {X: x, Y: dy}, options, shapes, x.dtype)
+    dw = _run("wgrad", W, w, {X: x, Y: dy}, options, shapes)
     if dw is None or not need_dx:
         return None if dw is None else (None, dw)
-    dx = _run("dgrad", X, x.shape, {Y: dy, W: w}, options, shapes, x.dtype)
+    dx = _run("dgrad", X, w, {Y: dy, W: w}, options, shapes)
     return None if dx is None else (dx, dw)
 
 
@@ -170,53 +171,57 @@ class _Device:
 def _run(
     kind: str,
     uid: int,
-    shape: Shape,
+    w: Array,
     tensors: dict[int, Array],
     options: tuple[Pair, Pair, Pair],
     shapes: tuple[Shape, Shape, Shape],
-    dtype: Any,
     *,
     relu: bool = False,
 ) -> Array | None:
-    """A new array of `shape`, the tensor `uid` of the graph; None for what is not served."""
+    """A new array, the tensor `uid` of the graph; None for what is not served."""
     device_id = cupy().cuda.device.get_device_id()
     if device_id not in _local.devices:
         _local.devices[device_id] = _device(device_id)
     device = _local.devices[device_id]
     if device is None:
         return None
-    case, plan = _planned(device, kind, shapes, options, dtype_name(dtype), B in tensors, relu)
+    setting, dtype = get_numerics(), dtype_name(w.dtype)
+    case = Case(kind, *shapes, *options, dtype, B in tensors, relu, setting.precision, setting.deterministic)
+    case, plan = _planned(device, case, w)
     if plan is None:
         return None
-    last = case.channels_last
-    tensors = {key: _aligned(in_layout(a, last) if a.ndim == 4 else contiguous(a)) for key, a in tensors.items()}
-    out = empty_images(shape, dtype, last)
+    orders = {X: case.channels_last, W: case.filters_last, Y: case.channels_last}
+    tensors = {key: _aligned(contiguous(a) if key == B else in_layout(a, orders[key])) for key, a in tensors.items()}
+    out = empty_images({X: case.x, W: case.w, Y: case.y}[uid], w.dtype, orders[uid])
     if trace.calls is not None:
         sizes = {"x": case.x, "w": case.w, "y": case.y}
-        trace.record_call("cudnn", kind, case.dtype, **sizes, bias=case.bias, layout="NHWC" if last else "NCHW")
+        trace.record_call(
+            "cudnn", kind, dtype, **sizes, bias=case.bias, layout="NHWC" if case.channels_last else "NCHW"
+        )
     device.execute(plan, {**tensors, uid: out})
     return out
 
 
-def _planned(
-    device: _Device,
-    kind: str,
-    shapes: tuple[Shape, Shape, Shape],
-    options: tuple[Pair, Pair, Pair],
-    dtype: str,
-    bias: bool,
-    relu: bool,
-) -> tuple[Case, Plan | None]:
-    """The first case that has a plan, and that, or None: channels-last if preferred, then in the order of axes."""
-    setting = get_numerics()
-    last = prefers_channels_last(dtype)
-    case = Case(kind, *shapes, *options, dtype, bias, relu, setting.precision, setting.deterministic, last)
-    plan = device.plan(case)
-    # a relu by a kernel of ours takes less than plans that transpose
-    if plan is None and last and not relu:
-        case = case._replace(channels_last=False)
+def _planned(device: _Device, case: Case, w: Array) -> tuple[Case, Plan | None]:
+    """The first order of images and filters that has a plan, and that; or None."""
+    plan = None
+    for channels_last, filters_last in _orders(case, w):
+        case = case._replace(channels_last=channels_last, filters_last=filters_last)
         plan = device.plan(case)
+        if plan is not None:
+            break
     return case, plan
+
+
+def _orders(case: Case, w: Array) -> Iterator[tuple[bool, bool]]:
+    if prefers_channels_last(case.dtype):
+        yield True, lies_in(w, True)
+        if not lies_in(w, True):
+            yield True, True
+        # a relu by a kernel of ours takes less than plans that transpose images
+        if case.relu:
+            return
+    yield False, False
 
 
 def _aligned(a: Array) -> Array:

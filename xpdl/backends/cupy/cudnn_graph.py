@@ -32,7 +32,9 @@ class Case(NamedTuple):
     relu: bool
     precision: str
     deterministic: bool
+    #: order of images, and of filters
     channels_last: bool = False
+    filters_last: bool = False
 
 
 class Plan(NamedTuple):
@@ -61,7 +63,7 @@ def describe(cudnn: Any, case: Case, free: int | None = None, **where: Any) -> A
     graph = cudnn.pygraph(io_data_type=own, intermediate_data_type=computed, compute_data_type=computed, **where)
 
     def tensor(uid: int, dim: Shape) -> Any:
-        return graph.tensor(name=str(uid), uid=uid, dim=list(dim), stride=_strides(case, dim), data_type=own)
+        return graph.tensor(name=str(uid), uid=uid, dim=list(dim), stride=_strides(case, uid, dim), data_type=own)
 
     options = {
         "pre_padding": list(case.pad),
@@ -79,7 +81,7 @@ def describe(cudnn: Any, case: Case, free: int | None = None, **where: Any) -> A
         out, uid, dim = graph.conv_dgrad(tensor(Y, case.y), tensor(W, case.w), **options), X, case.x
     else:
         out, uid, dim = graph.conv_wgrad(tensor(X, case.x), tensor(Y, case.y), **options), W, case.w
-    out.set_uid(uid).set_output(True).set_data_type(own).set_dim(list(dim)).set_stride(_strides(case, dim))
+    out.set_uid(uid).set_output(True).set_data_type(own).set_dim(list(dim)).set_stride(_strides(case, uid, dim))
     graph.validate()
     graph.build_operation_graph()
     graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
@@ -100,6 +102,7 @@ def finish(graph: Any) -> Plan:
     return Plan(graph, int(graph.get_workspace_size()))
 
 
-def _strides(case: Case, dim: Shape) -> list[int]:
+def _strides(case: Case, uid: int, dim: Shape) -> list[int]:
     _, c, h, w = dim
-    return [c * h * w, 1, w * c, c] if case.channels_last else [c * h * w, h * w, w, 1]
+    last = case.filters_last if uid == W else case.channels_last
+    return [c * h * w, 1, w * c, c] if last else [c * h * w, h * w, w, 1]

@@ -31,12 +31,17 @@ def is_channels_last(*arrays: Array | None) -> bool:
     return False
 
 
+def lies_in(a: Array, channels_last: bool) -> bool:
+    """Return whether images lie in that order; those with one channel or pixel lie in both."""
+    return bool((a.transpose(0, 2, 3, 1) if channels_last else a).flags.c_contiguous)
+
+
 def in_layout(a: Array, channels_last: bool) -> Array:
-    """Return `a` itself if it lies in that order, else a copy that does; images with one channel or pixel lie in both."""
+    """Return `a` itself if it lies in that order, else a copy that does."""
+    if lies_in(a, channels_last):
+        return a
     if not channels_last:
         return _transposed(a.transpose(0, 2, 3, 1), 3).reshape(a.shape) if is_channels_last(a) else contiguous(a)
-    if a.transpose(0, 2, 3, 1).flags.c_contiguous:
-        return a
     n, c, h, w = a.shape
     return _transposed(contiguous(a), 2).reshape(n, h, w, c).transpose(0, 3, 1, 2)
 
