@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.backends.cupy.channels_last import close, outputs, place
-from xpdl import SGD, Sequential, SoftmaxWithLoss, layers
+from tests.backends.cupy.test_captured_steps import ROWS, both
+from xpdl import SGD, Sequential, SoftmaxWithLoss, Trainer, layers
 from xpdl.backends import dispatch, numerics
 from xpdl.backends.cupy import cudnn, cudnn_graph
 from xpdl.backends.cupy.layout import is_channels_last, lies_in
@@ -40,10 +41,11 @@ def strides(dim, channels_last):
     return [c * h * w, 1, w * c, c] if channels_last else [c * h * w, h * w, w, 1]
 
 
-def graphs_are(asked, channels_last, filters_last=(False, True)):
-    """Assert the order that images of all graphs are described with, and what orders filters may have."""
-    assert asked.executed
-    for graph in asked.executed:
+def graphs_are(asked, channels_last, filters_last=(False, True), data_types=("HALF", "BFLOAT16", "FLOAT", "DOUBLE")):
+    """Assert the order that images of graphs of those types are described with, and what orders filters may have."""
+    graphs = [graph for graph in asked.executed if graph.out.fields["data_type"] in data_types]
+    assert graphs
+    for graph in graphs:
         for tensor in (*graph.inputs, graph.out):
             uid, dim, stride = (tensor.fields[name] for name in ("uid", "dim", "stride"))
             if uid == cudnn_graph.W:
@@ -282,3 +284,41 @@ def test_images_stay_channels_last_between_the_layers_of_a_net(backend, gpu, lib
     kept = [getattr(leaf, attribute, None) for leaf in net.leaves() for attribute in ("x", "out", "mask")]
     orders = [is_channels_last(a) for a in kept if a is not None and a is not x and len(a.shape) == 4]
     assert set(orders) == {dtype == "float16"}
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("mode", ["bfloat16", "float16", "tf32"])
+def test_captured_steps_are_bitwise_those_of_uncaptured_ones(backend, gpu, library, name, mode):
+    asked, rng = library(), np.random.default_rng(3)
+    x, t = rng.normal(size=(ROWS, 3, 12, 10)), rng.integers(0, 5, ROWS)
+    options = {} if mode == "tf32" else {"precision": mode}
+    with numerics.numerics(precision="tf32" if mode == "tf32" else "highest"):
+        both(backend, lambda: made(name), x, t, dtype="float32", optimizer="sgd", **options)
+    # evaluation between epochs is in float32
+    graphs_are(asked, True, data_types={"tf32": ["FLOAT"], "float16": ["HALF"], "bfloat16": ["BFLOAT16"]}[mode])
+
+
+def test_plans_for_the_last_batch_are_channels_last_and_made_at_the_first_step(backend, gpu, library):
+    asked, counts = library(), []
+
+    class Counts:
+        def on_batch_end(self, trainer, step):
+            counts.append(len(asked.graphs))
+
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(13, 3, 12, 10)), rng.integers(0, 5, 13)
+    with backend.use("float32"):
+        options = {"precision": "bfloat16", "verbose": False, "seed": 0, "callbacks": [Counts()]}
+        Trainer(made("flat"), x, t, x[:5], t[:5], 2, 5, "sgd", {}, **options).train()
+    # forward and the gradient of filters, for batches of 5 and of 3; the first layer's images need none
+    assert counts[:3] == [4] * 3
+    graphs_are(asked, True, [True], ["BFLOAT16"])
+    sizes = {(graph.kind, graph.inputs[0].fields["dim"][0]) for graph in asked.graphs if graph.kind == "wgrad"}
+    assert sizes == {("wgrad", 5), ("wgrad", 3)}
+
+
+def test_equal_runs_are_bitwise_identical(backend, gpu, library):
+    library()
+    first, second = (gradients(backend, "residual", "bfloat16", "highest") for _ in range(2))
+    for key, value in first.items():
+        np.testing.assert_array_equal(value, second[key], err_msg=key)
