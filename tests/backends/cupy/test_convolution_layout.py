@@ -73,7 +73,7 @@ def test_passes_for_operands_in_every_order(gpu, library, shape, dtype, precisio
         with numerics.numerics(precision=precision), gpu.rules():
             results = [
                 convolution.convolution(*on_device[1:], bias, **static),
-                convolution.rectified_convolution(*on_device[1:], bias, **static),
+                convolution.convolution(*on_device[1:], bias, **static, activation="relu"),
                 *convolution.convolution_backward(*on_device, **static),
             ]
         for got, want in zip(results, desired, strict=True):
@@ -94,7 +94,7 @@ def test_operands_in_the_order_of_a_plan_are_not_copied(gpu, library):
     x, W, dy = (place(gpu, rng.normal(size=shape), "float16", True) for shape in shapes)
     b = gpu.array(rng.normal(size=16), "float16")
     gpu.launches.clear()
-    convolution.rectified_convolution(x, W, b)
+    convolution.convolution(x, W, b, activation="relu")
     convolution.convolution_backward(dy, x, W, need_db=False)
     assert not gpu.launched()
 
@@ -271,7 +271,7 @@ def test_a_net_computes_what_it_computes_in_the_order_of_axes(
         assert np.abs(found[key] - value).max() <= tolerance * scale + 1e-6, key
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", ["residual", "pooling"])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_images_stay_channels_last_between_the_layers_of_a_net(backend, gpu, library, name, dtype):
     library()
