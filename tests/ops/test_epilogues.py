@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.harness import Backend
+from tests.harness import Backend, nonempty
 from tests.ops.table import CASES
 from tests.pairs import Case, as_tuple, sample
 from xpdl.backends.dispatch import generic_only
@@ -77,5 +77,5 @@ def test_output_is_not_read_without_an_activation(backend: Backend, op: Any) -> 
     with_y = as_tuple(
         backend.call(lambda *given: op(*given[:-1], *eps, y=given[-1]), *arrays, backend.asarray(-host[0]))
     )
-    for one, other in zip(plain, with_y, strict=True):
+    for one, other in nonempty(zip(plain, with_y, strict=True)):
         np.testing.assert_array_equal(backend.to_numpy(one), backend.to_numpy(other))

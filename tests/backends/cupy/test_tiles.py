@@ -154,8 +154,6 @@ class TestWindows:
 
     @pytest.mark.parametrize("size, stride, pad, dilation", OPTIONS)
     def test_columns_of_each_cut_are_the_transpose_of_rows(self, gpu, cut, dtype, size, stride, pad, dilation):
-        if dtype == "bfloat16":
-            pytest.importorskip("ml_dtypes")
         # values that half precision has
         x = np.random.default_rng(0).integers(-99, 100, SHAPE).astype(dtype)
         image = SHAPE[2:]
@@ -184,8 +182,6 @@ class TestWindows:
 
     @pytest.mark.parametrize("places", [(4, 8), (7, 7)], ids=["whole packs", "single values"])
     def test_rows_and_images_are_swapped_and_rectified(self, gpu, dtype, places):
-        if dtype == "bfloat16":
-            pytest.importorskip("ml_dtypes")
         rng = np.random.default_rng(1)
         images = rng.integers(-9, 10, (3, 5, *places)).astype(dtype)
         b = rng.integers(-3, 4, 5).astype(dtype)
