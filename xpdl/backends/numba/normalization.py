@@ -77,7 +77,7 @@ def _forward(
     beta: Any,
     eps: Any,
     rectified: Any,
-    addend: Any,
+    residual: Any,
     adds: Any,
     start: Any,
     stop: Any,
@@ -112,11 +112,11 @@ def _forward(
         shift = x.dtype.type(beta[c] - rounded if np.isfinite(rounded) else beta[c])
         for k in range(x.shape[0]):
             if rectified and adds:
-                _rectified_sum(x[k, c], mean[c], scale, shift, addend[k, c], y[k, c])
+                _rectified_sum(x[k, c], mean[c], scale, shift, residual[k, c], y[k, c])
             elif rectified:
                 _rectified(x[k, c], mean[c], scale, shift, y[k, c])
             elif adds:
-                _sum_with(x[k, c], mean[c], scale, shift, addend[k, c], y[k, c])
+                _sum_with(x[k, c], mean[c], scale, shift, residual[k, c], y[k, c])
             else:
                 _scaled(x[k, c], mean[c], scale, shift, y[k, c])
 
@@ -128,7 +128,7 @@ def _normalize(
     scale: Any,
     beta: Any,
     rectified: Any,
-    addend: Any,
+    residual: Any,
     adds: Any,
     top: Any,
     bottom: Any,
@@ -140,11 +140,11 @@ def _normalize(
     for k in range(top, bottom):
         for c in range(start, stop):
             if rectified and adds:
-                _rectified_sum(x[k, c], mean[c], scale[c], beta[c], addend[k, c], y[k, c])
+                _rectified_sum(x[k, c], mean[c], scale[c], beta[c], residual[k, c], y[k, c])
             elif rectified:
                 _rectified(x[k, c], mean[c], scale[c], beta[c], y[k, c])
             elif adds:
-                _sum_with(x[k, c], mean[c], scale[c], beta[c], addend[k, c], y[k, c])
+                _sum_with(x[k, c], mean[c], scale[c], beta[c], residual[k, c], y[k, c])
             else:
                 _scaled(x[k, c], mean[c], scale[c], beta[c], y[k, c])
 
@@ -250,9 +250,9 @@ def _scaled(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
 
 
 @inline
-def _sum_with(x: Any, mean: Any, scale: Any, shift: Any, addend: Any, y: Any) -> None:
+def _sum_with(x: Any, mean: Any, scale: Any, shift: Any, residual: Any, y: Any) -> None:
     for i in range(len(y)):
-        y[i] = (x[i] - mean) * scale + shift + addend[i]
+        y[i] = (x[i] - mean) * scale + shift + residual[i]
 
 
 @inline
@@ -265,8 +265,8 @@ def _rectified(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
 
 
 @inline
-def _rectified_sum(x: Any, mean: Any, scale: Any, shift: Any, addend: Any, y: Any) -> None:
+def _rectified_sum(x: Any, mean: Any, scale: Any, shift: Any, residual: Any, y: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(len(y)):
-        value = (x[i] - mean) * scale + shift + addend[i]
+        value = (x[i] - mean) * scale + shift + residual[i]
         y[i] = value if not value < zero else zero

@@ -29,9 +29,9 @@ __device__ inline Moments joined(Moments a, Moments b) {
   return {count, a.sum + b.sum, a.squares + b.squares + between * between * a.count * b.count / count};
 }
 
-// with what follows: the sum with an addend, unless that is null, and relu, in which NaN stays NaN
-__device__ inline A output(A value, int64 rectified, const T* addend, T added) {
-  if (addend) value += (A)added;
+// with what follows: the sum with an residual, unless that is null, and relu, in which NaN stays NaN
+__device__ inline A output(A value, int64 rectified, const T* residual, T added) {
+  if (residual) value += (A)added;
   return rectified && value < 0 ? A(0) : value;
 }
 
