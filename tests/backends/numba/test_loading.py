@@ -1,13 +1,21 @@
 """Loading of compiled kernels: the switches, what is missing, and that all goes on without."""
 
 import importlib
+import os
 import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
-from xpdl.backends.numba import BlasError, loading
+from tests.backends.watched import own_kernels
+from xpdl import SGD
+from xpdl.backends import dispatch, registry
+from xpdl.backends.cpu import tuning
+from xpdl.backends.namespaces import array_namespace
+from xpdl.backends.numba import BlasError, kernels, loading
+from xpdl.ops import activations, convolution, pooling
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +137,81 @@ def test_small_nets_do_not_load_numba_and_larger_ones_say_that_they_did():
     import numba
 
     assert large == f"True compiled by Numba {numba.__version__}"
+
+
+@pytest.mark.parametrize(
+    "before, environment",
+    [("", {"XPDL_COMPILED": "0"}), ("sys.modules['numba'] = None", {})],
+    ids=["switched off", "not installed"],
+)
+def test_kernels_of_numba_are_left_out_and_numba_is_not_loaded(before, environment):
+    code = f"""
+        import sys
+        {before}
+        import numpy as np
+        from xpdl.backends import registry
+        from xpdl.ops import pooling
+        y = pooling.max_pooling(np.arange(16.0).reshape(1, 1, 4, 4), (2, 2), (2, 2))
+        print(y.ravel().tolist(), {{group for group, _ in registry.overridden()}}, bool(sys.modules.get("numba")))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | environment)
+    assert done.stdout == "[5.0, 7.0, 13.0, 15.0] {'numpy'} False\n"
+
+
+def test_what_is_neither_on_nor_off_is_refused_by_every_op():
+    code = """
+        import numpy as np
+        from xpdl.ops import activations
+        for _ in range(2):
+            try:
+                activations.relu(np.ones(3))
+            except ValueError as error:
+                print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    environment = os.environ | {"XPDL_COMPILED": "yes"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "XPDL_COMPILED must be 0 or 1, got 'yes'\n" * 2
+
+
+@pytest.fixture
+def placeholder():
+    """A function that puts the kernel that loads an op's in its place."""
+
+    def put(op):
+        registry.kernel("numba", op)(kernels._placeholder(op, *loading.KERNELS[op]))
+
+    dispatch.kernels_for(array_namespace(np.empty(0)))
+    with own_kernels():
+        yield put
+
+
+def test_first_call_puts_the_kernel_in_its_place(placeholder):
+    pytest.importorskip("numba", reason="Numba is not installed")
+    # a module registers its kernels when it is first imported, and not again
+    loaded = loading.load("xpdl.backends.numba.pooling").max_pooling
+    placeholder("max_pooling")
+    x = np.arange(16.0).reshape(1, 1, 4, 4)
+    assert pooling.max_pooling(x, (2, 2), (2, 2)).ravel().tolist() == [5, 7, 13, 15]
+    assert registry.kernels_of("numpy")["max_pooling"][0] is loaded
+
+
+def test_kernel_that_cannot_be_compiled_is_withdrawn_and_numpys_answers(placeholder, monkeypatch):
+    monkeypatch.setattr(loading, "load", lambda module: None)
+    placeholder("convolution")
+    y = convolution.convolution(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))
+    assert y.ravel().tolist() == [4, 4, 4, 4]
+    assert ("numba", "convolution") not in registry.overridden()
+    assert ("numpy", "convolution") in registry.overridden()
+
+
+def test_small_arrays_load_nothing(placeholder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loading, "load", asked.append)
+    for op in ("relu_backward", "fused_update"):
+        placeholder(op)
+    for size in (tuning.SMALL_ARRAY - 1, tuning.SMALL_ARRAY):
+        activations.relu_backward(dy=np.ones(size), y=np.ones(size))
+        SGD().update({"W": np.ones(size)}, {"W": np.ones(size)})
+    assert asked == ["xpdl.backends.numba.elementwise"]

@@ -34,8 +34,8 @@ _FEW = 1 << 14
 @kernel("numba", "max_pooling")
 def max_pooling(x: NDArray, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> NDArray:
     """As `xpdl.ops.pooling.max_pooling`."""
-    least = 0 if x.size <= _FEW else _NEIGHBOURS
-    return _forward(pooling_loops.max_pooling, x, least, size, stride, pad, is_relu(activation))
+    neighbours = 0 if x.size <= _FEW else _NEIGHBOURS
+    return _forward(pooling_loops.max_pooling, x, neighbours, size, stride, pad, is_relu(activation))
 
 
 @kernel("numba", "max_pooling_backward")
