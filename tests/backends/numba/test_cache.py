@@ -25,6 +25,14 @@ def double(x, out):
         out[k] = 2 * x[k]
 
 
+FACTOR = 2
+
+
+def scaled(x, out):
+    for k in range(out.shape[0]):
+        out[k] = FACTOR * x[k]
+
+
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
     """An empty folder for compiled code, instead of the user's."""
@@ -168,6 +176,17 @@ def test_functions_made_of_others_are_told_apart(folder):
 
     assert hits_and_misses(made(once, 2)) == hits_and_misses(made(twice, 1)) == (0, 1)
     assert hits_and_misses(made(once, 2)) == hits_and_misses(made(twice, 1)) == (1, 0)
+
+
+def test_numbers_of_the_module_are_told_apart(folder, monkeypatch):
+    """A number that a test sets for a while must not stay in the code of later processes."""
+    x = np.arange(5, dtype=np.float32)
+    for factor in (3, 2, 3):
+        monkeypatch.setitem(scaled.__globals__, "FACTOR", factor)
+        out = np.zeros_like(x)
+        jit.compiled(scaled)(x, out)
+        np.testing.assert_array_equal(out, factor * x)
+    assert len(files(folder)) == 2
 
 
 def test_code_with_addresses_of_this_process_is_not_kept(folder, monkeypatch):

@@ -45,12 +45,11 @@ LIMITS = {
     "numpy.winograd_1d._CHANNELS": (0,),
     "numpy.winograd_1d._TASK_BYTES": (1, 5000),
 }
-#: the same of compiled modules
+#: the same of compiled modules, but for numbers that become part of compiled code
 COMPILED_LIMITS = {
     "numba.im2col_rows._FEWEST_IMAGES": (1,),
     "numba.im2col_rows._TASK_BYTES": (1, 2000),
     "numba.im2col_rows._TASKS": (1, 3),
-    "numba.normalization._PIECE": (3, 64),
     "numba.pooling._FEW": (0, 1 << 30),
     "numba.pooling._NEIGHBOURS": (1,),
     "numba.pooling._NEIGHBOURS_BACKWARD": (1,),

@@ -100,10 +100,13 @@ class Cache:
 
 
 def _described(value: Any) -> Any:
-    """A function's place in the sources and the values that it was made with; any other value itself."""
+    """A function's place in the sources, the values it was made with and the numbers it reads; any other value itself."""
     function = getattr(value, "py_func", value)
     code = getattr(function, "__code__", None)
     if code is None:
         return repr(value)
     made_with = [_described(cell.cell_contents) for cell in function.__closure__ or ()]
-    return function.__module__, function.__qualname__, code.co_firstlineno, made_with
+    # numbers of the module become part of the code; a test may have set others
+    numbers = {name: function.__globals__.get(name) for name in code.co_names}
+    constants = sorted((name, repr(number)) for name, number in numbers.items() if isinstance(number, (int, float)))
+    return function.__module__, function.__qualname__, code.co_firstlineno, made_with, constants
