@@ -76,6 +76,18 @@ def test_library_calls_cost_their_operands_once():
     assert call_cost(conv) == Cost(2 * (2 * 8 * 36) * 18, 4 * (288 + 144 + 576 + 8))
 
 
+def test_transposes_are_counted_by_kernels_and_in_plans_of_cudnn():
+    sizes = {"x": (2, 4, 6, 6), "w": (8, 4, 3, 3), "y": (2, 8, 6, 6), "bias": False}
+    calls = [
+        Call("xpdl", "transpose", "float16", args(x=array(5000, 2), y=array(5000, 2), rows=4, columns=36)),
+        Call("cudnn", "fprop", "float16", args(**sizes, transposes=True)),
+        Call("cudnn", "dgrad", "float16", args(**sizes, transposes=False)),
+    ]
+    plans = 2 * 2 * (288 + 576) / 1e6
+    assert roofline.transposes(calls) == f"Transposes: 0.02 MB by kernels, {plans:.2f} MB of images in plans of cuDNN."
+    assert roofline.transposes(calls[2:]).count(" 0.00 MB") == 2
+
+
 def test_kernel_that_is_not_in_the_table_is_an_error():
     with pytest.raises(KeyError, match="no_such"):
         call_cost(Call("xpdl", "no_such", "float32", args()))
@@ -218,6 +230,21 @@ class TestCommand:
         assert {row["name"] for row in counted.rows} >= {"softmax_with_loss", "add_bias", "max_pooling"}
         columns = "MB are im2col's columns" in counted.text
         assert columns is not any(row["library"] == "cudnn" for row in counted.rows)
+
+    @pytest.mark.backends("cupy")
+    @pytest.mark.parametrize("precision", ["highest", "tf32", "bfloat16"])
+    def test_it_says_what_transposes_cost(self, backend, monkeypatch, precision):
+        monkeypatch.setattr(step_roofline, "machine", lambda: {"GPU": "NVIDIA L4"})
+        monkeypatch.setattr(availability, "cupy_problem", lambda: None)
+        monkeypatch.setattr(step_roofline, "use", lambda library: backend.use("float32"))
+        counted = step_roofline.step_roofline("SimpleConvNet", 2, precision=precision)
+        shown = {"highest": "float32;", "tf32": "float32 with TF32;", "bfloat16": "bfloat16;"}[precision]
+        assert f"batch 2, {shown}" in counted.text
+        # twice the 30 images of 12 x 12 before the fully connected layer, and their gradient, where cuDNN is
+        cudnn = any(row["library"] == "cudnn" for row in counted.rows)
+        itemsize = 2 if precision == "bfloat16" else 4
+        moved = 3 * 2 * itemsize * 2 * 30 * 12 * 12 if cudnn and precision != "highest" else 0
+        assert f"Transposes: {moved / 1e6:.2f} MB by kernels, 0.00 MB of images" in counted.text
 
     def test_wrong_batches_are_refused(self):
         with pytest.raises(ValueError, match="roofline: batch_size"):

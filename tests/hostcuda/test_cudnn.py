@@ -118,3 +118,46 @@ def test_without_the_setting_there_is_none():
     from xpdl.backends.cupy import cudnn
 
     assert "cuDNN is not used" in cudnn.problem()
+
+
+@on_host(HOSTCUDA_CUDNN="1")
+def test_images_and_filters_in_any_order_of_memory():
+    import itertools
+
+    import cupy as cp
+    from hostcuda import cudnn
+
+    frontend, rng = cudnn.module(), np.random.default_rng(0)
+    handle = frontend.create_handle()
+    x, w = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(6, 3, 3, 2))
+    y = np.zeros((2, 6, 3, 3))
+    for r, s in itertools.product(range(3), range(2)):
+        y += np.einsum("nchw,kc->nkhw", x[:, :, r : r + 3, s : s + 3], w[:, :, r, s])
+
+    def strides(dim, last):
+        _, c, h, w = dim
+        return [c * h * w, 1, w * c, c] if last else [c * h * w, h * w, w, 1]
+
+    for orders in itertools.product([False, True], repeat=3):
+        kinds = {"io_data_type": "DOUBLE", "intermediate_data_type": "DOUBLE", "compute_data_type": "DOUBLE"}
+        graph, arrays = frontend.pygraph(handle=handle, **kinds), []
+        for a, last in zip((x, w, y), orders, strict=True):
+            memory = np.ascontiguousarray(a.transpose(0, 2, 3, 1)) if last else a
+            arrays.append(cp.asarray(memory if len(arrays) < 2 else np.zeros_like(memory)))
+        tensors = [
+            graph.tensor(uid=uid, dim=list(a.shape), stride=strides(a.shape, last), data_type="DOUBLE")
+            for uid, a, last in ((1, x, orders[0]), (2, w, orders[1]))
+        ]
+        options = {"pre_padding": [0, 0], "post_padding": [0, 0], "stride": [1, 1], "dilation": [1, 1]}
+        out = graph.conv_fprop(*tensors, **options).set_uid(3).set_output(True).set_data_type("DOUBLE")
+        out.set_dim(list(y.shape)).set_stride(strides(y.shape, orders[2]))
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans(["A"])
+        graph.check_support()
+        graph.build_plans()
+        workspace = cp.empty(graph.get_workspace_size(), "uint8")
+        addresses = {uid: a.data.ptr for uid, a in enumerate(arrays, 1)}
+        graph.execute(addresses, workspace.data.ptr, handle=handle)
+        found = arrays[2].get()
+        np.testing.assert_allclose(found.transpose(0, 3, 1, 2) if orders[2] else found, y, rtol=1e-12)

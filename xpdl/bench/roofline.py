@@ -210,6 +210,18 @@ def table(rows: Iterable[Total], least: Cost, rates: Rates, fp32_rates: Rates) -
     return "\n".join(lines)
 
 
+def transposes(calls: Iterable[Call]) -> str:
+    """Say what bringing arrays to channels-last and back costs, by kernels of ours and within plans of cuDNN."""
+    own = plans = 0.0
+    for call in calls:
+        if call.library == "xpdl" and call.name == "transpose":
+            own += call_cost(call).bytes
+        elif call.library == "cudnn" and call.args.transposes:
+            # each image is read and written once more
+            plans += 2.0 * _ITEMSIZES[call.dtype] * (math.prod(call.args.x) + math.prod(call.args.y))
+    return f"Transposes: {own / 1e6:.2f} MB by kernels, {plans / 1e6:.2f} MB of images in plans of cuDNN."
+
+
 def amounts(cost: Cost) -> str:
     """The cells of megabytes and MFLOP."""
     return f"{cost.bytes / 1e6:.2f} | {cost.flop / 1e6:.2f}"

@@ -9,7 +9,7 @@ from xpdl.backends import availability, use
 from xpdl.backends.device_info import machine
 from xpdl.bench import roofline
 from xpdl.bench.device_rates import PEAKS, peak_of
-from xpdl.bench.gpu_steps import CASES, traced, training_step
+from xpdl.bench.gpu_steps import CASES, HALVES, computing, traced, training_step
 from xpdl.bench.nets import NETS
 from xpdl.bench.step_cost import column_bytes, layer_costs, least_cost
 from xpdl.bench.timing import prepared
@@ -29,8 +29,10 @@ class StepRoofline:
     rows: list[dict[str, Any]]
 
 
-def step_roofline(net: str, batch_size: int = 100, *, gpu: str | None = None) -> StepRoofline:
-    """Count bytes and FLOP of a training step with Adam in float32; nothing is timed.
+def step_roofline(
+    net: str, batch_size: int = 100, *, gpu: str | None = None, precision: str = "highest"
+) -> StepRoofline:
+    """Count bytes and FLOP of a training step with Adam; nothing is timed.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ def step_roofline(net: str, batch_size: int = 100, *, gpu: str | None = None) ->
     batch_size : int
     gpu : str, optional
         A key of `PEAKS`, whose peak rates times are of; this machine's GPU by default, or an H200.
+    precision : str
+        ``"highest"`` or ``"tf32"`` in float32, or that of the passes in mixed precision.
 
     Returns
     -------
@@ -49,24 +53,27 @@ def step_roofline(net: str, batch_size: int = 100, *, gpu: str | None = None) ->
     build, shape = ROOFLINE_NETS[net]
     reason = availability.cupy_problem()
     gpu = gpu or (None if reason else peak_of(machine()["GPU"])) or _GPU
-    rates = PEAKS[gpu].rates("highest")
-    head = f"{net}, batch {batch_size}, float32; counted, not timed; times at the peaks of {gpu} ({PEAKS[gpu].source})"
-    with use("numpy" if reason else "cupy"):
+    rates, fp32_rates = PEAKS[gpu].rates(precision), PEAKS[gpu].rates("highest")
+    shown = {"highest": "float32", "tf32": "float32 with TF32"}.get(precision, precision)
+    head = f"{net}, batch {batch_size}, {shown}; counted, not timed; times at the peaks of {gpu} ({PEAKS[gpu].source})"
+    with use("numpy" if reason else "cupy"), computing(precision):
         network, x, t = prepared(build, shape, batch_size)
         if reason is None:
-            step = training_step(network, x, t)
+            step = training_step(network, x, t, precision)
             step()  # the first one makes the optimizer's state
-            counts = roofline.totals(traced(step))
-    least = least_cost(network, shape, batch_size, _ITEMSIZE)
+            calls = traced(step)
+            counts = roofline.totals(calls)
+    itemsize = _ITEMSIZE // 2 if precision in HALVES else _ITEMSIZE
+    least = least_cost(network, shape, batch_size, itemsize, _ITEMSIZE)
     if reason is None:
-        text = roofline.table(counts, least, rates, rates)
+        text = roofline.table(counts, least, rates, fp32_rates) + "\n\n" + roofline.transposes(calls)
         rows = [dataclasses.asdict(count) for count in counts]
         if not any(count.library == "cudnn" for count in counts) and (
-            moved := column_bytes(network, shape, batch_size, _ITEMSIZE)
+            moved := column_bytes(network, shape, batch_size, itemsize)
         ):
             text += f"\n\nWithout cuDNN; {moved / 1e6:.1f} MB are im2col's columns, written and read."
     else:
-        layers = layer_costs(network, shape, batch_size, _ITEMSIZE)
+        layers = layer_costs(network, shape, batch_size, itemsize, _ITEMSIZE)
         text = "\n".join(
             [
                 "| layer | MB | MFLOP | us at the roofline |",

@@ -195,9 +195,8 @@ def _run(
     out = empty_images({X: case.x, W: case.w, Y: case.y}[uid], w.dtype, orders[uid])
     if trace.calls is not None:
         sizes = {"x": case.x, "w": case.w, "y": case.y}
-        trace.record_call(
-            "cudnn", kind, dtype, **sizes, bias=case.bias, layout="NHWC" if case.channels_last else "NCHW"
-        )
+        transposes = prefers_channels_last(dtype) and not case.channels_last
+        trace.record_call("cudnn", kind, dtype, **sizes, bias=case.bias, transposes=transposes)
     device.execute(plan, {**tensors, uid: out})
     return out
 
