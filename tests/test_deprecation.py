@@ -11,7 +11,7 @@ import pytest
 
 from tests.test_doctests import marks
 from tests.training.runs import T, X, net, trainer
-from xpdl import BackendError, MixedPrecision
+from xpdl import Affine, BackendError, BatchNormalization, Layer, MixedPrecision, Relu, Residual
 from xpdl.deprecation import moved, renamed_options
 from xpdl.optimizers import SGD, Adam
 from xpdl.training import Trainer
@@ -140,13 +140,53 @@ def test_update_takes_the_old_names_and_warns(old, new, value):
 
 
 #: object, its old method, its new one, arguments
-METHODS = [(MixedPrecision(), "settle", "sync", (SGD(),))]
+METHODS = [
+    (MixedPrecision(), "settle", "sync", (SGD(),)),
+    (Relu(), "recall", "require_saved", (X,)),
+    (Relu(), "place", "set_name", ("Relu1",)),
+]
 
 
 @pytest.mark.parametrize(("thing", "old", "new", "args"), METHODS)
 def test_old_method_calls_the_new_one_and_warns(monkeypatch, thing, old, new, args):
     calls = []
+    # what it does by itself is tested where it is
     monkeypatch.setattr(type(thing), new, lambda self, *args: calls.append((self, args)))
     with pytest.warns(DeprecationWarning, match=rf"^{type(thing).__name__}\.{old} is deprecated; use {new}$") as caught:
         getattr(thing, old)(*args)
     assert calls == [(thing, args)] and caught[0].filename == __file__
+
+
+class TestLayers:
+    @pytest.mark.parametrize(("kind", "new"), [(kind, f"named_{kind}") for kind in ("params", "grads", "state")])
+    def test_slots_are_the_named_arrays_of_their_kind(self, kind, new):
+        chain = Residual(Affine(units=2), BatchNormalization())
+        chain.forward(X, True)
+        chain.backward(X)
+        with pytest.warns(DeprecationWarning, match=rf"^Residual\.slots is deprecated; use {new}$") as caught:
+            slots = list(chain.slots(kind))
+        named = list(getattr(chain, new)())
+        assert [path for path, *_ in slots] == [path for path, *_ in named] and len(named) > 2
+        assert all(one is other for (_, one, _), (_, other, _) in zip(slots, named, strict=True))
+        assert caught[0].filename == __file__
+
+    def test_a_subclass_that_sets_old_names_is_warned_and_has_the_new_ones(self):
+        with pytest.warns(DeprecationWarning) as caught:
+
+            class Own(Layer):
+                has_modes = True
+                keeps_dtype = True
+
+                def place(self, name):
+                    self.name = name.upper()
+
+        assert sorted(str(one.message) for one in caught) == [
+            "Own.has_modes is deprecated; use accepts_train_flg",
+            "Own.keeps_dtype is deprecated; use keep_fp32_params",
+            "Own.place is deprecated; use set_name",
+        ]
+        assert {one.filename for one in caught} == {__file__}
+        assert Own.accepts_train_flg and Own.keep_fp32_params and not Layer.accepts_train_flg
+        own = Own()
+        own.set_name("own1")
+        assert own.name == "OWN1"

@@ -63,7 +63,7 @@ def test_checkpoint_holds_what_was_written(folder: Path, name: str, tmp_path: Pa
         load(trainer.as_run(), trainer.state, path)
     arrays, _ = tensors.load_arrays(path)
     assert 0 < trainer.current_iter < step
-    for key, owner, kept in trainer.network.slots("params"):
+    for key, owner, kept in trainer.network.named_params():
         np.testing.assert_array_equal(owner[kept], arrays[f"network.{key}"], err_msg=key)
     for kind in trainer.optimizer.state_names:
         for key, value in getattr(trainer.optimizer, kind).items():

@@ -144,7 +144,7 @@ class TestLayers:
         layer, x = made(backend, ROWS[name])
         there = elsewhere(backend, ROWS[name].inputs[0])
         with pytest.raises(MixedArraysError, match=r"are mixed; move one with xpdl\.asarray"):
-            if any(layer.slots("params")):
+            if any(layer.named_params()):
                 layer.forward(there)
             else:
                 y = layer.forward(x)

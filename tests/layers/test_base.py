@@ -70,7 +70,7 @@ def shapes(layer: Any) -> dict[str, tuple[int, ...]]:
 
 
 def arrays(layer: Any) -> list[Any]:
-    values = [owner[key] for kind in ("params", "state") for _, owner, key in layer.slots(kind)]
+    values = [owner[key] for kind in ("params", "state") for _, owner, key in layer.named(kind)]
     return [value for value in values if is_array(value)]
 
 
@@ -309,7 +309,7 @@ def test_an_input_shape_that_is_none_is_an_error(shape: Any) -> None:
 def test_what_does_not_fit_is_an_error_at_build_time_that_names_the_layer(layer: Layer, row: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=f"^{type(layer).__name__}: "):
         layer.build(row)
-    layer.place("net.third")
+    layer.set_name("net.third")
     with pytest.raises(ShapeError, match=r"^net\.third: "):
         layer.build(row)
 

@@ -66,7 +66,7 @@ def test_layers_are_called_by_their_class_and_number_or_as_they_are_told():
 def test_layers_inside_are_told_their_whole_path():
     inner = Chain(Tanh())
     chain = Chain(Relu(), ("block", inner))
-    chain.place("net")
+    chain.set_name("net")
     assert [layer.name for layer in (*chain.layers.values(), *inner.layers.values())] == [
         "net.Relu1",
         "net.block",

@@ -47,12 +47,12 @@ def test_gradients_of_a_batch_are_those_of_its_rows(name, seed, rows):
     layer, x = made(name, seed, rows)
     dout = np.random.default_rng(seed + 1).standard_normal(layer.forward(x).shape)
     dx = layer.backward(dout)
-    together = {path: owner[key] for path, owner, key in layer.slots("grads")}
+    together = {path: owner[key] for path, owner, key in layer.named_grads()}
     parts, sums = [], dict.fromkeys(together, 0.0)
     for i in range(rows):
         layer.forward(x[i : i + 1])
         parts.append(layer.backward(dout[i : i + 1]))
-        for path, owner, key in layer.slots("grads"):
+        for path, owner, key in layer.named_grads():
             sums[path] = sums[path] + owner[key]
     close(dx, np.concatenate(parts))
     for path, gradient in together.items():

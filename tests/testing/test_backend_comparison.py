@@ -110,7 +110,7 @@ def test_the_model_stays_as_it_is() -> None:
     before = copy.deepcopy(model)
     compare_backends(model, X, T, ["numpy", "numpy"])
     for kind in ("params", "state"):
-        for (_, owner, key), (_, old, _) in zip(model.slots(kind), before.slots(kind), strict=True):
+        for (_, owner, key), (_, old, _) in zip(model.named(kind), before.named(kind), strict=True):
             np.testing.assert_array_equal(owner[key], old[key])
     assert model.grads == {} and model.last_loss is None
 

@@ -107,10 +107,10 @@ def test_the_state_is_left_as_it_was_and_the_masks_are_those_of_the_step(backend
     for _ in range(3):
         model.gradient(x, t)
     mask = backend.to_numpy(dropout.mask)
-    before = {name: owner[key] for name, owner, key in model.slots("state")}
+    before = {name: owner[key] for name, owner, key in model.named_state()}
     assert before["Dropout1.step"] == 3
     first_non_finite(model, x, t)
-    assert all(owner[key] is before[name] for name, owner, key in model.slots("state"))
+    assert all(owner[key] is before[name] for name, owner, key in model.named_state())
     np.testing.assert_array_equal(backend.to_numpy(dropout.mask), mask)
     model.gradient(x, t)
     assert not np.array_equal(backend.to_numpy(dropout.mask), mask)

@@ -21,7 +21,7 @@ def test_are_all_parameters_and_running_statistics_and_no_counters():
     network = built()
     expected = {*network.params, *network.buffers}
     assert "BatchNormalization1.running_mean" in expected and {name for name, _, _ in named_arrays(network)} == expected
-    assert "Dropout1.step" in {name for name, _, _ in network.slots("state")}
+    assert "Dropout1.step" in {name for name, _, _ in network.named_state()}
 
 
 @pytest.mark.backends("values")

@@ -164,7 +164,7 @@ def _entries(model: Sequential, names: Names) -> Iterator[_Entry]:
         taken[module] = place
         for key in keys:
             path = f"{place}.{key}"
-            yield _Entry(model.shown_names.get(path, path), f"{module}.{_THERE[key]}", key == "W" and short == "fc")
+            yield _Entry(model.aliases.get(path, path), f"{module}.{_THERE[key]}", key == "W" and short == "fc")
 
 
 def _layers(layer: Layer, place: str, index: str) -> Iterator[tuple[str, str, Layer]]:

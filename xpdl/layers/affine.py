@@ -121,7 +121,7 @@ class Affine(Layer):
 
     def backward_fused(self, dout: Array, *, need_dx: bool = True, **epilogue: Any) -> Array | None:
         """`backward` through the epilogue of `forward_fused`: its activation and output `y`."""
-        x = self.recall(self.x)
+        x = self.require_saved(self.x)
         self.require_dout(dout, (x.shape[0], self.units), x)
         dx, dW, db = ops.affine_backward(dout, x, self.W, **epilogue, need_dx=need_dx, need_db=self.use_bias)
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from xpdl import initializers
@@ -15,10 +15,11 @@ from xpdl.backends.random import Stream, next_stream
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.config import kept_arguments
+from xpdl.layers.named import NamedEntries
+from xpdl.layers.old_names import OldNames
 from xpdl.ops.checks import as_floating, require_floating
 
 Shape = tuple[int, ...]
-Slot = tuple[str, dict[str, Any], str]
 L = TypeVar("L", bound="Layer")
 
 #: the methods in which no other library's graph grows
@@ -27,7 +28,7 @@ _PASSES = {"forward", "backward", "backward_parameters", "forward_fused", "backw
 Make = Callable[[str, Shape, Any], Array]
 
 
-class Layer:
+class Layer(NamedEntries, OldNames):
     """A function with parameters that knows its own backward pass.
 
     A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
@@ -48,9 +49,9 @@ class Layer:
     """
 
     #: True if ``forward`` takes the book's ``train_flg`` as its second argument
-    has_modes: ClassVar[bool] = False
+    accepts_train_flg: ClassVar[bool] = False
     #: True if, in mixed precision, the parameters keep their dtype and the layer casts its input where it matters
-    keeps_dtype: ClassVar[bool] = False
+    keep_fp32_params: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.name = type(self).__name__
@@ -60,6 +61,7 @@ class Layer:
         self.training = True
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         for name in _PASSES & vars(cls).keys():
             setattr(cls, name, on_values(vars(cls)[name]))
 
@@ -137,11 +139,11 @@ class Layer:
             require_floating(x, self.name)
             self.build(x.shape[1:], backend=Backend.of(x))
 
-    def recall(self, remembered: Any) -> Any:
-        """Return the values saved for `backward`; an error when there was no forward."""
-        if remembered is None:
+    def require_saved(self, saved: Any) -> Any:
+        """Return what `forward` saved for `backward`; `RuntimeError` when there was no forward."""
+        if saved is None:
             raise RuntimeError(f"{self.name}: backward needs a forward first")
-        return remembered
+        return saved
 
     def require_dout(self, dout: Array, shape: Sequence[int], remembered: Array | None = None) -> Array:
         """`dout`, checked to be an array of the shape of the output, beside what the layer has.
@@ -172,12 +174,6 @@ class Layer:
         """Put the layer into evaluation mode: running statistics, no dropout."""
         return self.train(False)
 
-    def slots(self, kind: str) -> Iterator[Slot]:
-        """(path, owning dict, key) of each entry of ``"params"``, ``"grads"`` or ``"state"``, in the layers' order."""
-        owner = getattr(self, kind)
-        for key in owner:
-            yield key, owner, key
-
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal layer without its arrays, for files of models.
 
@@ -185,7 +181,7 @@ class Layer:
         """
         return kept_arguments(self)
 
-    def place(self, name: str) -> None:
+    def set_name(self, name: str) -> None:
         """Tell the layer its place in a model, for messages."""
         self.name = name
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from xpdl.backends.graphs import require_no_leak
 from xpdl.backends.namespaces import Array, array_namespace, widened
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, Slot, gradient, parameter, require_parameters, row_size
+from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
+from xpdl.layers.named import Slot
 from xpdl.ops import normalization as ops
 from xpdl.ops.checks import number
 from xpdl.ops.losses import batch_rows
@@ -62,8 +63,8 @@ class BatchNormalization(Layer):
     array([0.2])
     """
 
-    has_modes: ClassVar[bool] = True
-    keeps_dtype: ClassVar[bool] = True
+    accepts_train_flg: ClassVar[bool] = True
+    keep_fp32_params: ClassVar[bool] = True
     gamma, beta = parameter("gamma"), parameter("beta")
     dgamma, dbeta = gradient("gamma"), gradient("beta")
 
@@ -162,8 +163,8 @@ class BatchNormalization(Layer):
         before, self._counts["rows"] = self._counts["rows"] or rows, rows
         return self.momentum if rows >= before else 1.0 - (1.0 - self.momentum) * (rows / before)
 
-    def slots(self, kind: str) -> Iterator[Slot]:
-        yield from super().slots(kind)
+    def named(self, kind: str) -> Iterator[Slot]:
+        yield from super().named(kind)
         if kind == "state":  # beside the arrays: part of a checkpoint, not of the model
             yield "rows", self._counts, "rows"
 
@@ -175,7 +176,7 @@ class BatchNormalization(Layer):
         self, dout: Array, *, y: Array | None = None, activation: str | None = None, need_dx: bool = True
     ) -> Array:
         """`backward` through the activation of `forward_fused`, whose output is `y`; ``dx`` also without `need_dx`."""
-        training, x, mean, var, shape = self.recall(self.saved)
+        training, x, mean, var, shape = self.require_saved(self.saved)
         x = x() if callable(x) else x
         self.require_dout(dout, shape, x)
         op = ops.batch_normalization_backward if training else ops.normalize_backward

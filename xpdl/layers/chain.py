@@ -45,7 +45,7 @@ class Chain(Composite):
             if any(layer is other for other in self.layers.values()):
                 raise ValueError(f"{self.name}: the same layer stands in two places; make one for each")
             self.layers[name] = layer
-            layer.place(name)
+            layer.set_name(name)
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         yield from self.layers.items()
@@ -97,7 +97,7 @@ class Chain(Composite):
     def backward_parameters(self, dout: Array) -> None:
         layers = self.steps()
         # nothing before the first layer with parameters needs a gradient
-        first = next((i for i, layer in enumerate(layers) if any(layer.slots("params"))), len(layers))
+        first = next((i for i, layer in enumerate(layers) if any(layer.named_params())), len(layers))
         for layer in reversed(layers[first + 1 :]):
             dout = layer.backward(dout)
         if first < len(layers):
@@ -117,5 +117,5 @@ class Chain(Composite):
 
 def _forward(steps: Sequence[Layer], x: Array, train_flg: bool | None) -> Array:
     for step in steps:
-        x = step.forward(x, train_flg) if step.has_modes else step.forward(x)  # type: ignore[call-arg]
+        x = step.forward(x, train_flg) if step.accepts_train_flg else step.forward(x)  # type: ignore[call-arg]
     return x

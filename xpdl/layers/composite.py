@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from xpdl.backends.namespaces import Array, is_array
-from xpdl.layers.base import Layer, Slot
+from xpdl.layers.base import Layer
+from xpdl.layers.named import Slot
 from xpdl.layers.parameter_view import ParameterView
 
 C = TypeVar("C", bound="Composite")
@@ -15,10 +16,10 @@ C = TypeVar("C", bound="Composite")
 class Composite(Layer):
     """A layer made of layers; `children` names them. It owns no arrays: `params` shows those of its layers."""
 
-    has_modes: ClassVar[bool] = True
+    accepts_train_flg: ClassVar[bool] = True
 
     #: path of an entry -> the name under which `params` shows it, where that is another
-    shown_names: Mapping[str, str] = {}
+    aliases: Mapping[str, str] = {}
 
     def __init__(self) -> None:
         # not Layer.__init__: params, grads and state are views here
@@ -41,8 +42,8 @@ class Composite(Layer):
     @property
     def grads(self) -> dict[str, Array]:  # type: ignore[override]
         """Names -> gradients of the last backward pass."""
-        shown = self.shown_names
-        return {shown.get(path, path): owner[key] for path, owner, key in self.slots("grads")}
+        shown = self.aliases
+        return {shown.get(path, path): owner[key] for path, owner, key in self.named_grads()}
 
     @property
     def buffers(self) -> ParameterView:
@@ -58,7 +59,7 @@ class Composite(Layer):
                 yield layer
 
     def _view(self, kind: str) -> ParameterView:
-        return ParameterView({self.shown_names.get(path, path): (owner, key) for path, owner, key in self.slots(kind)})
+        return ParameterView({self.aliases.get(path, path): (owner, key) for path, owner, key in self.named(kind)})
 
     @property
     def built(self) -> bool:
@@ -67,10 +68,10 @@ class Composite(Layer):
                 return False
         return True
 
-    def place(self, name: str) -> None:
+    def set_name(self, name: str) -> None:
         self.name = name
         for key, layer in self.children():
-            layer.place(f"{name}.{key}")
+            layer.set_name(f"{name}.{key}")
 
     def train(self: C, mode: bool = True) -> C:
         self.training = mode
@@ -78,9 +79,9 @@ class Composite(Layer):
             layer.train(mode)
         return self
 
-    def slots(self, kind: str) -> Iterator[Slot]:
+    def named(self, kind: str) -> Iterator[Slot]:
         for name, layer in self.children():
-            for path, owner, key in layer.slots(kind):
+            for path, owner, key in layer.named(kind):
                 yield f"{name}.{path}", owner, key
 
     def __repr__(self) -> str:

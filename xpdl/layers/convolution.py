@@ -150,7 +150,7 @@ class Convolution(Layer):
 
     def backward_fused(self, dout: Array, *, need_dx: bool = True, **epilogue: Any) -> Array | None:
         """`backward` through the epilogue of `forward_fused`: its activation and output `y`."""
-        x = self.recall(self.x)
+        x = self.require_saved(self.x)
         self.require_dout(dout, (x.shape[0], self.filters, *(self._out_size or ())), x)
         dx, dW, db = ops.convolution_backward(
             dout, x, self.W, **self._options(), **epilogue, need_dx=need_dx, need_db=self.use_bias

@@ -41,7 +41,7 @@ class Dropout(Layer):
     array([[3., 6.]])
     """
 
-    has_modes: ClassVar[bool] = True
+    accepts_train_flg: ClassVar[bool] = True
 
     def __init__(self, dropout_ratio: float = 0.5, *, inverted: bool = False) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Dropout(Layer):
 
     def backward(self, dout: Array) -> Array:
         """``dx``: `dout` through the same mask and scale."""
-        dout = self.require_dout(dout, self.recall(self._shape), self.mask)
+        dout = self.require_dout(dout, self.require_saved(self._shape), self.mask)
         return _scaled(dout, self._scale) if self.mask is None else ops.dropout(dout, self.mask, self._scale)
 
     def _draw_from(self, stream: Stream | None) -> None:

@@ -27,6 +27,6 @@ class Flatten(Layer):
 
     def backward(self, dout: Array) -> Array:
         """`dout` in the shape of the input."""
-        shape = self.recall(self._shape)
+        shape = self.require_saved(self._shape)
         dout = self.require_dout(dout, (shape[0], row_size(shape[1:])))
         return array_namespace(dout).reshape(dout, shape)

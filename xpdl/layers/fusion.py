@@ -12,9 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from xpdl.backends.namespaces import Array, is_half
 from xpdl.layers.affine import Affine
-from xpdl.layers.base import Layer, Slot
+from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.convolution import Convolution
+from xpdl.layers.named import Slot
 from xpdl.layers.pooling import Pooling
 from xpdl.layers.relu import Relu
 from xpdl.ops.checks import as_floating
@@ -31,7 +32,7 @@ class FusedStep(Layer):
         The output, which has the mask of the relu.
     """
 
-    has_modes: ClassVar[bool] = True
+    accepts_train_flg: ClassVar[bool] = True
 
     def __init__(self, rule: Rule, layers: tuple[Layer, ...]) -> None:
         super().__init__()
@@ -54,12 +55,12 @@ class FusedStep(Layer):
 
     def _backward(self, dout: Array, need_dx: bool) -> Array | None:
         last = self.layers[-1]
-        y = last.recall(self.saved)
+        y = last.require_saved(self.saved)
         return self.rule.backward(last.require_dout(dout, y.shape, y), y, need_dx, *self.layers)
 
-    def slots(self, kind: str) -> Iterator[Slot]:
+    def named(self, kind: str) -> Iterator[Slot]:
         for layer in self.layers:
-            yield from layer.slots(kind)
+            yield from layer.named(kind)
 
 
 class Rule(NamedTuple):

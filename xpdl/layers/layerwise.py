@@ -52,7 +52,7 @@ def _forward(path: str, layer: Any, x: Array, training: bool) -> Generator[Layer
         yield LayerOutput(path, layer, y, {})
     else:
         with on_device_of(x):
-            y = layer.forward(x, training) if getattr(layer, "has_modes", False) else layer.forward(x)
+            y = layer.forward(x, training) if getattr(layer, "accepts_train_flg", False) else layer.forward(x)
         yield LayerOutput(path, layer, y, getattr(layer, "params", {}))
     return y
 

@@ -167,7 +167,7 @@ class SoftmaxWithLoss(LossLayer):
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        y = self.recall(self.y)
+        y = self.require_saved(self.y)
         y = array_namespace(y).expand_dims(y, axis=0) if self._one else y
         dx = ops.softmax_with_loss_backward(
             y, self._rows, self._scale(dout, y), self._weights, self.label_smoothing, self._sample_weight
@@ -235,7 +235,7 @@ class SigmoidWithLoss(LossLayer):
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        y = self.recall(self.y)
+        y = self.require_saved(self.y)
         return ops.sigmoid_with_loss_backward(y, self.t, self._scale(dout, y), self._sample_weight)
 
     def activation(self, x: Array) -> Array:
@@ -278,7 +278,7 @@ class IdentityWithLoss(LossLayer):
         check_numbers(t, output_shape, owner)
 
     def backward(self, dout: Array | float = 1.0) -> Array:
-        y = self.recall(self.y)
+        y = self.require_saved(self.y)
         return ops.identity_with_loss_backward(y, self.t, self._scale(dout, y), self._sample_weight)
 
 

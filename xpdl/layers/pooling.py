@@ -91,7 +91,7 @@ class Pooling(_WindowPooling):
 
     def backward_fused(self, dout: Array, *, activation: str | None = None) -> Array:
         """`backward` through the activation of `forward_fused`."""
-        x, y = self.recall(self.x), self.recall(self.out)
+        x, y = self.require_saved(self.x), self.require_saved(self.out)
         dout = self.require_dout(dout, y.shape, y)
         return ops.max_pooling_backward(dout, x, y, self.size, self.stride, self.pad, self._taps, activation=activation)
 
@@ -111,8 +111,8 @@ class AveragePooling(_WindowPooling):
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, C, OH, OW)."""
-        x = self.recall(self.x)
-        dout = self.require_dout(dout, self.recall(self.out).shape, self.out)
+        x = self.require_saved(self.x)
+        dout = self.require_dout(dout, self.require_saved(self.out).shape, self.out)
         return ops.average_pooling_backward(dout, x, self.size, self.stride, self.pad)
 
 
@@ -137,5 +137,5 @@ class GlobalAveragePooling(Layer):
 
     def backward(self, dout: Array) -> Array:
         """``dx``: each pixel has an equal share of its channel's `dout` (N, C)."""
-        x = self.recall(self.x)
+        x = self.require_saved(self.x)
         return ops.global_average_pooling_backward(self.require_dout(dout, x.shape[:2], x), x)

@@ -38,6 +38,6 @@ class Relu(Layer):
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
-        saved = self.recall(self.saved)
+        saved = self.require_saved(self.saved)
         dout = self.require_dout(dout, saved.shape, saved)
         return activations.relu_backward(dout, saved)

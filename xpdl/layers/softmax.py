@@ -39,6 +39,6 @@ class Softmax(Layer):
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
-        y = self.recall(self.out)
+        y = self.require_saved(self.out)
         dout = self.require_dout(dout, y.shape, y)
         return activations.softmax_backward(dout, y)

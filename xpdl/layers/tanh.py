@@ -37,6 +37,6 @@ class Tanh(Layer):
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
-        y = self.recall(self.out)
+        y = self.require_saved(self.out)
         dout = self.require_dout(dout, y.shape, y)
         return activations.tanh_backward(dout, y)

@@ -22,7 +22,7 @@ class BookNet(Sequential):
         self, layers: list[tuple[str, Layer]], input_shape: tuple[int, ...], seed: int | None, config: dict[str, Any]
     ) -> None:
         super().__init__(*layers, loss=SoftmaxWithLoss, seed=seed)
-        self.shown_names = _numbered(layers)
+        self.aliases = _numbered(layers)
         self.config = config
         self.build(input_shape)
 

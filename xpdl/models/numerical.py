@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def numerical_gradients(model: Sequential, x: Array, t: Array) -> dict[str, Array]:
     """Return the gradients of the loss by name; every evaluation starts from the same state, so masks are the same."""
     model.build_for(x)
-    start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in model.slots("state")}.values()]
+    start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in model.named_state()}.values()]
     params, gradients = model.params, {}
 
     def loss_at(name: str, value: Array) -> Array:

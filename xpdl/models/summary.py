@@ -52,7 +52,7 @@ class LayerCost:
 def layer_costs(model: Sequential, input_shape: Sequence[int] | None = None) -> list[LayerCost]:
     """The layers of a model, those inside blocks too, in the order in which they compute."""
     shape = model.input_shape if input_shape is None else row_shape(input_shape, f"{model.name}.summary")
-    first = next((owner[key] for _, owner, key in model.slots("params")), None)
+    first = next((owner[key] for _, owner, key in model.named_params()), None)
     here = get_backend()
     size = _item_size(first) if first is not None else here.xp.finfo(getattr(here.xp, here.dtype)).bits // 8
     return list(_in_chain("", model, shape, size))
@@ -69,7 +69,7 @@ def _inside(path: str, layer: Layer, shape: Shape | None, size: int) -> Iterator
     if isinstance(layer, Chain):
         yield from _in_chain(f"{path}.", layer, shape, size)
         return
-    own = layer.slots("params")
+    own = layer.named_params()
     if isinstance(layer, Residual):
         for name, inner in layer.children():
             yield from _inside(f"{path}.{name}", inner, shape, size)

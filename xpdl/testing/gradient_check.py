@@ -115,7 +115,7 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
     step, tolerance = _PRECISION[backend.dtype]
     x = backend.asarray(x)
     for kind in ("params", "state"):
-        for _, owner, key in layer.slots(kind):
+        for _, owner, key in layer.named(kind):
             if is_array(owner[key]) and is_floating(owner[key]):
                 owner[key] = backend.asarray(owner[key])
 
@@ -137,7 +137,7 @@ def _compared(run: _Run, x: Array, steps: tuple[float, ...], tolerance: float) -
     loss = run.loss(x)
     dx, grads = run.backward()
     places: list[tuple[str, Array, Array, Callable[[Array], float]]] = [("x", x, dx, run.loss)]
-    for name, owner, key in run.layer.slots("params"):
+    for name, owner, key in run.layer.named_params():
         places.append((name, owner[key], grads[name], run.with_parameter(owner, key, x)))
     errors, kinks = {}, False
     for name, value, grad, evaluate in places:
@@ -155,7 +155,7 @@ class _Run:
 
     def __init__(self, layer: Any, t: Any, stream: Stream, backend: Backend) -> None:
         self.layer, self.t, self.stream, self.backend = layer, t, stream, backend
-        self._start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in layer.slots("state")}.values()]
+        self._start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in layer.named_state()}.values()]
         self._upstream: Array | None = None
 
     def loss(self, x: Array) -> float:
@@ -177,7 +177,7 @@ class _Run:
             noise = self.stream.generator(f"beside/{name}").standard_normal(tuple(a.shape))
             return a + self.backend.asarray(_BESIDE * noise)
 
-        for name, owner, key in self.layer.slots("params"):
+        for name, owner, key in self.layer.named_params():
             owner[key] = beside(name, owner[key])
         return beside("x", x)
 
@@ -189,7 +189,7 @@ class _Run:
             dx = self.layer.backward(self.layer.last_layer.backward())
         else:
             dx = self.layer.backward()
-        return dx, {path: owner[key] for path, owner, key in self.layer.slots("grads")}
+        return dx, {path: owner[key] for path, owner, key in self.layer.named_grads()}
 
     def with_parameter(self, owner: dict[str, Array], key: str, x: Array) -> Callable[[Array], float]:
         def evaluate(value: Array) -> float:

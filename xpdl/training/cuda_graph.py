@@ -143,8 +143,8 @@ class _Recorded:
     def __init__(self, steps: GraphedStep, batch: tuple[Array, ...]) -> None:
         self.network, self.optimizer, self.precision = steps.network, steps.optimizer, steps.precision
         self.batch = tuple(_copy(a) for a in batch)
-        self._params = [(owner, key, owner[key]) for _, owner, key in self.network.slots("params")]
-        state = [(owner, key, owner[key]) for _, owner, key in self.network.slots("state")]
+        self._params = [(owner, key, owner[key]) for _, owner, key in self.network.named_params()]
+        state = [(owner, key, owner[key]) for _, owner, key in self.network.named_state()]
         self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.state_names]
         remembered = [(kept, name, array) for _, kept in self._memory for name, array in kept.items()]
         self._kept = [slot for slot in (*state, *remembered, *self._scale()) if is_array(slot[2])]
@@ -177,7 +177,7 @@ class _Recorded:
         """Return the slot of the loss scale, made anew on the device if it was read since the last step."""
         if self.precision is None or not self.precision.scales:
             return []
-        first = next(owner[key] for _, owner, key in self.network.slots("params"))
+        first = next(owner[key] for _, owner, key in self.network.named_params())
         return [self.precision.loss_scale.slot(first)]
 
     def _require_slots(self) -> None:

@@ -10,9 +10,9 @@ from xpdl.backends.namespaces import Array, copied, is_array, write
 
 def named_state(network: Any) -> Iterator[tuple[str, Any, str]]:
     """(name, dict, key) of everything a network changes in training; of other libraries' networks, the parameters."""
-    if hasattr(network, "slots"):
-        yield from network.slots("params")
-        yield from network.slots("state")
+    if hasattr(network, "named_params"):
+        yield from network.named_params()
+        yield from network.named_state()
     else:
         yield from ((name, network.params, name) for name in network.params)
 

@@ -90,8 +90,8 @@ def assert_same(ours, theirs):
 
 
 def _slots(trainer):
-    yield from trainer.network.slots("params")
-    yield from trainer.network.slots("state")
+    yield from trainer.network.named_params()
+    yield from trainer.network.named_state()
     for kind in trainer.optimizer.state_names:
         kept = getattr(trainer.optimizer, kind)
         yield from ((f"{kind} {name}", kept, name) for name in kept)

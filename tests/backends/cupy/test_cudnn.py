@@ -135,7 +135,7 @@ class TestRelu:
         for layer in reversed(single.layers.values()):
             dy = layer.backward(dy)
         np.testing.assert_allclose(dx.get(), dy.get(), rtol=1e-12)
-        for (name, own, key), (_, desired, _) in zip(ours.slots("grads"), single.slots("grads"), strict=True):
+        for (name, own, key), (_, desired, _) in zip(ours.named_grads(), single.named_grads(), strict=True):
             np.testing.assert_allclose(own[key].get(), desired[key].get(), rtol=1e-12, err_msg=name)
 
     def test_gradients_of_parameters_alone(self, backend, library):
@@ -145,7 +145,7 @@ class TestRelu:
             chain.forward(made.asarray(np.ones((1, 1, 4, 4))))
             chain.backward_parameters(made.asarray(np.ones((1, 3, 2, 2))))
         assert [graph.kind for graph in asked.executed[-2:]] == ["fprop", "wgrad"]
-        assert [name for name, *_ in chain.slots("grads")] == ["Convolution1.W", "Convolution1.b"]
+        assert [name for name, *_ in chain.named_grads()] == ["Convolution1.W", "Convolution1.b"]
 
 
 def test_extras_pin_the_frontend_whose_calls_are_cheap():

@@ -252,7 +252,7 @@ def write(files, run):
 
 
 def slots(run):
-    return [*run.network.slots("params"), *run.network.slots("state")]
+    return [*run.network.named_params(), *run.network.named_state()]
 
 
 def test_a_write_that_fails_is_answered_so(path, monkeypatch):

@@ -277,7 +277,7 @@ def test_accumulated_gradients_are_left_out_together(options):
     def spoiled(x, t):
         grads = gradient(x, t)
         if run.current_iter == 2:
-            for _, owner, key in run.network.slots("grads"):
+            for _, owner, key in run.network.named_grads():
                 owner[key][...] = np.inf
             return run.network.grads
         return grads
@@ -406,7 +406,7 @@ class TestErrors:
 
 def test_a_layer_that_keeps_its_dtype_gets_its_own_parameters():
     class Scale(Layer):
-        keeps_dtype = True
+        keep_fp32_params = True
 
         def create_parameters(self, input_shape, make):
             self.params["s"] = make("s", (1,), "zeros") + 1.0

@@ -59,7 +59,7 @@ class MixedPrecision:
 
     Notes
     -----
-    Layers with ``keeps_dtype``, such as `BatchNormalization`, keep float32 parameters and compute with them. The paper's
+    Layers with ``keep_fp32_params``, such as `BatchNormalization`, compute with parameters in float32. The paper's
     scale is constant; doubling and halving it is what its section 3.2 suggests at the end. It leaves open how a step that is
     skipped counts; here it does not: Adam's bias correction is that of the updates made.
 
@@ -160,7 +160,7 @@ class MixedPrecision:
                 "MixedPrecision: the network must be a Sequential, whose layers can be given rounded parameters, "
                 f"got {type(network).__name__}"
             )
-        first = next((owner[key] for _, owner, key in network.slots("params")), None)
+        first = next((owner[key] for _, owner, key in network.named_params()), None)
         if first is not None:
             if _BITS.get(dtype_name(first.dtype), 0) <= _BITS[self.dtype]:
                 raise DTypeError(
@@ -180,7 +180,7 @@ class MixedPrecision:
 
     def backward(self, network: Sequential, loss: LossLayer) -> None:
         """Fill the layers' gradients, in the dtype of the parameters."""
-        first = next(owner[key] for _, owner, key in network.slots("params"))
+        first = next(owner[key] for _, owner, key in network.named_params())
         scale: Any = None
         if self.scales:
             scale = self.loss_scale.on_device_of(first)[0]
@@ -188,7 +188,7 @@ class MixedPrecision:
         with self.parameters(network) as wide:
             network.backward_parameters(self.rounded(dout))
         found: dict[Any, list[Owner]] = {}
-        for _, owner, key in network.slots("grads"):
+        for _, owner, key in network.named_grads():
             found.setdefault(owner[key].dtype, []).append((owner, key))
         for slots in found.values():
             grads = unscale([owner[key] for owner, key in slots], scale, wide)
@@ -198,7 +198,7 @@ class MixedPrecision:
     @contextlib.contextmanager
     def parameters(self, network: Sequential) -> Iterator[str]:
         """Inside, the layers have parameters in half precision; gives the name of their own dtype."""
-        slots = [(leaf.params, key) for leaf in network.leaves() if not leaf.keeps_dtype for key in leaf.params]
+        slots = [(leaf.params, key) for leaf in network.leaves() if not leaf.keep_fp32_params for key in leaf.params]
         own = [owner[key] for owner, key in slots]
         if own:
             for (owner, key), rounded in zip(slots, cast_all(own, self.dtype), strict=True):
