@@ -148,7 +148,7 @@ def test_every_optimizer_trains(backend: Backend, rule: Rule) -> None:
 
 @on_values
 @pytest.mark.parametrize(
-    "options", [{"accumulate": 2}, {"validation_split": 0.25}, {"callbacks": [xpdl.EMA()]}], ids=str
+    "options", [{"accumulate_grad_batches": 2}, {"validation_split": 0.25}, {"callbacks": [xpdl.EMA()]}], ids=str
 )
 def test_trains_with(backend: Backend, options: Any) -> None:
     trained(backend, network, **options)

@@ -185,7 +185,7 @@ def test_a_trainer_takes_tensors_and_parameters_that_ask_for_gradients(torch: An
             p.requires_grad_()
         kept, average = dict(net.params), EMA(0.9)
         trainer = Trainer(
-            net, x, t, x, t, epochs=2, mini_batch_size=8, accumulate=2, verbose=False, callbacks=[average]
+            net, x, t, x, t, epochs=2, mini_batch_size=8, accumulate_grad_batches=2, verbose=False, callbacks=[average]
         )
         trainer.train()
     assert all(net.params[name] is p for name, p in kept.items())
