@@ -40,7 +40,7 @@ class BatchNormalizationOfConstants(BatchNormalization):
 
     def backward(self, dout: Any) -> Any:
         super().backward(dout)
-        return dout * self.gamma * self._cache[2]
+        return dout * self.gamma * self.saved[2]
 
 
 class WrongSign(Tanh):
