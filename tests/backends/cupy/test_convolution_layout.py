@@ -99,6 +99,20 @@ def test_operands_in_the_order_of_a_plan_are_not_copied(gpu, library):
     assert not gpu.launched()
 
 
+def test_unaligned_operands_are_copied_in_their_order(gpu, library):
+    asked, rng = library(), np.random.default_rng(0)
+    arrays = (rng.normal(size=shape).astype("float16") for shape in ((2, 8, 6, 6), (16, 8, 3, 3), (2, 16, 4, 4)))
+    aligned = [place(gpu, a, "float16", True) for a in arrays]
+    x, W, dy = (gpu.unaligned(a.get().transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) for a in aligned)
+    assert is_channels_last(x) and is_channels_last(W) and is_channels_last(dy)
+    got = [convolution.convolution(x, W), *convolution.convolution_backward(dy, x, W)]
+    of_x, of_w, of_dy = aligned
+    wanted = [convolution.convolution(of_x, of_w), *convolution.convolution_backward(of_dy, of_x, of_w)]
+    for actual, desired in zip(got, wanted, strict=True):
+        close(actual, desired.get().astype("float64"), "float16")
+    graphs_are(asked, True, [True])
+
+
 @pytest.mark.parametrize("lacking", ["fprop", "wgrad", "dgrad"])
 def test_without_a_channels_last_plan_there_is_one_for_the_order_of_axes(gpu, library, monkeypatch, lacking):
     asked = library()
