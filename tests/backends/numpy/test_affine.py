@@ -25,6 +25,7 @@ CASES = [
 ]
 
 
+@pytest.mark.quick(lambda shape, units: np.prod(shape) * units < 5e7)
 @pytest.mark.parametrize("shape, units, order", CASES)
 @pytest.mark.parametrize("bias", [True, False])
 def test_equals_the_generic_op(shape, units, order, bias):
@@ -93,12 +94,6 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     assert len(calls) == 4
     ops.affine(np.ones((100, 784)), np.ones((784, 50)), activation="relu")
     assert len(calls) == 5
-
-
-@pytest.mark.parametrize("x, W", [(np.ones((2, 3), int), np.ones((3, 2), int)), (np.ones((0, 3)), np.ones((3, 2)))])
-def test_declines_what_it_does_not_serve(x, W):
-    assert kernels.affine(x, W) is kernels.affine(x, W, activation="relu") is dispatch.DECLINE
-    assert kernels.affine_backward(np.ones((len(x), 2)), x, W) is dispatch.DECLINE
 
 
 def test_shapes_that_do_not_fit_get_the_generic_error():

@@ -110,13 +110,6 @@ def test_floats_in_another_order_of_bytes_are_those_of_the_generic_op():
         np.testing.assert_allclose(actual, desired, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("x_dtype, W_dtype, rows", [("float16", "float32", 1), ("float64", "float64", 0)])
-def test_declines_what_it_does_not_serve(x_dtype, W_dtype, rows):
-    x, W = np.ones((rows, 1, 4, 4), x_dtype), np.ones((1, 1, 2, 2), W_dtype)
-    assert kernels.convolution(x, W) is dispatch.DECLINE
-    assert kernels.convolution_backward(ops.convolution(x, W), x, W) is dispatch.DECLINE
-
-
 def test_columns_are_never_stored_whole():
     import tracemalloc
 
