@@ -4,7 +4,7 @@
   it. Backends whose library is not installed are dropped, too, and the summary has a line that says so.
 - ``applies(predicate)`` keeps the cases for which a function of their parameters, by name, is true; a parameter `backend` is
   a `tests.harness.Spec`.
-- ``needs(module...)`` keeps a case where these optional libraries are installed; so do the fixtures `torch` and `jax`, and
+- ``needs(module...)`` keeps a case where these optional libraries are installed; so do fixtures of `FIXTURES`, and
   the marker ``gpu`` where there is one. A module that calls ``pytest.importorskip`` is skipped as a whole. The
   summary counts both.
 - ``quick(predicate)`` makes cases for which the predicate is false exhaustive: CI runs them, ``pytest`` without ``-m`` does
@@ -30,6 +30,8 @@ from tests.harness import Spec, gpu_present, gpu_required, problem, selected
 # the value of `backend` in a case that no backend of this run applies to
 _NOBODY = object()
 _left_out: collections.Counter[str] = collections.Counter()
+# fixtures that give a library
+FIXTURES = {"torch": "torch", "jax": "jax", "mpl": "matplotlib", "tiles": "numba"}
 _dropped: dict[str, set[str]] = {}
 
 
@@ -102,7 +104,7 @@ def _missing(item: pytest.Item) -> str | None:
     """A library that an item needs and that is not here."""
     fixtures = getattr(item, "fixturenames", ())
     needed = [name for marker in item.iter_markers("needs") for name in marker.args]
-    needed += [name for name in ("torch", "jax") if name in fixtures]
+    needed += [module for name, module in FIXTURES.items() if name in fixtures]
     if found := next((name for name in needed if not installed(name)), None):
         return found
     if item.get_closest_marker("gpu") and not gpu_present():

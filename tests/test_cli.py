@@ -287,6 +287,7 @@ PETS = ("train", "--data", "pets", "--size", "12", "--epochs", "8", "--batch-siz
 
 
 class TestOwnPictures:
+    @pytest.mark.needs("matplotlib")
     def test_train_evaluate_and_predict(self, run, tmp_path, pets):
         code, out, err = run(*PETS, "--augment")
         assert (code, err) == (0, "")

@@ -7,6 +7,8 @@ import pytest
 
 from tests.hostcuda.child import ROOT, on_host, run
 
+pytestmark = pytest.mark.needs("cupy")
+
 READS = """
 import pytest
 pytestmark = pytest.mark.backends("cupy")

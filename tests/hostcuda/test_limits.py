@@ -4,6 +4,8 @@ import pytest
 
 from tests.hostcuda.child import on_host, run
 
+pytestmark = pytest.mark.needs("cupy")
+
 LIBRARIES = {
     "cuRAND": "cupy.random.rand(3)",
     "cuFFT": "cupy.fft.fft(cupy.ones(4))",

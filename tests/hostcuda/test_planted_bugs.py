@@ -5,6 +5,8 @@ import pytest
 
 from tests.hostcuda.child import on_host
 
+pytestmark = pytest.mark.needs("cupy")
+
 
 def plant(file, right, wrong):
     """Replace text of a kernel file, once."""

@@ -102,6 +102,7 @@ def test_every_op_is_rounded_once(backend: Backend, case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 @pytest.mark.backends("numpy")
 @pytest.mark.backends("plain")
+@pytest.mark.exhaustive
 def test_every_generic_op_is_rounded_once(backend: Backend, case: Case) -> None:
     with dispatch.generic_only():
         drive(backend, case, "float16")

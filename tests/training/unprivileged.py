@@ -10,6 +10,10 @@ import os
 import warnings
 from pathlib import Path
 
+# what array-api-compat asks NumPy for when it is first used
+import numpy.f2py
+import numpy.testing  # noqa: F401
+
 from tests.training.checkpoint.test_format import trainer
 from xpdl import cli
 from xpdl.io import tensors

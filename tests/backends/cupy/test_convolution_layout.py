@@ -7,6 +7,7 @@ import pytest
 
 from tests.backends.cupy.channels_last import close, outputs, place
 from tests.backends.cupy.test_captured_steps import ROWS, both
+from tests.harness import nonempty
 from xpdl import SGD, Sequential, SoftmaxWithLoss, Trainer, layers
 from xpdl.backends import dispatch, numerics
 from xpdl.backends.cupy import cudnn, cudnn_graph
@@ -334,5 +335,5 @@ def test_plans_for_the_last_batch_are_channels_last_and_made_at_the_first_step(b
 def test_equal_runs_are_bitwise_identical(backend, gpu, library):
     library()
     first, second = (gradients(backend, "residual", "bfloat16", "highest") for _ in range(2))
-    for key, value in first.items():
+    for key, value in nonempty(first.items()):
         np.testing.assert_array_equal(value, second[key], err_msg=key)

@@ -121,6 +121,7 @@ def test_numba_that_refuses_is_warned_of_once_and_done_without(tmp_path, broken,
     assert warned.startswith(f"RuntimeWarning kernels are not compiled, NumPy alone is slower: {reason}")
 
 
+@pytest.mark.needs("numba")
 def test_small_nets_do_not_load_numba_and_larger_ones_say_that_they_did():
     code = textwrap.dedent(
         """
@@ -187,8 +188,8 @@ def placeholder():
         yield put
 
 
+@pytest.mark.needs("numba")
 def test_first_call_puts_the_kernel_in_its_place(placeholder):
-    pytest.importorskip("numba", reason="Numba is not installed")
     # a module registers its kernels when it is first imported, and not again
     loaded = loading.load("xpdl.backends.numba.pooling").max_pooling
     placeholder("max_pooling")

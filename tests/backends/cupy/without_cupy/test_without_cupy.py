@@ -17,6 +17,8 @@ def gpu(monkeypatch):
     return Device(imitation.module, imitation.module.asarray, monkeypatch)
 
 
+# compiles each kernel, in half a minute
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
 @pytest.mark.parametrize("dtype", host_dtypes(*sources.TYPES))
 def test_every_kernel_runs_in_every_instance(gpu, monkeypatch, dtype, wide):
