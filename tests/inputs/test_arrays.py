@@ -287,7 +287,8 @@ def test_label_out_of_range(backend, label):
             function(x, t)
 
 
-@pytest.mark.backends("eager", "values")
+@eager
+@pytest.mark.backends("values")
 @pytest.mark.parametrize("label", [-1, 3])
 def test_label_out_of_range_where_data_enters(backend, label):
     t = backend.asarray([0, label])
