@@ -1,6 +1,6 @@
 """Runs of a user who may not do everything: ``main(FOLDER)`` prints what came of each, as JSON.
 
-What is needed is imported before the superuser becomes nobody, who may not be able to read where it lies.
+What is needed is imported, late imports too, before the superuser becomes nobody, who may not read where it lies.
 """
 
 import contextlib
@@ -9,10 +9,6 @@ import json
 import os
 import warnings
 from pathlib import Path
-
-# what array-api-compat asks NumPy for when it is first used
-import numpy.f2py
-import numpy.testing  # noqa: F401
 
 from tests.training.checkpoint.test_format import trainer
 from xpdl import cli
@@ -23,6 +19,9 @@ NOBODY = 65534
 
 def main(folder: Path) -> None:
     folder.mkdir()
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer(epochs=1, checkpoint=folder / "imports", verbose=True).train()
+        cli.main(["train", "--model", "TwoLayerNet", "--epochs", "1", "--out", str(folder / "imports of the command")])
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
         os.setgroups([])
