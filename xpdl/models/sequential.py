@@ -198,7 +198,7 @@ class Sequential(Chain):
         return self.grads
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
-        """The same by central differences, slow, to check `gradient` with: in float64, as rounding leaves 1e-5 in 32 bits."""
+        """The same by central differences, slow, to check `gradient` with, in float64: float32 leaves 1e-5."""
         return numerical_gradients(self, x, t)
 
     def state_dict(self) -> dict[str, Array]:
