@@ -85,9 +85,9 @@ class TestForks:
         program = (
             "import os, sys, time; from pathlib import Path; from xpdl.io.file_lock import locked\n"
             "with locked(Path(sys.argv[1])):\n"
-            "    child = os.fork()\n"
-            "    if not child: time.sleep(600)\n"
-            "    print(child, flush=True); os.kill(os.getpid(), 9)"
+            "    begun, child_begun = os.pipe(); child = os.fork()\n"
+            "    if not child: os.write(child_begun, b'x'); time.sleep(600)\n"
+            "    os.read(begun, 1); print(child, flush=True); os.kill(os.getpid(), 9)"
         )
         with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
             child = int(process.stdout.readline())
