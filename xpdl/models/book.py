@@ -26,6 +26,9 @@ class BookNet(Sequential):
         self.config = config
         self.build(input_shape)
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}
+
 
 def _numbered(layers: list[tuple[str, Layer]]) -> dict[str, str]:
     """Path -> the book's name: the k-th layer with weights has ``Wk`` and ``bk``, a normalisation after it ``gammak``."""

@@ -240,7 +240,7 @@ class Sequential(Chain):
 
     def get_config(self) -> dict[str, Any]:
         if self.config is not None:
-            return {**self.config, "seed": self.seed}
+            return dict(self.config)
         return {**super().get_config(), "loss": self.last_layer, "seed": self.seed}
 
     def save(self, path: str | os.PathLike[str]) -> None:
