@@ -23,7 +23,7 @@ from xpdl import (
     SigmoidWithLoss,
     SoftmaxWithLoss,
 )
-from xpdl.models import sequential
+from xpdl.models import base
 
 _rng = np.random.default_rng(0)
 X, T = _rng.standard_normal((7, 4)), np.array([0, 1, 2, 0, 1, 2, 0])
@@ -228,7 +228,7 @@ class TestPredictInBatches:
     ) -> None:
         network, x = net(), np.tile(X, (150, 1))[:1000]
         whole = network.predict(x, batch_size=5000)
-        monkeypatch.setattr(sequential, "_PREDICTED_ROWS", 300)
+        monkeypatch.setattr(base, "_PREDICTED_ROWS", 300)
         rows = self.counted(network, monkeypatch)
         np.testing.assert_allclose(network.predict(x, batch_size=batch_size), whole, rtol=1e-12)
         assert rows == passes

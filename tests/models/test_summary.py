@@ -67,7 +67,7 @@ DEEP = {
 def test_the_books_nets(make: Any, by_hand: Any, dtype: str, size: int) -> None:
     with use("numpy", dtype=dtype):
         model = make()
-    costs = {cost.path: cost for cost in layer_costs(model)}
+    costs = {cost.path: cost for cost in layer_costs(model, model.input_shape)}
     assert {path: (c.output_shape, c.parameters, c.flop) for path, c in costs.items()} == by_hand
     assert all(c.parameter_bytes == size * c.parameters for c in costs.values() if c.parameters is not None)
     values = {(30, 24, 24): 17280, (16, 28, 28): 12544, (100,): 100}
@@ -109,7 +109,10 @@ def nested() -> Sequential:
 def test_layers_inside_blocks_have_rows_and_the_block_its_sum() -> None:
     model = nested()
     model.build((2,))
-    rows = [(c.path, c.output_shape, c.parameters, c.activation_bytes, c.flop) for c in layer_costs(model)]
+    rows = [
+        (c.path, c.output_shape, c.parameters, c.activation_bytes, c.flop)
+        for c in layer_costs(model, model.input_shape)
+    ]
     assert rows == [
         ("Affine1", (3,), 9, 12, 12),
         ("block.body.inner.Affine1", (4,), 16, 16, 24),

@@ -26,6 +26,10 @@ class Composite(Layer):
         self.name = type(self).__name__
         self.training = True
 
+    def forward(self, x: Array, train_flg: bool | None = None) -> Array:
+        """The output of the layers inside; `train_flg` stands for the mode of all of them when given."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
     def children(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) of each layer directly inside."""
         raise NotImplementedError(f"{type(self).__name__} has no children")

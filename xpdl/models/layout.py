@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Shape
+from xpdl.layers.composite import Composite
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
-
-if TYPE_CHECKING:
-    from xpdl.models.sequential import Sequential
 
 _COLOURS = (1, 3, 4)
 _SMALLEST = 8  # side of an image
 
 
-def warn_of_channels_last(model: Sequential, input_shape: Shape) -> None:
+def warn_of_channels_last(model: Composite, input_shape: Shape) -> None:
     """Warn of images (N, H, W, C), which convolution and pooling take for H channels of W x C pixels."""
     if len(input_shape) != 3 or input_shape[2] not in _COLOURS or min(input_shape[:2]) < _SMALLEST:
         return

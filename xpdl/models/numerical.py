@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from xpdl.backends.namespaces import Array
 from xpdl.gradients import numerical_gradient
-
-if TYPE_CHECKING:
-    from xpdl.models.sequential import Sequential
+from xpdl.layers.composite import Composite
 
 
-def numerical_gradients(model: Sequential, x: Array, t: Array) -> dict[str, Array]:
-    """Return the gradients of the loss by name; every evaluation starts from the same state, so masks are the same."""
-    model.build_for(x)
+def numerical_gradients(model: Composite, loss: Callable[[], Array]) -> dict[str, Array]:
+    """Return the gradients of ``loss()`` by name; every evaluation starts from the same state, so masks are the same."""
     start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in model.named_state()}.values()]
     params, gradients = model.params, {}
 
@@ -21,7 +18,7 @@ def numerical_gradients(model: Sequential, x: Array, t: Array) -> dict[str, Arra
         for owner, values in start:
             owner.update(values)
         params[name] = value
-        return model.loss(x, t, train_flg=True)
+        return loss()
 
     for name, value in params.items():
         gradients[name] = numerical_gradient(lambda v, name=name: loss_at(name, v), value)  # type: ignore[misc]

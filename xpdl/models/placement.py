@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpdl.backends import Backend, make_backend
 from xpdl.backends.namespaces import HALVES, Array, array_namespace, dtype_name, is_array, is_floating, same_place
-
-if TYPE_CHECKING:
-    from xpdl.models.sequential import Sequential
+from xpdl.layers.composite import Composite
 
 
-def move(model: Sequential, backend: Any) -> None:
-    """Move parameters and running statistics to a backend, or to the one of a name in the model's dtype."""
+def move(model: Composite, backend: Any, here: Backend | None) -> None:
+    """Move parameters and running statistics from `here` to a backend, or to the one of a name in the same dtype."""
     if not (hasattr(backend, "xp") and hasattr(backend, "asarray")):
-        here = model.backend
         backend = make_backend(backend, dtype="float32" if here is None else here.dtype)
     # statistics stay in float32 beside parameters in half precision
     for view, dtype in ((model.params, None), (model.buffers, "float32" if backend.dtype in HALVES else None)):

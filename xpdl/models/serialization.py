@@ -5,40 +5,45 @@ from __future__ import annotations
 import copy
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from xpdl import initializers
 from xpdl.backends import asnumpy
 from xpdl.backends.random import Stream
 from xpdl.io import tensors
+from xpdl.layers.base import Shape
+from xpdl.layers.composite import Composite
 from xpdl.models import architecture
 from xpdl.models.state_dict import fill, state_of
 
-if TYPE_CHECKING:
-    from xpdl.models.sequential import Sequential
 
-# Attributes of a model that say what it is for.
-_PURPOSE = ("class_names", "preparation")
-
-
-def save(model: Sequential, path: str | os.PathLike[str], whole: bool = False) -> None:
-    """Write parameters and running statistics, and in the metadata what is needed to make the model again.
-
-    That is, of the `whole` model, its architecture; else the arguments of the book's nets.
-    """
-    if whole and model.built and model.input_shape is None:
+def save(model: Composite, path: str | os.PathLike[str], input_shape: Shape | None, purpose: Mapping[str, Any]) -> None:
+    """Write arrays, architecture, and what the model is for: attributes by name, None for those that it lacks."""
+    if model.built and input_shape is None:
         raise ValueError(f"{model.name}.save: the shape of the input is not known yet; call build(input_shape) first")
-    arrays = {name: asnumpy(value) for name, value in state_of(model).items()}
-    metadata = {"model": type(model).__name__}
-    if model.input_shape is not None:
-        metadata["input_shape"] = json.dumps(model.input_shape)
-    if whole:
-        metadata["architecture"] = architecture.to_json(model, f"{model.name}.save")
-        metadata |= {name: json.dumps(value) for name in _PURPOSE if (value := getattr(model, name)) is not None}
+    architecture_text = architecture.to_json(model, f"{model.name}.save")
+    known = {name: json.dumps(value) for name, value in purpose.items() if value is not None}
+    _write(model, path, input_shape, {"architecture": architecture_text, **known})
+
+
+def save_params(
+    model: Composite, path: str | os.PathLike[str], input_shape: Shape | None, config: Mapping[str, Any] | None
+) -> None:
+    """Write arrays, and the constructor's arguments of one of the book's nets."""
     # an initializer of one's own cannot be written down: load_params reads such a file, load_model cannot
-    elif model.config is not None and not any(callable(value) for value in model.config.values()):
-        metadata["config"] = json.dumps(model.config, default=_plain)
-    tensors.write_tensors(path, arrays, metadata)
+    if config is None or any(callable(value) for value in config.values()):
+        _write(model, path, input_shape, {})
+    else:
+        _write(model, path, input_shape, {"config": json.dumps(config, default=_plain)})
+
+
+def _write(
+    model: Composite, path: str | os.PathLike[str], input_shape: Shape | None, metadata: Mapping[str, str]
+) -> None:
+    arrays = {name: asnumpy(value) for name, value in state_of(model).items()}
+    shape = {} if input_shape is None else {"input_shape": json.dumps(input_shape)}
+    tensors.write_tensors(path, arrays, {"model": type(model).__name__, **shape, **metadata})
 
 
 def _plain(value: Any) -> Any:
@@ -65,7 +70,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, str]]:
     return arrays, metadata
 
 
-def load(model: Sequential, path: str | os.PathLike[str]) -> None:
+def load(model: Composite, path: str | os.PathLike[str]) -> None:
     """Read arrays into `model`: all of them, or none and a ValueError that lists what does not fit."""
     arrays, metadata = read(path)
     if not model.built:

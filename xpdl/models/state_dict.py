@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from xpdl.backends import Backend
 from xpdl.backends.conversion import to_numpy
 from xpdl.backends.namespaces import Array, copied, dtype_name, is_array, is_floating
 from xpdl.errors import ShapeError
-
-if TYPE_CHECKING:
-    from xpdl.models.sequential import Sequential
+from xpdl.layers.composite import Composite
 
 
 class Differences(NamedTuple):
@@ -23,7 +21,7 @@ class Differences(NamedTuple):
     unexpected: list[str]
 
 
-def state_of(model: Sequential) -> dict[str, Array]:
+def state_of(model: Composite) -> dict[str, Array]:
     """The arrays of a model by name, not copied: parameters, then running statistics."""
     if not model.built:
         raise ShapeError(f"{model.name}: has no parameters yet; call build(input_shape) or train it first")
@@ -31,7 +29,7 @@ def state_of(model: Sequential) -> dict[str, Array]:
 
 
 def fill(
-    model: Sequential, state: Mapping[str, Any], source: str, *, strict: bool = True, optional: Iterable[str] = ()
+    model: Composite, state: Mapping[str, Any], source: str, *, strict: bool = True, optional: Iterable[str] = ()
 ) -> Differences:
     """Copy the arrays of `state` into `model`; `source` names them in messages, `optional` what may be missing.
 

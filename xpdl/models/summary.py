@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from xpdl.backends import get_backend
 from xpdl.backends.namespaces import Array, array_namespace
-from xpdl.layers.base import Layer, Shape, row_shape, row_size
+from xpdl.layers.base import Layer, Shape, row_size
 from xpdl.layers.chain import Chain
+from xpdl.layers.composite import Composite
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.identity import Identity
 from xpdl.layers.residual import Residual
 from xpdl.models.flops import flop
-
-if TYPE_CHECKING:
-    from xpdl.models.sequential import Sequential
 
 _HEAD = ("layer", "kind", "output", "parameters", "bytes", "output bytes/row", "FLOP/row")
 _WORDS = 3  # so many columns stand left
@@ -49,16 +46,15 @@ class LayerCost:
     flop: int | None
 
 
-def layer_costs(model: Sequential, input_shape: Sequence[int] | None = None) -> list[LayerCost]:
+def layer_costs(model: Composite, input_shape: Shape | None) -> list[LayerCost]:
     """The layers of a model, those inside blocks too, in the order in which they compute."""
-    shape = model.input_shape if input_shape is None else row_shape(input_shape, f"{model.name}.summary")
     first = next((owner[key] for _, owner, key in model.named_params()), None)
     here = get_backend()
     size = _item_size(first) if first is not None else here.xp.finfo(getattr(here.xp, here.dtype)).bits // 8
-    return list(_in_chain("", model, shape, size))
+    return list(_in_chain("", model, input_shape, size))
 
 
-def _in_chain(prefix: str, chain: Chain, shape: Shape | None, size: int) -> Iterator[LayerCost]:
+def _in_chain(prefix: str, chain: Composite, shape: Shape | None, size: int) -> Iterator[LayerCost]:
     for name, layer in chain.children():
         yield from _inside(prefix + name, layer, shape, size)
         shape = None if shape is None else layer.output_shape(shape)
@@ -92,7 +88,7 @@ def _item_size(a: Array) -> int:
     return int(array_namespace(a).finfo(a.dtype).bits) // 8
 
 
-def summary_table(model: Sequential, input_shape: Sequence[int] | None = None) -> str:
+def summary_table(model: Composite, input_shape: Shape | None, loss: Layer | None) -> str:
     """`layer_costs` for people, with sums below; a sum over something unknown has a ``?``, too."""
     costs = layer_costs(model, input_shape)
     rows: list[tuple[str, ...]] = [_HEAD]
@@ -115,9 +111,8 @@ def summary_table(model: Sequential, input_shape: Sequence[int] | None = None) -
         for row in rows
     ]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    shape = model.input_shape if input_shape is None else tuple(input_shape)
-    given = "" if shape is None else f", input (N, {', '.join(map(str, shape))})"
-    last = "" if model.last_layer is None else f", loss {type(model.last_layer).__name__}"
+    given = "" if input_shape is None else f", input (N, {', '.join(map(str, input_shape))})"
+    last = "" if loss is None else f", loss {type(loss).__name__}"
     return "\n".join([f"{type(model).__name__}{given}{last}", lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 

@@ -8,7 +8,7 @@ from xpdl.backends import Backend
 from xpdl.backends.capture import Recording, recorder
 from xpdl.backends.namespaces import Array, array_namespace, is_array, write
 from xpdl.backends.numerics import get_numerics
-from xpdl.models.sequential import Sequential
+from xpdl.models.base import Model
 from xpdl.optimizers import Optimizer
 from xpdl.training import step
 from xpdl.training.messages import warn
@@ -71,7 +71,7 @@ class GraphedStep(EagerStep):
         batch_size: int,
     ) -> None:
         self.recorder = recorder(backend)
-        if not isinstance(network, Sequential):
+        if not isinstance(network, Model):
             raise TypeError(
                 f"Trainer: compile=True needs a Sequential, whose layers say what they keep, got {type(network).__name__}"
             )

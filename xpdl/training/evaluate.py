@@ -11,7 +11,7 @@ from typing import Any
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, same_place
 from xpdl.errors import ShapeError
-from xpdl.models.sequential import Sequential
+from xpdl.models.base import Model
 from xpdl.ops.checks import label_rows
 from xpdl.training.history import LISTS, History
 from xpdl.training.measures import Measure, Outputs, activation_of, kind_of
@@ -102,7 +102,7 @@ def accuracy(network: Any, x: Array, t: Array) -> float:
     does not fill a batch.
     """
     rows = _rows(x, t, "accuracy")
-    if getattr(type(network), "accuracy", None) is Sequential.accuracy:
+    if getattr(type(network), "accuracy", None) is Model.accuracy:
         return float(_batched(network, lambda size: network.accuracy(x, t, batch_size=size)))
     own_batches = "batch_size" in inspect.signature(network.accuracy).parameters
     right = 0.0
@@ -135,14 +135,14 @@ def mean_loss(network: Any, x: Array, t: Array) -> float:
 def _is_plain(network: Any) -> bool:
     """Return whether accuracy and loss are functions of the scores alone, so that one pass gives both."""
     cls = type(network)
-    return isinstance(network, Sequential) and (cls.accuracy, cls.loss, cls.predict) == (
-        Sequential.accuracy,
-        Sequential.loss,
-        Sequential.predict,
+    return isinstance(network, Model) and (cls.accuracy, cls.loss, cls.predict) == (
+        Model.accuracy,
+        Model.loss,
+        Model.predict,
     )
 
 
-def _in_one_pass(network: Sequential, x: Array, t: Array, kinds: Collection[str]) -> dict[str, float]:
+def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> dict[str, float]:
     rows, home, last = _rows(x, t, "evaluate"), _home(network), network.last_layer
     assert last is not None
 

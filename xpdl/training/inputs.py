@@ -14,7 +14,7 @@ from xpdl.backends.random import next_stream
 from xpdl.data import is_mapped, shuffle_dataset
 from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
-from xpdl.models.sequential import Sequential
+from xpdl.models.base import Model
 from xpdl.models.summary import layer_costs
 from xpdl.ops.checks import number, require_shape
 from xpdl.ops.targets import check_finite
@@ -80,7 +80,7 @@ def check_rows(which: str, x: Any, t: Any) -> None:
 
 def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple[Array, Array]:
     """A data set as the network wants it: on its device, in its dtype, with labels that it knows."""
-    if isinstance(network, Sequential):
+    if isinstance(network, Model):
         out = network.output_shape(tuple(x.shape[1:]))
         if network.last_layer is not None:
             network.last_layer.check_targets(t, out, f"Trainer: t_{which}")
@@ -189,7 +189,7 @@ def row_weights(sample_weight: Any, x: Any, network: Any, backend: Backend) -> A
         raise TypeError(f"{owner} must be an array (N,), got {type(sample_weight).__name__}; xpdl.asarray makes one")
     require_shape(sample_weight, (int(x.shape[0]),), "Trainer", "sample_weight, one for each row of x_train,")
     functions = (network.gradient, network.loss, getattr(network.last_layer, "forward", None))
-    takes = isinstance(network, Sequential) and all("sample_weight" in signature(f).parameters for f in functions if f)
+    takes = isinstance(network, Model) and all("sample_weight" in signature(f).parameters for f in functions if f)
     if not takes:
         raise TypeError(
             f"{owner}: gradient, loss and the loss layer of {type(network).__name__} must take sample_weight"
@@ -226,7 +226,7 @@ def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool) -
     """Refuse a last batch of one row in which a batch normalization would see one value per feature."""
     rows = int(x.shape[0])
     last = rows % batch_size or batch_size
-    if last != 1 or (drop_last and batch_size > 1) or not isinstance(network, Sequential):
+    if last != 1 or (drop_last and batch_size > 1) or not isinstance(network, Model):
         return
     for cost in layer_costs(network, tuple(x.shape[1:])):
         # gamma and beta have one value for each activation, or there is one position

@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import Array, is_array, on_device_of
 from xpdl.backends.random import checked_seed, next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.deprecation import renamed_options
-from xpdl.models.sequential import Sequential
+from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
 from xpdl.optimizers import Optimizer
 from xpdl.training import inputs, measures, ownership
@@ -187,7 +187,7 @@ class Trainer:
         sets = {"train": (x_train, t_train), **held_out}
         for which, (x, t) in sets.items():
             inputs.check_rows(which, x, t)
-        if isinstance(network, Sequential) and not network.built:
+        if isinstance(network, Model) and not network.built:
             network.build(tuple(x_train.shape[1:]))
         self.precision = resolve_precision(precision, network)
         first = next(filter(is_array, network.params.values()), None)

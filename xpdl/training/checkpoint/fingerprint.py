@@ -11,7 +11,7 @@ from xpdl.backends import Backend
 from xpdl.backends.namespaces import is_array
 from xpdl.layers.base import Layer
 from xpdl.layers.composite import Composite
-from xpdl.models.sequential import Sequential
+from xpdl.models.base import Model
 from xpdl.training.callbacks import state as callback_state
 from xpdl.training.callbacks.schedules import LearningRateSchedule
 from xpdl.training.messages import warn
@@ -41,7 +41,7 @@ def identity(
     """
     callbacks = [one for one in callbacks if getattr(one, "changes_training", False)]
     schedules = [one for one in callbacks if isinstance(one, LearningRateSchedule)]
-    ours = isinstance(network, Sequential)
+    ours = isinstance(network, Model)
     return {
         "network": type(network).__name__,
         "layers": [type(layer).__name__ for layer in network.layers.values()] if ours else [],

@@ -13,7 +13,7 @@ import numpy as np
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.io import tensors
-from xpdl.models.sequential import Sequential
+from xpdl.models.base import Model
 from xpdl.training import ownership
 from xpdl.training.callbacks import state as callback_state
 from xpdl.training.checkpoint.fingerprint import require_same
@@ -142,9 +142,9 @@ def _mean_loss(run: Run, history: History, position: dict[str, Any]) -> Weighted
 def _architecture(network: Any) -> dict[str, Any]:
     """Describe the network for the reader of the file."""
     found: dict[str, Any] = {"model": type(network).__name__}
-    if isinstance(network, Sequential):
+    if isinstance(network, Model):
         found.update(input_shape=network.input_shape, config=network.config, loss=type(network.last_layer).__name__)
-        found["layers"] = {name: repr(layer) for name, layer in network.layers.items()}
+        found["layers"] = {name: repr(layer) for name, layer in network.children()}
     return found
 
 

@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floa
 from xpdl.deprecation import warn_renamed
 from xpdl.errors import DTypeError
 from xpdl.layers.losses import LossLayer
-from xpdl.models.sequential import Sequential
+from xpdl.models.base import Model
 from xpdl.optimizers import Optimizer
 from xpdl.training.precision.loss_scale import LossScale, cast_all, unscale
 
@@ -110,7 +110,7 @@ class MixedPrecision:
         """Return whether the loss is scaled, and updates may be skipped."""
         return self.loss_scale.at_start != 1.0
 
-    def gradient(self, network: Sequential, x: Array, t: Array, *sample_weight: Array) -> dict[str, Array]:
+    def gradient(self, network: Model, x: Array, t: Array, *sample_weight: Array) -> dict[str, Array]:
         """``network.gradient`` with passes in half precision: gradients in the dtype of the parameters, not scaled.
 
         Where one is not finite, `update` sees it; ``network.last_loss`` is the loss, in the parameters' dtype.
@@ -122,7 +122,7 @@ class MixedPrecision:
         DTypeError
             If the parameters are not of a wider dtype than the passes, or their library lacks that.
         """
-        if isinstance(network, Sequential):
+        if isinstance(network, Model):
             network.build_for(x)
         self.check(network)
         self._passed = False
@@ -155,7 +155,7 @@ class MixedPrecision:
 
     def check(self, network: Any) -> None:
         """Raise what `gradient` would for this network."""
-        if not isinstance(network, Sequential):
+        if not isinstance(network, Model):
             raise TypeError(
                 "MixedPrecision: the network must be a Sequential, whose layers can be given rounded parameters, "
                 f"got {type(network).__name__}"
@@ -169,16 +169,16 @@ class MixedPrecision:
                 )
             dtype_called(self.dtype, array_namespace(first))
 
-    # called by `Sequential`
+    # called by `Model`
 
-    def forward(self, network: Sequential, x: Array) -> Array:
+    def forward(self, network: Model, x: Array) -> Array:
         """Scores for the batch `x`, in the dtype of the parameters."""
         with self.parameters(network) as wide:
             scores = network.forward(self.rounded(x), True)
         self._passed = True
         return _cast(scores, wide)
 
-    def backward(self, network: Sequential, loss: LossLayer) -> None:
+    def backward(self, network: Model, loss: LossLayer) -> None:
         """Fill the layers' gradients, in the dtype of the parameters."""
         first = next(owner[key] for _, owner, key in network.named_params())
         scale: Any = None
@@ -196,7 +196,7 @@ class MixedPrecision:
                 owner[key] = grad
 
     @contextlib.contextmanager
-    def parameters(self, network: Sequential) -> Iterator[str]:
+    def parameters(self, network: Model) -> Iterator[str]:
         """Inside, the layers have parameters in half precision; gives the name of their own dtype."""
         slots = [(leaf.params, key) for leaf in network.leaves() if not leaf.keep_fp32_params for key in leaf.params]
         own = [owner[key] for owner, key in slots]
