@@ -62,7 +62,7 @@ def test_other_names_are_missing():
 #: old option of a trainer -> new one, a value other than the default, and where it is kept
 OPTIONS = {
     "accumulate": ("accumulate_grad_batches", 2, lambda run: run.step.accumulator.count),
-    "keep": ("max_checkpoints", 5, lambda run: run._checkpointer.files.max_checkpoints),
+    "keep": ("max_checkpoints", 5, lambda run: run.checkpointer.files.max_checkpoints),
     "capture": ("compile", False, lambda run: type(run.step).__name__),
 }
 each_option = pytest.mark.parametrize(("old", "new", "value", "kept"), [(old, *rest) for old, rest in OPTIONS.items()])

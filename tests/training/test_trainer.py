@@ -108,7 +108,7 @@ class TestBegin:
         assert (run.epochs, run.batch_size, run.accumulate_grad_batches, run.verbose) == (20, 100, 1, True)
         assert repr(run.optimizer) == "SGD(lr=0.01)" and run.evaluate_sample_num_per_epoch is None
         assert run.x_val is None and run.seed is None and run.augment is None
-        assert Trainer(net(), X, T, X, T, seed=0, checkpoint=tmp_path / "run")._checkpointer.files.max_checkpoints == 2
+        assert Trainer(net(), X, T, X, T, seed=0, checkpoint=tmp_path / "run").checkpointer.files.max_checkpoints == 2
 
     def test_nothing_is_done_yet(self):
         run = trainer()
@@ -140,7 +140,7 @@ class TestProgress:
             def __getattr__(self, name):
                 return lambda *args: found.append((name, *args))
 
-        monkeypatch.setattr("xpdl.training.trainer.Progress", Progress)
+        monkeypatch.setattr("xpdl.training.loop.Progress", Progress)
         return found
 
     def test_a_bar_for_each_epoch_is_taken_away_before_its_line(self, calls):

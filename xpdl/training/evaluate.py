@@ -51,7 +51,7 @@ class Evaluator:
 
     def measure(self, history: History) -> str:
         """Measure, record in `history`, and return the line to print."""
-        words = []
+        words, measured = [], {}
         for which, (x, t) in self.sets.items():
             kinds = self._kinds(which)
             if not kinds and not self.measures:
@@ -60,8 +60,10 @@ class Evaluator:
             rows = min(self.rows or x.shape[0], x.shape[0])
             values = evaluate(self.network, x[:rows, ...], t[:rows, ...], kinds, self.measures)
             for name, value in values.items():
-                history.record(f"{which}_{name}", value)
+                measured[f"{which}_{name}"] = value
                 words.append(f"{which} {'accuracy' if name == 'acc' else name} {value:.4f}")
+        for name, value in measured.items():  # once all is measured, which may be broken off and made again
+            history.record(name, value)
         return "  ".join(words)
 
     def measured(self) -> dict[str, Measure | None]:

@@ -1,20 +1,64 @@
-"""The loop of a training: steps of an epoch, the measurements after it, callbacks and checkpoints in between."""
+"""The loop of a training: the epochs of a call, steps and measurements, callbacks and checkpoints in between."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 from xpdl.backends import device_memory, plans
 from xpdl.backends.namespaces import Array
 from xpdl.data import Batches, Prefetch
+from xpdl.training import ownership
+from xpdl.training.callbacks.monitor import check_monitors
+from xpdl.training.callbacks.schedules import warn_of_longer
 from xpdl.training.checkpoint.checkpointer import Checkpointer
 from xpdl.training.evaluate import Evaluator
+from xpdl.training.history import History
 from xpdl.training.progress import Progress
 from xpdl.training.run_state import Run, RunState
 from xpdl.training.step import EagerStep
 from xpdl.training.weighted_mean import WeightedMean
+
+
+def train(trainer: Any, more: int | None) -> History:
+    """Make one call of ``Trainer.train``: up to its epochs, or `more` of them."""
+    progress, state, callbacks = Progress(trainer.verbose), trainer.state, trainer.callbacks
+    check_monitors(trainer)
+    run = trainer.as_run()
+    with trainer.checkpointer.locked(), ownership.under_way(run):
+        state.stopped = False
+        if going_on := trainer.checkpointer.begin(run, state):
+            progress.line(going_on)
+        run = _up_to(trainer, trainer.epochs if more is None else state.epoch + more)
+        state.stopped = state.stopped and more is None
+        if state.stopped or state.epoch >= run.last_epoch:
+            done = f"stopped after epoch {state.epoch}" if state.stopped else f"all {trainer.epochs} epochs are done"
+            progress.line(f"nothing to train: {done}; train(epochs=n) goes on for n more")
+        callbacks.call("on_train_begin", trainer)
+        trainer.owner.begun = True
+
+        def notify(event: str, number: int) -> None:
+            callbacks.call(event, trainer, number)
+
+        parts = trainer.step, trainer.batches, trainer.evaluator, trainer.checkpointer
+        loop = Loop(run, state, *parts, progress, notify)
+        with trainer.checkpointer:
+            while state.epoch < run.last_epoch and not state.stopped:
+                loop.epoch()
+    callbacks.call("on_train_end", trainer)
+    history: History = state.history
+    return history
+
+
+def _up_to(trainer: Any, last_epoch: int) -> Run:
+    """Lengthen the training to `last_epoch` where it is shorter, and describe it as one of which this call ends there."""
+    if last_epoch > trainer.epochs:
+        warn_of_longer(trainer.callbacks.callbacks, trainer.epochs, last_epoch)
+        trainer.epochs = last_epoch
+    run: Run = dataclasses.replace(trainer.as_run(), last_epoch=last_epoch)
+    return run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +83,27 @@ class Loop:
 
     def epoch(self) -> None:
         """Train for one epoch, or for what is left of one that was broken off, and measure."""
-        state, progress, steps = self.state, self.progress, self.run.steps_per_epoch
+        state, progress = self.state, self.progress
         begin = time.perf_counter() - state.seconds
-        epoch, done = state.epoch + 1, state.step - state.epoch * steps
+        epoch, done = state.epoch + 1, state.step - state.first_step
+        if not state.in_memory:
+            self.step.restart()
+            state.in_memory = True
         if done == 0:
             state.epoch_loss = WeightedMean()
             self.notify("on_epoch_begin", epoch)
         title = f"epoch {epoch}/{self.run.epochs}"
-        progress.start(title, steps, done)
+        progress.start(title, self.run.steps_per_epoch, done)
         try:
             self._steps(done, begin)
         finally:
             progress.close()
+            state.seconds = time.perf_counter() - begin
         self.notify("on_test_begin", epoch)
         measured, history = self.evaluator.measure(state.history), state.history
         history.epoch_loss_list.append(state.epoch_loss.value)
         history.seconds.append(time.perf_counter() - begin)
-        state.epoch, state.seconds = epoch, 0.0
+        state.epoch, state.first_step, state.seconds, state.in_memory = epoch, state.step, 0.0, False
         shown = [title, f"loss {history.epoch_loss_list[-1]:.4f}", measured]
         progress.line("  ".join([*filter(None, shown), f"{history.seconds[-1]:.1f} s"]))
         self.notify("on_epoch_end", epoch)
@@ -65,13 +113,15 @@ class Loop:
         """Make the steps of an epoch, but for those that are done."""
         state, step, backend = self.state, self.step, self.run.backend
         self.batches.epoch, self.batches.first_batch = state.epoch, done
-        step.restart()
         for number, batch in enumerate(self.batches, done + 1):
             x, t, *_ = batch
+            last = number == self.run.steps_per_epoch
             self.notify("on_batch_begin", state.step + 1)
+            state.in_memory = False
             with device_memory.explained(backend, x.shape[0]):
-                loss, updated = step(*batch, last=number == self.run.steps_per_epoch)
+                loss, updated = step(*batch, last=last)
                 state.step += 1
+                state.in_memory = True
                 if number == done + 1 and self.run.last_batch_size < x.shape[0]:
                     plans.plan_batches(backend, x.shape[0], self.run.last_batch_size)
             self.progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
@@ -81,6 +131,8 @@ class Loop:
                 step.read_losses(x, t)
                 state.seconds = time.perf_counter() - begin
 
-            if updated:  # or a checkpoint would lack gradients that are not yet used
+            # a checkpoint would lack gradients that are not yet used; after the last step, the measurements come first
+            if updated and not last:
                 self.checkpointer.after_step(self.run, state, prepare)
-        step.read_losses(x, t)
+        if state.pending:
+            step.read_losses(x, t)

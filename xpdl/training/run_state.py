@@ -22,6 +22,11 @@ class RunState:
     ----------
     epoch, step : int
         Completed ones; some of the steps may belong to the epoch that is under way.
+    first_step : int
+        Steps before that epoch.
+    in_memory : bool
+        Whether that epoch can go on from what is in memory: False inside a step, which an error may leave half made, and
+        after a checkpoint was read.
     seconds : float
         Duration so far of that epoch.
     stopped : bool
@@ -36,24 +41,26 @@ class RunState:
 
     epoch: int = 0
     step: int = 0
+    first_step: int = 0
+    in_memory: bool = False
     seconds: float = 0.0
     stopped: bool = False
     history: History = dataclasses.field(default_factory=History)
     epoch_loss: WeightedMean = dataclasses.field(default_factory=WeightedMean)
     pending: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
 
-    def is_between_epochs(self, steps_per_epoch: int) -> bool:
+    def is_between_epochs(self) -> bool:
         """Return whether no epoch is under way."""
-        return self.step == self.epoch * steps_per_epoch
+        return self.step == self.first_step
 
-    def restart_epoch(self, steps_per_epoch: int) -> None:
+    def restart_epoch(self) -> None:
         """Go back to the start of the epoch that is under way; its steps are made again."""
-        self.step, self.seconds = self.epoch * steps_per_epoch, 0.0
+        self.step, self.seconds, self.in_memory = self.first_step, 0.0, False
         del self.history.train_loss_list[self.step :]
 
-    def where(self, steps_per_epoch: int) -> str:
+    def where(self) -> str:
         """Describe the position in words."""
-        if self.is_between_epochs(steps_per_epoch):
+        if self.is_between_epochs():
             return f"epoch {self.epoch}"
         return f"step {self.step}, in epoch {self.epoch + 1}"
 
@@ -93,6 +100,9 @@ class Run:
     backend : Backend
         Of the network.
     epochs, steps_per_epoch, batch_size, last_batch_size : int
+        Of the whole training.
+    last_epoch : int
+        The epoch after which the present call of ``train`` ends.
     fingerprint : callable
         Gives the settings that must be equal to resume, see `xpdl.training.checkpoint.fingerprint`.
     """
@@ -108,3 +118,4 @@ class Run:
     batch_size: int
     last_batch_size: int
     fingerprint: Callable[[], dict[str, Any]]
+    last_epoch: int = 0

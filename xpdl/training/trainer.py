@@ -8,26 +8,22 @@ from typing import Any
 from xpdl import optimizers
 from xpdl.backends import Backend, get_backend
 from xpdl.backends.namespaces import Array, is_array, on_device_of
-from xpdl.backends.random import checked_seed, next_stream
-from xpdl.data import Batches, Prefetch, is_mapped
+from xpdl.backends.random import checked_seed
 from xpdl.deprecation import renamed_options
 from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
 from xpdl.optimizers import Optimizer
-from xpdl.training import inputs, measures, ownership
+from xpdl.training import inputs, loop, measures
 from xpdl.training.callbacks.base import Callbacks
-from xpdl.training.callbacks.monitor import check_monitors
 from xpdl.training.checkpoint.checkpointer import MAX_CHECKPOINTS, Checkpoint, Checkpointer
 from xpdl.training.checkpoint.fingerprint import identity
 from xpdl.training.cuda_graph import GraphedStep
 from xpdl.training.evaluate import Evaluator
 from xpdl.training.history import History
-from xpdl.training.loop import Loop
 from xpdl.training.precision.mixed import MixedPrecision, resolve_precision
-from xpdl.training.progress import Progress
 from xpdl.training.run_state import Owner, Run, RunState, in_state
-from xpdl.training.stable_repr import words
 from xpdl.training.step import EagerStep
+from xpdl.training.training_data import TrainingData
 
 
 class Trainer:
@@ -196,34 +192,32 @@ class Trainer:
         parts = (network, self.optimizer, self.precision, self.accumulate_grad_batches, self.state)
         graphed = flag(compile, "compile", "Trainer")
         self.step = GraphedStep(*parts, backend=backend, batch_size=self.batch_size) if graphed else EagerStep(*parts)
-        sets, weights, checksums = inputs.enter(sets, sample_weight, network, backend, validation_split, seed)
-        self.x_train, self.t_train = sets["train"]
-        self.x_val, self.t_val = sets.get("val", (None, None))
-        self.x_test, self.t_test = sets.get("test", (None, None))
-
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
-        order = next_stream("Trainer", self.seed).words("order")[0]
-        options: dict[str, Any] = {"drop_last": self.drop_last, "transform": augment, "sample_weight": weights}
-        self.batches: Batches | Prefetch = Batches(
-            self.x_train, self.t_train, self.batch_size, seed=order, backend=backend, **options
+        self.data = TrainingData(
+            sets,
+            network,
+            backend,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            augment=augment,
+            sample_weight=sample_weight,
+            validation_split=validation_split,
         )
-        inputs.check_last_batch(network, self.x_train, self.batch_size, self.drop_last)
-        self.augment = self.batches.transform
-        if is_mapped(self.x_train):
-            self.batches = Prefetch(self.batches)
-        self.iter_per_epoch = len(self.batches)
-        self._checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed)
-        self._owner = Owner()
-        self.evaluator = Evaluator(network, sets, measures.resolve(metrics, network), evaluate_sample_num_per_epoch)
+        self.x_train, self.t_train = self.data.of("train")
+        self.x_val, self.t_val = self.data.of("val")
+        self.x_test, self.t_test = self.data.of("test")
+        self.batches, self.augment = self.data.batches, self.data.augment
+        self.iter_per_epoch = self.data.steps_per_epoch
+        self.checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed)
+        self.owner = Owner()
+        asked = measures.resolve(metrics, network)
+        self.evaluator = Evaluator(network, self.data.sets, asked, evaluate_sample_num_per_epoch)
         #: options that change the training, as a checkpoint keeps them
         self._options = {
-            "augment": words(self.augment),
-            # without those for validation: another share of them is another number of these
-            "rows": int(self.x_train.shape[0]),
-            "rows to validate with": 0 if self.x_val is None else int(self.x_val.shape[0]),
-            "metrics": [one.name for one in self.evaluator.measures],
+            **self.data.settings(),
+            "metrics": [one.name for one in asked],
             "evaluate_sample_num_per_epoch": evaluate_sample_num_per_epoch,
-            **checksums,
             "batch size": self.batch_size,
             "drop_last": self.drop_last,
             "accumulate_grad_batches": self.accumulate_grad_batches,
@@ -240,14 +234,23 @@ class Trainer:
     train_acc_list = in_state("history.train_acc_list")
     test_acc_list = in_state("history.test_acc_list")
 
-    def train(self) -> History:
-        """Train up to `epochs` epochs and return the history.
+    def train(self, epochs: int | None = None) -> History:
+        """Train up to the `epochs` of this trainer, or for so many more, and return the history.
 
-        Epochs that an earlier, interrupted call completed count. One that it broke off goes on from the checkpoint, where
-        there is one; otherwise it is made again from the weights as they are.
+        Epochs that earlier calls completed count, and an epoch that one broke off goes on from its last step, bitwise
+        identical to a training that was not interrupted: from the checkpoint where there is one, or else from memory. Only
+        where an error came in the middle of a step, as of NaN, is the epoch made again from the weights as they are.
 
-        With a checkpoint, ctrl-C and SIGTERM end the step, write, and then stop the program with a line that says how to go
-        on; a second one stops it at once. This is so in the main thread, and where the program has no handlers of its own.
+        Ctrl-C, or the button of a notebook, ends the step and then raises `KeyboardInterrupt`; with a checkpoint, which is
+        written before, so does SIGTERM. A second one stops at once, maybe in the middle of the step. This is so in the main
+        thread, and where the program has no handlers of its own.
+
+        Parameters
+        ----------
+        epochs : int, optional
+            Go on for so many, an epoch that was broken off included: two calls make the run that one over all of the epochs
+            would be. Beyond `epochs`, which grows with it, schedules that span the whole training are those of the longer
+            one from there on, which is a warning; give them a length, such as ``CosineLR(epochs=20)``, to let them end.
 
         Raises
         ------
@@ -263,38 +266,19 @@ class Trainer:
             if a callback monitors what is not measured; or if another training has used the optimizer, or uses a callback,
             or has used one since the last call.
         """
+        more = None if epochs is None else positive_int(epochs, "epochs", "Trainer.train")
         # for callbacks and the network's own code, too
         with on_device_of(next(filter(is_array, self.network.params.values()), None)):
-            return self._train()
-
-    def _train(self) -> History:
-        progress, state = Progress(self.verbose), self.state
-        check_monitors(self)
-        run = self.as_run()
-        with self._checkpointer.locked(), ownership.under_way(run):
-            state.stopped = False
-            if going_on := self._checkpointer.begin(run, state):
-                progress.line(going_on)
-            self.callbacks.call("on_train_begin", self)
-            self._owner.begun = True
-            loop = Loop(run, state, self.step, self.batches, self.evaluator, self._checkpointer, progress, self._call)
-            with self._checkpointer:
-                while state.epoch < self.epochs and not state.stopped:
-                    loop.epoch()
-        self.callbacks.call("on_train_end", self)
-        return state.history
-
-    def _call(self, event: str, number: int) -> None:
-        self.callbacks.call(event, self, number)
+            return loop.train(self, more)
 
     def as_run(self) -> Run:
         """Return the objects and settings of this trainer that a checkpoint needs besides its `state`."""
-        callbacks, rows = self.callbacks.callbacks, int(self.x_train.shape[0])
-        sizes = self.epochs, self.iter_per_epoch, self.batch_size, rows - (self.iter_per_epoch - 1) * self.batch_size
+        callbacks = self.callbacks.callbacks
+        sizes = self.epochs, self.iter_per_epoch, self.batch_size, self.data.last_batch_size
 
         def fingerprint() -> dict[str, Any]:
             return identity(self.network, self.optimizer_at_start, callbacks, self.epochs, self._options)
 
         return Run(
-            self._owner, self.network, self.optimizer, self.precision, callbacks, self.backend, *sizes, fingerprint
+            self.owner, self.network, self.optimizer, self.precision, callbacks, self.backend, *sizes, fingerprint
         )

@@ -569,4 +569,7 @@ def test_a_run_that_goes_on_says_from_where(path, capsys):
     assert first == f"going on after step 5, in epoch 2 from {path}"
     assert [line.split("  ")[0] for line in epochs] == ["epoch 2/4", "epoch 3/4", "epoch 4/4"]
     trainer(checkpoint=path, verbose=True).train()
-    assert capsys.readouterr().out == f"going on after epoch 4 from {path}\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"going on after epoch 4 from {path}",
+        "nothing to train: all 4 epochs are done; train(epochs=n) goes on for n more",
+    ]

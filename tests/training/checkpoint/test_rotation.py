@@ -237,7 +237,7 @@ def test_saving_moves_nothing_and_changes_nothing(path):
     }
     position = run.current_epoch, run.current_iter, run.batches.epoch, run.batches.first_batch
     random = np.random.get_state()[1].copy()
-    assert write(run._checkpointer.files, run)
+    assert write(run.checkpointer.files, run)
     for name, (owner, key, value) in before.items():
         assert owner[key] is value
         assert (asnumpy(value).tobytes() if hasattr(value, "shape") else value) == bits[name]

@@ -112,16 +112,16 @@ def test_second_ctrl_c_stops_at_once(tmp_path):
 
 def test_one_that_comes_after_the_last_step_is_not_lost(tmp_path, monkeypatch):
     run = trainer(checkpoint=tmp_path / "run")
-    write = run._checkpointer.files.write
+    write = run.checkpointer.files.write
 
     def write_and_signal(settings, state):
         done = write(settings, state)
         if state.epoch == 4:
-            run._checkpointer.files.write = write
+            run.checkpointer.files.write = write
             signal.raise_signal(signal.SIGINT)
         return done
 
-    run._checkpointer.files.write = write_and_signal
+    run.checkpointer.files.write = write_and_signal
     with pytest.raises(KeyboardInterrupt):
         run.train()
     assert run.current_epoch == 4

@@ -58,7 +58,8 @@ class EMA(Callback):
                 self.average[name] = widened(self.average[name]) * d + widened(owner[key]) * (1.0 - d)
 
     def on_test_begin(self, trainer: Any, epoch: int) -> None:
-        self._weights = copies(trainer.network)
+        if not self._weights:  # or they are in the network already, where measuring broke off
+            self._weights = copies(trainer.network)
         put_back(trainer.network, self.average)
 
     def state_dict(self) -> dict[str, Any]:

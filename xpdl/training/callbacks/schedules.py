@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from xpdl.ops.checks import number, positive_int
 from xpdl.training.callbacks.base import Callback
 from xpdl.training.callbacks.monitor import Monitor
+from xpdl.training.messages import warn
 
 
 class LearningRateSchedule(Callback):
@@ -260,6 +261,17 @@ class ReduceLROnPlateau(LearningRateSchedule):
         super().load_state_dict(state)
         self.best, self.waited, self.reductions = state["best"], state["waited"], state["reductions"]
         self.monitor.name = state["monitor"]
+
+
+def warn_of_longer(callbacks: Iterable[Any], epochs: int, longer: int) -> None:
+    """Warn of schedules over all epochs of a training that gets more of them."""
+    for one in callbacks:
+        if isinstance(one, LearningRateSchedule) and one.spans_training:
+            kind = type(one).__name__
+            warn(
+                f"Trainer.train: {kind} spans the whole training, which now has {longer} epochs, not {epochs}: the learning "
+                f"rate goes on as in a training of {longer}; give {kind} a number of epochs to avoid that"
+            )
 
 
 def _cosine(first: float, last: float, place: float) -> float:

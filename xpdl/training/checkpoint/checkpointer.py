@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable
 from types import TracebackType
 
@@ -20,7 +21,7 @@ MAX_CHECKPOINTS = 2
 
 
 class Checkpointer:
-    """The checkpoints of a trainer; entered while it trains. Without a path, it does nothing.
+    """The checkpoints of a trainer; entered while it trains. Without a path, it only makes ctrl-C wait for a step to end.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class Checkpointer:
                 f"Trainer: max_checkpoints={max_checkpoints}, but the checkpoint's files have "
                 f"max_checkpoints={self.files.max_checkpoints}; say it there"
             )
-        self._interrupts = Interrupts()
+        self._interrupts = self._new_interrupts()
         self._last_step = 0
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
@@ -71,20 +72,20 @@ class Checkpointer:
         ValueError
             If there are some, but none to go on from.
         """
-        begun = state.step > 0 and state.is_between_epochs(run.steps_per_epoch)
+        begun = state.step > 0 and state.is_between_epochs()
         if self.files is not None and not begun and self.files.exist():
             path = self.files.read(run, state)
             self._last_step = state.step
-            return f"going on after {state.where(run.steps_per_epoch)} from {path}"
+            return f"going on after {state.where()} from {path}"
         ownership.begin(run, resumed=False)
-        state.restart_epoch(run.steps_per_epoch)
         self._last_step = state.step
-        return None
+        if not state.in_memory:
+            state.restart_epoch()
+        return None if state.is_between_epochs() else f"going on after {state.where()}"
 
     def __enter__(self) -> Checkpointer:
-        if self.files is not None:
-            self._interrupts = Interrupts()
-            self._interrupts.__enter__()
+        self._interrupts = self._new_interrupts()
+        self._interrupts.__enter__()
         return self
 
     def __exit__(
@@ -94,29 +95,32 @@ class Checkpointer:
 
     def after_step(self, run: Run, state: RunState, prepare: Callable[[], None]) -> None:
         """Write if it is time to, and stop there if that was asked for; `prepare` is called before."""
-        # at the last step of an epoch, the measurements come first
-        if self.files is None or state.step % run.steps_per_epoch == 0:
-            return
         if self._interrupts.noted or self._due(state):
             prepare()
-            self._write(self.files, run, state)
+            self._write(run, state)
 
     def after_epoch(self, run: Run, state: RunState) -> None:
         """Write if it is time to, between epochs; see `after_step`."""
-        if self.files is None:
-            return
-        ends = state.stopped or state.epoch == run.epochs
+        ends = state.stopped or state.epoch == run.last_epoch
         if self.every is None or self._due(state) or self._interrupts.noted or ends:
-            self._write(self.files, run, state)
+            self._write(run, state)
 
     def _due(self, state: RunState) -> bool:
         # not only at multiples: between two batches whose gradients are added up, it is not asked
         return self.every is not None and state.step // self.every > self._last_step // self.every
 
-    def _write(self, files: CheckpointFiles, run: Run, state: RunState) -> None:
-        written, self._last_step = files.write(run, state), state.step
+    def _new_interrupts(self) -> Interrupts:
+        return Interrupts((signal.SIGINT,) if self.files is None else (signal.SIGINT, signal.SIGTERM))
+
+    def _write(self, run: Run, state: RunState) -> None:
+        where = f"stopped after {state.where()}"
+        if self.files is None:
+            if self._interrupts.noted:
+                self._interrupts.stop(f"{where}; train() of this Trainer goes on from there")
+            return
+        written, self._last_step = self.files.write(run, state), state.step
         if self._interrupts.noted:
-            where, path = f"stopped after {state.where(run.steps_per_epoch)}", files.path
+            path = self.files.path
             if written:
                 how = f"started again with the same arguments (xpdl train: and --resume), training goes on from {path}"
                 self._interrupts.stop(f"{where}; {how}")

@@ -80,6 +80,8 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
         }
         position = json.loads(metadata["position"])
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
+        # earlier versions did not write it
+        first_step = int(position.get("first_step", epoch * run.steps_per_epoch))
         stopped = bool(position["stopped"])
         history = History.from_lists({name: array.tolist() for name, array in _under(arrays, "history.")})
         mean_loss = _mean_loss(run, history, position)
@@ -104,7 +106,8 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
     ownership.begin(run, resumed=True)
     for owner, key, value in values:
         owner[key] = value
-    state.history, state.epoch, state.step = history, epoch, step
+    state.history, state.epoch, state.step, state.first_step = history, epoch, step, first_step
+    state.in_memory = False
     state.seconds, state.stopped, state.epoch_loss = spent, stopped, mean_loss
     if run.precision is not None:
         run.precision.loss_scale.load_state_dict(scaling)
@@ -117,6 +120,7 @@ def _position(state: RunState) -> dict[str, Any]:
     return {
         "epoch": state.epoch,
         "step": state.step,
+        "first_step": state.first_step,
         "seconds": state.seconds,
         "stopped": state.stopped,
         "loss": [state.epoch_loss.total, state.epoch_loss.weight],

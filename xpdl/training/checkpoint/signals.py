@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from xpdl.training.messages import say
 
-# The handlers that Python installs. A handler of the program's own stays in place.
+# The handlers that Python installs, also while a notebook runs a cell. A handler of the program's own stays in place.
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
@@ -19,20 +20,26 @@ class Interrupts:
 
     Outside of the main thread, which alone may handle signals, it changes nothing.
 
+    Parameters
+    ----------
+    numbers : iterable of signal.Signals
+        Of these two, those to be noted.
+
     Attributes
     ----------
     noted : signal.Signals or None
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterable[signal.Signals] = tuple(_DEFAULTS)) -> None:
+        self.numbers = tuple(numbers)
         self.noted: signal.Signals | None = None
         self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number, default in _DEFAULTS.items():
-                if signal.getsignal(number) == default:
+            for number in self.numbers:
+                if signal.getsignal(number) == _DEFAULTS[number]:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
