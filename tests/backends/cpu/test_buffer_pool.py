@@ -9,6 +9,7 @@ import pytest
 from tests.harness import nonempty
 from xpdl import layers
 from xpdl.backends.cpu import buffer_pool
+from xpdl.backends.cpu.tuning import TUNING, tuned
 
 SHAPE = (300, 400)
 
@@ -28,7 +29,7 @@ def test_arrays_are_as_asked_for_and_begin_on_a_line_of_the_cache():
     for shape, dtype in [(SHAPE, np.float32), ((7, 100, 100), np.float64), ((3,), np.float32), ((), np.float64)]:
         array = buffer_pool.empty(shape, dtype)
         assert array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
-        assert array.nbytes < buffer_pool._SMALLEST or address(array) % 64 == 0
+        assert array.nbytes < TUNING.buffer_pool_smallest or address(array) % 64 == 0
 
 
 def test_is_used_again_when_the_last_view_is_gone():
@@ -74,8 +75,8 @@ def test_like_keeps_the_memory_order():
     assert found.shape == x.shape and found.strides == x.strides
 
 
-def test_what_nobody_uses_is_dropped_when_there_is_too_much(monkeypatch):
-    monkeypatch.setattr(buffer_pool, "_KEPT", 3_000_000)
+@tuned(buffer_pool_kept=3_000_000)
+def test_what_nobody_uses_is_dropped_when_there_is_too_much():
     held = [buffer_pool.empty((250_000,), np.float32) for _ in range(2)]
     buffer_pool.empty((200_000 + 50_000,), np.float32)
     assert buffer_pool._kept() <= 3_000_000

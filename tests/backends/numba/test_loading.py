@@ -12,7 +12,7 @@ import pytest
 from tests.backends.watched import own_kernels
 from xpdl import SGD
 from xpdl.backends import dispatch, registry
-from xpdl.backends.cpu import tuning
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.numba import BlasError, kernels, loading
 from xpdl.ops import activations, convolution, pooling
@@ -212,7 +212,7 @@ def test_small_arrays_load_nothing(placeholder, monkeypatch):
     monkeypatch.setattr(loading, "load", asked.append)
     for op in ("relu_backward", "fused_update"):
         placeholder(op)
-    for size in (tuning.SMALL_ARRAY - 1, tuning.SMALL_ARRAY):
+    for size in (TUNING.small_array - 1, TUNING.small_array):
         activations.relu_backward(dy=np.ones(size), y=np.ones(size))
         SGD().update({"W": np.ones(size)}, {"W": np.ones(size)})
     assert asked == ["xpdl.backends.numba.elementwise"]

@@ -6,6 +6,7 @@ import pytest
 from tests.backends.watched import kernels
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.tuning import tuned
 from xpdl.backends.numba import loading
 from xpdl.ops import convolution as ops
 
@@ -42,17 +43,16 @@ def both(x, W, b, dy, **options):
 
 @pytest.mark.parametrize("columns", [1, 50, 400])
 @pytest.mark.parametrize("seed", range(10))
-def test_equals_the_generic_op(tiles, monkeypatch, seed, columns):
-    monkeypatch.setattr(tiles, "_CHANNELS", 0)
-    monkeypatch.setattr(tiles, "_COLUMNS", columns)
-    monkeypatch.setattr(tiles, "_MOST_IMAGES", 9)
+@tuned(winograd_2d_channels=0, winograd_2d_task_images=9)
+def test_equals_the_generic_op(tiles, seed, columns):
     rng = np.random.default_rng(seed)
     pad = tuple(int(p) for p in rng.integers(0, 5, 2))
     size = [max(2, 4 - 2 * p) + int(rng.integers(0, 8)) for p in pad]
     n, c, f = int(rng.integers(8, 20)), *(int(v) for v in rng.integers(1, 8, 2))
     x, W, b = images(rng, (n, c, *size)), rng.normal(size=(f, c, 3, 3)).astype("f"), rng.normal(size=f).astype("f")
     dy = images(rng, (n, f, *(s + 2 * p - 2 for s, p in zip(size, pad, strict=True))))
-    found, exact = both(x, W, b, dy, pad=pad)
+    with tuned(winograd_2d_columns=columns):
+        found, exact = both(x, W, b, dy, pad=pad)
     assert len(tiles.calls) > 1
     for actual, desired in zip(found, exact, strict=True):
         np.testing.assert_allclose(actual, desired, rtol=0, atol=1e-5 * np.abs(desired).max())
@@ -69,8 +69,8 @@ def test_filters_may_lie_in_any_order_of_memory(tiles, axes):
     assert tiles.calls
 
 
-def test_small_integers_are_exact(tiles, monkeypatch):
-    monkeypatch.setattr(tiles, "_CHANNELS", 0)
+@tuned(winograd_2d_channels=0)
+def test_small_integers_are_exact(tiles):
     rng = np.random.default_rng(0)
     x, dy = (np.round(3 * images(rng, shape)) for shape in ((8, 4, 7, 7), (8, 5, 7, 7)))
     W, b = np.round(4 * rng.normal(size=(5, 4, 3, 3))).astype("f"), np.arange(5, dtype=np.float32)

@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import importlib
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -26,38 +24,36 @@ import xpdl
 from tests.backends.watched import watch_kernels
 from xpdl import optimizers
 from xpdl.backends import dispatch
+from xpdl.backends.cpu.tuning import tuned
 from xpdl.backends.numba import loading
 from xpdl.ops import activations, affine, arithmetic, convolution, dropout, losses, normalization, pooling
 
 FLOATS = (np.float32, np.float32, np.float32, np.float64, np.float64, np.float16)
 
-#: thresholds of kernels: the name in a module, and the values that a case may take
+#: thresholds of kernels, but for numbers that become part of compiled code, and the values that a case may take
 LIMITS = {
-    "cpu.batch_norm._TASK_SIZE": (1, 100),
-    "cpu.tuning.COMPILED_PARAMETERS": (0,),
-    "cpu.tuning.SHARED_PARAMETERS": (0,),
-    "cpu.tuning.SMALL_ARRAY": (1,),
-    "numpy.affine._TASK_PRODUCTS": (1, 100),
-    "numpy.conv_algorithms._TASK_BYTES": (1, 2000),
-    "numpy.conv_algorithms._TASK_IMAGES": (1, 10),
-    "numpy.optimizers.PIECE": (7, 64),
-    "numpy.pooling._TASK_SIZE": (1, 100),
-    "numpy.winograd_1d._CHANNELS": (0,),
-    "numpy.winograd_1d._TASK_BYTES": (1, 5000),
-}
-#: the same of compiled modules, but for numbers that become part of compiled code
-COMPILED_LIMITS = {
-    "numba.im2col_rows._FEWEST_IMAGES": (1,),
-    "numba.im2col_rows._TASK_BYTES": (1, 2000),
-    "numba.im2col_rows._TASKS": (1, 3),
-    "numba.pooling._FEW": (0, 1 << 30),
-    "numba.pooling._NEIGHBOURS": (1,),
-    "numba.pooling._NEIGHBOURS_BACKWARD": (1,),
-    "numba.pooling._TASK_SIZE": (1, 100),
-    "numba.winograd_2d._CHANNELS": (0,),
-    "numba.winograd_2d._COLUMNS": (1, 50),
-    "numba.winograd_2d._FEWEST_IMAGES": (1,),
-    "numba.winograd_2d._TASKS": (1, 3),
+    "batch_norm_task": (1, 100),
+    "compiled_parameters": (0,),
+    "shared_parameters": (0,),
+    "small_array": (1,),
+    "affine_task_products": (1, 100),
+    "rows_task_bytes": (1, 2000),
+    "rows_task_images": (1, 10),
+    "optimizer_task": (7, 64),
+    "pooling_task": (1, 100),
+    "winograd_1d_channels": (0,),
+    "winograd_1d_task_bytes": (1, 5000),
+    "compiled_rows_fewest_images": (1,),
+    "compiled_rows_task_bytes": (1, 2000),
+    "compiled_rows_tasks": (1, 3),
+    "compiled_pooling_few": (0, 1 << 30),
+    "compiled_pooling_neighbours": (1,),
+    "compiled_pooling_neighbours_backward": (1,),
+    "compiled_pooling_task": (1, 100),
+    "winograd_2d_channels": (0,),
+    "winograd_2d_columns": (1, 50),
+    "winograd_2d_fewest_images": (1,),
+    "winograd_2d_tasks": (1, 3),
 }
 
 
@@ -420,16 +416,11 @@ CASES = [a_pooling, an_elementwise, a_mask, a_convolution, an_affine, a_normaliz
 @contextlib.contextmanager
 def limits(draw: Draw) -> Iterator[None]:
     """In most cases, work is cut elsewhere than usual."""
-    tables = LIMITS if loading.problem() else LIMITS | COMPILED_LIMITS
-    with contextlib.ExitStack() as stack:
-        if draw.flag(0.7):
-            for name, options in tables.items():
-                if draw.flag():
-                    value = draw.choice(options)
-                    draw.said.append(f"{name}={value}")
-                    module, _, limit = name.rpartition(".")
-                    owner = importlib.import_module(f"xpdl.backends.{module}")
-                    stack.enter_context(mock.patch.object(owner, limit, value))
+    drawn = {}
+    if draw.flag(0.7):
+        drawn = {name: draw.choice(values) for name, values in LIMITS.items() if draw.flag()}
+        draw.said += [f"{name}={value}" for name, value in drawn.items()]
+    with tuned(**drawn):
         yield
 
 

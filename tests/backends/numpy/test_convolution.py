@@ -6,14 +6,14 @@ import pytest
 from tests.backends.watched import kernels
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
-from xpdl.backends.numba import loading
+from xpdl.backends.cpu.tuning import tuned
 from xpdl.ops import convolution as ops
 
 
 @pytest.fixture(autouse=True)
-def few_images_are_enough(code, monkeypatch):
-    if code.name == "compiled":
-        monkeypatch.setattr(loading.load("xpdl.backends.numba.im2col_rows"), "_FEWEST_IMAGES", 1)
+def few_images_are_enough(code):
+    with tuned(compiled_rows_fewest_images=1):
+        yield
 
 
 def geometry(rng):

@@ -5,10 +5,12 @@ import pytest
 
 import xpdl
 from xpdl.backends import dispatch
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numpy import dropout as kernels
 from xpdl.ops.dropout import dropout_mask
 
-SIZES = [(), (0, 3), (1,), (7, 5), (kernels.PIECE,), (kernels.PIECE + 1,), (3, kernels.PIECE // 2 + 5)]
+TASK = TUNING.dropout_mask_task
+SIZES = [(), (0, 3), (1,), (7, 5), (TASK,), (TASK + 1,), (3, TASK // 2 + 5)]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -36,7 +38,7 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
     run = kernels.thread_pool.run
     monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
-    x = np.zeros(2 * kernels.PIECE + 1)
+    x = np.zeros(2 * TASK + 1)
     dropout_mask(x, 0.5, (1, 2), 0)
     with dispatch.generic_only():
         dropout_mask(x, 0.5, (1, 2), 0)

@@ -5,7 +5,8 @@ import pytest
 
 from tests.backends.numpy.test_convolution import ORDERS
 from xpdl.backends import dispatch
-from xpdl.backends.cpu import thread_pool, tuning
+from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.tuning import TUNING, tuned
 from xpdl.ops import activations, arithmetic
 from xpdl.ops import dropout as dropout_ops
 
@@ -41,13 +42,13 @@ def test_equal_the_generic_ops(shape, dtype, code):
         np.testing.assert_array_equal(found, expected)
     if dtype == "float16":
         assert not code.ran
-    elif x.size >= tuning.SMALL_ARRAY:
+    elif x.size >= TUNING.small_array:
         code.assert_compiled("relu_backward", "dropout")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_take_any_memory_order(order, code, monkeypatch):
-    monkeypatch.setattr(tuning, "SMALL_ARRAY", 1)
+@tuned(small_array=1)
+def test_take_any_memory_order(order, code):
     x = ORDERS[order](values((3, 4, 6, 5), "float32"))
     dy = values((3, 4, 6, 5), "float32", 1)
     np.testing.assert_array_equal(activations.relu(x), np.maximum(x, 0))

@@ -5,6 +5,7 @@ import pytest
 
 from tests.backends.watched import kernels
 from xpdl.backends import dispatch
+from xpdl.backends.cpu.tuning import TUNING, tuned
 from xpdl.backends.numba import loading
 from xpdl.backends.numpy import im2col_small_batch
 from xpdl.ops import convolution as ops
@@ -16,15 +17,14 @@ def module(code):
 
 def many(code):
     """Images that are not few any more."""
-    return module(code)._MANY
+    return TUNING.small_batch_images if code.name == "pure" else TUNING.small_batch_compiled_images
 
 
 @pytest.mark.parametrize("rectify", [False, True])
-@pytest.mark.parametrize("task_bytes", [1, 1 << 11, im2col_small_batch._TASK_BYTES])
+@pytest.mark.parametrize("task_bytes", [1, 1 << 11, TUNING.small_batch_task_bytes])
 @pytest.mark.parametrize("seed", range(12))
-def test_equals_the_generic_op(code, monkeypatch, seed, task_bytes, rectify):
-    monkeypatch.setattr(im2col_small_batch, "_TASK_BYTES", task_bytes)
-    monkeypatch.setattr(im2col_small_batch, "_SHARED_PRODUCTS", 200)
+@tuned(small_batch_shared_products=200)
+def test_equals_the_generic_op(code, seed, task_bytes, rectify):
     rng = np.random.default_rng(seed)
     size, stride, dilation = (tuple(int(v) for v in rng.integers(1, high, 2)) for high in (5, 4, 3))
     pad = tuple(int(v) for v in rng.integers(0, 4, 2))
@@ -40,10 +40,11 @@ def test_equals_the_generic_op(code, monkeypatch, seed, task_bytes, rectify):
     options["activation"] = "relu" if rectify else None
     with dispatch.generic_only():
         expected = ops.convolution(x, W, b, **options)
-    found = ops.convolution(np.asfortranarray(x), W, b, **options)
+    with tuned(small_batch_task_bytes=task_bytes):
+        found = ops.convolution(np.asfortranarray(x), W, b, **options)
+        narrow = ops.convolution(*(a.astype("float32") for a in (x, W, b)), **options)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
     assert found.flags.c_contiguous
-    narrow = ops.convolution(*(a.astype("float32") for a in (x, W, b)), **options)
     assert narrow.dtype == np.float32
     np.testing.assert_allclose(narrow, expected, rtol=2e-6, atol=2e-6 * np.abs(expected).max())
     code.assert_compiled("convolution")
@@ -87,8 +88,8 @@ def test_the_border_counts_as_zeros_whatever_memory_held():
     np.testing.assert_array_equal(kernels.convolution(x, W, pad=(1, 1)), before)
 
 
+@tuned(small_batch_shared_products=0)
 def test_is_bitwise_identical_for_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(im2col_small_batch, "_SHARED_PRODUCTS", 0)
     rng = np.random.default_rng(0)
     x, W = rng.normal(size=(3, 16, 32, 32)).astype("float32"), rng.normal(size=(16, 16, 3, 3)).astype("float32")
     monkeypatch.setenv("XPDL_NUM_THREADS", "1")

@@ -8,14 +8,14 @@ import pytest
 
 from xpdl import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop, use
 from xpdl.backends import dispatch
-from xpdl.backends.cpu import tuning
+from xpdl.backends.cpu.tuning import TUNING, tuned
 from xpdl.backends.numpy import optimizers as kernels
 from xpdl.optimizers.clipping import global_norm_scale
 from xpdl.optimizers.fused_update import flush_denormals
 
 RULES = [SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop]
-SIZE = 2 * kernels.PIECE + 17
-SMALL = tuning.COMPILED_PARAMETERS // 2
+SIZE = 2 * TUNING.optimizer_task + 17
+SMALL = TUNING.compiled_parameters // 2
 SHAPES = {"large": (SIZE,), "matrix": (7, 5), "one": (1,), "scalar": (), "none": (0, 3)}
 
 
@@ -90,7 +90,7 @@ def test_values_that_are_not_finite_are_those_of_the_generic_step(rule, options,
 
 
 def test_bits_do_not_depend_on_threads(code):
-    many = {"W": np.linspace(-1, 1, tuning.SHARED_PARAMETERS + 100, dtype=np.float32)}
+    many = {"W": np.linspace(-1, 1, TUNING.shared_parameters + 100, dtype=np.float32)}
     found = []
     for count in (1, 3):
         params = {"W": many["W"].copy()}
@@ -119,9 +119,9 @@ def test_a_skipped_update_changes_nothing(code):
 
 
 @pytest.mark.parametrize("rule", RULES)
+@tuned(shared_parameters=TUNING.optimizer_task)
 def test_every_rule_has_a_kernel_that_is_called_in_place_and_generic_only_switches_it_off(rule, monkeypatch, code):
     calls = []
-    monkeypatch.setattr(tuning, "SHARED_PARAMETERS", kernels.PIECE)
     run = kernels.thread_pool.run
     monkeypatch.setattr(kernels.thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
     W = np.ones(SIZE, np.float32)
@@ -140,7 +140,7 @@ def test_every_rule_has_a_kernel_that_is_called_in_place_and_generic_only_switch
 
 @pytest.mark.parametrize("options", [{}, {"max_norm": 0.5, "weight_decay": {"l1": 0.1, "l2": 0.1}}], ids=str)
 def test_nothing_of_the_size_of_a_parameter_is_made(options):
-    size = 64 * kernels.PIECE
+    size = 64 * TUNING.optimizer_task
     params, grads = ({"W": np.ones(size, np.float32)} for _ in range(2))
     optimizer = Adam(**options)
     optimizer.update(params, grads)
@@ -163,7 +163,7 @@ def test_gradients_are_not_modified():
 
 @pytest.mark.parametrize("make", [lambda a: a.reshape(2, -1).T, lambda a: np.repeat(a, 2)[::2]])
 def test_other_memory_orders_are_served(make):
-    even = np.ones(2 * kernels.PIECE, np.float32)
+    even = np.ones(2 * TUNING.optimizer_task, np.float32)
     params = {"W": make(even)}
     Adam(0.1).update(params, {"W": np.ones(params["W"].shape, np.float32)})
     np.testing.assert_allclose(params["W"], 0.9, rtol=1e-4)
@@ -213,7 +213,7 @@ def test_an_elementwise_rule_of_the_user_gets_pieces(options):
         wanted, wanted_v, whole = trained()
     np.testing.assert_array_equal(W, wanted)
     np.testing.assert_array_equal(v, wanted_v)
-    assert seen == {kernels.PIECE, 17} and whole == {SIZE}
+    assert seen == {TUNING.optimizer_task, 17} and whole == {SIZE}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -249,7 +249,7 @@ def test_subnormals_are_flushed_as_in_the_generic_op(dtype, size, code):
     np.testing.assert_array_equal(found, wanted)
     assert found is x
     np.testing.assert_array_equal(found[-3:], subnormals if dtype == "float16" else [0, 0, 0])
-    if size > tuning.COMPILED_PARAMETERS and dtype in ("float32", "float64"):
+    if size > TUNING.compiled_parameters and dtype in ("float32", "float64"):
         code.assert_compiled("flush_denormals")
 
 

@@ -7,8 +7,7 @@ from tests.backends.numpy.test_convolution import ORDERS
 from tests.backends.watched import kernels
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
-from xpdl.backends.numba import loading
-from xpdl.backends.numpy import pooling
+from xpdl.backends.cpu.tuning import tuned
 from xpdl.ops import pooling as ops
 
 
@@ -27,10 +26,10 @@ def case(seed):
 
 
 @pytest.fixture
-def few_neighbours(monkeypatch):
-    """Compiled code also where NumPy's functions are quicker, which the small images of these tests are for."""
-    if loading.problem() is None:
-        monkeypatch.setattr(loading.load("xpdl.backends.numba.pooling"), "_NEIGHBOURS_BACKWARD", 1)
+def few_neighbours():
+    """Compiled code also where NumPy's functions are faster, which the small images of these tests are for."""
+    with tuned(compiled_pooling_neighbours_backward=1):
+        yield
 
 
 @pytest.mark.usefixtures("few_neighbours")
@@ -74,9 +73,8 @@ def test_relu_equals_the_generic_op(seed, order, code):
 @pytest.mark.usefixtures("few_neighbours")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("seed", range(20))
-def test_average_equals_the_generic_op(seed, order, code, monkeypatch):
-    if code.name == "compiled":
-        monkeypatch.setattr(loading.load("xpdl.backends.numba.pooling"), "_NEIGHBOURS", 1)
+@tuned(compiled_pooling_neighbours=1)
+def test_average_equals_the_generic_op(seed, order, code):
     x, size, stride, pad = case(seed)
     x = ORDERS[order](x.astype(np.float32))
     with dispatch.generic_only():
@@ -122,10 +120,8 @@ def test_many_images_are_compiled_and_many_values_of_one_image_are_not(dtype, co
 
 
 @pytest.mark.parametrize("shape", [(64, 3, 9, 8), (2, 64, 9, 8)], ids=str)
-def test_parts_make_the_whole(shape, code, monkeypatch):
-    monkeypatch.setattr(pooling, "_TASK_SIZE", 1 << 11)
-    if code.name == "compiled":
-        monkeypatch.setattr(loading.load("xpdl.backends.numba.pooling"), "_TASK_SIZE", 1 << 11)
+@tuned(pooling_task=1 << 11, compiled_pooling_task=1 << 11)
+def test_parts_make_the_whole(shape, code):
     x = ORDERS["images innermost" if shape[0] > shape[1] else "channels last"](
         np.random.default_rng(0).normal(size=shape)
     )

@@ -7,8 +7,9 @@ from tests.backends.watched import kernels
 from tests.harness import nonempty
 from xpdl.backends import dispatch, registry
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.tuning import TUNING, tuned
 from xpdl.backends.namespaces import array_namespace
-from xpdl.backends.numpy import gemm, im2col_small_batch, winograd_1d
+from xpdl.backends.numpy import winograd_1d
 from xpdl.ops import convolution as ops
 
 
@@ -44,14 +45,10 @@ def both(x, W, b, dy, **options):
     return compute(), expected
 
 
-@pytest.mark.parametrize("task_bytes", [1, 1 << 13, winograd_1d._TASK_BYTES])
+@pytest.mark.parametrize("task_bytes", [1, 1 << 13, TUNING.winograd_1d_task_bytes])
 @pytest.mark.parametrize("seed", range(20))
-def test_equals_the_generic_op(always, monkeypatch, seed, task_bytes):
-    monkeypatch.setattr(winograd_1d, "_TASK_BYTES", task_bytes)
-    monkeypatch.setattr(winograd_1d, "_TASK_IMAGES", 3)
-    monkeypatch.setattr(winograd_1d, "_FEW_COLUMNS", 6)
-    monkeypatch.setattr(winograd_1d, "_PACKED_COLUMNS", 6)
-    monkeypatch.setattr(gemm, "_UNPACKED_PRODUCTS", 2000)
+@tuned(winograd_1d_task_images=3, winograd_1d_few_columns=6, winograd_1d_packed_columns=6, gemm_unpacked_products=2000)
+def test_equals_the_generic_op(always, seed, task_bytes):
     rng = np.random.default_rng(seed)
     height, pad, groups = int(rng.integers(1, 5)), tuple(int(p) for p in rng.integers(0, 5, 2)), int(rng.integers(1, 3))
     size = [max(1, k - 2 * p) + int(rng.integers(0, 8)) for k, p in zip((height, 3), pad, strict=True)]
@@ -60,7 +57,8 @@ def test_equals_the_generic_op(always, monkeypatch, seed, task_bytes):
     options = {"pad": pad, "groups": groups}
     with dispatch.generic_only():
         dy = rng.normal(size=ops.convolution(x, W, **options).shape)
-    found, expected = both(x, W, b, dy, **options)
+    with tuned(winograd_1d_task_bytes=task_bytes):
+        found, expected = both(x, W, b, dy, **options)
     assert any(always)
     for actual, desired in zip(found, expected, strict=True):
         np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
@@ -86,7 +84,7 @@ def test_serves_what_it_is_quicker_for(monkeypatch, filters, depth, dtype, runs)
     monkeypatch.setattr(winograd_1d, "correlation", lambda *args: calls.append(args) or correlation(*args))
     rng = np.random.default_rng(0)
     x, W = (
-        rng.normal(size=(im2col_small_batch._MANY, depth, 9, 9)).astype(dtype),
+        rng.normal(size=(TUNING.small_batch_images, depth, 9, 9)).astype(dtype),
         rng.normal(size=(filters, depth, 3, 3)).astype(dtype),
     )
     y = kernels.convolution(x, W, pad=(1, 1))

@@ -17,14 +17,10 @@ from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.contiguous import FLOATS, read_only
 from xpdl.backends.cpu.partition import cut, split
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.registry import DECLINE
 
 Work = Callable[..., None]
-
-# Elements of a task.
-_TASK_SIZE = 1 << 17
-# Elements that stay in the cache of a core, in two arrays.
-_CACHED = 1 << 16
 
 
 def forward(
@@ -91,8 +87,8 @@ def normalize(
     into = _lines(y)
     # nothing is summed: any contiguous block will do
     outer, channels, inner = lines.shape
-    rows = cut(outer, max(1, _CACHED // (channels * inner)))
-    blocks = itertools.product(rows, cut(channels, max(1, min(channels, _CACHED // inner))))
+    rows = cut(outer, max(1, TUNING.batch_norm_cached // (channels * inner)))
+    blocks = itertools.product(rows, cut(channels, max(1, min(channels, TUNING.batch_norm_cached // inner))))
     thread_pool.run([functools.partial(work, *given, a.start, a.stop, b.start, b.stop, into) for a, b in blocks])
     return y
 
@@ -121,5 +117,5 @@ def _lines_as(a: NDArray, x: NDArray) -> Any:
 def _parts(lines: NDArray) -> list[tuple[int, int]]:
     """The channels of each task, the first of them and the end."""
     channels = lines.shape[1]
-    parts = split(channels, max(1, min(channels, lines.size // _TASK_SIZE)))
+    parts = split(channels, max(1, min(channels, lines.size // TUNING.batch_norm_task)))
     return [(part.start, part.stop) for part in parts]

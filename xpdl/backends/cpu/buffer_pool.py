@@ -14,12 +14,9 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.arrays import NDArray
+from xpdl.backends.cpu.tuning import TUNING
 
 _ALIGNMENT = 64  # bytes: of a line of the cache, and of the widest vector of the processor
-# Smaller results come from pages that the process has already.
-_SMALLEST = 1 << 17
-# Bytes of blocks that are kept for later.
-_KEPT = 256 << 20
 
 # Blocks, and where the first line of the cache begins in them.
 _blocks: deque[tuple[NDArray, int]] = deque()
@@ -31,7 +28,7 @@ _counts_are_exact = sys.implementation.name == "cpython" and getattr(sys, "_is_g
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray:
     """As `numpy.empty`."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size < _SMALLEST or not _counts_are_exact:
+    if size < TUNING.buffer_pool_smallest or not _counts_are_exact:
         return np.empty(shape, dtype)
     array = _in_unused_block(size)
     if array is None:
@@ -43,7 +40,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> NDArray:
 
 def empty_like(x: NDArray) -> NDArray:
     """As `numpy.empty_like`: in the memory order of `x`."""
-    if x.nbytes < _SMALLEST:
+    if x.nbytes < TUNING.buffer_pool_smallest:
         return np.empty_like(x)
     axes = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
     in_memory = empty(tuple(x.shape[axis] for axis in axes), x.dtype)
@@ -88,7 +85,7 @@ def _fresh(size: int) -> tuple[NDArray, int]:
 def _keep(entry: tuple[NDArray, int]) -> None:
     """Remember a block for later, if there is room; what nobody uses makes room."""
     size = entry[0].nbytes
-    if _kept() + size > _KEPT:
+    if _kept() + size > TUNING.buffer_pool_kept:
         for _ in range(len(_blocks)):
             try:
                 old, start = _blocks.popleft()
@@ -96,7 +93,7 @@ def _keep(entry: tuple[NDArray, int]) -> None:
                 break
             if sys.getrefcount(old) > _UNUSED - 1:
                 _blocks.append((old, start))
-    if _kept() + size <= _KEPT:
+    if _kept() + size <= TUNING.buffer_pool_kept:
         _blocks.append(entry)
 
 

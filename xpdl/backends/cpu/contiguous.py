@@ -10,12 +10,11 @@ import numpy as np
 
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.partition import pieces
+from xpdl.backends.cpu.tuning import TUNING
 
 # Dtypes of compiled functions: Numba refuses half precision, and floats of the other byte order.
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-# Elements of a task: with fewer, threads wait for each other longer than they work.
-_TASK_SIZE = 1 << 18
 
 
 def read_only(a: NDArray) -> NDArray:
@@ -40,13 +39,11 @@ def apply_flat(call: Callable[..., Any], *arrays: NDArray) -> bool:
         # compiled once for arrays that may be written to and those that may not
         line.flags.writeable = False
 
-    def task(start: int, end: int) -> None:
-        call(*(line[start:end] for line in lines))
+    def task(part: slice) -> None:
+        call(*(line[part] for line in lines))
 
-    size = first.size
-    if size < 2 * _TASK_SIZE:
-        task(0, size)
+    if first.size < 2 * TUNING.elementwise_task:
+        task(slice(0, first.size))
     else:
-        starts = range(0, size, _TASK_SIZE)
-        thread_pool.run([functools.partial(task, start, min(start + _TASK_SIZE, size)) for start in starts])
+        thread_pool.run([functools.partial(task, part) for part in pieces(first.size, TUNING.elementwise_task)])
     return True

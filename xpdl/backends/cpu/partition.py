@@ -18,6 +18,11 @@ def halves(length: int, most: int) -> list[slice]:
     return split(length, max(1, min(length, most) // 2 * 2))
 
 
+def pieces(length: int, size: int) -> list[slice]:
+    """``range(length)`` in parts of `size`, and what is left as one more."""
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
 def split(length: int, count: int) -> list[slice]:
     """``range(length)`` in `count` about equal parts."""
     edges = [length * k // count for k in range(count + 1)]

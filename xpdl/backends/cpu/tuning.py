@@ -1,10 +1,170 @@
-"""Sizes from which another way of computing is faster, with the measurement behind each."""
+"""Thresholds of the CPU kernels: sizes at which another algorithm, a further task or compiled code is faster.
+
+`tests/backends/cpu/test_tuning.py` checks that kernels have no thresholds of their own. Numbers that become part of compiled
+code, and those that a cache line or the reference counts of CPython decide, are no tuning and stay where they are used.
+"""
 
 from __future__ import annotations
 
-# Elements below which a pass over memory takes less time than a look at the memory order of the arrays.
-SMALL_ARRAY = 1 << 13
-# Parameters above which optimizers are compiled: loading Numba takes half a second, in which small networks make many steps.
-COMPILED_PARAMETERS = 1 << 17
-# Parameters above which compiled optimizers use threads, which wait for each other for about 0.1 ms.
-SHARED_PARAMETERS = 1 << 19
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+
+@dataclasses.dataclass(slots=True)
+class Tuning:
+    """The thresholds; products are multiplications, sizes are elements where nothing else is said."""
+
+    # --- all kernels
+    # Below, a pass over memory takes less time than a look at the memory order of the arrays.
+    small_array: int = 1 << 13
+    # Elements of a task of element-wise functions: with fewer, threads wait for each other longer than they work.
+    elementwise_task: int = 1 << 18
+    # Zeros that stay in the cache, to compare with.
+    elementwise_zeros: int = 1 << 17
+    # Bytes: smaller results come from pages that the process has already.
+    buffer_pool_smallest: int = 1 << 17
+    # Bytes of blocks that are kept for later.
+    buffer_pool_kept: int = 256 << 20
+
+    # --- matrix products
+    # Products that OpenBLAS computes on matrices as they lie, without packing them.
+    gemm_unpacked_products: int = 1_000_000
+    # Fewer columns, or as many filters, are multiplied faster if they are packed.
+    gemm_few_columns: int = 96
+    gemm_many_filters: int = 64
+    # Weights of a filter that are worth a transposed copy of what they are summed for.
+    gemm_transposed_weights: int = 32
+
+    # --- affine
+    # So few products BLAS computes in one thread anyway; holding it to that takes longer than they do.
+    affine_tiny_products: int = 1 << 18
+    # Products in a task, at the least: fewer, some 70 us, are not worth a hand-over between threads.
+    affine_task_products: int = 1 << 23
+    # Each doubling of the tasks costs 5 to 8 % on two cores, as each copies all rows into the order that BLAS multiplies in:
+    # two tasks, or with so many products four or eight, which is worth it for machines with more cores.
+    affine_four_tasks: int = 1 << 28
+    affine_eight_tasks: int = 1 << 30
+    # Rows that are worth being cut: to copy all weights once more for them cannot be measured.
+    affine_many_rows: int = 256
+    # Values that stay in the cache between two passes over them.
+    affine_cached: int = 1 << 16
+
+    # --- convolution, image by image
+    # Images from which on it is faster to have them innermost: by NumPy's functions, and in compiled code.
+    small_batch_images: int = 4
+    small_batch_compiled_images: int = 8
+    # Bytes of copied windows in one task.
+    small_batch_task_bytes: int = 1 << 20
+    # Products of a batch that are worth waking a thread for.
+    small_batch_shared_products: int = 1 << 23
+    # Columns of one product of compiled code, at the least.
+    small_batch_columns: int = 64
+
+    # --- convolution, row by row, by NumPy's functions
+    # Products that are worth sharing between threads.
+    rows_shared_products: int = 1 << 22
+    # Bytes of copied windows, and images, in one task.
+    rows_task_bytes: int = 5 << 19
+    rows_task_images: int = 256
+    # Columns, images counted, that are enough for fast products.
+    rows_task_columns: int = 400
+
+    # --- convolution, row by row, in compiled code
+    # Loops over fewer images are not worth their start, and the windows of more do not stay in the cache.
+    compiled_rows_fewest_images: int = 8
+    compiled_rows_most_images: int = 1024
+    # Bytes of copied windows in one task, and the tasks that threads share.
+    compiled_rows_task_bytes: int = 1 << 20
+    compiled_rows_tasks: int = 8
+
+    # --- convolution, Winograd along W
+    # A third of the products is saved for each pair of channels, and sums are to be paid for each channel: the algorithm is
+    # faster from so many channels on each side, in the harmonic mean, halved, and so many columns of the output.
+    winograd_1d_channels: int = 10
+    winograd_1d_width: int = 4
+    # Bytes of sums and products in one task: more than the cache of a core holds, but every call of a task may have to wait
+    # for the GIL, which costs more. Images of a task.
+    winograd_1d_task_bytes: int = 1 << 23
+    winograd_1d_task_images: int = 256
+    # Columns of a product: so few are not worth multiplying as they lie, and so many are enough where BLAS packs them.
+    winograd_1d_few_columns: int = 150
+    winograd_1d_packed_columns: int = 400
+
+    # --- convolution, Winograd along H and W, compiled
+    # Channels as above; the sums take less there.
+    winograd_2d_channels: int = 6
+    # Images: loops over fewer are not worth their start; those of one task.
+    winograd_2d_fewest_images: int = 8
+    winograd_2d_task_images: int = 256
+    # Columns of one product, each an image of a tile: all sums and products of so many stay in the cache of a core; fewer
+    # from so many channels on.
+    winograd_2d_columns: int = 400
+    winograd_2d_fewer_columns: int = 200
+    winograd_2d_many_channels: int = 96
+    # Tasks by rows, for threads to share.
+    winograd_2d_tasks: int = 8
+
+    # --- pooling
+    # Elements of a task's images, by NumPy's functions and in compiled code: with fewer, threads wait for each other longer
+    # than they work.
+    pooling_task: int = 1 << 19
+    compiled_pooling_task: int = 1 << 18
+    # Values next to each other in memory from which loops over them are faster than NumPy's functions; for a maximum of so
+    # few values, any number.
+    compiled_pooling_neighbours: int = 2
+    compiled_pooling_neighbours_backward: int = 24
+    compiled_pooling_few: int = 1 << 14
+
+    # --- batch normalization
+    # Elements of a task of images, and of rows.
+    batch_norm_task: int = 1 << 17
+    batch_norm_2d_task: int = 1 << 17
+    # Elements that stay in the cache of a core, in two arrays.
+    batch_norm_cached: int = 1 << 16
+    # Elements of NumPy's buffer: forward of (100, 16, 32, 32) takes 2.2 ms with the default of 8192, and 1.6 ms with this.
+    batch_norm_ufunc_buffer: int = 512
+
+    # --- losses and dropout
+    # So few classes are reduced in columns, many rows at a time: 1000 rows of 10 scores take 28 us instead of 95, of 1000 a
+    # third more.
+    loss_few_classes: int = 64
+    # Elements of a task; there are some twenty passes over them, each long enough beside its start.
+    dropout_mask_task: int = 1 << 17
+
+    # --- optimizers
+    # Elements of a task: all that a rule touches of so many fits the second-level cache, and one pass over them, about
+    # 13 us, is long beside the hand-over of the GIL between threads that ends it. Adam on 1.05M float32, two cores: 2.0 ms
+    # with 2^15, 1.5 with 2^16, 1.1 with 2^17, 1.1 with 2^18, 1.4 with 2^19; one core: 1.7, 1.6, 1.6, 1.9, 2.7. The generic
+    # rule, whose temporaries go through memory, takes 6.7.
+    optimizer_task: int = 1 << 17
+    # Parameters above which optimizers are compiled: in the half second that loading Numba takes, small networks make many
+    # steps.
+    compiled_parameters: int = 1 << 17
+    # Parameters above which compiled optimizers use threads, which wait for each other for about 0.1 ms.
+    shared_parameters: int = 1 << 19
+
+
+TUNING = Tuning()
+
+
+@contextlib.contextmanager
+def tuned(**thresholds: int) -> Iterator[None]:
+    """Inside, the process uses these thresholds; for tests and measurements.
+
+    Raises
+    ------
+    TypeError
+        For a name that `Tuning` does not have.
+    """
+    before, inside = dataclasses.replace(TUNING), dataclasses.replace(TUNING, **thresholds)
+    _set(inside)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(tuning: Tuning) -> None:
+    for field in dataclasses.fields(Tuning):
+        setattr(TUNING, field.name, getattr(tuning, field.name))

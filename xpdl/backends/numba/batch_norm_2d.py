@@ -15,12 +15,10 @@ from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.contiguous import FLOATS, read_only
 from xpdl.backends.cpu.partition import cut
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import add, copy
 from xpdl.backends.registry import DECLINE
-
-# Elements of a task.
-_TASK_SIZE = 1 << 17
 
 
 def batch_normalization(
@@ -63,7 +61,7 @@ def normalize(
     y = buffer_pool.empty(x.shape, x.dtype)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     given = (*map(read_only, (x, mean, scale, beta)), relu)
-    parts = cut(x.shape[0], max(1, _TASK_SIZE // x.shape[1]))
+    parts = cut(x.shape[0], max(1, TUNING.batch_norm_2d_task // x.shape[1]))
     thread_pool.run([functools.partial(_normalize, *given, part.start, part.stop, y) for part in parts])
     return y
 
@@ -74,7 +72,7 @@ def _supports(x: NDArray, *others: NDArray) -> bool:
 
 def _features(x: NDArray) -> list[tuple[int, int]]:
     """The features of each task, the first of them and the end."""
-    return [(part.start, part.stop) for part in cut(x.shape[1], max(1, _TASK_SIZE // x.shape[0]))]
+    return [(part.start, part.stop) for part in cut(x.shape[1], max(1, TUNING.batch_norm_2d_task // x.shape[0]))]
 
 
 @compiled

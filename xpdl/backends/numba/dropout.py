@@ -13,8 +13,9 @@ from numba import uint32
 
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.partition import pieces
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numba.jit import compiled, inline
-from xpdl.backends.numpy.dropout import PIECE
 from xpdl.backends.random import mask_keys, mask_threshold
 from xpdl.backends.registry import kernel
 
@@ -24,9 +25,8 @@ def dropout_mask(x: NDArray, drop_ratio: float, words: tuple[int, ...], counter:
     """As `xpdl.ops.dropout.dropout_mask`, bitwise identical."""
     mask = np.empty(x.size, np.bool_)
     given = (*mask_keys(words, counter), mask_threshold(drop_ratio))
-    thread_pool.run(
-        [functools.partial(_fill, *given, start, mask[start : start + PIECE]) for start in range(0, x.size, PIECE)]
-    )
+    parts = pieces(x.size, TUNING.dropout_mask_task)
+    thread_pool.run([functools.partial(_fill, *given, part.start, mask[part]) for part in parts])
     return mask.reshape(x.shape)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from xpdl.backends.arrays import NDArray
-from xpdl.backends.cpu import buffer_pool, tuning
+from xpdl.backends.cpu import buffer_pool
 from xpdl.backends.cpu.contiguous import FLOATS, apply_flat
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numba.jit import compiled
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -18,7 +19,7 @@ from xpdl.backends.registry import DECLINE, kernel
 @kernel("numba", "relu_backward")
 def relu_backward(dy: NDArray, y: NDArray) -> NDArray:
     """As `xpdl.ops.activations.relu_backward`."""
-    if y.size < tuning.SMALL_ARRAY or y.dtype not in FLOATS or dy.dtype != y.dtype:
+    if y.size < TUNING.small_array or y.dtype not in FLOATS or dy.dtype != y.dtype:
         return DECLINE
     dx = buffer_pool.empty_like(y)
     return dx if apply_flat(_select, dy, y, dx) else DECLINE

@@ -13,19 +13,12 @@ import numpy as np
 from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import halves
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import add_product_of_lines, product
 from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import clear, copy, finish
 from xpdl.backends.numpy.gemm import unpacked_columns
-
-# Images: loops over fewer are not worth their beginning, and the windows of more do not stay in the cache.
-_FEWEST_IMAGES = 8
-_MOST_IMAGES = 1024
-# Bytes of copied windows in one task.
-_TASK_BYTES = 1 << 20
-# Tasks by rows, for threads to share.
-_TASKS = 8
 
 
 def supports(src: NDArray, out: NDArray, dw_operand: NDArray | None, dilation: Pair) -> bool:
@@ -37,7 +30,7 @@ def supports(src: NDArray, out: NDArray, dw_operand: NDArray | None, dilation: P
 def has_enough_images(src: NDArray) -> bool:
     """And not too many."""
     images: int = src.shape[3]
-    return _FEWEST_IMAGES <= images <= _MOST_IMAGES
+    return TUNING.compiled_rows_fewest_images <= images <= TUNING.compiled_rows_most_images
 
 
 def correlation(
@@ -65,11 +58,11 @@ def correlation(
     # the system hands out no pages that are never written
     out = np.empty_like(out) if weights is None else out
     bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
-    blocks = halves(rows, _TASKS)
+    blocks = halves(rows, TUNING.compiled_rows_tasks)
     needed = (max(part.stop - part.start for part in blocks) - 1) * stride[0] + size[0]
     column = size[1] * src.shape[1] * images
     enough = unpacked_columns(filters, weights_of_filter) // images
-    most = max(1, min(columns, enough, _TASK_BYTES // (needed * column * src.itemsize)))
+    most = max(1, min(columns, enough, TUNING.compiled_rows_task_bytes // (needed * column * src.itemsize)))
 
     def task(place: int, part: slice) -> None:
         memory = scratch("windows of rows", ((needed * column + filters * images) * most,), src.dtype)

@@ -6,22 +6,17 @@ from typing import Any
 
 from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu.contiguous import read_only
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import product
 from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import clear, copy, finish
 from xpdl.backends.numpy import im2col_small_batch as pure
 
-# Images from which on it is faster to have them innermost.
-_MANY = 8
-# Multiplications up to which BLAS neither copies matrices nor orders them anew, and columns of one product at the least.
-_PRODUCT = 1_000_000
-_COLUMNS = 64
-
 
 def supports(x: NDArray) -> bool:
     """Tell whether a batch is small enough."""
-    return len(x) < _MANY
+    return len(x) < TUNING.small_batch_compiled_images
 
 
 def convolution(
@@ -37,7 +32,7 @@ def convolution(
     relu: bool,
 ) -> NDArray:
     """As `xpdl.backends.numpy.im2col_small_batch.convolution`."""
-    most = max(_COLUMNS, _PRODUCT // (len(W) // groups * W[0].size))
+    most = max(TUNING.small_batch_columns, TUNING.gemm_unpacked_products // (len(W) // groups * W[0].size))
     return pure.convolution(x, W, b, out, stride, pad, dilation, groups, relu=relu, fill=_fill, most_columns=most)
 
 

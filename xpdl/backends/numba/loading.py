@@ -10,7 +10,7 @@ import sys
 import warnings
 from typing import Any
 
-from xpdl.backends.cpu import tuning
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numba import BlasError
 
 # op -> the module of its kernel, and the elements of its first argument below which Numba is not loaded for it
@@ -24,11 +24,11 @@ KERNELS = {
     "batch_normalization": ("xpdl.backends.numba.normalization", 0),
     "batch_normalization_backward": ("xpdl.backends.numba.normalization", 0),
     "normalize": ("xpdl.backends.numba.normalization", 0),
-    "relu_backward": ("xpdl.backends.numba.elementwise", tuning.SMALL_ARRAY),
+    "relu_backward": ("xpdl.backends.numba.elementwise", TUNING.small_array),
     "dropout": ("xpdl.backends.numba.elementwise", 0),
     "dropout_mask": ("xpdl.backends.numba.dropout", 0),
-    "fused_update": ("xpdl.backends.numba.optimizers", tuning.COMPILED_PARAMETERS),
-    "flush_denormals": ("xpdl.backends.numba.optimizers", tuning.COMPILED_PARAMETERS),
+    "fused_update": ("xpdl.backends.numba.optimizers", TUNING.compiled_parameters),
+    "flush_denormals": ("xpdl.backends.numba.optimizers", TUNING.compiled_parameters),
 }
 
 

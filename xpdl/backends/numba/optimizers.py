@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.arrays import NDArray
-from xpdl.backends.cpu import tuning
 from xpdl.backends.cpu.contiguous import FLOATS
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numpy import optimizers as pure
 from xpdl.backends.registry import DECLINE, kernel
@@ -31,20 +31,20 @@ def fused_update(
 ) -> Iterable[tuple[NDArray, ...]]:
     """As `xpdl.optimizers.fused_update.fused_update`; results are written into `params` and `state`."""
     stepped = [(p, *kept) for p, kept in zip(params, state, strict=True)]
-    if sum([p.size for p in params]) <= tuning.COMPILED_PARAMETERS or spec.name not in _RULES:
+    if sum([p.size for p in params]) <= TUNING.compiled_parameters or spec.name not in _RULES:
         return DECLINE
     if not pure.can_step(stepped, grads, spec):
         return DECLINE
     if spec.apply_if is None or spec.apply_if:
         write = pure.with_options(pure.RULES[spec.name], spec)
-        pure.run_steps(stepped, grads, write, _write_lines(spec, write), tuning.SHARED_PARAMETERS)
+        pure.run_steps(stepped, grads, write, _write_lines(spec, write), TUNING.shared_parameters)
     return stepped
 
 
 @kernel("numba", "flush_denormals")
 def flush_denormals(x: NDArray) -> NDArray:
     """As `xpdl.optimizers.fused_update.flush_denormals`; the result is written into `x`."""
-    if x.size <= tuning.COMPILED_PARAMETERS or x.dtype not in FLOATS:
+    if x.size <= TUNING.compiled_parameters or x.dtype not in FLOATS:
         return DECLINE
     if not pure.supports((x,), x) or not x.flags.c_contiguous:
         return DECLINE

@@ -17,24 +17,17 @@ from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.contiguous import FLOATS
 from xpdl.backends.cpu.image_layout import Order, in_order_of, order_of
 from xpdl.backends.cpu.partition import split
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu
 from xpdl.backends.geometry import output_size
 from xpdl.backends.numba import pooling_loops
 from xpdl.backends.registry import DECLINE, kernel
 
-# Elements of a task's images: with fewer, threads wait for each other longer than they work.
-_TASK_SIZE = 1 << 18
-# Values next to each other in memory from which loops over them are faster than NumPy's functions; for a maximum of so few
-# values, any number.
-_NEIGHBOURS = 2
-_NEIGHBOURS_BACKWARD = 24
-_FEW = 1 << 14
-
 
 @kernel("numba", "max_pooling")
 def max_pooling(x: NDArray, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> NDArray:
     """As `xpdl.ops.pooling.max_pooling`."""
-    neighbours = 0 if x.size <= _FEW else _NEIGHBOURS
+    neighbours = 0 if x.size <= TUNING.compiled_pooling_few else TUNING.compiled_pooling_neighbours
     return _forward(pooling_loops.max_pooling, x, neighbours, size, stride, pad, is_relu(activation))
 
 
@@ -57,7 +50,7 @@ def max_pooling_backward(
 @kernel("numba", "average_pooling")
 def average_pooling(x: NDArray, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> NDArray:
     """As `xpdl.ops.pooling.average_pooling`."""
-    return _forward(pooling_loops.average_pooling, x, _NEIGHBOURS, size, stride, pad)
+    return _forward(pooling_loops.average_pooling, x, TUNING.compiled_pooling_neighbours, size, stride, pad)
 
 
 @kernel("numba", "average_pooling_backward")
@@ -92,7 +85,7 @@ def _backward(
     out, order = output_size(x.shape, size, stride, pad), order_of(x.shape, x.strides)
     # compiled code does not check that it reads inside
     fit = all(array.shape == (*x.shape[:2], *out) and array.dtype == x.dtype for array in outputs)
-    if min(out) < 1 or not fit or not _supports(x, order, _NEIGHBOURS_BACKWARD):
+    if min(out) < 1 or not fit or not _supports(x, order, TUNING.compiled_pooling_neighbours_backward):
         return DECLINE
     dx = in_order_of(x, x.shape[2:])
     lines, into = [_lines(array, order) for array in arrays], _lines(dx, order, writeable=True)
@@ -119,7 +112,7 @@ def _over_lines(task: Callable[[tuple[int, int, int, int]], None], lines: NDArra
     """Run `task` on parts of the outer ones, or of the middle ones if these are more: their windows share nothing."""
     outer, _, middle, _ = lines.shape
     length = max(outer, middle)
-    edges = split(length, max(1, min(length, lines.size // _TASK_SIZE)))
+    edges = split(length, max(1, min(length, lines.size // TUNING.compiled_pooling_task)))
     parts = [
         (part.start, part.stop, 0, middle) if outer == length else (0, outer, part.start, part.stop) for part in edges
     ]

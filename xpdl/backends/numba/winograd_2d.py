@@ -25,22 +25,11 @@ import numpy as np
 from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import cut, halves
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import add_product_of_lines, product
 from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import clear, copy, finish
-
-# Channels on each side, in the harmonic mean, halved, from which on the products saved are worth the sums.
-_CHANNELS = 6
-# Images in one task: loops over fewer are not worth their beginning.
-_FEWEST_IMAGES = 8
-_MOST_IMAGES = 256
-# Columns of one product, each an image of a tile: all sums and products of so many stay in the cache of a core.
-_COLUMNS = 400
-_FEWER_COLUMNS = 200
-_MANY_CHANNELS = 96
-# Tasks by rows, for threads to share.
-_TASKS = 8
 
 # Of nine weights what is summed for each of sixteen products; the fourth along an axis has the other sign.
 _ALONG_AN_AXIS = np.array([[1, 0.5, 0.5, 0], [0, 0.5, -0.5, 0], [0, 0.5, 0.5, -1]], np.float32)
@@ -56,8 +45,8 @@ def supports(
         height == width == 3
         and stride == dilation == (1, 1)
         and weights.dtype == np.float32
-        and depth * filters >= _CHANNELS * (depth + filters)
-        and src.shape[3] >= _FEWEST_IMAGES
+        and depth * filters >= TUNING.winograd_2d_channels * (depth + filters)
+        and src.shape[3] >= TUNING.winograd_2d_fewest_images
         and min(out.shape[0], out.shape[2]) > 1
         and all(x is None or x.flags.c_contiguous for x in (src, out, dw_operand))
     )
@@ -79,9 +68,12 @@ def correlation(
     bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
     lower = src.dtype.type(0.0 if relu else -np.inf)
     rows, columns, images = -(-out.shape[0] // 2), -(-out.shape[2] // 2), out.shape[3]
-    blocks = list(itertools.product(halves(rows, _TASKS), cut(images, _MOST_IMAGES)))
+    blocks = list(
+        itertools.product(halves(rows, TUNING.winograd_2d_tasks), cut(images, TUNING.winograd_2d_task_images))
+    )
 
-    most = _FEWER_COLUMNS if depth + filters >= _MANY_CHANNELS else _COLUMNS
+    many_channels = depth + filters >= TUNING.winograd_2d_many_channels
+    most = TUNING.winograd_2d_fewer_columns if many_channels else TUNING.winograd_2d_columns
 
     def task(place: int, part: slice, seen: slice) -> None:
         tiles = min(columns, max(1, most // (seen.stop - seen.start)))

@@ -14,23 +14,11 @@ import numpy as np
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.partition import split
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.numpy.elementwise import before_relu, rectify
 from xpdl.backends.numpy.float16 import in_float32
 from xpdl.backends.registry import DECLINE, kernel
-
-# Multiplications in a task, at the least: fewer, some 70 us, are not worth a hand-over between threads.
-_TASK_PRODUCTS = 1 << 23
-# Each doubling of the tasks costs 5 to 8 % on two cores, as each copies all rows into the order that BLAS multiplies in: two
-# tasks, or with so many multiplications four or eight, which is worth it for machines with more cores.
-_FOR_FOUR_TASKS = 1 << 28
-_FOR_EIGHT_TASKS = 1 << 30
-# So few BLAS does in one thread anyway; holding it to that takes longer than they do.
-_TINY_PRODUCTS = 1 << 18
-# Rows that are worth being cut: to copy all weights once more for them cannot be measured.
-_MANY_ROWS = 256
-# Values that stay in the cache between two passes over them.
-_PIECE = 1 << 16
 
 
 @kernel("numpy", "affine")
@@ -44,7 +32,7 @@ def affine(x: NDArray, W: NDArray, b: NDArray | None = None, *, activation: str 
     y = buffer_pool.empty((rows.shape[0], W.shape[1]), x.dtype)
     finish = functools.partial(_finish, b=b, relu=relu)
     # Few columns, or few of them for a task, are gone through quicker here, without a struggle for the GIL.
-    finish_in_tasks = y.size >= 2 * _PIECE
+    finish_in_tasks = y.size >= 2 * TUNING.affine_cached
 
     def rows_task(part: slice) -> None:
         np.matmul(rows[part], weights, out=y[part])
@@ -56,7 +44,7 @@ def affine(x: NDArray, W: NDArray, b: NDArray | None = None, *, activation: str 
 
     # The longer side is cut: each task copies all of the other one into the order that BLAS multiplies in. With
     # many rows that is little, and they are contiguous.
-    tall = len(y) >= min(y.shape[1], _MANY_ROWS)
+    tall = len(y) >= min(y.shape[1], TUNING.affine_many_rows)
     _run(rows_task if tall else columns_task, y.shape[0 if tall else 1], len(y), W.size)
     if not (tall and finish_in_tasks):
         finish(y)
@@ -65,7 +53,7 @@ def affine(x: NDArray, W: NDArray, b: NDArray | None = None, *, activation: str 
 
 def _finish(y: NDArray, b: NDArray | None, relu: bool) -> None:
     """Add the bias to rows and apply the relu, to as many rows at a time as stay in the cache meanwhile."""
-    count = max(1, _PIECE // max(y.shape[1], 1))
+    count = max(1, TUNING.affine_cached // max(y.shape[1], 1))
     for k in range(0, len(y), count):
         piece = y[k : k + count]
         if b is not None:
@@ -142,10 +130,10 @@ def _images_innermost(x: NDArray) -> bool:
 def _run(task: Callable[[slice], None], length: int, rows: int, weights: int) -> None:
     """Do `task` on equal parts of ``range(length)``; in all, `rows` are multiplied by so many weights."""
     products = rows * weights
-    if products <= _TINY_PRODUCTS:
+    if products <= TUNING.affine_tiny_products:
         task(slice(None))
         return
     # powers of 2, which few threads share evenly
-    most = 8 if products >= _FOR_EIGHT_TASKS else 4 if products >= _FOR_FOUR_TASKS else 2
-    count = max(1, min(most, products // _TASK_PRODUCTS, length))
+    most = 8 if products >= TUNING.affine_eight_tasks else 4 if products >= TUNING.affine_four_tasks else 2
+    count = max(1, min(most, products // TUNING.affine_task_products, length))
     thread_pool.run([functools.partial(task, part) for part in split(length, count)])

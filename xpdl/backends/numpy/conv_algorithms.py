@@ -15,18 +15,10 @@ from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.conv_tasks import WHOLE, Slices, Sum
 from xpdl.backends.cpu.partition import cut
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numpy import winograd_1d
 from xpdl.backends.numpy.gemm import product, sum_of_products, unpacked_columns
 from xpdl.backends.numpy.windows import Block, windows
-
-# Bytes of copied windows in one task.
-_TASK_BYTES = 5 << 19
-# Multiplications that are worth sharing between threads.
-_SHARED_PRODUCTS = 1 << 22
-# Columns, images counted, that are enough for quick products.
-_TASK_COLUMNS = 400
-# Images in one task.
-_TASK_IMAGES = 256
 
 
 def as_source(inner: NDArray) -> NDArray:
@@ -124,13 +116,13 @@ def _blocks(out: NDArray, weights: tuple[int, ...], stride: Pair, dilation: Pair
     """The parts of `out` (OH, F, OW, N) that make a task, in the order of its rows; they depend on shapes alone."""
     rows, _, width, images = out.shape
     filters, fh, fw, depth = weights
-    if out.size * fh * fw * depth <= _SHARED_PRODUCTS:
+    if out.size * fh * fw * depth <= TUNING.rows_shared_products:
         return [(slice(0, rows), slice(0, width), slice(0, images))]
-    most_images = min(images, _TASK_IMAGES)
-    enough = max(unpacked_columns(filters, fh * fw * depth), _TASK_COLUMNS)
+    most_images = min(images, TUNING.rows_task_images)
+    enough = max(unpacked_columns(filters, fh * fw * depth), TUNING.rows_task_columns)
     most_columns = max(1, min(width, enough // most_images))
     row_bytes = fw * depth * most_columns * most_images * out.itemsize
     shared = (fh - 1) * dilation[0] + 1 - stride[0]
     # two at lower, so that few threads share the work evenly
-    most_rows = max(1, min((_TASK_BYTES // row_bytes - shared) // stride[0], -(-rows // 2)))
+    most_rows = max(1, min((TUNING.rows_task_bytes // row_bytes - shared) // stride[0], -(-rows // 2)))
     return list(itertools.product(cut(rows, most_rows), cut(width, most_columns), cut(images, most_images)))

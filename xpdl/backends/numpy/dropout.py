@@ -11,11 +11,10 @@ import numpy as np
 
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.partition import pieces
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.random import mask_keys, mask_threshold
 from xpdl.backends.registry import kernel
-
-# Elements of a task; there are some twenty passes over them, each long enough beside its start.
-PIECE = 1 << 17
 
 
 @kernel("numpy", "dropout_mask")
@@ -24,9 +23,8 @@ def dropout_mask(x: NDArray, drop_ratio: float, words: tuple[int, ...], counter:
     mask = np.empty(x.size, np.bool_)
     keys, threshold = mask_keys(words, counter), mask_threshold(drop_ratio)
 
-    def task(start: int) -> None:
-        end = min(start + PIECE, x.size)
-        h = np.arange(start, end, dtype=np.uint32)
+    def task(part: slice) -> None:
+        h = np.arange(part.start, part.stop, dtype=np.uint32)
         shifted = np.empty_like(h)
         for key in keys:
             h ^= np.uint32(key)
@@ -35,7 +33,7 @@ def dropout_mask(x: NDArray, drop_ratio: float, words: tuple[int, ...], counter:
                 h *= np.uint32(factor)
             h ^= np.right_shift(h, 16, out=shifted)
         h >>= 8
-        np.greater_equal(h, np.uint32(threshold), out=mask[start:end])
+        np.greater_equal(h, np.uint32(threshold), out=mask[part])
 
-    thread_pool.run([functools.partial(task, start) for start in range(0, x.size, PIECE)])
+    thread_pool.run([functools.partial(task, part) for part in pieces(x.size, TUNING.dropout_mask_task)])
     return mask.reshape(x.shape)

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.arrays import NDArray
-from xpdl.backends.cpu import buffer_pool, tuning
+from xpdl.backends.cpu import buffer_pool
 from xpdl.backends.cpu.contiguous import apply_flat
+from xpdl.backends.cpu.partition import pieces
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu
 from xpdl.backends.namespaces import wide_dtype
 from xpdl.backends.registry import DECLINE, call, kernel
 
 _INTS = {2: np.int16, 4: np.int32, 8: np.int64}
-
-# Zeros that stay in the cache.
-_FEW = 1 << 17
 
 
 def bits(x: NDArray) -> NDArray:
@@ -34,11 +33,10 @@ def relu(x: NDArray) -> NDArray:
     """As `xpdl.ops.activations.relu`."""
     if x.dtype.kind != "f":
         return DECLINE
-    if x.size < tuning.SMALL_ARRAY:
+    if x.size < TUNING.small_array:
         return np.maximum(x, 0.0)
     y = buffer_pool.empty_like(x)
-    zeros = _zeros_for(x)
-    if not apply_flat(lambda x, y: np.maximum(x, zeros, out=y), x, y):
+    if not apply_flat(lambda x, y: np.maximum(x, _zeros_for(x), out=y), x, y):
         return DECLINE
     return y
 
@@ -51,12 +49,12 @@ def rectify(x: NDArray) -> None:
 
 def _zeros_for(x: NDArray) -> NDArray | float:
     """As many as `x` has values, if they stay in the cache: up to three times as quick to compare with as the number."""
-    return _zeros(x.dtype)[: x.size] if x.size <= _FEW else 0.0
+    return _zeros(x.dtype, TUNING.elementwise_zeros)[: x.size] if x.size <= TUNING.elementwise_zeros else 0.0
 
 
 @functools.cache
-def _zeros(dtype: Any) -> NDArray:
-    zeros = np.zeros(_FEW, dtype)
+def _zeros(dtype: Any, size: int) -> NDArray:
+    zeros = np.zeros(size, dtype)
     zeros.flags.writeable = False
     return zeros
 
@@ -64,7 +62,7 @@ def _zeros(dtype: Any) -> NDArray:
 @kernel("numpy", "relu_backward")
 def relu_backward(dy: NDArray, y: NDArray) -> NDArray:
     """As `xpdl.ops.activations.relu_backward`."""
-    if y.size < tuning.SMALL_ARRAY and dy.dtype == y.dtype and y.dtype.kind == "f" and dy.shape == y.shape:
+    if y.size < TUNING.small_array and dy.dtype == y.dtype and y.dtype.kind == "f" and dy.shape == y.shape:
         dx = np.empty_like(y)
         np.multiply(bits(dy), y > 0, out=bits(dx))
         return dx
@@ -98,7 +96,7 @@ def add(x: NDArray, y: NDArray, *, activation: str | None = None) -> NDArray:
     """As `xpdl.ops.arithmetic.add`."""
     relu = is_relu(activation)
     # small ones come from memory that is in the cache anyway
-    if x.size < tuning.SMALL_ARRAY or x.dtype != y.dtype:
+    if x.size < TUNING.small_array or x.dtype != y.dtype:
         return DECLINE
     total = buffer_pool.empty_like(x)
     if not apply_flat(_add_relu if relu else _add, x, y, total):
@@ -111,8 +109,7 @@ def _add(x: NDArray, y: NDArray, total: NDArray) -> None:
 
 
 def _add_relu(x: NDArray, y: NDArray, total: NDArray) -> None:
-    for start in range(0, total.size, _FEW):
-        part = slice(start, start + _FEW)
+    for part in pieces(total.size, TUNING.elementwise_zeros):
         np.add(x[part], y[part], out=total[part])
         rectify(total[part])
 

@@ -13,15 +13,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.arrays import NDArray
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
 
-# Multiplications that OpenBLAS does on matrices as they lie.
-_UNPACKED_PRODUCTS = 1_000_000
-# Fewer columns, or as many filters, are multiplied quicker if they are packed.
-_FEW_COLUMNS = 96
-_MANY_FILTERS = 64
-# Weights of a filter that are worth a transposed copy of what they are summed for.
-_TRANSPOSED_WEIGHTS = 32
 # A multiple of it begins a line of the cache.
 _ALIGNED = 16
 
@@ -38,7 +32,7 @@ def sum_of_products(seen: NDArray, x: NDArray) -> NDArray:
     rows, filters, columns, images = x.shape
     _, weights, length = seen.shape
     width = _width(filters, weights, length)
-    if weights >= _TRANSPOSED_WEIGHTS and width <= unpacked_columns(filters, weights):
+    if weights >= TUNING.gemm_transposed_weights and width <= unpacked_columns(filters, weights):
         # as they lie, matrices are quicker to multiply along their lines
         lines = scratch("lines", (rows, columns, images, filters), x.dtype)
         lines[...] = x.transpose(0, 2, 3, 1)
@@ -56,13 +50,13 @@ def sum_of_products(seen: NDArray, x: NDArray) -> NDArray:
 
 def unpacked_columns(filters: int, weights: int) -> int:
     """The columns that BLAS multiplies by so many filters as they lie."""
-    return _UNPACKED_PRODUCTS // (filters * weights)
+    return TUNING.gemm_unpacked_products // (filters * weights)
 
 
 def _width(filters: int, weights: int, columns: int) -> int:
     """The columns of one product."""
     most = unpacked_columns(filters, weights)
-    if columns <= most or most < _FEW_COLUMNS or filters >= _MANY_FILTERS:
+    if columns <= most or most < TUNING.gemm_few_columns or filters >= TUNING.gemm_many_filters:
         return columns
     count = -(-columns // most)
     return min(-(-columns // count // _ALIGNED), most // _ALIGNED) * _ALIGNED

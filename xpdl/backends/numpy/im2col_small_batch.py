@@ -17,19 +17,13 @@ from numpy.lib.stride_tricks import as_strided
 from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.partition import cut
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
-
-# Images from which on it is faster to have them innermost.
-_MANY = 4
-# Bytes of copied windows in one task.
-_TASK_BYTES = 1 << 20
-# Multiplications of a task that are worth waking a thread for.
-_SHARED_PRODUCTS = 1 << 23
 
 
 def supports(x: NDArray) -> bool:
     """Tell whether a batch is small enough."""
-    return len(x) < _MANY
+    return len(x) < TUNING.small_batch_images
 
 
 def convolution(
@@ -50,7 +44,7 @@ def convolution(
     x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
     y = buffer_pool.empty((len(x), len(W), *out), x.dtype)
     filters, per_filter = len(W) // groups, W[0].size
-    most = _TASK_BYTES // (per_filter * x.itemsize)
+    most = TUNING.small_batch_task_bytes // (per_filter * x.itemsize)
     rows = max(1, min(out[0], (most if most_columns is None else min(most, most_columns)) // out[1]))
     geometry = (*W.shape[2:], *stride, *pad, *dilation)
     lower = x.dtype.type(0.0 if relu else -np.inf)
@@ -61,7 +55,7 @@ def convolution(
         images, weights = x[n, k * depth : (k + 1) * depth], W[of].reshape(filters, per_filter)
         given = images, weights, bias, lower, y[n, of], geometry, part.start, part.stop
         tasks.append(functools.partial(fill or _fill, *given))
-    if y[0].size // len(W) * W.size < _SHARED_PRODUCTS:
+    if y[0].size // len(W) * W.size < TUNING.small_batch_shared_products:
         tasks = [functools.partial(_one_after_the_other, tasks)]
     thread_pool.run(tasks)
     return y

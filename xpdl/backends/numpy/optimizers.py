@@ -11,14 +11,10 @@ import numpy as np
 
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.partition import pieces
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.namespaces import is_half, overflow_expected, wide_dtype, widened
 from xpdl.backends.registry import DECLINE, kernel
-
-# Elements of a task: all that a rule touches of so many fits the second-level cache, and one pass over them, about 13 us,
-# is long beside the hand-over of the GIL between threads that ends it. Adam on 1.05M float32, two cores: 2.0 ms with
-# 2^15, 1.5 with 2^16, 1.1 with 2^17, 1.1 with 2^18, 1.4 with 2^19; one core: 1.7, 1.6, 1.6, 1.9, 2.7. The generic rule,
-# whose temporaries go through memory, takes 6.7.
-PIECE = 1 << 17
 
 RULES: dict[str, Callable[..., None]] = {}
 
@@ -38,7 +34,7 @@ def fused_update(
     if spec.apply_if is not None and not spec.apply_if:
         return stepped
     write = with_options(RULES[spec.name], spec) if spec.name in RULES else functools.partial(_write_new, step)
-    run_steps(stepped, grads, write, write, PIECE)
+    run_steps(stepped, grads, write, write, TUNING.optimizer_task)
     return stepped
 
 
@@ -61,9 +57,9 @@ def run_steps(
     tasks: list[thread_pool.Task] = []
     for (p, *kept), g in zip(stepped, grads, strict=True):
         arrays = (p, g, *kept)
-        if (in_lines or p.size > PIECE) and all([a.flags.c_contiguous for a in arrays]):
+        if (in_lines or p.size > TUNING.optimizer_task) and all([a.flags.c_contiguous for a in arrays]):
             lines = [a.reshape(-1) for a in arrays]
-            tasks += [_on_pieces(write_lines, lines, slice(k, k + PIECE)) for k in range(0, p.size, PIECE)]
+            tasks += [_on_pieces(write_lines, lines, part) for part in pieces(p.size, TUNING.optimizer_task)]
         else:
             tasks.append(functools.partial(write, *arrays))
     if sum([p.size for p, *_ in stepped]) > most_on_one_thread:
@@ -81,8 +77,8 @@ def flush_denormals(x: NDArray) -> NDArray:
     if limit > 1e-30 or not supports((x,), x) or not x.flags.c_contiguous:
         return DECLINE
     line = x.reshape(-1)
-    for k in range(0, x.size, PIECE):
-        piece = line[k : k + PIECE]
+    for part in pieces(x.size, TUNING.optimizer_task):
+        piece = line[part]
         piece[np.abs(piece) < limit] = 0.0
     return x
 
@@ -99,8 +95,8 @@ def global_norm_scale(grads: list[NDArray], limit: float) -> NDArray | float:
     kind = np.dtype(wide_dtype(grads[0]))
     total, peak = 0.0, kind.type(peak)
     for g in grads:
-        for k in range(0, g.size, PIECE):
-            piece = g[k : k + PIECE] / peak
+        for part in pieces(g.size, TUNING.optimizer_task):
+            piece = g[part] / peak
             total += float(np.vecdot(piece, piece))
     norm = float(peak) * math.sqrt(total)
     return np.asarray(limit / max(norm, limit), kind)

@@ -15,6 +15,7 @@ from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.image_layout import in_order_of
 from xpdl.backends.cpu.partition import split
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu
 from xpdl.backends.geometry import output_size
 from xpdl.backends.numpy.elementwise import before_relu, bits
@@ -22,9 +23,6 @@ from xpdl.backends.registry import DECLINE, kernel
 
 # For each tap of a window along one axis: the outputs that have it inside the image, and where they see it.
 Taps = list[tuple[slice, slice]]
-
-# Elements of a task's images: with fewer, threads wait for each other longer than they work.
-_TASK_SIZE = 1 << 19
 
 
 @kernel("numpy", "max_pooling")
@@ -133,5 +131,5 @@ def _taps(x: NDArray, axis: int, out: Pair, size: Pair, stride: Pair, pad: Pair)
 def _over_channels(task: Callable[[slice], None], x: NDArray) -> None:
     """Run `task` on some channels at a time: windows of different channels share nothing."""
     channels = x.shape[1]
-    parts = split(channels, max(1, min(channels, x.size // _TASK_SIZE)))
+    parts = split(channels, max(1, min(channels, x.size // TUNING.pooling_task)))
     thread_pool.run([functools.partial(task, part) for part in parts])

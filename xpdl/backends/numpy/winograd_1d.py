@@ -24,27 +24,18 @@ from numpy.lib.stride_tricks import as_strided
 from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import cut
+from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import reuse_padding, scratch
 from xpdl.backends.numpy.gemm import unpacked_columns
 from xpdl.backends.numpy.windows import Block, gather
-
-# A third of the products is saved for each pair of channels, and sums are to be paid for each channel: what wins has so many
-# channels on each side, in the harmonic mean, halved.
-_CHANNELS = 10
-# Bytes of sums and products in one task: more than the cache of a core holds, but every call of a task may have to wait for
-# the interpreter, which costs more.
-_TASK_BYTES = 1 << 23
-# Images in one task.
-_TASK_IMAGES = 256
-# Columns of a product: so few are not worth multiplying as they lie, and so many are enough where BLAS packs them.
-_FEW_COLUMNS = 150
-_PACKED_COLUMNS = 400
 
 
 def supports(weights: NDArray, out: NDArray, stride: Pair, dilation: Pair) -> bool:
     """Return whether this is quicker than plain sums for filters (F, FH, FW, C)."""
     filters, _, width, depth = weights.shape
-    enough = depth * filters >= _CHANNELS * (depth + filters) and out.shape[2] >= 4
+    enough = (
+        depth * filters >= TUNING.winograd_1d_channels * (depth + filters) and out.shape[2] >= TUNING.winograd_1d_width
+    )
     return enough and width == 3 and stride == dilation == (1, 1) and weights.dtype == np.float32
 
 
@@ -156,7 +147,7 @@ def _as_matrices(sums: NDArray, rows: int, lines: int, count: int) -> NDArray:
     _, _, _, with_last, images = sums.shape
     pairs = with_last - 1
     unpacked = unpacked_columns(count, lines)
-    most = (unpacked if unpacked >= _FEW_COLUMNS else _PACKED_COLUMNS) // images
+    most = (unpacked if unpacked >= TUNING.winograd_1d_few_columns else TUNING.winograd_1d_packed_columns) // images
     width = next(width for width in range(min(pairs, max(1, most)), 0, -1) if pairs % width == 0)
     outer, row, line, column, item = sums.strides
     shape = (4, rows, pairs // width, lines, width * images)
@@ -166,11 +157,11 @@ def _as_matrices(sums: NDArray, rows: int, lines: int, count: int) -> NDArray:
 def _blocks(out: NDArray, height: int, depth: int) -> list[Block]:
     """The parts of `out` (OH, F, OW, N) that make a task, in the order of its rows; they depend on shapes alone."""
     rows, filters, columns, images = out.shape
-    most_images = min(images, _TASK_IMAGES)
+    most_images, task_bytes = min(images, TUNING.winograd_1d_task_images), TUNING.winograd_1d_task_bytes
     # of one pair of columns: what a row more takes, and what the rows under the filter take besides
     pair, more = 4 * most_images * out.itemsize * (depth + filters), 4 * most_images * out.itemsize * depth
-    most_pairs = max(1, min(-(-columns // 2), _TASK_BYTES // (pair + more * (height - 1)) - 1))
-    most_rows = max(1, (_TASK_BYTES // (most_pairs + 1) - more * (height - 1)) // pair)
+    most_pairs = max(1, min(-(-columns // 2), task_bytes // (pair + more * (height - 1)) - 1))
+    most_rows = max(1, (task_bytes // (most_pairs + 1) - more * (height - 1)) // pair)
     # an even number, which few threads share evenly
     most_rows = -(-rows // (2 * -(-rows // (2 * most_rows))))
     by_pairs = [slice(2 * part.start, min(2 * part.stop, columns)) for part in cut(-(-columns // 2), most_pairs)]
