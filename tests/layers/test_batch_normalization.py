@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import xpdl
 from tests import oracles
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers import BatchNormalization, Relu, Residual
 from xpdl.layers.base import Layer
-from xpdl.models import Sequential
+from xpdl.models import MultiLayerNetExtend, Sequential
 
 _rng = np.random.default_rng(15)
 BATCHES = [_rng.normal(k, 1 + k, (6, 3)) for k in range(3)]
@@ -168,6 +169,20 @@ def test_training_on_one_value_per_feature_is_an_error(gamma: Any, shape: tuple[
     np.testing.assert_array_equal(layer.running_mean, np.zeros(layer.gamma.shape))
     assert layer.forward(x, False).shape == shape
     assert layer.forward(np.concatenate([x, x + 1.0])).shape == (2, *shape[1:])
+
+
+def test_book_net_warns_of_a_batch_of_one_row() -> None:
+    """The book checks the gradient of `MultiLayerNetExtend` on one row: what is before the normalization has none."""
+    with xpdl.use("numpy", dtype="float64"):  # sigmoid: each output is beta, 0, where relu has its kink
+        net = MultiLayerNetExtend(5, [4], 3, activation="sigmoid", use_batchnorm=True, seed=0)
+    x, t = _rng.normal(size=(1, 5)), np.eye(3)[:1]
+    with pytest.warns(UserWarning, match=r"BatchNorm1: .* more than one value per feature .*drop_last=True"):
+        grad = net.gradient(x, t)
+    with pytest.warns(UserWarning, match="BatchNorm1"):
+        numerical = net.numerical_gradient(x, t)
+    assert not grad["W1"].any() and grad["beta1"].all()
+    for name, value in grad.items():
+        np.testing.assert_allclose(value, numerical[name], atol=1e-8)
 
 
 def test_one_image_has_a_value_at_each_position() -> None:

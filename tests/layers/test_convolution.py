@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.harness import Backend
+from xpdl.backends import asnumpy
 from xpdl.errors import DTypeError, ShapeError
-from xpdl.layers import Convolution
+from xpdl.layers import Affine, Convolution
 
 
 @pytest.mark.parametrize(
@@ -94,3 +96,24 @@ def test_integer_filters_are_an_error() -> None:
 def test_images_that_do_not_fit_are_an_error(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         Convolution(np.ones((3, 2, 3, 3))).forward(np.ones(shape))
+
+
+@pytest.mark.skip_backend("meta", reason="has no values to compare")
+@pytest.mark.parametrize("number", [0, 1.5])
+@pytest.mark.parametrize(
+    ("kind", "shape", "x_shape"), [(Convolution, (3, 2, 2, 2), (2, 2, 4, 3)), (Affine, (6, 3), (2, 6))]
+)
+def test_a_number_as_bias_is_an_array_of_it(
+    backend: Backend, kind: Any, shape: Any, x_shape: Any, number: float
+) -> None:
+    rng = np.random.default_rng(0)
+    W, x = (backend.asarray(rng.standard_normal(size)) for size in (shape, x_shape))
+    layer, same = kind(W, number), kind(W, backend.asarray(np.full(3, float(number))))
+    assert layer.b.dtype == W.dtype and tuple(layer.b.shape) == (3,)
+    y = layer.forward(x)
+    np.testing.assert_array_equal(asnumpy(y), asnumpy(same.forward(x)))
+    dx, same_dx = layer.backward(y), same.backward(y)
+    np.testing.assert_array_equal(asnumpy(dx), asnumpy(same_dx))
+    np.testing.assert_array_equal(asnumpy(layer.db), asnumpy(same.db))
+    with pytest.raises(TypeError, match="b must be an array, got bool"):
+        kind(W, True)

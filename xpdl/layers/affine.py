@@ -7,7 +7,17 @@ from typing import Any
 from xpdl import initializers
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_drawn, require_parameters, row_size
+from xpdl.layers.base import (
+    Layer,
+    Make,
+    Shape,
+    array_of_number,
+    gradient,
+    parameter,
+    require_drawn,
+    require_parameters,
+    row_size,
+)
 from xpdl.ops import affine as ops
 from xpdl.ops.checks import flag, positive_int
 
@@ -19,8 +29,8 @@ class Affine(Layer):
     ----------
     W : array (D, M), optional
         Weights, used as they are and not copied.
-    b : array (M,), optional
-        Bias. With `W` given and no `b`, the layer has none.
+    b : array (M,) or number, optional
+        Bias; a number stands for each of its values. With `W` given and no `b`, the layer has none.
     units : int, optional
         M, when there is no `W`; D is then taken from the first input, or from `build`.
     init : str, float or callable
@@ -56,7 +66,7 @@ class Affine(Layer):
     def __init__(
         self,
         W: Array | None = None,
-        b: Array | None = None,
+        b: Array | float | None = None,
         *,
         units: int | None = None,
         init: Any = "he",
@@ -70,6 +80,7 @@ class Affine(Layer):
                 raise ShapeError("Affine: b without W; give both arrays, or units alone")
             self.units = positive_int(units, "units", self.name)
         else:
+            b = array_of_number(b, W, -1)
             require_parameters(self.name, W=W, b=b)
             if W.ndim != 2 or (b is not None and tuple(b.shape) != (W.shape[1],)):
                 raise ShapeError(

@@ -10,7 +10,15 @@ from typing import Any, ClassVar, TypeVar
 from xpdl import initializers
 from xpdl.backends import Backend, get_backend
 from xpdl.backends.graphs import leaf, on_values
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating, is_floating_beside
+from xpdl.backends.namespaces import (
+    Array,
+    array_namespace,
+    device,
+    dtype_name,
+    is_array,
+    is_floating,
+    is_floating_beside,
+)
 from xpdl.backends.random import Stream, next_stream
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
@@ -249,6 +257,14 @@ def require_parameters(owner: str, **arrays: Array | None) -> None:
     for key, value in given.items():
         if not is_floating(value):
             raise DTypeError(f"{owner}: {key} must be a floating array, got {dtype_name(value.dtype)}; pass floats")
+
+
+def array_of_number(b: Any, W: Array, axis: int) -> Array | None:
+    """Return the bias `b`; where it is a number, as an array beside `W` with a value for each index along its `axis`."""
+    if isinstance(b, bool) or not isinstance(b, (int, float)) or not is_array(W) or not W.ndim:
+        return b
+    xp = array_namespace(W)
+    return xp.full((W.shape[axis],), float(b), dtype=W.dtype, device=device(W))
 
 
 def row_size(shape: Shape) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -65,6 +66,8 @@ class BatchNormalization(Layer):
 
     accepts_train_flg: ClassVar[bool] = True
     keep_fp32_params: ClassVar[bool] = True
+    #: warn of a batch with one value per feature, which the book checks a gradient on, instead of refusing it
+    allow_one_row: bool = False
     gamma, beta = parameter("gamma"), parameter("beta")
     dgamma, dbeta = gradient("gamma"), gradient("beta")
 
@@ -146,7 +149,7 @@ class BatchNormalization(Layer):
         residual = None if residual is None else _reshaped(residual, rows.shape)
         training = self.training if train_flg is None else train_flg
         if training:
-            _require_statistics(rows, self.running_mean, self.name)
+            _require_statistics(rows, self.running_mean, self.name, self.allow_one_row)
             running = self.running_mean, self.running_var, self._kept(batch_rows(x, self.name))
             y, mean, var, self.state["running_mean"], self.state["running_var"] = ops.tracked_batch_normalization(
                 rows, self.gamma, self.beta, *running, self.eps, activation=activation, residual=residual
@@ -191,14 +194,15 @@ def _reshaped(a: Array, shape: Shape) -> Array:
     return a if tuple(a.shape) == tuple(shape) else array_namespace(a).reshape(a, shape)
 
 
-def _require_statistics(rows: Array, running: Array, owner: str) -> None:
+def _require_statistics(rows: Array, running: Array, owner: str, allow_one_row: bool) -> None:
     """Statistics of the batch exist, and may replace the `running` ones."""
     require_no_leak(running, rows, owner, "running statistics")
     if batch_rows(rows, owner) == 1 and math.prod(rows.shape[2:]) == 1:
-        raise ShapeError(
-            f"{owner}: training needs more than one value per feature to have a variance, got a batch of shape "
-            f"{tuple(rows.shape)}; take larger batches, or drop a last batch of one row: Trainer(..., drop_last=True)"
-        )
+        problem = f"{owner}: training needs more than one value per feature to have a variance, got a batch of shape "
+        cure = "take larger batches, or drop a last batch of one row: Trainer(..., drop_last=True)"
+        if not allow_one_row:
+            raise ShapeError(f"{problem}{tuple(rows.shape)}; {cure}")
+        warnings.warn(f"{problem}{tuple(rows.shape)}: every row is beta; {cure}", stacklevel=4)
 
 
 def _require_one_shape(arrays: dict[str, Array], owner: str) -> None:

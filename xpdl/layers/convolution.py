@@ -7,7 +7,16 @@ from typing import Any
 from xpdl import initializers
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_drawn, require_parameters
+from xpdl.layers.base import (
+    Layer,
+    Make,
+    Shape,
+    array_of_number,
+    gradient,
+    parameter,
+    require_drawn,
+    require_parameters,
+)
 from xpdl.ops import convolution as ops
 from xpdl.ops.checks import flag, pair, positive_int
 from xpdl.ops.windows import output_sizes
@@ -22,8 +31,8 @@ class Convolution(Layer):
     ----------
     W : array (FN, C / groups, FH, FW), optional
         Filters, used as they are and not copied.
-    b : array (FN,), optional
-        Bias. With `W` given and no `b`, the layer has none.
+    b : array (FN,) or number, optional
+        Bias; a number stands for each of its values. With `W` given and no `b`, the layer has none.
     stride, pad : int or pair of ints
         Step between windows, and zeros added on each side; a pair is (height, width).
     filters, size : int, int or pair, optional
@@ -65,7 +74,7 @@ class Convolution(Layer):
     def __init__(
         self,
         W: Array | None = None,
-        b: Array | None = None,
+        b: Array | float | None = None,
         stride: int | tuple[int, int] = 1,
         pad: int | tuple[int, int] = 0,
         *,
@@ -89,6 +98,7 @@ class Convolution(Layer):
         else:
             if filters is not None or size is not None:
                 raise ShapeError("Convolution: filters and size follow from W; give either them or W")
+            b = array_of_number(b, W, 0)
             require_parameters(self.name, W=W, b=b)
             if W.ndim != 4 or (b is not None and tuple(b.shape) != (W.shape[0],)):
                 raise ShapeError(

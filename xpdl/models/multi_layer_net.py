@@ -80,7 +80,9 @@ class MultiLayerNetExtend(BookNet):
         for k, units in enumerate(hidden_size_list, start=1):
             layers.append((f"Affine{k}", Affine(units=units, init=weight_init_std)))
             if use_batchnorm:
-                layers.append((f"BatchNorm{k}", BatchNormalization()))
+                norm = BatchNormalization()
+                norm.allow_one_row = True  # as the book's ch06/batch_norm_gradient_check.py does
+                layers.append((f"BatchNorm{k}", norm))
             layers.append((f"Activation_function{k}", _ACTIVATIONS[activation.lower()]()))
             if use_dropout:
                 layers.append((f"Dropout{k}", Dropout(dropout_ration)))
