@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from xpdl import data, functional, initializers, layers, models, optimizers, training
 from xpdl.backends import asarray, asnumpy, available_backends, get_backend, use
 from xpdl.backends.numerics import numerics
@@ -212,6 +214,7 @@ __all__ = [
     "mean_squared_error",
     "models",
     "moons",
+    "np",  # the book's star imports bring it
     "numerical_diff",
     "numerical_gradient",
     "numerics",
