@@ -1,58 +1,172 @@
-"""Layers computed as one: each is left as after passes of its own."""
+"""Layers computed as one: every rule against the same layers called one by one, and what the layers are left with."""
 
 from __future__ import annotations
 
+import copy
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from tests.harness import Backend
+import xpdl
+from tests.harness import Backend, nonempty
 from xpdl.errors import ShapeError
-from xpdl.layers import Affine, BatchNormalization, Convolution, Identity, Pooling, Relu, Residual
+from xpdl.layers import Affine, BatchNormalization, Chain, Convolution, Identity, Pooling, Relu, Residual
 from xpdl.layers.base import Layer
-from xpdl.layers.chain import Chain
+from xpdl.layers.fusion import RULES, FusedStep, fuse
+from xpdl.models import Sequential
 from xpdl.ops import activations, normalization
 
-_rng = np.random.default_rng(7)
+MAKE: dict[type[Layer], Callable[[], Layer]] = {
+    Affine: lambda: Affine(units=4),
+    Convolution: lambda: Convolution(filters=3, size=2, pad=1),
+    BatchNormalization: lambda: BatchNormalization(eps=1e-2),
+    Pooling: lambda: Pooling(2, 2, 1),
+    Relu: Relu,
+    Residual: lambda: Residual(Convolution(filters=2, size=1), BatchNormalization(eps=1e-2)),
+}
+KINDS = list(RULES)
+IDS = [" ".join(kind.__name__ for kind in kinds) for kinds in KINDS]
+SHAPE = (4, 2, 3, 5)
+
+Make = Callable[[], list[Layer]]
 
 
-def _layers(backend: Backend, shape: tuple[int, ...], size: int) -> list[Chain]:
-    """Twice the same, with parameters of their own arrays."""
-    gamma, beta = _rng.normal(size=(2, size))
-    return [
-        Chain(BatchNormalization(backend.asarray(gamma), backend.asarray(beta), eps=1e-3), Relu()) for _ in range(2)
-    ]
+def layers_of(kinds: tuple[type[Layer], ...]) -> Make:
+    return lambda: [MAKE[kind]() for kind in kinds]
+
+
+#: groups of layers and the shape of their input: one for each rule, and other forms of some
+GROUPS: dict[str, tuple[Make, tuple[int, ...]]] = {
+    **{name: (layers_of(kinds), SHAPE) for name, kinds in zip(IDS, KINDS, strict=True)},
+    "Affine Relu of rows": (layers_of((Affine, Relu)), (5, 6)),
+    "BatchNormalization Relu of rows": (layers_of((BatchNormalization, Relu)), (6, 3)),
+    "BatchNormalization Relu of each activation": (
+        lambda: [BatchNormalization(np.ones(12), np.zeros(12), eps=1e-3), Relu()],
+        (3, 2, 2, 3),
+    ),
+    "Convolution BatchNormalization Relu without bias": (
+        lambda: [Convolution(filters=2, size=3, use_bias=False), BatchNormalization(eps=1e-3), Relu()],
+        SHAPE,
+    ),
+    "Residual Relu with a shortcut": (
+        lambda: [
+            Residual(
+                Convolution(filters=3, size=3, pad=1),
+                BatchNormalization(eps=1e-3),
+                shortcut=Convolution(filters=3, size=1),
+            ),
+            Relu(),
+        ],
+        SHAPE,
+    ),
+    "Residual Relu with a convolution last": (
+        lambda: [Residual(Convolution(filters=2, size=3, pad=1)), Relu()],
+        SHAPE,
+    ),
+}
+
+
+def pair(backend: Backend, make: Make, shape: tuple[int, ...]) -> tuple[Chain, Chain]:
+    """A fused chain and one of the same parameters and statistics that is not."""
+    with xpdl.use("numpy", dtype="float64"):
+        fused, single = Chain(*make()), Chain(*make(), fuse=False)
+        for net in (fused, single):
+            net.build(shape[1:], stream=xpdl.backends.random.Stream(3))
+    rng = np.random.default_rng(5)
+    for name in fused.params:
+        fused.params[name] = backend.asarray(rng.normal(size=fused.params[name].shape))
+        single.params[name] = backend.asarray(backend.to_numpy(fused.params[name]))
+    for name in fused.buffers:
+        fused.buffers[name] = backend.asarray(np.abs(rng.normal(size=fused.buffers[name].shape)) + 0.5)
+        single.buffers[name] = backend.asarray(backend.to_numpy(fused.buffers[name]))
+    return fused, single
 
 
 @pytest.mark.backends("values")
 @pytest.mark.skip_backend("jit", reason="layers save arrays between calls")
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shape, size", [((6, 3), 3), ((3, 4, 5, 2), 4), ((3, 2, 2, 3), 12)], ids=str)
-def test_batch_normalization_and_relu_are_those_in_two_steps(
-    backend: Backend, shape: tuple[int, ...], size: int, training: bool
-) -> None:
-    x, dy = (backend.asarray(_rng.normal(size=shape)) for _ in range(2))
-    chain, by_hand = _layers(backend, shape, size)
+@pytest.mark.parametrize(("make", "shape"), GROUPS.values(), ids=GROUPS)
+def test_is_that_of_its_layers(backend: Backend, make: Make, shape: tuple[int, ...], training: bool) -> None:
+    fused, single = pair(backend, make, shape)
+    assert [type(step) for step in fused.steps()] == [FusedStep]
+    assert single.steps() == tuple(single.layers.values())
+    rng = np.random.default_rng(0)
+    x = backend.asarray(rng.normal(size=shape))
     with backend.rules():
-        y, dx = chain.forward(x, training), None
-        dx = chain.backward(dy)
-        normalization, relu = by_hand.layers.values()
-        wanted = relu.forward(normalization.forward(x, training))
-        wanted_dx = normalization.backward(relu.backward(dy))
+        y, wanted = fused.forward(x, training), single.forward(x, training)
+        dout = backend.asarray(rng.normal(size=tuple(y.shape)))
+        dx, wanted_dx = fused.backward(dout), single.backward(dout)
     backend.check(y, backend.to_numpy(wanted))
     backend.check(dx, backend.to_numpy(wanted_dx))
-    assert list(chain.grads) == list(by_hand.grads) == ["BatchNormalization1.gamma", "BatchNormalization1.beta"]
-    for name, grad in by_hand.grads.items():
-        backend.check(chain.grads[name], backend.to_numpy(grad))
-    for name, statistics in by_hand.buffers.items():
-        backend.check(chain.buffers[name], backend.to_numpy(statistics))
-    # also layer by layer after the passes as one
-    alone = dy
+    assert list(fused.grads) == list(single.grads)
+    for name, grad in single.grads.items():
+        backend.check(fused.grads[name], backend.to_numpy(grad))
+    for name, value in single.buffers.items():
+        backend.check(fused.buffers[name], backend.to_numpy(value))
+    grads = {name: backend.to_numpy(grad) for name, grad in single.grads.items()}
+    # also without a gradient of the data, and layer by layer, as the book's nets go back
     with backend.rules():
-        for layer in reversed(chain.layers.values()):
-            alone = layer.backward(alone)
-    backend.check(alone, backend.to_numpy(wanted_dx))
+        fused.backward_parameters(dout)
+    for name, grad in grads.items():
+        backend.check(fused.grads[name], grad)
+    by_hand = dout
+    with backend.rules():
+        for layer in reversed(fused.layers.values()):
+            by_hand = layer.backward(by_hand)
+    backend.check(by_hand, backend.to_numpy(wanted_dx))
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=IDS)
+def test_gradients_are_those_of_differences(kinds: tuple[type[Layer], ...]) -> None:
+    with xpdl.use("numpy", dtype="float64"):
+        net = Chain(*layers_of(kinds)())
+        net.build(SHAPE[1:], stream=xpdl.backends.random.Stream(1))
+    report = xpdl.check_gradients(net, np.random.default_rng(2).normal(size=SHAPE))
+    assert set(report.errors) >= set(net.params)
+
+
+def test_the_longest_group_and_the_last_of_two_that_overlap_win() -> None:
+    kinds = Convolution, BatchNormalization, Relu, Pooling, Affine, Relu, Convolution, BatchNormalization, Relu
+    steps = fuse([MAKE[kind]() for kind in kinds])
+    found = [[type(layer) for layer in step.layers] if isinstance(step, FusedStep) else type(step) for step in steps]
+    assert found == [
+        Convolution,
+        BatchNormalization,
+        [Relu, Pooling],
+        [Affine, Relu],
+        [Convolution, BatchNormalization, Relu],
+    ]
+
+
+def test_steps_follow_the_layers_and_the_option() -> None:
+    net = Chain(Affine(units=2), Relu())
+    assert net.steps() is net.steps()
+    net.fuse = False
+    assert net.steps() == tuple(net.layers.values())
+    net.fuse = True
+    net.layers["Relu1"] = Identity()
+    assert net.steps() == tuple(net.layers.values())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_option_reaches_a_block_and_goes_into_a_file(fused: bool, tmp_path) -> None:
+    block = Residual(Convolution(filters=2, size=1), Relu(), fuse=fused)
+    net = Sequential(block, Relu(), loss=xpdl.SoftmaxWithLoss, fuse=fused)
+    assert isinstance(block.body.steps()[0], FusedStep) == isinstance(net.steps()[0], FusedStep) == fused
+    net.build(SHAPE[1:])
+    net.save(tmp_path / "net")
+    again = xpdl.load_model(tmp_path / "net")
+    assert again.fuse == again.layers["Residual1"].body.fuse == fused
+
+
+def test_passes_survive_a_copy_between_forward_and_backward() -> None:
+    for kinds in nonempty(KINDS):
+        fused = Chain(*layers_of(kinds)())
+        y = fused.forward(np.random.default_rng(0).normal(size=SHAPE), False)
+        dout = np.random.default_rng(1).normal(size=y.shape)
+        np.testing.assert_array_equal(copy.deepcopy(fused).backward(dout), fused.backward(dout))
 
 
 def test_relu_is_not_computed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,9 +175,9 @@ def test_relu_is_not_computed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(activations, "relu", refuse)
     chain = Chain(BatchNormalization(), Relu())
-    assert chain.forward(_rng.normal(size=(4, 3, 2, 2))).min() == 0
+    assert chain.forward(np.random.default_rng(7).normal(size=(4, 3, 2, 2))).min() == 0
     with pytest.raises(AssertionError, match="relu by itself"):
-        Chain(_Doubled(), Relu()).forward(_rng.normal(size=(4, 3)))
+        Chain(_Doubled(), Relu()).forward(np.random.default_rng(7).normal(size=(4, 3)))
 
 
 class _Doubled(BatchNormalization):
@@ -74,7 +188,7 @@ class _Doubled(BatchNormalization):
 
 
 def test_a_derived_layer_computes_its_own() -> None:
-    x = _rng.normal(size=(4, 3))
+    x = np.random.default_rng(7).normal(size=(4, 3))
     np.testing.assert_array_equal(Chain(_Doubled(), Relu()).forward(x), np.maximum(_Doubled().forward(x), 0))
 
 
@@ -87,72 +201,9 @@ def test_errors_name_the_layer() -> None:
         chain.backward(np.ones((2, 4)))
 
 
-def _blocks(backend: Backend, last: bool) -> list[Chain]:
-    """Twice the same block, with or without batch normalisation at its end, and a relu."""
-    rng = np.random.default_rng(3)
-    gamma, beta, mean = (backend.asarray(a) for a in rng.normal(size=(3, 2)))
-    weights = [backend.asarray(rng.normal(size=(2, 2, k, k))) for k in (3, 1)]
-    made = []
-    for _ in range(2):
-        body: list[Layer] = [Convolution(weights[0], pad=1)]
-        if last:
-            body.append(BatchNormalization(gamma, beta, running_mean=mean, eps=1e-3))
-        made.append(Chain(Residual(*body, shortcut=Convolution(weights[1])), Relu()))
-    return made
-
-
-@pytest.mark.backends("values")
-@pytest.mark.skip_backend("jit", reason="layers save arrays between calls")
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("last", [True, False], ids=["batch normalisation last", "convolution last"])
-def test_residual_block_and_relu_are_those_in_two_steps(backend: Backend, last: bool, training: bool) -> None:
-    x, dy = (backend.asarray(_rng.normal(size=(3, 2, 4, 5))) for _ in range(2))
-    chain, by_hand = _blocks(backend, last)
-    with backend.rules():
-        y = chain.forward(x, training)
-        dx = chain.backward(dy)
-        block, relu = by_hand.layers.values()
-        wanted = relu.forward(block.forward(x, training))
-        wanted_dx = block.backward(relu.backward(dy))
-    backend.check(y, backend.to_numpy(wanted))
-    backend.check(dx, backend.to_numpy(wanted_dx))
-    assert list(chain.grads) == list(by_hand.grads)
-    for name, grad in by_hand.grads.items():
-        backend.check(chain.grads[name], backend.to_numpy(grad))
-    for name, statistics in by_hand.buffers.items():
-        backend.check(chain.buffers[name], backend.to_numpy(statistics))
-    alone = dy
-    with backend.rules():
-        for layer in reversed(chain.layers.values()):
-            alone = layer.backward(alone)
-    backend.check(alone, backend.to_numpy(wanted_dx))
-
-
 def test_a_block_without_layers_takes_a_relu() -> None:
-    x = _rng.normal(size=(3, 2))
+    x = np.random.default_rng(7).normal(size=(3, 2))
     np.testing.assert_array_equal(Chain(Residual(), Relu()).forward(x), np.maximum(2 * x, 0))
-
-
-@pytest.mark.backends("values")
-@pytest.mark.skip_backend("jit", reason="layers save arrays between calls")
-def test_affine_and_relu_are_those_in_two_steps(backend: Backend) -> None:
-    x, dy, W, b = (backend.asarray(_rng.normal(size=size)) for size in ((5, 2, 3), (5, 4), (6, 4), (4,)))
-    chain, affine, relu = Chain(Affine(W, b), Relu()), Affine(W, b), Relu()
-    with backend.rules():
-        y = chain.forward(x)
-        dx = chain.backward(dy)
-        wanted = relu.forward(affine.forward(x))
-        wanted_dx = affine.backward(relu.backward(dy))
-    for found, expected in ((y, wanted), (dx, wanted_dx), (chain.grads["Affine1.W"], affine.dW)):
-        backend.check(found, backend.to_numpy(expected))
-    # also layer by layer after the passes as one, and without a gradient of the data
-    alone = dy
-    with backend.rules():
-        for layer in reversed(chain.layers.values()):
-            alone = layer.backward(alone)
-        chain.backward_parameters(dy)
-    backend.check(alone, backend.to_numpy(wanted_dx))
-    backend.check(chain.grads["Affine1.b"], backend.to_numpy(affine.db))
 
 
 def test_layers_that_are_put_in_later_compute() -> None:
@@ -165,51 +216,12 @@ def test_layers_that_are_put_in_later_compute() -> None:
     np.testing.assert_array_equal(chain.forward(x), 2 * x)
 
 
-@pytest.mark.backends("values")
-@pytest.mark.skip_backend("jit", reason="layers save arrays between calls")
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("use_bias", [True, False])
-def test_convolution_batch_normalization_and_relu_are_those_in_three_steps(
-    backend: Backend, use_bias: bool, training: bool
-) -> None:
-    rng = np.random.default_rng(5)
-    x, dy = (backend.asarray(rng.normal(size=(3, 2, 4, 5))) for _ in range(2))
-    weights = [backend.asarray(rng.normal(size=size)) for size in ((2, 2, 3, 3), (2,), (2,), (2,), (2,), (2,))]
-    W, b, gamma, beta, mean, root = weights
-    chain, by_hand = (
-        Chain(
-            Convolution(W, b if use_bias else None, pad=1),
-            BatchNormalization(gamma, beta, running_mean=mean, running_var=backend.xp.multiply(root, root), eps=1e-3),
-            Relu(),
-        )
-        for _ in range(2)
-    )
-    with backend.rules():
-        y = chain.forward(x, training)
-        dx = chain.backward(dy)
-        convolution, normalization, relu = by_hand.layers.values()
-        wanted = relu.forward(normalization.forward(convolution.forward(x), training))
-        wanted_dx = convolution.backward(normalization.backward(relu.backward(dy)))
-    backend.check(y, backend.to_numpy(wanted))
-    backend.check(dx, backend.to_numpy(wanted_dx))
-    assert list(chain.grads) == list(by_hand.grads)
-    for name, grad in by_hand.grads.items():
-        backend.check(chain.grads[name], backend.to_numpy(grad))
-    for name, statistics in by_hand.buffers.items():
-        backend.check(chain.buffers[name], backend.to_numpy(statistics))
-    alone = dy
-    with backend.rules():
-        for layer in reversed(chain.layers.values()):
-            alone = layer.backward(alone)
-    backend.check(alone, backend.to_numpy(wanted_dx))
-
-
 def test_evaluation_folds_the_statistics_into_the_filters(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **epilogue: object) -> None:
         raise AssertionError("normalised by itself")
 
     net = Chain(Convolution(filters=3, size=3), BatchNormalization(), Relu())
-    x = _rng.normal(size=(2, 2, 5, 5))
+    x = np.random.default_rng(7).normal(size=(2, 2, 5, 5))
     net.build(x.shape[1:])
     monkeypatch.setattr(normalization, "normalize", refuse)
     y = net.forward(x, False)
@@ -226,7 +238,7 @@ def test_evaluation_folds_the_statistics_into_the_filters(monkeypatch: pytest.Mo
 def test_each_layer_is_called_without_fusion(name: str) -> None:
     body = Residual(Convolution(np.ones((3, 3, 1, 1))), BatchNormalization())
     chain = Chain(Convolution(np.ones((3, 2, 3, 3))), Relu(), Pooling(2, 2), body, Relu())
-    x, dout = _rng.normal(size=(4, 2, 6, 6)), _rng.normal(size=(4, 3, 2, 2))
+    x, dout = np.random.default_rng(7).normal(size=(4, 2, 6, 6)), np.random.default_rng(7).normal(size=(4, 3, 2, 2))
     y, dx = chain.forward(x), chain.backward(dout)
     chain.fuse = False
     assert chain.steps() == tuple(chain.layers.values())
