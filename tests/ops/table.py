@@ -262,15 +262,16 @@ def _residual_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static
     x, gamma, *_ = arrays
     statistics = outputs[1:3] or arrays[3:5]
     gradients = backward(dy, x, gamma, *statistics, static["eps"], **_through_epilogue(outputs, static))
-    return (*gradients, activations.relu_backward(dy, outputs[0]))
+    return (*gradients, activations.relu_backward(dy, outputs[0]) if static["activation"] else dy)
 
 
-def _with_residual(forward: Any, oracle: Any, backward: Any, *more: Any, **static: Any) -> Case:
+def _with_residual(forward: Any, oracle: Any, backward: Any, *more: Any, activation: str | None, **static: Any) -> Case:
     wide = () if len(more) == 2 and not static else (1, 2, 3, 4)  # statistics
     functions = _with_residual_last(forward), _with_residual_last(oracle), backward
     pair = Pair(*functions, _residual_backward, (0, 1, 2, 3 + len(more)), wide)
     arrays = (_x(3, 2, 2, 3), _x(2), _x(2), *more, _x(3, 2, 2, 3))
-    return Case(f"{forward.__name__} residual relu", pair, arrays, {"eps": 1e-3, "activation": "relu", **static})
+    name = f"{forward.__name__} residual {activation or ''}".strip()
+    return Case(name, pair, arrays, {"eps": 1e-3, "activation": activation, **static}, core=True)
 
 
 NORMALIZATION = [
@@ -283,11 +284,20 @@ NORMALIZATION = [
     for shape in shapes
 ] + [_normalize(*shape, activation=None, core=False) for shape in ((1, 3), (1, 2, 2, 2))]
 
+_OF_BATCH = (
+    normalization.batch_normalization,
+    oracles.batch_normalization,
+    normalization.batch_normalization_backward,
+)
+_OF_GIVEN = normalization.normalize, oracles.normalize, normalization.normalize_backward
+
 NORMALIZATION += [
-    _with_residual(
-        normalization.batch_normalization, oracles.batch_normalization, normalization.batch_normalization_backward
-    ),
-    _with_residual(normalization.normalize, oracles.normalize, normalization.normalize_backward, _x(2), np.abs(_x(2))),
+    case
+    for activation in ("relu", None)
+    for case in (
+        _with_residual(*_OF_BATCH, activation=activation),
+        _with_residual(*_OF_GIVEN, _x(2), np.abs(_x(2)), activation=activation),
+    )
 ]
 
 # --- dropout
@@ -495,13 +505,17 @@ TRACKED = [
     _tracked(4, 3, activation=None, core=True),
     _tracked(3, 2, 2, 3, activation="relu", core=True),
     _tracked(2, 3, 4, activation=None, core=False),
-    _with_residual(
-        normalization.tracked_batch_normalization,
-        oracles.tracked_batch_normalization,
-        normalization.batch_normalization_backward,
-        _x(2),
-        np.abs(_x(2)),
-        momentum=0.7,
+    *(
+        _with_residual(
+            normalization.tracked_batch_normalization,
+            oracles.tracked_batch_normalization,
+            normalization.batch_normalization_backward,
+            _x(2),
+            np.abs(_x(2)),
+            activation=activation,
+            momentum=0.7,
+        )
+        for activation in ("relu", None)
     ),
 ]
 

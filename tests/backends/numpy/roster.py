@@ -182,12 +182,14 @@ ROWS = {
 }
 
 
-def _with_relu(row: Row) -> Row:
-    """The same of the op with ``activation="relu"``."""
+def _with(row: Row, *epilogues: str) -> Row:
+    """The same of the op with ``activation="relu"`` ("relu"), or a residual beside its first array ("residual")."""
 
     def make(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
         args, options = row.make(rng, dtype, rows)
-        return args, {**options, "activation": "relu"}
+        residual = {"residual": rng.normal(size=args[0].shape).astype(dtype)} if "residual" in epilogues else {}
+        relu = {"activation": "relu"} if "relu" in epilogues else {}
+        return args, {**options, **residual, **relu}
 
     return dataclasses.replace(row, make=make)
 
@@ -197,10 +199,18 @@ def op_of(name: str) -> str:
     return name.split(" ")[0]
 
 
+def _epilogues(name: str) -> list[tuple[str, ...]]:
+    """The epilogues that an op can be given."""
+    takes = inspect.signature(dispatch._generics[name]).parameters
+    if "activation" not in takes or name.endswith("backward"):
+        return []
+    return [("relu",), ("residual",), ("residual", "relu")] if "residual" in takes else [("relu",)]
+
+
 ROWS |= {
-    f"{name} with relu": _with_relu(row)
+    f"{name} with {' and '.join(epilogues)}": _with(row, *epilogues)
     for name, row in ROWS.items()
-    if not name.endswith("backward") and "activation" in inspect.signature(dispatch._generics[name]).parameters
+    for epilogues in _epilogues(name)
 }
 
 
