@@ -84,7 +84,7 @@ class TransposedGradient(Affine):
 
 
 class StaleInput(Affine):
-    """Remembers the input of the first forward for ever, and computes dW from that."""
+    """Keeps the input of the first forward for ever, and computes dW from that."""
 
     first: Any = None
 

@@ -154,6 +154,14 @@ def test_old_method_calls_the_new_one_and_warns(monkeypatch, thing, old, new, ar
     assert calls == [(thing, args)] and caught[0].filename == __file__
 
 
+def test_skipped_steps_are_read_under_the_old_name_with_a_warning():
+    mixed = MixedPrecision()
+    mixed.loss_scale.load_state_dict({"scale": 4.0, "good_steps": 1, "steps_left_out": 3})
+    with pytest.warns(DeprecationWarning, match="steps_left_out is deprecated; use skipped_steps") as caught:
+        assert mixed.steps_left_out == mixed.skipped_steps == 3
+    assert caught[0].filename == __file__
+
+
 class TestLayers:
     @pytest.mark.parametrize(("kind", "new"), [(kind, f"named_{kind}") for kind in ("params", "grads", "state")])
     def test_slots_are_the_named_arrays_of_their_kind(self, kind, new):

@@ -27,6 +27,7 @@ TERMS = {
     r"files of strangers": "untrusted files",
     r"\bwhoever\b": "a noun: the caller, the reader",
     r"turned, scaled and bent": "rotated, scaled and warped",
+    r"\bremember(s|ed)\b": "saved, kept; slot variables",
 }
 
 

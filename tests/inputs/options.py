@@ -577,7 +577,7 @@ def called_back(**options: Any) -> Callable[..., Any]:
 def mixed(function: Any, **arguments: Any) -> Any:
     precision = function(**arguments)
     with xpdl.use("numpy", dtype="float64"):
-        return trained(precision=precision, seed=0), precision.scale, precision.steps_left_out
+        return trained(precision=precision, seed=0), precision.scale, precision.skipped_steps
 
 
 def built(**params: Any) -> Any:

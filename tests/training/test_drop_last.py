@@ -11,7 +11,7 @@ from xpdl.training import Trainer
 
 
 class Rows:
-    """Remembers the rows of each step."""
+    """Records the rows of each step."""
 
     def __init__(self):
         self.sizes = []

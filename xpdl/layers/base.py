@@ -153,17 +153,17 @@ class Layer(NamedEntries, OldNames):
             raise RuntimeError(f"{self.name}: backward needs a forward first")
         return saved
 
-    def require_dout(self, dout: Array, shape: Sequence[int], remembered: Array | None = None) -> Array:
+    def require_dout(self, dout: Array, shape: Sequence[int], saved: Array | None = None) -> Array:
         """`dout`, checked to be an array of the shape of the output, beside what the layer has.
 
         Integers are refused by layers with parameters, and become floats in others, as inputs do.
         """
-        if is_floating_beside(dout, remembered, *self.params.values()) and dout.shape == shape:
+        if is_floating_beside(dout, saved, *self.params.values()) and dout.shape == shape:
             return dout
         owner = f"{self.name}.backward"
         if not is_array(dout):
             raise TypeError(f"{owner}: expected an array dout of the shape of the output, got {type(dout).__name__}")
-        array_namespace(dout, remembered, *self.params.values(), owner=owner)
+        array_namespace(dout, saved, *self.params.values(), owner=owner)
         if tuple(dout.shape) != tuple(shape):
             raise ShapeError(
                 f"{self.name}: dout must have the shape of the output, {tuple(shape)}, got {tuple(dout.shape)}"

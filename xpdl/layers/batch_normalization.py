@@ -11,7 +11,7 @@ from xpdl.backends.graphs import require_no_leak
 from xpdl.backends.namespaces import Array, array_namespace, widened
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
-from xpdl.layers.named import Slot
+from xpdl.layers.named import Entry
 from xpdl.ops import normalization as ops
 from xpdl.ops.checks import number
 from xpdl.ops.losses import batch_rows
@@ -166,7 +166,7 @@ class BatchNormalization(Layer):
         before, self._counts["rows"] = self._counts["rows"] or rows, rows
         return self.momentum if rows >= before else 1.0 - (1.0 - self.momentum) * (rows / before)
 
-    def named(self, kind: str) -> Iterator[Slot]:
+    def named(self, kind: str) -> Iterator[Entry]:
         yield from super().named(kind)
         if kind == "state":  # beside the arrays: part of a checkpoint, not of the model
             yield "rows", self._counts, "rows"

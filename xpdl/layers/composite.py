@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.layers.base import Layer
-from xpdl.layers.named import Slot
+from xpdl.layers.named import Entry
 from xpdl.layers.parameter_view import ParameterView
 
 C = TypeVar("C", bound="Composite")
@@ -52,7 +52,8 @@ class Composite(Layer):
     @property
     def buffers(self) -> ParameterView:
         """Running statistics by name, which a trained model needs besides `params`."""
-        return ParameterView({name: slot for name, slot in self.state.slots.items() if is_array(slot[0][slot[1]])})
+        entries = self.state.entries.items()
+        return ParameterView({name: (owner, key) for name, (owner, key) in entries if is_array(owner[key])})
 
     def leaves(self) -> Iterator[Layer]:
         """All layers inside that are made of no others, in order."""
@@ -83,7 +84,7 @@ class Composite(Layer):
             layer.train(mode)
         return self
 
-    def named(self, kind: str) -> Iterator[Slot]:
+    def named(self, kind: str) -> Iterator[Entry]:
         for name, layer in self.children():
             for path, owner, key in layer.named(kind):
                 yield f"{name}.{path}", owner, key

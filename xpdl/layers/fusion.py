@@ -15,7 +15,7 @@ from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.convolution import Convolution
-from xpdl.layers.named import Slot
+from xpdl.layers.named import Entry
 from xpdl.layers.pooling import Pooling
 from xpdl.layers.relu import Relu
 from xpdl.ops.checks import as_floating
@@ -58,7 +58,7 @@ class FusedStep(Layer):
         y = last.require_saved(self.saved)
         return self.rule.backward(last.require_dout(dout, y.shape, y), y, need_dx, *self.layers)
 
-    def named(self, kind: str) -> Iterator[Slot]:
+    def named(self, kind: str) -> Iterator[Entry]:
         for layer in self.layers:
             yield from layer.named(kind)
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-Slot = tuple[str, dict[str, Any], str]
+Entry = tuple[str, dict[str, Any], str]
 
 
 class NamedEntries:
     """Iteration over ``params``, ``grads`` and ``state``; a layer of layers overrides `named`."""
 
-    def named_params(self) -> Iterator[Slot]:
+    def named_params(self) -> Iterator[Entry]:
         """Yield (path, owning dict, key) of each parameter, in the layers' order."""
         return self.named("params")
 
-    def named_grads(self) -> Iterator[Slot]:
+    def named_grads(self) -> Iterator[Entry]:
         """Yield the same of each gradient."""
         return self.named("grads")
 
-    def named_state(self) -> Iterator[Slot]:
+    def named_state(self) -> Iterator[Entry]:
         """Yield the same of each running statistic and counter."""
         return self.named("state")
 
-    def named(self, kind: str) -> Iterator[Slot]:
+    def named(self, kind: str) -> Iterator[Entry]:
         """(path, owning dict, key) of each entry of ``"params"``, ``"grads"`` or ``"state"``, in the layers' order."""
         owner = getattr(self, kind)
         for key in owner:

@@ -15,17 +15,17 @@ class ParameterView(MutableMapping[str, Array]):
     Entries can be replaced by arrays of the same shape, and neither added nor deleted.
     """
 
-    def __init__(self, slots: dict[str, tuple[dict[str, Array], str]]) -> None:
-        self.slots = slots
+    def __init__(self, entries: dict[str, tuple[dict[str, Array], str]]) -> None:
+        self.entries = entries
 
     def __getitem__(self, name: str) -> Array:
-        owner, key = self.slots[name]
+        owner, key = self.entries[name]
         return owner[key]
 
     def __setitem__(self, name: str, value: Array) -> None:
-        if name not in self.slots:
-            raise KeyError(f"no parameter {name!r}; there are {', '.join(self.slots)}")
-        owner, key = self.slots[name]
+        if name not in self.entries:
+            raise KeyError(f"no parameter {name!r}; there are {', '.join(self.entries)}")
+        owner, key = self.entries[name]
         array_namespace(value, owner=f"parameter {name!r}")
         if tuple(value.shape) != tuple(owner[key].shape):
             raise ShapeError(f"parameter {name!r} has shape {tuple(owner[key].shape)}, got {tuple(value.shape)}")
@@ -35,10 +35,10 @@ class ParameterView(MutableMapping[str, Array]):
         raise TypeError(f"parameter {name!r} belongs to a layer and cannot be deleted")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.slots)
+        return iter(self.entries)
 
     def __len__(self) -> int:
-        return len(self.slots)
+        return len(self.entries)
 
     def __repr__(self) -> str:
         return f"ParameterView({ {name: tuple(value.shape) for name, value in self.items()} })"

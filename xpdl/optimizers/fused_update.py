@@ -82,10 +82,10 @@ def regularized_step(
         g = g + spec.l1 * xp.sign(p)
     if spec.l2:
         g = g + spec.l2 * p
-    new, *remembered = step(p, g, *state)
+    new, *slots = step(p, g, *state)
     stepped: tuple[Array, ...] = (
         new if spec.max_norm is None else xp.clip(new, -spec.max_norm, spec.max_norm),
-        *remembered,
+        *slots,
     )
     if spec.apply_if is not None:
         stepped = tuple(

@@ -28,7 +28,7 @@ def update_arrays(
         return
     scale = None if optimizer.clip_norm is None else global_norm_scale(list(grads.values()), optimizer.clip_norm)
     kinds = list(state.values())
-    owned = {name: tuple([_remembered(kept, name, p) for kept in kinds]) for name, p in arrays.items()}
+    owned = {name: tuple([_slot_variable(kept, name, p) for kept in kinds]) for name, p in arrays.items()}
     stepped = _stepped(optimizer, arrays, grads, owned, scale, apply_if)
     for name, new in stepped.items():
         if len(new) != 1 + len(state):
@@ -36,14 +36,14 @@ def update_arrays(
                 f"{type(optimizer).__name__}.step: must return the parameter and one array for each of state_names = "
                 f"{optimizer.state_names}, got {len(new)} in all for parameter {name!r}"
             )
-    for name, (new, *remembered) in stepped.items():
+    for name, (new, *slots) in stepped.items():
         p = arrays[name]
         # a kernel has written into `p` itself
         written = p if new is p else write(p, new)
         # asarray, as NumPy computes scalars from arrays of no axes
         if written is not p:
             params[name] = array_namespace(p).asarray(written)
-        for kept, array in zip(kinds, remembered, strict=True):
+        for kept, array in zip(kinds, slots, strict=True):
             if array is not kept.get(name):
                 kept[name] = array_namespace(p).asarray(array)
     if optimizer.iter % UPDATES_BETWEEN_FLUSHES == 0:
@@ -80,8 +80,8 @@ def _stepped(
     return stepped
 
 
-def _remembered(kept: dict[str, Array], name: str, p: Array) -> Array:
-    """Return the state of a parameter, in float32 where that is in half precision; zeros at first."""
+def _slot_variable(kept: dict[str, Array], name: str, p: Array) -> Array:
+    """Return a slot variable of a parameter, in float32 where that is in half precision; zeros at first."""
     array = kept.get(name)
     if array is not None:
         return widened(array)

@@ -146,8 +146,8 @@ class _Recorded:
         self._params = [(owner, key, owner[key]) for _, owner, key in self.network.named_params()]
         state = [(owner, key, owner[key]) for _, owner, key in self.network.named_state()]
         self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.state_names]
-        remembered = [(kept, name, array) for _, kept in self._memory for name, array in kept.items()]
-        self._kept = [slot for slot in (*state, *remembered, *self._scale()) if is_array(slot[2])]
+        slot_variables = [(kept, name, array) for _, kept in self._memory for name, array in kept.items()]
+        self._kept = [entry for entry in (*state, *slot_variables, *self._scale()) if is_array(entry[2])]
         before = [(owner, key, value) for owner, key, value in state if isinstance(value, int) and key != "rows"]
         rows = [(owner, key, value) for owner, key, value in state if key == "rows"]
         updates = self.optimizer.iter
@@ -174,11 +174,11 @@ class _Recorded:
         self._setting = self._settings()
 
     def _scale(self) -> list[tuple[dict[str, Any], str, Array]]:
-        """Return the slot of the loss scale, made anew on the device if it was read since the last step."""
+        """Return the entry of the loss scale, made anew on the device if it was read since the last step."""
         if self.precision is None or not self.precision.scales:
             return []
         first = next(owner[key] for _, owner, key in self.network.named_params())
-        return [self.precision.loss_scale.slot(first)]
+        return [self.precision.loss_scale.entry(first)]
 
     def _require_slots(self) -> None:
         if self.optimizer.decay is not None or self.optimizer.lr_groups:

@@ -132,8 +132,8 @@ def _going_back(layers: Mapping[str, Any], last: Any) -> str:
 @contextlib.contextmanager
 def _one_step_back(layers: Mapping[str, Any]) -> Iterator[None]:
     """Draw the masks of the last step again inside; restore the layers' state afterwards."""
-    slots = [slot for layer in layers.values() if isinstance(layer, Layer) for slot in layer.named_state()]
-    before = [(owner, key, owner[key]) for _, owner, key in slots]
+    entries = [entry for layer in layers.values() if isinstance(layer, Layer) for entry in layer.named_state()]
+    before = [(owner, key, owner[key]) for _, owner, key in entries]
     for owner, key, value in before:
         if isinstance(value, int) and value > 0:
             owner[key] = value - 1

@@ -32,7 +32,7 @@ WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "floa
 #: of products, whose sums are in float32 or float64
 SUMS = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
-# a mask looks at no value, nor do slots, and a scale is not in half precision: one instance serves all
+# a mask looks at no value, nor do device_args, and a scale is not in half precision: one instance serves all
 OF_ONE_DTYPE = ("dropout_mask", "update_loss_scale", "corrected_rate", "put")
 
 
@@ -209,9 +209,9 @@ def compare_captured(gpu, dtype):
     """Each kernel of captured steps against NumPy."""
     rng = np.random.default_rng(5)
     product(gpu, rng, (70, 150), (150, 3), dtype)
-    slots = capture._Slots()
-    slots.number("lr")
-    slots.fill({"lr": 0.25}, {})
+    device_args = capture._DeviceArgs()
+    device_args.number("lr")
+    device_args.fill({"lr": 0.25}, {})
 
 
 def product(gpu, rng, of_a, of_b, dtype="float32", turned=(False, False)):

@@ -1,4 +1,4 @@
-"""Captured steps on the GPU: products by a kernel that may be captured, slots, and what a recorded step does again."""
+"""Captured steps on the GPU: products by a kernel that may be captured, device_args, and what a recorded step does again."""
 
 import numpy as np
 import pytest
@@ -54,21 +54,26 @@ def test_not_a_number_beyond_an_edge_is_none_of_its_tile(gpu):
     assert (products.tiled(a, a.T).get() == 20).all()
 
 
-def test_slots_hold_numbers_and_the_keys_of_masks(gpu):
-    slots, words = capture._Slots(), (1, 2, 3, 4)
-    lr, first, second, again = slots.number("lr"), slots.mask(words, 5), slots.mask(words, 6), slots.mask(words, 5)
-    keep = slots.number("keep")
+def test_device_arguments_are_numbers_and_keys_of_masks(gpu):
+    device_args, words = capture._DeviceArgs(), (1, 2, 3, 4)
+    lr, first, second, again = (
+        device_args.number("lr"),
+        device_args.mask(words, 5),
+        device_args.mask(words, 6),
+        device_args.mask(words, 5),
+    )
+    keep = device_args.number("keep")
     for counter, rate in ((9, 0.1), (10, 1e-3)):
-        slots.fill({"lr": rate, "keep": 0.5, "unused": 2.0}, {words: counter})
+        device_args.fill({"lr": rate, "keep": 0.5, "unused": 2.0}, {words: counter})
         assert (lr.get(), keep.get()) == (rate, 0.5)
         for keys, at in ((first, counter), (second, counter + 1), (again, counter)):
             assert tuple(keys.get()) == mask_keys(words, at)
 
 
-def test_slots_have_an_end(gpu):
-    slots = capture._Slots()
-    for layer in range(capture.SLOTS // 2 - 1):
-        slots.mask((layer,), 0)
-    slots.number("lr")
+def test_device_arguments_have_an_end(gpu):
+    device_args = capture._DeviceArgs()
+    for layer in range(capture.DEVICE_ARGS // 2 - 1):
+        device_args.mask((layer,), 0)
+    device_args.number("lr")
     with pytest.raises(RuntimeError, match="room for 31 dropout masks"):
-        slots.mask((99,), 0)
+        device_args.mask((99,), 0)

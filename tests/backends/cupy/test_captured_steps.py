@@ -189,8 +189,8 @@ def test_half_precision_with_a_scale_and_skipped_updates(backend, rule, dtype, g
     assert_same(ours, theirs)
     assert ours.precision.loss_scale.state_dict() == theirs.precision.loss_scale.state_dict()
     assert graphs == [4 * 5 - cuda_graph._WARM_UP]
-    assert cuda_graph._WARM_UP < ours.precision.steps_left_out < 4 * 6
-    assert ours.optimizer.iter + ours.precision.steps_left_out == 4 * 6
+    assert cuda_graph._WARM_UP < ours.precision.skipped_steps < 4 * 6
+    assert ours.optimizer.iter + ours.precision.skipped_steps == 4 * 6
 
 
 def test_a_scale_that_is_read_between_captured_steps_is_put_back(backend, monkeypatch, graphs):

@@ -356,7 +356,7 @@ def test_model_file_is_no_checkpoint(path):
 class TestCallbacks:
     """States of callbacks, which a step changes and later steps depend on."""
 
-    class Remembers:
+    class Stateful:
         def __init__(self):
             self.count, self.best, self.seen, self.average = 0, math.inf, [], None
 
@@ -375,19 +375,19 @@ class TestCallbacks:
             self.count, self.best, self.seen = state["count"], state["best"], state["seen"]
             self.average = state["deep"]["average"]
 
-    class AsOther(Remembers):
+    class AsOther(Stateful):
         pass
 
     @pytest.mark.parametrize("step", [3, 5, 8])
     def test_go_on_as_they_were(self, path, step):
-        both = [self.Remembers(), self.AsOther(), self.Remembers()]
+        both = [self.Stateful(), self.AsOther(), self.Stateful()]
         whole = trainer(callbacks=both)
         whole.train()
-        callbacks = [self.Remembers(), self.AsOther(), self.Remembers(), Once(step + 1, Stop())]
+        callbacks = [self.Stateful(), self.AsOther(), self.Stateful(), Once(step + 1, Stop())]
         with pytest.raises(Stop):
             trainer(checkpoint=path, checkpoint_every=1, callbacks=callbacks).train()
         # in whatever order, and beside others
-        again = [Seen(), self.Remembers(), self.Remembers(), self.AsOther()]
+        again = [Seen(), self.Stateful(), self.Stateful(), self.AsOther()]
         resumed = trainer(checkpoint=path, callbacks=again)
         resumed.train()
         assert_same_run(whole, resumed)
@@ -400,22 +400,22 @@ class TestCallbacks:
     @pytest.mark.backends("values")
     def test_arrays_beside_the_network_lie_there_again_on_any_backend(self, backend, path):
         with backend.use("float32"):
-            trainer(epochs=2, checkpoint=path, callbacks=[self.Remembers()]).train()
-            again = self.Remembers()
+            trainer(epochs=2, checkpoint=path, callbacks=[self.Stateful()]).train()
+            again = self.Stateful()
             run = trainer(epochs=3, checkpoint=path, callbacks=[again])
             run.train()
             assert type(again.average) is type(run.network.params["Affine1.W"])
-        here = self.Remembers()
+        here = self.Stateful()
         trainer(epochs=3, checkpoint=path, callbacks=[here]).train()
         assert type(here.average) is np.ndarray and here.average.dtype == np.float32
 
     def test_that_are_missing_are_named(self, path):
-        trainer(checkpoint=path, epochs=2, callbacks=[self.Remembers()]).train()
+        trainer(checkpoint=path, epochs=2, callbacks=[self.Stateful()]).train()
         with pytest.raises(ValueError, match="with the callbacks Remembers1; give them again"):
             trainer(checkpoint=path).train()
 
     def test_with_something_that_no_file_keeps_are_refused(self, path):
-        class Odd(self.Remembers):
+        class Odd(self.Stateful):
             def state_dict(self):
                 return {"a": [1, {2, 3}]}
 
@@ -423,7 +423,7 @@ class TestCallbacks:
             trainer(checkpoint=path, callbacks=[Odd()]).train()
 
     def test_host_statistics_keep_their_dtype(self, path):
-        class Counts(self.Remembers):
+        class Counts(self.Stateful):
             def on_batch_end(self, trainer, step):
                 self.average = np.arange(3)
 
@@ -496,7 +496,7 @@ def test_other_layers_are_another_run(path):
 @pytest.mark.parametrize("library", params_of("torch", "array_api_strict"))
 def test_of_another_library_is_read_where_that_is_not_installed(path, library):
     with xpdl.use(library):
-        trainer(epochs=2, checkpoint=path, callbacks=[TestCallbacks.Remembers()]).train()
+        trainer(epochs=2, checkpoint=path, callbacks=[TestCallbacks.Stateful()]).train()
     program = (
         "import sys\n"
         "class NotInstalled:\n"
@@ -506,7 +506,7 @@ def test_of_another_library_is_read_where_that_is_not_installed(path, library):
         "from tests.training.checkpoint.test_format import *\n"
         "arrays, _ = tensors.load_arrays(sys.argv[1])\n"
         "assert arrays and all(type(array) is np.ndarray for array in arrays.values())\n"
-        "run = trainer(epochs=3, checkpoint=sys.argv[1], callbacks=[TestCallbacks.Remembers()])\n"
+        "run = trainer(epochs=3, checkpoint=sys.argv[1], callbacks=[TestCallbacks.Stateful()])\n"
         "assert len(run.train().test_acc_list) == 3\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)

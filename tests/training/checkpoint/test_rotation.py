@@ -231,7 +231,7 @@ def test_saving_moves_nothing_and_changes_nothing(path):
     run = trainer(checkpoint=path)
     run.train()
     before = {name: (owner, key, owner[key]) for name, owner, key in slots(run)}
-    remembered = {kind: dict(getattr(run.optimizer, kind)) for kind in run.optimizer.state_names}
+    saved = {kind: dict(getattr(run.optimizer, kind)) for kind in run.optimizer.state_names}
     bits = {
         name: asnumpy(value).tobytes() if hasattr(value, "shape") else value for name, (*_, value) in before.items()
     }
@@ -241,7 +241,7 @@ def test_saving_moves_nothing_and_changes_nothing(path):
     for name, (owner, key, value) in before.items():
         assert owner[key] is value
         assert (asnumpy(value).tobytes() if hasattr(value, "shape") else value) == bits[name]
-    for kind, arrays in remembered.items():
+    for kind, arrays in saved.items():
         assert all(getattr(run.optimizer, kind)[name] is array for name, array in arrays.items())
     assert position == (run.current_epoch, run.current_iter, run.batches.epoch, run.batches.first_batch)
     np.testing.assert_array_equal(random, np.random.get_state()[1])

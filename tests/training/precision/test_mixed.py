@@ -1,4 +1,4 @@
-"""Training in half precision learns as in float32, loses no small gradient or update, and leaves out what overflowed."""
+"""Training in half precision learns as in float32, loses no small gradient or update, and skips steps that overflow."""
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_step_reads_nothing_and_gives_what_a_step_in_float32_gives(backend, dtyp
             np.testing.assert_allclose(backend.to_numpy(ours[name]), want, atol=0.02 * np.abs(want).max(), err_msg=name)
     for name, value in exact_net.buffers.items():
         np.testing.assert_allclose(backend.to_numpy(net.buffers[name]), backend.to_numpy(value), rtol=2e-2, atol=1e-3)
-    assert mixed.steps_left_out == 0 and network_is_whole(net, wide)
+    assert mixed.skipped_steps == 0 and network_is_whole(net, wide)
 
 
 def network_is_whole(net, wide):
@@ -169,13 +169,13 @@ def test_a_step_that_overflows_is_as_if_it_had_not_been(backend, dtypes, rule):
     task = {"x": np.ones((2, 1)), "t": np.full((2, 1), -500.0)}
     mixed, optimizer = MixedPrecision(narrow, scale=most * 8), rule(0.1)
     start = backend.to_numpy(fitted(backend, wide, mixed, optimizer=optimizer, steps=3, **task).params["Affine1.W"])
-    assert start == 0.0 and (mixed.scale, mixed.steps_left_out, optimizer.iter) == (most, 3, 0)
+    assert start == 0.0 and (mixed.scale, mixed.skipped_steps, optimizer.iter) == (most, 3, 0)
     ours, theirs = (rule(0.1) for _ in range(2))
     late = MixedPrecision(narrow, scale=most * 8)
     after = fitted(backend, wide, late, optimizer=ours, steps=7, **task)
     begun = MixedPrecision(narrow, scale=most)
     alone = fitted(backend, wide, begun, optimizer=theirs, steps=4, **task)
-    assert (late.scale, late.steps_left_out) == (most, 3) and begun.steps_left_out == 0
+    assert (late.scale, late.skipped_steps) == (most, 3) and begun.skipped_steps == 0
     assert ours.iter == theirs.iter == 4
     np.testing.assert_array_equal(
         backend.to_numpy(after.params["Affine1.W"]), backend.to_numpy(alone.params["Affine1.W"])
@@ -209,7 +209,7 @@ def test_a_bad_step_begins_the_row_anew():
 
 def test_by_default_it_doubles_after_2000_steps():
     mixed = MixedPrecision(scale=4.0)
-    mixed.loss_scale.load_state_dict({"scale": 4.0, "good_steps": 1998, "steps_left_out": 0})
+    mixed.loss_scale.load_state_dict({"scale": 4.0, "good_steps": 1998, "skipped_steps": 0})
     scales = []
     for _ in range(2):
         mixed.update(SGD(), {"W": np.zeros(1, "float32")}, {"W": np.ones(1, "float32")})
@@ -220,7 +220,7 @@ def test_by_default_it_doubles_after_2000_steps():
 @of_two_dtypes
 @computing
 @eager
-def test_a_trainer_that_reads_losses_settles_what_was_left_out(backend, dtypes):
+def test_a_trainer_that_reads_losses_subtracts_skipped_steps(backend, dtypes):
     """On a device it is known there alone until then."""
     wide, narrow = dtypes
     mixed = MixedPrecision(narrow, scale={"float16": 2.0**16, "float32": 2.0**127}[narrow])
@@ -229,8 +229,8 @@ def test_a_trainer_that_reads_losses_settles_what_was_left_out(backend, dtypes):
         net = line().to(made)
         trainer = Trainer(net, ones, 9 * ones, ones, ones, 1, 2, SGD(0.0), precision=mixed, verbose=False, seed=0)
         trainer.train()
-    assert mixed.steps_left_out > 0 and trainer.optimizer.iter == 4 - mixed.steps_left_out
-    assert mixed.scale == mixed.loss_scale.at_start / 2**mixed.steps_left_out
+    assert mixed.skipped_steps > 0 and trainer.optimizer.iter == 4 - mixed.skipped_steps
+    assert mixed.scale == mixed.loss_scale.at_start / 2**mixed.skipped_steps
 
 
 def test_the_scale_has_an_end():
@@ -286,7 +286,7 @@ def test_accumulated_gradients_are_left_out_together(options):
     run.train()
     every = options.get("accumulate_grad_batches", 1)
     assert updates == [step % every == 0 and (step - 1) // every != 2 // every for step in range(1, 7)]
-    assert run.precision.steps_left_out == 1
+    assert run.precision.skipped_steps == 1
 
 
 class Spoiled(Layer):
@@ -334,7 +334,7 @@ class TestCheckpoints:
 
         whole = self.trainer()
         whole.train()
-        assert whole.precision.steps_left_out > 3 and whole.optimizer.iter < 12 - 3
+        assert whole.precision.skipped_steps > 3 and whole.optimizer.iter < 12 - 3
         with pytest.raises(Stop):
             self.trainer(tmp_path / "run", checkpoint_every=every, callbacks=[At()]).train()
         resumed = self.trainer(tmp_path / "run")

@@ -1,7 +1,7 @@
 """Steps recorded as a CUDA graph, and repeated by one launch.
 
 While a graph is recorded nothing is computed, and each kernel's arguments are those of all repetitions: what differs between
-them lies in device memory, in slots that are filled before each.
+them lies in device memory, in `device_args` that are filled before each.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from xpdl.backends.random import mask_keys
 Words = tuple[int, ...]
 
 # As in cuda/capture.cu.
-SLOTS = 64
-_VALUES = np.dtype([("value", np.int64, SLOTS)])
+DEVICE_ARGS = 64
+_VALUES = np.dtype([("value", np.int64, DEVICE_ARGS)])
 
 
 class _Local(threading.local):
     alike = False
-    slots: _Slots | None = None
+    device_args: _DeviceArgs | None = None
 
 
 _local = _Local()
@@ -40,25 +40,25 @@ def is_alike() -> bool:
 
 def is_recording() -> bool:
     """Return whether this thread records a step."""
-    return _local.slots is not None
+    return _local.device_args is not None
 
 
 def number(name: str, value: Any) -> Any:
     """`value`, or while a step is recorded an array (1,) in which each repetition finds its own."""
-    slots = _local.slots
-    return value if slots is None or not isinstance(value, (int, float)) else slots.number(name)
+    device_args = _local.device_args
+    return value if device_args is None or not isinstance(value, (int, float)) else device_args.number(name)
 
 
-def mask_slots(words: Words, counter: int) -> Array | None:
+def mask_args(words: Words, counter: int) -> Array | None:
     """None, or while a step is recorded an int64 array (2,) in which each repetition finds the keys of its mask."""
-    return None if _local.slots is None else _local.slots.mask(words, counter)
+    return None if _local.device_args is None else _local.device_args.mask(words, counter)
 
 
-class _Slots:
+class _DeviceArgs:
     """Device memory for what differs between repetitions, by what it is."""
 
     def __init__(self) -> None:
-        self.memory = empty((SLOTS,), np.int64)
+        self.memory = empty((DEVICE_ARGS,), np.int64)
         self.numbers: dict[str, int] = {}
         # of (words, how many masks of them came before in the step)
         self.masks: dict[tuple[Words, int], int] = {}
@@ -76,8 +76,8 @@ class _Slots:
 
     def _place(self, places: dict[Any, int], what: Any, size: int) -> int:
         if what not in places:
-            if self.used + size > SLOTS:
-                raise RuntimeError(f"a captured step has room for {SLOTS // 2 - 1} dropout masks")
+            if self.used + size > DEVICE_ARGS:
+                raise RuntimeError(f"a captured step has room for {DEVICE_ARGS // 2 - 1} dropout masks")
             places[what] = self.used
             self.used += size
         return places[what]
@@ -97,21 +97,21 @@ class _Slots:
 class Recording:
     """A recorded step: as `xpdl.backends.capture.Recording`."""
 
-    def __init__(self, graph: Any, memory: Any, slots: _Slots, result: Any) -> None:
-        self.graph, self.slots, self.result = graph, slots, result
+    def __init__(self, graph: Any, memory: Any, device_args: _DeviceArgs, result: Any) -> None:
+        self.graph, self.device_args, self.result = graph, device_args, result
         # repetitions write to it
         self._memory = memory
 
     @property
     def numbers(self) -> set[str]:
-        return set(self.slots.numbers)
+        return set(self.device_args.numbers)
 
     @property
     def masks(self) -> set[Words]:
-        return {words for words, _ in self.slots.masks}
+        return {words for words, _ in self.device_args.masks}
 
     def launch(self, numbers: Mapping[str, float], counters: Mapping[Words, int]) -> None:
-        self.slots.fill(numbers, counters)
+        self.device_args.fill(numbers, counters)
         self.graph.launch()
 
 
@@ -145,11 +145,11 @@ class Recorder:
             cublas.unbind()
             cupy().get_default_memory_pool().free_all_blocks()
         with self.alike():
-            slots = _Slots()
+            device_args = _DeviceArgs()
             with self.stream, cuda.using_allocator(pool.malloc):
                 workspace = cublas.bind()
                 self.stream.begin_capture()
-                _local.slots = slots
+                _local.device_args = device_args
                 try:
                     result = body()
                 except BaseException:
@@ -158,7 +158,7 @@ class Recorder:
                         self.stream.end_capture()
                     raise
                 finally:
-                    _local.slots = None
+                    _local.device_args = None
                     cublas.unbind()
                 graph = self.stream.end_capture()
-        return Recording(graph, (pool, workspace), slots, result)
+        return Recording(graph, (pool, workspace), device_args, result)

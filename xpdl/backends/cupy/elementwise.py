@@ -92,7 +92,7 @@ def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: i
     mask = empty_images(x.shape, bool, last)
     channels, pixels = (x.shape[1], x.shape[2] * x.shape[3]) if last else (1, 1)
     # no value of x is read: any instance does
-    keys = capture.mask_slots(words, counter)
+    keys = capture.mask_args(words, counter)
     given = (*mask_keys(words, counter), 0) if keys is None else (0, 0, keys)
     _launch("dropout_mask", _ANY, x.size, mask, *given, mask_threshold(drop_ratio), channels, pixels)
     return mask

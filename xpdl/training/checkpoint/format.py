@@ -39,8 +39,8 @@ def save(
             optimizer[name] = value
     for name, values in state.history.lists().items():
         arrays[f"history.{name}"] = np.asarray(values, dtype=np.float64)
-    callbacks, remembered = callback_state.to_file(run.callbacks, _backend(run.network))
-    arrays.update(remembered)
+    callbacks, callback_arrays = callback_state.to_file(run.callbacks, _backend(run.network))
+    arrays.update(callback_arrays)
     metadata = {
         "kind": "checkpoint",
         "architecture": json.dumps(_architecture(run.network)),
@@ -111,8 +111,8 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
     state.seconds, state.stopped, state.epoch_loss = spent, stopped, mean_loss
     if run.precision is not None:
         run.precision.loss_scale.load_state_dict(scaling)
-    for callback, remembered in callbacks:
-        callback.load_state_dict(remembered)
+    for callback, saved in callbacks:
+        callback.load_state_dict(saved)
 
 
 def _position(state: RunState) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class LossScale:
     Attributes
     ----------
     value : float
-    steps_left_out : int
+    skipped_steps : int
         As of the last `sync`.
     """
 
@@ -92,7 +92,7 @@ class LossScale:
         if self.value < 1:
             raise ValueError(f"{owner}: scale must be at least 1, got {value!r}")
         self.growth_interval = positive_int(growth_interval, "growth_interval", owner)
-        self.steps_left_out = 0
+        self.skipped_steps = 0
         self._good_steps = 0
         self.device_state: Array | None = None
 
@@ -103,7 +103,7 @@ class LossScale:
             self.device_state = array_namespace(p).asarray(state, dtype=p.dtype, device=device(p))
         return self.device_state
 
-    def slot(self, p: Array) -> tuple[dict[str, Any], str, Array]:
+    def entry(self, p: Array) -> tuple[dict[str, Any], str, Array]:
         """Return the place of the array that `on_device_of` gives: the dict that owns it, its key there, and the array."""
         return vars(self), "device_state", self.on_device_of(p)
 
@@ -127,18 +127,19 @@ class LossScale:
         """Read the scale and the count, and subtract the updates that a device skipped from the optimizer's count."""
         if self.device_state is None:
             return
-        value, good, skipped_steps = map(float, asnumpy(self.device_state))
+        value, good, skipped = map(float, asnumpy(self.device_state))
         if not is_host(self.device_state):
-            optimizer.iter -= int(skipped_steps)
+            optimizer.iter -= int(skipped)
         self.value, self._good_steps = value, int(good)
-        self.steps_left_out += int(skipped_steps)
+        self.skipped_steps += int(skipped)
         self.device_state = None
 
     def state_dict(self) -> dict[str, float]:
         """Return what a run resumes with, as of the last `sync`."""
-        return {"scale": self.value, "good_steps": self._good_steps, "steps_left_out": self.steps_left_out}
+        return {"scale": self.value, "good_steps": self._good_steps, "skipped_steps": self.skipped_steps}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave, also that of 0.1.0."""
         self.value, self._good_steps = float(state["scale"]), int(state["good_steps"])
-        self.steps_left_out, self.device_state = int(state["steps_left_out"]), None
+        skipped = state["skipped_steps"] if "skipped_steps" in state else state["steps_left_out"]
+        self.skipped_steps, self.device_state = int(skipped), None

@@ -49,7 +49,7 @@ class MixedPrecision:
     Attributes
     ----------
     scale : float
-    steps_left_out : int
+    skipped_steps : int
         As of the last `sync`, which a `Trainer` calls whenever it reads losses; always up to date on NumPy.
 
     Raises
@@ -102,8 +102,14 @@ class MixedPrecision:
         return self.loss_scale.value
 
     @property
+    def skipped_steps(self) -> int:
+        return self.loss_scale.skipped_steps
+
+    @property
     def steps_left_out(self) -> int:
-        return self.loss_scale.steps_left_out
+        """Deprecated spelling of `skipped_steps`."""
+        warn_renamed("MixedPrecision.steps_left_out", "skipped_steps")
+        return self.skipped_steps
 
     @property
     def scales(self) -> bool:
@@ -145,7 +151,7 @@ class MixedPrecision:
             optimizer.update(params, grads)
 
     def sync(self, optimizer: Optimizer) -> None:
-        """Read `scale` and `steps_left_out`, from a device if need be, and take the latter from the optimizer's count."""
+        """Read `scale` and `skipped_steps`, from a device if need be, and take the latter from the optimizer's count."""
         self.loss_scale.sync(optimizer)
 
     def settle(self, optimizer: Optimizer) -> None:
@@ -190,24 +196,24 @@ class MixedPrecision:
         found: dict[Any, list[Owner]] = {}
         for _, owner, key in network.named_grads():
             found.setdefault(owner[key].dtype, []).append((owner, key))
-        for slots in found.values():
-            grads = unscale([owner[key] for owner, key in slots], scale, wide)
-            for (owner, key), grad in zip(slots, grads, strict=True):
+        for entries in found.values():
+            grads = unscale([owner[key] for owner, key in entries], scale, wide)
+            for (owner, key), grad in zip(entries, grads, strict=True):
                 owner[key] = grad
 
     @contextlib.contextmanager
     def parameters(self, network: Model) -> Iterator[str]:
         """Inside, the layers have parameters in half precision; gives the name of their own dtype."""
-        slots = [(leaf.params, key) for leaf in network.leaves() if not leaf.keep_fp32_params for key in leaf.params]
-        own = [owner[key] for owner, key in slots]
+        entries = [(leaf.params, key) for leaf in network.leaves() if not leaf.keep_fp32_params for key in leaf.params]
+        own = [owner[key] for owner, key in entries]
         if own:
-            for (owner, key), rounded in zip(slots, cast_all(own, self.dtype), strict=True):
+            for (owner, key), rounded in zip(entries, cast_all(own, self.dtype), strict=True):
                 owner[key] = rounded
         try:
             with overflow_expected():
                 yield dtype_name((own or list(network.params.values()))[0].dtype)
         finally:
-            for (owner, key), value in zip(slots, own, strict=True):
+            for (owner, key), value in zip(entries, own, strict=True):
                 owner[key] = value
 
     def rounded(self, x: Array) -> Array:

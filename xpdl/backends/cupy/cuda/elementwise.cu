@@ -34,8 +34,8 @@ __device__ inline void map(const T* a, const X* b, T* y, int64 n, F f) {
 // in which NaN stays NaN
 __device__ inline A positive(A v) { return v > 0 || v != v ? v : A(0); }
 
-extern "C" __global__ void add(const T* a, const T* b, T* y, int64 rectified, int64 n) {
-  map(a, b, y, n, [=](A v, A w) { return rectified ? positive(v + w) : v + w; });
+extern "C" __global__ void add(const T* a, const T* b, T* y, int64 relu, int64 n) {
+  map(a, b, y, n, [=](A v, A w) { return relu ? positive(v + w) : v + w; });
 }
 
 extern "C" __global__ void relu(const T* x, T* y, int64 n) { map(x, y, n, positive); }
@@ -60,7 +60,7 @@ extern "C" __global__ void tanh_backward(const T* dy, const T* y, T* dx, int64 n
 }
 
 // b[c], unless that is null, added to y, whose axes are (..., C, inner), and relu if that follows
-extern "C" __global__ void add_bias(T* y, const T* b, int64 rectified, int64 channels, int64 inner, int64 n) {
+extern "C" __global__ void add_bias(T* y, const T* b, int64 relu, int64 channels, int64 inner, int64 n) {
   // a pack is of one channel, or of neighbours that lie in b as in y
   bool neighbours = inner == 1, wide = is_aligned(y) && is_aligned(b) && (I)(neighbours ? channels : inner) % LANES == 0;
   auto load = [&](auto width, I i) { return loaded<decltype(width)::value>(y + i); };
@@ -73,7 +73,7 @@ extern "C" __global__ void add_bias(T* y, const T* b, int64 rectified, int64 cha
     for (int l = 0; l < WIDTH; ++l) {
       A v = values.v[l];
       if (b) v += (A)(neighbours ? bias.v[l] : bias.v[0]);
-      values.v[l] = T(rectified ? positive(v) : v);
+      values.v[l] = T(relu ? positive(v) : v);
     }
     store(y + i, values);
   });

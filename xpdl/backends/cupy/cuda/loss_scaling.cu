@@ -72,11 +72,11 @@ extern "C" __global__ void all_finite(Table table, bool* finite) {
 
 __device__ inline double one_minus_power(double beta, double t) { return beta != 0 ? -expm1(t * log(beta)) : 1.0; }
 
-// Adam's rate at an update whose number the device alone knows; while a step is recorded, numbers of the host are in slots,
-// else the pointers to them are null. One thread.
-extern "C" __global__ void corrected_rate(const A* skipped_steps, double rate, double updates, const double* rate_slot,
-                                          const double* updates_slot, double beta1, double beta2, A* corrected) {
-  double lr = rate_slot ? *rate_slot : rate, t = (updates_slot ? *updates_slot : updates) - (double)skipped_steps[0];
+// Adam's rate at an update whose number the device alone knows. While a step is recorded, numbers of the host are in device
+// memory; else the pointers to them are null. One thread.
+extern "C" __global__ void corrected_rate(const A* skipped_steps, double rate, double updates, const double* device_rate,
+                                          const double* device_updates, double beta1, double beta2, A* corrected) {
+  double lr = device_rate ? *device_rate : rate, t = (device_updates ? *device_updates : updates) - (double)skipped_steps[0];
   corrected[0] = (A)(lr * sqrt(one_minus_power(beta2, t)) / one_minus_power(beta1, t));
 }
 

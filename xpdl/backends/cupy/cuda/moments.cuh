@@ -30,13 +30,13 @@ __device__ inline Moments joined(Moments a, Moments b) {
 }
 
 // with what follows: the sum with an residual, unless that is null, and relu, in which NaN stays NaN
-__device__ inline A output(A value, int64 rectified, const T* residual, T added) {
+__device__ inline A output(A value, int64 relu, const T* residual, T added) {
   if (residual) value += (A)added;
-  return rectified && value < 0 ? A(0) : value;
+  return relu && value < 0 ? A(0) : value;
 }
 
-// of what was not rectified `y` is null
-__device__ inline A passed(T dy, bool rectified, T y) { return !rectified || (A)y > 0 ? (A)dy : A(0); }
+// without a relu `y` is null
+__device__ inline A passed(T dy, bool relu, T y) { return !relu || (A)y > 0 ? (A)dy : A(0); }
 
 // packs of what backward passes read
 template <int WIDTH>

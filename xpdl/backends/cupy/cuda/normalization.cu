@@ -117,7 +117,7 @@ __device__ inline A values_of_block(I k, Channels s, bool wide) {
   return (A)width * (A)(count / ((I)gridDim.y * rows) * rows + (rest < 0 ? 0 : rest > rows ? rows : rest));
 }
 
-__device__ inline void normalized(const T* x, A centre, A scale, A g, A b, int64 rectified, const T* residual, T* y, Channels s,
+__device__ inline void normalized(const T* x, A centre, A scale, A g, A b, int64 relu, const T* residual, T* y, Channels s,
                                   I c) {
   bool aligned = is_aligned(x) && is_aligned(residual) && is_aligned(y);
   const T* other = residual ? residual : x;  // loads without a branch between them are made together
@@ -131,14 +131,14 @@ __device__ inline void normalized(const T* x, A centre, A scale, A g, A b, int64
       Pack<WIDTH> out;
 #pragma unroll
       for (int l = 0; l < WIDTH; ++l)
-        out.v[l] = T(output(((A)both.x.v[l] - centre) * scale * g + b, rectified, residual, both.residual.v[l]));
+        out.v[l] = T(output(((A)both.x.v[l] - centre) * scale * g + b, relu, residual, both.residual.v[l]));
       store(y + i, out);
     });
   });
 }
 
 // with new running statistics, where there are any
-extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const A* beta, double eps, int64 rectified,
+extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const A* beta, double eps, int64 relu,
                                                const T* residual, const A* sums, const A* squares, int64 blocks, T* y,
                                                A* mean, A* var, const A* running_mean, const A* running_var,
                                                double momentum, A* new_mean, A* new_var, Channels s) {
@@ -150,7 +150,7 @@ extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const
     A values = values_of_block(k, s, wide), between = sums[at] / values - centre;
     return values > 0 ? squares[at] + between * between * values : A(0);
   }) / count;
-  normalized(x, centre, A(1) / sqrt(spread + (A)eps), gamma[c], beta[c], rectified, residual, y, s, c);
+  normalized(x, centre, A(1) / sqrt(spread + (A)eps), gamma[c], beta[c], relu, residual, y, s, c);
   if (threadIdx.y == 0 && blockIdx.y == 0) {
     mean[c] = centre;
     var[c] = spread;
@@ -162,9 +162,9 @@ extern "C" __global__ void batch_normalization(const T* x, const A* gamma, const
 }
 
 extern "C" __global__ void normalize(const T* x, const A* gamma, const A* beta, const A* mean, const A* var, double eps,
-                                     int64 rectified, const T* residual, T* y, Channels s) {
+                                     int64 relu, const T* residual, T* y, Channels s) {
   I c = blockIdx.x;
-  normalized(x, mean[c], A(1) / sqrt(var[c] + (A)eps), gamma[c], beta[c], rectified, residual, y, s, c);
+  normalized(x, mean[c], A(1) / sqrt(var[c] + (A)eps), gamma[c], beta[c], relu, residual, y, s, c);
 }
 
 extern "C" __global__ void channel_products(const T* dy, const T* x, const T* y, const A* mean, const A* var, double eps,

@@ -141,7 +141,7 @@ extern "C" __global__ void channel_moments_of_rows(const T* x, A* sums, A* squar
 
 template <int WIDTH>
 __device__ inline void normalize_rows(const T* x, const Each<WIDTH>& centre, const Each<WIDTH>& scale, const A* gamma,
-                                      const A* beta, int64 rectified, const T* residual, T* y, Rows s, I c) {
+                                      const A* beta, int64 relu, const T* residual, T* y, Rows s, I c) {
   struct Both {
     Pack<WIDTH> x, residual;
   };
@@ -153,14 +153,14 @@ __device__ inline void normalize_rows(const T* x, const Each<WIDTH>& centre, con
 #pragma unroll
     for (int l = 0; l < WIDTH; ++l) {
       A value = ((A)both.x.v[l] - centre.v[l]) * scale.v[l] * g.v[l] + b.v[l];
-      out.v[l] = T(output(value, rectified, residual, both.residual.v[l]));
+      out.v[l] = T(output(value, relu, residual, both.residual.v[l]));
     }
     store(y + i, out);
   });
 }
 
 // with new running statistics, where there are any
-extern "C" __global__ void batch_normalization_of_rows(const T* x, const A* gamma, const A* beta, double eps, int64 rectified,
+extern "C" __global__ void batch_normalization_of_rows(const T* x, const A* gamma, const A* beta, double eps, int64 relu,
                                                        const T* residual, const A* sums, const A* squares, int64 blocks,
                                                        T* y, A* mean, A* var, const A* running_mean, const A* running_var,
                                                        double momentum, A* new_mean, A* new_var, Rows s) {
@@ -174,7 +174,7 @@ extern "C" __global__ void batch_normalization_of_rows(const T* x, const A* gamm
       return rows > 0 ? squares[at] + between * between * rows : A(0);
     });
     for (int l = 0; l < WIDTH; ++l) spread.v[l] /= (A)s.R;
-    normalize_rows(x, centre, inverse_std(spread, eps), gamma, beta, rectified, residual, y, s, c);
+    normalize_rows(x, centre, inverse_std(spread, eps), gamma, beta, relu, residual, y, s, c);
     if (blockIdx.y > 0) return;
     write_channels(mean, s, c, centre);
     write_channels(var, s, c, spread);
@@ -190,12 +190,12 @@ extern "C" __global__ void batch_normalization_of_rows(const T* x, const A* gamm
 }
 
 extern "C" __global__ void normalize_of_rows(const T* x, const A* gamma, const A* beta, const A* mean, const A* var,
-                                             double eps, int64 rectified, const T* residual, T* y, Rows s) {
+                                             double eps, int64 relu, const T* residual, T* y, Rows s) {
   with_width(s, [&](auto width) {
     constexpr int WIDTH = decltype(width)::value;
     I c = first_channel<WIDTH>();
     Each<WIDTH> centre = of_channels<WIDTH>(mean, s, c), scale = inverse_std(of_channels<WIDTH>(var, s, c), eps);
-    normalize_rows(x, centre, scale, gamma, beta, rectified, residual, y, s, c);
+    normalize_rows(x, centre, scale, gamma, beta, relu, residual, y, s, c);
   });
 }
 

@@ -55,7 +55,7 @@ __device__ inline void forward(const T* x, T* y, uint8* taps, Windows s, Bands b
 }
 
 // `taps` gets the number of each maximum in its window, or is null
-extern "C" __global__ void max_pooling(const T* x, T* y, uint8* taps, int64 rectified, Windows s, Bands bands, int64 planes) {
+extern "C" __global__ void max_pooling(const T* x, T* y, uint8* taps, int64 relu, Windows s, Bands bands, int64 planes) {
   forward(x, y, taps, s, bands, planes, [&](const T* image, int row, int h0, int w0, uint8& tap) {
     A best = -1 / A(0);
     // of equal ones the first in the image: the border takes nothing, also of a window that holds -inf alone
@@ -68,7 +68,7 @@ extern "C" __global__ void max_pooling(const T* x, T* y, uint8* taps, int64 rect
         if (top < 0 || value > best || value != value) best = value, top = u * (int)s.KW + v;
       }
     }
-    bool dropped = rectified && best <= 0;
+    bool dropped = relu && best <= 0;
     tap = dropped || best != best ? NO_TAP : top;
     return dropped ? A(0) : best;
   });

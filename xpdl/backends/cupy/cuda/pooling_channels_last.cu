@@ -54,7 +54,7 @@ __device__ inline void each_window(Images s, I image, I h, I w, I c, Use use) {
 }
 
 // as max_pooling
-extern "C" __global__ void max_pooling_channels_last(const T* x, T* y, uint8* taps, int64 rectified, Images s, int64 n) {
+extern "C" __global__ void max_pooling_channels_last(const T* x, T* y, uint8* taps, int64 relu, Images s, int64 n) {
   each_place(s, s.OH, s.OW, n, [&](auto width, I image, I oh, I ow, I c, I out) {
     constexpr int WIDTH = decltype(width)::value;
     A best[WIDTH];
@@ -72,7 +72,7 @@ extern "C" __global__ void max_pooling_channels_last(const T* x, T* y, uint8* ta
     Pack<WIDTH, uint8> noted;
 #pragma unroll
     for (int l = 0; l < WIDTH; ++l) {
-      bool dropped = rectified && best[l] <= 0;
+      bool dropped = relu && best[l] <= 0;
       value.v[l] = T(dropped ? A(0) : best[l]);
       noted.v[l] = dropped || best[l] != best[l] ? NO_TAP : tap[l];
     }

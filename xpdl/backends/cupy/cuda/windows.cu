@@ -136,12 +136,12 @@ __device__ inline void swapped(const T* x, T* y, int64 outer, int64 inner, int64
 }
 
 // (C, N, P) to (N, C, P), with b[c] added where there is one, and relu if that follows
-extern "C" __global__ void images_of_rows(const T* rows, const T* b, int64 rectified, T* y, int64 N, int64 C, int64 P,
+extern "C" __global__ void images_of_rows(const T* rows, const T* b, int64 relu, T* y, int64 N, int64 C, int64 P,
                                           int64 of_P, int64 of_C, int64 n) {
   swapped(rows, y, C, N, P, n, of_P, of_C, [&](T value, I c) {
     A v = value;
     if (b) v += (A)b[c];
-    return T(!rectified || v > 0 || v != v ? v : A(0));
+    return T(!relu || v > 0 || v != v ? v : A(0));
   });
 }
 
