@@ -411,7 +411,7 @@ class TestCallbacks:
 
     def test_that_are_missing_are_named(self, path):
         trainer(checkpoint=path, epochs=2, callbacks=[self.Stateful()]).train()
-        with pytest.raises(ValueError, match="with the callbacks Remembers1; give them again"):
+        with pytest.raises(ValueError, match="with the callbacks Stateful1; give them again"):
             trainer(checkpoint=path).train()
 
     def test_with_something_that_no_file_keeps_are_refused(self, path):

@@ -23,7 +23,25 @@ _GROWTH_INTERVAL = 2000
 Owner = tuple[dict[str, Array], str]
 
 
-class MixedPrecision:
+class _OldNames:
+    """Deprecated names of members of `MixedPrecision`, which work for one minor release."""
+
+    skipped_steps: Any
+    sync: Any
+
+    @property
+    def steps_left_out(self) -> int:
+        """Return `skipped_steps`."""
+        warn_renamed("MixedPrecision.steps_left_out", "skipped_steps")
+        return int(self.skipped_steps)
+
+    def settle(self, optimizer: Optimizer) -> None:
+        """Call `sync`."""
+        warn_renamed("MixedPrecision.settle", "sync")
+        self.sync(optimizer)
+
+
+class MixedPrecision(_OldNames):
     """Passes forward and back in float16 or bfloat16; parameters, loss, gradients and updates in float32 (arXiv:1710.03740).
 
     The model's parameters are the master weights of the paper: they stay in float32, and each step computes with copies that
@@ -106,12 +124,6 @@ class MixedPrecision:
         return self.loss_scale.skipped_steps
 
     @property
-    def steps_left_out(self) -> int:
-        """Deprecated spelling of `skipped_steps`."""
-        warn_renamed("MixedPrecision.steps_left_out", "skipped_steps")
-        return self.skipped_steps
-
-    @property
     def scales(self) -> bool:
         """Return whether the loss is scaled, and updates may be skipped."""
         return self.loss_scale.at_start != 1.0
@@ -153,11 +165,6 @@ class MixedPrecision:
     def sync(self, optimizer: Optimizer) -> None:
         """Read `scale` and `skipped_steps`, from a device if need be, and take the latter from the optimizer's count."""
         self.loss_scale.sync(optimizer)
-
-    def settle(self, optimizer: Optimizer) -> None:
-        """Call `sync`, of which this is the deprecated name."""
-        warn_renamed("MixedPrecision.settle", "sync")
-        self.sync(optimizer)
 
     def check(self, network: Any) -> None:
         """Raise what `gradient` would for this network."""
