@@ -139,6 +139,11 @@ def test_tensors_that_cannot_be_written_to_are_rebound(torch: Any) -> None:
         np.testing.assert_allclose(params["W"].numpy(), 1 - 0.5 - 0.95)
 
 
+def test_empty_tensors_are_writable_whatever_their_strides(torch: Any) -> None:
+    empty = torch.empty(0).as_strided((0, 3), (0, 0))
+    assert empty.stride() == (0, 0) and is_writable(empty) and not is_writable(torch.ones(1).expand(3))
+
+
 def test_a_step_that_fails_changes_nothing(torch: Any) -> None:
     class Failing(optimizers.Momentum):
         def step(self, p: Any, g: Any, *memory: Any) -> Any:

@@ -99,7 +99,7 @@ def test_accepts_negative_strides(backend: Backend, case: Case) -> None:
 
 
 @each_case(CORE)
-@pytest.mark.backends("numpy", "cupy")
+@pytest.mark.backends("numpy", "torch", "cupy")
 @pytest.mark.backends("plain")
 def test_generic_agrees_where_a_kernel_answers(backend: Backend, case: Case) -> None:
     with dispatch.generic_only():

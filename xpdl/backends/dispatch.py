@@ -26,6 +26,7 @@ R = TypeVar("R")
 _KERNEL_MODULES = {
     "numpy": ("xpdl.backends.numba.kernels", "xpdl.backends.numpy"),
     "cupy": ("xpdl.backends.cupy",),
+    "torch": ("xpdl.backends.torch",),
 }
 # For libraries whose arrays ask for more than a call of the generic op: modules with a function ``adapted(generic)``.
 _ADAPTERS = {"cupy": "xpdl.backends.cupy.generic"}

@@ -47,7 +47,8 @@ def is_frozen(x: Any) -> bool:
         return False
     if x.is_inference() and not torch.is_inference_mode_enabled():
         return True
-    return any(stride == 0 and size > 1 for size, stride in zip(x.shape, x.stride(), strict=True))
+    # PyTorch gives empty tensors strides of 0, too
+    return x.numel() > 0 and any(stride == 0 and size > 1 for size, stride in zip(x.shape, x.stride(), strict=True))
 
 
 def on_values(method: Callable[P, R]) -> Callable[P, R]:

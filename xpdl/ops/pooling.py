@@ -47,9 +47,10 @@ def max_pooling_with_taps(
     Returns
     -------
     y : array (N, C, OH, OW)
-    taps : array (N, C, OH, OW) of uint8, or None
-        Index of the maximum in its window, in row order; 255 where no value takes the gradient, as in windows without a
-        positive value before a relu. None where no kernel notes it, and for windows of more than 255 values.
+    taps : array (N, C, OH, OW) of integers, or None
+        In the form of the kernel. CuPy's are uint8: the index of the maximum in its window, in row order, and 255 where no
+        value takes the gradient, as in windows without a positive value before a relu; there are none for windows of more
+        than 255 values. PyTorch's are int64, the index in the image. None where no kernel notes it.
     """
     return max_pooling(x, size, stride, pad, activation=activation), None
 
@@ -73,7 +74,7 @@ def max_pooling_backward(
     dy, y : array (N, C, OH, OW)
         `y` is the output of `max_pooling`.
     x : array (N, C, H, W)
-    taps : array (N, C, OH, OW) of uint8, optional
+    taps : array (N, C, OH, OW) of integers, optional
         As `max_pooling_with_taps` returns them. `x` and `y` determine them: they save a kernel time.
     activation : "relu", optional
         That of the forward pass: windows without a positive value get no gradient.

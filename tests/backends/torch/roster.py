@@ -1,0 +1,132 @@
+"""Every kernel for PyTorch's tensors with arguments for it: the rows that tests/backends/torch/test_roster.py drives."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tests.backends.numpy import roster
+from tests.backends.numpy.roster import Arguments, Make, drawn
+from xpdl.backends import dispatch
+
+#: ops whose kernels take more than arrays, and the tests that drive them
+DRIVEN_ELSEWHERE = {"fused_update": "test_optimizers.py, by every rule of an optimizer"}
+#: so few rows that a case takes a millisecond
+ROWS_OF_A_BATCH = 7
+
+
+def _pair(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    """Two arrays, the second of outputs of sigmoid and tanh."""
+    dy, y = drawn(rng, dtype, (rows, 30), (rows, 30))
+    return (dy, np.tanh(y)), {}
+
+
+def _normalize_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    dy, x, gamma, mean, var = drawn(rng, dtype, (rows, 6, 4, 3), (rows, 6, 4, 3), *[(6,)] * 3)
+    return (dy, x, gamma, mean, abs(var), 1e-3), {}
+
+
+def _overlapping(make: Make) -> Make:
+    """The same with overlapping windows and a border; few values, so that there are equal ones."""
+
+    def images(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        (x, *_), options = make(rng, dtype, rows)
+        return (np.round(x), (3, 2), (2, 1), (1, 1)), options
+
+    return images
+
+
+def _overlapping_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    (x,) = drawn(rng, dtype, (rows, 5, 12, 10))
+    x = np.round(x)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), axis=(2, 3))[:, :, ::2, ::1]
+    y = windows.max(axis=(4, 5))
+    return (rng.normal(size=y.shape).astype(dtype), x, y, (3, 2), (2, 1), (1, 1)), {}
+
+
+def _strided_convolution(make: Make) -> Make:
+    """The same in two groups, with steps, distances between taps, and a border."""
+
+    def grouped(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        x, W, b, dy = drawn(rng, dtype, (rows, 4, 12, 11), (6, 2, 3, 2), (6,), (rows, 6, 5, 11))
+        options = {"stride": (2, 1), "pad": (1, 1), "dilation": (2, 2), "groups": 2}
+        return ((dy, x, W) if make is roster._convolution_backward else (x, W, b)), options
+
+    return grouped
+
+
+MAKE: dict[str, Make] = {
+    **{name: row.make for name, row in roster.ROWS.items() if " " not in name},
+    "max_pooling_with_taps": roster._pooling,
+    "normalize_backward": _normalize_backward,
+    "sigmoid": roster._one,
+    "sigmoid_backward": _pair,
+    "tanh_backward": _pair,
+    "softmax": roster._one,
+    "log_softmax": roster._one,
+}
+del MAKE["global_norm_scale"]
+MAKE |= {
+    "max_pooling overlapping": _overlapping(roster._pooling),
+    "max_pooling_with_taps overlapping": _overlapping(roster._pooling),
+    "max_pooling_backward overlapping": _overlapping_backward,
+    "average_pooling overlapping": _overlapping(roster._pooling),
+    "convolution grouped": _strided_convolution(roster._convolution),
+    "convolution_backward grouped": _strided_convolution(roster._convolution_backward),
+}
+
+
+def _with(make: Make, **more: Any) -> Make:
+    def made(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        args, options = make(rng, dtype, rows)
+        return args, {**options, **{name: f(rng, args) for name, f in more.items()}}
+
+    return made
+
+
+def _variants() -> dict[str, Make]:
+    """Rows with an epilogue, and without what is not needed."""
+
+    def relu(rng: Any, args: Any) -> Any:
+        return "relu"
+
+    def output(rng: Any, args: Any) -> Any:
+        return np.maximum(rng.normal(size=args[0].shape), 0).astype(args[0].dtype)
+
+    found: dict[str, Make] = {}
+    for name, make in MAKE.items():
+        takes = inspect.signature(dispatch._generics[roster.op_of(name)]).parameters
+        if "activation" in takes:
+            # max pooling has its own output among its arguments
+            more = {"y": output} if takes.get("y") and takes["y"].kind is inspect.Parameter.KEYWORD_ONLY else {}
+            found[f"{name} with relu"] = _with(make, activation=relu, **more)
+        if "residual" in takes:
+            found[f"{name} with residual"] = _with(make, activation=relu, residual=output)
+        if "need_dx" in takes:
+            found[f"{name} of parameters"] = _with(make, need_dx=lambda *_: False, need_db=lambda *_: False)
+    return found
+
+
+MAKE |= _variants()
+
+
+def as_tensors(torch: Any, value: Any, change: Callable[[Any], Any] = lambda a: a) -> Any:
+    """Nested arguments with tensors, each changed, for arrays."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(as_tensors(torch, item, change) for item in value)
+    if isinstance(value, dict):
+        return {name: as_tensors(torch, item, change) for name, item in value.items()}
+    return change(torch.from_numpy(value.copy())) if isinstance(value, np.ndarray) else value
+
+
+def tensors(value: Any) -> Iterator[Any]:
+    """All tensors in nested arguments, one after the other."""
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors(item)
+    elif hasattr(value, "requires_grad"):
+        yield value

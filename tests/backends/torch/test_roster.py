@@ -1,0 +1,163 @@
+"""Every kernel for PyTorch's tensors: gives what the generic op gives, runs, declines, and leaves its arguments alone."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.backends.numpy.roster import op_of
+from tests.backends.torch.roster import DRIVEN_ELSEWHERE, MAKE, ROWS_OF_A_BATCH, as_tensors, tensors
+from tests.harness import nonempty
+from tests.pairs import as_tuple
+from xpdl.backends import dispatch
+from xpdl.backends.dispatch import DECLINE
+from xpdl.backends.namespaces import array_namespace
+
+pytestmark = pytest.mark.needs("torch")
+each_kernel = pytest.mark.parametrize("name", MAKE)
+TOLERANCE = {"float32": 2e-5, "float64": 1e-11}
+
+
+def call(name: str) -> Any:
+    """The op, as layers call it."""
+    generic = dispatch._generics[op_of(name)]
+    return getattr(importlib.import_module(generic.__module__), generic.__name__)
+
+
+def registered(torch: Any) -> dict[str, tuple[Any, ...]]:
+    return {name: found for name, found in dispatch.kernels_for(array_namespace(torch.zeros(1))).items() if found}
+
+
+def made(torch: Any, name: str, dtype: str = "float32", change: Any = lambda a: a) -> Any:
+    arguments = MAKE[name](np.random.default_rng(0), dtype, ROWS_OF_A_BATCH)
+    return as_tensors(torch, arguments, change)
+
+
+def channels_last(a: Any) -> Any:
+    torch = importlib.import_module("torch")
+    return a.contiguous(memory_format=torch.channels_last) if a.ndim == 4 else a
+
+
+def every_second(a: Any) -> Any:
+    """The same values in every second entry along the last axis of a larger tensor."""
+    torch = importlib.import_module("torch")
+    wide = torch.full((*a.shape[:-1], 2 * a.shape[-1]), 1).to(a.dtype)
+    wide[..., ::2] = a
+    return wide[..., ::2]
+
+
+def test_every_kernel_is_in_the_roster(torch: Any) -> None:
+    assert {*map(op_of, MAKE), *DRIVEN_ELSEWHERE} == set(registered(torch))
+
+
+@each_kernel
+@pytest.mark.parametrize("layout", [copy.copy, channels_last, every_second], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_equals_the_generic_op(torch: Any, name: str, dtype: str, layout: Any) -> None:
+    args, options = made(torch, name, dtype, layout)
+    before = copy.deepcopy((args, options))
+    with dispatch.generic_only():
+        expected = as_tuple(call(name)(*args, **options))
+    found = as_tuple(call(name)(*args, **options))
+    for now, then in nonempty(zip(tensors((args, options)), tensors(before), strict=True)):
+        assert torch.equal(now, then)
+    # taps are those of a kernel, and the generic op has none
+    count = 1 if "with_taps" in name else len(expected)
+    for got, want in nonempty(zip(found[:count], expected[:count], strict=True)):
+        if want is None:
+            assert got is None
+            continue
+        scale = float(want.abs().max()) if want.is_floating_point() else 0.0
+        torch.testing.assert_close(got, want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
+
+
+@each_kernel
+def test_a_kernel_answers(torch: Any, name: str) -> None:
+    args, options = made(torch, name)
+    (kernel,) = registered(torch)[op_of(name)]
+    assert kernel(*args, **options) is not DECLINE
+
+
+def in_half(a: Any) -> Any:
+    return a.half() if a.is_floating_point() else a
+
+
+def differentiated(a: Any) -> Any:
+    return a.requires_grad_() if a.is_floating_point() else a
+
+
+def of_a_subclass(a: Any) -> Any:
+    torch = importlib.import_module("torch")
+
+    class Other(torch.Tensor):  # type: ignore[name-defined, misc]
+        """A tensor whose operators may do something else."""
+
+    return a.as_subclass(Other) if a.is_floating_point() else a
+
+
+# a mask depends on the shape alone
+@pytest.mark.parametrize("name", [name for name in MAKE if name != "dropout_mask"])
+@pytest.mark.parametrize("change", [in_half, differentiated, of_a_subclass], ids=lambda f: f.__name__)
+def test_declines_what_it_does_not_serve(torch: Any, name: str, change: Any) -> None:
+    args, options = made(torch, name, change=change)
+    (kernel,) = registered(torch)[op_of(name)]
+    assert kernel(*args, **options) is DECLINE
+
+
+@each_kernel
+def test_serves_tensors_with_gradients_where_autograd_is_off(torch: Any, name: str) -> None:
+    args, options = made(torch, name, change=differentiated)
+    (kernel,) = registered(torch)[op_of(name)]
+    with torch.no_grad():
+        found = as_tuple(kernel(*args, **options))
+    assert not any(a is not None and a.requires_grad for a in nonempty(found))
+
+
+@each_kernel
+def test_repeats_bit_for_bit(torch: Any, name: str) -> None:
+    first, second = (as_tuple(call(name)(*args, **options)) for args, options in (made(torch, name) for _ in range(2)))
+    for one, two in zip(nonempty(first), second, strict=True):
+        assert one is two is None or torch.equal(one, two)
+
+
+@pytest.mark.parametrize("label", [-100, -1, 40, 1000])
+def test_labels_out_of_range_are_as_in_the_generic_op(torch: Any, label: int) -> None:
+    (x, t), _ = made(torch, "softmax_with_loss", "float64")
+    t[2] = label
+    losses = importlib.import_module("xpdl.ops.losses")
+
+    def results() -> tuple[Any, ...]:
+        loss, y = losses.softmax_with_loss(x, t)
+        return loss, y, losses.softmax_with_loss_backward(y, t, 0.5)
+
+    with dispatch.generic_only():
+        expected = results()
+    torch.testing.assert_close(results(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32"])
+def test_labels_may_be_narrow(torch: Any, dtype: str) -> None:
+    (x, t), _ = made(torch, "softmax_with_loss")
+    (kernel,) = registered(torch)["softmax_with_loss"]
+    torch.testing.assert_close(kernel(x, t.to(getattr(torch, dtype))), kernel(x, t), rtol=0, atol=0)
+
+
+def test_wide_border_of_pooling_is_left_to_the_generic_op(torch: Any) -> None:
+    pooling, x = importlib.import_module("xpdl.ops.pooling"), torch.randn(2, 3, 5, 5)
+    (kernel,) = registered(torch)["max_pooling"]
+    assert kernel(x, (2, 2), (2, 2), (2, 2)) is DECLINE
+    assert pooling.max_pooling(x, (2, 2), (2, 2), (2, 2)).shape == (2, 3, 4, 4)
+
+
+def test_statistics_of_few_values_keep_a_small_variance(torch: Any) -> None:
+    """The variance is not what is left of the root that was divided by."""
+    x = torch.tensor([[1.0, 5.0], [1.0 + 1e-4, 5.0]])
+    (kernel,) = registered(torch)["batch_normalization"]
+    _, mean, var = kernel(x, torch.ones(2), torch.zeros(2), 1e-2)
+    torch.testing.assert_close(mean, x.mean(0))
+    torch.testing.assert_close(var, x.var(0, correction=0), rtol=1e-3, atol=0)
+    assert kernel(x[:1], torch.ones(2), torch.zeros(2), 1e-2) is DECLINE

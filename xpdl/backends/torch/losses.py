@@ -1,0 +1,56 @@
+"""Softmax and cross entropy for integer labels, which pick their values out of the rows."""
+
+from __future__ import annotations
+
+import torch
+
+from xpdl.backends.registry import DECLINE, kernel
+from xpdl.backends.torch.tensors import Tensor, supports
+
+_LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+@kernel("torch", "softmax_with_loss")
+def softmax_with_loss(
+    x: Tensor,
+    t: Tensor,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `xpdl.ops.losses.softmax_with_loss`."""
+    if class_weights is not None or label_smoothing or sample_weight is not None or not _labelled(x, t):
+        return DECLINE
+    log_y = torch.log_softmax(x, 1)
+    own, classes = _picked(x, t)
+    loss = torch.where(own, log_y.gather(1, classes), 0.0).sum().div_(-len(x))
+    return loss, log_y.exp_()
+
+
+@kernel("torch", "softmax_with_loss_backward")
+def softmax_with_loss_backward(
+    y: Tensor,
+    t: Tensor,
+    dout: Tensor | float = 1.0,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    """As `xpdl.ops.losses.softmax_with_loss_backward`."""
+    weighted = class_weights is not None or label_smoothing or sample_weight is not None
+    if weighted or type(dout) not in (float, int) or not _labelled(y, t):
+        return DECLINE
+    own, classes = _picked(y, t)
+    return y.scatter_add(1, classes, own.to(y.dtype).neg_()).mul_(dout / len(y))
+
+
+def _labelled(x: Tensor, t: Tensor) -> bool:
+    """Return whether `t` are labels, one for each row of `x` (N, K)."""
+    return supports(x) and x.ndim == 2 and t.dtype in _LABELS and t.shape == x.shape[:1] and t.device == x.device
+
+
+def _picked(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns of flags, true for labels in the range of the classes, and of labels clamped to it, without reading any."""
+    t = t.long().unsqueeze(1)
+    classes = t.clamp(0, x.shape[1] - 1)
+    return classes == t, classes

@@ -1,0 +1,98 @@
+"""Batch normalization by `torch.native_batch_norm`, and its backward pass."""
+
+from __future__ import annotations
+
+import torch
+
+from xpdl.backends.registry import DECLINE, kernel
+from xpdl.backends.torch.tensors import Tensor, activated, before_activation, supports
+
+
+@kernel("torch", "batch_normalization")
+def batch_normalization(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `xpdl.ops.normalization.batch_normalization`.
+
+    The variance is that with which running statistics without a past are updated: unbiased, and so multiplied.
+    """
+    count = x.numel() // max(x.shape[1], 1)
+    if not supports(x, gamma, beta, residual) or count < 2:
+        return DECLINE
+    mean, var = torch.zeros_like(gamma), torch.zeros_like(gamma)
+    y, _, _ = torch.native_batch_norm(x, gamma, beta, mean, var, True, 1.0, eps)
+    return _epilogue(y, activation, residual), mean, var.mul_((count - 1) / count)
+
+
+@kernel("torch", "batch_normalization_backward")
+def batch_normalization_backward(
+    dy: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    *,
+    y: Tensor | None = None,
+    activation: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `xpdl.ops.normalization.batch_normalization_backward`."""
+    if not supports(dy, x, gamma, mean, var, y):
+        return DECLINE
+    dy = before_activation(dy, y, activation)
+    invstd = torch.add(var, eps).rsqrt_()
+    return _backward(dy, x, gamma, None, None, mean, invstd, True, eps)
+
+
+@kernel("torch", "normalize")
+def normalize(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """As `xpdl.ops.normalization.normalize`."""
+    if not supports(x, gamma, beta, mean, var, residual):
+        return DECLINE
+    return _epilogue(torch.native_batch_norm(x, gamma, beta, mean, var, False, 0.0, eps)[0], activation, residual)
+
+
+@kernel("torch", "normalize_backward")
+def normalize_backward(
+    dy: Tensor,
+    x: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    *,
+    y: Tensor | None = None,
+    activation: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `xpdl.ops.normalization.normalize_backward`."""
+    if not supports(dy, x, gamma, mean, var, y):
+        return DECLINE
+    return _backward(before_activation(dy, y, activation), x, gamma, mean, var, None, None, False, eps)
+
+
+_ALL = [True, True, True]
+
+
+def _backward(dy: Tensor, x: Tensor, gamma: Tensor, *given: object) -> tuple[Tensor, Tensor, Tensor]:
+    dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward.default(dy, x, gamma, *given, _ALL)
+    return dx, dgamma, dbeta
+
+
+def _epilogue(y: Tensor, activation: str | None, residual: Tensor | None) -> Tensor:
+    return activated(y if residual is None else y.add_(residual), activation)
