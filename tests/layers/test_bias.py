@@ -32,6 +32,7 @@ def test_bias_gradient_is_computed_for_a_bias_alone(name: str, use_bias: bool, m
     layer = make(use_bias=use_bias)
     y = layer.forward(np.ones(shape))
     layer.backward(y)
+    layer.forward(np.ones(shape))
     layer.backward_parameters(y)
     assert computed == [use_bias] * 2
     assert ("b" in layer.grads) is use_bias

@@ -108,11 +108,13 @@ def test_is_that_of_its_layers(backend: Backend, make: Make, shape: tuple[int, .
     grads = {name: backend.to_numpy(grad) for name, grad in single.grads.items()}
     # also without a gradient of the data, and layer by layer, as the book's nets go back
     with backend.rules():
+        fused.forward(x, training)
         fused.backward_parameters(dout)
     for name, grad in grads.items():
         backend.check(fused.grads[name], grad)
     by_hand = dout
     with backend.rules():
+        fused.forward(x, training)
         for layer in reversed(fused.layers.values()):
             by_hand = layer.backward(by_hand)
     backend.check(by_hand, backend.to_numpy(wanted_dx))

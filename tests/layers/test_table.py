@@ -117,19 +117,76 @@ def test_accepts_any_memory_layout(backend: Backend, row: Row, layout: Make) -> 
     drive(backend, row, "float64", layout)
 
 
-@each_row(CORE)
-@pytest.mark.backends("numpy")
-def test_backward_can_be_repeated_and_keeps_the_output(backend: Backend, row: Row) -> None:
-    want = wanted(row)
+# nothing is saved, or the book calls their backward twice
+REPEATABLE = {layers.AddLayer, layers.Identity, layers.SoftmaxWithLoss, layers.SigmoidWithLoss, layers.IdentityWithLoss}
+
+
+def arrays_back(layer: Any, dout: Any) -> list[Any]:
+    """Results of a backward pass: gradients of inputs, then of parameters."""
+    return [*as_tuple(layer.backward(dout)), *getattr(layer, "grads", {}).values()]
+
+
+def on_backend(backend: Backend, row: Row) -> tuple[Any, list[Any], Any]:
+    """The layer, its inputs and an upstream gradient."""
     layer = row.make({name: backend.asarray(a) for name, a in {**row.params, **row.constants}.items()})
-    y = layer.forward(*map(backend.asarray, row.inputs))
+    return layer, [backend.asarray(a) for a in row.inputs], backend.asarray(wanted(row).dout)
+
+
+@each_row(ROWS)
+@pytest.mark.backends("numpy")
+def test_backward_keeps_the_output(backend: Backend, row: Row) -> None:
+    layer, inputs, dout = on_backend(backend, row)
+    y = layer.forward(*inputs)
     kept = np.array(y)
-    first, second = (
-        (*as_tuple(layer.backward(backend.asarray(want.dout))), *getattr(layer, "grads", {}).values()) for _ in range(2)
-    )
-    for a, b in zip(first, second, strict=True):
-        np.testing.assert_array_equal(a, b)
+    layer.backward(dout)
     np.testing.assert_array_equal(y, kept)
+
+
+@each_row([row for row in ROWS if row.cls in REPEATABLE])
+@pytest.mark.backends("numpy", "torch")
+def test_backward_can_be_repeated(backend: Backend, row: Row) -> None:
+    layer, inputs, dout = on_backend(backend, row)
+    layer.forward(*inputs)
+    first, second = arrays_back(layer, dout), arrays_back(layer, dout)
+    assert len(first) >= row.wrt
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
+
+
+@each_row([row for row in ROWS if row.cls not in REPEATABLE])
+@pytest.mark.backends("numpy", "torch")
+def test_each_forward_is_good_for_one_backward(backend: Backend, row: Row) -> None:
+    layer, inputs, dout = on_backend(backend, row)
+    start = dict(getattr(layer, "state", {}))
+    layer.forward(*inputs)
+    first = arrays_back(layer, dout)
+    with pytest.raises(RuntimeError, match="has used up what the last forward saved; call forward before each"):
+        layer.backward(dout)
+    getattr(layer, "state", {}).update(start)  # the step of a random mask
+    layer.forward(*inputs)
+    for a, b in zip(first, arrays_back(layer, dout), strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
+
+
+@each_row([row for row in ROWS if row.cls not in REPEATABLE])
+@pytest.mark.backends("numpy")
+def test_a_layer_called_in_two_places_refuses_the_second_backward(backend: Backend, row: Row) -> None:
+    layer, inputs, dout = on_backend(backend, row)
+    for scale in (0.5, 1.0):
+        layer.forward(*(scale * x for x in inputs))
+    layer.backward(dout)
+    with pytest.raises(RuntimeError, match="make one layer for each place"):
+        layer.backward(dout)
+
+
+@each_row([row for row in ROWS if row.cls not in {*REPEATABLE, layers.MulLayer}])
+@pytest.mark.backends("numpy")
+def test_a_refused_dout_uses_nothing_up(backend: Backend, row: Row) -> None:
+    layer, inputs, dout = on_backend(backend, row)
+    layer.forward(*inputs)
+    with pytest.raises((ShapeError, TypeError)):
+        layer.backward("no array")
+    assert len(arrays_back(layer, dout)) == 1 + len(row.params)
 
 
 @each_row([row for row in ROWS if row.cls not in (layers.Identity, layers.AddLayer)])

@@ -10,5 +10,6 @@ Array: TypeAlias = Any  # any Array-API array
 Namespace: TypeAlias = Any  # any Array-API namespace
 DType: TypeAlias = Any
 NDArray: TypeAlias = np.ndarray[Any, Any]
+HostArray = np.ndarray  # ``type(x) is HostArray``: the quickest look at an array of the host
 # along H and W
 Pair: TypeAlias = tuple[int, int]

@@ -6,6 +6,7 @@ from typing import Any
 
 from xpdl.backends.graphs import on_values
 from xpdl.backends.namespaces import array_namespace, is_array
+from xpdl.layers.passes import backward_pass, forward_pass
 
 
 class AddLayer:
@@ -39,17 +40,20 @@ class MulLayer:
     (200, (2.2, 110.00000000000001))
     """
 
+    name = "MulLayer"
+    repeatable_backward = used_up = False
+
     def __init__(self) -> None:
         self.x: Any = None
         self.y: Any = None
 
-    @on_values
+    @forward_pass
     def forward(self, x: Any, y: Any) -> Any:
         """``x * y``."""
         self.x, self.y = x, y
         return _multiply(x, y)
 
-    @on_values
+    @backward_pass
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """``dx, dy``."""
         if self.x is None:

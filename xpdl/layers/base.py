@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from xpdl import initializers
 from xpdl.backends import Backend, get_backend
-from xpdl.backends.graphs import leaf, on_values
+from xpdl.backends.graphs import leaf
 from xpdl.backends.namespaces import (
     Array,
     array_namespace,
@@ -25,13 +25,12 @@ from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.config import kept_arguments
 from xpdl.layers.named import NamedEntries
 from xpdl.layers.old_names import OldNames
+from xpdl.layers.passes import WRAPPERS
 from xpdl.ops.checks import as_floating, require_floating
 
 Shape = tuple[int, ...]
 L = TypeVar("L", bound="Layer")
 
-#: the methods in which no other library's graph grows
-_PASSES = {"forward", "backward", "backward_parameters", "forward_fused", "backward_fused"}
 # (parameter name, shape, initializer) -> array
 Make = Callable[[str, Shape, Any], Array]
 
@@ -60,6 +59,10 @@ class Layer(NamedEntries, OldNames):
     accepts_train_flg: ClassVar[bool] = False
     #: True if, in mixed precision, the parameters keep their dtype and the layer casts its input where it matters
     keep_fp32_params: ClassVar[bool] = False
+    #: True if ``backward`` may be called again after one forward: the layer saves nothing, or is a loss
+    repeatable_backward: ClassVar[bool] = False
+    #: whether a backward has used up what the last forward saved
+    used_up: bool = False
 
     def __init__(self) -> None:
         self.name = type(self).__name__
@@ -70,8 +73,8 @@ class Layer(NamedEntries, OldNames):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for name in _PASSES & vars(cls).keys():
-            setattr(cls, name, on_values(vars(cls)[name]))
+        for name in WRAPPERS.keys() & vars(cls).keys():
+            setattr(cls, name, WRAPPERS[name](vars(cls)[name]))
 
     # for subclasses to define
 
@@ -80,7 +83,10 @@ class Layer(NamedEntries, OldNames):
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def backward(self, dout: Array) -> Array:
-        """``dx`` for `dout`, the gradient of the output of the last `forward`; fills `grads`."""
+        """``dx`` for `dout`, the gradient of the output of the last `forward`; fills `grads`.
+
+        It uses up what that saved: a second call needs another `forward` and is a `RuntimeError` without.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -42,6 +42,7 @@ class FusedStep(Layer):
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The output of the last layer; `train_flg` stands for the mode of all layers when given."""
         self.saved = y = self.rule.forward(x, train_flg, *self.layers)
+        self._mark(used_up=False)
         return y
 
     def backward(self, dout: Array) -> Array:
@@ -56,7 +57,14 @@ class FusedStep(Layer):
     def _backward(self, dout: Array, need_dx: bool) -> Array | None:
         last = self.layers[-1]
         y = last.require_saved(self.saved)
-        return self.rule.backward(last.require_dout(dout, y.shape, y), y, need_dx, *self.layers)
+        dx = self.rule.backward(last.require_dout(dout, y.shape, y), y, need_dx, *self.layers)
+        self._mark(used_up=True)
+        return dx
+
+    def _mark(self, used_up: bool) -> None:
+        """Tell layers whose own passes were not called."""
+        for layer in self.layers:
+            layer.used_up = used_up
 
     def named(self, kind: str) -> Iterator[Entry]:
         for layer in self.layers:

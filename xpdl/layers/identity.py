@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.layers.base import Layer
 
 
 class Identity(Layer):
     """Gives back what it gets, forward and backward: the output activation of regression, a shortcut, a placeholder."""
+
+    repeatable_backward: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
         """`x` itself."""

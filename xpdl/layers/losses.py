@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, same_place, wide_dtype
@@ -38,6 +38,7 @@ class LossLayer(Layer):
 
     #: True if `correct` is defined
     classifies = True
+    repeatable_backward: ClassVar[bool] = True  # the book calls it twice
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,57 @@
+"""Wrappers of a layer's passes: they compute with values alone, and each forward is good for one backward."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from xpdl.backends.arrays import HostArray
+from xpdl.backends.graphs import on_values
+
+Pass = Callable[..., Any]
+
+
+def forward_pass(method: Pass) -> Pass:
+    """Decorator of a pass that saves what one `backward_pass` needs."""
+    values = on_values(method)
+
+    @functools.wraps(method)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        y = (method if args and type(args[0]) is HostArray else values)(self, *args, **kwargs)
+        self.used_up = False
+        return y
+
+    return forward
+
+
+def backward_pass(method: Pass) -> Pass:
+    """Decorator of a pass that uses up what `forward_pass` saved, unless ``repeatable_backward`` is true.
+
+    A layer that is called in two places before its backward has saved the second call alone: a second backward would give
+    the first call the gradient of the second, and is an error.
+    """
+    values = on_values(method)
+
+    @functools.wraps(method)
+    def backward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.used_up:
+            raise RuntimeError(
+                f"{self.name}: backward has used up what the last forward saved; call forward before each backward, and "
+                "make one layer for each place that needs one"
+            )
+        dx = (method if args and type(args[0]) is HostArray else values)(self, *args, **kwargs)
+        self.used_up = not self.repeatable_backward
+        return dx
+
+    return backward
+
+
+#: method of a layer -> its wrapper
+WRAPPERS = {
+    "forward": forward_pass,
+    "forward_fused": forward_pass,
+    "backward": backward_pass,
+    "backward_fused": backward_pass,
+    "backward_parameters": backward_pass,
+}
