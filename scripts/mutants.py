@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("ops", "layers", "optimizers", "training")
 #: those that need a library that is not a required one, or print
-LEFT_OUT = {"integrations/scikit_learn.py", "search/optuna.py", "training/progress.py"}
+LEFT_OUT = {"search/optuna.py", "training/progress.py"}
 
 _COMPARISONS: dict[type, tuple[type, ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),

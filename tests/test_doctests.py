@@ -23,7 +23,7 @@ def example_names() -> dict[str, Any]:
 
 
 # optional library that a module needs
-OPTIONAL = {"xpdl.integrations.scikit_learn": "sklearn"}
+OPTIONAL = {name: "sklearn" for name in MODULES if name.startswith("xpdl.integrations.scikit_learn")}
 OPTIONAL |= {name: "numba" for name in MODULES if name.startswith("xpdl.backends.numba.")}
 
 

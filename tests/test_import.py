@@ -63,6 +63,29 @@ def test_star_gives_every_public_name_and_dir_lists_it(package):
     assert run(program) == ["True"]
 
 
+WITHOUT_SKLEARN = "import sys; sys.modules['sklearn'] = None; import xpdl; "
+
+
+@pytest.mark.parametrize("name", ["XpdlClassifier", "XpdlRegressor"])
+def test_estimators_say_what_to_install_where_scikit_learn_is_missing(name):
+    message = 'XpdlClassifier and XpdlRegressor need scikit-learn: pip install "xpdl[scikit-learn]"'
+    for statement in (f"xpdl.{name}", f"from xpdl import {name}"):
+        printed = run(f"{WITHOUT_SKLEARN}\ntry: {statement}\nexcept ImportError as error: print(error)")
+        assert printed == message.split()
+
+
+def test_help_and_star_do_without_scikit_learn():
+    listed = "print('XpdlClassifier' in dir(xpdl)); import inspect; print(len(inspect.getmembers(xpdl)) > 100)"
+    assert run(f"{WITHOUT_SKLEARN} {listed}\nfrom xpdl import *") == ["False", "True"]
+
+
+@pytest.mark.needs("sklearn")
+def test_estimators_are_names_of_xpdl_and_load_scikit_learn_at_their_first_use():
+    program = "import sys, xpdl; print('XpdlRegressor' in dir(xpdl), 'sklearn' in sys.modules); "
+    program += "print(xpdl.XpdlClassifier.__name__, xpdl.XpdlRegressor.__name__, 'sklearn' in sys.modules)"
+    assert run(program) == ["True", "False", "XpdlClassifier", "XpdlRegressor", "True"]
+
+
 def test_missing_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'xpdl' has no attribute 'no_such_name'"):
         _ = xpdl.no_such_name

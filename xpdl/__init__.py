@@ -101,10 +101,14 @@ from xpdl.version import __version__
 if TYPE_CHECKING:
     from xpdl import plots
     from xpdl.data import load_cifar10, load_fashion_mnist, load_folder, load_mini_mnist, load_mnist
+    from xpdl.integrations.scikit_learn import XpdlClassifier as XpdlClassifier
+    from xpdl.integrations.scikit_learn import XpdlRegressor as XpdlRegressor
     from xpdl.search import choice, log_uniform, random_search, successive_halving, uniform
     from xpdl.testing.backend_comparison import compare_backends
     from xpdl.testing.gradient_check import check_gradients
 else:
+    # not in __all__: a star import does without scikit-learn
+    _NEED_SKLEARN = ("XpdlClassifier", "XpdlRegressor")
     __getattr__, __dir__ = lazy(
         __name__,
         {
@@ -113,7 +117,9 @@ else:
             **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data"),
             **dict.fromkeys(("choice", "log_uniform", "random_search", "successive_halving", "uniform"), "xpdl.search"),
             **dict.fromkeys(("check_gradients", "compare_backends"), "xpdl.testing"),
+            **dict.fromkeys(_NEED_SKLEARN, "xpdl.integrations.scikit_learn"),
         },
+        optional=dict.fromkeys(_NEED_SKLEARN, "sklearn"),
     )
 
 __all__ = [

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make the ``__getattr__`` and ``__dir__`` (PEP 562) of a package for `names`: name -> the module that has it."""
+def lazy(
+    package: str, names: Mapping[str, str], optional: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make the ``__getattr__`` and ``__dir__`` (PEP 562) of a package.
+
+    Parameters
+    ----------
+    package : str
+    names : mapping
+        Name -> the module that has it.
+    optional : mapping, optional
+        Of these names -> the library that the module needs. Where that is not installed, ``dir`` does not list the name:
+        `help` asks for all that it lists.
+    """
+    needs = optional or {}
 
     def __getattr__(name: str) -> Any:
         if name not in names:
@@ -20,6 +34,7 @@ def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], 
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *names})
+        missing = {name for name, library in needs.items() if importlib.util.find_spec(library) is None}
+        return sorted({*vars(sys.modules[package]), *names} - missing)
 
     return __getattr__, __dir__

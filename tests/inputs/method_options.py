@@ -1,4 +1,4 @@
-"""Options of methods, of the figures of `xpdl.plots`, and of the classifier for scikit-learn; see `options.py`."""
+"""Options of methods, of the figures of `xpdl.plots`, and of the estimators for scikit-learn; see `options.py`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.text import Text
 
 import xpdl
-from tests.inputs.options import Refused, Watched
+from tests.inputs.options import Beside, Refused, Watched
 from xpdl import layers, models, plots
 from xpdl.backends import make_backend
 from xpdl.backends.random import Stream
-from xpdl.integrations.scikit_learn import XpdlClassifier
+from xpdl.integrations.scikit_learn import XpdlClassifier, XpdlRegressor
 from xpdl.layers.composite import Composite
 from xpdl.search import SearchResult, Trial
 from xpdl.training import History
@@ -236,30 +236,65 @@ _FIGURES = [
 
 
 def fitted(function: Any, **arguments: Any) -> Any:
-    found = function(**{"epochs": 1, "random_state": 0, **arguments}).fit(X, T)
-    return found.net_.params, found.history_.train_loss_list
+    """All that is seen of a fit, and of a second one: weights, losses, and printed lines."""
+    estimator = function(**{"random_state": 0, **arguments})
+    x, t = np.repeat(X, 4, axis=0), np.repeat(T, 4)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        found = [(estimator.fit(x, t).net_.state_dict(), estimator.history_.train_loss_list) for _ in range(2)]
+    return found, bool(printed.getvalue()), estimator.predict(X)
 
 
-def one_layer(features: int, classes: int) -> Any:
-    return models.Sequential(xpdl.Affine(units=classes), loss=xpdl.SoftmaxWithLoss)
+def one_layer(features: int, outputs: int) -> Any:
+    loss = xpdl.SoftmaxWithLoss if outputs > 1 else xpdl.IdentityWithLoss
+    return models.Sequential(xpdl.Affine(units=outputs), loss=loss)
 
 
-_CLASSIFIER = [
-    Watched(
-        XpdlClassifier,
-        fitted,
-        {"batch_size": 4},
-        {
-            "build": one_layer,
-            "epochs": 2,
-            "batch_size": 3,
-            "optimizer": "sgd",
-            "lr": 0.5,
-            "random_state": 1,
-            "drop_last": True,
-        },
+class Slow(xpdl.Callback):
+    def on_batch_begin(self, trainer: Any, step: int) -> None:
+        trainer.optimizer.lr = 1e-3
+
+
+_STOPPED = {"early_stopping": True, "epochs": 10, "learning_rate": 0.5, "schedule": "constant"}
+_ESTIMATOR = {
+    "build": one_layer,
+    "epochs": 2,
+    "batch_size": 3,
+    "optimizer": "sgd",
+    "learning_rate": 0.5,
+    "random_state": 1,
+    "drop_last": True,
+    "hidden_layer_sizes": (3,),
+    "activation": "tanh",
+    "weight_decay": 0.5,
+    "schedule": "constant",
+    "early_stopping": True,
+    "validation_fraction": Beside(0.5, _STOPPED),
+    "n_iter_no_change": Beside(1, _STOPPED),
+    "callbacks": [Slow()],
+    "verbose": True,
+    "warm_start": True,
+    "input_shape": Refused((1, 2, 2), "has 4 values, but rows of X have 3 features"),
+}
+_DROPPED = {
+    "hidden_layer_sizes": Refused((3,), "would not change the net that build makes"),
+    "activation": Refused("tanh", "would not change the net that build makes"),
+}
+_ESTIMATORS = [
+    Watched(XpdlClassifier, fitted, {"batch_size": 10, "epochs": 1}, {**_ESTIMATOR, "class_weight": {0: 1.0, 1: 5.0}}),
+    Watched(XpdlRegressor, fitted, {"batch_size": 10, "epochs": 1}, {**_ESTIMATOR, "scale_targets": False}),
+    *(
+        watched
+        for estimator in (XpdlClassifier, XpdlRegressor)
+        for watched in (
+            Watched(estimator, fitted, {"build": one_layer}, _DROPPED),
+            Watched(
+                estimator,
+                fitted,
+                {"optimizer": xpdl.SGD(0.1)},
+                {"learning_rate": Refused(0.5, "would not change"), "weight_decay": Refused(0.5, "would not change")},
+            ),
+        )
     ),
-    Watched(XpdlClassifier, fitted, {"optimizer": xpdl.SGD(0.1)}, {"lr": Refused(0.5, "optimizer_param")}),
 ]
 
 #: classes whose methods are in the table
@@ -267,7 +302,7 @@ CLASSES = (models.Sequential, layers.Dropout, xpdl.SoftmaxWithLoss, xpdl.Adam, S
 #: methods for those who write layers and rules
 INSIDE = {"require_dout", "forward_fused"}
 
-WATCHED = [*_METHODS, *_FIGURES, *_CLASSIFIER]
+WATCHED = [*_METHODS, *_FIGURES, *_ESTIMATORS]
 
 
 def methods() -> list[types.FunctionType]:

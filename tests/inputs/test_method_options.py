@@ -1,4 +1,4 @@
-"""Options of methods, figures and the classifier for scikit-learn change something, or are refused."""
+"""Options of methods, figures and the estimators for scikit-learn change something, or are refused."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tests.inputs.options import Watched, faults, options_of
 from xpdl import plots
 
 pytest.importorskip("matplotlib", reason="draws figures")
-pytest.importorskip("sklearn", reason="fits a classifier of scikit-learn")
+pytest.importorskip("sklearn", reason="fits estimators of scikit-learn")
 
 from tests.inputs import method_options
 
 
-def test_every_option_of_methods_figures_and_the_classifier_is_in_the_table() -> None:
+def test_every_option_of_methods_figures_and_estimators_is_in_the_table() -> None:
     figures = [getattr(plots, name) for name in plots.__all__]
-    functions = [*method_options.methods(), *figures, method_options.XpdlClassifier]
+    functions = [*method_options.methods(), *figures, method_options.XpdlClassifier, method_options.XpdlRegressor]
     table: dict[str, set[str]] = {}
     for watched in method_options.WATCHED:
         table.setdefault(watched.function.__qualname__, set()).update({*watched.others, *watched.unseen})
