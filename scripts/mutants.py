@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("ops", "layers", "optimizers", "training")
+FOLDERS = ("ops", "layers", "optimizers", "models", "metrics", "data", "search", "training")
 #: those that need a library that is not a required one, or print
 LEFT_OUT = {"search/optuna.py", "training/progress.py"}
 
@@ -103,7 +103,7 @@ def drawn(seed: int) -> list[Mutant]:
     """All mutants, in an order that an edit of one file changes for that file's alone."""
     found = []
     for folder in FOLDERS:
-        for path in sorted((ROOT / "xpdl" / folder).glob("*.py")):
+        for path in sorted((ROOT / "xpdl" / folder).rglob("*.py")):
             file = path.relative_to(ROOT / "xpdl").as_posix()
             if path.name != "__init__.py" and file not in LEFT_OUT:
                 found += [mutant for mutant, _ in mutants_of(file, ast.parse(path.read_text()))]

@@ -3,10 +3,10 @@
     python scripts/mutation.py --count 640 --seed 1
     python scripts/mutation.py --count 640 --seed 1 --report > tests/mutation/README.md
 
-A mutant is one change of one place in ``xpdl/{ops,layers,optimizers,training}``: another comparison, operator, constant or
-condition, or a statement removed. Messages, annotations and docstrings are left alone. The first `count` are tried, in an
-order that the seed gives, each in a process of its own with the tests of its folder that run the changed line: those of its
-file first, then the quick ones. These tests must pass without it, which is when it is found out what they run.
+A mutant is one change of one place in the folders of ``xpdl`` that `mutants.FOLDERS` names: another comparison, operator,
+constant or condition, or a statement removed. Messages, annotations and docstrings are left alone. The first `count` are
+tried, in an order that the seed gives, each in a process of its own with the tests of its folder that run the changed line:
+those of its file first, then the quick ones. These tests must pass without it, which is when it is found out what they run.
 
 What the tests have imported is changed in place, and a process begins where the tests are collected. A mutant that takes
 effect at import, or survives and may have, is tried once more in a process that imports it.
@@ -230,11 +230,26 @@ class Planted(importlib.abc.MetaPathFinder):
 
 
 def _pytest(tests: list[str], plugins: list[Any]) -> int:
+    """Run those tests that `MARKS` in the environment chooses."""
     import pytest
 
     with tempfile.TemporaryDirectory() as folder:
-        options = ["-x", "-m", "not slow", "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"--basetemp={folder}/tests"]
+        options = [
+            "-x",
+            "-m",
+            os.environ["MARKS"],
+            "-p",
+            "no:cacheprovider",
+            f"--rootdir={ROOT}",
+            f"--basetemp={folder}/tests",
+        ]
         return int(pytest.main([*options, *tests], plugins))
+
+
+def tests_of(folder: str) -> Path:
+    """The tests of a folder of ``xpdl``, which may stand with those of the folder above."""
+    path = ROOT / "tests" / folder
+    return path if path.is_dir() else path.parent
 
 
 def try_collected(folder: str, mutants: Iterator[Mutant], keep: Callable[[str, str], None]) -> None:
@@ -245,7 +260,7 @@ def try_collected(folder: str, mutants: Iterator[Mutant], keep: Callable[[str, s
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         with contextlib.suppress(KeyboardInterrupt), Traced(folder) as imported:
             loop = Loop(folder, mutants, imported, keep)
-            if _pytest([str(ROOT / "tests" / folder)], [loop]) in (PASSED, NO_TEST_RUN):
+            if _pytest([str(tests_of(folder))], [loop]) in (PASSED, NO_TEST_RUN):
                 failed = loop.failed
         print(failed, end="\n" if failed else "", file=sys.stderr, flush=True)
         os._exit(FAILED if failed else PASSED)
@@ -254,8 +269,8 @@ def try_collected(folder: str, mutants: Iterator[Mutant], keep: Callable[[str, s
 
 
 def try_imported(mutant: Mutant) -> str:
-    folder, name = mutant.file.split("/")
-    tests = [ROOT / "tests" / folder / f"test_{name}", *sorted((ROOT / "tests" / folder).glob("test_*.py"))]
+    folder = tests_of(str(Path(mutant.file).parent))
+    tests = [folder / f"test_{Path(mutant.file).name}", *sorted(folder.glob("test_*.py"))]
 
     def run() -> int:
         sys.meta_path.insert(0, Planted(mutant))
@@ -270,7 +285,7 @@ def report(chosen: list[Mutant], results: dict[str, str], reasons: dict[str, str
     lines += ["|---|---:|---:|---:|---:|---:|"]
     tried = [mutant for mutant in chosen if mutant.name in results]
     for folder in (*FOLDERS, ""):
-        of = [mutant for mutant in tried if mutant.file.startswith(folder)]
+        of = [mutant for mutant in tried if mutant.file.startswith(folder and f"{folder}/")]
         survivors = [mutant for mutant in of if results[mutant.name] == "survived"]
         same = sum(1 for mutant in survivors if reasons.get(mutant.name, "").startswith("equivalent"))
         killed = len(of) - len(survivors)
@@ -287,8 +302,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=640)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="those whose name begins so, such as layers/chain.py"
+        "--only", nargs="+", default=[""], metavar="TEXT", help="those whose name begins so, such as layers/chain.py"
     )
+    parser.add_argument("--marks", default="not slow", help="of the tests, as for pytest -m")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no mutant later")
     parser.add_argument("--results", type=Path, default=Path("mutation.jsonl"), help="kept between slices")
     parser.add_argument("--again", action="store_true", help="try survivors once more: there are new tests")
@@ -315,7 +331,7 @@ def main() -> int:
         print(report(chosen, known(), reasons, command), end="")
         return 0
     args.results = args.results.resolve()
-    os.environ.update(SETTINGS)
+    os.environ.update(SETTINGS, MARKS=args.marks)
     os.chdir(ROOT)
     # a shell lets what it starts in the background ignore Ctrl-C, which there are tests of
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -333,10 +349,11 @@ def main() -> int:
         importlib.import_module(module)
     end = time.monotonic() + args.seconds
     todo = {None, "import", "survived"} if args.again else {None, "import"}
-    wanted = [mutant for mutant in chosen if mutant.name.startswith(args.only)]
-    for folder in FOLDERS:
+    wanted = [mutant for mutant in chosen if mutant.name.startswith(tuple(args.only))]
+    # each with the tests of its folder
+    for folder in dict.fromkeys(str(Path(mutant.file).parent) for mutant in wanted):
         before = known()
-        of = [mutant for mutant in wanted if mutant.file.startswith(folder) and before.get(mutant.name) in todo]
+        of = [m for m in wanted if str(Path(m.file).parent) == folder and before.get(m.name) in todo]
         in_time = (mutant for mutant in of if time.monotonic() < end)
         if any(before.get(mutant.name) != "import" for mutant in of):
             try_collected(folder, in_time, keep)
