@@ -57,6 +57,7 @@ CHOICE = Kind(("nonsense", "", 3, None, True, [1], _THING))
 FILE = Kind((Path(tempfile.gettempdir()) / "no such folder" / "file",))
 ARRAY = Kind(("text", None, [1.0, 2.0], (1.0,), {}, True, _THING))
 VALUES = Kind(("text", None, {}, _THING))  # lists and numbers are right
+ROWS = Kind(("text", None, {}, (), True, 3.0, _THING))  # so are lists, and tuples and dicts of arrays
 NONE = Kind(())
 
 
@@ -443,7 +444,7 @@ _TRAINING = [
         {"network": _model(), "x_train": X, "t_train": T, "x_test": X, "t_test": T, "seed": 0},
         {
             "network": Kind((None, 3, "net", models.TwoLayerNet)),
-            **dict.fromkeys(("x_train", "t_train", "x_test", "t_test"), Kind((*ARRAY.wrong, np.zeros((3, 3))))),
+            **dict.fromkeys(("x_train", "t_train", "x_test", "t_test"), Kind((*ROWS.wrong, np.zeros((3, 3))))),
             "epochs": COUNT,
             "mini_batch_size": COUNT,
             "evaluate_sample_num_per_epoch": COUNT | None,
@@ -454,7 +455,7 @@ _TRAINING = [
             "validation_split": Kind((*SHARE.wrong, 0.01, 0.99)),
             "validation_data": Kind((3, "xt", [1], X, _THING)),
             "metrics": Kind((3, None, "f1", [3], ["nonsense"], ["mse"], {"f1": 3}, _THING)),
-            "sample_weight": Kind((3, "all", [1.0], np.ones((2, 2)), -np.ones(len(T)), _THING)),
+            "sample_weight": Kind((3, "all", (1.0,), np.ones((2, 2)), -np.ones(len(T)), _THING)),
             "drop_last": FLAG,
             "accumulate_grad_batches": COUNT,
             "optimizer": Kind(("nonsense", "", 3, None, xpdl.Relu, [1], _THING)),

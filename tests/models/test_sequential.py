@@ -146,8 +146,8 @@ class TestAccuracy:
             (X[:0], T[:0], 100, ShapeError, "empty batch"),
             (X, np.asarray(1), 100, ShapeError, "empty batch"),
             (X, T, 0, ShapeError, "batch_size must be an int of at least 1, got 0"),
-            (X.tolist(), T, 100, TypeError, "expected arrays, got list"),
-            (X, T.tolist(), 100, TypeError, "expected arrays, got list"),
+            ((*X,), T, 100, TypeError, "expected arrays, got tuple"),
+            (X, (*T,), 100, TypeError, "expected arrays, got tuple"),
             (X, T.astype(float), 100, DTypeError, "labels must be integers"),
         ],
     )

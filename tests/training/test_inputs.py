@@ -69,13 +69,6 @@ class TestRows:
             f"got shapes {np.shape(x)} and {np.shape(t)}"
         )
 
-    @pytest.mark.parametrize(("x", "t", "name"), [(X.tolist(), T, "x_train"), (X, T.tolist(), "t_train")])
-    def test_lists_are_no_arrays(self, x, t, name):
-        with pytest.raises(
-            TypeError, match=rf"Trainer: {name} must be an array of rows, got list; xpdl\.asarray makes one"
-        ):
-            inputs.check_rows("train", x, t)
-
 
 class TestEntered:
     @pytest.mark.backends("values")

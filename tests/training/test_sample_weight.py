@@ -152,7 +152,7 @@ def _at(row, value):
     [
         (np.ones(39), ShapeError, r"sample_weight, one for each row of x_train, must have shape \(40,\), got \(39,\)"),
         (np.ones((40, 1)), ShapeError, r"must have shape \(40,\), got \(40, 1\)"),
-        ([1.0] * 40, TypeError, r"sample_weight must be an array \(N,\), got list"),
+        ((1.0,) * 40, TypeError, r"sample_weight must be an array of rows, a list, or a table .*, got tuple"),
         (_at(3, -1.0), ValueError, "must be finite and at least 0, got -1.0 in row 3"),
         (_at(4, np.nan), ValueError, "must be finite and at least 0, got nan in row 4"),
         (_at(5, np.inf), ValueError, "must be finite and at least 0, got inf in row 5"),

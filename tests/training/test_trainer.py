@@ -420,10 +420,6 @@ class TestWrongInput:
         with pytest.raises(ShapeError, match="Affine1"):
             trainer(network)
 
-    def test_lists_are_named(self):
-        with pytest.raises(TypeError, match=r"xpdl\.asarray"):
-            trainer(x=X.tolist())
-
     @pytest.mark.parametrize("option", ["epochs", "mini_batch_size", "evaluate_sample_num_per_epoch"])
     @pytest.mark.parametrize("value", [0, -1, 2.5, True])
     def test_counts_are_positive_ints(self, option, value):

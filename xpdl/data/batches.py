@@ -12,6 +12,7 @@ from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, array_namespace, device, on_device_of
 from xpdl.backends.random import Stream, checked_seed, next_stream
 from xpdl.data.compose import Compose, ready
+from xpdl.data.structure import arrays_of, first_array, map_arrays, rows_in, take_rows
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import flag, positive_int, require_shape
 from xpdl.ops.targets import check_labels
@@ -43,7 +44,8 @@ def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Arr
     """
     rows = row_count(x, t, "shuffle_dataset")
     order = next_stream("shuffle_dataset", seed).generator("order").permutation(rows)
-    return _taken(x, _beside(x, order)), _taken(t, _beside(t, order))
+    shuffled: Pair = map_arrays(lambda a: _taken(a, _beside(a, order)), (x, t))
+    return shuffled
 
 
 class Passes:
@@ -76,10 +78,10 @@ class Passes:
         self.epoch += 1
         for number, batch in enumerate(self._batches(stream, first), first):
             if self.backend is not None:
-                batch = tuple(map(self.backend.asarray, batch))
+                batch = map_arrays(self.backend.asarray, batch)
             if self._transform is not None:
                 x, *others = batch
-                with on_device_of(x):
+                with on_device_of(first_array(x)):
                     batch = (self._transform(x, stream.child(f"batch {number}")), *others)
             yield batch
 
@@ -93,9 +95,10 @@ class Batches(Passes):
 
     Parameters
     ----------
-    x, t : array (N, ...) of any library
-        They stay where they are; batches are gathered on their device. Of a file mapped into memory (`numpy.memmap`), no
-        more than the rows of a batch are read for it: the file may be larger than the memory. See also `Prefetch`.
+    x, t : array (N, ...) of any library, or tuple or dict of such arrays
+        They stay where they are; batches are gathered on their device, and have the form of `x` and `t`. Of a file mapped
+        into memory (`numpy.memmap`), no more than the rows of a batch are read for it: the file may be larger than the
+        memory. See also `Prefetch`.
     batch_size : int
     shuffle : bool
         Another order in each epoch; without it, batches are slices of `x` and `t` in order.
@@ -154,7 +157,7 @@ class Batches(Passes):
     ) -> None:
         super().__init__(batch_size, shuffle, seed, drop_last, transform, backend)
         self.rows = row_count(x, t, "Batches")
-        self.x, self.t, self.sample_weight = detached(x), detached(t), detached(sample_weight)
+        self.x, self.t, self.sample_weight = map_arrays(detached, (x, t, sample_weight))
         if sample_weight is not None:
             array_namespace(sample_weight, owner="Batches")
             require_shape(sample_weight, (self.rows,), "Batches", "sample_weight, one for each row,")
@@ -177,27 +180,51 @@ class Batches(Passes):
 def rows_of(*arrays: Array, rng: np.random.Generator | None) -> Callable[[int, int], tuple[Array, ...]]:
     """A function of (begin, end) that gives these rows of all arrays, in a random order if there is an `rng`."""
     if rng is None:
-        return lambda begin, end: tuple(_read(a[begin:end, ...]) for a in arrays)
-    order = rng.permutation(arrays[0].shape[0])
+        return lambda begin, end: tuple(map_arrays(_read, take_rows(arrays, begin, end)))
+    order = rng.permutation(rows_in(arrays))
     # moved once for the whole pass
-    orders = [_beside(a, order) for a in arrays]
-    return lambda begin, end: tuple(_read(_taken(a, own[begin:end])) for a, own in zip(arrays, orders, strict=True))
+    ordered = map_arrays(lambda a: _Ordered(a, _beside(a, order)), arrays)
+    return lambda begin, end: tuple(map_arrays(lambda one: one.rows(begin, end), ordered))
 
 
-def is_mapped(a: Array) -> bool:
-    """Return whether `a` is a file mapped into memory, which may be larger than that."""
-    return isinstance(a, np.memmap)
+class _Ordered:
+    """The rows of an array in another order, of which only those that are asked for are read."""
+
+    def __init__(self, a: Array, order: Array) -> None:
+        self.a, self.order = a, order
+
+    def rows(self, begin: int, end: int) -> Array:
+        return _read(_taken(self.a, self.order[begin:end]))
 
 
-def row_count(x: Array, t: Array, owner: str) -> int:
-    for a in (x, t):
+def is_mapped(a: Any) -> bool:
+    """Return whether `a`, or an array of it, is a file mapped into memory, which may be larger than that."""
+    return any(isinstance(one, np.memmap) for _, one in arrays_of(a))
+
+
+def row_count(x: Any, t: Any, owner: str, x_name: str = "x", t_name: str = "t") -> int:
+    """Require arrays with as many rows of all of `x` as of `t`, and at least one; return their number.
+
+    Raises
+    ------
+    ShapeError
+        If they differ, with all names and shapes.
+    TypeError
+        If there is no array, or something else.
+    """
+    for name, value in ((x_name, x), (t_name, t)):
+        if not any(True for _ in arrays_of(value)):
+            raise TypeError(f"{owner}: {name} is an empty {type(value).__name__}, no array at all")
+    arrays = {**dict(arrays_of(x, x_name)), **dict(arrays_of(t, t_name))}
+    for a in arrays.values():
         array_namespace(a, owner=owner)
-    if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0] or x.shape[0] == 0:
-        raise ShapeError(
-            f"{owner}: x and t must have the same number of rows, at least one, "
-            f"got shapes {tuple(x.shape)} and {tuple(t.shape)}"
+    rows = {int(a.shape[0]) if a.ndim else 0 for a in arrays.values()}
+    if len(rows) != 1 or 0 in rows:
+        names, shapes = (
+            " and ".join(map(str, values)) for values in (arrays, (tuple(a.shape) for a in arrays.values()))
         )
-    return int(x.shape[0])
+        raise ShapeError(f"{owner}: {names} must have the same number of rows, at least one, got shapes {shapes}")
+    return rows.pop()
 
 
 def _beside(a: Array, order: np.ndarray[Any, Any]) -> Array:

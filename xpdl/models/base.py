@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from xpdl.backends import Backend
+from xpdl.backends import Backend, tables
 from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.layers.base import Shape, row_shape
@@ -119,7 +119,7 @@ class Model(Composite):
 
         Parameters
         ----------
-        x : array (N, ...) of any library
+        x : array (N, ...) of any library, list or DataFrame
         train_flg : bool
             Training mode, which needs all rows in one pass.
         batch_size : int, optional
@@ -128,9 +128,10 @@ class Model(Composite):
         Returns
         -------
         array (N, ...)
-            Of the library of `x`.
+            Of the library of `x`; of NumPy for a list or DataFrame.
         """
         owner = f"{self.name}.predict"
+        x = tables.rows(x, f"{owner}: x")
         if train_flg:
             if batch_size is not None:
                 raise ValueError(f"{owner}: training mode takes all rows in one pass, got batch_size={batch_size!r}")
@@ -156,14 +157,16 @@ class Model(Composite):
         """Share of the decisions on all rows of `x` that are as `t` says, from 0 to 1.
 
         With softmax a row is one decision, on its class: `t` has labels or one-hot rows; for several, see `SigmoidWithLoss`.
+        Both may be lists or tables, and labels names, of `class_names`.
         """
-        last = self._loss_layer()
+        last, owner = self._loss_layer(), f"{self.name}.accuracy"
+        x, t = tables.rows(x, f"{owner}: x"), tables.labels(t, self.class_names, f"{owner}: t")
 
         def correct(x: Array, t: Array) -> Array:
             return last.correct(self.forward(self._moved(x), False), self._moved(t))
 
         with self._on_its_device():
-            return share_correct(correct, x, t, batch_size, f"{self.name}.accuracy")
+            return share_correct(correct, x, t, batch_size, owner)
 
     def gradient(self, x: Array, t: Array, sample_weight: Array | None = None) -> dict[str, Array]:
         """Gradients of the loss in training mode, by backpropagation, under the names of `params`."""

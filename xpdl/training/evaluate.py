@@ -10,6 +10,7 @@ from typing import Any
 
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, same_place
+from xpdl.data.structure import map_arrays, rows_in, take_rows
 from xpdl.errors import ShapeError
 from xpdl.models.base import Model
 from xpdl.ops.checks import label_rows
@@ -57,8 +58,8 @@ class Evaluator:
             if not kinds and not self.measures:
                 continue
             # the standard leaves open what a slice beyond the last row gives
-            rows = min(self.rows or x.shape[0], x.shape[0])
-            values = evaluate(self.network, x[:rows, ...], t[:rows, ...], kinds, self.measures)
+            rows = min(self.rows or rows_in(x), rows_in(x))
+            values = evaluate(self.network, take_rows(x, 0, rows), take_rows(t, 0, rows), kinds, self.measures)
             for name, value in values.items():
                 measured[f"{which}_{name}"] = value
                 words.append(f"{which} {'accuracy' if name == 'acc' else name} {value:.4f}")
@@ -111,7 +112,7 @@ def accuracy(network: Any, x: Array, t: Array) -> float:
     for start in range(0, rows, _ROWS):
         end = min(start + _ROWS, rows)
         option = {"batch_size": end - start} if own_batches else {}
-        right += float(network.accuracy(x[start:end, ...], t[start:end, ...], **option)) * (end - start)
+        right += float(network.accuracy(*take_rows((x, t), start, end), **option)) * (end - start)
     # a count of rows is whole but for rounding; a count of labels per row need not be
     return (round(right) if abs(right - round(right)) < _ROUNDING * rows else right) / rows
 
@@ -125,8 +126,8 @@ def mean_loss(network: Any, x: Array, t: Array) -> float:
         weights: Any = 0.0
         for start in range(0, rows, size):
             end = min(start + size, rows)
-            batch = home(x[start:end, ...])
-            loss = network.loss(batch, home(t[start:end, ...]))
+            batch, targets = home(take_rows((x, t), start, end))
+            loss = network.loss(batch, targets)
             weight = weight_of(network, batch)
             total, weights = total + _wide(loss) * weight, weights + weight
         return _divided(total, weights)
@@ -155,8 +156,8 @@ def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> 
         decisions = 0
         for start in range(0, rows, size):
             end = min(start + size, rows)
-            targets = home(t[start:end, ...])
-            scores = network.predict(home(x[start:end, ...]))
+            batch, targets = home(take_rows((x, t), start, end))
+            scores = network.predict(batch)
             if "acc" in kinds:
                 hits = last.correct(scores, targets)
                 xp = array_namespace(hits)
@@ -178,7 +179,7 @@ def _outputs(network: Any, x: Array, t: Array) -> Outputs:
     rows, home = _rows(x, t, "evaluate"), _home(network)
 
     def scores(size: int) -> list[Array]:
-        parts = (network.predict(home(x[start : min(start + size, rows), ...])) for start in range(0, rows, size))
+        parts = (network.predict(home(take_rows(x, start, min(start + size, rows)))) for start in range(0, rows, size))
         return [asnumpy(part) for part in parts]
 
     parts = _batched(network, scores)
@@ -195,7 +196,7 @@ def _home(network: Any) -> Callable[[Array], Array]:
     if first is None:
         return lambda rows: rows
     backend = Backend.of(first)
-    return lambda rows: rows if same_place(rows, first) else backend.asarray(rows)
+    return lambda rows: map_arrays(lambda a: a if same_place(a, first) else backend.asarray(a), rows)
 
 
 def _wide(loss: Any) -> Any:
@@ -226,8 +227,8 @@ def _first_parameter(network: Any) -> Array | None:
 
 
 def _rows(x: Array, t: Array, owner: str) -> int:
-    if x.shape[0] != t.shape[0] or x.shape[0] == 0:
+    if rows_in(x) != rows_in(t) or rows_in(x) == 0:
         raise ShapeError(
-            f"{owner}: expected as many rows of x as of t, and at least one, got {x.shape[0]} and {t.shape[0]}"
+            f"{owner}: expected as many rows of x as of t, and at least one, got {rows_in(x)} and {rows_in(t)}"
         )
-    return int(x.shape[0])
+    return rows_in(x)

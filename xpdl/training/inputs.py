@@ -9,9 +9,12 @@ from inspect import signature
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy, device_memory
-from xpdl.backends.namespaces import Array, array_namespace, is_array
+from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.backends.random import next_stream
+from xpdl.backends.tables import as_array
 from xpdl.data import is_mapped, shuffle_dataset
+from xpdl.data.batches import row_count
+from xpdl.data.structure import arrays_of, is_structure, map_arrays, rows_in, take_rows
 from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
 from xpdl.models.base import Model
@@ -65,30 +68,22 @@ def optimizer_options(optimizer: Any, optimizer_param: Mapping[str, Any] | None)
 
 def check_rows(which: str, x: Any, t: Any) -> None:
     """Require as many rows of `x` as of `t`, and at least one."""
-    for name, array in (("x", x), ("t", t)):
-        if not is_array(array):
-            raise TypeError(
-                f"Trainer: {name}_{which} must be an array of rows, got {type(array).__name__}; "
-                "xpdl.asarray makes one of a list"
-            )
-    if x.ndim < 1 or t.ndim < 1 or x.shape[0] != t.shape[0] or x.shape[0] == 0:
-        raise ShapeError(
-            f"Trainer: x_{which} and t_{which} must have the same number of rows, at least one, "
-            f"got shapes {tuple(x.shape)} and {tuple(t.shape)}"
-        )
+    row_count(x, t, "Trainer", f"x_{which}", f"t_{which}")
 
 
 def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple[Array, Array]:
     """A data set as the network wants it: on its device, in its dtype, with labels that it knows."""
     if isinstance(network, Model):
-        out = network.output_shape(tuple(x.shape[1:]))
+        out = network.output_shape(map_arrays(lambda a: tuple(a.shape[1:]), x))
         if network.last_layer is not None:
             network.last_layer.check_targets(t, out, f"Trainer: t_{which}")
-    stays = is_mapped(x) or not device_memory.fits(backend, x)
-    x, t = x if stays else backend.asarray(x), backend.asarray(t)
-    if not is_mapped(x):  # those are read batch by batch
-        _check_rows_finite(x, which)
-    check_finite(t, f"Trainer: t_{which}")
+    x = map_arrays(lambda a: a if is_mapped(a) or not device_memory.fits(backend, a) else backend.asarray(a), x)
+    t = map_arrays(backend.asarray, t)
+    for name, array in arrays_of(x, f"Trainer: x_{which}"):
+        if not is_mapped(array):  # those are read batch by batch
+            _check_rows_finite(array, name, which)
+    for name, array in arrays_of(t, f"Trainer: t_{which}"):
+        check_finite(array, name)
     return x, t
 
 
@@ -127,9 +122,15 @@ def enter(
 
 def checksums(t: Any, sample_weight: Array | None, dtype: str) -> dict[str, str | None]:
     """Compute checksums that tell a data set from others of its size, by names for messages."""
-    targets = targets_checksum(t, dtype)
+    labels: str | None
+    targets: str | None
+    if is_structure(t):
+        each = [labels_checksum(one) or targets_checksum(one, dtype) for _, one in arrays_of(t)]
+        labels, targets = None, "+".join(map(str, each)) or None
+    else:
+        labels, targets = labels_checksum(t), targets_checksum(t, dtype)
     return {
-        "checksum of the labels": labels_checksum(t),
+        "checksum of the labels": labels,
         # of other targets alone, so that files of an earlier version with labels lack nothing
         **({} if targets is None else {"checksum of the targets": targets}),
         "checksum of sample_weight": weights_checksum(sample_weight),
@@ -143,9 +144,9 @@ def weights_checksum(sample_weight: Any) -> str | None:
     return hashlib.sha256(asnumpy(sample_weight).astype("<f8").tobytes()).hexdigest()[:16]
 
 
-def _check_rows_finite(x: Array, which: str) -> None:
+def _check_rows_finite(x: Array, name: str, which: str) -> None:
     try:
-        check_finite(x, f"Trainer: x_{which}")
+        check_finite(x, name)
     except ValueError as error:
         if which == "train":
             raise
@@ -185,10 +186,9 @@ def row_weights(sample_weight: Any, x: Any, network: Any, backend: Backend) -> A
     if sample_weight is None:
         return None
     owner = "Trainer: sample_weight"
-    if not is_array(sample_weight):
-        raise TypeError(f"{owner} must be an array (N,), got {type(sample_weight).__name__}; xpdl.asarray makes one")
-    require_shape(sample_weight, (int(x.shape[0]),), "Trainer", "sample_weight, one for each row of x_train,")
-    functions = (network.gradient, network.loss, getattr(network.last_layer, "forward", None))
+    sample_weight = as_array(sample_weight, owner)
+    require_shape(sample_weight, (rows_in(x),), "Trainer", "sample_weight, one for each row of x_train,")
+    functions = (network.gradient, network.loss, getattr(getattr(network, "last_layer", None), "forward", None))
     takes = isinstance(network, Model) and all("sample_weight" in signature(f).parameters for f in functions if f)
     if not takes:
         raise TypeError(
@@ -211,7 +211,7 @@ def _check_class_weights(t: Array, weights: Array | None, network: Any) -> None:
     of_classes = getattr(getattr(network, "last_layer", None), "class_weights", None)
     if of_classes is None or all(of_classes):
         return
-    targets = asnumpy(t)
+    targets = asnumpy(t)  # of a Sequential, one array
     targets = targets if weights is None else targets[asnumpy(weights) > 0]
     counting = [k for k, weight in enumerate(of_classes) if weight]
     is_label = array_namespace(t).isdtype(t.dtype, "integral") and t.ndim == 1
@@ -224,11 +224,11 @@ def _check_class_weights(t: Array, weights: Array | None, network: Any) -> None:
 
 def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool) -> None:
     """Refuse a last batch of one row in which a batch normalization would see one value per feature."""
-    rows = int(x.shape[0])
+    rows = rows_in(x)
     last = rows % batch_size or batch_size
     if last != 1 or (drop_last and batch_size > 1) or not isinstance(network, Model):
         return
-    for cost in layer_costs(network, tuple(x.shape[1:])):
+    for cost in layer_costs(network, map_arrays(lambda a: tuple(a.shape[1:]), x)):
         # gamma and beta have one value for each activation, or there is one position
         if cost.kind == "BatchNormalization" and cost.parameters == 2 * row_size(cost.output_shape or ()):
             raise ShapeError(
@@ -239,7 +239,7 @@ def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool) -
 
 def split(x: Array, t: Array, share: float, seed: int | None) -> tuple[Array, Array, Array, Array]:
     """Rows to train with, and a share of them, drawn at random, to validate with: x, t, x_val, t_val."""
-    rows = x.shape[0]
+    rows = rows_in(x)
     count = round(rows * share)
     if not 0 < count < rows:
         raise ShapeError(
@@ -248,4 +248,4 @@ def split(x: Array, t: Array, share: float, seed: int | None) -> tuple[Array, Ar
     if is_mapped(x):
         raise TypeError("Trainer: validation_split would read a mapped file whole; split it into two files")
     x, t = shuffle_dataset(x, t, seed=next_stream("Trainer", seed).words("validation")[0])
-    return x[count:, ...], t[count:, ...], x[:count, ...], t[:count, ...]
+    return *take_rows((x, t), count, rows), *take_rows((x, t), 0, count)

@@ -10,6 +10,7 @@ from typing import Any
 from xpdl.backends import device_memory, plans
 from xpdl.backends.namespaces import Array
 from xpdl.data import Batches, Prefetch
+from xpdl.data.structure import rows_in
 from xpdl.training import ownership
 from xpdl.training.callbacks.monitor import check_monitors
 from xpdl.training.callbacks.schedules import warn_of_longer
@@ -118,12 +119,12 @@ class Loop:
             last = number == self.run.steps_per_epoch
             self.notify("on_batch_begin", state.step + 1)
             state.in_memory = False
-            with device_memory.explained(backend, x.shape[0]):
+            with device_memory.explained(backend, rows_in(x)):
                 loss, updated = step(*batch, last=last)
                 state.step += 1
                 state.in_memory = True
-                if number == done + 1 and self.run.last_batch_size < x.shape[0]:
-                    plans.plan_batches(backend, x.shape[0], self.run.last_batch_size)
+                if number == done + 1 and self.run.last_batch_size < rows_in(x):
+                    plans.plan_batches(backend, rows_in(x), self.run.last_batch_size)
             self.progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
             self.notify("on_batch_end", state.step)
 

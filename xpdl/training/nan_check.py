@@ -9,6 +9,7 @@ from typing import Any
 
 from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating, is_host
+from xpdl.data.structure import arrays_of, is_structure
 from xpdl.layers.base import Layer
 from xpdl.layers.layerwise import backward_by_layer, forward_by_layer
 from xpdl.ops.checks import is_finite
@@ -86,11 +87,12 @@ def first_non_finite(network: Any, x: Array, t: Array) -> str:
     The step is made once more, layer by layer, in training mode and with the same dropout masks: forward, the loss, and
     back. Running statistics and counters are afterwards as they were.
     """
-    layers = dict(getattr(network, "layers", {}))
-    last = getattr(network, "last_layer", getattr(network, "lastLayer", None))
-    for holds, value in (("the input itself holds", x), ("the targets hold", t)):
+    for name, value in (*arrays_of(x, "the input itself"), *arrays_of(t, "the targets")):
         if not _finite(value):
-            return f"{holds} NaN or infinity"
+            return f"{name} {'hold' if name.startswith('the targets') else 'holds'} NaN or infinity"
+    # which of its layers several inputs go to, only the network knows
+    layers = {} if is_structure(x) or is_structure(t) else dict(getattr(network, "layers", {}))
+    last = getattr(network, "last_layer", getattr(network, "lastLayer", None)) if layers else None
     with _one_step_back(layers):
         found = _going_forward(layers, last, x, t) or _going_back(layers, last)
     if found:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from xpdl.backends.namespaces import Array, is_array, is_host
+from xpdl.data.structure import rows_in
 from xpdl.optimizers import Optimizer
 from xpdl.training.gradient_accumulator import Accumulated
 from xpdl.training.nan_check import read_losses
@@ -130,7 +131,7 @@ def weight_of(network: Any, x: Array) -> Array | float:
         weight = getattr(owner, "weight", None)
         if weight is not None:
             return weight
-    return int(x.shape[0])
+    return rows_in(x)
 
 
 def update(optimizer: Optimizer, precision: MixedPrecision | None, params: Any, grads: Any) -> None:

@@ -9,6 +9,7 @@ from xpdl import optimizers
 from xpdl.backends import Backend, get_backend
 from xpdl.backends.namespaces import Array, is_array, on_device_of
 from xpdl.backends.random import checked_seed
+from xpdl.data.structure import map_arrays
 from xpdl.deprecation import renamed_options
 from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
@@ -17,6 +18,7 @@ from xpdl.training import inputs, loop, measures
 from xpdl.training.callbacks.base import Callbacks
 from xpdl.training.checkpoint.checkpointer import MAX_CHECKPOINTS, Checkpoint, Checkpointer
 from xpdl.training.checkpoint.fingerprint import identity
+from xpdl.training.conversion import as_arrays, check_outputs
 from xpdl.training.cuda_graph import GraphedStep
 from xpdl.training.evaluate import Evaluator
 from xpdl.training.history import History
@@ -35,11 +37,14 @@ class Trainer:
         A model of xpdl, or any object with ``params``, ``gradient(x, t)``, ``loss(x, t)`` and, for classification,
         ``accuracy(x, t)``, such as the networks written out in the book. A `Sequential` that has no parameters yet is
         built for the rows of `x_train`.
-    x_train, x_test : array (N, ...) of any library; `x_test` is optional
+    x_train, x_test : array (N, ...) of any library, list, DataFrame, or tuple or dict of such; `x_test` is optional
         Moved once to the network's library, device and dtype. A file mapped into memory (`numpy.memmap`) stays where it
         is: its rows are read and moved batch by batch, those to train with ahead of time. Rows that would take more than
-        half of what a GPU has free are moved batch by batch too.
-    t_train, t_test : array (N,) of integer labels, or (N, K) one-hot rows, shares of classes from 0 to 1, or targets
+        half of what a GPU has free are moved batch by batch too. A tuple or dict is for a network of several inputs, which
+        gets it whole, with the rows of a batch of each array.
+    t_train, t_test : array (N,) of labels, or (N, K) one-hot rows, shares of classes from 0 to 1, or targets
+        Or a list, Series, DataFrame, tuple or dict. Labels are integers, or strings or booleans: their names, sorted or in
+        the order of categories, become `class_names` of the network, unless it has some.
     epochs : int
         Passes over all rows of `x_train`.
     mini_batch_size : int
@@ -107,6 +112,8 @@ class Trainer:
     history : History
         Its ``train_loss_list``, ``train_acc_list`` and ``test_acc_list`` are also attributes of the trainer.
     optimizer : Optimizer
+    class_names : list of str or None
+        In the order of the outputs, where labels are names.
     iter_per_epoch, current_epoch, current_iter : int
 
     Raises
@@ -114,7 +121,9 @@ class Trainer:
     ShapeError
         If rows do not fit together or do not fit the network.
     LabelError
-        If a label is not one of the classes of a network of xpdl, or a target of yes or no is not in [0, 1].
+        If a label is missing or not one of the classes, or a target of yes or no is not in [0, 1].
+    TypeError
+        If a column holds no numbers, or something is neither an array nor a list or table.
     ValueError
         If an array in memory holds NaN or infinity, in the dtype of the network; names the array and the row. In `x_test`,
         and x to validate with, it is a warning: what is measured there may be NaN, which ends no training. A mapped file
@@ -180,11 +189,12 @@ class Trainer:
         self.callbacks = Callbacks(callbacks)
 
         held_out = inputs.held_out_sets(x_test, t_test, validation_data, validation_split)
-        sets = {"train": (x_train, t_train), **held_out}
+        sets, self.class_names = as_arrays({"train": (x_train, t_train), **held_out}, network)
         for which, (x, t) in sets.items():
             inputs.check_rows(which, x, t)
         if isinstance(network, Model) and not network.built:
-            network.build(tuple(x_train.shape[1:]))
+            network.build(map_arrays(lambda a: tuple(a.shape[1:]), sets["train"][0]))
+        check_outputs(network, self.class_names)
         self.precision = resolve_precision(precision, network)
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
@@ -211,11 +221,14 @@ class Trainer:
         self.iter_per_epoch = self.data.steps_per_epoch
         self.checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed)
         self.owner = Owner()
+        if self.class_names is not None:
+            network.class_names = self.class_names
         asked = measures.resolve(metrics, network)
         self.evaluator = Evaluator(network, self.data.sets, asked, evaluate_sample_num_per_epoch)
         #: options that change the training, as a checkpoint keeps them
         self._options = {
             **self.data.settings(),
+            **({} if self.class_names is None else {"class names": self.class_names}),
             "metrics": [one.name for one in asked],
             "evaluate_sample_num_per_epoch": evaluate_sample_num_per_epoch,
             "batch size": self.batch_size,

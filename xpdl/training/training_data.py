@@ -9,6 +9,7 @@ from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array
 from xpdl.backends.random import next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
+from xpdl.data.structure import rows_in
 from xpdl.training import inputs
 from xpdl.training.stable_repr import words
 
@@ -52,7 +53,7 @@ class TrainingData:
             sets, sample_weight, network, backend, validation_split, seed
         )
         x, t = self.sets["train"]
-        self.rows = int(x.shape[0])
+        self.rows = rows_in(x)
         order = next_stream("Trainer", seed).words("order")[0]
         batches = Batches(
             x, t, batch_size, seed=order, drop_last=drop_last, transform=augment, backend=backend, sample_weight=weights
@@ -74,6 +75,6 @@ class TrainingData:
             "augment": words(self.augment),
             # without those for validation: another share of them is another number of these
             "rows": self.rows,
-            "rows to validate with": 0 if x_val is None else int(x_val.shape[0]),
+            "rows to validate with": 0 if x_val is None else rows_in(x_val),
             **self._checksums,
         }

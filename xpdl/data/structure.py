@@ -1,0 +1,46 @@
+"""Several arrays as one input or target: tuples and dicts of arrays that have the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from xpdl.backends.namespaces import Array
+
+
+def is_structure(value: Any) -> bool:
+    """Return whether `value` is a tuple or mapping, of arrays or of further ones."""
+    return isinstance(value, (tuple, Mapping))
+
+
+def map_arrays(function: Callable[[Any], Any], value: Any) -> Any:
+    """Call `function` with each array of `value`, and return the results in a tuple or dict of the same form."""
+    if isinstance(value, tuple):
+        return tuple(map_arrays(function, one) for one in value)
+    if isinstance(value, Mapping):
+        return {key: map_arrays(function, one) for key, one in value.items()}
+    return function(value)
+
+
+def arrays_of(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (name, array) for each array of `value`: ``x``, or ``x[0]`` and ``x['image']``."""
+    if not is_structure(value):
+        yield name, value
+        return
+    for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield from arrays_of(one, f"{name}[{key!r}]")
+
+
+def first_array(value: Any) -> Array:
+    """Return the first array of `value`."""
+    return next(array for _, array in arrays_of(value))
+
+
+def rows_in(value: Any) -> int:
+    """Return the number of rows, which all arrays of `value` have."""
+    return int(first_array(value).shape[0])
+
+
+def take_rows(value: Any, start: int, end: int) -> Any:
+    """Return rows from `start` up to `end` of each array of `value`."""
+    return map_arrays(lambda a: a[start:end, ...], value)

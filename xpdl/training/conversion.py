@@ -1,0 +1,103 @@
+"""Data sets as people have them, tables, lists and named labels, as arrays for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xpdl.backends import tables
+from xpdl.backends.namespaces import is_array
+from xpdl.data.structure import arrays_of, is_structure
+from xpdl.errors import LabelError, ShapeError
+from xpdl.models.base import Model
+from xpdl.models.sequential import Sequential
+from xpdl.training.measures import kind_of
+
+Pair = tuple[Any, Any]
+
+
+def as_arrays(sets: Mapping[str, Pair], network: Any) -> tuple[dict[str, Pair], list[str] | None]:
+    """Return data sets as arrays, and the names of classes where labels are strings or booleans.
+
+    Parameters
+    ----------
+    sets : mapping of str to (x, t)
+        ``"train"`` first, by which the names are made unless `network` has `class_names`. Each x and t is an array, a list,
+        a table, or a tuple or dict of such.
+    network
+
+    Returns
+    -------
+    sets : dict of str to (x, t)
+        Labels of names are integers, places in `names`.
+    names : list of str or None
+
+    Raises
+    ------
+    TypeError
+        If something holds no numbers, or a `Sequential` gets several inputs.
+    LabelError
+        If a label is missing or none of the classes, or a network that tells no classes apart gets names.
+    ShapeError
+        If two tables have their rows in different orders.
+    """
+    converted: dict[str, Pair] = {}
+    names: list[str] | None = None
+    for which, (x, t) in sets.items():
+        x_name, t_name = f"Trainer: x_{which}", f"Trainer: t_{which}"
+        tables.require_aligned(x, t, x_name, t_name)
+        targets = _converted(t, t_name, tables.as_array)
+        if not is_structure(targets) and tables.has_names(targets) and _stand_for_classes(targets, network, t_name):
+            names = names or getattr(network, "class_names", None) or tables.class_names(t, t_name)
+            targets = tables.class_numbers(t, names, t_name)
+        for name, array in arrays_of(targets, t_name):
+            tables.require_numbers(array, name)
+        converted[which] = features(x, network, x_name), targets
+    return converted, names
+
+
+def features(x: Any, network: Any, name: str) -> Any:
+    """Return inputs as arrays of numbers; for models of xpdl, whole numbers of a table or list as floats."""
+    if isinstance(network, Sequential) and is_structure(x):
+        raise TypeError(
+            f"{name}: {type(network).__name__} takes one array, got a {type(x).__name__} of {len(x)}; several inputs are "
+            "for a network of your own, with params, gradient(x, t) and loss(x, t)"
+        )
+    return _converted(x, name, tables.as_features if isinstance(network, Model) else tables.as_numbers)
+
+
+def check_outputs(network: Any, names: list[str] | None) -> None:
+    """Require as many outputs of a built `Sequential` as there are names of classes.
+
+    Raises
+    ------
+    ShapeError
+        If they differ.
+    """
+    if names is None or not isinstance(network, Model) or network.input_shape is None:
+        return
+    *_, outputs = network.output_shape(network.input_shape)
+    if outputs != len(names):
+        raise ShapeError(
+            f"Trainer: t_train has {len(names)} classes ({', '.join(names)}), but {type(network).__name__} has {outputs} "
+            f"outputs; give its last layer {len(names)} units"
+        )
+
+
+def _converted(value: Any, name: str, convert: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _converted(one, f"{name}[{key!r}]", convert) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_converted(one, f"{name}[{place}]", convert) for place, one in enumerate(value))
+    return convert(value, name)
+
+
+def _stand_for_classes(targets: Any, network: Any, name: str) -> bool:
+    """Return whether names are to be numbered; booleans may also be targets of yes or no."""
+    kind = kind_of(network)
+    if kind == "classes":
+        return True
+    if is_array(targets) and not tables.is_words(targets):
+        return False
+    loss = type(getattr(network, "last_layer", None)).__name__
+    raise LabelError(f"{name}: names of classes are for SoftmaxWithLoss, and {loss} takes numbers")
