@@ -135,5 +135,5 @@ class Loop:
             # a checkpoint would lack gradients that are not yet used; after the last step, the measurements come first
             if updated and not last:
                 self.checkpointer.after_step(self.run, state, prepare)
-        if state.pending:
+        if state.step > state.first_step + done:  # or the epoch goes on after its last one
             step.read_losses(x, t)
