@@ -261,3 +261,20 @@ class TestInterrupted:
         trainer(epochs=1, callbacks=[Looks()]).train()
         assert set(seen) == {before[1]}  # nothing could be written for it to wait for
         assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+    @pytest.mark.backends("torch", "array_api_strict")
+    @pytest.mark.backends("values")
+    def test_losses_that_a_device_has_not_given_yet_are_not_lost(self, backend):
+        """After the last step of an epoch, whose losses are read together."""
+
+        def made(*callbacks):
+            with backend.use():
+                return trainer(epochs=4, callbacks=callbacks)
+
+        expected, run = made(), made(Once("on_batch_end", 3, interrupt))
+        expected.train()
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+        run.train()
+        assert run.train_loss_list == expected.train_loss_list and len(run.train_loss_list) == STEPS
+        assert run.history.epoch_loss_list == expected.history.epoch_loss_list

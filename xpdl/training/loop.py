@@ -114,6 +114,7 @@ class Loop:
         """Make the steps of an epoch, but for those that are done."""
         state, step, backend = self.state, self.step, self.run.backend
         self.batches.epoch, self.batches.first_batch = state.epoch, done
+        x = t = None
         for number, batch in enumerate(self.batches, done + 1):
             x, t, *_ = batch
             last = number == self.run.steps_per_epoch
@@ -135,5 +136,6 @@ class Loop:
             # a checkpoint would lack gradients that are not yet used; after the last step, the measurements come first
             if updated and not last:
                 self.checkpointer.after_step(self.run, state, prepare)
-        if state.step > state.first_step + done:  # or the epoch goes on after its last one
+        # not where an epoch goes on after its last step, whose losses are read
+        if state.step > state.first_step + done or state.pending:
             step.read_losses(x, t)

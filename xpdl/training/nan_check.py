@@ -90,8 +90,8 @@ def first_non_finite(network: Any, x: Array, t: Array) -> str:
     for name, value in (*arrays_of(x, "the input itself"), *arrays_of(t, "the targets")):
         if not _finite(value):
             return f"{name} {'hold' if name.startswith('the targets') else 'holds'} NaN or infinity"
-    # which of its layers several inputs go to, only the network knows
-    layers = {} if is_structure(x) or is_structure(t) else dict(getattr(network, "layers", {}))
+    # which of its layers several inputs go to, only the network knows; a batch that is gone cannot be computed with again
+    layers = {} if x is None or is_structure(x) or is_structure(t) else dict(getattr(network, "layers", {}))
     last = getattr(network, "last_layer", getattr(network, "lastLayer", None)) if layers else None
     with _one_step_back(layers):
         found = _going_forward(layers, last, x, t) or _going_back(layers, last)
