@@ -103,6 +103,56 @@ class TestMixing:
         assert issubclass(MixedArraysError, TypeError)
 
 
+@pytest.mark.needs("torch")
+class TestTensorsOfPyTorch:
+    """Their types are known once one has been seen: the quick answers are those of the long way."""
+
+    @pytest.fixture
+    def cpu(self, torch: Any) -> Any:
+        array_namespace(torch.nn.Parameter(torch.ones(2)), torch.ones(2))
+        return torch.ones(2)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            lambda torch: np.ones(2, "float32"),
+            lambda torch: torch.ones(2, device="meta"),
+            lambda torch: importlib.import_module("array_api_strict").ones(2),
+        ],
+        ids=["numpy", "another device", "array_api_strict"],
+    )
+    def test_are_not_beside_others(self, torch: Any, cpu: Any, other: Any) -> None:
+        strange = other(torch)
+        for one, two in ((cpu, strange), (strange, cpu)):
+            with pytest.raises(MixedArraysError):
+                array_namespace(one, two)
+            assert not namespaces.same_place(one, two)
+            assert not namespaces.floats_alike(one, two)
+            assert not namespaces.is_floating_beside(one, two)
+
+    def test_parameters_are_beside_tensors(self, torch: Any, cpu: Any) -> None:
+        p = torch.nn.Parameter(torch.ones(2))
+        assert array_namespace(p, None, cpu) is array_namespace(cpu) is array_namespace(cpu, p)
+        for one, two in ((cpu, p), (p, cpu)):
+            assert namespaces.same_place(one, two) and namespaces.floats_alike(one, two)
+            assert namespaces.is_floating_beside(one, two, None)
+        assert not namespaces.is_host(cpu) and is_array(p) and namespaces.is_writable(p)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+    def test_floats(self, torch: Any, cpu: Any, dtype: str) -> None:
+        x = cpu.to(getattr(torch, dtype))
+        assert namespaces.is_floating_beside(x) and is_floating(x) and namespaces.floats_alike(x, x)
+        assert namespaces.is_half(x) == (dtype in namespaces.HALVES)
+        assert dtype_name(namespaces.widened(x).dtype) == ("float32" if namespaces.is_half(x) else dtype)
+        assert namespaces.floats_alike(x, cpu) == (dtype == "float32")
+
+    @pytest.mark.parametrize("dtype", ["bool", "int16", "uint8", "int64", "complex64"])
+    def test_others(self, torch: Any, cpu: Any, dtype: str) -> None:
+        x = cpu.to(getattr(torch, dtype))
+        assert not (namespaces.is_floating_beside(x) or is_floating(x) or namespaces.floats_alike(x, x))
+        assert not namespaces.is_half(x)
+
+
 class TestNames:
     @pytest.mark.parametrize("library", EACH)
     def test_library_name_is_what_users_type(self, library: str) -> None:

@@ -61,11 +61,19 @@ def on_values(method: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         first = args[1] if len(args) > 1 else None  # after the layer
         torch = None if type(first) is np.ndarray else sys.modules.get("torch")
-        if torch is None or not any(isinstance(value, torch.Tensor) for value in (*args, *kwargs.values())):
+        if torch is None:
+            return method(*args, **kwargs)
+        given = [*args[1:], *kwargs.values()]
+        if not any([isinstance(value, torch.Tensor) for value in given]):
             return method(*args, **kwargs)
         values: Any = method
-        with torch.no_grad() if torch.is_grad_enabled() else _NOTHING:
-            return values(*map(detached, args), **{n: detached(v) for n, v in kwargs.items()})
+        if any([getattr(value, "requires_grad", False) for value in given]):
+            values = functools.partial(method, *map(detached, args), **{n: detached(v) for n, v in kwargs.items()})
+            args, kwargs = (), {}  # type: ignore[assignment]
+        if not torch.is_grad_enabled():
+            return values(*args, **kwargs)
+        with torch.no_grad():
+            return values(*args, **kwargs)
 
     return call
 

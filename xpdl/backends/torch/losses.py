@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, supports
 
+# of PyTorch's reductions; and the label that it ignores
+_MEAN, _NO_LABEL = 1, -(2**62)
 _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -22,9 +26,7 @@ def softmax_with_loss(
     if class_weights is not None or label_smoothing or sample_weight is not None or not _labelled(x, t):
         return DECLINE
     log_y = torch.log_softmax(x, 1)
-    own, classes = _picked(x, t)
-    loss = torch.where(own, log_y.gather(1, classes), 0.0).sum().div_(-len(x))
-    return loss, log_y.exp_()
+    return _mean_loss(log_y, t), log_y.exp_()
 
 
 @kernel("torch", "softmax_with_loss_backward")
@@ -47,6 +49,15 @@ def softmax_with_loss_backward(
 def _labelled(x: Tensor, t: Tensor) -> bool:
     """Return whether `t` are labels, one for each row of `x` (N, K)."""
     return supports(x) and x.ndim == 2 and t.dtype in _LABELS and t.shape == x.shape[:1] and t.device == x.device
+
+
+def _mean_loss(log_y: Tensor, t: Tensor) -> Tensor:
+    """The mean of ``-log_y`` at the labels; those out of range count with 0, as they do in one-hot rows."""
+    if log_y.device.type == "cpu":
+        with contextlib.suppress(IndexError):  # of a label out of range, which a GPU would stop at for good
+            return torch.ops.aten.nll_loss_forward.default(log_y, t.long(), None, _MEAN, _NO_LABEL)[0]
+    own, classes = _picked(log_y, t)
+    return torch.where(own, log_y.gather(1, classes), 0.0).sum().div_(-len(log_y))
 
 
 def _picked(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

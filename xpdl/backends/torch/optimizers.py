@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,9 +29,10 @@ def fused_update(
     spec: Any,
 ) -> Iterable[tuple[Tensor, ...]]:
     """As `xpdl.optimizers.fused_update.fused_update`; results are written into `params` and `state`."""
-    stepped = [(p, *kept) for p, kept in zip(params, state, strict=True)]
-    if spec.name not in RULES or not all([_supports(arrays, g) for arrays, g in zip(stepped, grads, strict=True)]):
+    kept = [list(arrays) for arrays in zip(*state, strict=True)]
+    if spec.name not in RULES or not _supports([*params, *itertools.chain.from_iterable(kept)], grads):
         return DECLINE
+    stepped = list(zip(params, *kept, strict=True))
     on_cpu = params[0].device.type == "cpu"
     scalars = spec.scalars
     if on_cpu:  # reading a value costs nothing
@@ -45,16 +47,19 @@ def fused_update(
         grads = torch._foreach_add(grads, torch._foreach_sign(params), alpha=spec.l1)
     if spec.l2:
         grads = torch._foreach_add(grads, params, alpha=spec.l2)
-    RULES[spec.name](params, grads, *map(list, zip(*state, strict=True)), **scalars)
+    RULES[spec.name](params, grads, *kept, **scalars)
     if spec.max_norm is not None:
         torch._foreach_clamp_min_(params, -spec.max_norm)
         torch._foreach_clamp_max_(params, spec.max_norm)
     return stepped
 
 
-def _supports(written: tuple[Tensor, ...], g: Tensor) -> bool:
-    """Return whether a parameter and its state can be written in place from the gradient `g`."""
-    return alike(*written, g) and not any([is_frozen(a) for a in written])
+def _supports(written: Tensors, grads: Tensors) -> bool:
+    """Return whether parameters and their state can be written in place from the gradients."""
+    if not alike(*written, *grads):
+        return False
+    # what is contiguous is not expanded
+    return not any([(a.is_inference() or not a.is_contiguous()) and is_frozen(a) for a in written])
 
 
 def _rule(update: Callable[..., None]) -> Callable[..., None]:
