@@ -1,4 +1,4 @@
-"""Sections of README.md, its translations and docs/support.md that are made from the code.
+"""Sections of README.md, its translations and pages of docs that are made from the code.
 
 ``CUPY_ON_HOST=1 JAX_ENABLE_X64=1 python -m tests.docs_tables`` writes them anew. The support table is filled by running
 the ops, so it takes an environment with every CPU backend in it.
@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.harness import SPECS, Backend, problem
 from tests.ops.table import FIRST
 from tests.pairs import check_pair
+from xpdl.backends.cpu.choose_algorithm import ALGORITHMS
 from xpdl.layers.relu import Relu
 from xpdl.ops import activations
 
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TRANSLATIONS = [ROOT / "README.zh-CN.md", ROOT / "README.ja.md"]
 SUPPORT = ROOT / "docs" / "support.md"
+PERFORMANCE = ROOT / "docs" / "performance.md"
 
 #: column of the support table -> the backend, with its rules, that a case runs on
 COLUMNS = {
@@ -113,11 +115,20 @@ def support() -> str:
     return "\n".join(lines) + "\n"
 
 
+def conv_algorithms() -> str:
+    lines = ["| algorithm | kernels | used for |", "|---|---|---|"]
+    for algorithm in ALGORITHMS:
+        conditions = "; ".join(map(str, algorithm.conditions)) or "all others"
+        lines.append(f"| {algorithm.name} | {algorithm.kernels} `{algorithm.module}` | {conditions} |")
+    return "\n".join(lines) + "\n"
+
+
 #: section -> (pages, function that makes it)
 SECTIONS: dict[str, tuple[list[Path], Callable[[], str]]] = {
     "example": ([README, *TRANSLATIONS], example),
     "layer": ([README, *TRANSLATIONS], layer),
     "support": ([SUPPORT], support),
+    "conv-algorithms": ([PERFORMANCE], conv_algorithms),
 }
 
 

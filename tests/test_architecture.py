@@ -71,6 +71,7 @@ NAMES_IN_TEXT = {
     "bench/command.py",
     "bench/device_rates.py",
     "bench/epoch.py",
+    "bench/explain.py",
     "bench/gpu_predictions.py",
     "bench/gpu_report.py",
     "bench/gpu_steps.py",

@@ -1,4 +1,4 @@
-"""The table of ops in the docs: every op is there, and every entry was run."""
+"""Tables in the docs are what the code says: of ops, all of them and every entry run, and of algorithms of convolutions."""
 
 import pytest
 
@@ -22,3 +22,7 @@ def test_support_table_is_what_runs(column):
     columns, rows = _rows()
     shown = {op: row[columns.index(column)] for op, row in rows.items()}
     assert shown == {op: docs_tables.cell(op, column) for op in docs_tables.ops()}
+
+
+def test_table_of_convolution_algorithms_is_that_of_the_code():
+    assert docs_tables.section("conv-algorithms", docs_tables.PERFORMANCE) == docs_tables.conv_algorithms()

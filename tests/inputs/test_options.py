@@ -32,6 +32,13 @@ def test_options_change_something_or_are_refused(watched: Watched) -> None:
 UNUSED = {
     (): {"--gpu": ["H200"]},
     ("--profile",): {"--task": ["predict"], "--against": ["torch"], "--rounds": ["3"], "--gpu": ["H200"]},
+    ("--explain", "MLP"): {
+        "--model": ["MLP"],
+        "--task": ["predict"],
+        "--against": ["torch"],
+        "--rounds": ["3"],
+        "--gpu": ["H200"],
+    },
     ("--memory",): {"--backend": ["torch"], "--task": ["predict"], "--rounds": ["3"], "--gpu": ["H200"]},
     ("--epoch",): {"--task": ["predict"], "--rounds": ["3"], "--gpu": ["H200"]},
     ("--scaling",): {

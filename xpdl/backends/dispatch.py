@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from xpdl.backends.decisions import note
 from xpdl.backends.namespaces import Namespace, array_namespace, library_name
 from xpdl.backends.registry import DECLINE, kernel, kernels_of, overridden
 
@@ -66,11 +67,13 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
             return generic(*args, **kwargs)  # the generic op says what is missing
         decides: Any = args[0] if args else kwargs[first]
         xp = array_namespace(decides[0] if takes_list else decides, owner=name)
-        if not _generic_depth:
-            for function in kernels_for(xp)[name]:
-                result = function(*args, **kwargs)
-                if result is not DECLINE:
-                    return result
+        kernels = () if _generic_depth else kernels_for(xp)[name]
+        for function in kernels:
+            result = function(*args, **kwargs)
+            if result is not DECLINE:
+                note("op", name, function, kernels)
+                return result
+        note("op", name, generic, kernels)
         return _generic(name, xp)(*args, **kwargs)
 
     return call

@@ -78,6 +78,11 @@ def call(library: str, op: str, *args: Any, **kwargs: Any) -> Any:
     return DECLINE
 
 
+def group_of(function: Callable[..., Any]) -> str | None:
+    """Return the group that a kernel is registered in, or None for a generic op."""
+    return next((group for (group, _), registered in _kernels.items() if registered is function), None)
+
+
 def overridden() -> list[tuple[str, str]]:
     """(group, op) of every kernel registered so far."""
     return sorted(_kernels)

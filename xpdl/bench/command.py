@@ -12,6 +12,7 @@ from typing import Any
 from xpdl.bench import gpu_report
 from xpdl.bench.device_rates import PEAKS
 from xpdl.bench.epoch import epoch
+from xpdl.bench.explain import explain, explain_text
 from xpdl.bench.memory import memory
 from xpdl.bench.nets import NETS
 from xpdl.bench.profile import profile
@@ -36,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument("--epoch", action="store_true", help="measure a pass over the whole of MNIST instead")
     instead.add_argument(
         "--scaling", action="store_true", help="measure operations on larger batches and images instead; no --model"
+    )
+    instead.add_argument(
+        "--explain",
+        nargs="+",
+        metavar="MODEL",
+        help="say what computes each layer and pass of a training step, and why, instead; a net or the file of a model",
     )
     instead.add_argument(
         "--roofline",
@@ -63,6 +70,7 @@ USED: dict[str | None, set[str]] = {
     "memory": {"model", "batch_size", "against"},
     "epoch": {"model", "backend", "batch_size", "against"},
     "scaling": {"backend"},
+    "explain": {"backend", "batch_size"},
     "roofline": {"batch_size", "gpu"},
     "gpu_report": set(),
 }
@@ -103,7 +111,7 @@ def _flag(option: str) -> str:
 def _figures(args: argparse.Namespace) -> list[Any]:
     """Print the tables, and return what is in them."""
     against_torch, backend = args.against == "torch", args.backend[0]
-    cases = [(name, size) for name in args.roofline or args.model for size in args.batch_size]
+    cases = [(name, size) for name in args.explain or args.roofline or args.model for size in args.batch_size]
     figures: list[Any] = []
     if args.profile:
         for name, size in cases:
@@ -111,6 +119,11 @@ def _figures(args: argparse.Namespace) -> list[Any]:
             for layer, forward, backward in profile(name, backend=backend, batch_size=size):
                 print(f"{layer:<20} {forward:9.3f} {backward:9.3f}")
                 figures.append({"net": name, "batch_size": size, "layer": layer, "ms": [forward, backward]})
+    elif args.explain:
+        for name, size in cases:
+            choices = explain(name, backend=backend, batch_size=size)
+            print(explain_text(name, choices, backend=backend, batch_size=size))
+            figures += [{"net": name, "batch_size": size, **choice._asdict()} for choice in choices]
     elif args.memory:
         figures = [memory(name, batch_size=size, against_torch=against_torch) for name, size in cases]
         print(memory_table(figures))

@@ -6,7 +6,8 @@ import pytest
 from tests.backends.watched import kernels
 from tests.harness import nonempty
 from xpdl.backends import dispatch, registry
-from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu import conv_tasks, thread_pool
+from xpdl.backends.cpu.choose_algorithm import FILTER_GRADIENT, ROWS, WINOGRAD_1D
 from xpdl.backends.cpu.tuning import TUNING, tuned
 from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.numpy import winograd_1d
@@ -26,12 +27,12 @@ def always(monkeypatch):
     """Serve everything that can be served, in any dtype."""
     served = []
 
-    def supports(weights, out, stride, dilation):
-        can = weights.shape[2] == 3 and stride == dilation == (1, 1)
+    def always(case):
+        can = case.passes != FILTER_GRADIENT and case.size[1] == 3 and case.stride == case.dilation == (1, 1)
         served.append(can)
-        return can
+        return WINOGRAD_1D if can else ROWS
 
-    monkeypatch.setattr(winograd_1d, "supports", supports)
+    monkeypatch.setattr(conv_tasks, "choose_algorithm", always)
     return served
 
 
@@ -80,8 +81,8 @@ def test_small_integers_are_exact(always):
 )
 def test_serves_what_it_is_quicker_for(monkeypatch, filters, depth, dtype, runs):
     calls = []
-    correlation = winograd_1d.correlation
-    monkeypatch.setattr(winograd_1d, "correlation", lambda *args: calls.append(args) or correlation(*args))
+    outputs = winograd_1d._outputs
+    monkeypatch.setattr(winograd_1d, "_outputs", lambda *args: calls.append(args) or outputs(*args))
     rng = np.random.default_rng(0)
     x, W = (
         rng.normal(size=(TUNING.small_batch_images, depth, 9, 9)).astype(dtype),

@@ -9,56 +9,64 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import buffer_pool, thread_pool
+from xpdl.backends.cpu.choose_algorithm import (
+    FILTER_GRADIENT,
+    FORWARD,
+    GRADIENTS,
+    Algorithm,
+    Case,
+    choose_algorithm,
+    loops_pay,
+)
+from xpdl.backends.cpu.correlation import WHOLE, Correlation
 from xpdl.backends.geometry import output_size
 
 # A gradient, and the arrays that it is the sum of.
 Sum = tuple[NDArray, list[NDArray]]
-# Rows and columns of an array, as slices with a start and a step.
-Slices = tuple[slice, slice]
-WHOLE: Slices = slice(0, None, 1), slice(0, None, 1)
 
 
-class Algorithms(Protocol):
-    """The module that makes the tasks: `xpdl.backends.numpy.conv_algorithms` or `xpdl.backends.numba.conv_algorithms`."""
+class Implementations(NamedTuple):
+    """The code of the algorithms that a set of kernels has.
 
-    def as_source(self, inner: NDArray) -> NDArray:
-        """Images (H, C, W, N) in the order of memory in which they are read."""
+    Attributes
+    ----------
+    compiled : bool
+    of_images : function
+        Forward image by image, with the arguments of `forward`.
+    of_correlations : mapping
+        The others, as functions that make the tasks of a `Correlation`.
+    """
 
-    def correlation(
-        self,
-        src: NDArray,
-        weights: NDArray,
-        out: NDArray,
-        stride: Pair,
-        pad: Pair,
-        dilation: Pair,
-        b: NDArray | None = None,
-        dw_operand: NDArray | None = None,
-        partials: list[NDArray] | None = None,
-        relu: bool = False,
-        out_slices: Slices = WHOLE,
-    ) -> list[thread_pool.Task]:
-        """Tasks that fill the rows and columns `out_slices` of `out`, which alone count in what follows.
+    compiled: bool
+    of_images: Callable[..., NDArray]
+    of_correlations: Mapping[Algorithm, Callable[[Correlation], list[thread_pool.Task]]]
 
-        ``out[i, f, j, n] = b[f] + sum over u, v, c of weights[f, u, v, c] src[i sh + u dh - ph, c, j sw + v dw - pw, n]``,
-        where `src` is 0 outside its range; `pad` may be negative, and `out` may have more than there are windows. With
-        `relu`, negative values become 0.
-
-        With `dw_operand`, of which the same slices count, the tasks also put into `partials`, one entry each, what is to be
-        summed for ``sum over i, j, n of src[i sh + u dh - ph, c, j sw + v dw - pw, n] dw_operand[i, f, j, n]``, an array
-        (FH * FW * C, F).
-        """
-
-    def weight_gradient(
-        self, dyt: NDArray, src: NDArray, dW: NDArray, stride: Pair, pad: Pair, dilation: Pair, sums: list[Sum]
-    ) -> list[thread_pool.Task]:
-        """Tasks for the partial sums of `dW` (FN, C, FH, FW), where nobody asks for `dx`."""
+    def tasks(self, passes: str, correlation: Correlation) -> list[thread_pool.Task]:
+        """The tasks of the algorithm that suits a correlation."""
+        _, channels, _, images = correlation.src.shape
+        rows, filters, columns, _ = correlation.counted(correlation.out).shape
+        case = Case(
+            passes,
+            self.compiled,
+            images,
+            channels,
+            filters,
+            correlation.size,
+            correlation.stride,
+            correlation.dilation,
+            (rows, columns),
+            correlation.src.dtype,
+            all(x.flags.c_contiguous for x in correlation.arrays),
+            correlation.out_slices != WHOLE,
+        )
+        return self.of_correlations[choose_algorithm(case)](correlation)
 
 
 def forward(
@@ -70,20 +78,37 @@ def forward(
     dilation: Pair,
     groups: int,
     relu: bool,
-    algorithms: Algorithms,
+    implementations: Implementations,
 ) -> NDArray:
-    """The convolution of `x` (N, C, H, W), a view of memory in the order (H, C, W, N)."""
-    out = output_size(x.shape, (W.shape[2], W.shape[3]), stride, pad, dilation)
-    y = buffer_pool.empty((out[0], len(W), out[1], len(x)), x.dtype)
+    """The convolution of `x` (N, C, H, W), a view of memory in the order (H, C, W, N) or, image by image, contiguous."""
+    size = W.shape[2], W.shape[3]
+    out = output_size(x.shape, size, stride, pad, dilation)
     # filters of a subclass may become of another dtype on the way
-    src, W = algorithms.as_source(_inner(x)), np.asarray(W)
+    src, W = _source(x, implementations), np.asarray(W)
+    parts = _groups(W, groups)
+    # a group's part of the result, which is still to be made, is contiguous as long as there is one row
+    contiguous = src[:, parts[0][1]].flags.c_contiguous and (groups == 1 or out[0] == 1)
+    case = Case(
+        FORWARD,
+        implementations.compiled,
+        len(x),
+        W.shape[1],
+        len(W) // groups,
+        size,
+        stride,
+        dilation,
+        out,
+        x.dtype,
+        contiguous,
+    )
+    compute = implementations.of_correlations.get(choose_algorithm(case))
+    if compute is None:
+        return implementations.of_images(x, W, b, stride, pad, dilation, groups, relu)
+    y = buffer_pool.empty((out[0], len(W), out[1], len(x)), x.dtype)
     tasks: list[thread_pool.Task] = []
-    for filters, channels in _groups(W, groups):
-        bias = None if b is None else b[filters]
-        weights = W[filters].transpose(0, 2, 3, 1)
-        tasks += algorithms.correlation(
-            src[:, channels], weights, y[:, filters], stride, pad, dilation, bias, relu=relu
-        )
+    for filters, channels in parts:
+        weights, bias = W[filters].transpose(0, 2, 3, 1), None if b is None else b[filters]
+        tasks += compute(Correlation(src[:, channels], weights, size, y[:, filters], stride, pad, dilation, bias, relu))
     thread_pool.run(tasks)
     return _outer(y)
 
@@ -98,28 +123,40 @@ def backward(
     groups: int,
     need_dx: bool,
     need_db: bool,
-    algorithms: Algorithms,
+    implementations: Implementations,
 ) -> tuple[NDArray | None, NDArray, NDArray | None]:
     """The gradients of `x`, `W` and the bias."""
-    src, dyt = algorithms.as_source(_inner(x)), np.ascontiguousarray(_inner(dy))
+    src, dyt = _source(x, implementations), np.ascontiguousarray(_inner(dy))
     dx = buffer_pool.empty(src.shape, x.dtype) if need_dx else None
     dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)
     db_rows = np.empty((len(dyt), len(W)), x.dtype) if need_db else None
     tasks: list[thread_pool.Task] = [] if db_rows is None else [functools.partial(_sum_rows, dyt, db_rows)]
     sums: list[Sum] = []
+    size = W.shape[2], W.shape[3]
     for group, (filters, channels) in enumerate(_groups(W, groups)):
         d, images = dyt[:, filters], src[:, channels]
         if dx is None:
-            tasks += algorithms.weight_gradient(d, images, dW[group], stride, pad, dilation, sums)
+            partials: list[NDArray] = []
+            sums.append((dW[group].transpose(2, 3, 1, 0), partials))
+            windows = Correlation(images, None, size, d, stride, pad, dilation, dw_operand=d, partials=partials)
+            tasks += implementations.tasks(FILTER_GRADIENT, windows)
         else:
             into = dx[:, channels]
-            tasks += _gradients(d, images, W[filters], into, dW[group], stride, pad, dilation, sums, algorithms)
+            for correlation, part in _gradients(d, images, W[filters], into, dW[group], stride, pad, dilation):
+                tasks += implementations.tasks(GRADIENTS, correlation)
+                sums.append(part)
     thread_pool.run(tasks)
     for total, partials in sums:
         # in the order of the tasks, whichever thread ran them
         total[...] = functools.reduce(np.add, partials).reshape(total.shape)
     db = None if db_rows is None else db_rows.sum(axis=0)
     return (None if dx is None else _outer(dx)), dW.reshape(W.shape), db
+
+
+def _source(x: NDArray, implementations: Implementations) -> NDArray:
+    """(N, C, H, W) as (H, C, W, N), contiguous if compiled loops read it, which do so more than once."""
+    src = _inner(x)
+    return np.ascontiguousarray(src) if implementations.compiled and loops_pay(len(x)) else src
 
 
 def _sum_rows(dyt: NDArray, out: NDArray) -> None:
@@ -145,24 +182,14 @@ def _outer(x: NDArray) -> NDArray:
 
 
 def _gradients(
-    dyt: NDArray,
-    src: NDArray,
-    W: NDArray,
-    dx: NDArray,
-    dW: NDArray,
-    stride: Pair,
-    pad: Pair,
-    dilation: Pair,
-    sums: list[Sum],
-    algorithms: Algorithms,
-) -> list[thread_pool.Task]:
-    """Tasks that fill `dx` (H, C, W, N), and append the partial sums of `dW` to `sums`.
+    dyt: NDArray, src: NDArray, W: NDArray, dx: NDArray, dW: NDArray, stride: Pair, pad: Pair, dilation: Pair
+) -> Iterator[tuple[Correlation, Sum]]:
+    """The correlations that fill `dx` (H, C, W, N), each with the part of `dW` that its partial sums make.
 
     With stride s and dilation d, the inputs at a, a + s, a + 2 s... see every ``s / gcd(s, d)``-th tap alone: their
     gradient is a correlation, with stride 1, of `dy` with those taps, turned round. The gradients of those taps are products
     of those inputs with the same windows of `dy`.
     """
-    tasks: list[thread_pool.Task] = []
     for phase in itertools.product(range(stride[0]), range(stride[1])):
         out_slices = slice(phase[0], None, stride[0]), slice(phase[1], None, stride[1])
         axes = zip(phase, W.shape[2:], stride, pad, dilation, strict=True)
@@ -175,12 +202,19 @@ def _gradients(
             continue
         weights = np.ascontiguousarray(taps[:, :, ::-1, ::-1].transpose(1, 2, 3, 0))
         partials: list[NDArray] = []
-        reach, step = (reach_h, reach_w), (step_h, step_w)
-        tasks += algorithms.correlation(
-            dyt, weights, dx, (1, 1), reach, step, dw_operand=src, partials=partials, out_slices=out_slices
+        correlation = Correlation(
+            dyt,
+            weights,
+            (weights.shape[1], weights.shape[2]),
+            dx,
+            (1, 1),
+            (reach_h, reach_w),
+            (step_h, step_w),
+            dw_operand=src,
+            partials=partials,
+            out_slices=out_slices,
         )
-        sums.append((dW[:, :, rows, columns][:, :, ::-1, ::-1].transpose(2, 3, 0, 1), partials))
-    return tasks
+        yield correlation, (dW[:, :, rows, columns][:, :, ::-1, ::-1].transpose(2, 3, 0, 1), partials)
 
 
 def _taps_seen(first: int, size: int, stride: int, pad: int, dilation: int) -> tuple[slice, int, int]:

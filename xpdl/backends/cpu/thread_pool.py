@@ -21,6 +21,7 @@ import threadpoolctl
 
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu.partition import split
+from xpdl.backends.decisions import note
 
 Task = Callable[[], None]
 
@@ -55,6 +56,7 @@ def run(tasks: Sequence[Task]) -> None:
 
     An exception in one of them, or ctrl-C here, skips those not yet begun and is raised when the others have ended.
     """
+    note("tasks", len(tasks))
     blas = _blas_here()
     blas.hold()
     try:

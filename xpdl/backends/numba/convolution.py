@@ -9,8 +9,7 @@ from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import conv_tasks
 from xpdl.backends.cpu.contiguous import FLOATS
 from xpdl.backends.epilogues import is_relu, relu_output
-from xpdl.backends.geometry import output_size
-from xpdl.backends.numba import conv_algorithms, im2col_small_batch
+from xpdl.backends.numba.conv_algorithms import IMPLEMENTATIONS
 from xpdl.backends.numpy.convolution import supports
 from xpdl.backends.numpy.elementwise import before_relu
 from xpdl.backends.numpy.float16 import in_float32
@@ -37,10 +36,7 @@ def convolution(
     relu = is_relu(activation)
     if not supports(x, W, b, stride, pad, dilation, groups):
         return DECLINE
-    if im2col_small_batch.supports(x):
-        out = output_size(x.shape, (W.shape[2], W.shape[3]), stride, pad, dilation)
-        return im2col_small_batch.convolution(x, W, b, out, stride, pad, dilation, groups, relu=relu)
-    return conv_tasks.forward(x, W, b, stride, pad, dilation, groups, relu, conv_algorithms)
+    return conv_tasks.forward(x, W, b, stride, pad, dilation, groups, relu, IMPLEMENTATIONS)
 
 
 @kernel("numba", "convolution_backward")
@@ -64,4 +60,4 @@ def convolution_backward(
     if x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE
     dy = before_relu(dy, y)
-    return conv_tasks.backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db, conv_algorithms)
+    return conv_tasks.backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db, IMPLEMENTATIONS)

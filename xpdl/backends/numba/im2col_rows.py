@@ -5,13 +5,13 @@ All arrays are contiguous (H, C, W, N). What a task copies of the windows stays 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
-from xpdl.backends.arrays import NDArray, Pair
+from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.correlation import Correlation
 from xpdl.backends.cpu.partition import halves
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
@@ -21,63 +21,35 @@ from xpdl.backends.numba.row_loops import clear, copy, finish
 from xpdl.backends.numpy.gemm import unpacked_columns
 
 
-def supports(src: NDArray, out: NDArray, dw_operand: NDArray | None, dilation: Pair) -> bool:
-    """Return whether this can do it, for arrays (H, C, W, N)."""
-    arrays = (src, out) if dw_operand is None else (src, out, dw_operand)
-    return dilation[0] == 1 and has_enough_images(src) and all(x.flags.c_contiguous for x in arrays)
-
-
-def has_enough_images(src: NDArray) -> bool:
-    """And not too many."""
-    images: int = src.shape[3]
-    return TUNING.compiled_rows_fewest_images <= images <= TUNING.compiled_rows_most_images
-
-
-def correlation(
-    src: NDArray,
-    weights: NDArray | None,
-    size: Pair,
-    out: NDArray,
-    stride: Pair,
-    pad: Pair,
-    dilation: Pair,
-    b: NDArray | None = None,
-    dw_operand: NDArray | None = None,
-    partials: list[NDArray] | None = None,
-    relu: bool = False,
-    out_slices: tuple[slice, slice] = (slice(0, None, 1), slice(0, None, 1)),
-) -> list[thread_pool.Task]:
-    """Tasks as those of `xpdl.backends.numpy.conv_algorithms`; without `weights`, nothing is written to `out`."""
-    filters, images = out.shape[1], out.shape[3]
-    rows, columns = (len(range(out.shape[axis])[part]) for axis, part in zip((0, 2), out_slices, strict=True))
-    steps = out_slices[0].start, out_slices[0].step, out_slices[1].start, out_slices[1].step
+def correlation(c: Correlation) -> list[thread_pool.Task]:
+    """Tasks of a correlation of contiguous images with dilation 1 along H."""
+    src, size, operand = c.src, c.size, c.dw_operand
+    filters, images = c.out.shape[1], c.out.shape[3]
+    rows, _, columns, _ = c.counted(c.out).shape
+    steps = c.out_slices[0].start, c.out_slices[0].step, c.out_slices[1].start, c.out_slices[1].step
     weights_of_filter = size[0] * size[1] * src.shape[1]
-    matrix = np.empty((0, weights_of_filter), src.dtype) if weights is None else weights.reshape(filters, -1)
+    matrix = np.empty((0, weights_of_filter), src.dtype) if c.weights is None else c.weights.reshape(filters, -1)
     matrix = np.ascontiguousarray(matrix)
-    lower = src.dtype.type(0.0 if relu else -np.inf)
+    lower = src.dtype.type(0.0 if c.relu else -np.inf)
     # the system hands out no pages that are never written
-    out = np.empty_like(out) if weights is None else out
-    bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
+    out = np.empty_like(c.out) if c.weights is None else c.out
+    bias = np.zeros(filters, src.dtype) if c.b is None else np.ascontiguousarray(c.b)
     blocks = halves(rows, TUNING.compiled_rows_tasks)
-    needed = (max(part.stop - part.start for part in blocks) - 1) * stride[0] + size[0]
+    needed = (max(part.stop - part.start for part in blocks) - 1) * c.stride[0] + size[0]
     column = size[1] * src.shape[1] * images
     enough = unpacked_columns(filters, weights_of_filter) // images
     most = max(1, min(columns, enough, TUNING.compiled_rows_task_bytes // (needed * column * src.itemsize)))
 
-    def task(place: int, part: slice) -> None:
+    def work(part: slice) -> NDArray | None:
         memory = scratch("windows of rows", ((needed * column + filters * images) * most,), src.dtype)
-        sums = np.zeros((0, 0) if dw_operand is None else (weights_of_filter, filters), src.dtype)
+        sums = np.zeros((0, 0) if operand is None else (weights_of_filter, filters), src.dtype)
         where = part.start, part.stop, columns, most, *steps
-        geometry = (*size, *stride, *pad, dilation[1])
-        _correlate(
-            src, matrix, bias, lower, out, geometry, where, memory, out if dw_operand is None else dw_operand, sums
-        )
-        if partials is not None:
-            partials[place] = sums
+        geometry = (*size, *c.stride, *c.pad, c.dilation[1])
+        x = out if operand is None else operand
+        _correlate(src, matrix, bias, lower, out, geometry, where, memory, x, sums)
+        return None if operand is None else sums
 
-    if partials is not None:
-        partials += [matrix] * len(blocks)
-    return [functools.partial(task, place, part) for place, part in enumerate(blocks)]
+    return c.tasks(work, blocks)
 
 
 @compiled

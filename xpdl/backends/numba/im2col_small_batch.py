@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from xpdl.backends.arrays import NDArray, Pair
+from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu.contiguous import read_only
-from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
 from xpdl.backends.numba.blas import product
 from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.row_loops import clear, copy, finish
 from xpdl.backends.numpy import im2col_small_batch as pure
-
-
-def supports(x: NDArray) -> bool:
-    """Tell whether a batch is small enough."""
-    return len(x) < TUNING.small_batch_compiled_images
-
-
-def convolution(
-    x: NDArray,
-    W: NDArray,
-    b: NDArray | None,
-    out: Pair,
-    stride: Pair,
-    pad: Pair,
-    dilation: Pair,
-    groups: int,
-    *,
-    relu: bool,
-) -> NDArray:
-    """As `xpdl.backends.numpy.im2col_small_batch.convolution`."""
-    most = max(TUNING.small_batch_columns, TUNING.gemm_unpacked_products // (len(W) // groups * W[0].size))
-    return pure.convolution(x, W, b, out, stride, pad, dilation, groups, relu=relu, fill=_fill, most_columns=most)
 
 
 def _fill(
@@ -48,6 +26,10 @@ def _fill(
 ) -> None:
     memory = scratch("windows of an image", (weights.shape[1] * (last - first) * out.shape[2],), image.dtype)
     _fill_rows(read_only(image), read_only(weights), read_only(bias), lower, out, geometry, first, last, memory)
+
+
+#: as `xpdl.backends.numpy.im2col_small_batch.convolution`
+convolution = functools.partial(pure.convolution, compiled_fill=_fill)
 
 
 @compiled

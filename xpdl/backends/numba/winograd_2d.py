@@ -1,7 +1,7 @@
 """Filters of 3 x 3 at stride 1: four outputs from sixteen products instead of 36.
 
 Winograd's minimal filtering F(2 x 2, 3 x 3) (Lavin & Gray, arXiv:1509.09308, section 4.1): what
-`xpdl.backends.numpy.winograd` does along W, here along both axes. A tile of four outputs sees four lines of four inputs;
+`xpdl.backends.numpy.winograd_1d` does along W, here along both axes. A tile of four outputs sees four lines of four inputs;
 along each axis these four, d, become
 
     d0 - d2,  d1 + d2,  d2 - d1,  d1 - d3
@@ -16,14 +16,14 @@ below 6e-7 of the largest value. A window that holds an infinity may give NaN wh
 
 from __future__ import annotations
 
-import functools
 import itertools
 from typing import Any
 
 import numpy as np
 
-from xpdl.backends.arrays import NDArray, Pair
+from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.correlation import Correlation
 from xpdl.backends.cpu.partition import cut, halves
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
@@ -36,59 +36,30 @@ _ALONG_AN_AXIS = np.array([[1, 0.5, 0.5, 0], [0, 0.5, -0.5, 0], [0, 0.5, 0.5, -1
 _GRADIENTS = np.kron(_ALONG_AN_AXIS, _ALONG_AN_AXIS)
 
 
-def supports(
-    src: NDArray, weights: NDArray, out: NDArray, dw_operand: NDArray | None, stride: Pair, dilation: Pair
-) -> bool:
-    """Return whether this is quicker than plain sums, for filters (F, 3, 3, C) and arrays (H, C, W, N)."""
-    filters, height, width, depth = weights.shape
-    return (
-        height == width == 3
-        and stride == dilation == (1, 1)
-        and weights.dtype == np.float32
-        and depth * filters >= TUNING.winograd_2d_channels * (depth + filters)
-        and src.shape[3] >= TUNING.winograd_2d_fewest_images
-        and min(out.shape[0], out.shape[2]) > 1
-        and all(x is None or x.flags.c_contiguous for x in (src, out, dw_operand))
-    )
-
-
-def correlation(
-    src: NDArray,
-    weights: NDArray,
-    out: NDArray,
-    pad: Pair,
-    b: NDArray | None = None,
-    dw_operand: NDArray | None = None,
-    partials: list[NDArray] | None = None,
-    relu: bool = False,
-) -> list[thread_pool.Task]:
-    """Tasks as those of `xpdl.backends.numpy.convolution` for stride and dilation 1."""
-    filters, depth = len(weights), weights.shape[3]
-    transformed = _transformed(weights)
-    bias = np.zeros(filters, src.dtype) if b is None else np.ascontiguousarray(b)
-    lower = src.dtype.type(0.0 if relu else -np.inf)
+def correlation(c: Correlation) -> list[thread_pool.Task]:
+    """Tasks of a correlation of contiguous images with stride and dilation 1, and filters 3 x 3."""
+    assert c.weights is not None
+    src, out, operand = c.src, c.out, c.dw_operand
+    filters, depth = len(c.weights), c.src.shape[1]
+    transformed = _transformed(c.weights)
+    bias = np.zeros(filters, src.dtype) if c.b is None else np.ascontiguousarray(c.b)
+    lower = src.dtype.type(0.0 if c.relu else -np.inf)
     rows, columns, images = -(-out.shape[0] // 2), -(-out.shape[2] // 2), out.shape[3]
-    blocks = list(
-        itertools.product(halves(rows, TUNING.winograd_2d_tasks), cut(images, TUNING.winograd_2d_task_images))
-    )
-
     many_channels = depth + filters >= TUNING.winograd_2d_many_channels
     most = TUNING.winograd_2d_fewer_columns if many_channels else TUNING.winograd_2d_columns
 
-    def task(place: int, part: slice, seen: slice) -> None:
+    def work(block: tuple[slice, slice]) -> NDArray | None:
+        part, seen = block
         tiles = min(columns, max(1, most // (seen.stop - seen.start)))
         where = part.start, part.stop, tiles, seen.start, seen.stop
         memory = scratch("tiles", (_needed(depth, filters, tiles * (seen.stop - seen.start)),), src.dtype)
-        sums = np.zeros((0, 0, 0, 0) if dw_operand is None else (4, 4, depth, filters), src.dtype)
-        _correlate(
-            src, transformed, bias, lower, out, pad, where, memory, out if dw_operand is None else dw_operand, sums
-        )
-        if partials is not None:
-            partials[place] = _transformed_back(sums)
+        sums = np.zeros((0, 0, 0, 0) if operand is None else (4, 4, depth, filters), src.dtype)
+        x = out if operand is None else operand
+        _correlate(src, transformed, bias, lower, out, c.pad, where, memory, x, sums)
+        return None if operand is None else _transformed_back(sums)
 
-    if partials is not None:
-        partials += [weights] * len(blocks)
-    return [functools.partial(task, place, *block) for place, block in enumerate(blocks)]
+    blocks = itertools.product(halves(rows, TUNING.winograd_2d_tasks), cut(images, TUNING.winograd_2d_task_images))
+    return c.tasks(work, blocks)
 
 
 def _transformed(weights: NDArray) -> NDArray:

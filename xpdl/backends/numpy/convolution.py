@@ -16,7 +16,7 @@ from xpdl.backends.cpu import conv_tasks
 from xpdl.backends.cpu.contiguous import FLOATS
 from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.geometry import output_size
-from xpdl.backends.numpy import conv_algorithms, im2col_small_batch
+from xpdl.backends.numpy.conv_algorithms import IMPLEMENTATIONS
 from xpdl.backends.numpy.elementwise import before_relu
 from xpdl.backends.numpy.float16 import in_float32
 from xpdl.backends.registry import DECLINE, kernel
@@ -42,10 +42,7 @@ def convolution(
     relu = is_relu(activation)
     if not supports(x, W, b, stride, pad, dilation, groups):
         return DECLINE
-    if im2col_small_batch.supports(x):
-        out = output_size(x.shape, (W.shape[2], W.shape[3]), stride, pad, dilation)
-        return im2col_small_batch.convolution(x, W, b, out, stride, pad, dilation, groups, relu=relu)
-    return conv_tasks.forward(x, W, b, stride, pad, dilation, groups, relu, conv_algorithms)
+    return conv_tasks.forward(x, W, b, stride, pad, dilation, groups, relu, IMPLEMENTATIONS)
 
 
 @kernel("numpy", "convolution_backward")
@@ -69,7 +66,7 @@ def convolution_backward(
     if x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE
     dy = before_relu(dy, y)
-    return conv_tasks.backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db, conv_algorithms)
+    return conv_tasks.backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db, IMPLEMENTATIONS)
 
 
 def supports(x: NDArray, W: NDArray, b: NDArray | None, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> bool:

@@ -19,33 +19,30 @@ from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.partition import cut
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
-
-
-def supports(x: NDArray) -> bool:
-    """Tell whether a batch is small enough."""
-    return len(x) < TUNING.small_batch_images
+from xpdl.backends.geometry import output_size
+from xpdl.backends.numpy.gemm import unpacked_columns
 
 
 def convolution(
     x: NDArray,
     W: NDArray,
     b: NDArray | None,
-    out: Pair,
     stride: Pair,
     pad: Pair,
     dilation: Pair,
     groups: int,
-    *,
     relu: bool,
-    fill: Callable[..., None] | None = None,
-    most_columns: int | None = None,
+    compiled_fill: Callable[..., None] | None = None,
 ) -> NDArray:
-    """The convolution of `x` (N, C, H, W), (N, FN, *out) in that order of memory, by `fill` for some rows of an image."""
+    """The convolution of `x` (N, C, H, W), in that order of memory, by `_fill` or compiled code, some rows at a time."""
     x, W = np.ascontiguousarray(x), np.ascontiguousarray(W)
+    out = output_size(x.shape, (W.shape[2], W.shape[3]), stride, pad, dilation)
     y = buffer_pool.empty((len(x), len(W), *out), x.dtype)
     filters, per_filter = len(W) // groups, W[0].size
-    most = TUNING.small_batch_task_bytes // (per_filter * x.itemsize)
-    rows = max(1, min(out[0], (most if most_columns is None else min(most, most_columns)) // out[1]))
+    most_columns = TUNING.small_batch_task_bytes // (per_filter * x.itemsize)
+    if compiled_fill is not None:
+        most_columns = min(most_columns, max(TUNING.small_batch_columns, unpacked_columns(filters, per_filter)))
+    rows = max(1, min(out[0], most_columns // out[1]))
     geometry = (*W.shape[2:], *stride, *pad, *dilation)
     lower = x.dtype.type(0.0 if relu else -np.inf)
     tasks: list[thread_pool.Task] = []
@@ -54,7 +51,7 @@ def convolution(
         bias = np.zeros(filters, x.dtype) if b is None else np.ascontiguousarray(b[of])
         images, weights = x[n, k * depth : (k + 1) * depth], W[of].reshape(filters, per_filter)
         given = images, weights, bias, lower, y[n, of], geometry, part.start, part.stop
-        tasks.append(functools.partial(fill or _fill, *given))
+        tasks.append(functools.partial(compiled_fill or _fill, *given))
     if y[0].size // len(W) * W.size < TUNING.small_batch_shared_products:
         tasks = [functools.partial(_one_after_the_other, tasks)]
     thread_pool.run(tasks)

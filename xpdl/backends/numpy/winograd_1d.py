@@ -15,7 +15,6 @@ Errors are about twice those of plain sums. A window that holds an infinity may 
 
 from __future__ import annotations
 
-import functools
 import itertools
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import thread_pool
+from xpdl.backends.cpu.correlation import Correlation
 from xpdl.backends.cpu.partition import cut
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import reuse_padding, scratch
@@ -30,43 +30,23 @@ from xpdl.backends.numpy.gemm import unpacked_columns
 from xpdl.backends.numpy.windows import Block, gather
 
 
-def supports(weights: NDArray, out: NDArray, stride: Pair, dilation: Pair) -> bool:
-    """Return whether this is quicker than plain sums for filters (F, FH, FW, C)."""
-    filters, _, width, depth = weights.shape
-    enough = (
-        depth * filters >= TUNING.winograd_1d_channels * (depth + filters) and out.shape[2] >= TUNING.winograd_1d_width
-    )
-    return enough and width == 3 and stride == dilation == (1, 1) and weights.dtype == np.float32
+def correlation(c: Correlation) -> list[thread_pool.Task]:
+    """Tasks of a correlation with stride and dilation 1, and filters 3 wide."""
+    assert c.weights is not None
+    height, transformed = c.size[0], _filters(c.weights)
+    out = c.counted(c.out)
+    operand = None if c.dw_operand is None else c.counted(c.dw_operand)
 
-
-def correlation(
-    src: NDArray,
-    weights: NDArray,
-    out: NDArray,
-    pad: Pair,
-    b: NDArray | None = None,
-    dw_operand: NDArray | None = None,
-    partials: list[NDArray] | None = None,
-    relu: bool = False,
-) -> list[thread_pool.Task]:
-    """Tasks as those of `convolution._correlation` for stride and dilation 1."""
-    height = weights.shape[1]
-    transformed = _filters(weights)
-    blocks = _blocks(out, height, weights.shape[3])
-
-    def task(place: int, block: Block) -> None:
+    def work(block: Block) -> NDArray | None:
         rows, columns, images = block
         target = out[rows, :, columns, images]
-        sums = _sums(src, block, height, pad)
-        _outputs(transformed, sums, b, target)
-        if relu:
+        sums = _sums(c.src, block, height, c.pad)
+        _outputs(transformed, sums, c.b, target)
+        if c.relu:
             np.maximum(target, 0.0, out=target)
-        if dw_operand is not None and partials is not None:
-            partials[place] = _weight_gradient(sums, dw_operand[rows, :, columns, images], height)
+        return None if operand is None else _weight_gradient(sums, operand[rows, :, columns, images], height)
 
-    if partials is not None:
-        partials += [weights] * len(blocks)
-    return [functools.partial(task, place, block) for place, block in enumerate(blocks)]
+    return c.tasks(work, _blocks(out, height, c.src.shape[1]))
 
 
 def _filters(weights: NDArray) -> NDArray:
