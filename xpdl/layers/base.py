@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from xpdl import initializers
 from xpdl.backends import Backend, get_backend
@@ -23,19 +23,19 @@ from xpdl.backends.random import Stream, next_stream
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.config import kept_arguments
-from xpdl.layers.named import NamedEntries
 from xpdl.layers.old_names import OldNames
 from xpdl.layers.passes import WRAPPERS
+from xpdl.layers.tracing import trace, traced
+from xpdl.layers.tree import LayerTree, require_tree
 from xpdl.ops.checks import as_floating, require_floating
 
 Shape = tuple[int, ...]
-L = TypeVar("L", bound="Layer")
 
 # (parameter name, shape, initializer) -> array
 Make = Callable[[str, Shape, Any], Array]
 
 
-class Layer(NamedEntries, OldNames):
+class Layer(LayerTree, OldNames):
     """A function with parameters that knows its own backward pass.
 
     A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
@@ -91,7 +91,7 @@ class Layer(NamedEntries, OldNames):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of one row of the output, for that of the input; raises `ShapeError` where it does not fit."""
-        return input_shape
+        return traced(self, input_shape).output if any(self.children()) else input_shape
 
     def create_parameters(self, input_shape: Shape, make: Make) -> None:
         """Fill `params` (and `state`) for inputs of that shape, with arrays from ``make(name, shape, initializer)``."""
@@ -122,7 +122,11 @@ class Layer(NamedEntries, OldNames):
             If the shape does not fit this layer, or the parameters it has already.
         """
         shape = row_shape(input_shape, self.name)
-        out = self.output_shape(shape)
+        inside = any(self.children())
+        if self.holds_layers:
+            require_tree(self)
+        if not inside:
+            self.output_shape(shape)
         if not self.built:
             stream = stream or next_stream(type(self).__name__)
             given = next(filter(is_array, (*self.params.values(), *self.state.values())), None)
@@ -131,21 +135,33 @@ class Layer(NamedEntries, OldNames):
             def make(name: str, size: Shape, init: Any) -> Array:
                 return initializers.draw(init, size, stream, name, backend)
 
-            self.create_parameters(shape, make)
-        return out
+            if not inside or not self._own_built:
+                self.create_parameters(shape, make)
+            if inside and not self.built:
+                trace(self, shape, stream, backend)
+        return self.output_shape(shape)
 
     @property
     def built(self) -> bool:
-        """Return whether the parameters exist; True for a layer that has none."""
-        return bool(self.params) or type(self).create_parameters is Layer.create_parameters
+        """Return whether the parameters exist, also of layers inside; True where there are none."""
+        if not self.holds_layers:
+            return self._own_built
+        inside = [layer.built for _, layer in self.children()]
+        # a layer that only builds those inside has no parameters of its own
+        return all(inside) and (self._own_built or bool(inside))
+
+    @property
+    def _own_built(self) -> bool:
+        return bool(self.own("params")) or type(self).create_parameters is Layer.create_parameters
 
     def prepare(self, x: Array) -> None:
-        """Check an input against the parameters, which are made to match it if there are none yet."""
-        if self.built and is_floating_beside(x, *self.params.values()):
+        """Check an input against the layer's own parameters, which are made to match it if there are none yet."""
+        if self.built and is_floating_beside(x, *self.own("params").values()):
             return
         require_floating(x, self.name)
-        self.build_for(x)
-        array_namespace(x, *self.params.values(), owner=self.name)
+        if not (self.holds_layers and self._own_built):  # layers inside are built by what they are called with
+            self.build_for(x)
+        array_namespace(x, *self.own("params").values(), owner=self.name)
 
     def build_for(self, x: Array) -> None:
         """`build` from the first input, if that is still to do: shape, library, device and dtype follow it."""
@@ -164,29 +180,21 @@ class Layer(NamedEntries, OldNames):
 
         Integers are refused by layers with parameters, and become floats in others, as inputs do.
         """
-        if is_floating_beside(dout, saved, *self.params.values()) and dout.shape == shape:
+        own = self.own("params").values()
+        if is_floating_beside(dout, saved, *own) and dout.shape == shape:
             return dout
         owner = f"{self.name}.backward"
         if not is_array(dout):
             raise TypeError(f"{owner}: expected an array dout of the shape of the output, got {type(dout).__name__}")
-        array_namespace(dout, saved, *self.params.values(), owner=owner)
+        array_namespace(dout, saved, *own, owner=owner)
         if tuple(dout.shape) != tuple(shape):
             raise ShapeError(
                 f"{self.name}: dout must have the shape of the output, {tuple(shape)}, got {tuple(dout.shape)}"
             )
-        if self.params:
+        if own:
             require_floating(dout, owner)
             return dout
         return as_floating(dout, owner)
-
-    def train(self: L, mode: bool = True) -> L:
-        """Put the layer into training mode, or with ``mode=False`` into evaluation."""
-        self.training = mode
-        return self
-
-    def eval(self: L) -> L:
-        """Put the layer into evaluation mode: running statistics, no dropout."""
-        return self.train(False)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal layer without its arrays, for files of models.
@@ -194,10 +202,6 @@ class Layer(NamedEntries, OldNames):
         By default each is the attribute of its name; a layer that keeps one under another name overrides this.
         """
         return kept_arguments(self)
-
-    def set_name(self, name: str) -> None:
-        """Tell the layer its place in a model, for messages."""
-        self.name = name
 
     def __call__(self, x: Array) -> Array:
         return self.forward(x)

@@ -12,6 +12,7 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.composite import Composite
 from xpdl.layers.fusion import fuse as fused
+from xpdl.layers.tree import forward_in_mode, require_tree
 from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import flag
 
@@ -44,6 +45,7 @@ class Chain(Composite):
                 raise ValueError(f"{self.name}: two layers are named {name!r}")
             if any(layer is other for other in self.layers.values()):
                 raise ValueError(f"{self.name}: the same layer stands in two places; make one for each")
+            require_tree(layer)
             self.layers[name] = layer
             layer.set_name(name)
 
@@ -57,6 +59,7 @@ class Chain(Composite):
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
     ) -> Shape:
         """As in `Layer.build`, layer by layer."""
+        require_tree(self)
         stream = stream or next_stream(type(self).__name__)
         shape = row_shape(input_shape, self.name)
         for name, layer in self.layers.items():
@@ -117,5 +120,5 @@ class Chain(Composite):
 
 def _forward(steps: Sequence[Layer], x: Array, train_flg: bool | None) -> Array:
     for step in steps:
-        x = step.forward(x, train_flg) if step.accepts_train_flg else step.forward(x)  # type: ignore[call-arg]
+        x = forward_in_mode(step, x, train_flg)
     return x

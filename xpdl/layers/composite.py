@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.layers.base import Layer
-from xpdl.layers.named import Entry
 from xpdl.layers.parameter_view import ParameterView
-
-C = TypeVar("C", bound="Composite")
 
 
 class Composite(Layer):
@@ -29,10 +26,6 @@ class Composite(Layer):
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The output of the layers inside; `train_flg` stands for the mode of all of them when given."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
-
-    def children(self) -> Iterator[tuple[str, Layer]]:
-        """(name, layer) of each layer directly inside."""
-        raise NotImplementedError(f"{type(self).__name__} has no children")
 
     @property
     def params(self) -> Any:  # type: ignore[override]
@@ -55,14 +48,6 @@ class Composite(Layer):
         entries = self.state.entries.items()
         return ParameterView({name: (owner, key) for name, (owner, key) in entries if is_array(owner[key])})
 
-    def leaves(self) -> Iterator[Layer]:
-        """All layers inside that are made of no others, in order."""
-        for _, layer in self.children():
-            if isinstance(layer, Composite):
-                yield from layer.leaves()
-            else:
-                yield layer
-
     def _view(self, kind: str) -> ParameterView:
         return ParameterView({self.aliases.get(path, path): (owner, key) for path, owner, key in self.named(kind)})
 
@@ -72,22 +57,6 @@ class Composite(Layer):
             if not layer.built:
                 return False
         return True
-
-    def set_name(self, name: str) -> None:
-        self.name = name
-        for key, layer in self.children():
-            layer.set_name(f"{name}.{key}")
-
-    def train(self: C, mode: bool = True) -> C:
-        self.training = mode
-        for _, layer in self.children():
-            layer.train(mode)
-        return self
-
-    def named(self, kind: str) -> Iterator[Entry]:
-        for name, layer in self.children():
-            for path, owner, key in layer.named(kind):
-                yield f"{name}.{path}", owner, key
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}: {layer!r}" for name, layer in self.children())

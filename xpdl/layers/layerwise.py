@@ -9,9 +9,11 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from xpdl.backends.namespaces import Array, on_device_of
+from xpdl.layers.base import Layer
 from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
 from xpdl.layers.residual import Residual
+from xpdl.layers.tree import forward_in_mode
 from xpdl.ops.arithmetic import add
 
 Layers = Iterable[tuple[str, Any]]
@@ -52,7 +54,7 @@ def _forward(path: str, layer: Any, x: Array, training: bool) -> Generator[Layer
         yield LayerOutput(path, layer, y, {})
     else:
         with on_device_of(x):
-            y = layer.forward(x, training) if getattr(layer, "accepts_train_flg", False) else layer.forward(x)
+            y = forward_in_mode(layer, x, training) if isinstance(layer, Layer) else layer.forward(x)
         yield LayerOutput(path, layer, y, getattr(layer, "params", {}))
     return y
 

@@ -9,7 +9,7 @@ Entry = tuple[str, dict[str, Any], str]
 
 
 class NamedEntries:
-    """Iteration over ``params``, ``grads`` and ``state``; a layer of layers overrides `named`."""
+    """Iteration over ``params``, ``grads`` and ``state``."""
 
     def named_params(self) -> Iterator[Entry]:
         """Yield (path, owning dict, key) of each parameter, in the layers' order."""
@@ -25,6 +25,4 @@ class NamedEntries:
 
     def named(self, kind: str) -> Iterator[Entry]:
         """(path, owning dict, key) of each entry of ``"params"``, ``"grads"`` or ``"state"``, in the layers' order."""
-        owner = getattr(self, kind)
-        for key in owner:
-            yield key, owner, key
+        raise NotImplementedError

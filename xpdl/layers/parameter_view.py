@@ -42,3 +42,23 @@ class ParameterView(MutableMapping[str, Array]):
 
     def __repr__(self) -> str:
         return f"ParameterView({ {name: tuple(value.shape) for name, value in self.items()} })"
+
+
+class OwnAndInside(ParameterView):
+    """A layer's own entries, which can be added and deleted, and those of the layers inside of it."""
+
+    def __init__(self, own: dict[str, Array], inside: dict[str, tuple[dict[str, Array], str]]) -> None:
+        super().__init__({**{key: (own, key) for key in own}, **inside})
+        self.own = own
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        if name in self.entries and self.entries[name][0] is not self.own:
+            super().__setitem__(name, value)
+        else:
+            self.own[name] = leaf(value)
+            self.entries[name] = self.own, name
+
+    def __delitem__(self, name: str) -> None:
+        if name in self.entries and self.entries[name][0] is not self.own:
+            super().__delitem__(name)
+        del self.own[name], self.entries[name]

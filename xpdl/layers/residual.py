@@ -15,6 +15,7 @@ from xpdl.layers.composite import Composite
 from xpdl.layers.fusion import RELU_LAST, RULES
 from xpdl.layers.identity import Identity
 from xpdl.layers.relu import Relu
+from xpdl.layers.tree import require_tree
 from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import require_floating
 from xpdl.ops.epilogues import before_activation
@@ -56,6 +57,7 @@ class Residual(Composite):
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
     ) -> Shape:
         """As in `Layer.build`, both paths."""
+        require_tree(self)
         stream = stream or next_stream(type(self).__name__)
         for name, path in self.children():
             path.build(input_shape, stream=stream.child(name), backend=backend)

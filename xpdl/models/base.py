@@ -279,7 +279,7 @@ class Model(Composite):
         return self.last_layer
 
     def _first_parameter(self) -> Array | None:
-        return next((p for _, layer in self.children() for p in layer.params.values()), None)
+        return next((owner[key] for _, owner, key in self.named_params()), None)
 
     def _moved(self, x: Array) -> Array:
         return placement.moved(x, self._first_parameter())

@@ -13,7 +13,7 @@ from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.identity import Identity
-from xpdl.layers.residual import Residual
+from xpdl.layers.tracing import traced
 from xpdl.models.flops import flop
 
 _HEAD = ("layer", "kind", "output", "parameters", "bytes", "output bytes/row", "FLOP/row")
@@ -65,12 +65,12 @@ def _inside(path: str, layer: Layer, shape: Shape | None, size: int) -> Iterator
     if isinstance(layer, Chain):
         yield from _in_chain(f"{path}.", layer, shape, size)
         return
-    own = layer.named_params()
-    if isinstance(layer, Residual):
-        for name, inner in layer.children():
-            yield from _inside(f"{path}.{name}", inner, shape, size)
-        own = iter(())
-    arrays = [owner[key] for _, owner, key in own]
+    inputs: dict[str, Shape | None] = dict.fromkeys(("body", "shortcut"), shape)
+    if shape is not None and layer.holds_layers and layer.built and any(layer.children()):
+        inputs = {**traced(layer, shape).inputs}
+    for name, inner in layer.children():
+        yield from _inside(f"{path}.{name}", inner, inputs.get(name), size)
+    arrays = layer.own("params").values()
     out = None if shape is None else layer.output_shape(shape)
     view = isinstance(layer, (Flatten, Identity))
     yield LayerCost(

@@ -10,7 +10,6 @@ from typing import Any
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import is_array
 from xpdl.layers.base import Layer
-from xpdl.layers.composite import Composite
 from xpdl.models.base import Model
 from xpdl.training.callbacks import state as callback_state
 from xpdl.training.callbacks.schedules import LearningRateSchedule
@@ -101,16 +100,15 @@ def _arguments(network: Any, callbacks: list[Any]) -> Iterator[tuple[str, str]]:
     # the seed of initial weights and masks: both are in the file
     own.pop("seed", None)
     yield from ((f"{type(network).__name__}.{name}", value) for name, value in own.items())
-    if isinstance(network, Composite):
+    if isinstance(network, Layer):
         for path, layer in _inside(network):
             yield from ((f"{path}.{name}", value) for name, value in arguments(layer).items())
     for path, callback in callback_state.named(callbacks):
         yield from ((f"{path}.{name}", value) for name, value in arguments(callback).items())
 
 
-def _inside(composite: Composite) -> Iterator[tuple[str, Layer]]:
+def _inside(network: Layer) -> Iterator[tuple[str, Layer]]:
     """(path, layer) of all that is in it, at any depth."""
-    for name, layer in composite.children():
+    for name, layer in network.children():
         yield name, layer
-        if isinstance(layer, Composite):
-            yield from ((f"{name}.{path}", deeper) for path, deeper in _inside(layer))
+        yield from ((f"{name}.{path}", deeper) for path, deeper in _inside(layer))

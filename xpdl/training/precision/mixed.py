@@ -211,7 +211,8 @@ class MixedPrecision(_OldNames):
     @contextlib.contextmanager
     def parameters(self, network: Model) -> Iterator[str]:
         """Inside, the layers have parameters in half precision; gives the name of their own dtype."""
-        entries = [(leaf.params, key) for leaf in network.leaves() if not leaf.keep_fp32_params for key in leaf.params]
+        narrowed = [layer.own("params") for layer in network.tree() if not layer.keep_fp32_params]
+        entries = [(params, key) for params in narrowed for key in params]
         own = [owner[key] for owner, key in entries]
         if own:
             for (owner, key), rounded in zip(entries, cast_all(own, self.dtype), strict=True):
