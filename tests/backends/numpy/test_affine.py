@@ -1,53 +1,12 @@
-"""The NumPy affine map equals the generic one, whatever the order of images in memory."""
+"""The affine map on NumPy beside test_roster.py: special values, threads, memory order, tasks."""
 
 import numpy as np
 import pytest
 
-from tests.backends.numpy.test_convolution import ORDERS
+from tests.backends.numpy.cases import ORDERS
 from xpdl.backends import dispatch, use
 from xpdl.backends.numpy import affine as kernels
 from xpdl.ops import affine as ops
-
-CASES = [
-    ((3, 4), 2, "C"),
-    ((1, 1), 1, "C"),
-    ((100, 784), 50, "C"),
-    ((300, 900), 400, "C"),
-    ((300, 400), 900, "C"),
-    ((90, 700), 500, "C"),
-    ((600, 700), 660, "C"),
-    ((1200, 1000), 1000, "C"),
-    ((900, 5, 9, 10), 60, "images innermost"),
-    *(((4, 3, 5, 2), 6, order) for order in ORDERS),
-    ((50, 8, 9, 10), 120, "images innermost"),
-    ((5, 1, 1, 1), 3, "images innermost"),
-    ((2, 3, 4), 2, "C"),
-]
-
-
-@pytest.mark.quick(lambda shape, units: np.prod(shape) * units < 5e7)
-@pytest.mark.parametrize("shape, units, order", CASES)
-@pytest.mark.parametrize("bias", [True, False])
-def test_equals_the_generic_op(shape, units, order, bias):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=shape)
-    x = ORDERS[order](x) if x.ndim == 4 else x
-    W, b, dy = (rng.normal(size=s) for s in ((np.prod(shape[1:]), units), (units,), (shape[0], units)))
-    for array in (x, W, b, dy):
-        array.flags.writeable = False
-    arrays = (x, W, b) if bias else (x, W)
-    with dispatch.generic_only():
-        expected = ops.affine(*arrays), ops.affine(*arrays, activation="relu"), *ops.affine_backward(dy, x, W)
-    found = kernels.affine(*arrays), kernels.affine(*arrays, activation="relu"), *kernels.affine_backward(dy, x, W)
-    for actual, desired in zip(found, expected, strict=True):
-        assert actual.shape == desired.shape
-        np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
-    no_dx, dW, no_db = ops.affine_backward(dy, x, W, need_dx=False, need_db=False)
-    assert no_dx is None and no_db is None
-    np.testing.assert_allclose(dW, expected[3], rtol=1e-11, atol=1e-11)
-    dx, _, no_db = ops.affine_backward(dy, x, W, need_db=False)
-    assert no_db is None
-    np.testing.assert_array_equal(dx, found[2])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -64,7 +23,7 @@ def test_relu_of_values_that_are_not_finite_is_that_of_the_generic_op(shape, uni
     np.testing.assert_array_equal(found[1, :5], [np.nan, np.inf, 0, 0, 0])
 
 
-def test_bits_do_not_depend_on_threads():
+def test_is_bitwise_identical_for_any_number_of_threads():
     rng = np.random.default_rng(0)
     for n, d, m in ((100, 700, 600), (600, 300, 300)):
         x, W, b = (rng.normal(size=size).astype("float32") for size in ((n, d), (d, m), (m,)))

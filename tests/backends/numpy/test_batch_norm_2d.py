@@ -1,14 +1,20 @@
-"""Batch normalisation of rows on NumPy equals the generic one."""
+"""Batch normalisation of rows on NumPy beside test_roster.py: memory orders, special values, threads."""
 
 import numpy as np
 import pytest
 
-from tests.backends.numpy.test_normalization import EPS, arrays, close
+from tests.backends.numpy.cases import EPS, normalized
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
 from xpdl.ops import normalization as ops
 
 FUNCTIONS = ("batch_normalization", "batch_normalization_backward", "normalize")
+
+
+def close(found, expected, dtype, tolerance):
+    for actual, desired in zip(found, expected, strict=True):
+        assert actual.dtype == dtype and actual.shape == desired.shape
+        np.testing.assert_allclose(actual, desired, rtol=tolerance, atol=tolerance * max(1, np.abs(desired).max()))
 
 
 def results(dy, x, gamma, beta, mean, var, activation):
@@ -22,18 +28,8 @@ def generic(*given):
         return results(*given)
 
 
-@pytest.mark.parametrize("activation", [None, "relu"])
-@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 2e-5)])
-@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (100, 37), (3, 1003), (1500, 300)], ids=str)
-def test_equals_the_generic_op(code, shape, dtype, tolerance, activation):
-    given = arrays(shape, dtype)
-    found = results(*given, activation)
-    close(found, generic(*(a.astype("float64") for a in given), activation), dtype, tolerance)
-    code.assert_compiled(*FUNCTIONS)
-
-
 def test_rows_with_gaps_and_of_another_order(code):
-    dy, x, *channels = arrays((40, 6), "float64")
+    dy, x, *channels = normalized((40, 6), "float64")
     close(
         results(dy[::2], np.asfortranarray(x[::2]), *channels, "relu"),
         generic(dy[::2], x[::2], *channels, "relu"),
@@ -52,7 +48,7 @@ def test_rows_with_gaps_and_of_another_order(code):
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_spoils_its_feature_alone(code, special):
-    given = [np.array(a) for a in arrays((9, 4), "float32")]
+    given = [np.array(a) for a in normalized((9, 4), "float32")]
     given[1][2, 1] = special
     for actual, desired in zip(results(*given, "relu"), generic(*given, "relu"), strict=True):
         np.testing.assert_allclose(actual, desired, rtol=2e-5, atol=2e-5)
@@ -72,7 +68,7 @@ def test_is_bitwise_identical_for_any_number_of_threads(code, monkeypatch):
     tasks = []
     run = thread_pool.run
     monkeypatch.setattr(thread_pool, "run", lambda made: tasks.append(len(made)) or run(made))
-    given = arrays((1500, 300), "float32")
+    given = normalized((1500, 300), "float32")
     monkeypatch.setenv("XPDL_NUM_THREADS", "1")
     alone = results(*given, "relu")
     monkeypatch.setenv("XPDL_NUM_THREADS", "3")
@@ -82,12 +78,12 @@ def test_is_bitwise_identical_for_any_number_of_threads(code, monkeypatch):
 
 
 def test_leaves_others_to_the_generic_op(code):
-    half = arrays((5, 3), "float16")
+    half = normalized((5, 3), "float16")
     for actual, desired in zip(results(*half, None), generic(*half, None), strict=True):
         np.testing.assert_array_equal(actual, desired, strict=True)
     for actual, desired in zip(
-        results(half[0], half[1], *arrays((5, 3), "float32")[2:], None),
-        generic(half[0], half[1], *arrays((5, 3), "float32")[2:], None),
+        results(half[0], half[1], *normalized((5, 3), "float32")[2:], None),
+        generic(half[0], half[1], *normalized((5, 3), "float32")[2:], None),
         strict=True,
     ):
         np.testing.assert_array_equal(actual, desired)

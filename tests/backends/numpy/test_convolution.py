@@ -1,4 +1,4 @@
-"""The NumPy convolution equals the generic one, in any geometry and memory order, and really runs."""
+"""Convolution on NumPy beside test_roster.py: blocks of images, precision, memory, and compiled code."""
 
 import numpy as np
 import pytest
@@ -14,51 +14,6 @@ from xpdl.ops import convolution as ops
 def few_images_are_enough(code):
     with tuned(compiled_rows_fewest_images=1):
         yield
-
-
-def geometry(rng):
-    """A random configuration whose filter fits."""
-    size, stride, dilation = (tuple(int(v) for v in rng.integers(1, high, 2)) for high in (5, 4, 3))
-    pad = tuple(int(v) for v in rng.integers(0, 4, 2))
-    extent = [d * (k - 1) + 1 for d, k in zip(dilation, size, strict=True)]
-    images = [max(1, e - 2 * p) + int(rng.integers(0, 6)) for e, p in zip(extent, pad, strict=True)]
-    n, c, f, groups = (int(v) for v in rng.integers(1, (9, 5, 5, 5)))
-    options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
-    return (n, c * groups, *images), (f * groups, c, *size), options
-
-
-ORDERS = {
-    "C": np.ascontiguousarray,
-    "images innermost": lambda a: np.ascontiguousarray(a.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2),
-    "channels last": lambda a: np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
-    "strided": lambda a: np.repeat(a, 2, axis=3)[..., ::2],
-}
-
-
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("seed", range(40))
-def test_equals_the_generic_op(seed, order):
-    rng = np.random.default_rng(seed)
-    x_shape, W_shape, options = geometry(rng)
-    x, W, b = (rng.normal(size=shape) for shape in (x_shape, W_shape, W_shape[:1]))
-    with dispatch.generic_only():
-        y = ops.convolution(x, W, b, **options)
-        dy = rng.normal(size=y.shape)
-        expected = y, *ops.convolution_backward(dy, x, W, **options)
-    x, dy = ORDERS[order](x), ORDERS[order](dy)
-    for array in (x, W, b, dy):
-        array.flags.writeable = False
-    found = kernels.convolution(x, W, b, **options)
-    gradients = kernels.convolution_backward(dy, x, W, **options)
-    for actual, desired in zip((found, *gradients), expected, strict=True):
-        assert actual.shape == desired.shape and actual.dtype == np.float64
-        np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
-    no_dx, dW, no_db = ops.convolution_backward(dy, x, W, **options, need_dx=False, need_db=False)
-    assert no_dx is None and no_db is None
-    np.testing.assert_allclose(dW, expected[2], rtol=1e-11, atol=1e-11)
-    dx, _, no_db = ops.convolution_backward(dy, x, W, **options, need_db=False)
-    assert no_db is None
-    np.testing.assert_array_equal(dx, gradients[0])
 
 
 @pytest.mark.parametrize("images", [1, 255, 256, 257, 600])

@@ -1,31 +1,14 @@
-"""Dropout masks of NumPy are the generic ones, bit for bit, for any size and number of threads."""
+"""Dropout masks on NumPy beside test_roster.py: memory orders, and tasks."""
 
 import numpy as np
 import pytest
 
-import xpdl
 from xpdl.backends import dispatch
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numpy import dropout as kernels
 from xpdl.ops.dropout import dropout_mask
 
 TASK = TUNING.dropout_mask_task
-SIZES = [(), (0, 3), (1,), (7, 5), (TASK,), (TASK + 1,), (3, TASK // 2 + 5)]
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("shape", SIZES, ids=str)
-@pytest.mark.parametrize("ratio", [0.0, 0.5, 0.9, 1 - 2**-30])
-def test_equals_the_generic_op(shape, ratio, threads, code):
-    x = np.zeros(shape, np.float32)
-    with dispatch.generic_only():
-        expected = dropout_mask(x, ratio, (5, 6), 3)
-    with xpdl.use("numpy", threads=threads):
-        found = dropout_mask(x, ratio, (5, 6), 3)
-    assert found.dtype == np.bool_ and found.shape == shape
-    np.testing.assert_array_equal(found, expected)
-    if found.size:
-        code.assert_compiled("dropout_mask")
 
 
 @pytest.mark.parametrize("order", ["F", "strided"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.backends.numpy.test_convolution import ORDERS
+from tests.backends.numpy.cases import ORDERS
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.tuning import TUNING, tuned

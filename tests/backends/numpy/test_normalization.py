@@ -1,65 +1,19 @@
-"""Batch normalisation on NumPy equals the generic one, in either order of images in memory."""
+"""Batch normalisation of images on NumPy beside test_roster.py: gradients, special values, memory, threads."""
 
 import numpy as np
 import pytest
 
-from tests.backends.numpy.test_convolution import ORDERS
+from tests.backends.numpy.cases import EPS, ORDERS, normalized
 from tests.backends.watched import kernels
 from tests.harness import nonempty
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
 from xpdl.ops import normalization as ops
 
-SHAPES = [(1, 1, 1, 1), (1, 3, 2, 2), (4, 3, 5, 2), (7, 1, 3, 3), (60, 16, 28, 20), (700, 2, 3, 17)]
-EPS = 1e-3
-
-
-def arrays(shape, dtype, order="C"):
-    """Read-only: `dy`, `x`, gamma, beta, given mean and variance."""
-    rng = np.random.default_rng(0)
-    images = [rng.normal(size=shape), rng.normal(3.0, 2.0, shape)]
-    channels = rng.normal(size=(4, shape[1]))
-    channels[3] **= 2
-    made = [ORDERS[order](a.astype(dtype)) for a in images] + [a.astype(dtype) for a in channels]
-    for array in made:
-        array.flags.writeable = False
-    return made
-
-
-def close(found, expected, dtype, tolerance):
-    for actual, desired in zip(found, expected, strict=True):
-        assert actual.dtype == dtype and actual.shape == desired.shape
-        np.testing.assert_allclose(actual, desired, rtol=tolerance, atol=tolerance * max(1, np.abs(desired).max()))
-
-
-@pytest.mark.parametrize("activation", [None, "relu"])
-@pytest.mark.parametrize("adds", [False, True])
-@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 2e-5)])
-@pytest.mark.parametrize("order", ["C", "images innermost"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_the_generic_op(code, shape, order, dtype, tolerance, adds, activation):
-    dy, x, *channels = arrays(shape, dtype, order)
-    gamma, beta = channels[:2]
-    epilogue = {"activation": activation, "residual": ORDERS["C"](dy[::-1]) if adds else None}
-    found = kernels.batch_normalization(x, gamma, beta, EPS, **epilogue)
-    given = kernels.normalize(x, *channels, EPS, **epilogue)
-    with dispatch.generic_only():
-        wide = [a.astype("float64") for a in (dy, x, *channels)]
-        if adds:
-            epilogue["residual"] = epilogue["residual"].astype("float64")
-        expected = ops.batch_normalization(*wide[1:4], EPS, **epilogue)
-        back = ops.batch_normalization_backward(*wide[:3], *expected[1:], EPS, y=found[0], activation=activation)
-        close([*found, given], [*expected, ops.normalize(*wide[1:], EPS, **epilogue)], dtype, tolerance)
-    for other in ORDERS.values():
-        through = {"y": other(found[0]), "activation": activation}
-        found_back = kernels.batch_normalization_backward(other(dy), x, gamma, *found[1:], EPS, **through)
-        close(found_back, back, dtype, tolerance)
-    code.assert_compiled("batch_normalization", "batch_normalization_backward", "normalize")
-
 
 @pytest.mark.parametrize("order", ["C", "images innermost"])
 def test_gradients_are_those_of_differences(code, order):
-    dy, x, gamma, beta, *_ = arrays((3, 2, 4, 5), "float64", order)
+    dy, x, gamma, beta, *_ = normalized((3, 2, 4, 5), "float64", order)
 
     def forward(x, gamma, beta):
         return kernels.batch_normalization(ORDERS[order](x), gamma, beta, EPS, activation="relu")[0]
@@ -93,7 +47,7 @@ def test_a_mean_far_above_the_deviation_costs_no_digits_of_the_variance(order, d
 @pytest.mark.parametrize("order", ["C", "images innermost"])
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_spoils_its_channel_alone(order, special):
-    dy, x, *channels = (np.array(a) for a in arrays((5, 3, 4, 2), "float32"))
+    dy, x, *channels = (np.array(a) for a in normalized((5, 3, 4, 2), "float32"))
     gamma, beta = channels[:2]
     x[1, 2, 3, 0] = special
     x, dy = ORDERS[order](x), ORDERS[order](dy)
@@ -111,7 +65,7 @@ def test_what_is_not_finite_spoils_its_channel_alone(order, special):
 
 
 def test_memory_order_is_kept():
-    dy, x, gamma, beta, mean, var = arrays((5, 3, 4, 2), "float64", "images innermost")
+    dy, x, gamma, beta, mean, var = normalized((5, 3, 4, 2), "float64", "images innermost")
     y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS, residual=np.ascontiguousarray(dy))
     dx, _, _ = kernels.batch_normalization_backward(np.ascontiguousarray(dy), x, gamma, *statistics, EPS)
     for array in (y, dx, kernels.normalize(x, gamma, beta, mean, var, EPS)):
@@ -122,7 +76,7 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
     calls = []
     run = thread_pool.run
     monkeypatch.setattr(thread_pool, "run", lambda tasks: calls.append(len(tasks)) or run(tasks))
-    dy, x, gamma, beta, mean, var = arrays((60, 16, 28, 20), "float64")
+    dy, x, gamma, beta, mean, var = normalized((60, 16, 28, 20), "float64")
     statistics = ops.batch_normalization(x, gamma, beta, EPS)[1:]
     ops.batch_normalization_backward(dy, x, gamma, *statistics, EPS)
     ops.normalize(x, gamma, beta, mean, var, EPS)
@@ -134,7 +88,7 @@ def test_is_called_and_generic_only_switches_it_off(monkeypatch):
 
 
 def test_is_bitwise_identical_for_any_number_of_threads(monkeypatch):
-    dy, x, gamma, beta, mean, var = arrays((60, 16, 28, 20), "float32")
+    dy, x, gamma, beta, mean, var = normalized((60, 16, 28, 20), "float32")
 
     def results():
         y, *statistics = kernels.batch_normalization(x, gamma, beta, EPS, activation="relu")

@@ -89,7 +89,7 @@ def test_values_that_are_not_finite_are_those_of_the_generic_step(rule, options,
     code.assert_compiled("fused_update")
 
 
-def test_bits_do_not_depend_on_threads(code):
+def test_is_bitwise_identical_for_any_number_of_threads(code):
     many = {"W": np.linspace(-1, 1, TUNING.shared_parameters + 100, dtype=np.float32)}
     found = []
     for count in (1, 3):

@@ -1,9 +1,9 @@
-"""The NumPy pooling equals the generic one, ties and borders too, in any memory order."""
+"""Pooling on NumPy beside test_roster.py: borders, tasks, special values, memory order, what is declined."""
 
 import numpy as np
 import pytest
 
-from tests.backends.numpy.test_convolution import ORDERS
+from tests.backends.numpy.cases import ORDERS
 from tests.backends.watched import kernels
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
@@ -11,84 +11,11 @@ from xpdl.backends.cpu.tuning import tuned
 from xpdl.ops import pooling as ops
 
 
-def case(seed):
-    rng = np.random.default_rng(seed)
-    size, stride = (tuple(int(v) for v in rng.integers(1, 4, 2)) for _ in range(2))
-    pad = tuple(int(rng.integers(0, k)) for k in size)
-    shape = (*rng.integers(1, 5, 2), *(k + int(rng.integers(0, 7)) for k in size))
-    # few different values: many ties
-    x = rng.integers(-2, 3, shape).astype(np.float32 if seed % 5 else np.float64)
-    if seed % 3 == 0:
-        # the border is -inf, too: of a window of nothing else the first may be either
-        special = [np.nan, np.inf] if any(pad) else [np.nan, np.inf, -np.inf]
-        x[rng.random(shape) < 0.2] = rng.choice(special)
-    return x, size, stride, pad
-
-
 @pytest.fixture
 def few_neighbours():
     """Compiled code also where NumPy's functions are faster, which the small images of these tests are for."""
     with tuned(compiled_pooling_neighbours_backward=1):
         yield
-
-
-@pytest.mark.usefixtures("few_neighbours")
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("seed", range(60))
-def test_equals_the_generic_op(seed, order, code):
-    x, size, stride, pad = case(seed)
-    x = ORDERS[order](x)
-    x.flags.writeable = False
-    with dispatch.generic_only():
-        expected = ops.max_pooling(x, size, stride, pad)
-        dy = np.random.default_rng(seed).normal(size=expected.shape).astype(x.dtype)
-        expected_dx = ops.max_pooling_backward(dy, x, expected, size, stride, pad)
-    y = kernels.max_pooling(x, size, stride, pad)
-    dx = kernels.max_pooling_backward(ORDERS[order](dy), x, y, size, stride, pad)
-    np.testing.assert_array_equal(y, expected)
-    np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
-    assert y.dtype == dx.dtype == x.dtype
-    if order != "strided":
-        code.assert_compiled("max_pooling", "max_pooling_backward")
-
-
-@pytest.mark.usefixtures("few_neighbours")
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("seed", range(20))
-def test_relu_equals_the_generic_op(seed, order, code):
-    x, size, stride, pad = case(seed)
-    x = ORDERS[order](x)
-    with dispatch.generic_only():
-        expected = ops.max_pooling(x, size, stride, pad, activation="relu")
-        dy = np.random.default_rng(seed).normal(size=expected.shape).astype(x.dtype)
-        expected_dx = ops.max_pooling_backward(dy, x, expected, size, stride, pad, activation="relu")
-    y = ops.max_pooling(x, size, stride, pad, activation="relu")
-    dx = ops.max_pooling_backward(dy, x, y, size, stride, pad, activation="relu")
-    np.testing.assert_array_equal(y, expected)
-    np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
-    if order != "strided":
-        code.assert_compiled("max_pooling", "max_pooling_backward")
-
-
-@pytest.mark.usefixtures("few_neighbours")
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("seed", range(20))
-@tuned(compiled_pooling_neighbours=1)
-def test_average_equals_the_generic_op(seed, order, code):
-    x, size, stride, pad = case(seed)
-    x = ORDERS[order](x.astype(np.float32))
-    with dispatch.generic_only():
-        expected = ops.average_pooling(x, size, stride, pad)
-        dy = np.random.default_rng(seed).normal(size=expected.shape).astype(np.float32)
-        expected_dx = ops.average_pooling_backward(dy, x, size, stride, pad)
-    x.flags.writeable = dy.flags.writeable = False
-    y = ops.average_pooling(x, size, stride, pad)
-    dx = ops.average_pooling_backward(dy, x, size, stride, pad)
-    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(dx, expected_dx, rtol=1e-6, atol=1e-6)
-    assert y.dtype == dx.dtype == np.float32
-    if order != "strided":
-        code.assert_compiled("average_pooling", "average_pooling_backward")
 
 
 @pytest.mark.usefixtures("few_neighbours")

@@ -11,10 +11,13 @@ import pytest
 
 import xpdl
 from tests.backends.conftest import Code
+from tests.backends.numpy.cases import CASES, SMALL_IS_ENOUGH, Case
 from tests.backends.numpy.roster import DRIVEN_ELSEWHERE, ROWS, Arguments, is_floating, kernels, op_of, registered
+from tests.backends.watched import kernels as watched
 from tests.harness import nonempty
 from tests.pairs import as_tuple
 from xpdl.backends import dispatch
+from xpdl.backends.cpu.tuning import tuned
 from xpdl.backends.dispatch import DECLINE
 
 each_kernel = pytest.mark.parametrize("name", ROWS)
@@ -63,6 +66,41 @@ def test_equals_the_generic_op(name: str, dtype: str, rows: int | None, code: Co
         np.testing.assert_allclose(got, want, rtol=TOLERANCE[dtype], atol=atol)
 
 
+def close(got: Any, want: Any, rtol: float, atol: float) -> None:
+    """Compare one result; None is of a gradient that was not asked for."""
+    if want is None:
+        assert got is None
+        return
+    assert got.shape == want.shape
+    if np.isfinite(want).all():
+        atol *= max(1, float(np.abs(want).max(initial=0)))
+    np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
+
+
+@pytest.mark.quick(lambda case: case.quick)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@tuned(**SMALL_IS_ENOUGH)
+def test_equals_the_generic_op_in_every_case(case: Case, code: Code) -> None:
+    for name, args, options in nonempty(case.calls()):
+        args, options = frozen((args, options))
+        with dispatch.generic_only():
+            expected = as_tuple(call(name)(*in_float64(args) if case.wide else args, **options))
+        with xpdl.use("numpy", threads=3):
+            found = getattr(watched, name)(*args, **options)
+            assert found is not DECLINE or not (case.kernels or (code.name == "compiled" and name in case.compiled))
+            found = as_tuple(call(name)(*args, **options) if found is DECLINE else found)
+        for got, want in zip(nonempty(found), expected, strict=True):
+            exact = name in case.exact
+            close(got, want, 0 if exact else case.rtol, 0 if exact else case.atol)
+            assert got is None or case.wide or got.dtype == want.dtype
+            assert got is None or not case.wide or got.dtype == args[0].dtype
+    code.assert_compiled(*case.compiled)
+
+
+def in_float64(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(a.astype("float64") if is_floating(a) else a for a in args)
+
+
 @has_kernel
 @each_kernel
 def test_a_kernel_answers(name: str, code: Code) -> None:
@@ -96,7 +134,7 @@ def test_declines_what_it_does_not_serve(name: str, made_wrong: Any, code: Code)
 
 
 @each_kernel
-def test_bits_do_not_depend_on_the_number_of_threads(name: str, code: Code) -> None:
+def test_is_bitwise_identical_for_any_number_of_threads(name: str, code: Code) -> None:
     results = []
     for threads in (1, 2, 3):
         args, options = made(name)
