@@ -144,9 +144,11 @@ def _figures(args: argparse.Namespace) -> list[Any]:
         options = {"backends": args.backend, "rounds": args.rounds, "task": args.task, "against_torch": against_torch}
         figures = [figure for name, size in cases for figure in bench(name, batch_size=size, **options)]
         print(table(figures))
-        ratios = [figure.ratio for figure in figures if figure.ratio is not None and "torch" not in figure.backend]
-        if len(ratios) > 1:
-            print(f"geometric mean of the ratios to PyTorch: {statistics.geometric_mean(ratios):.2f}")
+        for backend in args.backend:
+            ratios = [figure.ratio for figure in figures if figure.backend == backend and figure.ratio is not None]
+            if len(ratios) > 1:
+                name = f", {backend}" if len(args.backend) > 1 else ""
+                print(f"geometric mean of the ratios to PyTorch{name}: {statistics.geometric_mean(ratios):.2f}")
     return figures
 
 

@@ -9,13 +9,13 @@ from xpdl.backends import get_backend, use
 from xpdl.backends.cpu.thread_pool import thread_count
 from xpdl.bench import torch_peer
 from xpdl.bench.nets import NETS
-from xpdl.bench.timing import check_net
+from xpdl.bench.timing import PEER, check_net
 from xpdl.data import Batches, load_mnist
 from xpdl.optimizers import Adam
 
 
 def epoch(net: str, *, backend: str = "numpy", batch_size: int = 100, against_torch: bool = False) -> dict[str, float]:
-    """Seconds of training over the 60,000 images, shuffled, with Adam: ``{backend: ..., "torch": ...}``.
+    """Seconds of training over the 60,000 images, shuffled, with Adam: ``{backend: ..., "PyTorch": ...}``.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def epoch(net: str, *, backend: str = "numpy", batch_size: int = 100, against_to
             (x, t), _ = load_mnist(flatten=len(shape) == 1)
             network = build()
             network.build(shape)
-        seconds["torch"] = _torch_seconds(torch_peer.peer(network, thread_count()), x, t, batch_size)
+        seconds[PEER] = _torch_seconds(torch_peer.peer(network, thread_count()), x, t, batch_size)
     return seconds
 
 

@@ -24,6 +24,8 @@ from xpdl.optimizers import Adam
 _SECONDS = 0.05
 _PAUSE = 0.05
 _WARM_UP = 3
+#: the same net in PyTorch, among backends, of which one is called torch
+PEER = "PyTorch"
 
 # One step or prediction, and what makes it from the beginning.
 Call = Callable[[], Any]
@@ -102,10 +104,10 @@ def bench(
         if name == "numpy":
             peaks[name] = _peak_megabytes(starts[name]())
     if against_torch:
-        for layout in ("torch", "torch channels_last") if len(NETS[net][1]) == 3 else ("torch",):
-            starts[layout] = functools.partial(_start_torch, net, layout != "torch", batch_size, task)
+        for peer in (PEER, f"{PEER} channels_last") if len(NETS[net][1]) == 3 else (PEER,):
+            starts[peer] = functools.partial(_start_torch, net, peer != PEER, batch_size, task)
     times = alternating(starts, rounds)
-    torch_time = statistics.median(times["torch"]) if against_torch else None
+    torch_time = statistics.median(times[PEER]) if against_torch else None
     figures = []
     for name, found in times.items():
         median = statistics.median(found)
@@ -120,7 +122,7 @@ def bench(
                 slowest=1e3 * max(found),
                 images_per_second=batch_size / median,
                 peak_megabytes=peaks.get(name),
-                ratio=None if torch_time is None or name == "torch" else median / torch_time,
+                ratio=None if torch_time is None or name == PEER else median / torch_time,
             )
         )
     return figures
