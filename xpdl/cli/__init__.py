@@ -13,6 +13,7 @@ import xpdl
 from xpdl.backends.device_info import details
 from xpdl.bench import command as bench_command
 from xpdl.cli import evaluate, predict, train
+from xpdl.io.os_errors import in_words
 
 _WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
 
@@ -25,7 +26,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0; 1 if some pictures could not be read; 2 for wrong input, with one line that says what; 130 for ctrl-C.
+    0; 1 if some pictures could not be read, or a trained network not be written to the folder asked for; 2 for wrong input,
+    with one line that says what; 130 for ctrl-C.
 
     The GPU report has codes of its own, see `xpdl.bench.gpu_report.main`.
     """
@@ -41,14 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if args.debug:
             raise
-        resumable = args.command == "train" and train.checkpoints(args).exist()
+        resumable = args.command == "train" and train.is_resumable(args)
         resume = "; --resume goes on from there" if resumable else ""
         print(f"interrupted{resume}", file=sys.stderr)
         return 130
     except _WRONG_INPUT as error:
         if args.debug:
             raise
-        print(f"xpdl {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"xpdl {args.command}: error: {in_words(error)}", file=sys.stderr)
         _drop_stuck_output()
         return 2
     return code

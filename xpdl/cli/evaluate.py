@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from xpdl import models
 from xpdl.cli import sources
+from xpdl.cli.given import long_name
 from xpdl.cli.options import add_backend, add_metrics, use
 from xpdl.training import evaluate, measures
 
@@ -15,8 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("checkpoint", type=Path, nargs="?", help="its file (default: the newest in runs/)")
     add_metrics(parser)
-    sources.add_data(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the split of a folder (default: 0)")
+    sources.add_data(parser, None, None)
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of the split of a folder (default: that of the training)"
+    )
     add_backend(parser)
 
 
@@ -25,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
     use(args)
     path = args.checkpoint or _newest(Path("runs"))
     network = models.load_model(path)
+    _settle_data(args, network.origin or {})
     source = sources.load(args, network.preparation or {})
     if source.class_names != network.class_names and (network.class_names or source.preparation):
         raise ValueError(
@@ -37,6 +44,21 @@ def run(args: argparse.Namespace) -> None:
     kinds = ["acc", *(["loss"] if "loss" in args.metrics else [])]
     for name, value in evaluate.evaluate(network, sources.fitting(x, network), t, kinds, asked).items():
         print(f"test {'accuracy' if name == 'acc' else name}: {value:.4f}")
+
+
+def _settle_data(args: argparse.Namespace, origin: Mapping[str, Any]) -> None:
+    """Take the data and its split from the training, unless others are asked for."""
+    for name, otherwise in (("data", "mini"), ("test_share", 0.2), ("seed", 0)):
+        asked, trained = getattr(args, name), origin.get(name, otherwise)
+        if asked is None:
+            setattr(args, name, trained)
+        elif name != "data" and name in origin and asked != trained:
+            print(
+                f"xpdl evaluate: warning: the network was trained with {long_name(name)} {trained}; with {asked}, pictures "
+                "that it has seen are among those to test with",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _listed(class_names: list[str] | None) -> str:

@@ -15,8 +15,10 @@ from xpdl.backends import asnumpy
 from xpdl.cli.options import add_backend, use
 from xpdl.data.images import load_digit
 from xpdl.data.pictures import prepared
-from xpdl.functional import softmax
-from xpdl.models import Sequential
+from xpdl.io.os_errors import in_words
+from xpdl.layers import SoftmaxWithLoss
+from xpdl.models.base import Model
+from xpdl.training import measures
 
 _SHOWN = 3  # classes of a picture, with their probabilities
 
@@ -43,10 +45,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             row = _row(path, network)
         except (ValueError, OSError) as error:
-            print(f"xpdl predict: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            print(f"xpdl predict: error: {in_words(error)}", file=sys.stderr, flush=True)
             continue
-        probabilities = asnumpy(softmax(network.predict(xpdl.asarray(row[None]))))[0]
-        answer = _answer(probabilities, network.class_names, args.sure)
+        answer = _answer(_outputs(network, row), network, args.sure)
         print(f"{path}: {answer}", flush=True)
         rows.append(row)
         titles.append(answer.partition(" (")[0])
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if len(rows) < len(args.images) else 0
 
 
-def _row(path: Path, network: Sequential) -> Any:
+def _row(path: Path, network: Model) -> Any:
     """Return a picture as the network takes it: as it was prepared for, or as a digit of MNIST."""
     shape = network.input_shape or ()
     row = load_digit(path) if network.preparation is None else prepared(path, network.preparation, "xpdl predict")
@@ -65,12 +66,25 @@ def _row(path: Path, network: Sequential) -> Any:
     return row.reshape(shape)
 
 
-def _answer(probabilities: Any, class_names: list[str] | None, sure: float) -> str:
-    """Return the digit and its probability, or the classes that are most likely."""
-    order = np.argsort(-probabilities, kind="stable")
-    if class_names is None:
-        return f"{order[0]} (probability {probabilities[order[0]]:.3f})"
-    named = [f"{class_names[k]} {probabilities[k]:.3f}" for k in order[:_SHOWN]]
-    if probabilities[order[0]] < sure:
+def _outputs(network: Model, row: Any) -> Any:
+    """Return what the network says of one row: probabilities that fit its loss, or the numbers of a regression."""
+    scores = network.predict(xpdl.asarray(row[None]))
+    loss = network.last_layer or SoftmaxWithLoss()
+    return asnumpy(loss.activation(scores)).reshape(-1)
+
+
+def _answer(outputs: Any, network: Model, sure: float) -> str:
+    """Return the classes that are most likely and their probabilities, or the numbers of a regression."""
+    if measures.kind_of(network) == "values":
+        return ", ".join(f"{value:.4g}" for value in outputs)
+    names = network.class_names or [str(k) for k in range(outputs.size)]
+    if outputs.size == 1:  # yes or no
+        outputs = np.concatenate([1.0 - outputs, outputs])
+        names = network.class_names or ["no", "yes"]
+    order = np.argsort(-outputs, kind="stable")
+    named = [f"{names[k]} {outputs[k]:.3f}" for k in order[:_SHOWN]]
+    if outputs[order[0]] < sure:
         return f"unsure ({', '.join(named)})"
-    return f"{class_names[order[0]]} ({', '.join(named)})"
+    if network.class_names is None:
+        return f"{names[order[0]]} (probability {outputs[order[0]]:.3f})"
+    return f"{names[order[0]]} ({', '.join(named)})"

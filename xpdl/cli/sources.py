@@ -42,14 +42,15 @@ class Source:
     preparation: dict[str, Any] | None = None
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add ``--data`` and the options of what it names."""
+def add_data(parser: argparse.ArgumentParser, default: str | None, share: float | None) -> None:
+    """Add ``--data`` and the options of what it names, with these defaults; None is what the model's file says."""
     parser.add_argument(
         "--data",
-        default="mini",
+        default=default,
         metavar="NAME|FOLDER",
-        help=f"{', '.join(SETS)}, or a folder that has a folder of pictures for each class (default: mini, 6,000 digits in "
-        "the package; other sets are read from XPDL_DATA, or downloaded)",
+        help=f"{', '.join(SETS)}, or a folder that has a folder of pictures for each class (default: "
+        f"{'that of the training' if default is None else default}; mini is 6,000 digits in the package, other sets are "
+        "read from XPDL_DATA, or downloaded)",
     )
     parser.add_argument(
         "--no-verify", action="store_true", help="take files in XPDL_DATA that are not those of the data set named"
@@ -57,9 +58,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-share",
         type=float,
-        default=0.2,
+        default=share,
         metavar="SHARE",
-        help="of the pictures of each class in a folder, those to test with; the same for the same --seed (default: 0.2)",
+        help="of the pictures of each class in a folder, those to test with: the same for the same --seed (default: "
+        f"{'that of the training' if share is None else share})",
     )
 
 

@@ -13,59 +13,79 @@ from typing import Any
 
 from xpdl import optimizers
 from xpdl.cli import sources
+from xpdl.cli.given import given, long_name, mark_defaults, options_of, settle
 from xpdl.cli.options import add_backend, add_metrics, use
+from xpdl.cli.saving import save_all
 from xpdl.data import augment
 from xpdl.data.pictures import FITS
-from xpdl.models import MODELS, Sequential
-from xpdl.training import Trainer
+from xpdl.models import MODELS
+from xpdl.models.base import Model
+from xpdl.training import CosineLR, OneCycleLR, Trainer
 from xpdl.training.checkpoint.rotation import CheckpointFiles
 
 _PRECISIONS = ("float32", "float16", "bfloat16")
+_SCHEDULES: dict[str, Any] = {"one-cycle": OneCycleLR, "cosine": CosineLR, "none": None}
+_OUT = Path("runs")
+#: options that a run may go on with others of
+_FREE = {"backend", "checkpoint_every", "no_verify"}
+#: the defaults of versions that kept no options in their checkpoints
+_EARLIER = {"epochs": 20, "batch_size": 32, "schedule": "none", "lr": None}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
+    yes_or_no = argparse.BooleanOptionalAction
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML with options by their names: epochs = 5")
     parser.add_argument("--model", choices=MODELS, default="SimpleConvNet")
-    sources.add_data(parser)
+    sources.add_data(parser, "mini", 0.2)
     add_backend(parser)
-    parser.add_argument("--epochs", type=int, default=20, metavar="N")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
+    parser.add_argument("--epochs", type=int, default=10, metavar="N", help="(default: 10)")
+    parser.add_argument("--batch-size", type=int, default=50, metavar="N", help="(default: 50)")
     parser.add_argument("--optimizer", default="adam", metavar="NAME", help="sgd, momentum, adam, ... (default: adam)")
     parser.add_argument(
-        "--lr", type=float, metavar="RATE", help="learning rate (default: 0.002 for adam, else the optimizer's)"
+        "--lr", type=float, metavar="RATE", help="learning rate (default: 0.005 for adam, else the optimizer's)"
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=_SCHEDULES,
+        default="one-cycle",
+        help="of the learning rate over all epochs, up to --lr and down to 0 by default",
     )
     parser.add_argument("--precision", choices=_PRECISIONS, default="float32", help="of the passes (default: float32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, dropout and order (default: 0)")
-    parser.add_argument("--drop-last", action="store_true", help="skip the rows of an epoch that fill no batch")
+    parser.add_argument("--drop-last", action=yes_or_no, default=False, help="skip the rows that fill no batch")
     add_metrics(parser)
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run where it stopped")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run, with its options, where it stopped"
+    )
     parser.add_argument(
         "--checkpoint-every", type=int, metavar="N", help="write a checkpoint each N steps (default: each epoch)"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where to write (default: runs)")
+    parser.add_argument("--out", type=Path, default=_OUT, metavar="DIR", help="where to write (default: runs)")
     parser.add_argument(
-        "--augment", action="store_true", help="shift, rotate and scale images at random, and mirror things"
+        "--augment", action=yes_or_no, default=False, help="shift, rotate and scale images at random, mirror things"
     )
     pictures = parser.add_argument_group("pictures in a folder", "how --data FOLDER becomes rows")
     pictures.add_argument("--size", type=int, default=32, metavar="N", help="height and width in pixels (default: 32)")
-    pictures.add_argument("--grey", action="store_true", help="without colours")
+    pictures.add_argument("--grey", action=yes_or_no, default=False, help="without colours")
     pictures.add_argument(
         "--fit", choices=FITS, default="crop", help="keep the middle, or all between bars (default: crop)"
     )
+    mark_defaults(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train, and write the network and its history."""
+def run(args: argparse.Namespace) -> int:
+    """Train, and write the network and its history; 1 where they could not be written to the folder asked for."""
+    earlier = _settle_options(args)
     backend = use(args)
     _make_folder(args.out)  # before the work, so that it is not lost afterwards
-    rate = 0.002 if args.lr is None and args.optimizer.lower() == "adam" else args.lr
+    rate = 0.005 if args.lr is None and args.optimizer.lower() == "adam" else args.lr
     optimizer = optimizers.get(args.optimizer, **({} if rate is None else {"lr": rate}))
+    args.lr, schedule = optimizer.lr, _SCHEDULES[args.schedule]
     source = sources.load(args, {"size": args.size, "channels": 1 if args.grey else 3, "fit": args.fit})
-    network = _new_model(args.model, source, args.seed)
+    network = _new_model(args, source)
     (x, t), (x_test, t_test) = source.train, source.test
     store = checkpoints(args)
-    if args.resume and not store.exist():
-        raise FileNotFoundError(f"{store.path}: there is no interrupted run to go on with; leave out --resume")
     trainer = Trainer(
         network,
         sources.fitting(x, network),
@@ -75,6 +95,9 @@ def run(args: argparse.Namespace) -> None:
         epochs=args.epochs,
         mini_batch_size=args.batch_size,
         optimizer=optimizer,
+        # all rows to test with, and as many of those to train with
+        evaluate_sample_num_per_epoch=None if earlier else x_test.shape[0],
+        callbacks=[] if schedule is None else [schedule()],
         augment=_transforms(source) if args.augment else None,
         seed=args.seed,
         drop_last=args.drop_last,
@@ -84,14 +107,16 @@ def run(args: argparse.Namespace) -> None:
         checkpoint_every=args.checkpoint_every,
     )
     passes = "" if trainer.precision is None else f", passes in {trainer.precision.dtype}"
+    scheduled = "" if schedule is None else f", {args.schedule}"
     print(
         f"{args.model} on {args.data}: {x.shape[0]} training and {x_test.shape[0]} test images; "
-        f"{backend.name}, {backend.dtype}{passes}; {optimizer!r}, batch {args.batch_size}, seed {args.seed}",
+        f"{backend.name}, {backend.dtype}{passes}; {optimizer!r}{scheduled}, batch {args.batch_size}, seed {args.seed}",
         flush=True,
     )
     with store.locked():
         if not args.resume and (old := store.set_aside()) is not None:
             print(f"an earlier run was not finished; its checkpoint is kept as {old}", flush=True)
+        store.notes = {} if earlier else _kept(args)
         start = time.perf_counter()
         with warnings.catch_warnings():
             # NumPy warns of overflow on the way to a loss that is not finite, at which the trainer stops and says where
@@ -99,17 +124,74 @@ def run(args: argparse.Namespace) -> None:
             warnings.showwarning = _show_warning
             history = trainer.train()
         seconds = time.perf_counter() - start
-        model_file, history_file = args.out / f"{args.model}.safetensors", args.out / f"{args.model}.history.json"
-        network.save(model_file)
-        history.save(history_file)
-        store.remove()
+        writers = {f"{args.model}.safetensors": network.save, f"{args.model}.history.json": history.save}
+        folder = save_all(writers, args.out)
+        if folder == args.out:
+            store.remove()
+    model_file, history_file = (folder / name for name in writers)
     print(f"wrote {model_file} and {history_file} after {seconds:.1f} s of training")
     print(f"test accuracy: {history.test_acc_list[-1]:.4f}")
+    return 0 if folder == args.out else 1
 
 
 def checkpoints(args: argparse.Namespace) -> CheckpointFiles:
     """Return the files that a run writes while it trains."""
     return CheckpointFiles(Path(args.out) / f"{args.model}.checkpoint", max_checkpoints=2)
+
+
+def is_resumable(args: argparse.Namespace) -> bool:
+    """Return whether ``--resume`` would find a run."""
+    return isinstance(args.model, str) and checkpoints(args).exist()
+
+
+def _settle_options(args: argparse.Namespace) -> bool:
+    """Fill in the options that are not given; return whether a run of an earlier version goes on, which kept none.
+
+    Raises
+    ------
+    ValueError
+        If those given contradict the run that goes on, or it is not clear which that is.
+    FileNotFoundError
+        If there is none.
+    """
+    asked = given(args)
+    if not asked.get("resume"):
+        settle(args, asked)
+        return False
+    args.out = asked.get("out", _OUT)
+    args.model = asked.get("model") or _interrupted_model(args.out)
+    store = checkpoints(args)
+    if not store.exist():
+        raise FileNotFoundError(f"{store.path}: there is no interrupted run to go on with; leave out --resume")
+    kept = store.read_notes()
+    free = _FREE if kept.get("schedule") != "none" else {*_FREE, "epochs"}
+    contradicting = [
+        f"{long_name(name)} {asked[name]} (the run has {value})"
+        for name, value in kept.items()
+        if name in asked and name not in free and asked[name] != value
+    ]
+    if contradicting:
+        raise ValueError(
+            f"{store.path}: belongs to another run than {', '.join(contradicting)}; leave out these options to go on with "
+            "it, or --resume to begin anew"
+        )
+    settle(args, {**(kept or _EARLIER), **asked})
+    return not kept
+
+
+def _interrupted_model(out: Path) -> str:
+    """Return the model of the only interrupted run in a folder."""
+    found = [name for name in MODELS if CheckpointFiles(out / f"{name}.checkpoint", max_checkpoints=2).exist()]
+    if not found:
+        raise FileNotFoundError(f"{out}: there is no interrupted run to go on with; leave out --resume")
+    if len(found) > 1:
+        raise ValueError(f"{out}: has interrupted runs of {', '.join(found)}; name one with --model")
+    return found[0]
+
+
+def _kept(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that a run keeps in its checkpoints, for ``--resume``."""
+    return {name: value for name, value in options_of(args).items() if name not in ("resume", "out")}
 
 
 def _make_folder(out: Path) -> None:
@@ -126,8 +208,9 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"xpdl train: warning: {message}", file=sys.stderr, flush=True)
 
 
-def _new_model(name: str, source: sources.Source, seed: int) -> Sequential:
-    """Make a model of that name for the images and classes of a source."""
+def _new_model(args: argparse.Namespace, source: sources.Source) -> Model:
+    """Make the model for the images and classes of a source."""
+    name = args.model
     shape = tuple(source.train[0].shape[1:])
     classes = 10 if source.class_names is None else len(source.class_names)
     rows = {"input_size": math.prod(shape), "output_size": classes}
@@ -136,8 +219,11 @@ def _new_model(name: str, source: sources.Source, seed: int) -> Sequential:
         "MultiLayerNet": {**rows, "hidden_size_list": [100, 100]},
         "MultiLayerNetExtend": {**rows, "hidden_size_list": [100, 100], "use_batchnorm": True},
     }
-    model = MODELS[name](**arguments.get(name, {"input_dim": shape, "output_size": classes}), seed=seed)
+    model = MODELS[name](**arguments.get(name, {"input_dim": shape, "output_size": classes}), seed=args.seed)
     model.class_names, model.preparation = source.class_names, source.preparation
+    model.origin = {"data": args.data}
+    if source.preparation is not None:
+        model.origin.update(test_share=args.test_share, seed=args.seed)
     return model
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from xpdl.backends import get_backend
 from xpdl.backends.namespaces import Array
 from xpdl.data.download import fetch_file, fetch_gzip, has_hash
+from xpdl.io.os_errors import in_words
 from xpdl.io.paths import cache_dir
 from xpdl.ops.checks import flag
 
@@ -49,7 +50,7 @@ def in_cache(title: str, folder: str, name: str, urls: Sequence[str], size: int,
         except OSError as error:
             raise OSError(
                 f"{title}: {name} is neither in XPDL_DATA ({os.environ.get('XPDL_DATA') or 'not set'}) nor in "
-                f"{path.parent}, and cannot be downloaded ({error}). {advice}"
+                f"{path.parent}, and cannot be downloaded ({in_words(error)}). {advice}"
             ) from error
     return path
 

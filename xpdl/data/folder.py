@@ -14,6 +14,7 @@ from xpdl.backends import asarray, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.backends.random import next_stream
 from xpdl.data.pictures import load_picture, require_options
+from xpdl.io.os_errors import in_words
 from xpdl.ops.checks import number
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
@@ -151,7 +152,7 @@ def load_folder(
             except (ValueError, OSError) as error:
                 if not file.is_file():
                     raise
-                damaged.append(str(error))
+                damaged.append(in_words(error))
                 continue
             labels.append(label)
             files.append(file)

@@ -77,6 +77,8 @@ class Model(Composite):
         self.class_names: list[str] | None = None  # in the order of the outputs
         #: preprocessing of pictures, as plain values: size, channels, mean...
         self.preparation: dict[str, Any] | None = None
+        #: the data that it was trained on, as plain values: name or folder, and the split of rows to test with
+        self.origin: dict[str, Any] | None = None
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
@@ -230,7 +232,7 @@ class Model(Composite):
         """Write the whole model to one safetensors file, atomically, for `xpdl.load_model`.
 
         It holds the layers by name with their arguments, parameters and running statistics, the shape of the input,
-        `class_names` and `preparation`; no code, no pickle, and no state of an optimizer.
+        `class_names`, `preparation` and `origin`; no code, no pickle, and no state of an optimizer.
 
         Raises
         ------
@@ -239,7 +241,7 @@ class Model(Composite):
         TypeError
             If a class is not known to files, see `xpdl.register_layer`, or an argument is no plain value.
         """
-        purpose = {"class_names": self.class_names, "preparation": self.preparation}
+        purpose = {"class_names": self.class_names, "preparation": self.preparation, "origin": self.origin}
         serialization.save(self, path, self.input_shape, purpose)
 
     def save_params(self, path: str | os.PathLike[str]) -> None:

@@ -32,7 +32,7 @@ def load_model(path: str | os.PathLike[str]) -> Sequential:
     Returns
     -------
     Sequential
-        With `class_names` and `preparation` as they were saved.
+        With `class_names`, `preparation` and `origin` as they were saved.
 
     Raises
     ------
@@ -65,10 +65,12 @@ def _made(metadata: Mapping[str, str]) -> Sequential:
     model = architecture.from_json(metadata["architecture"])
     if not isinstance(model, Sequential):
         raise ValueError(f"it describes a {type(model).__name__}, which is no model")
-    names, preparation = (json.loads(metadata.get(name, "null")) for name in ("class_names", "preparation"))
+    kept = ("class_names", "preparation", "origin")
+    names, preparation, origin = (json.loads(metadata.get(name, "null")) for name in kept)
     if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
         raise ValueError(f"class_names are no list of strings: {str(names)[:100]}")
-    if not (preparation is None or isinstance(preparation, dict)):
-        raise ValueError(f"preparation is no dict: {str(preparation)[:100]}")
-    model.class_names, model.preparation = names, preparation
+    for name, value in (("preparation", preparation), ("origin", origin)):
+        if not (value is None or isinstance(value, dict)):
+            raise ValueError(f"{name} is no dict: {str(value)[:100]}")
+    model.class_names, model.preparation, model.origin = names, preparation, origin
     return model

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xpdl.io.atomic import append
+from xpdl.io.os_errors import in_words
 from xpdl.training import plain_json
 from xpdl.training.history import History
 from xpdl.training.messages import warn
@@ -143,7 +144,7 @@ class TrialLog:
             append(self.path, self._unwritten, sync=True)
         except OSError as error:
             if not self._warned:
-                warn(f"search: trial {trial.number} is not in {self.path} yet: {error}")
+                warn(f"search: trial {trial.number} is not in {self.path} yet: {in_words(error)}")
             self._warned = True
         else:
             self._unwritten = b""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array
 from xpdl.io.atomic import prepare_to_write
+from xpdl.io.os_errors import in_words
 from xpdl.ops.checks import flag, number, path_like, positive_int
 from xpdl.training.callbacks.base import Callback
 from xpdl.training.callbacks.monitor import Monitor, formatted, measured_by, names_in
@@ -142,7 +143,7 @@ class ModelCheckpoint(Callback):
                 trainer.network.save_params(formatted(self.path, trainer, epoch))
             except OSError as error:
                 if not self._warned:
-                    warn(f"ModelCheckpoint: the weights after epoch {epoch} are in no file: {error}")
+                    warn(f"ModelCheckpoint: the weights after epoch {epoch} are in no file: {in_words(error)}")
                 self._warned = True
                 return
         if better:

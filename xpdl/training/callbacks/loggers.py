@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xpdl.io.atomic import append, is_special, write_atomically
+from xpdl.io.os_errors import in_words
 from xpdl.ops.checks import path_like
 from xpdl.training import plain_json
 from xpdl.training.callbacks.base import Callback
@@ -51,7 +52,7 @@ class _FileLogger(Callback):
             self._write()
         except OSError as error:
             if not self._warned:
-                warn(f"{type(self).__name__}: epoch {epoch} is not in {self.path} yet: {error}")
+                warn(f"{type(self).__name__}: epoch {epoch} is not in {self.path} yet: {in_words(error)}")
             self._warned = True
         else:
             self._written = len(self._rows)
@@ -228,7 +229,7 @@ class TensorBoard(Callback):
                     self._writer.add_scalar(name, value, epoch)
             self._writer.flush()
         except OSError as error:
-            warn(f"TensorBoard: no events are written to {self.log_dir} from epoch {epoch} on: {error}")
+            warn(f"TensorBoard: no events are written to {self.log_dir} from epoch {epoch} on: {in_words(error)}")
             self._writer = None
 
     def on_train_end(self, trainer: Any) -> None:
@@ -241,4 +242,4 @@ class TensorBoard(Callback):
         try:
             writer.close()
         except OSError as error:
-            warn(f"TensorBoard: the last events may be missing in {self.log_dir}: {error}")
+            warn(f"TensorBoard: the last events may be missing in {self.log_dir}: {in_words(error)}")

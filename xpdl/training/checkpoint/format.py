@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,16 @@ from xpdl.training.weighted_mean import WeightedMean
 
 
 def save(
-    run: Run, state: RunState, path: str | os.PathLike[str], before_replacing: Callable[[], None] | None = None
+    run: Run,
+    state: RunState,
+    path: str | os.PathLike[str],
+    before_replacing: Callable[[], None] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all that a run needs to go on, between two steps, atomically; see `xpdl.atomic.write_atomically`.
 
-    What is drawn at random is a function of the seed, the step and what dropout keeps in its state, which are written.
+    `notes` are plain values of the caller. Random draws are functions of the seed, the step and what dropout keeps in its
+    state, which are written.
     """
     arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in named_arrays(run.network)}
     optimizer: dict[str, Any] = {}
@@ -48,6 +53,7 @@ def save(
         "position": json.dumps(_position(state)),
         "optimizer": json.dumps(optimizer),
         "callbacks": callbacks,
+        "notes": json.dumps(dict(notes or {})),
         "precision": json.dumps(None if run.precision is None else run.precision.loss_scale.state_dict()),
         "counters": json.dumps(
             {name: owner[key] for name, owner, key in named_state(run.network) if not is_array(owner[key])}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from xpdl.io import atomic, tensors
 from xpdl.io.file_lock import locked
+from xpdl.io.os_errors import in_words
 from xpdl.training.checkpoint.format import load, save
 from xpdl.training.messages import warn
 from xpdl.training.run_state import Run, RunState
@@ -22,10 +25,16 @@ class CheckpointFiles:
     path : path
     max_checkpoints : int
         So many files are kept.
+
+    Attributes
+    ----------
+    notes : dict
+        Plain values of the program that trains, which are written into each file; see `read_notes`.
     """
 
     def __init__(self, path: str | os.PathLike[str], max_checkpoints: int) -> None:
         self.path, self.max_checkpoints = Path(path), max_checkpoints
+        self.notes: dict[str, Any] = {}
         # a damaged file is written over: in the place of an older one it would be of no use
         self._newest_is_whole = False
         self._holder: int | None = None
@@ -72,9 +81,9 @@ class CheckpointFiles:
                 f"{self.path}: a forked process cannot go on with its parent's training, which writes there"
             )
         try:
-            save(run, state, self.path, before_replacing=self._rotate)
+            save(run, state, self.path, before_replacing=self._rotate, notes=self.notes)
         except OSError as error:
-            warn(f"no checkpoint was written after step {state.step}: {error}")
+            warn(f"no checkpoint was written after step {state.step}: {in_words(error)}")
             return False
         self._newest_is_whole = True
         return True
@@ -101,6 +110,13 @@ class CheckpointFiles:
             self._newest_is_whole = path == self.path
             return path
         raise failures[0]
+
+    def read_notes(self) -> dict[str, Any]:
+        """Return the `notes` in the newest file that is whole; none of a file of an earlier version."""
+        for path in filter(Path.exists, self._paths()):
+            with contextlib.suppress(ValueError, OSError):  # `read` says what is wrong with it
+                return dict(json.loads(tensors.load_arrays(path)[1].get("notes", "{}")))
+        return {}
 
     def set_aside(self) -> Path | None:
         """Rename all of them after ``PATH.old``, in the place of what lies there, and give that name; None without any."""
