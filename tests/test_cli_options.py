@@ -189,7 +189,7 @@ class TestConfig:
         interrupted(*SMALL)
         Path("run.toml").write_text("lr = 0.25\n")
         code, _, err = run("train", "--resume", "--config", "run.toml")
-        assert code == 2 and "--lr 0.25 (the run has 0.005)" in err
+        assert code == 2 and "--lr 0.25 (the run has 0.008)" in err
 
 
 class TestFullDisk:
@@ -323,5 +323,5 @@ def test_first_command_is_quick_and_says_what_it_does(tmp_path):
         [sys.executable, "-m", "xpdl", "train", "--help"], capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "200"},
     ).stdout  # fmt: skip
-    assert "(default: 10)" in help_text and "one-cycle" in help_text and "==SUPPRESS==" not in help_text
+    assert "(default: 10, of pictures" in help_text and "one-cycle" in help_text and "==SUPPRESS==" not in help_text
     assert "Default object" not in help_text
