@@ -294,6 +294,18 @@ class TestSplitOfTheTraining:
 
     TRAIN = ("train", "--data", "pets", "--model", "TwoLayerNet", "--size", "8", "--epochs", "1")
 
+    @pytest.mark.filterwarnings("default")  # as a user has them
+    def test_broken_files_are_named_in_one_line(self, run, pets):
+        (pets / "cats" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+        (pets / "dogs" / "empty.png").touch()
+        code, out, err = run(*self.TRAIN)
+        assert code == 0 and out.startswith("TwoLayerNet on pets: 16 training and 4 test images")
+        assert err.startswith(
+            "xpdl train: warning: load_folder: skipped 2 files: pets/cats/broken.jpg: is not a readable"
+        )
+        assert "pets/dogs/empty.png: is not a readable picture (of no format that is read)" in err
+        assert err.count("\n") == 1 and "object at" not in err
+
     def test_evaluate_takes_it_from_the_file(self, run, pets, monkeypatch):
         code, trained, _ = run(*self.TRAIN, "--seed", "5", "--test-share", "0.4")
         assert code == 0 and load_model("runs/TwoLayerNet.safetensors").origin == {
@@ -310,10 +322,11 @@ class TestSplitOfTheTraining:
             assert out.startswith("runs/TwoLayerNet.safetensors on pets: 8 test images\n")
         assert seen == [((0.4,), {"seed": 5})] * 2
 
+    @pytest.mark.filterwarnings("default")  # as a user has them
     def test_another_split_is_a_warning(self, run, pets):
         assert run(*self.TRAIN)[0] == 0
         code, _, err = run("evaluate", "--seed", "1", "--test-share", "0.2")
-        assert code == 0 and err.count("\n") == 1
+        assert code == 0 and err.count("\n") == 1 and err.startswith("xpdl evaluate: warning: ")
         assert "the network was trained with --seed 0; with 1, pictures that it has seen are among" in err
 
 

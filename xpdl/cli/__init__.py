@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import xpdl
@@ -33,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        code: int = args.run(args) or 0
+        with _warnings_in_a_line(args.command):
+            code: int = args.run(args) or 0
         if sys.stdout is not None:  # closed by the parent process
             sys.stdout.flush()
     except BrokenPipeError:
@@ -54,6 +57,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stuck_output()
         return 2
     return code
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line(command: str) -> Iterator[None]:
+    """Print a warning without the place in this library, which the user has not written."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"xpdl {command}: warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _drop_stuck_output() -> None:

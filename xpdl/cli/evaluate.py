@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,10 @@ def _settle_data(args: argparse.Namespace, origin: Mapping[str, Any]) -> None:
         if asked is None:
             setattr(args, name, trained)
         elif name != "data" and name in origin and asked != trained:
-            print(
-                f"xpdl evaluate: warning: the network was trained with {long_name(name)} {trained}; with {asked}, pictures "
-                "that it has seen are among those to test with",
-                file=sys.stderr,
-                flush=True,
+            warnings.warn(
+                f"the network was trained with {long_name(name)} {trained}; with {asked}, pictures that it has seen are "
+                "among those to test with",
+                stacklevel=2,
             )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -125,7 +124,6 @@ def run(args: argparse.Namespace) -> int:
         with warnings.catch_warnings():
             # NumPy warns of overflow on the way to a loss that is not finite, at which the trainer stops and says where
             warnings.simplefilter("ignore", RuntimeWarning)
-            warnings.showwarning = _show_warning
             history = trainer.train()
         seconds = time.perf_counter() - start
         writers = {f"{args.model}.safetensors": network.save, f"{args.model}.history.json": history.save}
@@ -207,11 +205,6 @@ def _make_folder(out: Path) -> None:
         raise NotADirectoryError(f"{out}: is not a folder, nor can be; choose another with --out") from None
     if not os.access(out, os.W_OK):
         raise PermissionError(f"{out}: no permission to write there; choose another folder with --out")
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Print a warning in one line, without the place in this library that the user has not written."""
-    print(f"xpdl train: warning: {message}", file=sys.stderr, flush=True)
 
 
 def _optimizer(args: argparse.Namespace) -> Optimizer:

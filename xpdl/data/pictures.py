@@ -47,8 +47,10 @@ def read_picture(path: str | os.PathLike[str], convert: Callable[[Any], R]) -> R
                     raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
                 return convert(importlib.import_module("PIL.ImageOps").exif_transpose(picture))
         except Exception as error:  # of a damaged file, Pillow's readers raise what comes, IndexError among them
+            # Pillow shows the object that it reads from
+            reason = "of no format that is read" if isinstance(error, module.UnidentifiedImageError) else error
             raise ValueError(
-                f"{path}: is not a readable picture ({error}); save it as PNG or JPEG of at most {_MOST_PIXELS:,} pixels"
+                f"{path}: is not a readable picture ({reason}); save it as PNG or JPEG of at most {_MOST_PIXELS:,} pixels"
             ) from error
 
 
