@@ -1,6 +1,7 @@
 """Files for people who change xpdl: the commands and paths that they name exist, and versions agree."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,15 @@ def test_hosted_workflow_runs_what_a_change_must_pass():
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert re.findall(r"^\s+- run: (.*)$", workflow, re.MULTILINE) == [".ci/run"]
     assert "scripts/check_package.sh" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_metadata_are_for_people_who_look_for_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["urls"] and all(url.startswith("https://") for url in project["urls"].values())
+    assert {"deep learning", "education"} <= set(project["keywords"])
+    classifiers = project["classifiers"]
+    assert len(set(classifiers)) == len(classifiers) and "Typing :: Typed" in classifiers
+    versions = [name.rpartition(" ")[2] for name in classifiers if re.fullmatch(r".*Python :: 3\.\d+", name)]
+    assert project["requires-python"] == f">={versions[0]}"
+    tried = re.search(r"versions=\((3.*)\)", (ROOT / "scripts" / "check_pythons.sh").read_text(encoding="utf-8"))[1]
+    assert tried.split() == versions
