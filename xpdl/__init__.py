@@ -101,6 +101,7 @@ from xpdl.version import __version__
 if TYPE_CHECKING:
     from xpdl import plots
     from xpdl.data import load_cifar10, load_fashion_mnist, load_folder, load_mini_mnist, load_mnist
+    from xpdl.integrations.pytorch import load_pytorch, save_pytorch
     from xpdl.integrations.scikit_learn import XpdlClassifier as XpdlClassifier
     from xpdl.integrations.scikit_learn import XpdlRegressor as XpdlRegressor
     from xpdl.search import choice, log_uniform, random_search, successive_halving, uniform
@@ -117,6 +118,7 @@ else:
             **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data"),
             **dict.fromkeys(("choice", "log_uniform", "random_search", "successive_halving", "uniform"), "xpdl.search"),
             **dict.fromkeys(("check_gradients", "compare_backends"), "xpdl.testing"),
+            **dict.fromkeys(("load_pytorch", "save_pytorch"), "xpdl.integrations.pytorch"),
             **dict.fromkeys(_NEED_SKLEARN, "xpdl.integrations.scikit_learn"),
         },
         optional=dict.fromkeys(_NEED_SKLEARN, "sklearn"),
@@ -215,6 +217,7 @@ __all__ = [
     "load_mini_mnist",
     "load_mnist",
     "load_model",
+    "load_pytorch",
     "log_softmax",
     "log_uniform",
     "mean_squared_error",
@@ -230,6 +233,7 @@ __all__ = [
     "register_layer",
     "relu",
     "relu_grad",
+    "save_pytorch",
     "seed",
     "shuffle_dataset",
     "sigmoid",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import xpdl
 from xpdl import (
     Affine,
     AveragePooling,
@@ -129,6 +130,45 @@ class TestAgainstPytorch:
         here.params["Affine1.b"][...] += 1
         save_pytorch(here, path)
         there.load_state_dict(tensors.load_file(path))
+        np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
+
+    @pytest.mark.parametrize("flatten", [True, False], ids=["with Flatten", "without Flatten"])
+    def test_a_usual_sequential_both_ways(self, torch, tensors, path, flatten):
+        nn = torch.nn
+        torch.manual_seed(2)
+        there = nn.Sequential(
+            *(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            *(nn.Linear(4 * 3 * 3, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3)),
+        ).double()
+        there(torch.randn(16, *SHAPE, dtype=torch.float64))
+        there.eval()
+        layers = [Convolution(filters=4, size=3), BatchNormalization(eps=1e-5), Relu(), Pooling(2, 2), Flatten()]
+        layers += [Affine(units=6), Relu(), Dropout(0.5, inverted=True), Affine(units=3)]
+        here = Sequential(*(layers if flatten else [one for one in layers if not isinstance(one, Flatten)]))
+        with use("numpy", dtype="float64"):
+            here.build(SHAPE)
+        tensors.save_file(there.state_dict(), path)
+        assert int(load_file(path)["1.num_batches_tracked"]) == 1
+        assert xpdl.load_pytorch(here, path, "index") == ([], [])
+        np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
+        for value in (*here.params.values(), *here.buffers.values()):
+            value += 0.25
+        xpdl.save_pytorch(here, path, "index")
+        assert not any(there.load_state_dict(tensors.load_file(path)))
+        np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
+
+    def test_other_layers_between_are_taken_in_their_order(self, torch, tensors, path):
+        nn = torch.nn
+        there = nn.Sequential(
+            *(nn.Dropout(0.1), nn.Conv2d(2, 4, 3), nn.Identity(), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(4 * 7 * 6, 3), nn.Identity()),
+        )
+        there = there.double().eval()
+        here = Sequential(Convolution(filters=4, size=3), Relu(), Affine(units=3))
+        with use("numpy", dtype="float64"):
+            here.build(SHAPE)
+        tensors.save_file(there.state_dict(), path)
+        assert load_pytorch(here, path, "index") == ([], [])
         np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

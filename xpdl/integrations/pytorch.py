@@ -13,7 +13,7 @@ from xpdl.io import tensors
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
-from xpdl.layers.composite import Composite
+from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
 from xpdl.models.sequential import Sequential
 from xpdl.models.state_dict import Differences, fill, state_of
@@ -44,8 +44,8 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
     path : path
     names : "short", "index" or mapping
         What layers are called there. "short": ``conv1 conv2 fc1 bn1``, numbered by kind through the whole model. "index":
-        places in nested ``nn.Sequential``, ``0 3 7``. A mapping gives a name, such as ``features.0``, for each layer
-        with parameters, by its name here.
+        places in nested ``nn.Sequential``, ``0 3 7``, with an ``nn.Flatten`` before an `Affine` that takes images. A mapping
+        gives a name, such as ``features.0``, for each layer with parameters, by its name here.
 
     Raises
     ------
@@ -96,7 +96,8 @@ def load_pytorch(
         It has parameters already: call ``build(input_shape)`` first.
     path : path
     names
-        As in `save_pytorch`.
+        As in `save_pytorch`. With "index", numbers of an ``nn.Sequential`` that has more or fewer layers without parameters,
+        such as activations, are taken in their order.
     strict : bool
         Whether arrays that only one side has are an error; a wrong shape always is one.
 
@@ -121,6 +122,8 @@ def load_pytorch(
     own = state_of(model)
     arrays, _ = tensors.load_arrays(path)
     entries = {entry.there: entry for entry in _entries(model, names)}
+    if names == "index":
+        entries = _renumbered(arrays, entries)
     found = {}
     for there, array in arrays.items():
         entry = entries.get(there)
@@ -145,8 +148,8 @@ def _entries(model: Sequential, names: Names) -> Iterator[_Entry]:
         raise ValueError(f"names must be 'short', 'index' or a mapping of layer names, got {names!r}")
     counts: dict[str, int] = {}
     taken: dict[str, str] = {}
-    for place, index, layer in _layers(model, "", ""):
-        keys = [*layer.params, *(key for key in layer.state if key in _THERE)]
+    for place, index, layer in _layers(model, "", "", model.input_shape):
+        keys = [*layer.own("params"), *(key for key in layer.own("state") if key in _THERE)]
         if not keys:
             continue
         short = next((name for kind, name in _SHORT.items() if isinstance(layer, kind)), None)
@@ -167,12 +170,33 @@ def _entries(model: Sequential, names: Names) -> Iterator[_Entry]:
             yield _Entry(model.aliases.get(path, path), f"{module}.{_THERE[key]}", key == "W" and short == "fc")
 
 
-def _layers(layer: Layer, place: str, index: str) -> Iterator[tuple[str, str, Layer]]:
-    """(name here, place in nested sequences, layer) of all layers that are not made of layers."""
-    if not isinstance(layer, Composite):
+def _layers(layer: Layer, place: str, index: str, shape: tuple[int, ...] | None) -> Iterator[tuple[str, str, Layer]]:
+    """(name here, place in nested sequences, layer) of all layers; `shape` is that of a row of the input, where known."""
+    chain = isinstance(layer, Chain)
+    if not chain:
         yield place, index, layer
-        return
-    chain = hasattr(layer, "layers")
-    for number, (name, child) in enumerate(layer.children()):
+    if layer.holds_layers and not chain:
+        shape = None
+    number = 0
+    for name, child in layer.children():
+        # nn.Linear takes no images: a Flatten of its own is before it there
+        number += chain and isinstance(child, Affine) and shape is not None and len(shape) > 1
         step = str(number) if chain else name
-        yield from _layers(child, f"{place}.{name}" if place else name, f"{index}.{step}" if index else step)
+        yield from _layers(child, f"{place}.{name}" if place else name, f"{index}.{step}" if index else step, shape)
+        if chain and shape is not None:
+            shape = child.output_shape(shape)
+        number += 1
+
+
+def _renumbered(arrays: Mapping[str, Any], entries: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """`entries` under the numbers of a file's ``nn.Sequential``, where other layers without parameters are between."""
+    ours = list(dict.fromkeys(name.rpartition(".")[0] for name in entries))
+    theirs = {name.rpartition(".")[0] for name in arrays}
+    if theirs == set(ours) or len(theirs) != len(ours) or not all(module.isdecimal() for module in (*theirs, *ours)):
+        return dict(entries)
+    number = dict(zip(ours, sorted(theirs, key=int), strict=True))
+    renamed = {}
+    for name, entry in entries.items():
+        module, _, key = name.rpartition(".")
+        renamed[f"{number[module]}.{key}"] = entry
+    return renamed
