@@ -12,6 +12,7 @@ from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.layers.base import Shape, row_shape
 from xpdl.layers.composite import Composite
+from xpdl.layers.function_loss import Function, FunctionLoss
 from xpdl.layers.losses import LossLayer
 from xpdl.models import layout, placement, serialization
 from xpdl.models.batched import batched, share_correct
@@ -24,6 +25,7 @@ from xpdl.ops.checks import positive_int
 _PREDICTED_ROWS = 1000
 
 M = TypeVar("M", bound="Model")
+Loss = LossLayer | type[LossLayer] | Function
 
 
 class MixedPasses(Protocol):
@@ -46,8 +48,9 @@ class Model(Composite):
     ----------
     *args, **kwargs
         Of the composition.
-    loss : LossLayer, an instance or its class, optional
-        The last layer. Without it the model can predict but not train, and can be a layer of another model.
+    loss : LossLayer, an instance or its class, or callable, optional
+        The last layer, or a function ``(y, t) -> (loss, dy)`` of outputs and targets. Without it the model can predict but
+        not train, and can be a layer of another model.
     seed : int, optional
         Of initial weights and dropout masks; by default they follow `xpdl.seed`.
 
@@ -60,13 +63,9 @@ class Model(Composite):
         The loss that the last `gradient` computed on its way, on the device.
     """
 
-    def __init__(
-        self, *args: Any, loss: LossLayer | type[LossLayer] | None = None, seed: int | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, loss: Loss | None = None, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.last_layer = loss() if isinstance(loss, type) and issubclass(loss, LossLayer) else loss
-        if not (self.last_layer is None or isinstance(self.last_layer, LossLayer)):
-            raise TypeError(f"{self.name}: loss must be a loss layer such as SoftmaxWithLoss, got {loss!r}")
+        self.last_layer = _last_layer(loss, self.name)
         self.last_loss: Array | None = None
         #: runs the passes of `gradient` in another dtype than that of the parameters
         self.mixed_precision: MixedPasses | None = None
@@ -285,3 +284,16 @@ class Model(Composite):
 
     def _moved(self, x: Array) -> Array:
         return placement.moved(x, self._first_parameter())
+
+
+def _last_layer(loss: Any, owner: str) -> LossLayer | None:
+    """The last layer of what a model was given as its loss."""
+    if isinstance(loss, type) and issubclass(loss, LossLayer):
+        return loss()
+    if loss is None or isinstance(loss, LossLayer):
+        return loss
+    if isinstance(loss, type) or not callable(loss):
+        raise TypeError(
+            f"{owner}: loss must be a loss layer such as SoftmaxWithLoss, or a function (y, t) -> (loss, dy), got {loss!r}"
+        )
+    return FunctionLoss(loss)

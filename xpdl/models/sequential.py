@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from xpdl.layers.base import Layer
 from xpdl.layers.chain import Chain
-from xpdl.layers.losses import LossLayer
 from xpdl.models.architecture import register_layer
-from xpdl.models.base import Model
+from xpdl.models.base import Loss, Model
 
 
 @register_layer
@@ -17,8 +16,9 @@ class Sequential(Model, Chain):
     ----------
     *layers : Layer or (name, Layer)
         In order. A layer is named by its class and number, ``Affine1``, unless a name comes with it.
-    loss : LossLayer, an instance or its class, optional
-        The last layer. Without it the model can predict but not train, and can be a layer of another model.
+    loss : LossLayer, an instance or its class, or callable, optional
+        The last layer, or a function ``(y, t) -> (loss, dy)`` of outputs and targets. Without it the model can predict but
+        not train, and can be a layer of another model.
     seed : int, optional
         Of initial weights and dropout masks; by default they follow `xpdl.seed`.
     fuse : bool
@@ -52,7 +52,7 @@ class Sequential(Model, Chain):
     def __init__(
         self,
         *layers: Layer | tuple[str, Layer],
-        loss: LossLayer | type[LossLayer] | None = None,
+        loss: Loss | None = None,
         seed: int | None = None,
         fuse: bool = True,
     ) -> None:

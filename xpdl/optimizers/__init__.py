@@ -20,13 +20,14 @@ __all__ = ["SGD", "AdaDelta", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov"
 _RULES: tuple[type[Optimizer], ...] = (SGD, Momentum, Nesterov, AdaGrad, RMSprop, AdaDelta, Adam, AdamW)
 
 
-def get(optimizer: str | Optimizer | type[Optimizer], **params: Any) -> Optimizer:
+def get(optimizer: Any, **params: Any) -> Optimizer:
     """An optimizer from its name, its class, or itself.
 
     Parameters
     ----------
-    optimizer : str, class or Optimizer
-        Upper and lower case of a name are alike: ``"adam"``, ``"AdaGrad"``.
+    optimizer : str, class, Optimizer or object
+        Upper and lower case of a name are alike: ``"adam"``, ``"AdaGrad"``. Or any object with ``update(params, grads)``, or
+        its class: as the book's, it changes the arrays of the dict `params` by those of the same names in `grads`.
     **params
         For the constructor. An optimizer that exists already takes none.
 
@@ -54,4 +55,11 @@ def get(optimizer: str | Optimizer | type[Optimizer], **params: Any) -> Optimize
         return by_name[optimizer.lower()](**params)
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         return optimizer(**params)
-    raise TypeError(f"get: expected an optimizer, its class or its name, got {optimizer!r}")
+    if callable(getattr(optimizer, "update", None)) and not isinstance(optimizer, dict):
+        if params and not isinstance(optimizer, type):
+            raise TypeError(f"get: {optimizer!r} exists already and takes no parameters, got {sorted(params)}")
+        own: Optimizer = optimizer(**params) if isinstance(optimizer, type) else optimizer
+        return own
+    raise TypeError(
+        f"get: expected an optimizer, its class or its name, or an object with update(params, grads), got {optimizer!r}"
+    )

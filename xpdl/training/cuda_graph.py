@@ -75,7 +75,7 @@ class GraphedStep(EagerStep):
             raise TypeError(
                 f"Trainer: compile=True needs a Sequential, whose layers say what they keep, got {type(network).__name__}"
             )
-        if not optimizer.rule_name():
+        if not (isinstance(optimizer, Optimizer) and optimizer.rule_name()):
             raise TypeError(
                 f"Trainer: compile=True needs an optimizer with a rule; {type(optimizer).__name__} has a step of its own, "
                 "whose numbers would stay those of the step that was recorded"

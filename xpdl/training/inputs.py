@@ -21,7 +21,7 @@ from xpdl.models.base import Model
 from xpdl.models.summary import layer_costs
 from xpdl.ops.checks import number, require_shape
 from xpdl.ops.targets import check_finite
-from xpdl.optimizers import Adam, Optimizer
+from xpdl.optimizers import Adam
 from xpdl.training.messages import warn
 
 # at a time, which takes the memory of a few batches
@@ -34,7 +34,7 @@ def check_network(network: Any, optimizer: Any, optimizer_param: Any) -> None:
         raise TypeError(f"Trainer: network must have params, gradient(x, t) and loss(x, t), got {network!r}")
     if optimizer_param is not None and not isinstance(optimizer_param, Mapping):
         raise TypeError(f"Trainer: optimizer_param must be a dict such as {{'lr': 0.01}}, got {optimizer_param!r}")
-    if optimizer_param and isinstance(optimizer, Optimizer):
+    if optimizer_param and not isinstance(optimizer, (str, type)):
         raise TypeError(
             f"Trainer: optimizer_param {dict(optimizer_param)} would not change {optimizer!r}, which exists already; give "
             "its arguments there, or pass its class or name"

@@ -53,8 +53,8 @@ def _require_free(run: Run) -> None:
         If another training that has not ended uses one, or has used it since this one began.
     """
     uses = [(shown, use.owner) for shown, thing in _stateful(run) if (use := vars(thing).get(_USE)) is not None]
-    if run.optimizer.run is not None:
-        uses.append((run.optimizer, run.optimizer.run))
+    if (other := _user_of(run.optimizer)) is not None:
+        uses.append((run.optimizer, other))
     for shown, other in uses:
         if other is run.owner:
             continue
@@ -81,9 +81,12 @@ def begin(run: Run, resumed: bool) -> None:
         If the optimizer has a state of other parameters, or a callback cannot be put back.
     """
     owner = run.owner
-    if not resumed and run.optimizer.run is not owner:
+    if not resumed and _user_of(run.optimizer) is not owner:
         _require_unused(run.optimizer, run.network.params)
-    run.optimizer.run = owner
+    if isinstance(run.optimizer, Optimizer):
+        run.optimizer.run = owner
+    elif hasattr(run.optimizer, "__dict__"):
+        vars(run.optimizer)[_USE] = _Use(owner, None)
     for shown, thing in _stateful(run):
         use: _Use | None = vars(thing).get(_USE)
         if use is None:
@@ -124,10 +127,22 @@ def _stateful(run: Run) -> Iterator[tuple[Any, Any]]:
         yield run.precision, run.precision.loss_scale
 
 
-def _require_unused(optimizer: Optimizer, params: Any) -> None:
+def _user_of(optimizer: Any) -> Owner | None:
+    """Return the training that an optimizer was last used by."""
+    if isinstance(optimizer, Optimizer):
+        user: Owner | None = optimizer.run
+        return user
+    use: _Use | None = getattr(optimizer, "__dict__", {}).get(_USE)
+    return None if use is None else use.owner
+
+
+def _require_unused(optimizer: Any, params: Any) -> None:
     cure = "make a new one for each Trainer, or pass its name; to go on with its state, load its state_dict() into a new one"
-    if optimizer.run is not None and optimizer.run.begun:
+    user = _user_of(optimizer)
+    if user is not None and user.begun:
         raise ValueError(f"Trainer: {optimizer!r} has been used by another training; {cure}")
+    if not isinstance(optimizer, Optimizer):
+        return
     for kind in optimizer.state_names:
         for name, array in getattr(optimizer, kind).items():
             if name not in params:

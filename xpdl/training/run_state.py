@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from xpdl.backends import Backend
-from xpdl.optimizers import Optimizer
 from xpdl.training.history import History
 from xpdl.training.precision.mixed import MixedPrecision
 from xpdl.training.weighted_mean import WeightedMean
@@ -94,7 +93,7 @@ class Run:
     ----------
     owner : Owner
     network : object
-    optimizer : Optimizer
+    optimizer : Optimizer, or an object with ``update(params, grads)``
     precision : MixedPrecision or None
     callbacks : list
     backend : Backend
@@ -109,7 +108,7 @@ class Run:
 
     owner: Owner
     network: Any
-    optimizer: Optimizer
+    optimizer: Any
     precision: MixedPrecision | None
     callbacks: list[Any]
     backend: Backend

@@ -109,9 +109,16 @@ class EagerStep:
 
 def gradient(network: Any, precision: MixedPrecision | None, x: Array, t: Array, *sample_weight: Array) -> Any:
     """Compute gradients by the names of the parameters."""
-    if precision is None:
-        return network.gradient(x, t, *sample_weight)
-    return precision.gradient(network, x, t, *sample_weight)
+    if precision is not None:
+        return precision.gradient(network, x, t, *sample_weight)
+    grads = network.gradient(x, t, *sample_weight)
+    if grads is None:  # a network may keep them instead
+        grads = getattr(network, "grads", None)
+    if not isinstance(grads, Mapping):
+        raise TypeError(
+            f"{type(network).__name__}: gradient(x, t) must return a dict of gradients, got {type(grads).__name__}"
+        )
+    return grads
 
 
 def loss_of(network: Any, x: Array, t: Array) -> Any:

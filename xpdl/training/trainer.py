@@ -13,8 +13,7 @@ from xpdl.data.structure import map_arrays
 from xpdl.deprecation import renamed_options
 from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
-from xpdl.optimizers import Optimizer
-from xpdl.training import inputs, loop, measures
+from xpdl.training import inputs, loop, measures, own_optimizer
 from xpdl.training.callbacks.base import Callbacks
 from xpdl.training.checkpoint.checkpointer import MAX_CHECKPOINTS, Checkpoint, Checkpointer
 from xpdl.training.checkpoint.fingerprint import identity
@@ -49,7 +48,7 @@ class Trainer:
         Passes over all rows of `x_train`.
     mini_batch_size : int
         Rows of a step; the last one of an epoch has what is left, see `drop_last`.
-    optimizer : str, class or Optimizer
+    optimizer : str, class, Optimizer, or an object with ``update(params, grads)``
         See `xpdl.optimizers.get`. One that another training has used is refused: its state belongs to other parameters.
     optimizer_param : mapping, optional
         The optimizer's arguments, such as ``{"lr": 0.1}``. Without them it has the rule's own, but Adam the learning rate
@@ -154,7 +153,7 @@ class Trainer:
         t_test: Any = None,
         epochs: int = 20,
         mini_batch_size: int = 100,
-        optimizer: str | Optimizer | type[Optimizer] = "SGD",
+        optimizer: Any = "SGD",
         optimizer_param: Mapping[str, Any] | None = None,
         evaluate_sample_num_per_epoch: int | None = None,
         verbose: bool = True,
@@ -184,7 +183,7 @@ class Trainer:
             positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
         self.optimizer = optimizers.get(optimizer, **inputs.optimizer_options(optimizer, optimizer_param))
-        self.optimizer_at_start = repr(self.optimizer)
+        self.optimizer_at_start = own_optimizer.described(self.optimizer)
         self.verbose = flag(verbose, "verbose", "Trainer")
         self.callbacks = Callbacks(callbacks)
 
@@ -198,6 +197,8 @@ class Trainer:
         self.precision = resolve_precision(precision, network)
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
+        refused = {"checkpoint": checkpoint is not None, "precision": self.precision is not None}
+        own_optimizer.check(self.optimizer, backend, **refused)
         self.state = RunState()
         parts = (network, self.optimizer, self.precision, self.accumulate_grad_batches, self.state)
         graphed = flag(compile, "compile", "Trainer")

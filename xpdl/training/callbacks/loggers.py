@@ -27,7 +27,7 @@ def row_of(trainer: Any, epoch: int) -> Row:
     """Row of the epoch that has just ended: number, mean loss, measurements, learning rate, seconds."""
     history = trainer.history
     row = {"epoch": epoch, "loss": mean_of_epoch(trainer), **history.last()}
-    return {**row, "lr": float(trainer.optimizer.lr), "seconds": history.seconds[-1]}
+    return {**row, "lr": float(getattr(trainer.optimizer, "lr", math.nan)), "seconds": history.seconds[-1]}
 
 
 class _FileLogger(Callback):

@@ -57,6 +57,8 @@ class LearningRateSchedule(Callback):
         """Be told how many epochs the training has."""
 
     def on_train_begin(self, trainer: Any) -> None:
+        if not hasattr(trainer.optimizer, "lr"):
+            raise TypeError(f"{type(self).__name__}: {type(trainer.optimizer).__name__} has no lr for it to change")
         if self.lr is None:
             self.lr = float(trainer.optimizer.lr)
         self.span(trainer.epochs)

@@ -14,7 +14,8 @@ from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.io import tensors
 from xpdl.models.base import Model
-from xpdl.training import ownership
+from xpdl.optimizers import Optimizer
+from xpdl.training import own_optimizer, ownership
 from xpdl.training.callbacks import state as callback_state
 from xpdl.training.checkpoint.fingerprint import require_same
 from xpdl.training.history import History
@@ -37,14 +38,16 @@ def save(
     """
     arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in named_arrays(run.network)}
     optimizer: dict[str, Any] = {}
-    for name, value in run.optimizer.state_dict().items():
+    ours = isinstance(run.optimizer, Optimizer)
+    for name, value in run.optimizer.state_dict().items() if ours else ():
         if isinstance(value, dict):
             arrays.update({f"optimizer.{name}.{key}": asnumpy(array) for key, array in value.items()})
         else:
             optimizer[name] = value
     for name, values in state.history.lists().items():
         arrays[f"history.{name}"] = np.asarray(values, dtype=np.float64)
-    callbacks, callback_arrays = callback_state.to_file(run.callbacks, _backend(run.network))
+    stateful = [*run.callbacks, *own_optimizer.stateful(run.optimizer)]
+    callbacks, callback_arrays = callback_state.to_file(stateful, _backend(run.network))
     arrays.update(callback_arrays)
     metadata = {
         "kind": "checkpoint",
@@ -100,13 +103,15 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
             for name, owner, key in named_state(run.network)
         ]
         scaling = json.loads(metadata.get("precision", "null"))
-        callbacks = callback_state.from_file(metadata["callbacks"], arrays, run.callbacks, backend)
-        for kind in run.optimizer.state_names:
-            # in their own dtype, which is wider than that of a network in half precision
-            optimizer[kind] = {
-                name: backend.asarray(a, a.dtype.name) for name, a in _under(arrays, f"optimizer.{kind}.")
-            }
-        run.optimizer.load_state_dict(optimizer)
+        stateful = [*run.callbacks, *own_optimizer.stateful(run.optimizer)]
+        callbacks = callback_state.from_file(metadata["callbacks"], arrays, stateful, backend)
+        if isinstance(run.optimizer, Optimizer):
+            for kind in run.optimizer.state_names:
+                # in their own dtype, which is wider than that of a network in half precision
+                optimizer[kind] = {
+                    name: backend.asarray(a, a.dtype.name) for name, a in _under(arrays, f"optimizer.{kind}.")
+                }
+            run.optimizer.load_state_dict(optimizer)
     except (KeyError, TypeError) as error:
         raise tensors.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
     ownership.begin(run, resumed=True)
