@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from xpdl.backends import Backend, tables
 from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
-from xpdl.layers.base import Shape, row_shape
+from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.composite import Composite
 from xpdl.layers.function_loss import Function, FunctionLoss
 from xpdl.layers.losses import LossLayer
@@ -292,7 +292,7 @@ def _last_layer(loss: Any, owner: str) -> LossLayer | None:
         return loss()
     if loss is None or isinstance(loss, LossLayer):
         return loss
-    if isinstance(loss, type) or not callable(loss):
+    if isinstance(loss, (type, Layer)) or not callable(loss):
         raise TypeError(
             f"{owner}: loss must be a loss layer such as SoftmaxWithLoss, or a function (y, t) -> (loss, dy), got {loss!r}"
         )
