@@ -60,7 +60,7 @@ def outcome(run: Callable[[], int], seconds: float = COMPUTING) -> str:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # files may be mapped
             resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
             code = run()
         os._exit(code)

@@ -249,6 +249,15 @@ def test_unsaveable_layer_is_named_and_no_file_is_written(layer, message, path, 
     assert not path.exists()
 
 
+@pytest.mark.parametrize("number", [np.float32(2.5), np.array(2.5), np.int64(3)], ids=lambda n: type(n).__name__)
+def test_numbers_of_array_libraries_are_saved_as_numbers(number, path):
+    model = xpdl.Sequential(Shrink(number), xpdl.Affine(units=3))
+    model.build(IMAGE)
+    model.save(path)
+    divisor = xpdl.load_model(path).layers["Shrink1"].get_config()["divisor"]
+    assert type(divisor) in (int, float) and divisor == number
+
+
 def test_model_without_parameters_is_not_saved(path):
     with pytest.raises(xpdl.ShapeError, match="has no parameters yet"):
         xpdl.Sequential(xpdl.Affine(units=3)).save(path)

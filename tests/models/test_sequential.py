@@ -117,6 +117,17 @@ class TestAccuracy:
             got = network.accuracy(backend.asarray(X), backend.asarray(t), batch_size=size)
             assert got == np.mean(found == T)
 
+    def test_is_that_of_evaluation(self) -> None:
+        network = Sequential(Affine(units=4), BatchNormalization(), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+        network.predict(X)
+        network.buffers["BatchNormalization1.running_mean"] = np.array([3.0, -2.0, 1.0, 0.0])
+        t = network.predict(X).argmax(axis=1)
+        assert (network.predict(X, train_flg=True).argmax(axis=1) != t).any()
+        network.buffers["BatchNormalization1.running_mean"] = mean = np.array([3.0, -2.0, 1.0, 0.0])
+        network.buffers["BatchNormalization1.running_var"] = np.ones(4)
+        assert network.accuracy(X, t) == 1.0
+        np.testing.assert_array_equal(network.buffers["BatchNormalization1.running_mean"], mean)
+
     def test_of_one_output_is_that_of_the_threshold(self) -> None:
         network = Sequential(Affine(units=1), loss=SigmoidWithLoss, seed=0)
         scores = network.predict(X)[:, 0]

@@ -216,6 +216,14 @@ def test_a_shape_of_numpy_numbers_is_written(path):
     assert_same(arrays(other), arrays(model))
 
 
+def test_an_argument_that_json_cannot_hold_is_named_and_no_file_is_written(path):
+    model = TwoLayerNet(6, 5, 3)
+    model.config["weight_init_std"] = {0.01}
+    with pytest.raises(TypeError, match=r"save_params: \{0\.01\} cannot be written to a file"):
+        model.save_params(path)
+    assert not path.exists()
+
+
 def test_a_net_with_an_initializer_of_its_own_is_loaded_into_one_like_it(path):
     model, other = (TwoLayerNet(6, 5, 3, initializers.orthogonal, seed=seed) for seed in (0, 1))
     model.save_params(path)

@@ -149,6 +149,21 @@ def test_mixing_libraries_is_an_error_that_names_the_layer(backend: Backend, f: 
         f(backend.asarray(np.zeros((2, 3))), np.zeros((2, 3)))
 
 
+@pytest.mark.parametrize("f", WITH_LOSS)
+@pytest.mark.parametrize("shape", [(2,), (3, 1), (1,), ()])
+def test_weights_of_rows_never_broadcast(f: Any, shape: Any) -> None:
+    with pytest.raises(ShapeError, match=r"WithLoss: sample_weight, one for each row, must have shape \(3,\)"):
+        f(np.zeros((3, 2)), np.zeros((3, 2)), sample_weight=np.ones(shape))
+
+
+@pytest.mark.parametrize("f", WITH_LOSS)
+@pytest.mark.backends("array_api_strict", "torch", "cupy")
+def test_weights_of_rows_of_another_library_are_an_error(backend: Backend, f: Any) -> None:
+    x = backend.asarray(np.zeros((2, 3)))
+    with pytest.raises(MixedArraysError, match=r"WithLoss: arrays of .* are mixed"):
+        f(x, x, sample_weight=np.ones(2))
+
+
 @pytest.mark.parametrize("dout", [0.0, 2.5, -3])
 @pytest.mark.backends("values")
 def test_backward_scales_by_dout(backend: Backend, dout: float) -> None:

@@ -15,9 +15,8 @@ class Reference:
 
     def __init__(self, array: Any = None) -> None:
         self._reference: weakref.ref[Any] | None = None
-        if array is not None:
-            with contextlib.suppress(TypeError):  # of some libraries, arrays cannot be referred to weakly
-                self._reference = weakref.ref(array)
+        with contextlib.suppress(TypeError):  # there are none to None, nor to the arrays of some libraries
+            self._reference = weakref.ref(array)
 
     def __call__(self) -> Any:
         return None if self._reference is None else self._reference()
