@@ -46,14 +46,19 @@ def as_arrays(sets: Mapping[str, Pair], network: Any) -> tuple[dict[str, Pair], 
     for which, (x, t) in sets.items():
         x_name, t_name = f"Trainer: x_{which}", f"Trainer: t_{which}"
         tables.require_aligned(x, t, x_name, t_name)
-        targets = _converted(t, t_name, tables.as_array)
+        inputs, targets = features(x, network, x_name), targets_of(t, t_name)
         if not is_structure(targets) and tables.has_names(targets) and _stand_for_classes(targets, network, t_name):
             names = names or getattr(network, "class_names", None) or tables.class_names(t, t_name)
             targets = tables.class_numbers(t, names, t_name)
         for name, array in arrays_of(targets, t_name):
             tables.require_numbers(array, name)
-        converted[which] = features(x, network, x_name), targets
+        converted[which] = inputs, targets
     return converted, names
+
+
+def targets_of(t: Any, name: str) -> Any:
+    """Return targets as arrays; names of classes stay such."""
+    return _converted(t, name, tables.as_array)
 
 
 def features(x: Any, network: Any, name: str) -> Any:

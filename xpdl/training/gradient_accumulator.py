@@ -39,6 +39,12 @@ class Accumulated:
         self._batches += 1
         if self._batches < self.count and not last:
             return None
+        return self.rest()
+
+    def rest(self) -> Grads | None:
+        """Return the gradients of the rows since the last update, and forget them; None where there are none."""
+        if not self._sums:
+            return None
         sums, share = self._sums, _inverse(self._weight)
         self.clear()
         return {name: _times(total, share) for name, total in sums.items()}

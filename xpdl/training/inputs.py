@@ -22,6 +22,7 @@ from xpdl.models.summary import layer_costs
 from xpdl.ops.checks import number, require_shape
 from xpdl.ops.targets import check_finite
 from xpdl.optimizers import Adam
+from xpdl.training.batch_source import is_source, joined
 from xpdl.training.messages import warn
 
 # at a time, which takes the memory of a few batches
@@ -42,19 +43,25 @@ def check_network(network: Any, optimizer: Any, optimizer_param: Any) -> None:
 
 
 def held_out_sets(
-    x_test: Any, t_test: Any, validation_data: Any, validation_split: float
+    x_test: Any, t_test: Any, validation_data: Any, validation_split: float, network: Any
 ) -> dict[str, tuple[Any, Any]]:
-    """The data sets that are measured and not trained with, those that there are: validation before test."""
+    """Return the data sets that are measured and not trained with, those that there are: validation before test."""
     sets = {}
     if validation_data is not None:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+        is_pair = isinstance(validation_data, (tuple, list)) and len(validation_data) == 2
+        if not is_pair and not is_source(validation_data, None):
             raise TypeError(
-                f"Trainer: validation_data must be a pair of arrays (x, t), got {type(validation_data).__name__}"
+                f"Trainer: validation_data must be a pair of arrays (x, t), or batches of them, got "
+                f"{type(validation_data).__name__}"
             )
         if validation_split:
             raise ValueError("Trainer: take validation_data or validation_split, not both")
-        sets["val"] = (validation_data[0], validation_data[1])
-    if x_test is not None or t_test is not None:
+        sets["val"] = (
+            tuple(validation_data) if is_pair else joined(validation_data, "Trainer: validation_data", network)
+        )
+    if is_source(x_test, t_test) and x_test is not None:
+        sets["test"] = joined(x_test, "Trainer: x_test", network)
+    elif x_test is not None or t_test is not None:
         sets["test"] = (x_test, t_test)
     return sets
 

@@ -12,6 +12,7 @@ from xpdl.backends.namespaces import Array
 from xpdl.data import Batches, Prefetch
 from xpdl.data.structure import rows_in
 from xpdl.training import ownership
+from xpdl.training.batch_source import BatchSource
 from xpdl.training.callbacks.monitor import check_monitors
 from xpdl.training.callbacks.schedules import warn_of_longer
 from xpdl.training.checkpoint.checkpointer import Checkpointer
@@ -76,7 +77,7 @@ class Loop:
     run: Run
     state: RunState
     step: EagerStep
-    batches: Batches | Prefetch
+    batches: Batches | Prefetch | BatchSource
     evaluator: Evaluator
     checkpointer: Checkpointer
     progress: Progress
@@ -124,7 +125,7 @@ class Loop:
                 loss, updated = step(*batch, last=last)
                 state.step += 1
                 state.in_memory = True
-                if number == done + 1 and self.run.last_batch_size < rows_in(x):
+                if number == done + 1 and 0 < self.run.last_batch_size < rows_in(x):
                     plans.plan_batches(backend, rows_in(x), self.run.last_batch_size)
             self.progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
             self.notify("on_batch_end", state.step)
@@ -136,6 +137,14 @@ class Loop:
             # a checkpoint would lack gradients that are not yet used; after the last step, the measurements come first
             if updated and not last:
                 self.checkpointer.after_step(self.run, state, prepare)
+        if done == 0 and state.step == state.first_step:
+            raise ValueError(
+                f"Trainer: x_train gave no batch in epoch {state.epoch + 1}; an iterator gives its batches once, pass the "
+                "function that makes it"
+            )
+        state.in_memory = False
+        step.finish()
+        state.in_memory = True
         # not where an epoch goes on after its last step, whose losses are read
         if state.step > state.first_step + done or state.pending:
             step.read_losses(x, t)

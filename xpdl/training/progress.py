@@ -22,8 +22,8 @@ class Progress:
         self._bar: Any = None
         self._next_loss = 0.0
 
-    def start(self, title: str, steps: int, done: int = 0) -> None:
-        """Begin an epoch, or go on with one of which some steps are done."""
+    def start(self, title: str, steps: int | None, done: int = 0) -> None:
+        """Begin an epoch, or go on with one of which some steps are done; `steps` is None where nobody knows it."""
         if self.verbose and is_terminal(sys.stderr):
             from tqdm import tqdm  # takes half as long to import as NumPy
 

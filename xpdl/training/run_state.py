@@ -99,7 +99,7 @@ class Run:
     backend : Backend
         Of the network.
     epochs, steps_per_epoch, batch_size, last_batch_size : int
-        Of the whole training.
+        Of the whole training; `steps_per_epoch` is None where nobody knows it before.
     last_epoch : int
         The epoch after which the present call of ``train`` ends.
     fingerprint : callable
@@ -113,7 +113,7 @@ class Run:
     callbacks: list[Any]
     backend: Backend
     epochs: int
-    steps_per_epoch: int
+    steps_per_epoch: int | None
     batch_size: int
     last_batch_size: int
     fingerprint: Callable[[], dict[str, Any]]

@@ -83,6 +83,12 @@ class EagerStep:
             update(self.optimizer, self.precision, self.network.params, grads)
         return StepResult(loss, grads is not None)
 
+    def finish(self) -> None:
+        """Update with what is accumulated, where nobody knew which batch would be the last."""
+        grads = self.accumulator.rest()
+        if grads is not None:
+            update(self.optimizer, self.precision, self.network.params, grads)
+
     def reads_next(self) -> bool:
         """Return whether the next step reads the losses that are pending, and its own."""
         return len(self.state.pending) + 1 >= STEPS_BETWEEN_READS

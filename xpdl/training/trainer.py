@@ -14,6 +14,7 @@ from xpdl.deprecation import renamed_options
 from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
 from xpdl.training import inputs, loop, measures, own_optimizer
+from xpdl.training.batch_source import StreamedData, is_source, require_passes, streamed
 from xpdl.training.callbacks.base import Callbacks
 from xpdl.training.checkpoint.checkpointer import MAX_CHECKPOINTS, Checkpoint, Checkpointer
 from xpdl.training.checkpoint.fingerprint import identity
@@ -28,7 +29,7 @@ from xpdl.training.training_data import TrainingData
 
 
 class Trainer:
-    """Trains a network by mini-batches and records how it goes (the book's ``common/trainer.py``).
+    """Train a network by mini-batches and record how it goes (the book's ``common/trainer.py``).
 
     Parameters
     ----------
@@ -36,30 +37,31 @@ class Trainer:
         A model of xpdl, or any object with ``params``, ``gradient(x, t)``, ``loss(x, t)`` and, for classification,
         ``accuracy(x, t)``, such as the networks written out in the book. A `Sequential` that has no parameters yet is
         built for the rows of `x_train`.
-    x_train, x_test : array (N, ...) of any library, list, DataFrame, or tuple or dict of such; `x_test` is optional
+    x_train, x_test : array (N, ...) of any library, list, DataFrame, tuple or dict of such, or batches; `x_test` is optional
         Moved once to the network's library, device and dtype. A file mapped into memory (`numpy.memmap`) stays where it
-        is: its rows are read and moved batch by batch, those to train with ahead of time. Rows that would take more than
-        half of what a GPU has free are moved batch by batch too. A tuple or dict is for a network of several inputs, which
-        gets it whole, with the rows of a batch of each array.
+        is: its rows are read and moved batch by batch, those to train with ahead of time; so are rows that would take more
+        than half of what a GPU has free. A network of several inputs gets a tuple or dict whole, with the rows of a batch
+        of each array. Batches (x, t) or (x, t, sample_weight) come, without `t_train`, from anything that can be iterated
+        over in each epoch, such as a loader of PyTorch or `Batches`, or from a function that returns it, which gets the
+        number of the epoch if it takes one. They are not measured after an epoch; those of a test set are read once.
     t_train, t_test : array (N,) of labels, or (N, K) one-hot rows, shares of classes from 0 to 1, or targets
         Or a list, Series, DataFrame, tuple or dict. Labels are integers, or strings or booleans: their names, sorted or in
         the order of categories, become `class_names` of the network, unless it has some.
     epochs : int
         Passes over all rows of `x_train`.
     mini_batch_size : int
-        Rows of a step; the last one of an epoch has what is left, see `drop_last`.
+        Rows of a step, unless `x_train` gives batches; the last one of an epoch has what is left, see `drop_last`.
     optimizer : str, class, Optimizer, or an object with ``update(params, grads)``
         See `xpdl.optimizers.get`. One that another training has used is refused: its state belongs to other parameters.
     optimizer_param : mapping, optional
-        The optimizer's arguments, such as ``{"lr": 0.1}``. Without them it has the rule's own, but Adam the learning rate
-        0.01 of the book's trainer. An instance takes none.
+        The optimizer's arguments, such as ``{"lr": 0.1}``; an instance takes none. Adam has the book's 0.01 without them.
     evaluate_sample_num_per_epoch : int, optional
         After an epoch, measure on so many first rows of each set, `metrics` and validation included, instead of on all.
     verbose : bool
         Print one line per epoch, and show a progress bar where standard error is a terminal.
     callbacks : iterable
-        Such as `EarlyStopping`, `CosineLR` or `CSVLogger`, or any objects with some of the methods of `Callback`. They are
-        called in this order. One that an earlier trainer had begins as if it were new, see `Callback`.
+        Such as `EarlyStopping`, `CosineLR` or `CSVLogger`, or any objects with some of the methods of `Callback`, called in
+        this order. One that an earlier trainer had begins as if it were new, see `Callback`.
     seed : int, optional
         Of the order of the rows and of `augment`; by default they follow `xpdl.seed`.
     augment : callable or sequence of them, optional
@@ -67,14 +69,14 @@ class Trainer:
     validation_split : float
         Share of the rows of `x_train`, drawn at random by `seed`, that are kept from training and measured after each epoch,
         for choices that must not look at the test set.
-    validation_data : pair (x, t) of arrays, optional
+    validation_data : pair (x, t) of arrays, or batches, optional
         Such rows where they are a data set of their own.
     metrics : iterable
         What else to measure after each epoch, on each data set: ``"top_5_accuracy"``, ``"precision"``, ``"recall"``,
         ``"f1"`` (of class 1 where there are two, else the mean over classes; ``"f1_micro"`` or ``"f1_weighted"`` says
         otherwise), ``"roc_auc"``, ``"mse"``, ``"mae"``, ``"r2"``: see `xpdl.metrics`. Or functions ``f(y, t)`` of all
         outputs, probabilities in classification, and targets, as NumPy arrays; or a dict of names and such functions. They
-        are in ``history.metrics`` under ``"val_f1"`` and so on, which callbacks can monitor; a function can, which has an
+        are in ``history.metrics`` under ``"val_f1"`` and so on; callbacks can monitor those, a function if it has an
         attribute ``greater_is_better``.
     sample_weight : array (N,), optional
         Weights of the rows of `x_train` in the loss, 0 or more: the mean is weighted by them. What is measured after an
@@ -88,21 +90,17 @@ class Trainer:
     checkpoint : path, optional
         A file written after each epoch. Where it exists when `train` begins, the run resumes from it, bitwise identical
         to one that was not interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
-        A damaged one is passed over with a warning where there is one before it; one that cannot be written while the
-        training runs, on a full disk for example, is a warning too. Callbacks with ``state_dict()`` and
-        ``load_state_dict(state)`` are written and restored as well: numbers, strings, arrays, lists and dicts of them. In an
-        epoch that goes on, they see no second ``on_epoch_begin``. A run that one has stopped is finished. Network, data,
-        options, and the callbacks that change the training must be those that the run began with, whatever they were made
-        with; only `epochs` may be more, unless a schedule spans them all.
+        Callbacks with ``state_dict()`` and ``load_state_dict(state)`` are written and restored as well: numbers, strings,
+        arrays, lists and dicts of them. In an epoch that goes on, they see no second ``on_epoch_begin``. A run that one has
+        stopped is finished. Network, data, options, and the callbacks that change the training must be those that the run
+        began with; only `epochs` may be more, unless a schedule spans them all.
     checkpoint_every : int, optional
         Write it after so many steps instead, and at the end. It takes a `checkpoint`, as `max_checkpoints` does.
     precision : str or MixedPrecision, optional
         ``"float16"`` or ``"bfloat16"``: passes forward and back in it, parameters and updates in float32; see
-        `xpdl.training.MixedPrecision`. By default everything is in the dtype of the parameters: half precision is quicker
-        only on hardware made for it, and only some networks learn as well in it.
+        `xpdl.training.MixedPrecision`.
     compile : bool
-        With CuPy, repeat a step on a full batch by one launch: for small networks, which the host cannot keep up with. See
-        `xpdl.training.cuda_graph.GraphedStep`, which says what goes with it.
+        With CuPy, repeat a step on a full batch by one launch, see `xpdl.training.cuda_graph.GraphedStep`.
     max_checkpoints : int
         So many are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
 
@@ -122,17 +120,16 @@ class Trainer:
     LabelError
         If a label is missing or not one of the classes, or a target of yes or no is not in [0, 1].
     TypeError
-        If a column holds no numbers, or something is neither an array nor a list or table.
+        If something is neither an array nor a list or table of numbers, or an option does not go with batches.
     ValueError
-        If an array in memory holds NaN or infinity, in the dtype of the network; names the array and the row. In `x_test`,
-        and x to validate with, it is a warning: what is measured there may be NaN, which ends no training. A mapped file
-        is not read for it: there, NaN is found in the training, see `train`.
+        If an array in memory holds NaN or infinity, in the dtype of the network; names the array and the row. In x of sets
+        that are only measured, it is a warning. In a mapped file and in batches, NaN is found in the training, see `train`.
 
     Notes
     -----
     Unlike the book's: an epoch is one pass over all rows, shuffled without replacement, and exactly `epochs` of them are
-    made; a step computes its loss once, in the pass forward that the gradient needs anyway; losses are read from the
-    device in blocks. Mean losses of the test set stand in ``history.test_loss_list``.
+    made; a step computes its loss once, in the pass forward that the gradient needs anyway, and losses are read from the
+    device in blocks.
 
     Examples
     --------
@@ -148,7 +145,7 @@ class Trainer:
         self,
         network: Any,
         x_train: Any,
-        t_train: Any,
+        t_train: Any = None,
         x_test: Any = None,
         t_test: Any = None,
         epochs: int = 20,
@@ -187,39 +184,41 @@ class Trainer:
         self.verbose = flag(verbose, "verbose", "Trainer")
         self.callbacks = Callbacks(callbacks)
 
-        held_out = inputs.held_out_sets(x_test, t_test, validation_data, validation_split)
-        sets, self.class_names = as_arrays({"train": (x_train, t_train), **held_out}, network)
+        of_rows = {"drop_last": self.drop_last, "sample_weight": sample_weight, "validation_split": validation_split}
+        source, sets = None, inputs.held_out_sets(x_test, t_test, validation_data, validation_split, network)
+        if is_source(x_train, t_train):
+            refused = {**of_rows, "compile": compile}
+            source = streamed(x_train, network, seed, augment, refused)
+            require_passes(source, self.epochs)
+        else:
+            sets = {"train": (x_train, t_train), **sets}
+        sets, self.class_names = as_arrays(sets, network)
         for which, (x, t) in sets.items():
             inputs.check_rows(which, x, t)
         if isinstance(network, Model) and not network.built:
-            network.build(map_arrays(lambda a: tuple(a.shape[1:]), sets["train"][0]))
+            x = sets["train"][0] if source is None else source.first_inputs()
+            network.build(map_arrays(lambda a: tuple(a.shape[1:]), x))
         check_outputs(network, self.class_names)
         self.precision = resolve_precision(precision, network)
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
-        refused = {"checkpoint": checkpoint is not None, "precision": self.precision is not None}
-        own_optimizer.check(self.optimizer, backend, **refused)
+        own_optimizer.check(
+            self.optimizer, backend, checkpoint=checkpoint is not None, precision=self.precision is not None
+        )
         self.state = RunState()
         parts = (network, self.optimizer, self.precision, self.accumulate_grad_batches, self.state)
         graphed = flag(compile, "compile", "Trainer")
         self.step = GraphedStep(*parts, backend=backend, batch_size=self.batch_size) if graphed else EagerStep(*parts)
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
-        self.data = TrainingData(
-            sets,
-            network,
-            backend,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            drop_last=self.drop_last,
-            augment=augment,
-            sample_weight=sample_weight,
-            validation_split=validation_split,
-        )
-        self.x_train, self.t_train = self.data.of("train")
-        self.x_val, self.t_val = self.data.of("val")
+        if source is None:
+            rows = {"batch_size": self.batch_size, "seed": self.seed, "augment": augment, **of_rows}
+            self.data: Any = TrainingData(sets, network, backend, **rows)
+        else:
+            source.backend = backend
+            self.data = StreamedData(source, sets, network, inputs.entered)
+        (self.x_train, self.t_train), (self.x_val, self.t_val) = self.data.of("train"), self.data.of("val")
         self.x_test, self.t_test = self.data.of("test")
         self.batches, self.augment = self.data.batches, self.data.augment
-        self.iter_per_epoch = self.data.steps_per_epoch
         self.checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed)
         self.owner = Owner()
         if self.class_names is not None:
@@ -240,6 +239,11 @@ class Trainer:
             "seed": self.seed,
         }
 
+    @property
+    def iter_per_epoch(self) -> Any:
+        """The number of steps of an epoch; None where batches come from something without a length."""
+        return self.data.steps_per_epoch
+
     history = in_state("history")
     current_epoch = in_state("epoch")
     current_iter = in_state("step")
@@ -252,12 +256,11 @@ class Trainer:
         """Train up to the `epochs` of this trainer, or for so many more, and return the history.
 
         Epochs that earlier calls completed count, and an epoch that one broke off goes on from its last step, bitwise
-        identical to a training that was not interrupted: from the checkpoint where there is one, or else from memory. Only
-        where an error came in the middle of a step, as of NaN, is the epoch made again from the weights as they are.
+        identical to a training that was not interrupted: from the checkpoint, or else from memory. Only where an error came
+        in the middle of a step, as of NaN, is the epoch made again from the weights as they are.
 
-        Ctrl-C, or the button of a notebook, ends the step and then raises `KeyboardInterrupt`; with a checkpoint, which is
-        written before, so does SIGTERM. A second one stops at once, maybe in the middle of the step. This is so in the main
-        thread, and where the program has no handlers of its own.
+        In the main thread, ctrl-C or the button of a notebook ends the step and then raises `KeyboardInterrupt`; with a
+        checkpoint, which is written before, so does SIGTERM. A second one stops at once.
 
         Parameters
         ----------
@@ -276,9 +279,8 @@ class Trainer:
         OSError
             If the checkpoint cannot be written, or another run is using it, before the training begins.
         ValueError
-            If the checkpoint is of another run, with all that differs, or no checkpoint, or damaged with none before it;
-            if a callback monitors what is not measured; or if another training has used the optimizer, or uses a callback,
-            or has used one since the last call.
+            If the checkpoint is of another run, or no checkpoint, or damaged with none before it; if a callback monitors
+            what is not measured; or if another training has used the optimizer, or a callback since the last call.
         """
         more = None if epochs is None else positive_int(epochs, "epochs", "Trainer.train")
         # for callbacks and the network's own code, too

@@ -72,6 +72,10 @@ class Diagnostics(Callback):
     def on_train_begin(self, trainer: Any) -> None:
         if not isinstance(getattr(trainer.network, "layers", None), Mapping):
             raise TypeError(f"Diagnostics: expected a network with a dict of layers, got {trainer.network!r}")
+        if trainer.iter_per_epoch is None:
+            raise TypeError(
+                "Diagnostics: needs the number of batches of an epoch, which x_train does not know; give it a __len__"
+            )
         self._sample, self._before = trainer.backend.asarray(self.x), {}
 
     def on_batch_begin(self, trainer: Any, step: int) -> None:

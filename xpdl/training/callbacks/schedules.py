@@ -59,6 +59,11 @@ class LearningRateSchedule(Callback):
     def on_train_begin(self, trainer: Any) -> None:
         if not hasattr(trainer.optimizer, "lr"):
             raise TypeError(f"{type(self).__name__}: {type(trainer.optimizer).__name__} has no lr for it to change")
+        if trainer.iter_per_epoch is None:
+            raise TypeError(
+                f"{type(self).__name__}: needs the number of batches of an epoch, which x_train does not know; give it a "
+                "__len__"
+            )
         if self.lr is None:
             self.lr = float(trainer.optimizer.lr)
         self.span(trainer.epochs)

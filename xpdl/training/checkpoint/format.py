@@ -90,7 +90,7 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
         position = json.loads(metadata["position"])
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
         # earlier versions did not write it
-        first_step = int(position.get("first_step", epoch * run.steps_per_epoch))
+        first_step = int(position.get("first_step", epoch * (run.steps_per_epoch or 0)))
         stopped = bool(position["stopped"])
         history = History.from_lists({name: array.tolist() for name, array in _under(arrays, "history.")})
         mean_loss = _mean_loss(run, history, position)
@@ -145,7 +145,7 @@ def _mean_loss(run: Run, history: History, position: dict[str, Any]) -> Weighted
     """
     if "loss" in position:
         return WeightedMean(*map(float, position["loss"]))
-    steps, losses = run.steps_per_epoch, history.train_loss_list
+    steps, losses = run.steps_per_epoch or 1, history.train_loss_list
     for epoch in range(int(position["epoch"])):
         of_epoch = losses[epoch * steps : (epoch + 1) * steps]
         history.epoch_loss_list.append(math.fsum(of_epoch) / len(of_epoch))

@@ -1,0 +1,317 @@
+"""Batches that come ready made: loaders, lists, generator functions."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+
+import xpdl
+from tests.harness import nonempty
+from tests.training.runs import T, X, net, weights
+from xpdl.data import Batches, ChunkedBatches, Prefetch
+from xpdl.training import CosineLR, Diagnostics, StepLR, Trainer
+
+ROWS, LABELS = X[:60], T[:60]
+OPTIONS = {"epochs": 3, "optimizer": "adam", "seed": 0, "verbose": False}
+
+
+def made(epoch):
+    """The batches of an epoch in an order of its own."""
+    return list(Batches(ROWS, LABELS, 20, seed=epoch))
+
+
+class Loader:
+    """Another order in each pass, that depends on how many there were."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        self.passes += 1
+        return iter(made(self.passes - 1))
+
+
+def passes():
+    """A generator function without a parameter, another order each time."""
+    loader = Loader()
+
+    def give():
+        yield from loader
+
+    return give
+
+
+SOURCES = {
+    "loader": Loader,
+    "generator function": passes,
+    "function of the epoch": lambda: made,
+    "lists in the place of pairs": lambda: lambda epoch: [list(batch) for batch in made(epoch)],
+    "rows as lists": lambda: lambda epoch: [(x.tolist(), t.tolist()) for x, t in made(epoch)],
+}
+
+
+def run(source, *test, network=None, **options):
+    return Trainer(network or net(), source, None, *test, **{**OPTIONS, **options})
+
+
+def by_hand(epochs=3, accumulate=1):
+    network, rule = net(), xpdl.Adam(lr=0.01)
+    network.build((2,))
+    for epoch in range(epochs):
+        for x, t in made(epoch):
+            rule.update(network.params, network.gradient(x.astype("float32"), t))
+    return weights(network)
+
+
+def same_weights(network, expected):
+    for name, value in nonempty(weights(network).items()):
+        np.testing.assert_array_equal(value, expected[name])
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+class TestSources:
+    def test_make_the_steps_of_their_batches(self, kind):
+        trainer = run(SOURCES[kind]())
+        trainer.train()
+        same_weights(trainer.network, by_hand())
+        assert trainer.current_iter == 9 and trainer.history.train_acc_list == []
+        assert trainer.iter_per_epoch == (3 if kind == "loader" else None)
+
+    def test_measure_test_and_validation_rows(self, kind):
+        trainer = run(SOURCES[kind](), X[60:], T[60:], validation_data=(X[:10], T[:10]), metrics=["f1"])
+        history = trainer.train()
+        assert len(history.test_acc_list) == len(history.val_acc_list) == len(history.metrics["test_f1"]) == 3
+        assert history.test_acc_list[-1] == trainer.network.accuracy(X[60:], T[60:])
+
+    @pytest.mark.parametrize("step", [2, 3, 5])
+    @pytest.mark.parametrize("event", ["on_batch_begin", "on_batch_end"])
+    def test_go_on_after_an_interruption(self, kind, event, step):
+        """Without another pass, whose order would be another."""
+
+        class Once:
+            count = 0
+
+        def interrupt(trainer, number):
+            if number == step and not Once.count:
+                Once.count = 1
+                raise KeyboardInterrupt
+
+        once = Once()
+        setattr(once, event, interrupt)
+        trainer = run(SOURCES[kind](), callbacks=[once])
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        trainer.train()
+        same_weights(trainer.network, by_hand())
+
+    def test_go_on_in_several_calls(self, kind):
+        trainer = run(SOURCES[kind](), epochs=1)
+        trainer.train()
+        trainer.train(2)
+        same_weights(trainer.network, by_hand())
+
+    def test_accumulate_what_is_left_too(self, kind):
+        trainer, expected = run(SOURCES[kind](), accumulate_grad_batches=2), Loader()
+        updates = []
+        update = trainer.optimizer.update
+        trainer.optimizer.update = lambda params, grads: (updates.append(trainer.current_iter), update(params, grads))
+        trainer.train()
+        assert len(updates) == 6 and expected.passes == 0
+
+    def test_are_transformed_by_augment(self, kind):
+        seen = []
+
+        def shift(x, stream):
+            seen.append(stream.generator("shift").integers(1000))
+            return x + 1
+
+        trainer = run(SOURCES[kind](), augment=shift)
+        trainer.train()
+        assert len(seen) == 9 and len(set(seen)) > 6
+
+    def test_go_in_half_precision(self, kind):
+        trainer = run(SOURCES[kind](), precision="float16")
+        trainer.train()
+        assert trainer.current_iter == 9
+
+    def test_build_the_network_without_losing_a_batch(self, kind):
+        trainer = run(itertools.chain(made(0)), epochs=1)
+        assert trainer.network.built
+        trainer.train()
+        same_weights(trainer.network, by_hand(1))
+
+
+def test_a_checkpoint_goes_on_where_the_order_is_a_function_of_the_epoch(tmp_path):
+    run(made, epochs=1, checkpoint=tmp_path / "run").train()
+    trainer = run(made, checkpoint=tmp_path / "run", checkpoint_every=2)
+    trainer.train()
+    same_weights(trainer.network, by_hand())
+
+
+def test_a_checkpoint_in_the_middle_of_an_epoch_leaves_out_what_is_done(tmp_path):
+    class Stop:
+        def on_batch_end(self, trainer, step):
+            if step == 5:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(made, checkpoint=tmp_path / "run", checkpoint_every=1, callbacks=[Stop()]).train()
+    trainer = run(made, checkpoint=tmp_path / "run")
+    trainer.train()
+    assert trainer.current_iter == 9
+    same_weights(trainer.network, by_hand())
+
+
+OURS = {
+    "Batches": lambda: Batches(ROWS, LABELS, 20, seed=4),
+    "Prefetch": lambda: Prefetch(Batches(ROWS, LABELS, 20, seed=4)),
+    "ChunkedBatches": lambda: ChunkedBatches([(ROWS[:35], LABELS[:35]), (ROWS[35:], LABELS[35:])], 20, seed=4),
+}
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_batches_of_xpdl_begin_at_the_epoch(kind, tmp_path):
+    whole = run(OURS[kind]())
+    whole.train()
+    run(OURS[kind](), epochs=1, checkpoint=tmp_path / "run").train()
+    resumed = run(OURS[kind](), checkpoint=tmp_path / "run")
+    resumed.train()
+    same_weights(resumed.network, weights(whole.network))
+
+
+def test_batches_of_several_lengths_make_epochs_of_several_lengths():
+    def give(epoch):
+        return made(epoch)[: epoch + 1]
+
+    trainer = run(give)
+    history = trainer.train()
+    assert trainer.current_iter == 1 + 2 + 3 == len(history.train_loss_list)
+    assert len(history.epoch_loss_list) == 3
+
+
+@pytest.mark.needs("torch")
+def test_a_loader_of_pytorch():
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    data = TensorDataset(torch.asarray(ROWS.astype("float32")), torch.asarray(LABELS))
+    loader = DataLoader(data, batch_size=20, shuffle=True, generator=torch.Generator().manual_seed(0))
+    test = DataLoader(TensorDataset(torch.asarray(X[60:].astype("float32")), torch.asarray(T[60:])), batch_size=7)
+    trainer = run(loader, test, validation_data=test, epochs=12)
+    history = trainer.train()
+    assert trainer.iter_per_epoch == 3 and isinstance(trainer.network.params["Affine1.W"], np.ndarray)
+    assert history.epoch_loss_list[-1] < history.epoch_loss_list[0]
+    assert history.test_acc_list == history.val_acc_list
+    assert history.test_acc_list[-1] == trainer.network.accuracy(X[60:], T[60:])
+
+
+def test_weights_of_rows_come_with_the_batch():
+    def give(epoch):
+        return [(x, t, np.ones(len(t))) for x, t in made(epoch)]
+
+    trainer = run(give)
+    trainer.train()
+    same_weights(trainer.network, by_hand())
+
+
+def test_names_are_those_of_the_network():
+    words = np.array(["no", "yes"])
+    network = net()
+    network.class_names = ["no", "yes"]
+    trainer = run(lambda epoch: [(x, words[t]) for x, t in made(epoch)], network=network)
+    trainer.train()
+    same_weights(trainer.network, by_hand())
+    with pytest.raises(
+        xpdl.LabelError, match="x_train, batch 1: labels are names; set class_names of the network before"
+    ):
+        run(lambda epoch: [(x, words[t]) for x, t in made(epoch)]).train()
+
+
+def test_nothing_is_asked_of_a_source_that_cannot_give_it():
+    class Counts(Loader):
+        asked = 0
+
+        def __iter__(self):
+            type(self).asked += 1
+            return super().__iter__()
+
+    network = net()
+    network.build((2,))
+    run(Counts(), network=network).train()
+    assert Counts.asked == 3
+
+
+ONCE = {
+    "generator": lambda: (batch for batch in made(0)),
+    "iterator": lambda: iter(made(0)),
+    "map": lambda: map(tuple, made(0)),
+}
+
+
+@pytest.mark.parametrize("kind", ONCE)
+def test_what_can_be_read_once_is_refused_for_several_epochs(kind):
+    with pytest.raises(TypeError, match=r"is a \w+, which gives its batches once, but 3 epochs are asked for; pass"):
+        run(ONCE[kind]())
+    trainer = run(ONCE[kind](), epochs=1)
+    trainer.train()
+    same_weights(trainer.network, by_hand(1))
+    with pytest.raises(ValueError, match="x_train gave no batch in epoch 2; an iterator gives its batches once"):
+        trainer.train(epochs=1)
+
+
+REFUSED = {
+    "validation_split": {"validation_split": 0.1},
+    "sample_weight": {"sample_weight": np.ones(60)},
+    "drop_last": {"drop_last": True},
+    "compile": {"compile": True},
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_options_that_need_rows_say_so(option):
+    with pytest.raises(TypeError, match=f"{option} needs rows, and x_train gives batches"):
+        run(Loader(), **REFUSED[option])
+
+
+@pytest.mark.parametrize("callback", [lambda: CosineLR(), lambda: StepLR(1), lambda: Diagnostics(X[:5])])
+def test_callbacks_that_need_the_length_of_an_epoch(callback):
+    loader = run(Loader(), callbacks=[callback()])
+    loader.train()
+    assert loader.current_epoch == 3
+    with pytest.raises(TypeError, match="needs the number of batches of an epoch, which x_train does not know"):
+        run(passes(), callbacks=[callback()]).train()
+
+
+WRONG = {
+    "no pairs": (lambda: [X[:5], X[5:10]], TypeError, r"x_train, batch 1: expected a pair \(x, t\)"),
+    "four": (lambda: [(1, 2, 3, 4)], TypeError, r"expected a pair.*got tuple of 4"),
+    "dicts": (lambda: [{"x": ROWS, "t": LABELS}], TypeError, r"expected a pair.*got dict of 2"),
+    "nothing": (list, ValueError, "x_train gives no batch"),
+    "lengths": (
+        lambda: [(ROWS, LABELS[:3])],
+        xpdl.ShapeError,
+        "batch 1: x and t must have the same number of rows",
+    ),
+    "function of nothing": (lambda: lambda: 3, TypeError, "the function must return an iterable of batches, got int"),
+    "words": (lambda: [(["a"] * 3, [0, 1, 0])], TypeError, "x_train, batch 1: x must be numbers"),
+    "a string": (lambda: "batches", TypeError, "x_train must be an array of rows, a list, or a table"),
+    "a number": (lambda: 3, TypeError, "x_train must be an array of rows"),
+    "a label": (lambda: [(ROWS, LABELS + 5)], xpdl.LabelError, "not one of"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_batch_is_one_error(case):
+    source, error, says = WRONG[case]
+    with pytest.raises(error, match=says), warnings.catch_warnings():
+        run(source()).train()
+
+
+def test_validation_batches_are_no_pair_of_arrays():
+    trainer = run(Loader(), validation_data=[made(0)[0], made(0)[1], made(0)[2]])
+    trainer.train()
+    assert len(trainer.history.val_acc_list) == 3 and len(trainer.t_val) == 60

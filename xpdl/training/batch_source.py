@@ -1,0 +1,220 @@
+"""Batches that come ready made, from a loader or a generator function, in the place of training rows."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+from xpdl.backends import tables
+from xpdl.backends.namespaces import array_namespace, is_array
+from xpdl.backends.random import Stream, next_stream
+from xpdl.data.batches import Passes, Transforms, row_count
+from xpdl.data.structure import arrays_of, map_arrays
+from xpdl.errors import LabelError
+from xpdl.training.conversion import features, targets_of
+from xpdl.training.stable_repr import words
+
+_CURE = "pass the function that makes it, or something that can be iterated over again"
+
+
+def is_source(x: Any, t: Any) -> bool:
+    """Return whether `x`, without targets of its own, is something that gives batches."""
+    if t is not None or is_array(x) or tables.is_table(x) or isinstance(x, (str, bytes, tuple, Mapping, type)):
+        return False
+    return callable(x) or isinstance(x, Iterable)
+
+
+class BatchSource(Passes):
+    """Passes over batches that somebody else makes.
+
+    Parameters
+    ----------
+    source : iterable, or function
+        Gives batches ``(x, t)`` or ``(x, t, sample_weight)``. A function is called in each pass and returns an iterable; one
+        with a parameter gets the number of the epoch, from 0. What has ``epoch`` and ``first_batch`` as `Batches` has, is
+        told them.
+    name : str
+        For messages.
+    network
+    seed : int
+        Of `transform`.
+    transform : callable or sequence of them, optional
+
+    Attributes
+    ----------
+    backend : Backend or None
+        Where the batches go.
+
+    Notes
+    -----
+    A pass that is left goes on with the next one, where that begins with the batch after the last: the source is not asked
+    again, whose order may be another each time.
+    """
+
+    def __init__(
+        self, source: Any, name: str, network: Any, seed: int | None = None, transform: Transforms | None = None
+    ) -> None:
+        super().__init__(1, False, seed, False, transform, None)
+        self.source, self.name, self.network = source, name, network
+        self._live: Iterator[Any] | None = None
+        #: the epoch of the iterator, the number of batches that it gave, and the last one
+        self._given: tuple[int, int, Any] = (0, 0, None)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # an iterator cannot be copied
+        return {**vars(self), "_live": None}
+
+    @property
+    def steps(self) -> int | None:
+        """The number of batches of a pass, where it is known."""
+        return len(self.source) if isinstance(self.source, Sized) else None
+
+    def is_used_up_after_one_pass(self) -> bool:
+        """Return whether it is an iterator, such as a generator."""
+        return isinstance(self.source, Iterator)
+
+    def first_inputs(self) -> Any:
+        """Return x of the first batch, which is not lost to the first pass."""
+        iterator = self._opened(0, 0)
+        batch = next(iterator, None)
+        if batch is None:
+            raise ValueError(f"{self.name} gives no batch")
+        # the first pass goes on with it: another one might have another order
+        self._live = itertools.chain([batch], iterator)
+        return self._checked(batch, 1)[0]
+
+    def _batches(self, stream: Stream, first: int) -> Iterator[tuple[Any, ...]]:
+        epoch = self.epoch - 1  # this pass counts already
+        of_epoch, count, last = self._given
+        was_unused = last is not None and first == count - 1
+        if self._live is None or of_epoch != epoch or not (was_unused or first == count):
+            self._live, count = self._opened(epoch, first), first
+        elif was_unused:
+            self._live = itertools.chain([last], self._live)
+        for count, batch in enumerate(self._live, first + 1):
+            self._given = epoch, count, batch
+            yield self._checked(batch, count)
+        self._given = epoch, max(count, first), None
+
+    def _opened(self, epoch: int, first: int) -> Iterator[Any]:
+        source = self.source
+        if hasattr(source, "epoch") and hasattr(source, "first_batch"):
+            source.epoch, source.first_batch = epoch, first
+            return iter(source)
+        made = (source(epoch) if _takes_argument(source) else source()) if callable(source) else source
+        if not isinstance(made, Iterable):
+            raise TypeError(f"{self.name}: the function must return an iterable of batches, got {type(made).__name__}")
+        return itertools.islice(made, first, None)
+
+    def _checked(self, batch: Any, count: int) -> tuple[Any, ...]:
+        name = f"{self.name}, batch {count}"
+        if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
+            raise TypeError(f"{name}: expected a pair (x, t) or (x, t, sample_weight), got {_described(batch)}")
+        x, t, *weight = batch
+        t = targets_of(t, f"{name}: t")
+        if is_array(t) and tables.has_names(t):
+            names = getattr(self.network, "class_names", None)
+            if names is None and tables.is_words(t):
+                raise LabelError(
+                    f"{name}: labels are names; set class_names of the network before, in the order of its outputs"
+                )
+            t = t if names is None else tables.class_numbers(t, names, f"{name}: t")
+        x = features(x, self.network, f"{name}: x")
+        row_count(x, t, name)
+        return (x, t, *(tables.as_array(one, f"{name}: sample_weight") for one in weight))
+
+
+class StreamedData:
+    """The data of a training whose rows come as batches; see `TrainingData` for the attributes."""
+
+    def __init__(
+        self, batches: BatchSource, held_out: Mapping[str, tuple[Any, Any]], network: Any, enter: Callable[..., Any]
+    ) -> None:
+        self.batches, self.augment, backend = batches, batches.transform, batches.backend
+        self.sets: dict[str, tuple[Any, Any]] = {
+            which: enter(*pair, network, backend, which) for which, pair in held_out.items()
+        }
+        self.last_batch_size = 0
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """The number of batches of an epoch, where the source has a length."""
+        return self.batches.steps
+
+    def of(self, which: str) -> tuple[Any, Any]:
+        """Return x and t of a set, None where it is missing; the source of batches in the place of training rows."""
+        nothing = self.batches.source if which == "train" else None, None
+        return self.sets.get(which, nothing)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the part of a run's fingerprint that the data make."""
+        return {"augment": words(self.augment), "rows": None, "batches": self.steps_per_epoch}
+
+
+def streamed(
+    source: Any, network: Any, seed: int | None, augment: Transforms | None, refused: Mapping[str, Any]
+) -> BatchSource:
+    """Return the batches of a training that were given in the place of rows.
+
+    Raises
+    ------
+    TypeError
+        If one of the options `refused` is asked for, each of which needs the rows.
+    """
+    for option, value in refused.items():
+        if value is not None and not (isinstance(value, (bool, int, float)) and not value):
+            raise TypeError(
+                f"Trainer: {option} needs rows, and x_train gives batches; make them so, or pass arrays x_train and t_train"
+            )
+    order = next_stream("Trainer", seed).words("order")[0]
+    return BatchSource(source, "Trainer: x_train", network, order, augment)
+
+
+def require_passes(batches: BatchSource, passes: int) -> None:
+    """Refuse an iterator for more than one pass.
+
+    Raises
+    ------
+    TypeError
+        If it is one.
+    """
+    if batches.is_used_up_after_one_pass() and passes > 1:
+        kind = type(batches.source).__name__
+        raise TypeError(
+            f"{batches.name} is a {kind}, which gives its batches once, but {passes} epochs are asked for; {_CURE}"
+        )
+
+
+def joined(source: Any, name: str, network: Any) -> tuple[Any, Any]:
+    """Read all batches of a set that is measured, and return its rows.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    batches = [batch[:2] for batch in BatchSource(source, name, network, 0)]
+    if not batches:
+        raise ValueError(f"{name} gives no batch")
+    columns = [[array for _, array in arrays_of(pair)] for pair in batches]
+    whole = iter([array_namespace(*parts).concat(parts) for parts in zip(*columns, strict=True)])
+    pair: tuple[Any, Any] = map_arrays(lambda _: next(whole), batches[0])
+    return pair
+
+
+def _takes_argument(function: Any) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of some functions written in C
+        return False
+    return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def _described(batch: Any) -> str:
+    size = f" of {len(batch)}" if isinstance(batch, (tuple, list, Mapping)) else ""
+    return f"{type(batch).__name__}{size}"
