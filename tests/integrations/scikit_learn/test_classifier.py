@@ -79,6 +79,45 @@ class TestClassifier:
         assert p.shape == (150, 3) and np.mean(p.argmax(axis=1) == t) > 0.9
         np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
 
+    def test_several_labels(self, classifier):
+        x = np.random.default_rng(0).normal(size=(120, 4))
+        y = np.stack([x[:, 0] > 0, x[:, 1] + x[:, 2] > 0, x[:, 3] > 1], axis=1).astype(int)
+        model = classifier(epochs=60, random_state=0).fit(x, y)
+        p, found = model.predict_proba(x), model.predict(x)
+        scores = model.net_.predict(x)
+        np.testing.assert_allclose(p, 1 / (1 + np.exp(-scores)), rtol=1e-6)
+        np.testing.assert_array_equal(found, p > 0.5)
+        assert found.dtype == int and found.shape == (120, 3) and model.multilabel_
+        assert model.score(x, y) == np.mean((found == y).all(axis=1)) > 0.9
+        assert model.history_.train_acc_list[-1] == pytest.approx(model.score(x, y))
+        assert model.classes_.tolist() == [0, 1, 2]
+
+    def test_several_labels_need_a_net_of_answers(self, classifier):
+        from xpdl import Affine, Sequential, SoftmaxWithLoss
+
+        def build(features, classes):
+            return Sequential(Affine(units=classes), loss=SoftmaxWithLoss)
+
+        y = np.array([[0, 1, 1], [1, 1, 0], [0, 0, 1]])
+        with pytest.raises(TypeError, match="build must return a net with SigmoidWithLoss for several labels"):
+            classifier(build).fit(np.eye(3), y)
+
+    def test_several_sets_of_classes_are_for_several_classifiers(self, classifier):
+        from sklearn.multioutput import MultiOutputClassifier
+
+        x = np.random.default_rng(0).normal(size=(60, 3))
+        y = np.stack([(x[:, 0] > 0) + (x[:, 0] > 1), 3 + (x[:, 1] > 0)], axis=1)
+        with pytest.raises(ValueError, match=r"MultiOutputClassifier\(XpdlClassifier\(\)\)"):
+            classifier().fit(x, y)
+        assert MultiOutputClassifier(classifier(random_state=0)).fit(x, y).score(x, y) > 0.9
+
+    def test_probabilities_are_those_of_the_softmax(self, classifier):
+        x, t = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 3
+        model = classifier(epochs=2, random_state=0).fit(x, t)
+        scores = np.exp(model.net_.predict(x))
+        np.testing.assert_allclose(model.predict_proba(x), scores / scores.sum(axis=1, keepdims=True), rtol=1e-6)
+        np.testing.assert_array_equal(model.predict(x), scores.argmax(axis=1))
+
     @pytest.mark.parametrize(("units", "loss"), [(1, "Softmax"), (3, "Softmax"), (3, "Sigmoid"), (2, "Identity")])
     def test_a_net_that_does_not_fit_is_refused(self, classifier, units, loss):
         import xpdl

@@ -11,7 +11,7 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.validation import column_or_1d
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, on_device_of
 from xpdl.deprecation import renamed_options
 from xpdl.integrations.scikit_learn import inputs, labels, nets
 from xpdl.integrations.scikit_learn.base import ACTIVATION, HIDDEN_LAYER_SIZES, NetEstimator
@@ -40,8 +40,9 @@ class XpdlClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         Units of each layer between the features and the scores; ``()`` is a linear model.
     activation : {"relu", "tanh", "sigmoid", "logistic", "identity"}
         After each of them; "logistic" is another name of the sigmoid.
-    weight_decay : float
-        Strength of the L2 penalty on weights, without biases; of AdamW, its own weight decay.
+    weight_decay : float, optional
+        Strength of the L2 penalty on weights, without biases, by default 0.001; of AdamW, its own weight decay. An optimizer
+        that exists already takes none.
     schedule : {"cosine", "constant"}
         The learning rate falls to 0 along `CosineLR` over all `epochs`, or stays. Others go into `callbacks`.
     early_stopping : bool
@@ -102,7 +103,7 @@ class XpdlClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         self,
         build: Callable[..., Sequential] | None = None,
         epochs: int = 50,
-        batch_size: int = 100,
+        batch_size: int = 64,
         optimizer: Any = "adam",
         learning_rate: float | None = None,
         random_state: Any = None,
@@ -110,7 +111,7 @@ class XpdlClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         *,
         hidden_layer_sizes: int | Sequence[int] = HIDDEN_LAYER_SIZES,
         activation: str = ACTIVATION,
-        weight_decay: float = 0.0,
+        weight_decay: float | None = None,
         schedule: str = "cosine",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -165,14 +166,16 @@ class XpdlClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         """
         scores, last = self._scores(X), self.net_.last_layer
         assert last is not None
-        return labels.probabilities(scores, last, len(self.classes_), self.multilabel_)
+        with on_device_of(scores):
+            return labels.probabilities(scores, last, len(self.classes_), self.multilabel_)
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each row, or the labels that are more probable than not."""
         p = self.predict_proba(X)
         xp = array_namespace(p)
         if self.multilabel_:
-            return xp.astype(p > 0.5, xp.__array_namespace_info__().default_dtypes()["integral"])
+            with on_device_of(p):
+                return xp.astype(p > 0.5, xp.__array_namespace_info__().default_dtypes()["integral"])
         likely = xp.argmax(p, axis=1)
         if inputs.is_foreign(p) and self.classes_.dtype.kind in "biuf":
             return xp.take(Backend.of(p).asarray(self.classes_), likely)

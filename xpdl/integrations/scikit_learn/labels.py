@@ -50,7 +50,7 @@ def encoded(labels: Any, net: Sequential, row_shape: tuple[int, ...], classes: i
         raise TypeError(
             f"{_OWNER}: build must return a Sequential with SoftmaxWithLoss or SigmoidWithLoss, got {net!r}"
         )
-    out = net.build(row_shape)
+    out = net.output_shape(row_shape)
     answers = isinstance(last, SigmoidWithLoss)
     if answers and classes == 2 and math.prod(out) == 1 and not multilabel:
         return labels.astype("float32").reshape(-1, *out)

@@ -28,6 +28,8 @@ ACTIVATIONS: dict[str, tuple[Callable[[], Layer], str]] = {
     "logistic": (Sigmoid, "xavier"),
     "identity": (Identity, "xavier"),
 }
+#: strength of the L2 penalty, unless `weight_decay` says otherwise
+WEIGHT_DECAY = 1e-3
 # The seed of xpdl is one for the process: fits in several threads take turns to draw.
 _DRAWING = threading.Lock()
 
@@ -80,7 +82,7 @@ def _positional(function: Callable[..., Any]) -> int:
     return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
 
 
-def optimizer(rule: Any, learning_rate: float | None, weight_decay: float, owner: str) -> Optimizer:
+def optimizer(rule: Any, learning_rate: float | None, weight_decay: float | None, owner: str) -> Optimizer:
     """Make an optimizer; without a learning rate it has the rule's own, but Adam the one of the book's trainer.
 
     Raises
@@ -90,16 +92,17 @@ def optimizer(rule: Any, learning_rate: float | None, weight_decay: float, owner
     """
     if isinstance(rule, Optimizer):
         for name, value in (("learning_rate", learning_rate), ("weight_decay", weight_decay)):
-            if value:
+            if value is not None:
                 raise TypeError(
                     f"{owner}: {name}={value} would not change {rule!r}, which exists already; give it there"
                 )
         return copy.deepcopy(rule)  # fitting changes no argument
     kind = type(optimizers.get(rule))
-    options = dict(optimizer_options(rule, None if learning_rate is None else {"lr": learning_rate}))
-    if number(weight_decay, "weight_decay", owner, "at least 0"):
-        options |= {
-            "weight_decay": weight_decay if issubclass(kind, AdamW) else {"l2": weight_decay},
-            "decay": "weights",
-        }
+    options: dict[str, Any] = dict(optimizer_options(rule, None if learning_rate is None else {"lr": learning_rate}))
+    if issubclass(kind, AdamW):
+        options |= {"decay": "weights"} if weight_decay is None else {"decay": "weights", "weight_decay": weight_decay}
+        return kind(**options)
+    strength = number(WEIGHT_DECAY if weight_decay is None else weight_decay, "weight_decay", owner, "at least 0")
+    if strength:
+        options |= {"weight_decay": {"l2": strength}, "decay": "weights"}
     return kind(**options)

@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, on_device_of
 from xpdl.integrations.scikit_learn import inputs, nets
 from xpdl.integrations.scikit_learn.base import ACTIVATION, HIDDEN_LAYER_SIZES, NetEstimator
 from xpdl.layers import IdentityWithLoss
@@ -40,8 +40,9 @@ class XpdlRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         Units of each layer between the features and the targets; ``()`` is a linear model.
     activation : {"relu", "tanh", "sigmoid", "logistic", "identity"}
         After each of them; "logistic" is another name of the sigmoid.
-    weight_decay : float
-        Strength of the L2 penalty on weights, without biases; of AdamW, its own weight decay.
+    weight_decay : float, optional
+        Strength of the L2 penalty on weights, without biases, by default 0.001; of AdamW, its own weight decay. An optimizer
+        that exists already takes none.
     schedule : {"cosine", "constant"}
         The learning rate falls to 0 along `CosineLR` over all `epochs`, or stays. Others go into `callbacks`.
     early_stopping : bool
@@ -99,7 +100,7 @@ class XpdlRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         self,
         build: Callable[..., Sequential] | None = None,
         epochs: int = 50,
-        batch_size: int = 100,
+        batch_size: int = 64,
         optimizer: Any = "adam",
         learning_rate: float | None = None,
         random_state: Any = None,
@@ -107,7 +108,7 @@ class XpdlRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
         *,
         hidden_layer_sizes: int | Sequence[int] = HIDDEN_LAYER_SIZES,
         activation: str = ACTIVATION,
-        weight_decay: float = 0.0,
+        weight_decay: float | None = None,
         schedule: str = "cosine",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -134,11 +135,12 @@ class XpdlRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """Return the predicted targets (N,) or (N, K), as they were in `y`."""
-        scores = self._scores(X)
-        last, backend = self.net_.last_layer, Backend.of(scores)
+        scores, last = self._scores(X), self.net_.last_layer
         assert last is not None
-        y = array_namespace(scores).reshape(last.activation(scores), (-1, *self._target_shape))
-        return y * backend.asarray(self.target_scale_) + backend.asarray(self.target_mean_)
+        backend = Backend.of(scores)
+        with on_device_of(scores):
+            y = array_namespace(scores).reshape(last.activation(scores), (-1, *self._target_shape))
+            return y * backend.asarray(self.target_scale_) + backend.asarray(self.target_mean_)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R², the share of the variance that is explained; of several targets the mean over them."""
@@ -176,13 +178,14 @@ class XpdlRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
             )
             self.target_mean_ = (shares * targets).sum(axis=0)
             scale = (shares * (targets - self.target_mean_) ** 2).sum(axis=0) ** 0.5
-            self.target_scale_ = scale + (scale <= _ROUNDING * abs(self.target_mean_))  # 1 for a constant target
+            constant = scale <= _ROUNDING * abs(self.target_mean_)
+            self.target_scale_ = scale * (1 - constant) + constant
 
     def _encoded(self, targets: Any, row_shape: tuple[int, ...]) -> Any:
         last = self.net_.last_layer
         if last is None or last.classifies:
             raise TypeError(f"XpdlRegressor: build must return a Sequential with IdentityWithLoss, got {self.net_!r}")
-        out = self.net_.build(row_shape)
+        out = self.net_.output_shape(row_shape)
         if math.prod(out) != self._outputs():
             raise ValueError(
                 f"XpdlRegressor: build must end in {self._outputs()} numbers, one for each target, got rows of shape {out}"
