@@ -2,7 +2,7 @@
 
 ``python scripts/make_docs_figures.py`` runs every example that draws (about six minutes on two cores) and writes
 ``docs/figures/*.png``, reduced to `WIDTH` pixels and 64 colours. ``--only NAME...`` runs just those examples, or
-``performance`` or ``architecture``, which run none.
+``performance``, ``architecture`` or ``tables`` (which takes scikit-learn), which run none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image
+
+import xpdl
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
@@ -61,8 +63,9 @@ LAYERS = [
 def main() -> None:
     """Parse the options, draw and reduce."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=[*SHOWN, "performance", "architecture"], metavar="NAME")
-    only = parser.parse_args().only or [*SHOWN, "performance", "architecture"]
+    others = {"performance": draw_performance, "architecture": draw_architecture, "tables": draw_tables}
+    parser.add_argument("--only", nargs="+", choices=[*SHOWN, *others], metavar="NAME")
+    only = parser.parse_args().only or [*SHOWN, *others]
     matplotlib.use("agg")
     FIGURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +74,7 @@ def main() -> None:
             subprocess.run([sys.executable, f"examples/{example}.py", "--out", folder], cwd=ROOT, check=True)
             for name in SHOWN[example]:
                 reduce(out / f"{name}.png")
-        for name, draw in {"performance": draw_performance, "architecture": draw_architecture}.items():
+        for name, draw in others.items():
             if name in only:
                 draw().savefig(out / f"{name}.png", dpi=120)
                 reduce(out / f"{name}.png")
@@ -107,6 +110,37 @@ def draw_performance() -> Figure:
     axes.set_ylabel("time of a step / PyTorch's")
     axes.legend(frameon=False, loc="upper left", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_tables() -> Figure:
+    """Draw a regression that stops early: losses of its epochs, and predictions beside the targets of other rows."""
+    from sklearn.datasets import make_friedman1
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = make_friedman1(2000, noise=1.0, random_state=0)
+    x, x_test, y, y_test = train_test_split(x, y, random_state=0)
+    net = xpdl.XpdlRegressor(hidden_layer_sizes=(64, 64), epochs=200, early_stopping=True, random_state=0)
+    model = make_pipeline(StandardScaler(), net).fit(x, y)
+    history = net.history_
+    best = history.val_loss_list.index(min(history.val_loss_list))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 2.8), layout="constrained")
+    epochs = range(1, net.n_iter_ + 1)
+    left.plot(epochs, history.epoch_loss_list, color=BLUE, label="rows trained with")
+    left.plot(epochs, history.val_loss_list, color=ORANGE, label="rows kept from training")
+    left.axvline(best + 1, color=INK, linewidth=0.8, linestyle="--")
+    left.annotate(
+        f"epoch {best + 1} is kept", (best + 1, 0.014), (-4, 0), textcoords="offset points", ha="right", color=INK
+    )
+    left.set(xlabel="epoch", ylabel="loss", yscale="log")
+    left.legend(frameon=False, fontsize=8)
+    right.plot([y.min(), y.max()], [y.min(), y.max()], color=INK, linewidth=0.8)
+    right.scatter(y_test, model.predict(x_test), 6, color=BLUE, alpha=0.5, linewidths=0)
+    right.set(xlabel="target", ylabel="prediction", title=f"R² {model.score(x_test, y_test):.2f}")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -29,12 +29,19 @@ def with_code():
     return [page for page in PAGES if any(kind == "python" for kind, _ in blocks(page))]
 
 
+def needed(page):
+    """Keep a page where the optional libraries that its code imports are installed."""
+    code = "".join(text for kind, text in blocks(page) if kind == "python")
+    imported = set(re.findall(r"^(?:from|import) (\w+)", code, re.M)) - set(sys.stdlib_module_names) - {"xpdl", "numpy"}
+    return [pytest.mark.needs(*sorted(imported))] if imported else []
+
+
 def test_pages_are_found():
     assert {"own_layer.md", "own_kernel.md", "arrays.md", "chapters.md", "data_and_search.md"} <= set(with_code())
 
 
 @pytest.mark.quick(lambda page: page in ("arrays.md", "own_kernel.md", "own_layer.md"))
-@pytest.mark.parametrize("page", with_code())
+@pytest.mark.parametrize("page", [pytest.param(page, marks=needed(page)) for page in with_code()])
 def test_code_runs_and_prints_what_is_shown(page, tmp_path):
     found = [(kind, text) for kind, text in blocks(page) if kind in ("python", "text")]
     mark = "-- end of block --"
