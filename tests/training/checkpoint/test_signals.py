@@ -188,7 +188,7 @@ def test_command_line_ends_with_the_code_of_the_signal_and_resumes(tmp_path, num
         "training.Trainer.train = killed\n"
         "sys.exit(cli.main(sys.argv[1:-1]))\n"
     )
-    command = [sys.executable, "-c", program, "train", "--model", "TwoLayerNet", "--epochs", "2"]
+    command = [sys.executable, "-c", program, "train", "--model", "TwoLayerNet", "--epochs", "2", "--batch-size", "32"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(int(number))], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False

@@ -122,6 +122,6 @@ class Checkpointer:
         if self._interrupts.noted:
             path = self.files.path
             if written:
-                how = f"started again with the same arguments (xpdl train: and --resume), training goes on from {path}"
+                how = f"started again with the same arguments (xpdl train --resume knows them), training goes on from {path}"
                 self._interrupts.stop(f"{where}; {how}")
             self._interrupts.stop(f"{where}, of which no checkpoint could be written; {path}, if it is there, is older")
