@@ -139,7 +139,7 @@ class TestTrain:
         assert cli.main([*SMALL, "--out", str(tmp_path)]) == 2
         assert cli.main([*SMALL, "--out", str(tmp_path), "--resume", "--lr", "0.5"]) == 2
         err = capsys.readouterr().err.splitlines()[-1]
-        assert "belongs to another run than --lr 0.5 (the run has 0.008); leave out" in err
+        assert "belongs to another run (lr 0.008 there, 0.5 here); leave out --lr to go on" in err
 
     def test_new_run_keeps_what_an_unfinished_one_had(self, tmp_path, monkeypatch, capsys):
         def interrupted(self):

@@ -88,10 +88,13 @@ class TestResume:
     @pytest.mark.parametrize(
         ("args", "says"),
         [
-            (("--lr", "0.5"), "--lr 0.5 (the run has 0.01)"),
-            (("--seed", "4", "--batch-size", "7"), "--batch-size 7 (the run has 100), --seed 4 (the run has 3)"),
-            (("--epochs", "3"), "--epochs 3 (the run has 2)"),
-            (("--metrics", "r2"), "--metrics ['r2'] (the run has ['f1'])"),
+            (("--lr", "0.5"), "(lr 0.01 there, 0.5 here); leave out --lr to go on with it"),
+            (
+                ("--seed", "4", "--batch-size", "7"),
+                "(batch size 100 there, 7 here; seed 3 there, 4 here); leave out --batch-",
+            ),
+            (("--epochs", "3"), "epochs 2 there, 3 here"),
+            (("--metrics", "r2"), "metrics ['f1'] there, ['r2'] here"),
             (("--model", "DeepConvNet"), "DeepConvNet.checkpoint: there is no interrupted run"),
         ],
     )
@@ -189,7 +192,7 @@ class TestConfig:
         interrupted(*SMALL)
         Path("run.toml").write_text("lr = 0.25\n")
         code, _, err = run("train", "--resume", "--config", "run.toml")
-        assert code == 2 and "--lr 0.25 (the run has 0.008)" in err
+        assert code == 2 and "lr 0.008 there, 0.25 here" in err
 
 
 class TestFullDisk:
@@ -222,6 +225,7 @@ class TestFullDisk:
         suffix = "safetensors" if name == "safetensors" else "history.json"
         file = tmp_path / "runs" / f"TwoLayerNet.{suffix}"
         assert err.startswith(f"xpdl train: warning: No space left on device: {file}; free some space there, or")
+        assert "; the network is in " in err
         assert err.count("\n") == 1 and "Errno" not in err
         model, history = re.search(r"wrote (\S+) and (\S+) after", out).groups()
         assert Path(model).parent.parent == tmp_path and Path(model).parent.name.startswith("xpdl-")
@@ -233,7 +237,7 @@ class TestFullDisk:
     def test_full_everywhere_keeps_the_checkpoint(self, run, tmp_path, monkeypatch, full):
         full("safetensors", "/")
         code, _, err = run(*SMALL)
-        assert code == 2 and "the trained network could be written nowhere; free some space in runs" in err
+        assert code == 2 and "it could be written nowhere else either: --resume does" in err
         assert "Errno" not in err and "TwoLayerNet.checkpoint" in os.listdir("runs")
         assert not [one for one in os.listdir() if one.startswith("xpdl-")]
         monkeypatch.undo()

@@ -25,18 +25,18 @@ def save_all(writers: Mapping[str, Write], folder: Path) -> Path:
         _write(writers, folder)
         return folder
     except OSError as error:
-        print(f"xpdl train: warning: {in_words(error)}", file=sys.stderr, flush=True)
+        reason = in_words(error)
     for other in _other_folders():
         with contextlib.suppress(OSError):
             made = Path(tempfile.mkdtemp(prefix="xpdl-", dir=other))
             try:
                 _write(writers, made)
-                return made
             except OSError:
                 _remove(made)
-    raise OSError(
-        f"the trained network could be written nowhere; free some space in {folder}, then xpdl train --resume writes it"
-    )
+                raise
+            print(f"xpdl train: warning: {reason}; the network is in {made}", file=sys.stderr, flush=True)
+            return made
+    raise OSError(f"{reason}; it could be written nowhere else either: --resume does, once there is room")
 
 
 def _write(writers: Mapping[str, Write], folder: Path) -> None:

@@ -180,15 +180,12 @@ def _settle_options(args: argparse.Namespace) -> bool:
         raise FileNotFoundError(f"{store.path}: there is no interrupted run to go on with; leave out --resume")
     kept = store.read_notes()
     free = _FREE if kept.get("schedule") != "none" else {*_FREE, "epochs"}
-    contradicting = [
-        f"{long_name(name)} {asked[name]} (the run has {value})"
-        for name, value in kept.items()
-        if name in asked and name not in free and asked[name] != value
-    ]
-    if contradicting:
+    other = [name for name, value in kept.items() if name in asked and name not in free and asked[name] != value]
+    if other:
+        differences = "; ".join(f"{name.replace('_', ' ')} {kept[name]} there, {asked[name]} here" for name in other)
         raise ValueError(
-            f"{store.path}: belongs to another run than {', '.join(contradicting)}; leave out these options to go on with "
-            "it, or --resume to begin anew"
+            f"{store.path}: belongs to another run ({differences}); leave out {', '.join(map(long_name, other))} to go on "
+            "with it, or --resume to begin anew"
         )
     settle(args, {**(kept or _EARLIER), **asked})
     if not kept and args.lr is None and args.optimizer.lower() == "adam":
