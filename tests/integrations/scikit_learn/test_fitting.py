@@ -273,6 +273,8 @@ class TestParameters:
         [
             ({"activation": "gelu"}, ValueError, "activation must be one of relu, tanh, .*, identity, got 'gelu'"),
             ({"hidden_layer_sizes": (0,)}, ValueError, "hidden_layer_sizes must be an int of at least 1, got 0"),
+            ({"epochs": 0}, ValueError, "epochs must be an int of at least 1, got 0"),
+            ({"batch_size": "auto"}, ValueError, "batch_size must be an int of at least 1, got 'auto'"),
             ({"schedule": "step"}, ValueError, "schedule must be one of cosine, constant, got 'step'; others"),
             ({"weight_decay": -1}, ValueError, "weight_decay must be a finite number at least 0, got -1"),
             ({"build": lambda: 3}, TypeError, "build must return a Sequential with a loss, got 3"),

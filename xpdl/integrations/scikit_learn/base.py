@@ -13,6 +13,7 @@ from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.integrations.scikit_learn import inputs, nets
 from xpdl.integrations.scikit_learn.callbacks import early_stopping, schedule
 from xpdl.models import Sequential
+from xpdl.ops.checks import positive_int
 from xpdl.training.history import History
 from xpdl.training.trainer import Trainer
 
@@ -113,8 +114,8 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
             self.net_,
             X,
             self._encoded(targets, row_shape),
-            epochs=1 if partial else self.epochs,
-            mini_batch_size=self.batch_size,
+            epochs=1 if partial else positive_int(self.epochs, "epochs", owner),
+            mini_batch_size=positive_int(self.batch_size, "batch_size", owner),
             optimizer=self._optimizer(goes_on=partial and not new),
             verbose=bool(self.verbose),
             callbacks=callbacks,
