@@ -11,7 +11,7 @@ from xpdl.layers.base import (
     Layer,
     Make,
     Shape,
-    array_of_number,
+    array_of_zero,
     gradient,
     parameter,
     require_drawn,
@@ -29,8 +29,8 @@ class Affine(Layer):
     ----------
     W : array (D, M), optional
         Weights, used as they are and not copied.
-    b : array (M,) or number, optional
-        Bias; a number stands for each of its values. With `W` given and no `b`, the layer has none.
+    b : array (M,) or 0, optional
+        Bias; 0 stands for zeros, which are a parameter too. With `W` given and no `b`, the layer has none.
     units : int, optional
         M, when there is no `W`; D is then taken from the first input, or from `build`.
     init : str, float or callable
@@ -80,7 +80,7 @@ class Affine(Layer):
                 raise ShapeError("Affine: b without W; give both arrays, or units alone")
             self.units = positive_int(units, "units", self.name)
         else:
-            b = array_of_number(b, W, -1)
+            b = array_of_zero(b, W, -1)
             require_parameters(self.name, W=W, b=b)
             if W.ndim != 2 or (b is not None and tuple(b.shape) != (W.shape[1],)):
                 raise ShapeError(

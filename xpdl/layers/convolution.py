@@ -11,7 +11,7 @@ from xpdl.layers.base import (
     Layer,
     Make,
     Shape,
-    array_of_number,
+    array_of_zero,
     gradient,
     parameter,
     require_drawn,
@@ -31,8 +31,8 @@ class Convolution(Layer):
     ----------
     W : array (FN, C / groups, FH, FW), optional
         Filters, used as they are and not copied.
-    b : array (FN,) or number, optional
-        Bias; a number stands for each of its values. With `W` given and no `b`, the layer has none.
+    b : array (FN,) or 0, optional
+        Bias; 0 stands for zeros, which are a parameter too. With `W` given and no `b`, the layer has none.
     stride, pad : int or pair of ints
         Step between windows, and zeros added on each side; a pair is (height, width).
     filters, size : int, int or pair, optional
@@ -98,7 +98,7 @@ class Convolution(Layer):
         else:
             if filters is not None or size is not None:
                 raise ShapeError("Convolution: filters and size follow from W; give either them or W")
-            b = array_of_number(b, W, 0)
+            b = array_of_zero(b, W, 0)
             require_parameters(self.name, W=W, b=b)
             if W.ndim != 4 or (b is not None and tuple(b.shape) != (W.shape[0],)):
                 raise ShapeError(
