@@ -12,7 +12,7 @@ from tests.harness import Backend
 from tests.selection import params_of
 from xpdl.backends import asarray, asnumpy, use
 from xpdl.backends.conversion import from_numpy
-from xpdl.backends.namespaces import device, dtype_name
+from xpdl.backends.namespaces import array_namespace, device, dtype_name, library_name
 from xpdl.errors import BackendError, DTypeError
 
 LIBRARIES = params_of("numpy", "array_api_strict", "torch", "jax")
@@ -186,6 +186,85 @@ class TestNoSharing:
         got = asnumpy(given)
         given.zero_()
         assert got.tolist() == [1.0, 1.0, 1.0]
+
+
+class Exporter:
+    """An array of a library that nobody knows: it has DLPack alone."""
+
+    def __init__(self, a: Any) -> None:
+        self.a = a
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.a.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self.a.__dlpack_device__()
+
+
+def aligned(shape: int) -> np.ndarray[Any, Any]:
+    """Ones in float32 that begin at a multiple of 64 bytes, which JAX asks for."""
+    room = np.ones(shape + 16, "float32")
+    start = -room.ctypes.data % 64 // 4
+    return room[start : start + shape]
+
+
+class TestSharing:
+    """``copy=False`` takes the memory by DLPack, or says why it cannot."""
+
+    @pytest.mark.needs("torch", "jax")
+    @pytest.mark.parametrize("target", ["numpy", "torch", "jax"])
+    @pytest.mark.parametrize("wrap", [lambda a: a, Exporter], ids=["array", "exporter"])
+    def test_memory_is_shared(self, target: str, wrap: Any) -> None:
+        host = aligned(4)
+        with use(target):
+            got = asarray(wrap(host), copy=False)
+            copies = asarray(wrap(host)), asarray(wrap(host), copy=True)
+        host[...] = 5.0
+        assert library_name(array_namespace(got)) == target and asnumpy(got).tolist() == [5.0] * 4
+        own = target == "numpy" and wrap is not Exporter
+        assert [asnumpy(a).tolist() for a in copies] == [[5.0 if own else 1.0] * 4, [1.0] * 4]
+
+    @pytest.mark.needs("torch", "jax")
+    @pytest.mark.parametrize("source", ["torch", "jax"])
+    def test_arrays_of_other_libraries_come_to_numpy(self, source: str) -> None:
+        given = array_of(source, [1.0, 2.0], "float32")
+        got = asarray(given, copy=False)
+        assert type(got) is np.ndarray and np.shares_memory(got, np.from_dlpack(given))
+
+    @pytest.mark.needs("torch")
+    @pytest.mark.parametrize(
+        ("given", "options", "reason"),
+        [
+            (np.ones(3), {}, "its dtype is float64, and that of the result float32"),
+            (np.ones(3, "float32"), {"dtype": "float64"}, "its dtype is float32, and that of the result float64"),
+            (np.ones(3, "int32"), {"dtype": "int64"}, "its dtype is int32, and that of the result int64"),
+            (np.ones(3, "float32"), {"device": "meta"}, "it lies on cpu, and new arrays on meta"),
+            ([1.0], {}, "list has no __dlpack__"),
+            (np.broadcast_to(np.float32(1.0), 3), {}, "it is read-only"),
+        ],
+        ids=str,
+    )
+    def test_reason_of_a_copy_is_said(self, given: Any, options: Any, reason: str) -> None:
+        with (
+            use("torch"),
+            pytest.raises(ValueError, match=rf"^asarray: copy=False, and {reason}.*; without copy=False"),
+        ):
+            asarray(given, copy=False, **options)
+
+    @pytest.mark.needs("torch")
+    def test_integers_keep_their_dtype(self) -> None:
+        with use("torch"):
+            assert dtype_name(asarray(np.ones(3, "int16"), copy=False).dtype) == "int16"
+
+    def test_own_array_is_taken_as_it_is(self, backend: Backend) -> None:
+        with backend.use():
+            x = backend.asarray([1.0, 2.0])
+            assert asarray(x, copy=False) is x and asarray(x) is x and asarray(x, copy=True) is not x
+
+    @pytest.mark.parametrize("copy", [0, 1, "no"])
+    def test_other_values_are_refused(self, copy: Any) -> None:
+        with pytest.raises(TypeError, match="asarray: copy must be True, False or None, got"):
+            asarray([1.0], copy=copy)
 
 
 class TestAsnumpy:

@@ -205,7 +205,16 @@ _FUNCTIONS = [
         },
     ),
     Call(xpdl.smooth_curve, {"x": [1.0, 2.0]}, {"x": VALUES}),
-    Call(xpdl.asarray, {"a": X}, {"a": VALUES, "dtype": Kind(("float31", "text", 3)), "device": Kind(("nowhere",))}),
+    Call(
+        xpdl.asarray,
+        {"a": X},
+        {
+            "a": VALUES,
+            "dtype": Kind(("float31", "text", 3)),
+            "device": Kind(("nowhere",)),
+            "copy": Kind((0, 1, "no")),
+        },
+    ),
     Call(xpdl.asnumpy, {"a": X}, {}, {"a": "NumPy makes an array of anything"}),
     Call(xpdl.available_backends),
     Call(xpdl.get_backend),

@@ -506,7 +506,12 @@ _FUNCTIONS = [
     Watched(xpdl.conv_output_size, output_size, {}, {"stride": 2, "pad": 1, "dilation": 2, "owner": "Unfold"}),
     Watched(xpdl.gradient_descent, found_by_descent, {}, {"lr": 0.2, "step_num": 3}),
     Watched(xpdl.check_gradients, checked, {}, {"t": np.zeros(6, dtype=int), "seed": 1}),
-    Watched(xpdl.asarray, made_array, {}, {"dtype": "float64", "device": "device1"}),
+    Watched(
+        xpdl.asarray,
+        made_array,
+        {},
+        {"dtype": "float64", "device": "device1", "copy": Refused(False, "copy=False, and")},
+    ),
     Watched(xpdl.numerics, numerics_set, {}, {"precision": "tf32", "deterministic": False}),
     Watched(
         xpdl.use,

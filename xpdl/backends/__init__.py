@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xpdl.backends import availability, conversion, namespaces
+from xpdl.backends import availability, conversion, dlpack, namespaces
+from xpdl.backends.device_names import device_called
 from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, dtype_name, library_name
 from xpdl.backends.subclasses import plain
@@ -203,26 +204,12 @@ def make_backend(name: str | ModuleType | Namespace, device: Any = None, dtype: 
         raise BackendError("use('jax'): float64 is off; call jax.config.update('jax_enable_x64', True) first")
     # an actual array shows what flags and capabilities would only promise
     try:
-        probe = xp.zeros((1,), dtype=getattr(xp, dtype), device=_device(library, xp, device))
+        probe = xp.zeros((1,), dtype=getattr(xp, dtype), device=device_called(library, xp, device))
     except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError, IndexError) as error:
         raise BackendError(f"use({library!r}): device {device!r} or dtype {dtype} does not work: {error}") from error
     if dtype_name(probe.dtype) != dtype:
         raise BackendError(f"use({library!r}): asked for {dtype}, got {dtype_name(probe.dtype)}")
     return Backend(library, xp, namespaces.device(probe), dtype)
-
-
-def _device(library: str, xp: Namespace, device: Any) -> Any:
-    """The device of that name, in libraries that take no names."""
-    if isinstance(device, str) and library == "array_api_strict":
-        return xp.Device(device)
-    if isinstance(device, str) and library == "jax":
-        kind, _, index = device.partition(":")
-        return importlib.import_module("jax").devices(kind)[int(index or 0)]
-    if library == "cupy" and isinstance(device, str):
-        return int(device.removeprefix("cuda:"))
-    if library == "cupy" and isinstance(device, (bool, float)):
-        raise TypeError("expected a number such as 1, a name such as 'cuda:1', or a device")
-    return device
 
 
 def _import(name: str) -> Any:
@@ -266,22 +253,36 @@ def available_backends() -> dict[str, str]:
     return answers
 
 
-def asarray(a: Any, dtype: str | DType | None = None, device: Any = None) -> Array:
+def asarray(a: Any, dtype: str | DType | None = None, device: Any = None, *, copy: bool | None = None) -> Array:
     """Make an array of the backend in use from a list, a number or any library's array.
 
     Parameters
     ----------
     a
         What to convert. Floating values take the backend's dtype unless `dtype` says otherwise; integers and booleans
-        keep theirs.
+        keep theirs. Arrays of an unknown library need ``__dlpack__`` or ``__array__``.
     dtype : str or dtype, optional
     device : optional
         A device of the backend's library other than the one in use.
+    copy : bool, optional
+        By default, what is an array of this library, device and dtype is returned as it is, and all else is copied. True
+        always copies. False never does: arrays of other libraries are taken by DLPack, and share their memory.
+
+    Raises
+    ------
+    ValueError
+        If ``copy=False`` and library, device or dtype need a copy; says which.
     """
     backend = get_backend()
     if device is not None:
         backend = make_backend(backend.xp, device, backend.dtype)
-    return backend.asarray(a, dtype)
+    if not (copy is None or isinstance(copy, bool)):
+        raise TypeError(f"asarray: copy must be True, False or None, got {copy!r}")
+    if copy is False:
+        wanted = None if dtype is None else dtype_name(backend._own_dtype(dtype))
+        return dlpack.shared(detached(plain(a)), backend.xp, backend.device, wanted, backend.dtype)
+    made = backend.asarray(a, dtype)
+    return namespaces.copied(made) if copy and made is a else made
 
 
 def asnumpy(a: Any) -> np.ndarray[Any, Any]:

@@ -36,6 +36,8 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
             return np.array(xp.asarray(x, device=xp.Device("CPU_DEVICE")))
         if library == "ndonnx":
             return np.array(x.unwrap_numpy())
+    elif hasattr(x, "__dlpack__") and not hasattr(x, "__array__"):
+        return np.array(np.from_dlpack(x))
     return np.array(x)
 
 
