@@ -63,3 +63,29 @@ def test_riddles_and_paraphrases_are_found() -> None:
     assert riddles('"""Whatever is right."""\ndef f():\n    """Return whether it is so."""\n') == []
     (found,) = paraphrases("kernels\n# give the same bits\n")
     assert found == "line 2: # give the same bits; write bitwise identical"
+
+
+NAMES = re.compile(r"`(xpdl(?:\.\w+)+)")
+
+
+def unknown(name: str) -> bool:
+    """Tell whether a dotted name is neither a module nor a word in the source of one."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:end])
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if source.is_file():
+            return any(not re.search(rf"\b{part}\b", source.read_text(encoding="utf-8")) for part in parts[end:])
+    return True
+
+
+def test_names_in_backticks_exist() -> None:
+    files = [ROOT / name for name in [*MODULES, *PAGES, "CONTRIBUTING.md"]]
+    named = {(name, path.name) for path in files for name in NAMES.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) > 100
+    assert sorted((name, path) for name, path in named if unknown(name)) == []
+
+
+def test_unknown_names_are_found() -> None:
+    assert unknown("xpdl.atomic.write_atomically") and unknown("xpdl.io.atomic.write_at_once") and unknown("xpdl.fnord")
+    assert not unknown("xpdl.io.atomic.write_atomically") and not unknown("xpdl.io.atomic") and not unknown("xpdl.use")

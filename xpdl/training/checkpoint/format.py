@@ -31,7 +31,7 @@ def save(
     before_replacing: Callable[[], None] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all that a run needs to go on, between two steps, atomically; see `xpdl.atomic.write_atomically`.
+    """Write all that a run needs to go on, between two steps, atomically; see `xpdl.io.atomic.write_atomically`.
 
     `notes` are plain values of the caller. Random draws are functions of the seed, the step and what dropout keeps in its
     state, which are written.
