@@ -148,8 +148,8 @@ class TestProgress:
         assert [name for name, *_ in calls] == ["verbose", *(["start", *["step"] * 3, "close", "line"] * 2)]
         assert calls[0] == ("verbose", True)
         assert [call for call in calls if call[0] == "start"] == [
-            ("start", "epoch 1/2", 3, 0),
-            ("start", "epoch 2/2", 3, 0),
+            ("start", "epoch 1/2", 3, 0, 1),
+            ("start", "epoch 2/2", 3, 0, 0),
         ]
 
     def test_also_when_the_epoch_breaks_off(self, calls):

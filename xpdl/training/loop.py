@@ -95,7 +95,7 @@ class Loop:
             state.epoch_loss = WeightedMean()
             self.notify("on_epoch_begin", epoch)
         title = f"epoch {epoch}/{self.run.epochs}"
-        progress.start(title, self.run.steps_per_epoch, done)
+        progress.start(title, self.run.steps_per_epoch, done, self.run.last_epoch - epoch)
         try:
             self._steps(done, begin)
         finally:

@@ -58,7 +58,7 @@ class Trainer:
     evaluate_sample_num_per_epoch : int, optional
         After an epoch, measure on so many first rows of each set, `metrics` and validation included, instead of on all.
     verbose : bool
-        Print one line per epoch, and show a progress bar where standard error is a terminal.
+        Print one line per epoch, and show a bar on a terminal or in a notebook, else a line every ten seconds.
     callbacks : iterable
         Such as `EarlyStopping`, `CosineLR` or `CSVLogger`, or any objects with some of the methods of `Callback`, called in
         this order. One that an earlier trainer had begins as if it were new, see `Callback`.
