@@ -200,11 +200,6 @@ def test_a_layer_is_called_like_a_function() -> None:
     np.testing.assert_array_equal(Relu()(np.array([-1.0, 1.0])), [0.0, 1.0])
 
 
-def test_repr_shows_the_sizes() -> None:
-    assert repr(Affine(np.ones((2, 3)))) == "Affine(W (2, 3))"
-    assert repr(Chain(("first", Affine(np.ones((2, 3)))), Relu())) == "Chain(first: Affine(W (2, 3)), Relu1: Relu())"
-
-
 def test_a_layer_that_gives_nothing_says_so() -> None:
     class Empty(Layer):
         pass

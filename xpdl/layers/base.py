@@ -22,7 +22,7 @@ from xpdl.backends.namespaces import (
 from xpdl.backends.random import Stream, next_stream
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
-from xpdl.layers.config import kept_arguments
+from xpdl.layers.config import described, kept_arguments
 from xpdl.layers.old_names import OldNames
 from xpdl.layers.passes import WRAPPERS
 from xpdl.layers.tracing import trace, traced
@@ -207,8 +207,8 @@ class Layer(LayerTree, OldNames):
         return self.forward(x)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in self.params.items())
-        return f"{type(self).__name__}({sizes})"
+        own = type(self).get_config is not Layer.get_config
+        return described(self, self.get_config() if own else kept_arguments(self, strict=False))
 
 
 def parameter(key: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from xpdl.backends import Backend
@@ -11,6 +11,7 @@ from xpdl.backends.random import Stream, next_stream
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.composite import Composite
+from xpdl.layers.config import described
 from xpdl.layers.fusion import fuse as fused
 from xpdl.layers.tree import forward_in_mode, require_tree
 from xpdl.ops.arithmetic import add
@@ -54,6 +55,10 @@ class Chain(Composite):
 
     def get_config(self) -> dict[str, Any]:
         return {"layers": list(self.layers.items()), "fuse": self.fuse}
+
+    def __repr__(self) -> str:
+        arguments = dict(self.get_config())
+        return described(self, arguments, described_layers(arguments.pop("layers", ())))
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
@@ -116,6 +121,17 @@ class Chain(Composite):
         if self._steps_of != [self.fuse, *layers]:
             self._steps_of, self._steps = [self.fuse, *layers], tuple(fused(layers) if self.fuse else layers)
         return self._steps
+
+
+def described_layers(layers: Iterable[tuple[str, Layer]]) -> list[str]:
+    """Each layer as it would be written: with its name where that is not made of its class and number."""
+    counts: dict[str, int] = {}
+    words = []
+    for name, layer in layers:
+        kind = type(layer).__name__
+        counts[kind] = counts.get(kind, 0) + 1
+        words.append(repr(layer) if name == f"{kind}{counts[kind]}" else f"({name!r}, {layer!r})")
+    return words
 
 
 def _forward(steps: Sequence[Layer], x: Array, train_flg: bool | None) -> Array:

@@ -57,7 +57,3 @@ class Composite(Layer):
             if not layer.built:
                 return False
         return True
-
-    def __repr__(self) -> str:
-        inside = ", ".join(f"{name}: {layer!r}" for name, layer in self.children())
-        return f"{type(self).__name__}({inside})"

@@ -10,8 +10,9 @@ from xpdl.backends.namespaces import Array
 from xpdl.backends.random import Stream, next_stream
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape, row_shape
-from xpdl.layers.chain import Chain
+from xpdl.layers.chain import Chain, described_layers
 from xpdl.layers.composite import Composite
+from xpdl.layers.config import described
 from xpdl.layers.fusion import RELU_LAST, RULES
 from xpdl.layers.identity import Identity
 from xpdl.layers.relu import Relu
@@ -52,6 +53,12 @@ class Residual(Composite):
 
     def get_config(self) -> dict[str, Any]:
         return {**self.body.get_config(), "shortcut": next(iter(self.shortcut.layers.values()))}
+
+    def __repr__(self) -> str:
+        arguments = dict(self.get_config())
+        if isinstance(arguments["shortcut"], Identity):
+            del arguments["shortcut"]
+        return described(self, arguments, described_layers(arguments.pop("layers")))
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None

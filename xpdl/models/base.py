@@ -16,6 +16,7 @@ from xpdl.layers.function_loss import Function, FunctionLoss
 from xpdl.layers.losses import LossLayer
 from xpdl.models import layout, placement, serialization
 from xpdl.models.batched import batched, share_correct
+from xpdl.models.notebook import summary_html
 from xpdl.models.numerical import numerical_gradients
 from xpdl.models.state_dict import Differences, fill, state_of
 from xpdl.models.summary import summary_table
@@ -273,6 +274,9 @@ class Model(Composite):
             self.build(input_shape)
         shape = self.input_shape if input_shape is None else row_shape(input_shape, f"{self.name}.summary")
         print(summary_table(self, shape, self.last_layer))
+
+    def _repr_html_(self) -> str:
+        return summary_html(self, self.input_shape, self.last_layer)
 
     def _loss_layer(self) -> LossLayer:
         if self.last_layer is None:

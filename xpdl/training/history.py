@@ -12,6 +12,7 @@ from typing import Any
 
 from xpdl.io.atomic import write_atomically
 from xpdl.training import plain_json
+from xpdl.training.notebook import history_html
 
 #: measurement -> the attribute of a history that has its numbers, in the order in which one is chosen to be monitored
 LISTS = {
@@ -87,6 +88,9 @@ class History:
             raise ValueError(f"a history has no {', '.join(unknown)}")
         own = {name: values for name, values in lists.items() if name in names}
         return cls(**own, metrics={name.removesuffix("_list"): values for name, values in others.items()})
+
+    def _repr_html_(self) -> str:
+        return history_html(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file, atomically; NaN and infinity are the strings "NaN", "Infinity" and "-Infinity" in it."""

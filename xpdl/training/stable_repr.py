@@ -7,19 +7,22 @@ import re
 from typing import Any
 
 from xpdl.backends.namespaces import is_array
+from xpdl.layers.base import Layer
 
 
 def arguments(thing: Any) -> dict[str, str]:
     """Name -> value, as ``repr`` shows it, of those arguments of its constructor that `thing` keeps under their names.
 
-    Arrays are skipped.
+    Arrays and layers are skipped.
     """
     values = {name: getattr(thing, name, inspect.Parameter.empty) for name in _names(type(thing))}
     return {
         name: words(value)
         for name, value in values.items()
         # an attribute with the name of an argument may be a method
-        if not (value is inspect.Parameter.empty or is_array(value) or inspect.ismethod(value))
+        if not (
+            value is inspect.Parameter.empty or is_array(value) or isinstance(value, Layer) or inspect.ismethod(value)
+        )
     }
 
 

@@ -22,6 +22,7 @@ from xpdl.training.conversion import as_arrays, check_outputs
 from xpdl.training.cuda_graph import GraphedStep
 from xpdl.training.evaluate import Evaluator
 from xpdl.training.history import History
+from xpdl.training.notebook import trainer_html
 from xpdl.training.precision.mixed import MixedPrecision, resolve_precision
 from xpdl.training.run_state import Owner, Run, RunState, in_state
 from xpdl.training.step import EagerStep
@@ -244,6 +245,7 @@ class Trainer:
         """The number of steps of an epoch; None where batches come from something without a length."""
         return self.data.steps_per_epoch
 
+    _repr_html_ = trainer_html
     history = in_state("history")
     current_epoch = in_state("epoch")
     current_iter = in_state("step")

@@ -479,7 +479,7 @@ def test_says_what_it_is_of(path):
     _, metadata = tensors.load_arrays(path)
     architecture = json.loads(metadata["architecture"])
     assert architecture["model"] == "Sequential" and architecture["input_shape"] == [4]
-    assert architecture["layers"]["Affine1"] == "Affine(W (4, 5), b (5,))" and architecture["loss"] == "SoftmaxWithLoss"
+    assert architecture["layers"]["Affine1"] == "Affine(units=5)" and architecture["loss"] == "SoftmaxWithLoss"
     assert metadata["xpdl_version"] == xpdl.__version__ and metadata["format_version"] == str(tensors.FORMAT_VERSION)
 
 

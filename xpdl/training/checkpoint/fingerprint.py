@@ -46,7 +46,7 @@ def identity(
         "layers": [type(layer).__name__ for layer in network.layers.values()] if ours else [],
         "arrays": {name: list(owner[key].shape) for name, owner, key in named_arrays(network)},
         "dtype": Backend.of(next(filter(is_array, network.params.values()))).dtype,
-        "loss": repr(network.last_layer) if ours else None,
+        "loss": _loss_words(network.last_layer) if ours else None,
         "optimizer": optimizer,
         # of other callbacks, those whose state is written must be there again
         "schedules": [type(one).__name__ for one in schedules],
@@ -55,6 +55,12 @@ def identity(
         "arguments": dict(_arguments(network, callbacks)),
         **options,
     }
+
+
+def _loss_words(loss: Any) -> str:
+    """A loss as version 0.1.0 wrote it: with its arguments where its class says how."""
+    kind: Any = type(loss)
+    return f"{kind.__name__}()" if kind.__repr__ is Layer.__repr__ else repr(loss)
 
 
 def require_same(path: str | os.PathLike[str], text: str, settings: Mapping[str, Any]) -> None:
