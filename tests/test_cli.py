@@ -57,6 +57,11 @@ class TestTrain:
         code, evaluated, _ = run("evaluate")
         assert code == 0 and evaluated.splitlines()[-1] == lines[-1]
 
+    def test_a_loss_that_ends_above_its_start_is_no_success(self, tmp_path):
+        done = in_a_process(*SMALL, "--optimizer", "adam", "--lr", "30", "--schedule", "none", cwd=tmp_path)
+        assert done.returncode == 1 and "warning: Trainer: the loss ended above its start" in done.stderr
+        assert (tmp_path / "runs" / "TwoLayerNet.safetensors").exists()
+
     def test_other_data_is_read_from_its_folder(self, run, tmp_path):
         write_set(tmp_path / "fashion-mnist", rows=(20, 10), size=(28, 28))
         data = {"XPDL_DATA": str(tmp_path)}

@@ -23,6 +23,7 @@ from xpdl.models.base import Model
 from xpdl.optimizers import Optimizer
 from xpdl.training import CosineLR, History, OneCycleLR, Trainer
 from xpdl.training.checkpoint.rotation import CheckpointFiles
+from xpdl.training.divergence import rise
 
 _PRECISIONS = ("float32", "float16", "bfloat16")
 _SCHEDULES: dict[str, Any] = {"one-cycle": OneCycleLR, "cosine": CosineLR, "none": None}
@@ -135,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
     model_file, history_file = (folder / name for name in writers)
     print(f"wrote {model_file} and {history_file} after {seconds:.1f} s of training")
     print(f"test accuracy: {history.test_acc_list[-1]:.4f}")
-    return 0 if folder == args.out else 1
+    # the trainer has warned of a loss that rose
+    return 0 if folder == args.out and rise(history) is None else 1
 
 
 def _warn_of_nothing_learned(history: History) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array
 from xpdl.errors import DTypeError
+from xpdl.layers.base import Layer
 from xpdl.layers.losses import LossLayer
 from xpdl.ops.checks import require_shape
 
@@ -71,3 +72,16 @@ class FunctionLoss(LossLayer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.title})"
+
+
+def last_layer(loss: Any, owner: str) -> LossLayer | None:
+    """The last layer of what a model was given as its loss."""
+    if isinstance(loss, type) and issubclass(loss, LossLayer):
+        return loss()
+    if loss is None or isinstance(loss, LossLayer):
+        return loss
+    if isinstance(loss, (type, Layer)) or not callable(loss):
+        raise TypeError(
+            f"{owner}: loss must be a loss layer such as SoftmaxWithLoss, or a function (y, t) -> (loss, dy), got {loss!r}"
+        )
+    return FunctionLoss(loss)

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 from xpdl.backends import Backend, tables
 from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
-from xpdl.layers.base import Layer, Shape, row_shape
+from xpdl.layers.base import Shape, row_shape
 from xpdl.layers.composite import Composite
-from xpdl.layers.function_loss import Function, FunctionLoss
+from xpdl.layers.function_loss import Function, last_layer
 from xpdl.layers.losses import LossLayer
 from xpdl.models import layout, placement, serialization
 from xpdl.models.batched import batched, share_correct
@@ -66,7 +66,7 @@ class Model(Composite):
 
     def __init__(self, *args: Any, loss: Loss | None = None, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.last_layer = _last_layer(loss, self.name)
+        self.last_layer = last_layer(loss, self.name)
         self.last_loss: Array | None = None
         #: runs the passes of `gradient` in another dtype than that of the parameters
         self.mixed_precision: MixedPasses | None = None
@@ -288,16 +288,3 @@ class Model(Composite):
 
     def _moved(self, x: Array) -> Array:
         return placement.moved(x, self._first_parameter())
-
-
-def _last_layer(loss: Any, owner: str) -> LossLayer | None:
-    """The last layer of what a model was given as its loss."""
-    if isinstance(loss, type) and issubclass(loss, LossLayer):
-        return loss()
-    if loss is None or isinstance(loss, LossLayer):
-        return loss
-    if isinstance(loss, (type, Layer)) or not callable(loss):
-        raise TypeError(
-            f"{owner}: loss must be a loss layer such as SoftmaxWithLoss, or a function (y, t) -> (loss, dy), got {loss!r}"
-        )
-    return FunctionLoss(loss)

@@ -16,6 +16,7 @@ from xpdl.training.batch_source import BatchSource
 from xpdl.training.callbacks.monitor import check_monitors
 from xpdl.training.callbacks.schedules import warn_of_longer
 from xpdl.training.checkpoint.checkpointer import Checkpointer
+from xpdl.training.divergence import warn_of_rise
 from xpdl.training.evaluate import Evaluator
 from xpdl.training.history import History
 from xpdl.training.progress import Progress
@@ -46,11 +47,14 @@ def train(trainer: Any, more: int | None) -> History:
 
         parts = trainer.step, trainer.batches, trainer.evaluator, trainer.checkpointer
         loop = Loop(run, state, *parts, progress, notify)
+        trained = state.epoch < run.last_epoch and not state.stopped
         with trainer.checkpointer:
             while state.epoch < run.last_epoch and not state.stopped:
                 loop.epoch()
     callbacks.call("on_train_end", trainer)
     history: History = state.history
+    if trained:
+        warn_of_rise(history)
     return history
 
 

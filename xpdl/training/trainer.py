@@ -13,7 +13,7 @@ from xpdl.data.structure import map_arrays
 from xpdl.deprecation import renamed_options
 from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
-from xpdl.training import inputs, loop, measures, own_optimizer
+from xpdl.training import inputs, loop, measures, notebook, own_optimizer
 from xpdl.training.batch_source import StreamedData, is_source, require_passes, streamed
 from xpdl.training.callbacks.base import Callbacks
 from xpdl.training.checkpoint.checkpointer import MAX_CHECKPOINTS, Checkpoint, Checkpointer
@@ -22,7 +22,6 @@ from xpdl.training.conversion import as_arrays, check_outputs
 from xpdl.training.cuda_graph import GraphedStep
 from xpdl.training.evaluate import Evaluator
 from xpdl.training.history import History
-from xpdl.training.notebook import trainer_html
 from xpdl.training.precision.mixed import MixedPrecision, resolve_precision
 from xpdl.training.run_state import Owner, Run, RunState, in_state
 from xpdl.training.step import EagerStep
@@ -240,12 +239,11 @@ class Trainer:
             "seed": self.seed,
         }
 
-    @property
-    def iter_per_epoch(self) -> Any:
-        """The number of steps of an epoch; None where batches come from something without a length."""
-        return self.data.steps_per_epoch
-
-    _repr_html_ = trainer_html
+    iter_per_epoch = property(
+        lambda self: self.data.steps_per_epoch,
+        doc="The number of steps of an epoch; None where batches come from something without a length.",
+    )
+    _repr_html_ = notebook.trainer_html
     history = in_state("history")
     current_epoch = in_state("epoch")
     current_iter = in_state("step")
