@@ -145,7 +145,7 @@ class Layer(LayerTree, OldNames):
     def built(self) -> bool:
         """Return whether the parameters exist, also of layers inside; True where there are none."""
         if not self.holds_layers:
-            return self._own_built
+            return bool(self.__dict__["params"]) or type(self).create_parameters is Layer.create_parameters
         inside = [layer.built for _, layer in self.children()]
         # a layer that only builds those inside has no parameters of its own
         return all(inside) and (self._own_built or bool(inside))
@@ -215,7 +215,7 @@ def parameter(key: str) -> Any:
     """An attribute that is the entry `key` of ``params``: None until there is one."""
 
     def read(self: Layer) -> Array:
-        return self.params.get(key)
+        return self.__dict__["params"].get(key)
 
     def assign(self: Layer, value: Array) -> None:
         self.params[key] = leaf(value)

@@ -35,6 +35,8 @@ class LayerTree(NamedEntries):
 
     #: whether attributes may be layers; those of xpdl's own classes are not, or are named by `children`
     holds_layers: ClassVar[bool] = False
+    #: whether no layer of the class can have children
+    is_leaf: ClassVar[bool] = True
 
     name: str
     training: bool
@@ -45,6 +47,7 @@ class LayerTree(NamedEntries):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.holds_layers = not cls.__module__.startswith("xpdl.")
+        cls.is_leaf = not cls.holds_layers and cls.children is LayerTree.children
 
     def children(self) -> Iterator[tuple[str, Any]]:
         """(name, layer) of each layer directly inside, in the order in which the attributes were set."""
@@ -67,9 +70,11 @@ class LayerTree(NamedEntries):
         return own
 
     def named(self, kind: str) -> Iterator[Entry]:
-        own = self.own(kind)
+        own = self.__dict__.get(kind, ())
         for key in own:
             yield key, own, key
+        if self.is_leaf:
+            return
         for name, layer in self.children():
             for path, owner, key in layer.named(kind):
                 yield f"{name}.{path}", owner, key

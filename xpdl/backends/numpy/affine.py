@@ -84,8 +84,11 @@ def affine_backward(
     # in the memory order of x
     drows = buffer_pool.empty_like(rows) if need_dx else None
 
+    # `numpy.matmul` multiplies a column by a row without BLAS: 100 us for 784 x 50, and 5 by `numpy.dot`
+    multiply: Callable[..., NDArray] = np.dot if len(dy) == 1 else np.matmul
+
     def task(part: slice) -> None:
-        np.matmul(rows[:, part].T, dy, out=dW[part])
+        multiply(rows[:, part].T, dy, out=dW[part])
         if drows is not None:
             np.matmul(dy, weights[part].T, out=drows[:, part])
 
