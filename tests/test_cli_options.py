@@ -254,16 +254,6 @@ def test_no_message_has_a_number_of_the_system(run, tmp_path):
         assert code == 2 and "Errno" not in err and err.count("\n") == 1 and args[1] in err
 
 
-def test_loss_that_ends_above_its_start_is_said(run):
-    code, out, err = run(*SMALL, "--optimizer", "sgd", "--lr", "30", "--schedule", "none")
-    assert code == 0 and out.splitlines()[-1].startswith("test accuracy: ")
-    start, end = (float(number) for number in re.findall(r"\d+\.\d{4}", err)[::-1])
-    assert "the network has learned nothing; try a lower --lr" in err and err.count("\n") == 1
-    losses = History.load("runs/TwoLayerNet.history.json")
-    assert end > start == pytest.approx(losses.train_loss_list[0], abs=1e-4)
-    assert end == pytest.approx(losses.epoch_loss_list[-1], abs=1e-4)
-
-
 def test_names_file_and_data(run):
     assert run(*SMALL)[0] == 0
     code, out, _ = run("evaluate")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -21,7 +20,7 @@ from xpdl.data.pictures import FITS
 from xpdl.models import MODELS
 from xpdl.models.base import Model
 from xpdl.optimizers import Optimizer
-from xpdl.training import CosineLR, History, OneCycleLR, Trainer
+from xpdl.training import CosineLR, OneCycleLR, Trainer
 from xpdl.training.checkpoint.rotation import CheckpointFiles
 from xpdl.training.divergence import rise
 
@@ -132,23 +131,11 @@ def run(args: argparse.Namespace) -> int:
         folder = save_all(writers, args.out)
         if folder == args.out:
             store.remove()
-    _warn_of_nothing_learned(history)
     model_file, history_file = (folder / name for name in writers)
     print(f"wrote {model_file} and {history_file} after {seconds:.1f} s of training")
     print(f"test accuracy: {history.test_acc_list[-1]:.4f}")
     # the trainer has warned of a loss that rose
     return 0 if folder == args.out and rise(history) is None else 1
-
-
-def _warn_of_nothing_learned(history: History) -> None:
-    start, end = history.train_loss_list[0], history.epoch_loss_list[-1]
-    if end > start:
-        print(
-            f"xpdl train: warning: the loss ended at {end:.4f}, above {start:.4f} at the first step: the network has "
-            "learned nothing; try a lower --lr",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def checkpoints(args: argparse.Namespace) -> CheckpointFiles:
