@@ -161,3 +161,33 @@ def test_statistics_of_few_values_keep_a_small_variance(torch: Any) -> None:
     torch.testing.assert_close(mean, x.mean(0))
     torch.testing.assert_close(var, x.var(0, correction=0), rtol=1e-3, atol=0)
     assert kernel(x[:1], torch.ones(2), torch.zeros(2), 1e-2) is DECLINE
+
+
+def test_gradient_passes_where_the_output_is_nan(torch: Any) -> None:
+    """PyTorch's rule, where the generic op gives 0: a loss that is NaN has no gradient of use in either."""
+    activations, y = importlib.import_module("xpdl.ops.activations"), torch.tensor([float("nan"), 1.0, 0.0])
+    dy = torch.tensor([2.0, 3.0, 4.0])
+    assert activations.relu_backward(dy, y).tolist() == [2.0, 3.0, 0.0]
+    with dispatch.generic_only():
+        assert activations.relu_backward(dy, y).tolist() == [0.0, 3.0, 0.0]
+
+
+@pytest.mark.parametrize("transform", ["grad", "jvp", "vmap"])
+def test_transforms_of_functions_give_what_they_give_of_the_generic_op(torch: Any, transform: str) -> None:
+    convolution = importlib.import_module("xpdl.ops.convolution").convolution
+    generator = torch.Generator().manual_seed(0)
+    x, W = (torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((2, 3, 6, 6), (4, 3, 3, 3)))
+
+    def total(x: Any) -> Any:
+        return (convolution(x, W, activation="relu") ** 2).sum()
+
+    def run() -> Any:
+        if transform == "grad":
+            return torch.func.grad(total)(x)
+        if transform == "jvp":
+            return torch.func.jvp(total, (x,), (torch.ones_like(x),))
+        return torch.func.vmap(total)(torch.stack([x, 2 * x]))
+
+    with dispatch.generic_only():
+        expected = run()
+    torch.testing.assert_close(run(), expected)
