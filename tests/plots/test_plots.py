@@ -28,7 +28,8 @@ def test_without_matplotlib_the_package_loads_and_the_error_says_what_to_do():
 def test_every_function_has_a_golden_image():
     from tests.plots.figures import CASES
 
-    assert [name for name in plots.__all__ if not any(case.startswith(name) for case in CASES)] == []
+    drawn = [name for name in plots.__all__ if name != "LiveCurves"]  # which draws learning_curves
+    assert [name for name in drawn if not any(case.startswith(name) for case in CASES)] == []
 
 
 @pytest.fixture
