@@ -265,7 +265,9 @@ def identity_with_loss(x: Any, t: Any, *, sample_weight: Any = None) -> Floats:
     return _mean_of_rows(x, costs, sample_weight)
 
 
-def dropout_mask(shape: Sequence[int], drop_ratio: float, words: Sequence[int], counter: int) -> Any:
+def dropout_mask(
+    shape: Sequence[int], drop_ratio: float, words: Sequence[int], counter: int, first_row: int = 0
+) -> Any:
     """The counter-based mask, element by element in Python's integers."""
     digest = hashlib.sha256(f"{counter}/{','.join(map(str, words))}.step".encode()).digest()
     keys = [int.from_bytes(digest[i : i + 4], "little") for i in (0, 4)]
@@ -277,5 +279,6 @@ def dropout_mask(shape: Sequence[int], drop_ratio: float, words: Sequence[int], 
         h = h * 0x846CA68B % 2**32
         return h ^ h >> 16
 
-    kept = [lowbias32(lowbias32(i ^ keys[0]) ^ keys[1]) >> 8 >= drop_ratio * 2**24 for i in range(math.prod(shape))]
+    size, first = math.prod(shape), first_row * math.prod(shape[1:])
+    kept = [lowbias32(lowbias32(first + i ^ keys[0]) ^ keys[1]) >> 8 >= drop_ratio * 2**24 for i in range(size)]
     return np.array(kept, dtype=bool).reshape(shape)

@@ -99,7 +99,7 @@ from xpdl.training import (
 from xpdl.version import __version__
 
 if TYPE_CHECKING:
-    from xpdl import plots
+    from xpdl import distributed, plots
     from xpdl.data import load_cifar10, load_fashion_mnist, load_folder, load_mini_mnist, load_mnist
     from xpdl.integrations.pytorch import load_pytorch, save_pytorch
     from xpdl.integrations.scikit_learn import XpdlClassifier as XpdlClassifier
@@ -113,6 +113,7 @@ else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
+            "distributed": "xpdl.distributed",
             "plots": "xpdl.plots",
             **dict.fromkeys(("load_cifar10", "load_fashion_mnist", "load_folder"), "xpdl.data"),
             **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data"),
@@ -204,6 +205,7 @@ __all__ = [
     "conv_output_size",
     "cross_entropy_error",
     "data",
+    "distributed",
     "functional",
     "get_backend",
     "gradient_descent",

@@ -286,6 +286,7 @@ _LAYERS = [
             **dict.fromkeys(("running_mean", "running_var"), Kind(("text", [1.0], 3.0, _THING, np.ones((2, 2))))),
             "momentum": PROBABILITY,
             "eps": POSITIVE,
+            "sync": FLAG,
         },
     ),
     Call(layers.Dropout, {}, {"dropout_ratio": SHARE, "inverted": FLAG}),
@@ -386,6 +387,7 @@ _BATCHES |= {
     "transform": Kind((3, "flip", [3], _THING)),
     "classes": COUNT | None,
     "backend": Kind((3, "numpy", _THING)),
+    "shard": Kind((3, None, "0/2", [0, 2], (0,), (2, 2), (-1, 2), (0, 0), (0.0, 2), (True, "2"), _THING)),
 }
 _DATA = [
     Call(
@@ -472,6 +474,8 @@ _TRAINING = [
             "callbacks": Kind((3, None, _THING)),
             "checkpoint_every": COUNT | None,
             "max_checkpoints": COUNT,
+            "communicator": Kind((3, "mpi", xpdl.distributed.Communicator, _THING)),
+            "check_ranks_every": COUNT | None,
             "precision": Kind(tuple(value for value in CHOICE.wrong if value is not None)),
         },
         {"checkpoint": "a file that cannot be written is said by the run itself"},

@@ -310,8 +310,8 @@ def _dropout_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static:
 _DROPOUT = Pair(dropout.dropout, oracles.dropout, dropout.dropout, _dropout_backward)
 
 
-def _mask(x: Any, *, drop_ratio: float, words: tuple[int, ...], counter: int) -> Any:
-    return oracles.dropout_mask(x.shape, drop_ratio, words, counter)
+def _mask(x: Any, *, drop_ratio: float, words: tuple[int, ...], counter: int, first_row: int = 0) -> Any:
+    return oracles.dropout_mask(x.shape, drop_ratio, words, counter, first_row)
 
 
 DROPOUT = [
@@ -327,6 +327,13 @@ DROPOUT = [
             core=ratio == 0.5,
         )
         for ratio, shape, counter in ((0.5, (5, 7), 0), (0.25, (2, 3, 4, 2), 9), (0.0, (3, 3), 1), (1.0, (4,), 2))
+    ),
+    Case(
+        "dropout_mask of a share",
+        Pair(dropout.dropout_mask, _mask),
+        (_x(2, 3, 2, 2),),
+        {"drop_ratio": 0.5, "words": (1, 2, 3, 4), "counter": 5, "first_row": 3},
+        core=True,
     ),
 ]
 

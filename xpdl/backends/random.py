@@ -60,16 +60,30 @@ def seed(n: int) -> None:
     _unnamed = itertools.count()
 
 
+def get_state() -> tuple[int, int]:
+    """Return the seed of streams that are given none, and how many of them there were."""
+    global _unnamed
+    number = next(_unnamed)
+    _unnamed = itertools.count(number)
+    return _seed, number
+
+
+def set_state(state: tuple[int, int]) -> None:
+    """Go on with what `get_state` returned, in another process for example."""
+    global _seed, _unnamed
+    _seed, _unnamed = state[0], itertools.count(state[1])
+
+
 @contextlib.contextmanager
 def seeded(n: int) -> Iterator[None]:
     """`seed(n)` for a ``with`` block; after it, streams go on as if it had not been."""
     global _seed, _unnamed
-    before = _seed, _unnamed
+    before = get_state()
     seed(n)
     try:
         yield
     finally:
-        _seed, _unnamed = before
+        set_state(before)
 
 
 def next_stream(name: str, seed: int | None = None) -> Stream:
@@ -82,11 +96,12 @@ def next_stream(name: str, seed: int | None = None) -> Stream:
     return Stream(_seed, f"{name}#{next(_unnamed)}")
 
 
-def random_bits(like: Array, words: tuple[int, ...], counter: int) -> Array:
+def random_bits(like: Array, words: tuple[int, ...], counter: int, first_row: int = 0) -> Array:
     """24 random bits per element, as integers in the shape and on the device of `like`.
 
     Two rounds of C. Wellons' 32-bit integer hash ``lowbias32`` over the element's index, keyed by `words` and
     `counter`. Every library computes the same integers: 32-bit unsigned where it has that arithmetic, else in int64.
+    `first_row` is the index of the first row of `like` in a larger batch, whose bits these are.
     """
     xp = array_namespace(like)
     # torch has no arithmetic on uint32, nor has ndonnx; the low 32 bits of a wrapping int64 product are the same
@@ -105,9 +120,10 @@ def random_bits(like: Array, words: tuple[int, ...], counter: int) -> Array:
         return h ^ (h >> 16)
 
     size = math.prod(like.shape)
+    first = first_element(like.shape, first_row)
     key = mask_keys(words, counter)
     with on_device_of(like):
-        index = xp.arange(size, dtype=dtype, device=device(like))
+        index = xp.arange(first, first + size, dtype=dtype, device=device(like))
         bits = hashed(hashed(index ^ word(key[0])) ^ word(key[1])) >> 8
     return xp.reshape(bits, like.shape)
 
@@ -123,7 +139,12 @@ def mask_threshold(drop_ratio: float) -> int:
     return round(drop_ratio * 2**24)
 
 
-def keep_mask(like: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
+def first_element(shape: tuple[int, ...], first_row: int) -> int:
+    """Return the index of the first element of rows that begin at `first_row`."""
+    return first_row * math.prod(shape[1:])
+
+
+def keep_mask(like: Array, drop_ratio: float, words: tuple[int, ...], counter: int, first_row: int = 0) -> Array:
     """A boolean mask of the shape of `like` that is False with probability `drop_ratio`."""
     with on_device_of(like):
-        return random_bits(like, words, counter) >= mask_threshold(drop_ratio)
+        return random_bits(like, words, counter, first_row) >= mask_threshold(drop_ratio)

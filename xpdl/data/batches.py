@@ -15,6 +15,7 @@ from xpdl.data.compose import Compose, ready
 from xpdl.data.structure import arrays_of, first_array, map_arrays, rows_in, take_rows
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import flag, positive_int, require_shape
+from xpdl.ops.shares import share_of
 from xpdl.ops.targets import check_labels
 
 Pair = tuple[Array, Array]
@@ -59,8 +60,10 @@ class Passes:
         drop_last: bool,
         transform: Transforms | None,
         backend: Backend | None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         owner = type(self).__name__
+        self.shard = checked_shard(shard, owner)
         self.batch_size = positive_int(batch_size, "batch_size", owner)
         self.shuffle, self.drop_last = flag(shuffle, "shuffle", owner), flag(drop_last, "drop_last", owner)
         if backend is not None and not callable(getattr(backend, "asarray", None)):
@@ -83,11 +86,31 @@ class Passes:
                 x, *others = batch
                 with on_device_of(first_array(x)):
                     batch = (self._transform(x, stream.child(f"batch {number}")), *others)
+                if self.shard[1] > 1:  # what is drawn depends on a row's place in the whole batch
+                    batch = take_rows(batch, *self._share(rows_in(batch)))
             yield batch
 
     def _batches(self, stream: Stream, first: int) -> Iterator[tuple[Array, ...]]:
-        """The rows of one pass from batch `first` on, as they are."""
+        """The rows of one pass from batch `first` on, as they are: those of `shard`, or all to be transformed."""
         raise NotImplementedError
+
+    def _share(self, rows: int) -> tuple[int, int]:
+        """Return the first row of this rank in a batch and the one after its last; a rank without rows gets the first."""
+        start, stop = share_of(rows, *self.shard)
+        return (0, 1) if start == stop else (start, stop)
+
+    def _read_rows(self, rows: int) -> tuple[int, int]:
+        """Return the rows of a batch that are read: all where a transform needs them."""
+        return (0, rows) if self._transform is not None else self._share(rows)
+
+
+def checked_shard(shard: Any, owner: str) -> tuple[int, int]:
+    """Return `shard` as two ints; `ValueError` unless it is a rank and the number of ranks."""
+    rank, ranks = shard if isinstance(shard, tuple) and len(shard) == 2 else (None, None)
+    ints = isinstance(rank, int) and isinstance(ranks, int)
+    if not ints or not 0 <= rank < ranks:  # type: ignore[operator]
+        raise ValueError(f"{owner}: shard must be a rank from 0 and the number of ranks, such as (0, 4), got {shard!r}")
+    return rank, ranks  # type: ignore[return-value]
 
 
 class Batches(Passes):
@@ -116,6 +139,10 @@ class Batches(Passes):
         Where each batch is moved to before it is transformed, ``xpdl.get_backend()`` for example; floats take its dtype.
     sample_weight : array (N,), optional
         Weights of the rows; batches are ``(x, t, sample_weight)`` then, for ``net.gradient(x, t, sample_weight)``.
+    shard : (int, int)
+        A rank, from 0, and the number of ranks: of every batch give the rows that are this rank's, as `xpdl.distributed`
+        divides them, and read no others unless there is a `transform`. A rank that a small batch leaves without rows gets
+        its first row.
 
     Attributes
     ----------
@@ -154,8 +181,9 @@ class Batches(Passes):
         classes: int | None = None,
         backend: Backend | None = None,
         sample_weight: Array | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
-        super().__init__(batch_size, shuffle, seed, drop_last, transform, backend)
+        super().__init__(batch_size, shuffle, seed, drop_last, transform, backend, shard)
         self.rows = row_count(x, t, "Batches")
         self.x, self.t, self.sample_weight = map_arrays(detached, (x, t, sample_weight))
         if sample_weight is not None:
@@ -174,7 +202,9 @@ class Batches(Passes):
         arrays = (self.x, self.t) if self.sample_weight is None else (self.x, self.t, self.sample_weight)
         take = rows_of(*arrays, rng=stream.generator("order") if self.shuffle else None)
         for number in range(first, len(self)):
-            yield take(number * self.batch_size, min((number + 1) * self.batch_size, self.rows))
+            begin = number * self.batch_size
+            start, stop = self._read_rows(min(self.batch_size, self.rows - begin))
+            yield take(begin + start, begin + stop)
 
 
 def rows_of(*arrays: Array, rng: np.random.Generator | None) -> Callable[[int, int], tuple[Array, ...]]:

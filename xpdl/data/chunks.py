@@ -10,6 +10,7 @@ from xpdl.backends import Backend
 from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.random import Stream
 from xpdl.data.batches import Pair, Passes, Transforms, row_count, rows_of
+from xpdl.data.structure import rows_in, take_rows
 from xpdl.ops.checks import positive_int
 from xpdl.ops.targets import check_labels
 
@@ -25,8 +26,8 @@ class ChunkedBatches(Passes):
         Pieces of any size, arrays (N, ...) of any library such as memory-mapped files, which nobody writes to while a pass
         lasts. A function is called without arguments in each pass and returns the pairs one by one, as one
         that yields them does.
-    batch_size, drop_last, seed, transform, classes, backend
-        As for `Batches`.
+    batch_size, drop_last, seed, transform, classes, backend, shard
+        As for `Batches`; but every rank reads all pieces.
     shuffle : bool
         In each pass, the rows of every piece come in another order, and so do the pieces of a sequence. Rows of different
         pieces are not mixed further than that: where rows are sorted, by their label say, make pieces that are not.
@@ -66,6 +67,7 @@ class ChunkedBatches(Passes):
         transform: Transforms | None = None,
         classes: int | None = None,
         backend: Backend | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         if isinstance(chunks, Generator):
             raise TypeError("ChunkedBatches: a generator is used up after one pass; pass the function that makes it")
@@ -73,12 +75,13 @@ class ChunkedBatches(Passes):
             raise TypeError(
                 f"ChunkedBatches: expected a sequence of pairs (x, t) or a function that returns them, got {chunks!r}"
             )
-        super().__init__(batch_size, shuffle, seed, drop_last, transform, backend)
+        super().__init__(batch_size, shuffle, seed, drop_last, transform, backend, shard)
         self.chunks = chunks
         self.classes = None if classes is None else positive_int(classes, "classes", "ChunkedBatches")
 
     def _batches(self, stream: Stream, first: int) -> Iterator[Pair]:
-        return itertools.islice(self._all_batches(stream), first, None)
+        for batch in itertools.islice(self._all_batches(stream), first, None):
+            yield take_rows(batch, *self._read_rows(rows_in(batch)))
 
     def _all_batches(self, stream: Stream) -> Iterator[Pair]:
         waiting: Pair | None = None

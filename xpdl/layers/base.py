@@ -53,6 +53,8 @@ class Layer(LayerTree, OldNames):
         Mode of `forward` where it makes a difference; see `train` and `eval`.
     name : str
         Stands in error messages; a model sets it to the layer's place in it.
+    share : BatchShare or None
+        The rows of a larger batch that the arrays of a pass are, while several ranks make a step.
     """
 
     #: True if ``forward`` takes the book's ``train_flg`` as its second argument

@@ -13,7 +13,7 @@ from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
 from xpdl.layers.named import Entry
 from xpdl.ops import normalization as ops
-from xpdl.ops.checks import number
+from xpdl.ops.checks import flag, number
 from xpdl.ops.losses import batch_rows
 
 
@@ -31,6 +31,9 @@ class BatchNormalization(Layer):
         Statistics to begin with; zeros and ones when not given.
     eps : float
         Added to the variance under the root.
+    sync : bool
+        In a training by several ranks (`xpdl.distributed`), take the statistics of the whole batch; by default, each rank
+        normalises its rows by themselves, and running statistics are the mean of those of the ranks.
 
     Raises
     ------
@@ -80,8 +83,10 @@ class BatchNormalization(Layer):
         running_var: Array | None = None,
         *,
         eps: float = 1e-6,
+        sync: bool = False,
     ) -> None:
         super().__init__()
+        self.sync = flag(sync, "sync", self.name)
         self.momentum = number(momentum, "momentum", self.name, "in [0, 1]")
         self.eps = number(eps, "eps", self.name, "positive")
         self._fill = {"gamma": 1.0, "beta": 0.0}
@@ -90,12 +95,11 @@ class BatchNormalization(Layer):
                 self._fill[key] = number(given, key, self.name)
             elif given is not None:
                 self.params[key] = given
-        for key, given in (("running_mean", running_mean), ("running_var", running_var)):
-            if given is not None:
-                self.state[key] = given
+        given_state = {"running_mean": running_mean, "running_var": running_var}
+        self.state.update({key: given for key, given in given_state.items() if given is not None})
         _require_one_shape({**self.params, **self.state}, self.name)
         self._counts = {"rows": 0}  # of the last batch that was trained with, 0 before the first
-        self.saved: tuple[Any, ...] | None = None  # mode, input or a function that computes it, statistics, shape
+        self.saved: tuple[Any, ...] | None = None  # see `forward_fused`; the input, or a function that computes it
 
     running_mean = property(lambda self: self.state.get("running_mean"))
     running_var = property(lambda self: self.state.get("running_var"))
@@ -113,13 +117,7 @@ class BatchNormalization(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         if not input_shape:
             raise ShapeError(f"{self.name}: expected a batch (N, D) or (N, C, H, W), got rows without an axis")
-        needed = (self._features(input_shape),)
-        for key, value in (*self.params.items(), *self.state.items()):
-            if tuple(value.shape) != needed:
-                raise ShapeError(
-                    f"{self.name}: {key} has shape {tuple(value.shape)}; rows of shape {input_shape} need {needed}, "
-                    f"or ({row_size(input_shape)},) to normalise each activation by itself"
-                )
+        _require_size({**self.params, **self.state}, (self._features(input_shape),), input_shape, self.name)
         return input_shape
 
     def create_parameters(self, input_shape: Shape, make: Make) -> None:
@@ -148,21 +146,25 @@ class BatchNormalization(Layer):
         rows = x if self.gamma.shape[0] == x.shape[1] else xp.reshape(x, (x.shape[0], -1))
         residual = None if residual is None else _reshaped(residual, rows.shape)
         training = self.training if train_flg is None else train_flg
-        if training:
+        share = self.share if training and self.sync and self.share and self.share.communicator else None
+        epilogue: dict[str, Any] = {"activation": activation, "residual": residual}
+        if training and share is None:
             _require_statistics(rows, self.running_mean, self.name, self.allow_one_row)
-            running = self.running_mean, self.running_var, self._kept(batch_rows(x, self.name))
-            y, mean, var, self.state["running_mean"], self.state["running_var"] = ops.tracked_batch_normalization(
-                rows, self.gamma, self.beta, *running, self.eps, activation=activation, residual=residual
-            )
+            given = rows, self.gamma, self.beta, self.running_mean, self.running_var, self._kept(x), self.eps
+            y, mean, var, *running = ops.tracked_batch_normalization(*given, **epilogue)
+            self.state["running_mean"], self.state["running_var"] = running
         else:
             mean, var = self.running_mean, self.running_var
-            given = rows, self.gamma, self.beta, mean, var, self.eps
-            y = ops.normalize(*given, activation=activation, residual=residual)
-        self.saved = (training, rows, mean, var, tuple(x.shape))
+            if share is not None:
+                mean, var = ops.statistics_of_ranks(rows, self.gamma, *_of_ranks(share))
+                self.state.update(_tracked(self.state, self._kept(x), mean, var))
+            y = ops.normalize(rows, self.gamma, self.beta, mean, var, self.eps, **epilogue)
+        self.saved = (training, rows, mean, var, tuple(x.shape), share)
         return _reshaped(y, x.shape)
 
-    def _kept(self, rows: int) -> float:
-        """Return the weight of the old running statistics beside a batch of so many rows, which is saved."""
+    def _kept(self, x: Array) -> float:
+        """Return the weight of the old running statistics beside those of the batch `x`, whose rows are saved."""
+        rows = self.share.rows if self.share else batch_rows(x, self.name)
         before, self._counts["rows"] = self._counts["rows"] or rows, rows
         return self.momentum if rows >= before else 1.0 - (1.0 - self.momentum) * (rows / before)
 
@@ -179,14 +181,26 @@ class BatchNormalization(Layer):
         self, dout: Array, *, y: Array | None = None, activation: str | None = None, need_dx: bool = True
     ) -> Array:
         """`backward` through the activation of `forward_fused`, whose output is `y`; ``dx`` also without `need_dx`."""
-        training, x, mean, var, shape = self.require_saved(self.saved)
+        training, x, mean, var, shape, share = self.require_saved(self.saved)
         x = x() if callable(x) else x
         self.require_dout(dout, shape, x)
-        op = ops.batch_normalization_backward if training else ops.normalize_backward
+        op: Any = ops.batch_normalization_backward if training else ops.normalize_backward
+        op, more = (op, ()) if share is None else (ops.normalize_of_ranks_backward, _of_ranks(share))
         y = None if y is None else _reshaped(y, x.shape)
-        dx, dgamma, dbeta = op(_reshaped(dout, x.shape), x, self.gamma, mean, var, self.eps, y=y, activation=activation)
+        given = _reshaped(dout, x.shape), x, self.gamma, mean, var, self.eps, *more
+        dx, dgamma, dbeta = op(*given, y=y, activation=activation)
         self.grads = {"gamma": dgamma, "beta": dbeta}
         return _reshaped(dx, shape)
+
+
+def _tracked(state: dict[str, Array], kept: float, mean: Array, var: Array) -> dict[str, Array]:
+    """Return the running statistics after a batch, of which the old ones make the share `kept`."""
+    new = {"running_mean": mean, "running_var": var}
+    return {key: kept * state[key] + (1.0 - kept) * value for key, value in new.items()}
+
+
+def _of_ranks(share: Any) -> tuple[int, bool, ops.Reduce]:
+    return share.rows, share.is_idle, share.communicator.allreduce
 
 
 def _reshaped(a: Array, shape: Shape) -> Array:
@@ -203,6 +217,16 @@ def _require_statistics(rows: Array, running: Array, owner: str, allow_one_row: 
         if not allow_one_row:
             raise ShapeError(f"{problem}{tuple(rows.shape)}; {cure}")
         warnings.warn(f"{problem}{tuple(rows.shape)}: every row is beta; {cure}", stacklevel=4)
+
+
+def _require_size(arrays: dict[str, Array], needed: Shape, input_shape: Shape, owner: str) -> None:
+    """Parameters and statistics fit the rows that they are for."""
+    for key, value in arrays.items():
+        if tuple(value.shape) != needed:
+            raise ShapeError(
+                f"{owner}: {key} has shape {tuple(value.shape)}; rows of shape {input_shape} need {needed}, "
+                f"or ({row_size(input_shape)},) to normalise each activation by itself"
+            )
 
 
 def _require_one_shape(arrays: dict[str, Array], owner: str) -> None:

@@ -72,7 +72,8 @@ class Dropout(Layer):
         if self.training if train_flg is None else train_flg:
             if not self.built:
                 self._draw_from(None)
-            self.mask = ops.dropout_mask(x, self.dropout_ratio, tuple(self.state["stream"]), self.state["step"])
+            words, first_row = tuple(self.state["stream"]), 0 if self.share is None else self.share.start
+            self.mask = ops.dropout_mask(x, self.dropout_ratio, words, self.state["step"], first_row)
             self.state["step"] += 1
             self._scale = 1.0 / keep if self.inverted else 1.0
             return ops.dropout(x, self.mask, self._scale)

@@ -145,7 +145,7 @@ def _forward_to_normalized_relu(
         weights = folded(convolution.W, convolution.b, *scaled)
         y = convolution.forward_fused(x, weights=weights, activation="relu")
         # a backward pass is rare in evaluation: it computes the layer's input then
-        normalization.saved = (False, functools.partial(convolution.forward, x), mean, var, tuple(y.shape))
+        normalization.saved = (False, functools.partial(convolution.forward, x), mean, var, tuple(y.shape), None)
     relu.saved = y
     return y
 

@@ -11,6 +11,8 @@ Entry = tuple[str, dict[str, Any], str]
 class NamedEntries:
     """Iteration over ``params``, ``grads`` and ``state``."""
 
+    share: Any = None  # see `Layer`; layers of layers do not call its constructor
+
     def named_params(self) -> Iterator[Entry]:
         """Yield (path, owning dict, key) of each parameter, in the layers' order."""
         return self.named("params")

@@ -35,8 +35,8 @@ class MixedPasses(Protocol):
     def forward(self, network: Model, x: Array) -> Array:
         """Scores for a batch, in the dtype of the parameters."""
 
-    def backward(self, network: Model, loss: LossLayer) -> None:
-        """Fill the layers' gradients from a loss that has gone forward."""
+    def backward(self, network: Model, loss: LossLayer, factor: float) -> None:
+        """Fill the layers' gradients of `factor` times a loss that has gone forward."""
 
 
 class Model(Composite):
@@ -175,10 +175,11 @@ class Model(Composite):
         weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.last_loss = self.loss(x, t, train_flg=True, **weighted)
         with self._on_its_device():
-            if self.mixed_precision is None:
-                self.backward_parameters(self._loss_layer().backward())
-            else:
-                self.mixed_precision.backward(self, self._loss_layer())
+            loss = self._loss_layer()
+            # of a batch that several ranks have, the gradient of its mean loss
+            factor = 1.0 if self.share is None else self.share.exchange(self.last_loss, loss.weight)
+            mixed = self.mixed_precision
+            mixed.backward(self, loss, factor) if mixed else self.backward_parameters(loss.backward(factor))
         return self.grads
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:

@@ -9,9 +9,12 @@ from xpdl.ops.precision import in_float32
 
 
 @op
-def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
-    """A boolean mask of the shape of `x`, False with probability `drop_ratio`; bitwise identical on every backend."""
-    return keep_mask(x, drop_ratio, words, counter)
+def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: int, first_row: int = 0) -> Array:
+    """A boolean mask of the shape of `x`, False with probability `drop_ratio`; bitwise identical on every backend.
+
+    It is that of a larger batch, from its row `first_row` on.
+    """
+    return keep_mask(x, drop_ratio, words, counter, first_row)
 
 
 @op

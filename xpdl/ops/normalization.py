@@ -10,9 +10,15 @@ the relu's mask in its output `y`; the gradient of the residual is that of the s
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, on_its_device, rounded_to, widened
 from xpdl.ops.epilogues import activated, before_activation
+
+# sums of arrays over the ranks
+Reduce = Callable[[Sequence[Array]], list[Array]]
 
 
 def _axes(x: Array) -> tuple[int, ...]:
@@ -193,6 +199,66 @@ def normalize_backward(
 
 
 @on_its_device
+def statistics_of_ranks(x: Array, gamma: Array, rows: int, is_idle: bool, reduce: Reduce) -> tuple[Array, Array]:
+    """Compute the mean and biased variance of a batch of which each rank has some rows.
+
+    Parameters
+    ----------
+    x : array (N, C) or (N, C, ...), the rows of this rank
+    gamma : array (C,), whose dtype they are computed in, float32 for half precision
+    rows : int
+        Of all ranks together.
+    is_idle : bool
+        Whether `x` is a row of another rank, which does not count.
+    reduce : callable
+        ``reduce(arrays)`` -> their sums over the ranks.
+
+    Returns
+    -------
+    mean, var : arrays (C,)
+    """
+    xp = array_namespace(x, gamma)
+    x, count = _like(widened(gamma), x), _count(x, rows)
+    share = 0.0 if is_idle else 1.0
+    (total,) = reduce([share * xp.sum(x, axis=_axes(x))])
+    mean = total / count
+    centred = x - _along(mean, x)
+    (squares,) = reduce([share * xp.sum(centred * centred, axis=_axes(x))])
+    return mean, squares / count
+
+
+@on_its_device
+def normalize_of_ranks_backward(
+    dy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    rows: int,
+    is_idle: bool,
+    reduce: Reduce,
+    *,
+    y: Array | None = None,
+    activation: str | None = None,
+) -> tuple[Array, Array, Array]:
+    """Compute the gradients of `normalize` with `statistics_of_ranks`, through these as well.
+
+    Gradients `dy` are those of one loss of all ranks. `dx` is that of this rank's rows; `dgamma` and `dbeta` are its parts
+    of sums over the ranks. Parameters are those of `batch_normalization_backward` and of `statistics_of_ranks`.
+    """
+    xp = array_namespace(dy, x, gamma, mean, var)
+    given, stored, count = dy, gamma, _count(x, rows)
+    gamma = widened(gamma)
+    dy, x_hat, inv_std = _upstream(before_activation(dy, y, activation), x, gamma, mean, var, eps)
+    share = 0.0 if is_idle else 1.0
+    dbeta, dgamma = share * xp.sum(dy, axis=_axes(dy)), share * xp.sum(dy * x_hat, axis=_axes(dy))
+    all_dbeta, all_dgamma = reduce([dbeta, dgamma])
+    dx = dy - _along(all_dbeta / count, dy) - x_hat * _along(all_dgamma / count, dy)
+    return _like(given, dx * _along(gamma * inv_std, dy)), _like(stored, dgamma), _like(stored, dbeta)
+
+
+@on_its_device
 def folded(
     W: Array, b: Array | None, gamma: Array, beta: Array, mean: Array, var: Array, eps: float
 ) -> tuple[Array, Array]:
@@ -214,6 +280,12 @@ def folded(
     scale = gamma / xp.sqrt(var + eps)
     bias = (-mean if b is None else b - mean) * scale + beta
     return xp.astype(W * xp.reshape(scale, (-1, 1, 1, 1)), W.dtype), xp.astype(bias, W.dtype)
+
+
+def _count(x: Array, rows: int) -> int:
+    """Return the number of values of a feature or channel in so many rows."""
+    positions: int = math.prod(x.shape[2:])
+    return rows * positions
 
 
 def _epilogue(y: Array, activation: str | None, residual: Array | None) -> Array:

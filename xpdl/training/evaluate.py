@@ -11,9 +11,11 @@ from typing import Any
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, same_place
 from xpdl.data.structure import map_arrays, rows_in, take_rows
+from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
 from xpdl.models.base import Model
 from xpdl.ops.checks import label_rows
+from xpdl.ops.shares import share_of
 from xpdl.training.history import LISTS, History
 from xpdl.training.measures import Measure, Outputs, activation_of, kind_of
 from xpdl.training.step import weight_of
@@ -38,6 +40,8 @@ class Evaluator:
     measures : sequence of Measure
     rows : int, optional
         Measure on so many first rows of each set instead of on all.
+    communicator : Communicator, optional
+        Of ranks that share the rows of each set, every row once.
     """
 
     def __init__(
@@ -46,8 +50,10 @@ class Evaluator:
         sets: Mapping[str, tuple[Array, Array]],
         measures: Sequence[Measure] = (),
         rows: int | None = None,
+        communicator: Communicator | None = None,
     ) -> None:
         self.network, self.sets, self.measures, self.rows = network, sets, measures, rows
+        self.communicator = communicator if communicator is not None and communicator.size > 1 else None
         self.classifies = kind_of(network) != "values"
 
     def measure(self, history: History) -> str:
@@ -59,7 +65,8 @@ class Evaluator:
                 continue
             # the standard leaves open what a slice beyond the last row gives
             rows = min(self.rows or rows_in(x), rows_in(x))
-            values = evaluate(self.network, take_rows(x, 0, rows), take_rows(t, 0, rows), kinds, self.measures)
+            x, t = take_rows((x, t), 0, rows)
+            values = evaluate(self.network, x, t, kinds, self.measures, self.communicator)
             for name, value in values.items():
                 measured[f"{which}_{name}"] = value
                 words.append(f"{which} {'accuracy' if name == 'acc' else name} {value:.4f}")
@@ -83,18 +90,49 @@ class Evaluator:
 
 
 def evaluate(
-    network: Any, x: Array, t: Array, kinds: Collection[str], measures: Sequence[Measure] = ()
+    network: Any,
+    x: Array,
+    t: Array,
+    kinds: Collection[str],
+    measures: Sequence[Measure] = (),
+    communicator: Communicator | None = None,
 ) -> dict[str, float]:
-    """Numbers by their names: those of `kinds`, ``"acc"`` and ``"loss"``, and `measures`, each over all rows together."""
+    """Numbers by their names: those of `kinds`, ``"acc"`` and ``"loss"``, and `measures`, each over all rows together.
+
+    The ranks of a `communicator` share the rows, and all of them get the same numbers.
+    """
     found: dict[str, float] = {}
-    if kinds and _is_plain(network) and set(kinds) <= {"acc", "loss"}:
-        found = _in_one_pass(network, x, t, kinds)
+    if communicator is not None:
+        found = {kind: _divided(*sums) for kind, sums in _sums_of_ranks(network, x, t, kinds, communicator).items()}
+    elif kinds and _is_plain(network, kinds):
+        found = {kind: _divided(*sums) for kind, sums in _in_one_pass(network, x, t, kinds).items()}
     elif kinds:
         found = {kind: (accuracy if kind == "acc" else mean_loss)(network, x, t) for kind in kinds}
     if measures:
-        outputs = _outputs(network, x, t)
+        outputs = _outputs(network, x, t, communicator)
         found |= {one.name: one.function(outputs) for one in measures}
     return found
+
+
+def _sums_of_ranks(
+    network: Any, x: Array, t: Array, kinds: Collection[str], communicator: Communicator
+) -> dict[str, tuple[float, float]]:
+    """Add up what the ranks' rows have right, or their losses, and what these are divided by."""
+    start, stop = share_of(_rows(x, t, "evaluate"), communicator.rank, communicator.size)
+    x, t = take_rows((x, t), start, stop)
+    own: dict[str, tuple[float, float]] = {}
+    if start == stop or not kinds:
+        own = dict.fromkeys(kinds, (0.0, 0.0))
+    elif _is_plain(network, kinds):
+        own = _in_one_pass(network, x, t, kinds)
+    else:
+        rows = stop - start
+        own = {
+            kind: (_whole(accuracy(network, x, t) * rows, rows), rows) if kind == "acc" else _loss(network, x, t)
+            for kind in kinds
+        }
+    every = communicator.allgather({kind: (float(total), float(weight)) for kind, (total, weight) in own.items()})
+    return {kind: (sum(one[kind][0] for one in every), sum(one[kind][1] for one in every)) for kind in kinds}
 
 
 def accuracy(network: Any, x: Array, t: Array) -> float:
@@ -113,15 +151,19 @@ def accuracy(network: Any, x: Array, t: Array) -> float:
         end = min(start + _ROWS, rows)
         option = {"batch_size": end - start} if own_batches else {}
         right += float(network.accuracy(*take_rows((x, t), start, end), **option)) * (end - start)
-    # a count of rows is whole but for rounding; a count of labels per row need not be
-    return (round(right) if abs(right - round(right)) < _ROUNDING * rows else right) / rows
+    return _whole(right, rows) / rows
 
 
 def mean_loss(network: Any, x: Array, t: Array) -> float:
     """The mean over all rows of ``network.loss``, in which rows have the weights that they have in the loss."""
+    return _divided(*_loss(network, x, t))
+
+
+def _loss(network: Any, x: Array, t: Array) -> tuple[Any, Any]:
+    """The sum of the losses of all rows, and what the mean is divided by."""
     rows, home = _rows(x, t, "mean_loss"), _home(network)
 
-    def mean(size: int) -> Any:
+    def sums(size: int) -> Any:
         total: Any = 0.0
         weights: Any = 0.0
         for start in range(0, rows, size):
@@ -130,26 +172,38 @@ def mean_loss(network: Any, x: Array, t: Array) -> float:
             loss = network.loss(batch, targets)
             weight = weight_of(network, batch)
             total, weights = total + _wide(loss) * weight, weights + weight
-        return _divided(total, weights)
+        return total, weights
 
-    return float(_batched(network, mean))
+    found: tuple[Any, Any] = _batched(network, sums)
+    return found
 
 
-def _is_plain(network: Any) -> bool:
+def _whole(right: float, rows: int) -> float:
+    """A count of rows, which is whole but for rounding; a count of labels per row need not be."""
+    return round(right) if abs(right - round(right)) < _ROUNDING * rows else right
+
+
+def _is_plain(network: Any, kinds: Collection[str]) -> bool:
     """Return whether accuracy and loss are functions of the scores alone, so that one pass gives both."""
     cls = type(network)
-    return isinstance(network, Model) and (cls.accuracy, cls.loss, cls.predict) == (
-        Model.accuracy,
-        Model.loss,
-        Model.predict,
+    return (
+        isinstance(network, Model)
+        and set(kinds) <= {"acc", "loss"}
+        and (cls.accuracy, cls.loss, cls.predict)
+        == (
+            Model.accuracy,
+            Model.loss,
+            Model.predict,
+        )
     )
 
 
-def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> dict[str, float]:
+def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> dict[str, tuple[Any, Any]]:
+    """For each of `kinds`, a sum over all rows and what it is divided by."""
     rows, home, last = _rows(x, t, "evaluate"), _home(network), network.last_layer
     assert last is not None
 
-    def measured(size: int) -> dict[str, float]:
+    def measured(size: int) -> dict[str, tuple[Any, Any]]:
         right: Any = 0
         total: Any = 0.0
         weights: Any = 0.0
@@ -167,22 +221,27 @@ def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> 
                 loss = last.forward(scores, targets)
                 weight = weight_of(network, scores)
                 total, weights = total + _wide(loss) * weight, weights + weight
-        values = {"acc": lambda: float(right) / decisions, "loss": lambda: _divided(total, weights)}
-        return {kind: values[kind]() for kind in kinds}
+        sums = {"acc": (right, decisions), "loss": (total, weights)}
+        return {kind: sums[kind] for kind in kinds}
 
-    found: dict[str, float] = _batched(network, measured)
+    found: dict[str, tuple[Any, Any]] = _batched(network, measured)
     return found
 
 
-def _outputs(network: Any, x: Array, t: Array) -> Outputs:
+def _outputs(network: Any, x: Array, t: Array, communicator: Communicator | None) -> Outputs:
     """The scores for all rows, on the host in float64."""
     rows, home = _rows(x, t, "evaluate"), _home(network)
+    begin, rows = (0, rows) if communicator is None else share_of(rows, communicator.rank, communicator.size)
 
     def scores(size: int) -> list[Array]:
-        parts = (network.predict(home(take_rows(x, start, min(start + size, rows)))) for start in range(0, rows, size))
+        parts = (
+            network.predict(home(take_rows(x, start, min(start + size, rows)))) for start in range(begin, rows, size)
+        )
         return [asnumpy(part) for part in parts]
 
     parts = _batched(network, scores)
+    if communicator is not None:
+        parts = [part for of_rank in communicator.allgather(parts) for part in of_rank]
     xp = array_namespace(parts[0])
     joined, kind, targets = xp.astype(xp.concat(parts), xp.float64), kind_of(network), asnumpy(t)
     if kind == "classes":

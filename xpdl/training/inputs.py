@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from inspect import signature
+from types import NoneType
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy, device_memory
@@ -15,11 +16,12 @@ from xpdl.backends.tables import as_array
 from xpdl.data import is_mapped, shuffle_dataset
 from xpdl.data.batches import row_count
 from xpdl.data.structure import arrays_of, is_structure, map_arrays, rows_in, take_rows
+from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
 from xpdl.models.base import Model
 from xpdl.models.summary import layer_costs
-from xpdl.ops.checks import number, require_shape
+from xpdl.ops.checks import number, positive_int, require_shape
 from xpdl.ops.targets import check_finite
 from xpdl.optimizers import Adam
 from xpdl.training.batch_source import is_source, joined
@@ -229,18 +231,41 @@ def _check_class_weights(t: Array, weights: Array | None, network: Any) -> None:
         )
 
 
-def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool) -> None:
-    """Refuse a last batch of one row in which a batch normalization would see one value per feature."""
+def checked_sample(rows: Any) -> int | None:
+    """Return the number of rows to measure on, None for all."""
+    return None if rows is None else positive_int(rows, "evaluate_sample_num_per_epoch", "Trainer")
+
+
+def checked_communicator(communicator: Any) -> Communicator:
+    """Return the communicator of a trainer, a world of one rank by default; `TypeError` for anything else."""
+    if not isinstance(communicator, (Communicator, NoneType)):
+        raise TypeError(
+            f"Trainer: communicator must be what xpdl.distributed.mpi() returned, got {type(communicator).__name__}"
+        )
+    return communicator or Communicator()
+
+
+def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool, ranks: int = 1) -> None:
+    """Refuse batches, or shares of ranks, of one row in which a batch normalization would see one value per feature."""
     rows = rows_in(x)
-    last = rows % batch_size or batch_size
-    if last != 1 or (drop_last and batch_size > 1) or not isinstance(network, Model):
+    last = batch_size if drop_last else rows % batch_size or batch_size
+    if not isinstance(network, Model) or (last > 1 and min(last, batch_size) // ranks > 1):
         return
+    synced = {leaf.name for leaf in network.leaves() if getattr(leaf, "sync", False)}
     for cost in layer_costs(network, map_arrays(lambda a: tuple(a.shape[1:]), x)):
         # gamma and beta have one value for each activation, or there is one position
-        if cost.kind == "BatchNormalization" and cost.parameters == 2 * row_size(cost.output_shape or ()):
+        if cost.kind != "BatchNormalization" or cost.parameters != 2 * row_size(cost.output_shape or ()):
+            continue
+        if last == 1:
             raise ShapeError(
                 f"Trainer: the last of the batches of {batch_size} that {rows} rows make is one row, which has no variance "
                 f"for {cost.path} to normalise by; pass drop_last=True or another mini_batch_size"
+            )
+        if cost.path not in synced:
+            raise ShapeError(
+                f"Trainer: of batches of {batch_size}, the last of {last}, one of {ranks} ranks has one row, which "
+                f"has no variance for {cost.path} to normalise by; pass BatchNormalization(sync=True), drop_last=True or "
+                "another mini_batch_size"
             )
 
 

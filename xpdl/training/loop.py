@@ -11,7 +11,9 @@ from xpdl.backends import device_memory, plans
 from xpdl.backends.namespaces import Array
 from xpdl.data import Batches, Prefetch
 from xpdl.data.structure import rows_in
+from xpdl.ops.shares import share_of
 from xpdl.training import ownership
+from xpdl.training.agreement import require_agreement
 from xpdl.training.batch_source import BatchSource
 from xpdl.training.callbacks.monitor import check_monitors
 from xpdl.training.callbacks.schedules import warn_of_longer
@@ -32,6 +34,9 @@ def train(trainer: Any, more: int | None) -> History:
     run = trainer.as_run()
     with trainer.checkpointer.locked(), ownership.under_way(run):
         state.stopped = False
+        if run.communicator.size > 1:
+            require_agreement(run, trainer.data.sets, run.communicator)
+            progress.line(run.communicator.describe())
         if going_on := trainer.checkpointer.begin(run, state):
             progress.line(going_on)
         run = _up_to(trainer, trainer.epochs if more is None else state.epoch + more)
@@ -113,6 +118,8 @@ class Loop:
         shown = [title, f"loss {history.epoch_loss_list[-1]:.4f}", measured]
         progress.line("  ".join([*filter(None, shown), f"{history.seconds[-1]:.1f} s"]))
         self.notify("on_epoch_end", epoch)
+        # a callback may have decided by what one rank alone sees, such as the time
+        state.stopped = any(self.run.communicator.allgather(state.stopped))
         self.checkpointer.after_epoch(self.run, state)
 
     def _steps(self, done: int, begin: float) -> None:
@@ -120,6 +127,8 @@ class Loop:
         state, step, backend = self.state, self.step, self.run.backend
         self.batches.epoch, self.batches.first_batch = state.epoch, done
         x = t = None
+        start, stop = share_of(self.run.last_batch_size, self.run.communicator.rank, self.run.communicator.size)
+        last_rows = stop - start
         for number, batch in enumerate(self.batches, done + 1):
             x, t, *_ = batch
             last = number == self.run.steps_per_epoch
@@ -129,8 +138,8 @@ class Loop:
                 loss, updated = step(*batch, last=last)
                 state.step += 1
                 state.in_memory = True
-                if number == done + 1 and 0 < self.run.last_batch_size < rows_in(x):
-                    plans.plan_batches(backend, rows_in(x), self.run.last_batch_size)
+                if number == done + 1 and 0 < last_rows < rows_in(x):
+                    plans.plan_batches(backend, rows_in(x), last_rows)
             self.progress.step(lambda loss=loss: float(loss))  # type: ignore[misc]
             self.notify("on_batch_end", state.step)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xpdl.backends import asnumpy
@@ -17,6 +17,8 @@ from xpdl.training.precision import loss_scale
 from xpdl.training.precision.mixed import MixedPrecision
 
 _IS_FIRST = "is the first to hold NaN or infinity"
+#: the answer of `first_non_finite` that finds nothing
+FINITE = "every layer by itself is finite, forward and backward: what the network adds to them is not"
 
 
 def all_finite(arrays: Mapping[str, Any]) -> bool:
@@ -36,6 +38,7 @@ def read_losses(
     t: Array,
     grads: Mapping[str, Array],
     mixed: MixedPrecision | None = None,
+    locate: Callable[[Array, Array], str] | None = None,
 ) -> None:
     """Move the losses of the last steps to the host and append them to `history`, up to one that is not finite.
 
@@ -50,6 +53,8 @@ def read_losses(
         Gradients of the last step; empty when it has updated the network already.
     mixed : MixedPrecision, optional
         Who made the passes. Where it scales losses, gradients that are not finite are left to it until its scale is below 1.
+    locate : callable, optional
+        ``locate(x, t)`` -> the phrase of `first_non_finite`, which is the default.
 
     Raises
     ------
@@ -74,7 +79,8 @@ def read_losses(
         problem = f"a gradient became NaN or infinite, though the loss is {history.pop()}"
     if problem:
         with contextlib.nullcontext() if mixed is None else mixed.parameters(network):
-            where = first_non_finite(network, x if mixed is None else mixed.rounded(x), t)
+            rows = x if mixed is None else mixed.rounded(x)
+            where = first_non_finite(network, rows, t) if locate is None else locate(rows, t)
         raise FloatingPointError(
             f"Trainer: {problem} at step {len(history) + 1}: {where}{seen}; "
             "lower the learning rate, clip gradients (clip_norm), or look at the data"
@@ -100,7 +106,7 @@ def first_non_finite(network: Any, x: Array, t: Array) -> str:
     bad = [name for name, value in network.params.items() if not _finite(value)]
     if bad:
         return f"of the parameters, {', '.join(bad)} holds NaN or infinity"
-    return "every layer by itself is finite, forward and backward: what the network adds to them is not"
+    return FINITE
 
 
 def _going_forward(layers: Mapping[str, Any], last: Any, x: Array, t: Array) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpdl.backends import Backend
+from xpdl.distributed import Communicator
 from xpdl.training.history import History
 from xpdl.training.precision.mixed import MixedPrecision
 from xpdl.training.weighted_mean import WeightedMean
@@ -36,6 +37,8 @@ class RunState:
         Of the steps of that epoch.
     pending : list of (loss, weight)
         Losses of steps that are not read from the device yet, each with the weight of its rows.
+    ranks : int
+        Processes that share a batch.
     """
 
     epoch: int = 0
@@ -47,6 +50,7 @@ class RunState:
     history: History = dataclasses.field(default_factory=History)
     epoch_loss: WeightedMean = dataclasses.field(default_factory=WeightedMean)
     pending: list[tuple[Any, Any]] = dataclasses.field(default_factory=list)
+    ranks: int = 1
 
     def is_between_epochs(self) -> bool:
         """Return whether no epoch is under way."""
@@ -102,6 +106,8 @@ class Run:
         Of the whole training; `steps_per_epoch` is None where nobody knows it before.
     last_epoch : int
         The epoch after which the present call of ``train`` ends.
+    communicator : Communicator
+        Of the ranks that share a batch.
     fingerprint : callable
         Gives the settings that must be equal to resume, see `xpdl.training.checkpoint.fingerprint`.
     """
@@ -116,5 +122,6 @@ class Run:
     steps_per_epoch: int | None
     batch_size: int
     last_batch_size: int
+    communicator: Communicator
     fingerprint: Callable[[], dict[str, Any]]
     last_epoch: int = 0

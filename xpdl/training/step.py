@@ -10,7 +10,7 @@ from xpdl.backends.namespaces import Array, is_array, is_host
 from xpdl.data.structure import rows_in
 from xpdl.optimizers import Optimizer
 from xpdl.training.gradient_accumulator import Accumulated
-from xpdl.training.nan_check import read_losses
+from xpdl.training.nan_check import first_non_finite, read_losses
 from xpdl.training.precision.mixed import MixedPrecision
 from xpdl.training.run_state import RunState
 
@@ -97,6 +97,10 @@ class EagerStep:
         """Compute gradients by the names of the parameters."""
         return gradient(self.network, self.precision, x, t, *sample_weight)
 
+    def locate(self, x: Array, t: Array) -> str:
+        """Describe the first layer with NaN or infinity, see `first_non_finite`."""
+        return first_non_finite(self.network, x, t)
+
     def read_losses(self, x: Array, t: Array, grads: Mapping[str, Array] = MappingProxyType({})) -> None:
         """Read the pending losses on the host, into the history; `x`, `t` and `grads` are of the last step.
 
@@ -109,7 +113,7 @@ class EagerStep:
         if self.precision is not None:
             self.precision.sync(self.optimizer)
         losses = self.state.history.train_loss_list
-        read_losses([loss for loss, _ in pending], losses, self.network, x, t, grads, self.precision)
+        read_losses([loss for loss, _ in pending], losses, self.network, x, t, grads, self.precision, self.locate)
         self.state.epoch_loss.add(losses[len(losses) - len(pending) :], [weight for _, weight in pending])
 
 

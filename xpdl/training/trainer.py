@@ -11,6 +11,7 @@ from xpdl.backends.namespaces import Array, is_array, on_device_of
 from xpdl.backends.random import checked_seed
 from xpdl.data.structure import map_arrays
 from xpdl.deprecation import renamed_options
+from xpdl.distributed import Communicator
 from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
 from xpdl.training import inputs, loop, measures, notebook, own_optimizer
@@ -19,12 +20,11 @@ from xpdl.training.callbacks.base import Callbacks
 from xpdl.training.checkpoint.checkpointer import MAX_CHECKPOINTS, Checkpoint, Checkpointer
 from xpdl.training.checkpoint.fingerprint import identity
 from xpdl.training.conversion import as_arrays, check_outputs
-from xpdl.training.cuda_graph import GraphedStep
 from xpdl.training.evaluate import Evaluator
 from xpdl.training.history import History
 from xpdl.training.precision.mixed import MixedPrecision, resolve_precision
 from xpdl.training.run_state import Owner, Run, RunState, in_state
-from xpdl.training.step import EagerStep
+from xpdl.training.steps import new_step
 from xpdl.training.training_data import TrainingData
 
 
@@ -104,6 +104,11 @@ class Trainer:
     max_checkpoints : int
         So many are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
 
+    communicator : Communicator, optional
+        What `xpdl.distributed.mpi` returns: the ranks share the rows of every batch, see the page on more than one machine.
+    check_ranks_every : int, optional
+        Compare the parameters of all ranks, bitwise, after so many steps: a `RankError` where they differ.
+
     Attributes
     ----------
     history : History
@@ -169,25 +174,25 @@ class Trainer:
         checkpoint: Checkpoint | None = None,
         checkpoint_every: int | None = None,
         max_checkpoints: int = MAX_CHECKPOINTS,
+        communicator: Communicator | None = None,
+        check_ranks_every: int | None = None,
     ) -> None:
         inputs.check_network(network, optimizer, optimizer_param)
+        self.communicator = ranks = inputs.checked_communicator(communicator)
         self.network = network
         self.epochs = positive_int(epochs, "epochs", "Trainer")
         self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
         self.accumulate_grad_batches = positive_int(accumulate_grad_batches, "accumulate_grad_batches", "Trainer")
         self.drop_last = flag(drop_last, "drop_last", "Trainer")
-        if evaluate_sample_num_per_epoch is not None:
-            positive_int(evaluate_sample_num_per_epoch, "evaluate_sample_num_per_epoch", "Trainer")
-        self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
+        self.evaluate_sample_num_per_epoch = inputs.checked_sample(evaluate_sample_num_per_epoch)
         self.optimizer = optimizers.get(optimizer, **inputs.optimizer_options(optimizer, optimizer_param))
         self.optimizer_at_start = own_optimizer.described(self.optimizer)
-        self.verbose = flag(verbose, "verbose", "Trainer")
-        self.callbacks = Callbacks(callbacks)
-
+        self.verbose = flag(verbose, "verbose", "Trainer") and ranks.is_first
+        self.callbacks = Callbacks(callbacks, ranks.rank)
         of_rows = {"drop_last": self.drop_last, "sample_weight": sample_weight, "validation_split": validation_split}
         source, sets = None, inputs.held_out_sets(x_test, t_test, validation_data, validation_split, network)
         if is_source(x_train, t_train):
-            refused = {**of_rows, "compile": compile}
+            refused = {**of_rows, "compile": compile, "communicator": ranks.size > 1}
             source = streamed(x_train, network, seed, augment, refused)
             require_passes(source, self.epochs)
         else:
@@ -202,29 +207,25 @@ class Trainer:
         self.precision = resolve_precision(precision, network)
         first = next(filter(is_array, network.params.values()), None)
         self.backend = backend = get_backend() if first is None else Backend.of(first)
-        own_optimizer.check(
-            self.optimizer, backend, checkpoint=checkpoint is not None, precision=self.precision is not None
-        )
-        self.state = RunState()
-        parts = (network, self.optimizer, self.precision, self.accumulate_grad_batches, self.state)
-        graphed = flag(compile, "compile", "Trainer")
-        self.step = GraphedStep(*parts, backend=backend, batch_size=self.batch_size) if graphed else EagerStep(*parts)
+        keeps = checkpoint is not None or ranks.size > 1
+        own_optimizer.check(self.optimizer, backend, checkpoint=keeps, precision=self.precision is not None)
+        self.state, self.owner, self.compile = RunState(), Owner(), flag(compile, "compile", "Trainer")
         self.seed = None if seed is None else checked_seed(seed, "Trainer")
         if source is None:
             rows = {"batch_size": self.batch_size, "seed": self.seed, "augment": augment, **of_rows}
-            self.data: Any = TrainingData(sets, network, backend, **rows)
+            self.data: Any = TrainingData(sets, network, backend, communicator=ranks, **rows)
         else:
             source.backend = backend
             self.data = StreamedData(source, sets, network, inputs.entered)
         (self.x_train, self.t_train), (self.x_val, self.t_val) = self.data.of("train"), self.data.of("val")
         self.x_test, self.t_test = self.data.of("test")
         self.batches, self.augment = self.data.batches, self.data.augment
-        self.checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed)
-        self.owner = Owner()
+        self.step = new_step(self, check_ranks_every)
+        self.checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed, ranks)
         if self.class_names is not None:
             network.class_names = self.class_names
         asked = measures.resolve(metrics, network)
-        self.evaluator = Evaluator(network, self.data.sets, asked, evaluate_sample_num_per_epoch)
+        self.evaluator = Evaluator(network, self.data.sets, asked, evaluate_sample_num_per_epoch, ranks)
         #: options that change the training, as a checkpoint keeps them
         self._options = {
             **self.data.settings(),
@@ -235,7 +236,7 @@ class Trainer:
             "drop_last": self.drop_last,
             "accumulate_grad_batches": self.accumulate_grad_batches,
             "precision": None if self.precision is None else repr(self.precision),
-            "compile": graphed,
+            "compile": self.compile,
             "seed": self.seed,
         }
 
@@ -290,11 +291,10 @@ class Trainer:
     def as_run(self) -> Run:
         """Return the objects and settings of this trainer that a checkpoint needs besides its `state`."""
         callbacks = self.callbacks.callbacks
-        sizes = self.epochs, self.iter_per_epoch, self.batch_size, self.data.last_batch_size
+        sizes = self.epochs, self.iter_per_epoch, self.batch_size, self.data.last_batch_size, self.communicator
 
         def fingerprint() -> dict[str, Any]:
             return identity(self.network, self.optimizer_at_start, callbacks, self.epochs, self._options)
 
-        return Run(
-            self.owner, self.network, self.optimizer, self.precision, callbacks, self.backend, *sizes, fingerprint
-        )
+        objects = self.owner, self.network, self.optimizer, self.precision, callbacks, self.backend
+        return Run(*objects, *sizes, fingerprint)

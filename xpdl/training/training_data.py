@@ -10,6 +10,7 @@ from xpdl.backends.namespaces import Array
 from xpdl.backends.random import next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.data.structure import rows_in
+from xpdl.distributed import Communicator
 from xpdl.training import inputs
 from xpdl.training.stable_repr import words
 
@@ -24,7 +25,7 @@ class TrainingData:
     network
     backend : Backend
         Of the network.
-    batch_size, seed, drop_last, augment, sample_weight, validation_split
+    batch_size, seed, drop_last, augment, sample_weight, validation_split, communicator
         As of a `Trainer`.
 
     Attributes
@@ -48,6 +49,7 @@ class TrainingData:
         augment: Callable[..., Array] | Sequence[Callable[..., Array]] | None,
         sample_weight: Any,
         validation_split: float,
+        communicator: Communicator,
     ) -> None:
         self.sets, weights, self._checksums = inputs.enter(
             sets, sample_weight, network, backend, validation_split, seed
@@ -55,14 +57,14 @@ class TrainingData:
         x, t = self.sets["train"]
         self.rows = rows_in(x)
         order = next_stream("Trainer", seed).words("order")[0]
-        batches = Batches(
-            x, t, batch_size, seed=order, drop_last=drop_last, transform=augment, backend=backend, sample_weight=weights
-        )
-        inputs.check_last_batch(network, x, batch_size, drop_last)
+        options: dict[str, Any] = {"drop_last": drop_last, "transform": augment, "sample_weight": weights}
+        shard = communicator.rank, communicator.size
+        batches = Batches(x, t, batch_size, seed=order, backend=backend, shard=shard, **options)
+        inputs.check_last_batch(network, x, batch_size, drop_last, communicator.size)
         self.augment = batches.transform
         self.batches: Batches | Prefetch = Prefetch(batches) if is_mapped(x) else batches
         self.steps_per_epoch = len(self.batches)
-        self.last_batch_size = self.rows - (self.steps_per_epoch - 1) * batch_size
+        self.last_batch_size = min(batch_size, self.rows - (self.steps_per_epoch - 1) * batch_size)
 
     def of(self, which: str) -> tuple[Any, Any]:
         """Return x and t of a set, None where it is missing."""

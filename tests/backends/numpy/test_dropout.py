@@ -11,6 +11,14 @@ from xpdl.ops.dropout import dropout_mask
 TASK = TUNING.dropout_mask_task
 
 
+@pytest.mark.parametrize("first", [1, 5, TASK + 1])
+def test_a_share_of_a_batch_has_its_rows_of_the_mask(first, code):
+    whole = dropout_mask(np.zeros((first + 4, 3), np.float32), 0.5, (5, 6), 3)
+    part = dropout_mask(np.zeros((4, 3), np.float32), 0.5, (5, 6), 3, first)
+    np.testing.assert_array_equal(part, whole[first:])
+    code.assert_compiled("dropout_mask")
+
+
 @pytest.mark.parametrize("order", ["F", "strided"])
 def test_memory_order_of_the_array_makes_no_difference(order):
     x = np.zeros((6, 8), order="F") if order == "F" else np.zeros((6, 16))[:, ::2]

@@ -84,9 +84,9 @@ def dropout(x: Array, mask: Array, scale: float = 1.0) -> Array:
 
 
 @kernel("dropout_mask")
-def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: int) -> Array:
+def dropout_mask(x: Array, drop_ratio: float, words: tuple[int, ...], counter: int, first_row: int = 0) -> Array:
     """As `xpdl.ops.dropout.dropout_mask`, bitwise identical."""
-    if not x.size:
+    if not x.size or first_row:
         return DECLINE
     last = is_channels_last(x)
     mask = empty_images(x.shape, bool, last)

@@ -16,17 +16,18 @@ from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import pieces
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numba.jit import compiled, inline
-from xpdl.backends.random import mask_keys, mask_threshold
+from xpdl.backends.random import first_element, mask_keys, mask_threshold
 from xpdl.backends.registry import kernel
 
 
 @kernel("numba", "dropout_mask")
-def dropout_mask(x: NDArray, drop_ratio: float, words: tuple[int, ...], counter: int) -> NDArray:
+def dropout_mask(x: NDArray, drop_ratio: float, words: tuple[int, ...], counter: int, first_row: int = 0) -> NDArray:
     """As `xpdl.ops.dropout.dropout_mask`, bitwise identical."""
     mask = np.empty(x.size, np.bool_)
+    first = first_element(x.shape, first_row)
     given = (*mask_keys(words, counter), mask_threshold(drop_ratio))
     parts = pieces(x.size, TUNING.dropout_mask_task)
-    thread_pool.run([functools.partial(_fill, *given, part.start, mask[part]) for part in parts])
+    thread_pool.run([functools.partial(_fill, *given, first + part.start, mask[part]) for part in parts])
     return mask.reshape(x.shape)
 
 

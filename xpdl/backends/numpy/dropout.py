@@ -13,18 +13,19 @@ from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.partition import pieces
 from xpdl.backends.cpu.tuning import TUNING
-from xpdl.backends.random import mask_keys, mask_threshold
+from xpdl.backends.random import first_element, mask_keys, mask_threshold
 from xpdl.backends.registry import kernel
 
 
 @kernel("numpy", "dropout_mask")
-def dropout_mask(x: NDArray, drop_ratio: float, words: tuple[int, ...], counter: int) -> NDArray:
+def dropout_mask(x: NDArray, drop_ratio: float, words: tuple[int, ...], counter: int, first_row: int = 0) -> NDArray:
     """As `xpdl.ops.dropout.dropout_mask`, bitwise identical."""
     mask = np.empty(x.size, np.bool_)
+    first = first_element(x.shape, first_row)
     keys, threshold = mask_keys(words, counter), mask_threshold(drop_ratio)
 
     def task(part: slice) -> None:
-        h = np.arange(part.start, part.stop, dtype=np.uint32)
+        h = np.arange(first + part.start, first + part.stop, dtype=np.uint32)
         shifted = np.empty_like(h)
         for key in keys:
             h ^= np.uint32(key)

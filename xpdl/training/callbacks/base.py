@@ -33,6 +33,8 @@ class Callback:
 
     #: True if its arguments affect the training, so that a run resumed from a checkpoint needs the same ones
     changes_training: ClassVar[bool] = False
+    #: True if, in a training by several ranks, only rank 0 calls it, as it writes files
+    on_rank_0_only: ClassVar[bool] = False
 
     def on_train_begin(self, trainer: Any) -> None:
         """Before the first step, after a checkpoint was read."""
@@ -69,7 +71,8 @@ class Callback:
 class Callbacks:
     """Objects that each have some of the methods in `EVENTS`, called in their order."""
 
-    def __init__(self, callbacks: Iterable[Any]) -> None:
+    def __init__(self, callbacks: Iterable[Any], rank: int = 0) -> None:
+        self.rank = rank
         if not isinstance(callbacks, Iterable):
             raise TypeError(f"Trainer: callbacks must be a list of objects, got {callbacks!r}")
         self.callbacks = list(callbacks)
@@ -86,5 +89,5 @@ class Callbacks:
     def call(self, event: str, *args: Any) -> None:
         for callback in self.callbacks:
             method = getattr(callback, event, None)
-            if method is not None:
+            if method is not None and (self.rank == 0 or not getattr(callback, "on_rank_0_only", False)):
                 method(*args)

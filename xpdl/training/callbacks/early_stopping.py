@@ -117,6 +117,8 @@ class ModelCheckpoint(Callback):
         If no file can be written there when a training begins.
     """
 
+    on_rank_0_only: ClassVar[bool] = True
+
     def __init__(self, path: str | os.PathLike[str], monitor: str | None = None, save_best_only: bool = True) -> None:
         self.path = path_like(path, "path", "ModelCheckpoint")
         self.monitor = Monitor(monitor, "ModelCheckpoint")

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl.io.atomic import append, is_special, write_atomically
 from xpdl.io.os_errors import in_words
@@ -35,6 +35,8 @@ class _FileLogger(Callback):
 
     What cannot be written, on a full disk for example, is a warning, once; it is written as soon as that is possible again.
     """
+
+    on_rank_0_only: ClassVar[bool] = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path_like(path, "path", type(self).__name__))
@@ -201,6 +203,8 @@ class TensorBoard(Callback):
     OSError
         If the folder cannot be made, when a training begins.
     """
+
+    on_rank_0_only: ClassVar[bool] = True
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         self.log_dir = path_like(log_dir, "log_dir", "TensorBoard")

@@ -8,8 +8,10 @@ import signal
 from collections.abc import Callable
 from types import TracebackType
 
+from xpdl.distributed import Communicator
 from xpdl.ops.checks import positive_int
 from xpdl.training import ownership
+from xpdl.training.agreement import begin_alike
 from xpdl.training.checkpoint.rotation import CheckpointFiles
 from xpdl.training.checkpoint.signals import Interrupts
 from xpdl.training.run_state import Run, RunState
@@ -32,6 +34,8 @@ class Checkpointer:
         So many files are kept.
     seed : int, optional
         That of the run.
+    communicator : Communicator
+        Of the ranks of the run, of which rank 0 reads and writes.
 
     Raises
     ------
@@ -39,7 +43,15 @@ class Checkpointer:
         If there is a path but no seed, or `every` or another `max_checkpoints` than the default without a path.
     """
 
-    def __init__(self, path: Checkpoint | None, every: int | None, max_checkpoints: int, seed: int | None) -> None:
+    def __init__(
+        self,
+        path: Checkpoint | None,
+        every: int | None,
+        max_checkpoints: int,
+        seed: int | None,
+        communicator: Communicator,
+    ) -> None:
+        self.communicator = communicator
         if path is not None and seed is None:
             raise ValueError("Trainer: a run with a checkpoint needs a seed, or it cannot go on in the order it began")
         self.every = None if every is None else positive_int(every, "checkpoint_every", "Trainer")
@@ -60,7 +72,9 @@ class Checkpointer:
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs from the checkpoints; see `CheckpointFiles.locked`."""
-        return contextlib.nullcontext() if self.files is None else self.files.locked()
+        return (
+            self.files.locked() if self.files is not None and self.communicator.is_first else contextlib.nullcontext()
+        )
 
     def begin(self, run: Run, state: RunState) -> str | None:
         """Load the newest checkpoint into `run` and `state`, if there is one to resume from, and say so.
@@ -73,15 +87,25 @@ class Checkpointer:
             If there are some, but none to go on from.
         """
         begun = state.step > 0 and state.is_between_epochs()
-        if self.files is not None and not begun and self.files.exist():
-            path = self.files.read(run, state)
-            self._last_step = state.step
-            return f"going on after {state.where()} from {path}"
-        ownership.begin(run, resumed=False)
+        reads = self.files is not None and not begun and self.communicator.is_first and self.files.exist()
+        in_memory = all(self.communicator.allgather(state.in_memory and not reads))
+        source = ""
+        if reads:
+            assert self.files is not None
+            source = f" from {self.files.read(run, state)}"
+            if state.ranks != self.communicator.size:
+                source += (
+                    f", which {state.ranks} ranks wrote and {self.communicator.size} read: sums differ in the last bits"
+                )
+        else:
+            ownership.begin(run, resumed=False)
+            if not in_memory:
+                state.restart_epoch()
+        state.ranks = self.communicator.size
+        if self.communicator.size > 1 and not in_memory:
+            begin_alike(run, state, self.communicator)
         self._last_step = state.step
-        if not state.in_memory:
-            state.restart_epoch()
-        return None if state.is_between_epochs() else f"going on after {state.where()}"
+        return f"going on after {state.where()}{source}" if reads or not state.is_between_epochs() else None
 
     def __enter__(self) -> Checkpointer:
         self._interrupts = self._new_interrupts()
@@ -95,19 +119,25 @@ class Checkpointer:
 
     def after_step(self, run: Run, state: RunState, prepare: Callable[[], None]) -> None:
         """Write if it is time to, and stop there if that was asked for; `prepare` is called before."""
-        if self._interrupts.noted or self._due(state):
+        if self._stops() or self._due(state):
             prepare()
             self._write(run, state)
 
     def after_epoch(self, run: Run, state: RunState) -> None:
         """Write if it is time to, between epochs; see `after_step`."""
         ends = state.stopped or state.epoch == run.last_epoch
-        if self.every is None or self._due(state) or self._interrupts.noted or ends:
+        if self._stops() or self.every is None or self._due(state) or ends:
             self._write(run, state)
 
     def _due(self, state: RunState) -> bool:
         # not only at multiples: between two batches whose gradients are added up, it is not asked
         return self.every is not None and state.step // self.every > self._last_step // self.every
+
+    def _stops(self) -> bool:
+        """Return whether a signal was noted, here or by another rank, so that all ranks stop after the same step."""
+        noted = self.communicator.allgather(self._interrupts.noted)
+        self._interrupts.noted = next(filter(None, noted), None)
+        return self._interrupts.noted is not None
 
     def _new_interrupts(self) -> Interrupts:
         return Interrupts((signal.SIGINT,) if self.files is None else (signal.SIGINT, signal.SIGTERM))
@@ -118,7 +148,9 @@ class Checkpointer:
             if self._interrupts.noted:
                 self._interrupts.stop(f"{where}; train() of this Trainer goes on from there")
             return
-        written, self._last_step = self.files.write(run, state), state.step
+        # others wait for it, so that an end of the program does not cut it short
+        written = self.communicator.bcast(self.files.write(run, state) if self.communicator.is_first else None)
+        self._last_step = state.step
         if self._interrupts.noted:
             path = self.files.path
             if written:

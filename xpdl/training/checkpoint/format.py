@@ -33,8 +33,17 @@ def save(
 ) -> None:
     """Write all that a run needs to go on, between two steps, atomically; see `xpdl.io.atomic.write_atomically`.
 
-    `notes` are plain values of the caller. Random draws are functions of the seed, the step and what dropout keeps in its
-    state, which are written.
+    `notes` are plain values of the caller.
+    """
+    tensors.write_tensors(path, *snapshot(run, state, notes), before_replacing)
+
+
+def snapshot(
+    run: Run, state: RunState, notes: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the arrays, on the host, and the metadata that a run needs to go on, between two steps.
+
+    Random draws are functions of the seed, the step and what dropout keeps in its state, which are there.
     """
     arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in named_arrays(run.network)}
     optimizer: dict[str, Any] = {}
@@ -62,7 +71,7 @@ def save(
             {name: owner[key] for name, owner, key in named_state(run.network) if not is_array(owner[key])}
         ),
     }
-    tensors.write_tensors(path, arrays, metadata, before_replacing)
+    return arrays, metadata
 
 
 def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
@@ -78,6 +87,13 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
     arrays, metadata = tensors.load_arrays(path)
     if metadata.get("kind") != "checkpoint":
         raise ValueError(f"{path}: is not a checkpoint of a training run")
+    restore(run, state, path, arrays, metadata)
+
+
+def restore(
+    run: Run, state: RunState, path: str | os.PathLike[str], arrays: dict[str, Any], metadata: dict[str, str]
+) -> None:
+    """Bring the objects of `run`, and `state`, to a `snapshot`, which came from `path`; raises as `load`."""
     require_same(path, metadata["run"], run.fingerprint())
     backend = _backend(run.network)
     try:
@@ -91,7 +107,7 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
         # earlier versions did not write it
         first_step = int(position.get("first_step", epoch * (run.steps_per_epoch or 0)))
-        stopped = bool(position["stopped"])
+        stopped, ranks = bool(position["stopped"]), int(position.get("ranks", 1))
         history = History.from_lists({name: array.tolist() for name, array in _under(arrays, "history.")})
         mean_loss = _mean_loss(run, history, position)
         values = [
@@ -119,7 +135,7 @@ def load(run: Run, state: RunState, path: str | os.PathLike[str]) -> None:
         owner[key] = value
     state.history, state.epoch, state.step, state.first_step = history, epoch, step, first_step
     state.in_memory = False
-    state.seconds, state.stopped, state.epoch_loss = spent, stopped, mean_loss
+    state.seconds, state.stopped, state.epoch_loss, state.ranks = spent, stopped, mean_loss, ranks
     if run.precision is not None:
         run.precision.loss_scale.load_state_dict(scaling)
     for callback, saved in callbacks:
@@ -134,6 +150,7 @@ def _position(state: RunState) -> dict[str, Any]:
         "first_step": state.first_step,
         "seconds": state.seconds,
         "stopped": state.stopped,
+        "ranks": state.ranks,
         "loss": [state.epoch_loss.total, state.epoch_loss.weight],
     }
 

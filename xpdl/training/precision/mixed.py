@@ -191,13 +191,13 @@ class MixedPrecision(_OldNames):
         self._passed = True
         return _cast(scores, wide)
 
-    def backward(self, network: Model, loss: LossLayer) -> None:
-        """Fill the layers' gradients, in the dtype of the parameters."""
+    def backward(self, network: Model, loss: LossLayer, factor: float) -> None:
+        """Fill the layers' gradients, of the loss multiplied by `factor`, in the dtype of the parameters."""
         first = next(owner[key] for _, owner, key in network.named_params())
         scale: Any = None
         if self.scales:
             scale = self.loss_scale.on_device_of(first)[0]
-        dout = loss.backward(1.0 if scale is None else float(scale) if is_host(first) else scale)
+        dout = loss.backward(factor if scale is None else factor * (float(scale) if is_host(first) else scale))
         with self.parameters(network) as wide:
             network.backward_parameters(self.rounded(dout))
         found: dict[Any, list[Owner]] = {}

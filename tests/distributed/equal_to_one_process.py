@@ -1,0 +1,134 @@
+"""Ranks against one process: ``mpiexec -n 3 python -m tests.distributed.equal_to_one_process [CASE...]``.
+
+Each case is trained twice for 50 steps in float64, by all ranks together and by each rank alone; parameters and running
+statistics must be equal to 1e-12, losses and measurements to 1e-11, and all ranks bitwise identical.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import xpdl
+from xpdl.backends.registry import without
+from xpdl.layers import Affine, BatchNormalization, Convolution, Dropout, Flatten, Pooling, Relu, SoftmaxWithLoss, Tanh
+from xpdl.models import Sequential
+from xpdl.training import EarlyStopping, MixedPrecision, StepLR, Trainer
+from xpdl.training.network_state import named_arrays
+
+ROWS = 47
+_rng = np.random.default_rng(3)
+X = _rng.normal(size=(ROWS, 6))
+T = (np.abs(X[:, :3]).argmax(axis=1) + _rng.integers(0, 2, ROWS)) % 3
+IMAGES = _rng.normal(size=(ROWS, 2, 6, 6))
+WEIGHTS = _rng.uniform(0.0, 2.0, ROWS)
+WEIGHTS[::7] = 0.0
+RULES = ["SGD", "Momentum", "Nesterov", "AdaGrad", "AdaDelta", "RMSprop", "Adam", "AdamW"]
+
+
+def rows_net(*middle: Any, loss: Any = SoftmaxWithLoss) -> Sequential:
+    return Sequential(Affine(units=8), *middle, Tanh(), Affine(units=3), loss=loss, seed=1)
+
+
+def image_net() -> Sequential:
+    return Sequential(
+        *(Convolution(filters=4, size=3, pad=1, use_bias=False), BatchNormalization(sync=True), Relu()),
+        *(Pooling(2, 2), Dropout(0.3), Flatten(), Affine(units=3)),
+        loss=SoftmaxWithLoss,
+        seed=1,
+    )
+
+
+def everything(rule: str) -> dict[str, Any]:
+    """Dropout, class weights, synchronised batch normalization, accumulation, and a last batch of 2 rows."""
+    middle = Affine(units=7, use_bias=False), BatchNormalization(sync=True), Dropout(0.4, inverted=True)
+    return {
+        "network": rows_net(Tanh(), *middle, loss=SoftmaxWithLoss(class_weights=[1.0, 0.25, 3.0])),
+        "optimizer": rule,
+        "accumulate_grad_batches": 2,
+        "mini_batch_size": 15,
+    }
+
+
+def noisy(x: Any, stream: Any) -> Any:
+    return x + stream.generator("noise").normal(size=x.shape)
+
+
+CASES: dict[str, Callable[[], dict[str, Any]]] = {
+    "plain": lambda: {"network": rows_net()},
+    **{f"everything {rule}": (lambda rule=rule: everything(rule)) for rule in RULES},
+    "dropout": lambda: {"network": rows_net(Dropout(0.5))},
+    "a class without weight": lambda: {"network": rows_net(loss=SoftmaxWithLoss(class_weights=[1.0, 0.0, 2.0]))},
+    "sample weights": lambda: {"network": rows_net(), "sample_weight": WEIGHTS},
+    "sample weights, sync": lambda: {
+        "network": rows_net(Affine(units=5, use_bias=False), BatchNormalization(sync=True)),
+        "sample_weight": WEIGHTS,
+        "mini_batch_size": 5,
+    },
+    "images": lambda: {"network": image_net(), "x_train": IMAGES, "x_test": IMAGES[:11], "mini_batch_size": 9},
+    "clip": lambda: {"network": rows_net(), "optimizer": xpdl.Adam(clip_norm=0.05), "optimizer_param": None},
+    "fewer rows than ranks": lambda: {"network": rows_net(), "mini_batch_size": 3, "accumulate_grad_batches": 3},
+    "validation": lambda: {
+        "network": rows_net(),
+        "validation_split": 0.2,
+        "metrics": ["f1", "roc_auc"],
+        "callbacks": [StepLR(3, 0.5), EarlyStopping("val_loss", patience=2)],
+    },
+    "noise": lambda: {"network": rows_net(), "augment": noisy},
+    "drop_last": lambda: {"network": rows_net(), "drop_last": True},
+    "float32 passes": lambda: {"network": rows_net(), "precision": MixedPrecision("float32")},
+}
+# rounding of float32 does not come in the same order
+COARSE = {"float32 passes": 1e-3}
+
+
+def trained(case: str, communicator: Any) -> Trainer:
+    options = CASES[case]()
+    network, x = options.pop("network"), options.pop("x_train", X)
+    options = {"optimizer": "SGD", "optimizer_param": {"lr": 0.01}, "mini_batch_size": 10, **options}
+    x_test = options.pop("x_test", X[:13])
+    rows = len(x) - round(len(x) * options.get("validation_split", 0.0))
+    steps = -(-rows // options["mini_batch_size"])
+    data = x, T, x_test, T[: len(x_test)]
+    options = {"seed": 5, "verbose": False, "communicator": communicator, **options}
+    trainer = Trainer(network, *data, -(-50 // steps), **options)
+    trainer.train()
+    return trainer
+
+
+def check(case: str, communicator: Any) -> list[str]:
+    several, one = trained(case, communicator), trained(case, None)
+    tolerance = COARSE.get(case, 1e-12)
+    wrong = []
+    arrays = {name: owner[key] for name, owner, key in named_arrays(one.network)}
+    for name, owner, key in named_arrays(several.network):
+        error = np.linalg.norm(owner[key] - arrays[name]) / np.linalg.norm(arrays[name])
+        if not error <= tolerance:
+            wrong.append(f"{case}: {name} differs by {error:.1e}")
+        if len({a.tobytes() for a in communicator.allgather(owner[key])}) != 1:
+            wrong.append(f"{case}: {name} is not bitwise identical on all ranks")
+    lists = several.history.lists(), one.history.lists()
+    for name, want in lists[1].items():
+        got = lists[0][name]
+        if name != "seconds" and not np.allclose(got, want, rtol=10 * tolerance, atol=1e-14):
+            wrong.append(f"{case}: history.{name} is {got}, and {want} of one process")
+        if name != "seconds" and len(set(map(str, communicator.allgather(got)))) != 1:
+            wrong.append(f"{case}: history.{name} is not the same on all ranks")
+    return wrong
+
+
+def main(cases: list[str]) -> int:
+    xpdl.use("numpy", dtype="float64")
+    communicator = xpdl.distributed.mpi(timeout=60)
+    with without("numba"):  # which takes longer to load than all of this
+        wrong = [line for case in cases or CASES for line in check(case, communicator)]
+    if communicator.is_first:
+        print(*wrong, f"{len(cases or CASES)} cases on {communicator.size} ranks: {len(wrong)} wrong", sep="\n")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,53 @@
+"""Data parallel training by ranks under ``mpiexec``: equal to one process, and the same on all ranks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.together import CHECKS
+
+pytestmark = pytest.mark.needs("mpi4py")
+
+ROOT = Path(__file__).parents[2]
+
+
+def on_ranks(count: int, *command: str, timeout: float = 240, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run Python under the launcher that was installed beside it."""
+    launcher = Path(sys.executable).with_name("mpiexec")
+    line = [
+        str(launcher if launcher.exists() else "mpiexec"),
+        "-n",
+        str(count),
+        sys.executable,
+        "-W",
+        "error",
+        *command,
+    ]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+def test_claims_about_several_ranks(tmp_path: Path) -> None:
+    done = on_ranks(3, "-m", "tests.distributed.together", str(tmp_path), env={**os.environ, "JAX_ENABLE_X64": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line for line in done.stdout.splitlines() if line.endswith(": ok")]
+    assert said == [f"{name}: ok" for name in CHECKS]
+
+
+@pytest.mark.parametrize(
+    "ranks, cases",
+    [
+        (3, ["everything Adam", "fewer rows than ranks", "validation"]),
+        pytest.param(2, [], marks=pytest.mark.exhaustive),
+        pytest.param(3, [], marks=pytest.mark.exhaustive),
+        pytest.param(4, ["everything AdamW", "images"], marks=pytest.mark.exhaustive),
+    ],
+)
+def test_equals_one_process(ranks: int, cases: list[str]) -> None:
+    done = on_ranks(ranks, "-m", "tests.distributed.equal_to_one_process", *cases)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().endswith(f"on {ranks} ranks: 0 wrong")

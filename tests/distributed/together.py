@@ -1,0 +1,216 @@
+"""Claims about several ranks, checked by all: ``mpiexec -n 3 python -m tests.distributed.together FOLDER [NAME...]``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpdl
+from tests.distributed.equal_to_one_process import T, X, everything, rows_net
+from tests.selection import installed
+from xpdl.backends.registry import without
+from xpdl.distributed import RankError
+from xpdl.layers import Affine, Relu, SoftmaxWithLoss
+from xpdl.models import Sequential
+from xpdl.training import Callback, CSVLogger, ModelCheckpoint, Trainer
+
+Check = Callable[[Any, Path], None]
+CHECKS: dict[str, Check] = {}
+
+
+def claim(check: Check) -> Check:
+    CHECKS[check.__name__] = check
+    return check
+
+
+def refused(kind: type[Exception], call: Callable[[], object]) -> str:
+    """Return the message of an error."""
+    try:
+        call()
+    except kind as error:
+        return str(error)
+    raise AssertionError("no error")
+
+
+def trainer(communicator: Any, network: Any = None, x: Any = X, **options: Any) -> Trainer:
+    options = {"mini_batch_size": 10, "epochs": 2, "seed": 3, "verbose": False, "optimizer": "adam", **options}
+    return Trainer(network or rows_net(), x, T, X[:7], T[:7], communicator=communicator, **options)
+
+
+def parameters(network: Any) -> dict[str, bytes]:
+    return {name: xpdl.asnumpy(p).tobytes() for name, p in network.params.items()}
+
+
+@claim
+def sums_are_in_the_order_of_the_ranks(ranks: Any, folder: Path) -> None:
+    for size in (1, 5, 40_001):  # by one message and by two
+        for dtype in ("float64", "float32", "float16", "int32"):
+            terms = [np.random.default_rng(rank).normal(size=size) * 100 for rank in range(ranks.size)]
+            terms = [term.astype(dtype) for term in terms]
+            total = terms[0].astype("float32") if dtype == "float16" else terms[0].copy()
+            for term in terms[1:]:
+                total = total + term
+            (found,) = ranks.allreduce([terms[ranks.rank]])
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, total.astype(dtype))
+
+
+@claim
+def arrays_of_all_libraries_come_back_where_they_were(ranks: Any, folder: Path) -> None:
+    makers: list[Callable[[Any], Any]] = [np.asarray]
+    if installed("torch"):
+        torch = importlib.import_module("torch")
+        makers += [lambda a: torch.asarray(a), lambda a: torch.asarray(a, dtype=torch.bfloat16)]
+    if installed("jax"):
+        makers.append(importlib.import_module("jax.numpy").asarray)
+    for make in makers:
+        a, b, c = make(np.full((2, 3), float(ranks.rank))), make(np.ones((), np.float32)), make(np.zeros((0, 4)))
+        sums = ranks.allreduce([a, b, c])
+        assert [type(s) for s in sums] == [type(a)] * 3
+        assert [(s.shape, s.dtype) for s in sums] == [(s.shape, s.dtype) for s in (a, b, c)]
+        assert float(sums[0][1, 2]) == sum(range(ranks.size)) and float(sums[1]) == ranks.size
+
+
+@claim
+def values_of_all_ranks_are_gathered(ranks: Any, folder: Path) -> None:
+    assert ranks.allgather({"rank": ranks.rank}) == [{"rank": rank} for rank in range(ranks.size)]
+    assert ranks.allgather("x" * 10 ** (ranks.rank + 1)) == ["x" * 10 ** (rank + 1) for rank in range(ranks.size)]
+    assert ranks.bcast(f"of {ranks.rank}") == "of 0"
+    ranks.barrier()
+    assert ranks.local_rank == ranks.rank and [len(p) for p in ranks.processes] == [2] * ranks.size
+
+
+@claim
+def streams_without_a_seed_are_those_of_rank_0(ranks: Any, folder: Path) -> None:
+    assert len(set(ranks.allgather(xpdl.Batches(X, T, 5).seed))) == 1
+
+
+@claim
+def ranks_begin_with_the_weights_of_rank_0(ranks: Any, folder: Path) -> None:
+    networks = [
+        Sequential(Affine(units=4), Relu(), Affine(units=3), loss=SoftmaxWithLoss, seed=seed)
+        for seed in (0, ranks.rank)
+    ]
+    for network, communicator in zip(networks, (ranks, ranks), strict=True):
+        trainer(communicator, network).train()
+    assert parameters(networks[0]) == parameters(networks[1])
+
+
+@claim
+def ranks_that_differ_are_refused_before_the_first_step(ranks: Any, folder: Path) -> None:
+    other = ranks.rank == 1
+    changed = X.copy()
+    changed[33, 2] += 1e-9 * other
+    for options, text in (
+        ({"mini_batch_size": 11 if other else 10}, "rank 1 has batch size 11, rank 0 10"),
+        ({"optimizer_param": {"lr": 0.1 if other else 0.2}}, "rank 1 has optimizer Adam(lr=0.1, "),
+        ({"epochs": 4 if other else 3}, "rank 1 has epochs 4, rank 0 3"),
+        ({"seed": int(other)}, "rank 1 has seed 1, rank 0 0"),
+        ({"x": changed}, "rank 1 has x_train (47, 6) float64 "),
+    ):
+        network = rows_net()
+        network.build((6,))
+        before = parameters(network)
+        message = refused(ValueError, trainer(ranks, network, **options).train)
+        assert text in message and "rank 2" not in message, message
+        assert parameters(network) == before
+
+
+@claim
+def a_nan_is_found_by_its_rank_and_told_by_all(ranks: Any, folder: Path) -> None:
+    network = rows_net()
+    network.build((6,))
+
+    class Spoil(Callback):
+        def on_batch_begin(self, trainer: Any, step: int) -> None:
+            if step == 3 and ranks.rank == 1:
+                network.params["Affine1.W"][0, 0] = np.nan
+
+    message = refused(FloatingPointError, trainer(ranks, network, callbacks=[Spoil()]).train)
+    assert "at step 3: on rank 1, the parameter W of layer Affine1" in message, message
+
+
+@claim
+def parameters_that_go_apart_are_noticed(ranks: Any, folder: Path) -> None:
+    network = rows_net()
+
+    class Change(Callback):
+        def on_batch_begin(self, trainer: Any, step: int) -> None:
+            if step == 2 and ranks.rank == 1:
+                network.params["Affine2.b"][0] += 1e-12
+
+    message = refused(RankError, trainer(ranks, network, callbacks=[Change()], check_ranks_every=4).train)
+    assert "after step 4, parameters of rank 1 differ from those of rank 0" in message, message
+
+
+@claim
+def one_rank_stops_all_of_them(ranks: Any, folder: Path) -> None:
+    class Stop(Callback):
+        def on_epoch_end(self, trainer: Any, epoch: int) -> None:
+            trainer.stop_training = ranks.rank == 1
+
+    assert len(trainer(ranks, epochs=5, callbacks=[Stop()]).train().seconds) == 1
+
+
+@claim
+def rank_0_alone_prints_and_writes(ranks: Any, folder: Path) -> None:
+    own = folder / f"rank{ranks.rank}"
+    own.mkdir()
+    callbacks = [CSVLogger(own / "log.csv"), ModelCheckpoint(own / "net.safetensors")]
+    run = trainer(ranks, callbacks=callbacks, checkpoint=own / "run.checkpoint", verbose=True)
+    assert run.verbose == (ranks.rank == 0)
+    run.train()
+    expected = {"log.csv", "net.safetensors", "run.checkpoint", "run.checkpoint.1"} if ranks.rank == 0 else set()
+    assert {path.name for path in own.iterdir() if not path.name.startswith(".")} == expected
+
+
+@claim
+def all_ranks_resume_bitwise_identical(ranks: Any, folder: Path) -> None:
+    def run(path: Path, epochs: int, every: int | None = None) -> Trainer:
+        options = {**everything("Adam"), "checkpoint": path, "checkpoint_every": every}
+        made = trainer(ranks, options.pop("network"), epochs=epochs, **options)
+        made.train()
+        return made
+
+    class Leave(Exception):
+        pass
+
+    def leave(*_: Any) -> None:
+        raise Leave
+
+    whole = run(folder / "whole", 3)
+    broken = trainer(ranks, **everything("Adam"), epochs=3, checkpoint=folder / "broken", checkpoint_every=2)
+    broken.callbacks.callbacks.append(type("At5", (), {"on_batch_begin": lambda self, t, s: s == 7 and leave()})())
+    refused(Leave, broken.train)
+    again = run(folder / "broken", 3, 2)
+    assert parameters(again.network) == parameters(whole.network)
+    assert again.train_loss_list == whole.train_loss_list and again.test_acc_list == whole.test_acc_list
+
+
+def main(folder: Path, names: list[str]) -> int:
+    xpdl.use("numpy", dtype="float64")
+    ranks = xpdl.distributed.mpi(timeout=60)
+    failed = 0
+    for name in names or CHECKS:
+        own, problem = folder / name, ""
+        own.mkdir(exist_ok=True)
+        try:
+            with without("numba"):
+                CHECKS[name](ranks, own)
+        except Exception:
+            problem = f"{name}, rank {ranks.rank}:\n{traceback.format_exc()}"
+        problems = list(filter(None, ranks.allgather(problem)))
+        failed += bool(problems)
+        if ranks.is_first:
+            print(*problems, f"{name}: {'failed' if problems else 'ok'}", sep="\n", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

