@@ -10,6 +10,7 @@ import dataclasses
 import math
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -435,7 +436,15 @@ _AUGMENT = [
     Call(augment.Shift, {}, {"pixels": NUMBER, "whole": FLAG}),
     Call(augment.Compose),
 ]
-_SEARCH = {"n_trials": COUNT, "seed": SEED, "score": FUNCTION, "processes": COUNT, "verbose": FLAG}
+_SEARCH = {
+    "n_trials": COUNT,
+    "executor": Kind((3, "pool", ThreadPoolExecutor(1), ProcessPoolExecutor, _THING)),
+    "seed": SEED,
+    "score": FUNCTION,
+    "processes": COUNT,
+    "verbose": FLAG,
+}
+_SEARCH["executor"] = Kind((3, "pool", ThreadPoolExecutor(1), ProcessPoolExecutor, _THING))
 _SEARCH |= {"build": FUNCTION, "space": Kind((3, None, [1], {"lr": 3}, {"lr": (0, 1)})), "log": FILE}
 _SPACE: Mapping[str, Any] = {"build": _constant, "space": {"lr": xpdl.uniform(0, 1)}, "n_trials": 1, "verbose": False}
 _AVERAGE = {"average": CHOICE, "zero_division": Kind(("warn", None, 0.5, True, _THING))}

@@ -60,3 +60,19 @@ def killed_at_the_fourth(x):
     if len(place.read_text()) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return x
+
+
+def killed_once(x):
+    """The process of the first trial ends, as if it ran out of memory."""
+    place = Path(os.environ["SEARCH_COUNT"])
+    if not place.exists():
+        place.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return parabola(x)
+
+
+def killed_always(x):
+    """Each process ends, and is counted."""
+    with Path(os.environ["SEARCH_COUNT"]).open("a") as file:
+        file.write(".")
+    os.kill(os.getpid(), signal.SIGKILL)

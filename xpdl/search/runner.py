@@ -20,6 +20,7 @@ import threadpoolctl
 from xpdl.backends import get_backend, make_backend, use
 from xpdl.backends.random import Stream, seeded
 from xpdl.ops.checks import flag, function, positive_int
+from xpdl.search.executors import checked_executor, run_on
 from xpdl.search.result import SearchResult, Trial, TrialLog
 from xpdl.search.space import Distribution, sampled
 from xpdl.training.history import History
@@ -56,10 +57,12 @@ class Runs:
         processes: int,
         log: str | os.PathLike[str] | None,
         verbose: bool,
+        executor: concurrent.futures.Executor | None = None,
     ) -> None:
         self.build, self.score = function(build, "build", owner), function(score, "score", owner)
         self.space, self.stream = space, stream
         self.processes = positive_int(processes, "processes", owner)
+        self.executor = checked_executor(executor, self.processes, owner)
         self.progress = Progress(flag(verbose, "verbose", owner))
         header = {"search": owner, "seed": stream.seed, "space": {name: repr(space[name]) for name in space}}
         self.log = TrialLog(log, header)
@@ -86,13 +89,17 @@ class Runs:
 
     def _trials(self, jobs: list[Job]) -> Iterator[Trial]:
         calls = [functools.partial(_trial, self.build, self.score, job, self._seed(job[0])) for job in jobs]
-        if self.processes == 1:
+        if self.processes == 1 and self.executor is None:
             yield from (call() for call in calls)
             return
-        _require_sendable(self.build, self.score)
         backend = get_backend()
         if make_backend(backend.name, None, backend.dtype).device != backend.device:
             raise ValueError(f"search: other processes work on the default device of {backend.name}; use processes=1")
+        if self.executor is None or isinstance(self.executor, concurrent.futures.ProcessPoolExecutor):
+            _require_sendable(self.build, self.score)
+        if self.executor is not None:
+            yield from run_on(self.executor, calls)
+            return
         with concurrent.futures.ProcessPoolExecutor(
             self.processes,
             # not forked: threads, and a GPU, do not survive that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 from collections.abc import Mapping
 
@@ -20,6 +21,7 @@ def random_search(
     seed: int | None = None,
     score: Score = last_score,
     processes: int = 1,
+    executor: concurrent.futures.Executor | None = None,
     log: str | os.PathLike[str] | None = None,
     verbose: bool = True,
 ) -> SearchResult:
@@ -42,6 +44,10 @@ def random_search(
         So many trainings run at the same time, each on its share of the processors. Results are those of one process.
         `build` then has to be a function that another process can import, with data that it loads or makes by itself, and
         a script starts what it does under ``if __name__ == "__main__":``. There, the backend is the one in use here.
+    executor : concurrent.futures.Executor, optional
+        Makes the trials instead: of a process pool, ``mpi4py.futures.MPIPoolExecutor``, ``Client(...).get_executor()`` of
+        Dask or ``loky.get_reusable_executor()``. Functions and results are pickled; a trial whose worker was lost is made
+        again, up to three times. Results are those of one process, where its workers use the same backend.
     log : path, optional
         A file of JSON lines, written trial by trial. Where it exists, trials in it are not made again: a search that was
         broken off goes on, and one with more trials adds to it. That takes a `seed`. Changes of `build` are not noticed.
@@ -73,7 +79,7 @@ def random_search(
     check_space(space, "random_search")
     stream = _stream("random_search", seed, log)
     n_trials = positive_int(n_trials, "n_trials", "random_search")
-    run = Runs("random_search", build, space, stream, score, processes, log, verbose)
+    run = Runs("random_search", build, space, stream, score, processes, log, verbose, executor)
     return run.finished(run.made((number, run.params(number), None) for number in range(n_trials)))
 
 
@@ -88,6 +94,7 @@ def successive_halving(
     seed: int | None = None,
     score: Score = last_score,
     processes: int = 1,
+    executor: concurrent.futures.Executor | None = None,
     log: str | os.PathLike[str] | None = None,
     verbose: bool = True,
 ) -> SearchResult:
@@ -97,7 +104,7 @@ def successive_halving(
     ----------
     build : callable
         ``build(epochs=..., **params)``, as for `random_search`, that trains for so many epochs.
-    space, seed, score, processes, log, verbose
+    space, seed, score, processes, executor, log, verbose
         As for `random_search`.
     n_trials : int
         With which the first round begins.
@@ -136,7 +143,7 @@ def successive_halving(
     epochs = positive_int(min_epochs, "min_epochs", owner)
     int_at_least(epochs, max_epochs, "max_epochs", owner)
     int_at_least(2, factor, "factor", owner)
-    run = Runs(owner, build, space, stream, score, processes, log, verbose)
+    run = Runs(owner, build, space, stream, score, processes, log, verbose, executor)
     trials: list[Trial] = []
     numbers = list(range(n_trials))
     while True:
