@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.distributed.launch import on_ranks
 from tests.distributed.together import CHECKS
 
 pytestmark = pytest.mark.needs("mpi4py")
 
-ROOT = Path(__file__).parents[2]
-
-
-def on_ranks(count: int, *command: str, timeout: float = 240, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run Python under the launcher that was installed beside it."""
-    launcher = Path(sys.executable).with_name("mpiexec")
-    line = [
-        str(launcher if launcher.exists() else "mpiexec"),
-        "-n",
-        str(count),
-        sys.executable,
-        "-W",
-        "error",
-        *command,
-    ]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, **options)
-
 
 def test_claims_about_several_ranks(tmp_path: Path) -> None:
-    done = on_ranks(3, "-m", "tests.distributed.together", str(tmp_path), env={**os.environ, "JAX_ENABLE_X64": "1"})
+    done = on_ranks(3, "-m", "tests.distributed.together", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     said = [line for line in done.stdout.splitlines() if line.endswith(": ok")]
     assert said == [f"{name}: ok" for name in CHECKS]

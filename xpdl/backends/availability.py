@@ -19,6 +19,11 @@ def _driver_found() -> bool:
     return True
 
 
+def gpu_count(library: str) -> int:
+    """Return the number of GPUs that a library computes on here: 0 for libraries other than CuPy."""
+    return int(importlib.import_module("cupy").cuda.runtime.getDeviceCount()) if library == "cupy" else 0
+
+
 def cupy_problem() -> str | None:
     """None when CuPy computes on a GPU here; else what is missing: package, driver, device, or a fitting build."""
     if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:

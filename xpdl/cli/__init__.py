@@ -15,6 +15,8 @@ import xpdl
 from xpdl.backends.device_info import details
 from xpdl.bench import command as bench_command
 from xpdl.cli import evaluate, predict, train
+from xpdl.distributed import Communicator, mpi
+from xpdl.distributed.message_passing import availability, launched
 from xpdl.io.os_errors import in_words
 
 _WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
@@ -106,6 +108,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(args: argparse.Namespace) -> None:
+    ranks = mpi() if launched() else Communicator()
+    backend = xpdl.get_backend()
+    places = ranks.allgather(f"{backend.name} on {backend.device}, process {os.getpid()} on {platform.node()}")
+    if not ranks.is_first:
+        return
     print(f"xpdl {xpdl.__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")
     for name, answer in xpdl.available_backends().items():
         # looking whether it works has imported it
@@ -114,3 +121,6 @@ def _info(args: argparse.Namespace) -> None:
         if answer == "ok":
             for what, value in details(name).items():
                 print(f"  {what}: {value}")
+    print(f"{'mpi':<17} {availability()}")
+    for rank, place in enumerate(places if ranks.size > 1 else []):
+        print(f"  rank {rank}: {place}")

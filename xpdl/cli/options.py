@@ -6,6 +6,7 @@ import argparse
 
 import xpdl
 from xpdl.backends import Backend
+from xpdl.backends.availability import gpu_count
 
 
 def add_metrics(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +27,10 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def use(args: argparse.Namespace) -> Backend:
-    """Take the backend of ``--backend`` into use, and return it."""
+def use(args: argparse.Namespace, local_rank: int = 0) -> Backend:
+    """Take the backend of ``--backend`` into use, on the GPU of a rank of this machine, and return it."""
     if args.backend:
         xpdl.use(args.backend)
+    if local_rank and (gpus := gpu_count(xpdl.get_backend().name)) > 1:
+        xpdl.use(xpdl.get_backend().name, device=local_rank % gpus)
     return xpdl.get_backend()

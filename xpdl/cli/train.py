@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from xpdl.cli.options import add_backend, add_metrics, use
 from xpdl.cli.saving import save_all
 from xpdl.data import augment
 from xpdl.data.pictures import FITS
+from xpdl.distributed import Communicator, mpi
+from xpdl.distributed.failures import ending_together
 from xpdl.models import MODELS
 from xpdl.models.base import Model
 from xpdl.optimizers import Optimizer
@@ -28,7 +32,7 @@ _PRECISIONS = ("float32", "float16", "bfloat16")
 _SCHEDULES: dict[str, Any] = {"one-cycle": OneCycleLR, "cosine": CosineLR, "none": None}
 _OUT = Path("runs")
 #: options that a run may go on with others of
-_FREE = {"backend", "checkpoint_every", "no_verify"}
+_FREE = {"backend", "checkpoint_every", "distributed", "no_verify"}
 #: the defaults of versions that kept no options in their checkpoints
 _EARLIER = {"epochs": 20, "batch_size": 32, "schedule": "none"}
 #: epochs, rows of a batch, and learning rate of Adam
@@ -62,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drop-last", action=yes_or_no, default=False, help="skip the rows that fill no batch")
     add_metrics(parser)
     parser.add_argument(
+        "--distributed", action=yes_or_no, default=False, help="share each batch among the ranks that mpiexec started"
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted run, with its options, where it stopped"
     )
     parser.add_argument(
@@ -82,9 +89,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and write the network and its history; 1 where they could not be written to the folder asked for."""
-    earlier = _settle_options(args)
-    backend = use(args)
-    _make_folder(args.out)  # before the work, so that it is not lost afterwards
+    ranks = mpi() if given(args).get("distributed") else Communicator()
+    with ending_together(ranks):
+        return _train(args, ranks)
+
+
+def _train(args: argparse.Namespace, ranks: Communicator) -> int:
+    """Train as one of the ranks, of which the first one prints and writes."""
+    earlier = _settle_options(args) if ranks.is_first else False
+    earlier, options = ranks.bcast((earlier, options_of(args)))
+    settle(args, options)
+    backend = use(args, ranks.local_rank)
+    if ranks.is_first:
+        _make_folder(args.out)  # before the work, so that it is not lost afterwards
     schedule, optimizer = _SCHEDULES[args.schedule], _optimizer(args)
     source = sources.load(args, {"size": args.size, "channels": 1 if args.grey else 3, "fit": args.fit})
     network = _new_model(args, source)
@@ -109,7 +126,12 @@ def run(args: argparse.Namespace) -> int:
         precision=None if args.precision == "float32" else args.precision,
         checkpoint=store,
         checkpoint_every=args.checkpoint_every,
+        communicator=ranks,
     )
+    if not ranks.is_first:
+        with _without_overflow_warnings():
+            trainer.train()
+        return 0
     passes = "" if trainer.precision is None else f", passes in {trainer.precision.dtype}"
     scheduled = "" if schedule is None else f", {args.schedule}"
     print(
@@ -122,9 +144,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"an earlier run was not finished; its checkpoint is kept as {old}", flush=True)
         store.notes = {} if earlier else _kept(args)
         start = time.perf_counter()
-        with warnings.catch_warnings():
-            # NumPy warns of overflow on the way to a loss that is not finite, at which the trainer stops and says where
-            warnings.simplefilter("ignore", RuntimeWarning)
+        with _without_overflow_warnings():
             history = trainer.train()
         seconds = time.perf_counter() - start
         writers = {f"{args.model}.safetensors": network.save, f"{args.model}.history.json": history.save}
@@ -136,6 +156,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"test accuracy: {history.test_acc_list[-1]:.4f}")
     # the trainer has warned of a loss that rose
     return 0 if folder == args.out and rise(history) is None else 1
+
+
+@contextlib.contextmanager
+def _without_overflow_warnings() -> Iterator[None]:
+    """NumPy warns on the way to a loss that is not finite, at which the trainer stops and says where."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def checkpoints(args: argparse.Namespace) -> CheckpointFiles:
@@ -194,7 +222,7 @@ def _interrupted_model(out: Path) -> str:
 
 def _kept(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options that a run keeps in its checkpoints, for ``--resume``."""
-    return {name: value for name, value in options_of(args).items() if name not in ("resume", "out")}
+    return {name: value for name, value in options_of(args).items() if name not in ("resume", "out", "distributed")}
 
 
 def _make_folder(out: Path) -> None:

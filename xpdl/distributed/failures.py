@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -24,9 +26,27 @@ def end_all_on_errors(communicator: Any) -> None:
                 before(kind, error, trace)
             return
         before(kind, error, trace)
-        said = " ".join(traceback.format_exception_only(kind, error)[0].split())
-        communicator.abort(
-            f"xpdl: rank {communicator.rank} of {communicator.size} ended with {said}; all ranks are ended"
-        )
+        communicator.abort(_line(communicator, error))
 
     sys.excepthook = hook
+
+
+@contextlib.contextmanager
+def ending_together(communicator: Any) -> Iterator[None]:
+    """Raise an error on rank 0 alone where all ranks have one, and end the others quietly; else end all, with a line."""
+    try:
+        yield
+    except BaseException as error:
+        if communicator.size == 1:
+            raise
+        if not communicator.all_arrive(_GRACE):
+            communicator.abort(_line(communicator, error))
+        if communicator.is_first:
+            raise
+        code = error.code if isinstance(error, SystemExit) else 130 if isinstance(error, KeyboardInterrupt) else 2
+        raise SystemExit(code) from None
+
+
+def _line(communicator: Any, error: BaseException) -> str:
+    said = " ".join(traceback.format_exception_only(error)[0].split())
+    return f"xpdl: rank {communicator.rank} of {communicator.size} ended with {said}; all ranks are ended"

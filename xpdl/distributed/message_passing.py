@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 import platform
+import subprocess
 import sys
 from typing import Any, NoReturn
 
@@ -165,6 +166,21 @@ def _of_the_world(timeout: float) -> Communicator:
     end_all_on_errors(communicator)
     random.set_state(communicator.bcast(random.get_state()))
     return communicator
+
+
+def launched() -> bool:
+    """Return whether a launcher of MPI has started this process."""
+    return bool({"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & os.environ.keys())
+
+
+def availability() -> str:
+    """Return ``"ok"`` and the MPI library, or why there is none; asked in another process, which may end of it."""
+    code = (
+        "import mpi4py; mpi4py.rc.initialize = False; import xpdl.distributed.message_passing as m; print(m.library())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = (done.stdout or done.stderr).strip().splitlines()[-1:] or ["no answer"]
+    return f"ok  ({last[0]})" if done.returncode == 0 else last[0]
 
 
 def library() -> str:

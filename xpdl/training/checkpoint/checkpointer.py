@@ -143,17 +143,19 @@ class Checkpointer:
         return Interrupts((signal.SIGINT,) if self.files is None else (signal.SIGINT, signal.SIGTERM))
 
     def _write(self, run: Run, state: RunState) -> None:
-        where = f"stopped after {state.where()}"
-        if self.files is None:
-            if self._interrupts.noted:
-                self._interrupts.stop(f"{where}; train() of this Trainer goes on from there")
+        written = False
+        if self.files is not None:
+            # others wait for it, so that an end of the program does not cut it short
+            written = self.communicator.bcast(self.communicator.is_first and self.files.write(run, state))
+            self._last_step = state.step
+        if not self._interrupts.noted:
             return
-        # others wait for it, so that an end of the program does not cut it short
-        written = self.communicator.bcast(self.files.write(run, state) if self.communicator.is_first else None)
-        self._last_step = state.step
-        if self._interrupts.noted:
-            path = self.files.path
-            if written:
-                how = f"started again with the same arguments (xpdl train --resume knows them), training goes on from {path}"
-                self._interrupts.stop(f"{where}; {how}")
-            self._interrupts.stop(f"{where}, of which no checkpoint could be written; {path}, if it is there, is older")
+        text = f"stopped after {state.where()}"
+        if self.files is None:
+            text += "; train() of this Trainer goes on from there"
+        elif written:
+            how = "started again with the same arguments (xpdl train --resume knows them), training goes on"
+            text += f"; {how} from {self.files.path}"
+        else:
+            text += f", of which no checkpoint could be written; {self.files.path}, if it is there, is older"
+        self._interrupts.stop(text, says_so=self.communicator.is_first)

@@ -64,8 +64,10 @@ class Interrupts:
             signal.signal(number, handler)
         self._before = {}
 
-    def stop(self, how_to_resume: str) -> NoReturn:
+    def stop(self, how_to_resume: str, *, says_so: bool = True) -> NoReturn:
         """End the program as the noted signal asks for, after one line that says how the training goes on.
+
+        Of several ranks one `says_so`.
 
         Raises
         ------
@@ -76,5 +78,6 @@ class Interrupts:
         """
         if self.noted is signal.SIGINT:
             raise KeyboardInterrupt(how_to_resume)
-        say(f"terminated: {how_to_resume}", "stderr")
+        if says_so:
+            say(f"terminated: {how_to_resume}", "stderr")
         raise SystemExit(128 + signal.SIGTERM)
