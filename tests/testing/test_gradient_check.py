@@ -237,6 +237,10 @@ class TestWhatIsChecked:
         assert [line.split()[0] for line in lines[1:]] == ["x", "W", "b"]
         assert report.worst in report.errors
 
+    def test_rounding_is_shown_as_the_number_that_it_is(self) -> None:
+        report = check_gradients(Sequential(Affine(units=3), BatchNormalization()), ROWS)
+        assert all(0 < error < report.tolerance for error in report.errors.values()) and len(report.errors) == 5
+
     def test_does_not_modify_its_input(self) -> None:
         x, t = ROWS.copy(), LABELS.copy()
         check_gradients(net(), x, t)

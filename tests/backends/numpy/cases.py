@@ -70,6 +70,8 @@ def _affine(shape: tuple[int, ...], units: int, order: str, bias: bool) -> Itera
 _AFFINE = [
     ((3, 4), 2, "C"),
     ((1, 1), 1, "C"),
+    ((1, 784), 50, "C"),
+    ((1, 3, 5, 2), 6, "images innermost"),
     ((100, 784), 50, "C"),
     ((300, 900), 400, "C"),
     ((300, 400), 900, "C"),
