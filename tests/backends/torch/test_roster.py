@@ -172,6 +172,8 @@ def test_gradient_passes_where_the_output_is_nan(torch: Any) -> None:
         assert activations.relu_backward(dy, y).tolist() == [0.0, 3.0, 0.0]
 
 
+# PyTorch's own decompositions for jvp are scripted
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("transform", ["grad", "jvp", "vmap"])
 def test_transforms_of_functions_give_what_they_give_of_the_generic_op(torch: Any, transform: str) -> None:
     convolution = importlib.import_module("xpdl.ops.convolution").convolution
