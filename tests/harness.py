@@ -187,7 +187,7 @@ class Backend:
         if "bfloat16" in (dtype, host.dtype.name):
             # NumPy has none of its own
             wide = conversion.from_numpy(host.astype(np.float32), self.xp, self.device)
-            return self.xp.astype(wide, dtypes.dtype_called("bfloat16", self.xp))
+            return self.xp.astype(wide, dtypes.dtype_by_name("bfloat16", self.xp))
         if host.dtype == np.float64 and not self.spec.float64:
             host = host.astype(np.float32)
         if self.spec.library == "numpy":

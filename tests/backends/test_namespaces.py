@@ -126,7 +126,7 @@ class TestTensorsOfPyTorch:
         for one, two in ((cpu, strange), (strange, cpu)):
             with pytest.raises(MixedArraysError):
                 array_namespace(one, two)
-            assert not namespaces.same_place(one, two)
+            assert not namespaces.same_device(one, two)
             assert not namespaces.floats_alike(one, two)
             assert not namespaces.is_floating_beside(one, two)
 
@@ -134,7 +134,7 @@ class TestTensorsOfPyTorch:
         p = torch.nn.Parameter(torch.ones(2))
         assert array_namespace(p, None, cpu) is array_namespace(cpu) is array_namespace(cpu, p)
         for one, two in ((cpu, p), (p, cpu)):
-            assert namespaces.same_place(one, two) and namespaces.floats_alike(one, two)
+            assert namespaces.same_device(one, two) and namespaces.floats_alike(one, two)
             assert namespaces.is_floating_beside(one, two, None)
         assert not namespaces.is_host(cpu) and is_array(p) and namespaces.is_writable(p)
 

@@ -153,9 +153,11 @@ def test_every_mode_is_read(mode, channels, tmp_path):
     np.testing.assert_allclose(found.mean(axis=(1, 2)), expected, atol=0.06)
 
 
-def test_16_bits_are_scaled(tmp_path):
-    image.fromarray(np.full((4, 4), 32768, np.uint16)).save(tmp_path / "deep.png")
-    np.testing.assert_allclose(load_picture(tmp_path / "deep.png", 4, channels=1), 0.5, atol=0.01)
+@pytest.mark.parametrize(("value", "eighth"), [(0, 0), (32768, 128), (65000, 253), (65535, 255)])
+def test_16_bits_are_scaled(tmp_path, value, eighth):
+    image.fromarray(np.full((4, 4), value, np.uint16)).save(tmp_path / "deep.png")
+    found = load_picture(tmp_path / "deep.png", 4, channels=1)
+    np.testing.assert_allclose(found, eighth / 255, rtol=1e-6)
 
 
 def test_transparent_pixels_are_white(tmp_path):

@@ -44,6 +44,14 @@ def test_no_line_separates_the_classes(make, rows, classes):
     assert network.accuracy(x, t) < 0.95
 
 
+def test_moons_are_an_upper_and_a_lower_half_circle():
+    x, t = moons(60, noise=0.0, seed=0)
+    upper, lower = x[t == 0], x[t == 1] - np.asarray([1.0, 0.5], x.dtype)
+    for half in (upper, lower):
+        np.testing.assert_allclose((half**2).sum(axis=1), 1, rtol=1e-5)
+    assert (upper[:, 1] >= 0).all() and (lower[:, 1] <= 0).all()
+
+
 def test_xor_is_the_exclusive_or():
     x, t = xor_points(40, noise=0.0, seed=0)
     np.testing.assert_array_equal(t, (x[:, 0] != x[:, 1]))

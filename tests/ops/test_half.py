@@ -13,7 +13,7 @@ from tests.ops.table import CASES, FIRST
 from tests.pairs import HALF, Case, as_tuple, expected
 from xpdl import functional
 from xpdl.backends import dispatch
-from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.dtypes import dtype_by_name
 from xpdl.backends.namespaces import dtype_name, is_array, on_device_of, rounded_to
 from xpdl.ops import activations, affine, arithmetic, convolution, dropout, losses, normalization, pooling, windows
 
@@ -30,7 +30,7 @@ def half(backend: Backend, a: Any, dtype: str) -> Any:
     """Floating `a` in half precision, rounded by its library."""
     if not (is_array(a) and a.dtype.kind == "f"):
         return a if not is_array(a) else backend.asarray(a)
-    return backend.xp.astype(backend.asarray(a, "float32"), dtype_called(dtype, backend.xp))
+    return backend.xp.astype(backend.asarray(a, "float32"), dtype_by_name(dtype, backend.xp))
 
 
 def wide(backend: Backend, a: Any) -> Any:
@@ -283,6 +283,6 @@ def test_results_that_no_half_holds_are_infinite_without_a_warning(backend: Back
     db = affine.affine_backward(ones, zeros, half(backend, np.ones((1, 1)), "float16"))[2]
     assert np.isinf(backend.to_numpy(db)).all()
     assert (
-        dtype_name(rounded_to(dtype_called("float16", backend.xp), backend.asarray([1e9], "float32")).dtype)
+        dtype_name(rounded_to(dtype_by_name("float16", backend.xp), backend.asarray([1e9], "float32")).dtype)
         == "float16"
     )

@@ -11,7 +11,7 @@ import pytest
 from tests.harness import Backend, nonempty
 from tests.optimizers.roster import Rule, each_rule, expected
 from xpdl.backends import dispatch
-from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.dtypes import dtype_by_name
 from xpdl.backends.namespaces import dtype_name
 from xpdl.optimizers import SGD, Adam, Momentum
 from xpdl.optimizers.clipping import global_norm_scale
@@ -28,7 +28,7 @@ def halves(backend: Backend) -> list[str]:
 
 def made(backend: Backend, values: Any, dtype: str) -> Any:
     """An array in half precision, rounded by its library."""
-    return backend.xp.astype(backend.asarray(values, "float32"), dtype_called(dtype, backend.xp))
+    return backend.xp.astype(backend.asarray(values, "float32"), dtype_by_name(dtype, backend.xp))
 
 
 def rounding(values: Any, dtype: str) -> Any:

@@ -37,7 +37,7 @@ def fits(backend: Backend, x: Array) -> bool:
 
 
 @contextlib.contextmanager
-def explained(backend: Backend, rows: int) -> Iterator[None]:
+def explain_oom(backend: Backend, rows: int) -> Iterator[None]:
     """Around a step on `rows` rows: when memory runs out, say how much was needed, what is free, and what would fit.
 
     Raises

@@ -6,7 +6,7 @@ from xpdl.backends.namespaces import Array, DType, Namespace, conformant, device
 from xpdl.errors import DTypeError
 
 
-def dtype_called(name: str, xp: Namespace) -> DType:
+def dtype_by_name(name: str, xp: Namespace) -> DType:
     """The floating dtype of that name in a library; `DTypeError` where it has none."""
     found = getattr(conformant(xp), name, None)
     if found is None and name == "bfloat16" and library_name(xp) == "cupy":

@@ -153,7 +153,7 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def same_place(a: Array, b: Array) -> bool:
+def same_device(a: Array, b: Array) -> bool:
     """Return whether two arrays are of one library and lie on one device."""
     if type(a) is np.ndarray and type(b) is np.ndarray:
         return True

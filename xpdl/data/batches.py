@@ -11,7 +11,7 @@ from xpdl.backends import Backend
 from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, array_namespace, device, on_device_of
 from xpdl.backends.random import Stream, checked_seed, next_stream
-from xpdl.data.compose import Compose, ready
+from xpdl.data.compose import Compose, as_transform
 from xpdl.data.structure import arrays_of, first_array, map_arrays, rows_in, take_rows
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import flag, positive_int, require_shape
@@ -49,7 +49,7 @@ def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Arr
     return shuffled
 
 
-class Passes:
+class BatchIterator:
     """Base of `Batches` and `ChunkedBatches`: passes over rows, each with a stream of random numbers of its own."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Passes:
             raise TypeError(f"{owner}: backend must be what xpdl.use or xpdl.get_backend returned, got {backend!r}")
         self.backend = backend
         self.transform = Compose(*transform) if isinstance(transform, Sequence) else transform
-        self._transform = None if self.transform is None else ready(self.transform, owner)
+        self._transform = None if self.transform is None else as_transform(self.transform, owner)
         self.seed = next_stream(owner).words("seed")[0] if seed is None else checked_seed(seed, owner)
         self.epoch = self.first_batch = 0
 
@@ -113,7 +113,7 @@ def checked_shard(shard: Any, owner: str) -> tuple[int, int]:
     return rank, ranks  # type: ignore[return-value]
 
 
-class Batches(Passes):
+class Batches(BatchIterator):
     """The batches of a data set: each iteration is one pass over all rows, an epoch.
 
     Parameters

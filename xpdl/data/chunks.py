@@ -9,13 +9,13 @@ from typing import Any, cast
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.random import Stream
-from xpdl.data.batches import Pair, Passes, Transforms, row_count, rows_of
+from xpdl.data.batches import BatchIterator, Pair, Transforms, row_count, rows_of
 from xpdl.data.structure import rows_in, take_rows
 from xpdl.ops.checks import positive_int
 from xpdl.ops.targets import check_labels
 
 
-class ChunkedBatches(Passes):
+class ChunkedBatches(BatchIterator):
     """The batches of a data set too large for the memory, of which one piece is looked at after the other.
 
     A batch may have rows of several pieces; only the last one of a pass has what is left.

@@ -38,7 +38,9 @@ class Compose:
         if len(transforms) == 1 and isinstance(transforms[0], Sequence):
             transforms = tuple(transforms[0])
         self.transforms = transforms
-        self._calls = [ready(transform, f"Compose: transform {number}") for number, transform in enumerate(transforms)]
+        self._calls = [
+            as_transform(transform, f"Compose: transform {number}") for number, transform in enumerate(transforms)
+        ]
 
     def __call__(self, x: Array, stream: Stream | None = None) -> Array:
         stream = given_stream(stream, "Compose")
@@ -61,7 +63,7 @@ def given_stream(stream: Any, owner: str) -> Stream:
     return stream
 
 
-def ready(transform: Any, owner: str) -> Callable[[Array, Stream], Array]:
+def as_transform(transform: Any, owner: str) -> Callable[[Array, Stream], Array]:
     """`transform`, to be called with a stream in any case.
 
     It sees the stream if it says ``takes_stream`` or cannot be called without; one that can be called with rows alone has a

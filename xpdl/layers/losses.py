@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, same_place, wide_dtype
+from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, same_device, wide_dtype
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
@@ -197,7 +197,7 @@ class SoftmaxWithLoss(LossLayer):
         if self.class_weights is None:
             return None
         moved = self._weights
-        if moved is None or not same_place(moved, x) or moved.dtype != x.dtype:
+        if moved is None or not same_device(moved, x) or moved.dtype != x.dtype:
             moved = Backend.of(x).asarray(self.class_weights)
         return moved
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpdl.backends import Backend, make_backend
-from xpdl.backends.namespaces import HALVES, Array, array_namespace, dtype_name, is_array, is_floating, same_place
+from xpdl.backends.namespaces import HALVES, Array, array_namespace, dtype_name, is_array, is_floating, same_device
 from xpdl.layers.composite import Composite
 
 
@@ -21,7 +21,7 @@ def move(model: Composite, backend: Any, here: Backend | None) -> None:
 
 def at_home(x: Array, parameter: Array | None) -> bool:
     """Return whether `x` is beside `parameter`, or there is none yet."""
-    return parameter is None or same_place(x, parameter)
+    return parameter is None or same_device(x, parameter)
 
 
 def cast(x: Array, parameter: Array | None) -> Array:

@@ -12,7 +12,7 @@ from xpdl.backends.namespaces import (
     dtype_name,
     floats_alike,
     is_array,
-    same_place,
+    same_device,
     wide_dtype,
     widened,
 )
@@ -44,7 +44,7 @@ def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], state:
     for name, p in params.items():
         g = grads.get(name)
         kept = [arrays[name] for arrays in state.values() if name in arrays]
-        if floats_alike(p, g, *kept) and same_place(first, p):
+        if floats_alike(p, g, *kept) and same_device(first, p):
             continue
         where = f"{owner}: parameter {name!r}"
         if g is None:

@@ -1,18 +1,21 @@
 """Training: the loop, what it records, and what it tells."""
 
 from xpdl.deprecation import moved
-from xpdl.training.callbacks.base import Callback
-from xpdl.training.callbacks.diagnostics import Diagnostics
-from xpdl.training.callbacks.early_stopping import EarlyStopping, ModelCheckpoint
-from xpdl.training.callbacks.ema import EMA
-from xpdl.training.callbacks.loggers import CSVLogger, JSONLogger, TensorBoard
-from xpdl.training.callbacks.schedules import (
+from xpdl.training.callbacks import (
+    EMA,
+    Callback,
     CosineLR,
+    CSVLogger,
+    Diagnostics,
+    EarlyStopping,
     ExponentialLR,
+    JSONLogger,
     LearningRateSchedule,
+    ModelCheckpoint,
     OneCycleLR,
     ReduceLROnPlateau,
     StepLR,
+    TensorBoard,
     WarmupLR,
 )
 from xpdl.training.history import History

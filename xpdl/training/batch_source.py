@@ -10,7 +10,7 @@ from typing import Any
 from xpdl.backends import tables
 from xpdl.backends.namespaces import array_namespace, is_array
 from xpdl.backends.random import Stream, next_stream
-from xpdl.data.batches import Passes, Transforms, row_count
+from xpdl.data.batches import BatchIterator, Transforms, row_count
 from xpdl.data.structure import arrays_of, map_arrays
 from xpdl.errors import LabelError
 from xpdl.training.conversion import features, targets_of
@@ -26,8 +26,8 @@ def is_source(x: Any, t: Any) -> bool:
     return callable(x) or isinstance(x, Iterable)
 
 
-class BatchSource(Passes):
-    """Passes over batches that somebody else makes.
+class BatchSource(BatchIterator):
+    """BatchIterator over batches that somebody else makes.
 
     Parameters
     ----------

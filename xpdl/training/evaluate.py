@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, same_place
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, same_device
 from xpdl.data.structure import map_arrays, rows_in, take_rows
 from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
@@ -255,7 +255,7 @@ def _home(network: Any) -> Callable[[Array], Array]:
     if first is None:
         return lambda rows: rows
     backend = Backend.of(first)
-    return lambda rows: map_arrays(lambda a: a if same_place(a, first) else backend.asarray(a), rows)
+    return lambda rows: map_arrays(lambda a: a if same_device(a, first) else backend.asarray(a), rows)
 
 
 def _wide(loss: Any) -> Any:

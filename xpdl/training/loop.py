@@ -134,7 +134,7 @@ class Loop:
             last = number == self.run.steps_per_epoch
             self.notify("on_batch_begin", state.step + 1)
             state.in_memory = False
-            with device_memory.explained(backend, rows_in(x)):
+            with device_memory.explain_oom(backend, rows_in(x)):
                 loss, updated = step(*batch, last=last)
                 state.step += 1
                 state.in_memory = True

@@ -24,7 +24,7 @@ from xpdl import (
     use,
 )
 from xpdl.backends.cupy import capture, cublas, products
-from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.dtypes import dtype_by_name
 from xpdl.training.cuda_graph import GraphedStep
 
 pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
@@ -92,7 +92,7 @@ def library(gpu, monkeypatch):
 
 
 def array(library, a, dtype="float32"):
-    return library.cupy.asarray(a.astype(dtype_called(dtype, library.cupy)))
+    return library.cupy.asarray(a.astype(dtype_by_name(dtype, library.cupy)))
 
 
 def compare(library, a, b):

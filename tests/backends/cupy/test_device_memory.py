@@ -57,7 +57,7 @@ def test_free_is_what_the_limit_of_the_pool_leaves(gpu, device, pool):
 def test_memory_of_the_host_is_not_asked_for():
     numpy = make_backend("numpy")
     assert device_memory.free_bytes(numpy) is None and device_memory.fits(numpy, np.zeros(3))
-    with pytest.raises(MemoryError, match="as it was"), device_memory.explained(numpy, 3):
+    with pytest.raises(MemoryError, match="as it was"), device_memory.explain_oom(numpy, 3):
         raise MemoryError("as it was")
 
 
@@ -93,7 +93,7 @@ def fail_after(gpu, pool, taken, asked, free):
 def test_error_says_what_was_needed_what_is_free_and_what_would_fit(gpu, device, pool, taken, asked, free, said):
     with (
         pytest.raises(OutOfMemoryError, match=r"a batch of 1000 needs") as error,
-        device_memory.explained(device, 1000),
+        device_memory.explain_oom(device, 1000),
     ):
         fail_after(gpu, pool, taken, asked, free)
     assert said in str(error.value)

@@ -106,4 +106,4 @@ def test_bfloat16_without_its_package_says_what_to_install(backend, monkeypatch)
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     monkeypatch.delitem(vars(backend.xp), "bfloat16", raising=False)
     with pytest.raises(DTypeError, match="pip install ml_dtypes"):
-        dtypes.dtype_called("bfloat16", backend.xp)
+        dtypes.dtype_by_name("bfloat16", backend.xp)

@@ -29,7 +29,7 @@ def test_what_is_known_of_a_type_is_not_asked_again(backend, monkeypatch):
     assert namespaces.array_namespace(x, None, x, owner="Affine1") is backend.xp
     assert namespaces.is_array(x) and namespaces.is_floating(x) and namespaces.is_writable(x)
     assert not namespaces.is_host(x) and not namespaces.is_half(x)
-    assert namespaces.device(x) == backend.device and namespaces.same_place(x, x)
+    assert namespaces.device(x) == backend.device and namespaces.same_device(x, x)
     params, grads = {"W": x}, {"W": backend.asarray(np.ones((2, 3), np.float32))}
     namespaces_asked = []
     monkeypatch.setattr("xpdl.optimizers.checks.array_namespace", lambda *a, **k: namespaces_asked.append(a))
@@ -62,7 +62,7 @@ def test_alike_are_arrays_of_one_dtype_and_shape(backend, other):
 def test_another_device_is_refused(backend, elsewhere):
     x = backend.asarray(np.ones((2, 3), np.float32))
     assert namespaces.array_namespace(x) is namespaces.array_namespace(elsewhere)
-    assert not namespaces.floats_alike(x, elsewhere) and not namespaces.same_place(x, elsewhere)
+    assert not namespaces.floats_alike(x, elsewhere) and not namespaces.same_device(x, elsewhere)
     with pytest.raises(MixedArraysError, match="devices"):
         namespaces.array_namespace(x, elsewhere)
 

@@ -328,7 +328,7 @@ def test_memory_asked_is_that_of_the_device(current):
     from xpdl.backends import device_memory
 
     assert device_memory.free_bytes(backend) > 0
-    with device_memory.explained(backend, 3):
+    with device_memory.explain_oom(backend, 3):
         backend.asarray(X)
 
 

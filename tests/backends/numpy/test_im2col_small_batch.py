@@ -20,11 +20,11 @@ def many(code):
     return TUNING.small_batch_images if code.name == "pure" else TUNING.small_batch_compiled_images
 
 
-@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("task_bytes", [1, 1 << 11, TUNING.small_batch_task_bytes])
 @pytest.mark.parametrize("seed", range(12))
 @tuned(small_batch_shared_products=200)
-def test_equals_the_generic_op(code, seed, task_bytes, rectify):
+def test_equals_the_generic_op(code, seed, task_bytes, activation):
     rng = np.random.default_rng(seed)
     size, stride, dilation = (tuple(int(v) for v in rng.integers(1, high, 2)) for high in (5, 4, 3))
     pad = tuple(int(v) for v in rng.integers(0, 4, 2))
@@ -37,7 +37,7 @@ def test_equals_the_generic_op(code, seed, task_bytes, rectify):
         rng.normal(size=f * groups),
     )
     options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
-    options["activation"] = "relu" if rectify else None
+    options["activation"] = activation
     with dispatch.generic_only():
         expected = ops.convolution(x, W, b, **options)
     with tuned(small_batch_task_bytes=task_bytes):

@@ -22,7 +22,7 @@ from xpdl.backends.cupy import trace
 from xpdl.backends.cupy.cudnn_graph import B, Case, Plan, Shape, W, X, Y, describe, finish
 from xpdl.backends.cupy.launch import contiguous, cupy, dtype_name, empty
 from xpdl.backends.cupy.layout import empty_images, in_layout, lies_in, prefers_channels_last
-from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.dtypes import dtype_by_name
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
 
@@ -149,7 +149,7 @@ class _Device:
 
     def _keeps_nan(self, plan: Plan, case: Case) -> bool:
         """Return whether NaN, at which a training stops, comes out again; cuDNN promises it of its slowest engine alone."""
-        dtype = dtype_called(case.dtype, cupy())
+        dtype = dtype_by_name(case.dtype, cupy())
         shapes = {X: case.x, W: case.w} | ({B: (case.w[0],)} if case.bias else {})
         tensors = {uid: cupy().full(shape, math.nan, dtype=dtype) for uid, shape in shapes.items()}
         tensors[Y] = empty(case.y, dtype)

@@ -22,7 +22,7 @@ from xpdl.backends.cupy.launch import (
 )
 from xpdl.backends.cupy.layout import empty_images, is_channels_last, prefers_channels_last
 from xpdl.backends.cupy.sources import TYPES
-from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.dtypes import dtype_by_name
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
@@ -40,7 +40,7 @@ def cast_all(arrays: list[Array], dtype: str) -> list[Array]:
     if not supports(*arrays) or dtype_name(arrays[0].dtype) != _computed(dtype):
         return DECLINE
     last = prefers_channels_last(dtype) and cudnn.problem() is None
-    made = [empty_images(a.shape, dtype_called(dtype, cupy()), last and a.ndim == 4) for a in arrays]
+    made = [empty_images(a.shape, dtype_by_name(dtype, cupy()), last and a.ndim == 4) for a in arrays]
     _launch_all("cast_all", dtype, arrays, made)
     return made
 
@@ -51,7 +51,7 @@ def unscale(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
     stored = dtype_name(grads[0].dtype)
     if not supports(*grads) or _computed(stored) != dtype or not (scale is None or dtype_name(scale.dtype) == dtype):
         return DECLINE
-    made = [empty(g.shape, dtype_called(dtype, cupy())) for g in grads]
+    made = [empty(g.shape, dtype_by_name(dtype, cupy())) for g in grads]
     _launch_all("unscale", stored, grads, made, 0 if scale is None else scale)
     return made
 

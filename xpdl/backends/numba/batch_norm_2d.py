@@ -81,7 +81,7 @@ def _forward(
     gamma: Any,
     beta: Any,
     eps: Any,
-    rectified: Any,
+    relu: Any,
     start: Any,
     stop: Any,
     y: Any,
@@ -102,17 +102,17 @@ def _forward(
         scale[k] = gamma[start + k] / np.sqrt(scale[k] + eps)
     for n in range(rows):
         _scaled(x[n, start:stop], centre, scale, beta[start:stop], y[n, start:stop])
-        if rectified:
-            _rectify(y[n, start:stop])
+        if relu:
+            _relu(y[n, start:stop])
 
 
 @compiled
-def _normalize(x: Any, mean: Any, scale: Any, beta: Any, rectified: Any, start: Any, stop: Any, y: Any) -> None:
+def _normalize(x: Any, mean: Any, scale: Any, beta: Any, relu: Any, start: Any, stop: Any, y: Any) -> None:
     """Values normalised with given statistics, in rows from `start` to `stop`."""
     for n in range(start, stop):
         _scaled(x[n], mean, scale, beta, y[n])
-        if rectified:
-            _rectify(y[n])
+        if relu:
+            _relu(y[n])
 
 
 @compiled
@@ -124,7 +124,7 @@ def _backward(
     mean: Any,
     var: Any,
     eps: Any,
-    rectified: Any,
+    relu: Any,
     start: Any,
     stop: Any,
     dx: Any,
@@ -135,7 +135,7 @@ def _backward(
     rows = x.shape[0]
     shift, slope, scale = np.zeros(stop - start), np.zeros(stop - start), np.empty(stop - start)
     for n in range(rows):
-        if rectified:
+        if relu:
             _pass(dy[n, start:stop], y[n, start:stop], dx[n, start:stop])
         else:
             copy(dy[n, start:stop], dx[n, start:stop])
@@ -177,7 +177,7 @@ def _scaled(x: Any, mean: Any, scale: Any, beta: Any, y: Any) -> None:
 
 
 @inline
-def _rectify(y: Any) -> None:
+def _relu(y: Any) -> None:
     zero = y.dtype.type(0)
     for k in range(len(y)):
         # NaN stays NaN

@@ -76,7 +76,7 @@ def _forward(
     gamma: Any,
     beta: Any,
     eps: Any,
-    rectified: Any,
+    relu: Any,
     residual: Any,
     adds: Any,
     start: Any,
@@ -111,10 +111,10 @@ def _forward(
         rounded = (centre - mean[c]) * scale
         shift = x.dtype.type(beta[c] - rounded if np.isfinite(rounded) else beta[c])
         for k in range(x.shape[0]):
-            if rectified and adds:
-                _rectified_sum(x[k, c], mean[c], scale, shift, residual[k, c], y[k, c])
-            elif rectified:
-                _rectified(x[k, c], mean[c], scale, shift, y[k, c])
+            if relu and adds:
+                _relu_of_sum(x[k, c], mean[c], scale, shift, residual[k, c], y[k, c])
+            elif relu:
+                _relu(x[k, c], mean[c], scale, shift, y[k, c])
             elif adds:
                 _sum_with(x[k, c], mean[c], scale, shift, residual[k, c], y[k, c])
             else:
@@ -127,7 +127,7 @@ def _normalize(
     mean: Any,
     scale: Any,
     beta: Any,
-    rectified: Any,
+    relu: Any,
     residual: Any,
     adds: Any,
     top: Any,
@@ -139,10 +139,10 @@ def _normalize(
     """Values normalised with given statistics, of channels from `start` to `stop` in a part of the outer axis."""
     for k in range(top, bottom):
         for c in range(start, stop):
-            if rectified and adds:
-                _rectified_sum(x[k, c], mean[c], scale[c], beta[c], residual[k, c], y[k, c])
-            elif rectified:
-                _rectified(x[k, c], mean[c], scale[c], beta[c], y[k, c])
+            if relu and adds:
+                _relu_of_sum(x[k, c], mean[c], scale[c], beta[c], residual[k, c], y[k, c])
+            elif relu:
+                _relu(x[k, c], mean[c], scale[c], beta[c], y[k, c])
             elif adds:
                 _sum_with(x[k, c], mean[c], scale[c], beta[c], residual[k, c], y[k, c])
             else:
@@ -158,7 +158,7 @@ def _backward(
     mean: Any,
     var: Any,
     eps: Any,
-    rectified: Any,
+    relu: Any,
     start: Any,
     stop: Any,
     dx: Any,
@@ -172,8 +172,8 @@ def _backward(
         for k in range(x.shape[0]):
             for left in range(0, x.shape[2], _PIECE):
                 right = left + _PIECE
-                if rectified:
-                    part = _rectified_products(dy[k, c, left:right], x[k, c, left:right], mean[c], y[k, c, left:right])
+                if relu:
+                    part = _relu_products(dy[k, c, left:right], x[k, c, left:right], mean[c], y[k, c, left:right])
                 else:
                     part = _products(dy[k, c, left:right], x[k, c, left:right], mean[c])
                 total += part[0]
@@ -183,8 +183,8 @@ def _backward(
         shift, slope = x.dtype.type(total / count), x.dtype.type(products * inv_std * inv_std / count)
         scale = x.dtype.type(gamma[c] * inv_std)
         for k in range(x.shape[0]):
-            if rectified:
-                _rectified_gradient(dy[k, c], x[k, c], mean[c], y[k, c], shift, slope, scale, dx[k, c])
+            if relu:
+                _relu_gradient(dy[k, c], x[k, c], mean[c], y[k, c], shift, slope, scale, dx[k, c])
             else:
                 _gradient(dy[k, c], x[k, c], mean[c], shift, slope, scale, dx[k, c])
 
@@ -219,7 +219,7 @@ def _products(dy: Any, x: Any, mean: Any) -> Any:
 
 
 @reduction
-def _rectified_products(dy: Any, x: Any, mean: Any, y: Any) -> Any:
+def _relu_products(dy: Any, x: Any, mean: Any, y: Any) -> Any:
     zero = x.dtype.type(0)
     total = product = zero
     for i in range(len(x)):
@@ -236,7 +236,7 @@ def _gradient(dy: Any, x: Any, mean: Any, shift: Any, slope: Any, scale: Any, dx
 
 
 @inline
-def _rectified_gradient(dy: Any, x: Any, mean: Any, y: Any, shift: Any, slope: Any, scale: Any, dx: Any) -> None:
+def _relu_gradient(dy: Any, x: Any, mean: Any, y: Any, shift: Any, slope: Any, scale: Any, dx: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(len(dx)):
         passed = dy[i] if y[i] > zero else zero
@@ -256,7 +256,7 @@ def _sum_with(x: Any, mean: Any, scale: Any, shift: Any, residual: Any, y: Any) 
 
 
 @inline
-def _rectified(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
+def _relu(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(len(y)):
         value = (x[i] - mean) * scale + shift
@@ -265,7 +265,7 @@ def _rectified(x: Any, mean: Any, scale: Any, shift: Any, y: Any) -> None:
 
 
 @inline
-def _rectified_sum(x: Any, mean: Any, scale: Any, shift: Any, residual: Any, y: Any) -> None:
+def _relu_of_sum(x: Any, mean: Any, scale: Any, shift: Any, residual: Any, y: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(len(y)):
         value = (x[i] - mean) * scale + shift + residual[i]

@@ -30,7 +30,7 @@ def max_pooling(x: Any, y: Any, size: Any, stride: Any, pad: Any, relu: bool, in
                     _fill(largest, -np.inf)
                 _of_columns(largest, y[a, i, b], size[1], stride[1], pad[1], inner)
                 if relu:
-                    _rectify(y[a, i, b])
+                    _relu(y[a, i, b])
 
 
 @inline
@@ -54,7 +54,7 @@ def _of_columns(line: Any, y: Any, size: int, stride: int, pad: int, inner: int)
 
 
 @inline
-def _rectify(y: Any) -> None:
+def _relu(y: Any) -> None:
     for k in range(len(y)):
         # NaN is not less
         y[k] = 0 if y[k] <= 0 else y[k]

@@ -16,7 +16,7 @@ from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.partition import split
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu, relu_output
-from xpdl.backends.numpy.elementwise import before_relu, rectify
+from xpdl.backends.numpy.elementwise import before_relu, relu_in_place
 from xpdl.backends.numpy.float16 import in_float32
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -59,7 +59,7 @@ def _finish(y: NDArray, b: NDArray | None, relu: bool) -> None:
         if b is not None:
             piece += b
         if relu:
-            rectify(piece)
+            relu_in_place(piece)
 
 
 @kernel("numpy", "affine_backward")

@@ -41,7 +41,7 @@ def relu(x: NDArray) -> NDArray:
     return y
 
 
-def rectify(x: NDArray) -> None:
+def relu_in_place(x: NDArray) -> None:
     """Set the negative values of `x`, which is contiguous, to 0."""
     line = x.reshape(-1)
     np.maximum(line, _zeros_for(line), out=line)
@@ -111,7 +111,7 @@ def _add(x: NDArray, y: NDArray, total: NDArray) -> None:
 def _add_relu(x: NDArray, y: NDArray, total: NDArray) -> None:
     for part in pieces(total.size, TUNING.elementwise_zeros):
         np.add(x[part], y[part], out=total[part])
-        rectify(total[part])
+        relu_in_place(total[part])
 
 
 def _select(dy: NDArray, y: NDArray, dx: NDArray) -> None:

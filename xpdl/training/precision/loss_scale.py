@@ -7,7 +7,7 @@ from typing import Any
 
 from xpdl.backends import asnumpy
 from xpdl.backends.dispatch import op
-from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.dtypes import dtype_by_name
 from xpdl.backends.namespaces import Array, array_namespace, device, dtype_name, is_array, is_host, overflow_expected
 from xpdl.ops.checks import number, positive_int
 from xpdl.optimizers import Optimizer
@@ -20,7 +20,7 @@ _MOST = 2.0**32
 def cast_all(arrays: list[Array], dtype: str) -> list[Array]:
     """`arrays`, all of one dtype, rounded to the floating dtype of that name."""
     xp = array_namespace(*arrays)
-    kind = dtype_called(dtype, xp)
+    kind = dtype_by_name(dtype, xp)
     return [xp.astype(a, kind) for a in arrays]
 
 
@@ -31,7 +31,7 @@ def unscale(grads: list[Array], scale: Array | None, dtype: str) -> list[Array]:
     None stands for a scale of 1.
     """
     xp = array_namespace(*grads)
-    kind = dtype_called(dtype, xp)
+    kind = dtype_by_name(dtype, xp)
     wide = [g if dtype_name(g.dtype) == dtype else xp.astype(g, kind) for g in grads]
     return wide if scale is None else [g / scale for g in wide]
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-from xpdl.backends.dtypes import dtype_called
+from xpdl.backends.dtypes import dtype_by_name
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_host, overflow_expected
 from xpdl.deprecation import warn_renamed
 from xpdl.errors import DTypeError
@@ -180,7 +180,7 @@ class MixedPrecision(_OldNames):
                     f"MixedPrecision: parameters are {dtype_name(first.dtype)}, and passes in {self.dtype} need wider ones; "
                     'build the network with xpdl.use(..., dtype="float32")'
                 )
-            dtype_called(self.dtype, array_namespace(first))
+            dtype_by_name(self.dtype, array_namespace(first))
 
     # called by `Model`
 
@@ -255,4 +255,4 @@ def _cast(x: Array, dtype: str) -> Array:
     if dtype_name(x.dtype) == dtype:
         return x
     xp = array_namespace(x)
-    return xp.astype(x, dtype_called(dtype, xp))
+    return xp.astype(x, dtype_by_name(dtype, xp))
