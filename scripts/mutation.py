@@ -178,22 +178,26 @@ def _run(session: Any, items: list[Any]) -> int:
 
 
 def _changed_in_place(mutant: Mutant) -> bool:
-    """Give every function of the module the code, and the defaults, of the changed one; False where that cannot be."""
+    """Give every function of the module the code, and the defaults, of the changed one; False where that cannot be.
+
+    So it is where only the tests import the module.
+    """
     tree = planted(mutant)
     path = str(ROOT / "xpdl" / mutant.file)
     codes = {(code.co_qualname, code.co_firstlineno): code for code in _codes(compile(tree, path, "exec"))}
+    changed = False
     try:
         values = defaults(tree, mutant) if mutant.kind == "default" else None
         for function in gc.get_objects():
             if isinstance(function, types.FunctionType) and function.__code__.co_filename == path:
                 code = codes.get((function.__code__.co_qualname, function.__code__.co_firstlineno))
                 if code is not None:
-                    function.__code__ = code
+                    function.__code__, changed = code, True
                     if values is not None and code.co_qualname == mutant.place:
                         function.__defaults__, function.__kwdefaults__ = values
     except ValueError:  # defaults that are no literals, or other variables of the enclosing function
         return False
-    return True
+    return changed
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,20 @@ def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     (tmp_path / "data" / "file").write_bytes(b"")
     assert cache_dir() == tmp_path / "cache"
     assert in_xpdl_data(("",), ["file"]) == tmp_path / "data" / "file"
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (urllib.error.URLError(ConnectionRefusedError()), False),
+        (urllib.error.URLError(socket.gaierror()), False),
+        (urllib.error.URLError(ConnectionResetError()), True),
+        (TimeoutError(), True),
+        (urllib.error.HTTPError("", 503, "", None, None), True),
+        (urllib.error.HTTPError("", 404, "", None, None), False),
+        (ValueError(), False),
+    ],
+    ids=repr,
+)
+def test_only_what_may_pass_is_asked_for_again(error, again):
+    assert download._may_pass(error) is again

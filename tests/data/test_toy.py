@@ -52,6 +52,11 @@ def test_moons_are_an_upper_and_a_lower_half_circle():
     assert (upper[:, 1] >= 0).all() and (lower[:, 1] <= 0).all()
 
 
+@pytest.mark.parametrize(("make", "rows"), [(moons, 200), (xor_points, 200), (spiral, 300)])
+def test_number_of_points_by_default(make, rows):
+    assert [a.shape[0] for a in make(seed=0)] == [rows, rows]
+
+
 def test_xor_is_the_exclusive_or():
     x, t = xor_points(40, noise=0.0, seed=0)
     np.testing.assert_array_equal(t, (x[:, 0] != x[:, 1]))
