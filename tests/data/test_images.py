@@ -124,6 +124,12 @@ def test_thin_and_flat_digits_stay_inside(path):
         assert load_digit(path).sum() > 10
 
 
+def test_wholly_transparent_picture_is_an_empty_one(path):
+    image.new("RGBA", (50, 60), (255, 0, 0, 0)).save(path)
+    with pytest.raises(ValueError, match=r"digit\.png: shows no digit"):
+        load_digit(path)
+
+
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_empty_picture_is_an_error(path, value):
     image.new("L", (50, 60), value).save(path)
