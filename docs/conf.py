@@ -29,6 +29,8 @@ nitpick_ignore_regex = [("py:obj", r"(?!xpdl\.)(?![A-Z][a-z])[^`]*"), ("py:obj",
 autodoc_default_options = {"members": True}
 add_module_names = False
 autodoc_member_order = "bysource"
+# docstrings of xpdl.onnx are read without it
+autodoc_mock_imports = ["onnx"]
 # types stand in the docstrings
 autodoc_typehints = "none"
 numpydoc_show_class_members = False

@@ -100,6 +100,7 @@ from xpdl.version import __version__
 
 if TYPE_CHECKING:
     from xpdl import distributed, plots
+    from xpdl import onnx as onnx
     from xpdl.data import load_cifar10, load_fashion_mnist, load_folder, load_mini_mnist, load_mnist
     from xpdl.integrations.pytorch import load_pytorch, save_pytorch
     from xpdl.integrations.scikit_learn import XpdlClassifier as XpdlClassifier
@@ -108,12 +109,13 @@ if TYPE_CHECKING:
     from xpdl.testing.backend_comparison import compare_backends
     from xpdl.testing.gradient_check import check_gradients
 else:
-    # not in __all__: a star import does without scikit-learn
+    # not in __all__: a star import does without scikit-learn and onnx
     _NEED_SKLEARN = ("XpdlClassifier", "XpdlRegressor")
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "distributed": "xpdl.distributed",
+            "onnx": "xpdl.onnx",
             "plots": "xpdl.plots",
             **dict.fromkeys(("load_cifar10", "load_fashion_mnist", "load_folder"), "xpdl.data"),
             **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data"),
@@ -122,7 +124,7 @@ else:
             **dict.fromkeys(("load_pytorch", "save_pytorch"), "xpdl.integrations.pytorch"),
             **dict.fromkeys(_NEED_SKLEARN, "xpdl.integrations.scikit_learn"),
         },
-        optional=dict.fromkeys(_NEED_SKLEARN, "sklearn"),
+        optional={**dict.fromkeys(_NEED_SKLEARN, "sklearn"), "onnx": "onnx"},
     )
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import xpdl
 from xpdl.backends.device_info import details
 from xpdl.bench import command as bench_command
-from xpdl.cli import evaluate, predict, train
+from xpdl.cli import evaluate, export, predict, train
 from xpdl.distributed import Communicator, mpi
 from xpdl.distributed.message_passing import availability, launched
 from xpdl.io.os_errors import in_words
@@ -103,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_arguments(command("evaluate", evaluate.run, "Test accuracy of a trained network."))
     text = "Recognise digits, or things, in pictures (needs the extra 'images')."
     predict.add_arguments(command("predict", predict.run, text))
+    text = "Write a trained network to an ONNX file (needs the extra 'onnx')."
+    export.add_arguments(command("export", export.run, text))
     bench_command.add_arguments(command("bench", bench_command.run, "Time training steps, here and against PyTorch."))
     return parser
 
