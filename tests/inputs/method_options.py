@@ -222,7 +222,7 @@ _FIGURES = [
     Watched(plots.images, figure_of(_PICTURES), {}, {"titles": list("abcdef"), "columns": 2, **_TITLE}),
     Watched(plots.images, figure_of(_PICTURES), {}, {"titles": Refused(list("abcdefg"), "7 titles for 6 images")}),
     Watched(plots.learning_curves, figure_of(_HISTORY), {}, _TITLE),
-    Watched(plots.misclassified, figure_of(_PICTURES, T, 1 - T), {}, {"limit": 2, "columns": 2}),
+    Watched(plots.misclassified, figure_of(_PICTURES, T, 1 - T), {}, {"limit": 2, "columns": 2, "classes": ["a", "b"]}),
     Watched(
         plots.optimizer_paths,
         figure_of(lambda x, y: x**2 / 20 + y**2, {"a": [(1.0, 2.0), (0.5, 1.0)], "b": [(1.0, 2.0)], "c": [(1.0, 1.0)]}),

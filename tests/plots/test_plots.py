@@ -108,6 +108,22 @@ def test_misclassified_counts_and_names(mpl):
     assert figure.get_suptitle() == "2 of 3 wrong"
     assert [axes.get_title() for axes in figure.axes] == ["4 seen as 9", "9 seen as 4"]
     assert plots.misclassified(np.zeros((1, 1, 4, 4)), [1], [1]).get_suptitle() == "0 of 1 wrong"
+    named = plots.misclassified(np.zeros((2, 4, 4)), [0, 1], [1, 1], classes=["cat", "dog"])
+    assert [axes.get_title() for axes in named.axes if axes.get_title()] == ["cat seen as dog"]
+
+
+def test_filters_of_three_channels_are_in_colour(mpl):
+    W = np.zeros((2, 3, 4, 4))
+    W[0, 0], W[1, 2] = 2.0, -1.0
+    first, second = (axes.images[0].get_array() for axes in plots.filters(W).axes)
+    np.testing.assert_allclose(first[0, 0], [1.0, 0.5, 0.5])
+    np.testing.assert_allclose(second[0, 0], [0.5, 0.5, 0.25])
+
+
+def test_feature_maps_share_one_scale(mpl):
+    figure = plots.feature_maps({"a": np.full((1, 2, 2), -1.0), "b": np.full((2, 2, 2), 3.0)})
+    drawn = [axes.images[0] for axes in figure.axes if axes.images]
+    assert len(drawn) == 3 and {(image.norm.vmin, image.norm.vmax) for image in drawn} == {(-1.0, 3.0)}
 
 
 def test_search_results_are_in_order_of_their_rank(mpl):
@@ -130,6 +146,7 @@ def test_search_results_are_in_order_of_their_rank(mpl):
         lambda: plots.misclassified(np.ones((2, 4)), [0], [0]),
         lambda: plots.images(np.ones((2, 5))),
         lambda: plots.filters(np.ones((2, 5))),
+        lambda: plots.misclassified(np.ones((1, 4, 4)), [0], [1], classes=["cat"]),
         lambda: plots.feature_maps(np.ones((2, 1, 5, 5))),
     ],
 )

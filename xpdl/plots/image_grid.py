@@ -48,7 +48,9 @@ def images(x: Any, *, titles: Sequence[str] | None = None, columns: int = 8, tit
     return figure
 
 
-def misclassified(x: Any, t: Any, predicted: Any, *, limit: int = 20, columns: int = 5) -> Figure:
+def misclassified(
+    x: Any, t: Any, predicted: Any, *, limit: int = 20, columns: int = 5, classes: Sequence[str] | None = None
+) -> Figure:
     """The images that a net gets wrong, with what they are and what they were taken for.
 
     Parameters
@@ -61,6 +63,8 @@ def misclassified(x: Any, t: Any, predicted: Any, *, limit: int = 20, columns: i
         Images at most.
     columns : int
         Images in a row.
+    classes : sequence of str, optional
+        Their names, such as ``net.class_names``; numbers when not given.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def misclassified(x: Any, t: Any, predicted: Any, *, limit: int = 20, columns: i
     Raises
     ------
     ShapeError
-        If shapes do not match.
+        If shapes do not match, or there are fewer names than classes.
     """
     truth, guess = labels_of(t, "misclassified: t"), labels_of(predicted, "misclassified: predicted")
     pictures = asnumpy(x)
@@ -78,15 +82,18 @@ def misclassified(x: Any, t: Any, predicted: Any, *, limit: int = 20, columns: i
             f"misclassified: expected as many labels as images, got {len(pictures)} images, {len(truth)} labels and "
             f"{len(guess)} predictions"
         )
+    count = 1 + max(truth.max(initial=0), guess.max(initial=0))
+    names = list(map(str, range(count) if classes is None else classes))
+    if len(names) < count:
+        raise ShapeError(f"misclassified: {len(names)} names for {count} classes")
     wrong = np.flatnonzero(truth != guess)
     shown = wrong[:limit]
     first = f", the first {len(shown)}" if len(shown) < len(wrong) else ""
     title = f"{len(wrong):,} of {len(truth):,} wrong{first}"
     if not len(wrong):
         return new_figure(4.0, 1.0, title)
-    return images(
-        pictures[shown], titles=[f"{truth[k]} seen as {guess[k]}" for k in shown], columns=columns, title=title
-    )
+    titles = [f"{names[truth[k]]} seen as {names[guess[k]]}" for k in shown]
+    return images(pictures[shown], titles=titles, columns=columns, title=title)
 
 
 def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> Figure:
@@ -96,7 +103,7 @@ def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> F
     ----------
     W : array (FN, C, FH, FW), or mapping
         Filters, or name -> filters, as those before and after a training, each in a block of its own on its own scale.
-        Filters of several channels give a picture for each.
+        Filters of three channels are pictures in colour; those of several others give a picture for each.
     columns : int
         Pictures in a row.
     limit : int
@@ -117,7 +124,8 @@ def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> F
         array = asnumpy(given)
         if array.ndim != 4:
             raise ShapeError(f"filters: expected (FN, C, FH, FW), got shape {array.shape}")
-        blocks[name] = array.reshape(-1, *array.shape[2:])[:limit]
+        in_colour = array.shape[1] == 3
+        blocks[name] = (np.moveaxis(array, 1, 3) if in_colour else array.reshape(-1, *array.shape[2:]))[:limit]
     rows = {name: math.ceil(len(block) / columns) for name, block in blocks.items()}
     side = 0.6
     figure = new_figure(
@@ -131,14 +139,14 @@ def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> F
         part.suptitle(f"{words}black {-end:.2g}, white {end:.2g}".replace("-", "\u2212"), color=INK, fontsize=SMALL)
         panels = list(part.subplots(rows[name], columns, squeeze=False).flat)
         for tile, axes in zip(block, panels, strict=False):
-            _show(axes, tile, -end, end)
+            _show(axes, tile if tile.ndim == 2 else tile / (2 * end) + 0.5, -end, end)
         for unused in panels[len(block) :]:
             unused.remove()
     return figure
 
 
 def feature_maps(maps: Any, *, columns: int = 8, title: str = "") -> Figure:
-    """Draw the feature maps of one image, from dark (least) to bright (most), each layer on its scale.
+    """Draw the feature maps of one image, from dark (least) to bright (most), all layers on one scale.
 
     Parameters
     ----------
@@ -165,17 +173,19 @@ def feature_maps(maps: Any, *, columns: int = 8, title: str = "") -> Figure:
             raise ShapeError(f"feature_maps: expected (C, H, W) of one image, got shape {array.shape}")
         layers[name] = array
     columns = min(columns, max(map(len, layers.values())))
+    low, high = float(min(a.min() for a in layers.values())), float(max(a.max() for a in layers.values()))
     figure = new_figure(1.3 + _SIDE * columns, _SIDE * len(layers) + (0.35 if title else 0.0), title)
     panels = figure.subplots(len(layers), columns, squeeze=False)
     for (name, array), row in zip(layers.items(), panels, strict=True):
         for channel, axes in enumerate(row):
             if channel < len(array):
-                _show(axes, array[channel], float(array.min()), float(array.max()), cmap="cividis")
+                _show(axes, array[channel], low, high, cmap="cividis")
             else:
                 axes.set_axis_off()
         size = "×".join(map(str, array.shape))
         words = f"{name}\n{size}" if name else size
         row[0].set_ylabel(words, color=INK, fontsize=SMALL, rotation=0, ha="right", va="center")
+    figure.supxlabel(f"dark {low:.2g}, bright {high:.2g}".replace("-", "\u2212"), color=INK, fontsize=SMALL)
     return figure
 
 
