@@ -64,7 +64,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "a class without weight": lambda: {"network": rows_net(loss=SoftmaxWithLoss(class_weights=[1.0, 0.0, 2.0]))},
     "sample weights": lambda: {"network": rows_net(), "sample_weight": WEIGHTS},
     "sample weights, sync": lambda: {
-        "network": rows_net(Affine(units=5, use_bias=False), BatchNormalization(sync=True)),
+        "network": rows_net(Tanh(), Affine(units=5, use_bias=False), BatchNormalization(sync=True)),
         "sample_weight": WEIGHTS,
         "mini_batch_size": 5,
     },
