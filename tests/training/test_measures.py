@@ -352,7 +352,9 @@ class TestHeldOut:
         with pytest.raises(xpdl.LabelError, match="t_val"):
             trained("classes", [], validation_data=(X[:3], CLASSES[:3] + 9))
         for odd in (X, (X,), "xt", 3):
-            with pytest.raises(TypeError, match=r"Trainer: validation_data must be a pair of arrays \(x, t\), got"):
+            with pytest.raises(
+                TypeError, match=r"Trainer: validation_data must be a pair of arrays \(x, t\), or batches of them, got"
+            ):
                 trained("classes", [], validation_data=odd)
         with pytest.raises(ValueError, match="take validation_data or validation_split, not both"):
             trained("classes", [], validation_split=0.2)

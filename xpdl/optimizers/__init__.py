@@ -55,7 +55,8 @@ def get(optimizer: Any, **params: Any) -> Optimizer:
         return by_name[optimizer.lower()](**params)
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         return optimizer(**params)
-    if callable(getattr(optimizer, "update", None)) and not isinstance(optimizer, dict):
+    is_dict = isinstance(optimizer, dict) or (isinstance(optimizer, type) and issubclass(optimizer, dict))
+    if callable(getattr(optimizer, "update", None)) and not is_dict:
         if params and not isinstance(optimizer, type):
             raise TypeError(f"get: {optimizer!r} exists already and takes no parameters, got {sorted(params)}")
         own: Optimizer = optimizer(**params) if isinstance(optimizer, type) else optimizer
