@@ -43,6 +43,28 @@ def assert_same(got: Any, expected: Any, dtype: str) -> None:
     assert np.abs(got - expected).max() <= TOLERANCES[dtype] * np.abs(expected).max()
 
 
+def test_variances_in_the_file_are_not_negative(tmp_path: Any) -> None:
+    """Also where eps is below its float32, and the variance in float64 makes up for it."""
+    layer = L.BatchNormalization(np.ones(2), np.ones(2), running_mean=np.ones(2), running_var=np.zeros(2), eps=1e-3)
+    assert float(np.float32(1e-3)) > 1e-3
+    xpdl.onnx.export(layer, tmp_path / "x.onnx", (2,))
+    proto = loaded(tmp_path / "x.onnx")
+    to_array = importlib.import_module("onnx.numpy_helper").to_array
+    (var,) = (to_array(one) for one in proto.graph.initializer if one.name == "running_var")
+    (eps,) = (one.f for node in proto.graph.node for one in node.attribute if one.name == "epsilon")
+    assert (var >= 0).all() and (var + eps == 1e-3).all()
+
+
+@pytest.mark.needs("torch")
+@each_dtype
+def test_arrays_of_other_libraries(dtype: str, tmp_path: Any) -> None:
+    net = after_training(nets.resnet((2, 4)), (3, 8, 8), dtype)
+    x = np.ones((2, 3, 8, 8), dtype)
+    expected = net.predict(x)
+    xpdl.onnx.export(net.to("torch"), tmp_path / "x.onnx")
+    assert_same(runner(tmp_path / "x.onnx")(x), expected, dtype)
+
+
 class Twice(L.Layer):
     """A node of a graph, both of whose inputs are the layer's."""
 

@@ -95,7 +95,7 @@ def _batch_normalization(layer: BatchNormalization, graph: Graph, x: Value) -> V
     gamma, beta, mean = (graph.parameter(layer, key) for key in ("gamma", "beta", "running_mean"))
     # a float32 in the file, at most eps; in float64 the rest goes to the variance
     eps = np.float32(layer.eps)
-    eps = eps if eps <= layer.eps else np.nextafter(eps, np.float32(0))
+    eps = eps if float(eps) <= layer.eps else np.nextafter(eps, np.float32(0))
     var = graph.parameter(layer, "running_var")
     if graph.dtype == np.float64:
         graph.constants[var.name] = to_numpy(layer.running_var) + (layer.eps - float(eps))
