@@ -75,7 +75,7 @@ def test_a_trainer_warns_once_and_says_what_to_do() -> None:
     net = Sequential(Affine(units=1), loss=IdentityWithLoss, seed=0)
     trainer = Trainer(net, x, x[:, :1], epochs=12, mini_batch_size=20, optimizer=SGD(lr=3.0), verbose=False)
     with pytest.warns(
-        UserWarning, match=r"Trainer: the loss ended above its start, at .* after .*: it learned nothing"
+        UserWarning, match=r"Trainer: the loss ended above its start, at .* after .*; lower the learning rate"
     ):
         trainer.train()
     with warnings.catch_warnings():

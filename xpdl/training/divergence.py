@@ -43,8 +43,8 @@ def warn_of_rise(history: History) -> None:
     if (found := rise(history)) is not None:
         before, after = found
         warn(
-            f"Trainer: the loss ended above its start, at {after:.4g} after {before:.4g}: it learned nothing; lower "
-            "the learning rate, clip gradients (clip_norm), or look at the data",
+            f"Trainer: the loss ended above its start, at {after:.4g} after {before:.4g}; lower the learning rate, clip "
+            "gradients (clip_norm), or look at the data",
             stacklevel=4,
         )
 
