@@ -16,9 +16,9 @@ _SHARE = 0.02  # of the loss at the start
 def rise(history: History) -> tuple[float, float] | None:
     """Return the loss at the start and at the end of a training where it rose by more than noise explains.
 
-    The last epoch is compared with the first, or of a single epoch the last quarter with the first, and with the first step:
-    an epoch that begins with an explosion has a large mean. A loss that only wavers, on a plateau, has not risen, and of
-    fewer than 10 steps nothing is said.
+    The last epoch, or a quarter of the steps where that is more, is compared with as many at the start, and with the first
+    step, as an epoch that begins with an explosion has a large mean: of one step, half as much again is a rise. A loss that
+    only wavers, on a plateau, has not risen, and of fewer than 10 steps nothing is said.
 
     Examples
     --------
@@ -28,14 +28,14 @@ def rise(history: History) -> tuple[float, float] | None:
     losses, epochs = history.train_loss_list, len(history.seconds)
     if len(losses) < _FEWEST:
         return None
-    size = len(losses) // epochs if epochs > 1 else len(losses) // 4
+    size = max(len(losses) // epochs if epochs > 1 else 0, len(losses) // 4)  # noise of few steps is unknown
     first, last = losses[:size], losses[-size:]
-    after, spread = _mean(last), _spread(last)
-    starts = (losses[0], spread), (_mean(first), math.hypot(_spread(first), spread) / math.sqrt(size))
-    for before, noise in starts:
-        if after - before > max(_ERRORS * noise, _SHARE * abs(before)):
-            return before, after
-    return None
+    before, after = _mean(first), _mean(last)
+    noise = math.hypot(_spread(first), _spread(last)) / math.sqrt(size)
+    if min(last) > 2 * max(first) > 0 or after - before > max(_ERRORS * noise, _SHARE * abs(before)):
+        return before, after
+    # one step is noisy
+    return (losses[0], after) if min(after / 1.5, after - _ERRORS * _spread(last)) > losses[0] > 0 else None
 
 
 def warn_of_rise(history: History) -> None:
