@@ -8,6 +8,7 @@ import types
 import warnings
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from matplotlib.text import Text
@@ -171,6 +172,22 @@ def figure_of(*given: Any) -> Callable[..., Any]:
     return lambda function, **arguments: drawn(function, *given, **arguments)
 
 
+def redrawn(function: Any, **arguments: Any) -> list[str]:
+    """Calls of IPython's display in a training of four epochs, by a stand-in."""
+    calls: list[str] = []
+    handle = types.SimpleNamespace(update=lambda image: calls.append("update"))
+
+    def display(image: Any, display_id: bool) -> Any:
+        calls.append("display")
+        return handle
+
+    shown = types.SimpleNamespace(Image=lambda data: data, display=display)
+    with mock.patch("xpdl.plots.live._ipython", lambda: shown):
+        callback = function(**arguments)
+        xpdl.Trainer(net(), X, T, epochs=4, callbacks=[callback], verbose=False).train()
+    return calls
+
+
 _LINES = {"one": [1.0, 2.0, 4.0], "two": [2.0, 1.0, 0.5]}
 _PICTURES = _rng.random((6, 4, 4))
 _TITLE = {"title": "Title"}
@@ -223,6 +240,7 @@ _FIGURES = [
     Watched(plots.images, figure_of(_PICTURES), {}, {"titles": list("abcdef"), "columns": 2, **_TITLE}),
     Watched(plots.images, figure_of(_PICTURES), {}, {"titles": Refused(list("abcdefg"), "7 titles for 6 images")}),
     Watched(plots.learning_curves, figure_of(_HISTORY), {}, _TITLE),
+    Watched(plots.LiveCurves, redrawn, {}, {"every": 2}),
     Watched(plots.misclassified, figure_of(_PICTURES, T, 1 - T), {}, {"limit": 2, "columns": 2, "classes": ["a", "b"]}),
     Watched(
         plots.optimizer_paths,

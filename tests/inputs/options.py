@@ -246,6 +246,7 @@ _LAYERS = [
             "running_mean": np.ones(3),
             "running_var": 2 * np.ones(3),
         },
+        {"sync": "shows on several ranks alone: tests/distributed/equal_to_one_process.py compares them"},
     ),
     Watched(layers.Dropout, layer_on(X), {}, {"dropout_ratio": 0.25, "inverted": True}),
     Watched(layers.Residual, residual, {}, {"shortcut": xpdl.Affine(units=3, init=0.5)}, _FUSE),
@@ -401,7 +402,7 @@ def seeded(function: Any, **arguments: Any) -> Any:
 
 _FORMS = {"normalize": False, "flatten": False, "one_hot_label": True}
 _VERIFY = {**_FORMS, "verify": Refused(True, "verify=False")}
-_PASSES = {"shuffle": False, "seed": 0, "drop_last": True, "transform": lambda x: 2 * x}
+_PASSES = {"shuffle": False, "seed": 0, "drop_last": True, "transform": lambda x: 2 * x, "shard": (0, 2)}
 _PASSES |= {"classes": Refused(2, "2"), "backend": xpdl.backends.make_backend("numpy", None, "float16")}
 _DATA = [
     Watched(xpdl.load_mini_mnist, loaded_here, {}, _FORMS),
@@ -618,6 +619,7 @@ _TRAINER = Watched(
     trained,
     {"seed": 0},
     {
+        "t_train": 1 - _LABELS[:30],
         "x_test": _POINTS[20:30],
         "t_test": 1 - _LABELS[30:],
         "epochs": 1,
@@ -641,9 +643,16 @@ _TRAINER = Watched(
         "checkpoint_every": Beside(1, {"checkpoint": "run", "max_checkpoints": 5}),
         "max_checkpoints": Beside(1, {"checkpoint": "run"}),
     },
+    {
+        "communicator": "shows on several ranks alone: tests/distributed compares them",
+        "check_ranks_every": "shows where ranks differ alone: tests/distributed/together.py makes them",
+    },
 )
 _SEARCHES = {"seed": 0, "score": first_loss, "log": Beside("log", {"seed": 0}), "verbose": True}
-_PROCESSES = {"processes": "results are those of one process: test_runner.py compares them"}
+_PROCESSES = {
+    "processes": "results are those of one process: test_runner.py compares them",
+    "executor": "results are those of one process: test_executors.py compares them",
+}
 _PLATEAU = {"monitor": "test_loss", "gamma": 0.5, "patience": 2, "min_delta": 0.0, "min_lr": 0.05}
 _TRAINING = [
     _TRAINER,

@@ -21,7 +21,7 @@ class OldNames:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for old in [name for name in _IN_SUBCLASSES if name in vars(cls)]:
-            warn_renamed(f"{cls.__name__}.{old}", _IN_SUBCLASSES[old], stacklevel=3)
+            warn_renamed(f"{cls.__name__}.{old}", _IN_SUBCLASSES[old], stacklevel=4)
             setattr(cls, _IN_SUBCLASSES[old], vars(cls)[old])
 
     def recall(self, saved: Any) -> Any:
