@@ -109,7 +109,7 @@ def test_info_shows_it_where_cupy_works(monkeypatch, capsys):
     assert cli.main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("numpy") and lines[2] == "  kernels: compiled"
-    assert lines[3].startswith("cupy") and lines[4:] == ["  GPU: NVIDIA Card"]
+    assert lines[3].startswith("cupy") and lines[4] == "  GPU: NVIDIA Card" and lines[5].startswith("mpi")
 
 
 def test_waiting_is_for_the_device_of_the_backend():

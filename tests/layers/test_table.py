@@ -144,6 +144,7 @@ def test_backward_keeps_the_output(backend: Backend, row: Row) -> None:
 
 @each_row([row for row in ROWS if row.cls in REPEATABLE])
 @pytest.mark.backends("numpy", "torch")
+@pytest.mark.skip_backend("meta", reason="has no values")
 def test_backward_can_be_repeated(backend: Backend, row: Row) -> None:
     layer, inputs, dout = on_backend(backend, row)
     layer.forward(*inputs)
@@ -155,6 +156,7 @@ def test_backward_can_be_repeated(backend: Backend, row: Row) -> None:
 
 @each_row([row for row in ROWS if row.cls not in REPEATABLE])
 @pytest.mark.backends("numpy", "torch")
+@pytest.mark.skip_backend("meta", reason="has no values")
 def test_each_forward_is_good_for_one_backward(backend: Backend, row: Row) -> None:
     layer, inputs, dout = on_backend(backend, row)
     start = dict(getattr(layer, "state", {}))
