@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import selection
 from tests.harness import SPECS
 
@@ -50,6 +52,7 @@ def collected(folder: Path, *options: str) -> tuple[list[str], str]:
     return [line.split("::")[1] for line in done.stdout.splitlines() if "::" in line], done.stdout + done.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_quick_run_has_one_backend_of_a_library_and_what_applies(tmp_path: Path) -> None:
     names, said = collected(tmp_path)
     assert names == ["test_numbers[1]", "test_backends[numpy]"], said
@@ -57,6 +60,7 @@ def test_a_quick_run_has_one_backend_of_a_library_and_what_applies(tmp_path: Pat
     assert "1 not collected, for want of test_whole.py: could not import 'no_such_library'" in said
 
 
+@pytest.mark.exhaustive
 def test_an_exhaustive_run_has_all_that_applies(tmp_path: Path) -> None:
     names, said = collected(tmp_path, "-m", "not slow")
     numbers = [f"test_numbers[{x}]" for x in (1, 2, 3)]

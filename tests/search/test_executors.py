@@ -38,6 +38,7 @@ def test_a_trial_of_a_lost_worker_is_made_again(tmp_path, monkeypatch):
     assert len((tmp_path / "log").read_text().splitlines()) == 1 + PARABOLA["n_trials"]
 
 
+@pytest.mark.exhaustive
 def test_a_trial_that_ends_every_worker_ends_the_search(tmp_path, monkeypatch):
     monkeypatch.setenv("SEARCH_COUNT", str(tmp_path / "killed"))
     with pool(1) as executor, pytest.raises(concurrent.futures.BrokenExecutor) as said:

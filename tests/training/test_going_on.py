@@ -163,6 +163,7 @@ def interrupt():
 
 
 class TestInterrupted:
+    @pytest.mark.quick(lambda action, step: action is interrupt and step == 3)
     @pytest.mark.parametrize("step", [1, 2, 3, 8, STEPS])
     @pytest.mark.parametrize("action", [ctrl_c, interrupt])
     def test_goes_on_from_the_last_step(self, made, tmp_path, action, step):
