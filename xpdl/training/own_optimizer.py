@@ -9,7 +9,7 @@ from xpdl.backends import Backend
 from xpdl.optimizers import Optimizer
 from xpdl.training.callbacks import state as callback_state
 
-# What a training notes on it, see `xpdl.training.ownership`.
+# Attribute that `xpdl.training.ownership` sets on an optimizer in use; no state of the rule.
 _NOTES = "training_use"
 
 
