@@ -49,7 +49,7 @@ def differences(function: Any, at: Any) -> Any:
     return found
 
 
-@pytest.mark.backends("numpy", "strict", "torch")
+@pytest.mark.backends("numpy", "strict", "torch", "jax", "cupy")
 @pytest.mark.skip_backend("meta", reason="has no values")
 @pytest.mark.skip_backend("nosync", reason="the threads of ranks read on the host")
 @pytest.mark.parametrize("shape", [(7, 3), (7, 3, 2, 2)], ids=["features", "channels"])
