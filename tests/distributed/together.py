@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import xpdl
+from tests import pages
 from tests.distributed.equal_to_one_process import T, X, everything, rows_net
 from tests.selection import installed
 from xpdl.backends.registry import without
@@ -27,6 +28,10 @@ CHECKS: dict[str, Check] = {}
 def claim(check: Check) -> Check:
     CHECKS[check.__name__] = check
     return check
+
+
+def claim_on_linux(check: Check) -> Check:
+    return check if pages.MISSING else claim(check)
 
 
 def refused(kind: type[Exception], call: Callable[[], object]) -> str:
@@ -191,6 +196,34 @@ def all_ranks_resume_bitwise_identical(ranks: Any, folder: Path) -> None:
     again = run(folder / "broken", 3, 2)
     assert parameters(again.network) == parameters(whole.network)
     assert again.train_loss_list == whole.train_loss_list and again.test_acc_list == whole.test_acc_list
+
+
+@claim_on_linux
+def rows_of_a_mapped_file_are_read_by_one_rank(ranks: Any, folder: Path) -> None:
+    """Of training rows, each rank reads its share of every batch; of those to measure, all ranks together read each once."""
+    mapped = [pages.mapped_rows(folder / f"{name}{ranks.rank}", len(T)) for name in ("train", "test")]
+    read: dict[str, list[set[int]]] = {}
+
+    class Read(Callback):
+        def on_epoch_begin(self, trainer: Any, epoch: int) -> None:
+            for one in mapped:  # the agreement reads rows of both, one at a time
+                pages.forget(one)
+
+        def on_test_begin(self, trainer: Any, epoch: int) -> None:
+            read["steps"] = [*map(pages.rows_touched, mapped)]
+            pages.forget(mapped[0])
+
+        def on_epoch_end(self, trainer: Any, epoch: int) -> None:
+            read["measurements"] = [*map(pages.rows_touched, mapped)]
+
+    network = Sequential(Affine(units=3), loss=SoftmaxWithLoss, seed=1)
+    options = {"mini_batch_size": 10, "seed": 3, "verbose": False, "metrics": ["f1"], "callbacks": [Read()]}
+    Trainer(network, mapped[0], T, mapped[1], T, 1, communicator=ranks, **options).train()
+    assert read["steps"][1] == set()
+    for rows in (read["steps"][0], *read["measurements"]):
+        every = ranks.allgather(rows)
+        assert sorted(row for own in every for row in own) == list(range(len(T))), every
+        assert max(map(len, every)) <= len(T) // ranks.size + 5, every
 
 
 def main(folder: Path, names: list[str]) -> int:

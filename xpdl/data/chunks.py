@@ -9,7 +9,7 @@ from typing import Any, cast
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.random import Stream
-from xpdl.data.batches import BatchIterator, Pair, Transforms, row_count, rows_of
+from xpdl.data.batches import BatchIterator, Pair, Transforms, is_mapped, row_count, rows_of
 from xpdl.data.structure import rows_in, take_rows
 from xpdl.ops.checks import positive_int
 from xpdl.ops.targets import check_labels
@@ -27,7 +27,7 @@ class ChunkedBatches(BatchIterator):
         lasts. A function is called without arguments in each pass and returns the pairs one by one, as one
         that yields them does.
     batch_size, drop_last, seed, transform, classes, backend, shard
-        As for `Batches`; but every rank reads all pieces.
+        As for `Batches`. Of mapped files, a rank reads its own rows alone; pieces that a function loads, each rank loads.
     shuffle : bool
         In each pass, the rows of every piece come in another order, and so do the pieces of a sequence. Rows of different
         pieces are not mixed further than that: where rows are sorted, by their label say, make pieces that are not.
@@ -35,7 +35,7 @@ class ChunkedBatches(BatchIterator):
     Attributes
     ----------
     epoch, first_batch : int
-        As of `Batches`; skipped batches are read all the same, since the sizes of unread chunks are unknown.
+        As of `Batches`; pieces of skipped batches are asked for all the same, since their sizes are unknown.
 
     Raises
     ------
@@ -80,25 +80,27 @@ class ChunkedBatches(BatchIterator):
         self.classes = None if classes is None else positive_int(classes, "classes", "ChunkedBatches")
 
     def _batches(self, stream: Stream, first: int) -> Iterator[Pair]:
-        for batch in itertools.islice(self._all_batches(stream), first, None):
-            yield take_rows(batch, *self._read_rows(rows_in(batch)))
+        for parts in itertools.islice(self._all_batches(stream), first, None):
+            start, stop = self._read_rows(sum(part.rows for part in parts))
+            yield _joined(parts, start, stop)
 
-    def _all_batches(self, stream: Stream) -> Iterator[Pair]:
-        waiting: Pair | None = None
+    def _all_batches(self, stream: Stream) -> Iterator[list[_Part]]:
+        """Yield the parts of each batch, of one piece or several."""
+        waiting: list[_Part] = []
         for number, chunk in self._pieces(stream):
             x, t = self._checked(number, chunk)
             take = rows_of(x, t, rng=stream.generator(f"order of chunk {number}") if self.shuffle else None)
-            begin, rows = 0, x.shape[0]
+            begin, rows, reads_ahead = 0, rows_in(x), not is_mapped((x, t))
             while begin < rows:
-                missing = self.batch_size - (0 if waiting is None else waiting[0].shape[0])
-                part = cast(Pair, take(begin, min(begin + missing, rows)))
-                begin += missing
-                batch = part if waiting is None else _joined(waiting, part)
-                whole = batch[0].shape[0] == self.batch_size
-                waiting = None if whole else batch
-                if whole:
-                    yield batch
-        if waiting is not None and not self.drop_last:
+                missing = self.batch_size - sum(part.rows for part in waiting)
+                end = min(begin + missing, rows)
+                # the rows that wait for those of the next piece: a piece in memory is not kept for them
+                waiting.append(_Part(take, begin, end, gather=reads_ahead and end - begin < missing))
+                begin = end
+                if waiting[-1].rows == missing:
+                    yield waiting
+                    waiting = []
+        if waiting and not self.drop_last:
             yield waiting
 
     def _pieces(self, stream: Stream) -> Iterator[tuple[int, Any]]:
@@ -122,8 +124,31 @@ class ChunkedBatches(BatchIterator):
         return x, t
 
 
-def _joined(one: Pair, other: Pair) -> Pair:
+class _Part:
+    """Rows of a batch that are of one piece, from `begin` to `end` in the order of `take`."""
+
+    def __init__(self, take: Callable[[int, int], tuple[Any, ...]], begin: int, end: int, *, gather: bool) -> None:
+        self.take, self.begin, self.rows = take, begin, end - begin
+        if gather:
+            rows = take(begin, end)
+            self.take, self.begin = (lambda start, stop: take_rows(rows, start, stop)), 0
+
+    def between(self, start: int, stop: int) -> Pair:
+        """Return those of the rows that are rows `start` to `stop` of a batch in which these begin at 0."""
+        return cast(Pair, self.take(self.begin + max(start, 0), self.begin + min(stop, self.rows)))
+
+
+def _joined(parts: Sequence[_Part], start: int, stop: int) -> Pair:
+    """Read rows `start` to `stop` of a batch."""
+    begins = itertools.accumulate((part.rows for part in parts), initial=0)
+    read = [
+        part.between(start - begin, stop - begin)
+        for part, begin in zip(parts, begins, strict=False)
+        if begin < stop and start < begin + part.rows
+    ]
+    if len(read) == 1:
+        return read[0]
     x, t = (
-        array_namespace(a, b, owner="ChunkedBatches").concat([a, b], axis=0) for a, b in zip(one, other, strict=True)
+        array_namespace(*arrays, owner="ChunkedBatches").concat(arrays, axis=0) for arrays in zip(*read, strict=True)
     )
     return x, t
