@@ -91,6 +91,8 @@ OPTIONS |= {
     "lr_groups": Kind((3, "b", ["b"], {1: 1.0}, {"b": -1.0}, _THING)),
 }
 _W = {"W": Kind(("text", [[1.0]], 3, _THING, np.ones(2))), "b": Kind(("text", [1.0], 3, _THING, np.ones(3)))}
+_SCALES = dict.fromkeys(("gamma", "beta"), Kind(("text", [1.0], 3.0, True, _THING, np.ones((2, 2)))))
+AXIS = Kind((*_WORDS, True, False, 0, 2, -2, 1.5, math.nan, (1,)))
 _CONV = Kind(
     (3, None, "x", [1], {"filter_numb": 3}, {"filter_num": 0}, {"pad": -1}, {"stride": 0}, {"stride": "3"}, _THING)
 )
@@ -242,7 +244,13 @@ _FUNCTIONS = [
 _LAYERS = [
     *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh, layers.Softmax)),
     *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
-    _layer(layers.IdentityWithLoss),
+    *map(_layer, (layers.IdentityWithLoss, layers.GlobalMaxPooling, layers.Silu, layers.Softplus)),
+    Call(layers.Gelu, {}, {"approximate": CHOICE}),
+    Call(layers.LeakyRelu, {}, {"slope": AT_LEAST_0}),
+    Call(layers.Elu, {}, {"alpha": AT_LEAST_0}),
+    Call(layers.LayerNormalization, {}, {"eps": POSITIVE, **_SCALES}),
+    Call(layers.RMSNormalization, {}, {"eps": POSITIVE, "gamma": _SCALES["gamma"]}),
+    Call(layers.GroupNormalization, {"groups": 2}, {"groups": COUNT, "eps": POSITIVE, **_SCALES}),
     Call(layers.SigmoidWithLoss, {}, {"accuracy": CHOICE}),
     Call(
         layers.SoftmaxWithLoss,
@@ -252,7 +260,7 @@ _LAYERS = [
             "class_weights": _CLASS_WEIGHTS,
         },
     ),
-    Call(layers.Affine, {"units": 3}, {"units": COUNT | None, "init": WEIGHTS, "use_bias": FLAG}),
+    Call(layers.Affine, {"units": 3}, {"units": COUNT | None, "init": WEIGHTS, "use_bias": FLAG, "axis": AXIS}),
     Call(layers.Affine, {"W": np.ones((3, 2)), "b": np.ones(2)}, _W),
     Call(
         layers.Convolution,

@@ -172,7 +172,14 @@ _LOSSES = [
     ),
 ]
 _FUSE = {"fuse": "changes the passes over memory, never a result: test_fusion.py counts calls"}
+_GIVEN = {"gamma": np.asarray([1.0, 2.0, 3.0]), "beta": np.asarray([1.0, 2.0, 3.0])}
 _LAYERS = [
+    Watched(layers.Gelu, layer_on(X), {}, {"approximate": "tanh"}),
+    Watched(layers.LeakyRelu, layer_on(X), {}, {"slope": 0.3}),
+    Watched(layers.Elu, layer_on(X), {}, {"alpha": 0.3}),
+    Watched(layers.LayerNormalization, layer_on(X), {}, {"eps": 0.1, **_GIVEN}),
+    Watched(layers.RMSNormalization, layer_on(X), {}, {"eps": 0.1, "gamma": _GIVEN["gamma"]}),
+    Watched(layers.GroupNormalization, layer_on(X), {"groups": 1}, {"eps": 0.1, **_GIVEN}),
     Watched(
         layers.Affine,
         layer_on(X),
@@ -190,6 +197,7 @@ _LAYERS = [
             "init": Refused("zeros", "init='zeros' draws no W"),
         },
     ),
+    Watched(layers.Affine, layer_on(IMAGES), {"units": 2}, {"axis": -1}),
     Watched(layers.Affine, layer_on(X), {"W": W, "b": B}, {"use_bias": Refused(False, "use_bias=False, but b")}),
     Watched(
         layers.Convolution,

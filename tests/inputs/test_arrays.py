@@ -21,12 +21,15 @@ ROWS = {row.cls.__name__: row for row in FIRST}
 NODES = {"AddLayer", "MulLayer"}
 BASES = {"Layer", "LossLayer"}
 LOSSES = {"SoftmaxWithLoss", "SigmoidWithLoss", "IdentityWithLoss"}
-IMAGES = {"Convolution", "Pooling", "AveragePooling", "GlobalAveragePooling"}
-SIZED = {"Affine", "Convolution", "BatchNormalization", "Residual", "Chain"}
+IMAGES = {"Convolution", "Pooling", "AveragePooling", "GlobalAveragePooling", "GlobalMaxPooling"}
+# after the first axis, or along the last
+SIZED = {"Affine", "Convolution", "BatchNormalization", "GroupNormalization", "Residual", "Chain"}
+SIZED_LAST = {"LayerNormalization", "RMSNormalization"}
 # give back what they get: of any dtype, and beside nothing else
 KEEPERS = {"Identity", "Flatten"}
 # compute integers as floats, as nothing is learnt from them
 OF_INTEGERS = {"Relu", "Sigmoid", "Tanh", "Softmax", "Identity", "Flatten"}
+OF_INTEGERS |= {"Gelu", "Silu", "LeakyRelu", "Elu", "Softplus"}
 LAYERS = sorted(set(ROWS) - NODES - LOSSES)
 eager = pytest.mark.backends("eager")
 
@@ -174,7 +177,7 @@ class TestLayers:
 
         same_everywhere(backend, ShapeError, "BatchNormalization: .* an empty batch is undefined", run)
 
-    @only(*IMAGES, *SIZED)
+    @only(*IMAGES, *SIZED, *SIZED_LAST)
     def test_rank(self, backend, name):
         def run(backend):
             layer, _ = made(backend, ROWS[name])
@@ -191,6 +194,15 @@ class TestLayers:
             layer.forward(backend.asarray(np.ones(shape), "float32"))
 
         same_everywhere(backend, ShapeError, r"\d", run)
+
+    @only(*SIZED_LAST)
+    def test_size_of_the_last_axis(self, backend, name):
+        def run(backend):
+            layer, x = made(backend, ROWS[name])
+            shape = (*x.shape[:-1], x.shape[-1] + 1)
+            layer.forward(backend.asarray(np.ones(shape), "float32"))
+
+        same_everywhere(backend, ShapeError, r"needs \d values along axis -1, got rows of shape", run)
 
     @without("Identity")  # saves nothing
     def test_dout(self, backend, name):

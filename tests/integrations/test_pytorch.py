@@ -14,10 +14,14 @@ from xpdl import (
     Convolution,
     Dropout,
     Flatten,
+    Gelu,
+    GroupNormalization,
     Layer,
+    LayerNormalization,
     Pooling,
     Relu,
     Residual,
+    RMSNormalization,
     Sequential,
     ShapeError,
     SimpleConvNet,
@@ -170,6 +174,34 @@ class TestAgainstPytorch:
         tensors.save_file(there.state_dict(), path)
         assert load_pytorch(here, path, "index") == ([], [])
         np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
+
+    def test_normalizations_and_affine_maps_of_positions_both_ways(self, torch, tensors, path):
+        nn = torch.nn
+        torch.manual_seed(3)
+        there = nn.Sequential(
+            *(nn.GroupNorm(2, 2), nn.Linear(8, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 4, bias=False)),
+            *(nn.RMSNorm(4, eps=1e-6), nn.Flatten(), nn.Linear(2 * 9 * 4, 3)),
+        ).double()
+        here = Sequential(
+            *(GroupNormalization(2), Affine(units=6, axis=-1), LayerNormalization(), Gelu()),
+            *(Affine(units=4, axis=-1, use_bias=False), RMSNormalization(), Affine(units=3)),
+            seed=0,
+        )
+        with use("numpy", dtype="float64"):
+            here.build(SHAPE)
+        for value in here.params.values():
+            value += 0.25
+        save_pytorch(here, path, "index")
+        assert not any(there.load_state_dict(tensors.load_file(path)))
+        np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
+        with torch.no_grad():
+            for parameter in there.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        tensors.save_file(there.state_dict(), path)
+        assert load_pytorch(here, path, "index") == ([], [])
+        np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
+        save_pytorch(here, path)
+        assert {"gn1.weight", "ln1.bias", "rms1.weight", "fc3.weight"} < set(load_file(path))
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
     def test_other_widths_are_taken_as_they_are(self, torch, tensors, path, dtype):

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from tests import oracles
+from tests.layers import row_rows
+from tests.layers.row import Arrays, Row
 from tests.oracles import central_differences
 from tests.pairs import distinct, sample
 from xpdl import layers as L
@@ -20,43 +22,6 @@ from xpdl.backends.random import Stream
 
 _rng = np.random.default_rng(1998)
 _x = functools.partial(sample, _rng)
-Arrays = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Row:
-    """A layer in one configuration.
-
-    Attributes
-    ----------
-    make : function
-        Of named arrays, those of `params` and `constants`; gives the layer.
-    oracle : function
-        ``(*inputs, arrays)`` -> output, in NumPy and float64.
-    inputs : tuple of arrays
-        What ``forward`` takes.
-    params : dict
-        Under the names that the layer's own ``params`` has.
-    constants : dict
-        Arrays that have no gradient.
-    wrt : int
-        How many of the inputs have gradients.
-    core : bool
-        Run also where compiling is slow, in float16 and in odd memory layouts.
-    """
-
-    id: str
-    make: Callable[[Arrays], Any]
-    oracle: Callable[..., Any]
-    inputs: tuple[Any, ...]
-    params: Arrays = dataclasses.field(default_factory=dict)
-    constants: Arrays = dataclasses.field(default_factory=dict)
-    wrt: int = 1
-    core: bool = False
-
-    @functools.cached_property
-    def cls(self) -> type:
-        return type(self.make({**self.params, **self.constants}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,7 +347,10 @@ LOSSES = [
     _loss(L.IdentityWithLoss, oracles.identity_with_loss, "images", _x(2, 1, 2, 2), _x(2, 1, 2, 2)),
 ]
 
-ROWS = ELEMENTWISE + NODES + AFFINE + CONVOLUTION + POOLING + NORMALISATION + DROPOUT + COMPOSITIONS + LOSSES
+ROWS = [
+    *(*ELEMENTWISE, *NODES, *AFFINE, *CONVOLUTION, *POOLING, *NORMALISATION, *DROPOUT, *COMPOSITIONS, *LOSSES),
+    *row_rows.ROWS,
+]
 CORE = [row for row in ROWS if row.core]
 # one per class, for what is slow
 FIRST = list({row.cls: row for row in reversed(CORE)}.values())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 
-from xpdl.layers import Flatten, Identity, Relu, Sigmoid, Softmax, Tanh
+from xpdl.layers import Elu, Flatten, Gelu, Identity, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Softplus, Tanh
 
 
-@pytest.mark.parametrize("cls", [Relu, Sigmoid, Softmax, Tanh])
+@pytest.mark.parametrize("cls", [Relu, Sigmoid, Softmax, Tanh, Elu, Gelu, LeakyRelu, Silu, Softplus])
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
 def test_integers_become_floats(cls: type, dtype: str) -> None:
     x = np.array([[0, 1, 1]])
@@ -31,6 +34,29 @@ def test_the_largest_floats_give_finite_values_and_gradients(cls: type, dtype: t
     y = layer.forward(np.array([[-big, 0.0, big]], dtype))
     assert np.isfinite(y).all() and y[0, 2] == 1.0
     assert np.isfinite(layer.backward(np.ones_like(y))).all()
+
+
+@pytest.mark.parametrize("cls", [Elu, Gelu, LeakyRelu, Silu, Softplus, lambda: Gelu("tanh")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_units_of_the_largest_floats_are_finite(cls: Any, dtype: type) -> None:
+    big = np.finfo(dtype).max / 4
+    layer = cls()
+    y = layer.forward(np.array([[-big, -50.0, 0.0, 50.0, big]], dtype))
+    assert np.isfinite(y).all() and y[0, 3] == 50.0 and y[0, 4] == big
+    dx = layer.backward(np.ones_like(y))
+    assert np.isfinite(dx).all() and dx[0, 3] == dx[0, 4] == 1.0
+
+
+def test_gelu_keeps_its_digits_in_the_tails() -> None:
+    x = np.linspace(-30.0, 8.0, 77)
+    want = [0.5 * v * math.erfc(-v / math.sqrt(2.0)) for v in x]
+    np.testing.assert_allclose(Gelu().forward(x), want, rtol=1e-12)
+
+
+def test_units_have_one_slope_at_zero() -> None:
+    for layer, slope in ((LeakyRelu(0.25), 0.25), (Elu(0.5), 0.5), (Gelu(), 0.5), (Silu(), 0.5), (Softplus(), 0.5)):
+        layer.forward(np.zeros(1))
+        np.testing.assert_allclose(layer.backward(np.ones(1)), [slope], rtol=1e-12)
 
 
 def test_rows_of_softmax_are_probabilities() -> None:

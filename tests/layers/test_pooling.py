@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xpdl.errors import DTypeError, ShapeError
-from xpdl.layers import AveragePooling, GlobalAveragePooling, Pooling
+from xpdl.layers import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 
 
 def test_the_gradient_goes_to_the_first_of_equal_maxima() -> None:
@@ -69,3 +69,9 @@ def test_wrong_inputs_are_an_error(layer: Any) -> None:
 def test_a_window_larger_than_the_image_is_an_error(cls: type) -> None:
     with pytest.raises(ShapeError, match=f"^{cls.__name__}"):
         cls(3, 3).forward(np.ones((1, 1, 2, 4)))
+
+
+def test_the_gradient_of_a_channel_goes_to_its_first_maximum() -> None:
+    layer = GlobalMaxPooling()
+    np.testing.assert_array_equal(layer.forward(np.array([[[[1.0, 2.0], [2.0, 0.0]]]])), [[2.0]])
+    np.testing.assert_array_equal(layer.backward(np.array([[3.0]])), [[[[0.0, 3.0], [0.0, 0.0]]]])

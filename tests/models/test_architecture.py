@@ -98,6 +98,19 @@ ROWS = {
         xpdl.Dropout(0.3, inverted=True),
         xpdl.Affine(units=3),
     ],
+    "units": lambda: [
+        xpdl.Gelu("tanh"),
+        xpdl.Silu(),
+        xpdl.GroupNormalization(2, 1e-3),
+        xpdl.LeakyRelu(0.2),
+        xpdl.Elu(0.5),
+        xpdl.LayerNormalization(1e-4),
+        xpdl.Softplus(),
+        xpdl.RMSNormalization(1e-4),
+        xpdl.Affine(units=2, axis=-1),
+        xpdl.GlobalMaxPooling(),
+        xpdl.Affine(units=3),
+    ],
     "residual": lambda: [
         xpdl.Residual(("conv", xpdl.Convolution(filters=2, size=3, pad=1)), xpdl.Relu()),
         xpdl.Residual(

@@ -15,6 +15,7 @@ FIRST = {
     "pooling": lambda: xpdl.Pooling(2, 1),
     "average pooling": lambda: xpdl.AveragePooling(2, 1),
     "global average pooling": xpdl.GlobalAveragePooling,
+    "global max pooling": xpdl.GlobalMaxPooling,
     "block": lambda: xpdl.Residual(xpdl.AveragePooling(1, 1, stride=1)),
 }
 LAST = [(28, 28, 3), (28, 28, 1), (8, 30, 4)]

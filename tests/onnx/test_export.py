@@ -22,7 +22,8 @@ from xpdl.layers.losses import LossLayer
 pytestmark = pytest.mark.needs("onnx", "onnxruntime")
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
-NOT_IN_RUNTIME = {"Conv", "AveragePool", "GlobalAveragePool"}  # in float64, on a CPU
+# in float64, on a CPU
+NOT_IN_RUNTIME = {"Conv", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Elu", "Softplus"}
 each_dtype = pytest.mark.parametrize("dtype", sorted(TOLERANCES))
 
 
@@ -93,6 +94,8 @@ def test_the_table_has_every_layer() -> None:
     assert public <= {row.cls for row in ROWS}
 
 
+# onnxruntime has no Erf for float64, and onnx's reference rounds it to float32
+@pytest.mark.applies(lambda row, dtype: not (row.cls is L.Gelu and "tanh" not in row.id and dtype == "float64"))
 @each_dtype
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_every_layer(row: Row, dtype: str, tmp_path: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests import oracles
+from tests.ops import row_cases
 from tests.pairs import Case, Pair, distinct, sample
 from xpdl.ops import activations, affine, arithmetic, convolution, dropout, losses, normalization, pooling, windows
 
@@ -526,7 +527,21 @@ TRACKED = [
     ),
 ]
 
-CASES = ACTIVATIONS + AFFINE + CONVOLUTION + POOLING + NORMALIZATION + DROPOUT + LOSSES + WINDOWS + ARITHMETIC + TRACKED
+CASES = [
+    *(
+        *ACTIVATIONS,
+        *AFFINE,
+        *CONVOLUTION,
+        *POOLING,
+        *NORMALIZATION,
+        *DROPOUT,
+        *LOSSES,
+        *WINDOWS,
+        *ARITHMETIC,
+        *TRACKED,
+    ),
+    *row_cases.CASES,
+]
 CORE = [case for case in CASES if case.core]
 # one per op, for what is slow
 FIRST = list({case.pair.forward: case for case in reversed(CORE)}.values())

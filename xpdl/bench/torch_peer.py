@@ -136,7 +136,7 @@ def _layer(torch: Any, layer: Layer) -> Any:
         case Affine():
             linear = nn.Linear(*layer.W.shape, bias=layer.b is not None)
             _fill(torch, linear, layer.W.T, layer.b)
-            return nn.Sequential(nn.Flatten(), linear)
+            return linear if layer.axis == -1 else nn.Sequential(nn.Flatten(), linear)
         case Convolution():
             filters, depth, *_ = layer.W.shape
             options = {name: getattr(layer, name) for name in ("stride", "dilation", "groups")}

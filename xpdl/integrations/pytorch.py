@@ -15,6 +15,7 @@ from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
+from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
 from xpdl.models.sequential import Sequential
 from xpdl.models.state_dict import Differences, fill, state_of
 
@@ -22,7 +23,14 @@ __all__ = ["load_pytorch", "save_pytorch"]
 
 Names = Literal["short", "index"] | Mapping[str, str]
 
-_SHORT: dict[type[Layer], str] = {Convolution: "conv", Affine: "fc", BatchNormalization: "bn"}
+_SHORT: dict[type[Layer], str] = {
+    Convolution: "conv",
+    Affine: "fc",
+    BatchNormalization: "bn",
+    LayerNormalization: "ln",
+    GroupNormalization: "gn",
+    RMSNormalization: "rms",
+}
 _THERE = {
     "W": "weight",
     "b": "bias",
@@ -43,9 +51,9 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
     model : Sequential
     path : path
     names : "short", "index" or mapping
-        What layers are called there. "short": ``conv1 conv2 fc1 bn1``, numbered by kind through the whole model. "index":
-        places in nested ``nn.Sequential``, ``0 3 7``, with an ``nn.Flatten`` before an `Affine` that takes images. A mapping
-        gives a name, such as ``features.0``, for each layer with parameters, by its name here.
+        What layers are called there. "short": ``conv1 conv2 fc1 bn1 ln1 gn1 rms1``, numbered by kind through the model.
+        "index": places in nested ``nn.Sequential``, ``0 3 7``, with an ``nn.Flatten`` before an `Affine` that takes images.
+        A mapping gives a name, such as ``features.0``, for each layer with parameters, by its name here.
 
     Raises
     ------
@@ -180,7 +188,7 @@ def _layers(layer: Layer, place: str, index: str, shape: tuple[int, ...] | None)
     number = 0
     for name, child in layer.children():
         # nn.Linear takes no images: a Flatten of its own is before it there
-        number += chain and isinstance(child, Affine) and shape is not None and len(shape) > 1
+        number += chain and isinstance(child, Affine) and child.axis == 1 and shape is not None and len(shape) > 1
         step = str(number) if chain else name
         yield from _layers(child, f"{place}.{name}" if place else name, f"{index}.{step}" if index else step, shape)
         if chain and shape is not None:

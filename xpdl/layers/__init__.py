@@ -7,14 +7,20 @@ from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.dropout import Dropout
+from xpdl.layers.elu import Elu
 from xpdl.layers.flatten import Flatten
+from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
+from xpdl.layers.leaky_relu import LeakyRelu
 from xpdl.layers.losses import IdentityWithLoss, LossLayer, SigmoidWithLoss, SoftmaxWithLoss
-from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.relu import Relu
 from xpdl.layers.residual import Residual
+from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
 from xpdl.layers.sigmoid import Sigmoid
+from xpdl.layers.silu import Silu
 from xpdl.layers.softmax import Softmax
+from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 
 __all__ = [
@@ -25,19 +31,28 @@ __all__ = [
     "Chain",
     "Convolution",
     "Dropout",
+    "Elu",
     "Flatten",
+    "Gelu",
     "GlobalAveragePooling",
+    "GlobalMaxPooling",
+    "GroupNormalization",
     "Identity",
     "IdentityWithLoss",
     "Layer",
+    "LayerNormalization",
+    "LeakyRelu",
     "LossLayer",
     "MulLayer",
     "Pooling",
+    "RMSNormalization",
     "Relu",
     "Residual",
     "Sigmoid",
     "SigmoidWithLoss",
+    "Silu",
     "Softmax",
     "SoftmaxWithLoss",
+    "Softplus",
     "Tanh",
 ]

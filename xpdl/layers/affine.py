@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xpdl import initializers
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
 from xpdl.layers.base import (
     Layer,
@@ -37,6 +38,9 @@ class Affine(Layer):
         How `W` is drawn, see `xpdl.initializers`; `b` starts at 0. It is refused beside a `W` that is given.
     use_bias : bool
         Whether to make a `b` along with `W`. False is refused beside a `b` that is given.
+    axis : {1, -1}
+        1: an input (N, ...) is flattened after axis 0, to (N, D). -1: each vector (D,) along the last axis is mapped by
+        itself, so that (N, ..., D) gives (N, ..., M), as for the positions of a sequence (N, T, D).
 
     Raises
     ------
@@ -47,8 +51,8 @@ class Affine(Layer):
 
     Notes
     -----
-    An input (N, ...) of any rank is flattened after axis 0, and its shape restored in the backward pass. The layer keeps
-    its input for the backward pass.
+    Inputs of any rank are flattened to two axes, and their shape is restored in the backward pass. The layer saves its input
+    for that.
 
     Examples
     --------
@@ -71,8 +75,12 @@ class Affine(Layer):
         units: int | None = None,
         init: Any = "he",
         use_bias: bool = True,
+        axis: int = 1,
     ) -> None:
         super().__init__()
+        if isinstance(axis, bool) or axis not in (1, -1):
+            raise ShapeError(f"{self.name}: axis must be 1, all axes after the first, or -1, the last, got {axis!r}")
+        self.axis = axis
         if (W is None) == (units is None):
             raise ShapeError("Affine: give either the array W or the number of units, Affine(units=10)")
         if W is None:
@@ -97,43 +105,57 @@ class Affine(Layer):
         self.x: Array | None = None
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        size = row_size(input_shape)
-        if not input_shape or (self.W is not None and size != self.W.shape[0]):
+        if not input_shape or (self.W is not None and self._features(input_shape) != self.W.shape[0]):
+            place = "a row" if self.axis == 1 else "along the last axis"
             want = (
                 "rows of features"
                 if self.W is None
-                else f"{self.W.shape[0]} values a row, as W {tuple(self.W.shape)} has"
+                else f"{self.W.shape[0]} values {place}, as W {tuple(self.W.shape)} has"
             )
             raise ShapeError(f"{self.name}: expected a batch (N, ...) with {want}, got rows of shape {input_shape}")
-        return (self.units,)
+        return (self.units,) if self.axis == 1 else (*input_shape[:-1], self.units)
 
     def create_parameters(self, input_shape: Shape, make: Make) -> None:
-        self.params["W"] = make("W", (row_size(input_shape), self.units), self.init)
+        self.params["W"] = make("W", (self._features(input_shape), self.units), self.init)
         if self.use_bias:
             self.params["b"] = make("b", (self.units,), "zeros")
 
     def forward(self, x: Array) -> Array:
-        """(N, M) for `x` (N, ...)."""
+        """(N, M) for `x` (N, ...), or (N, ..., M) with ``axis=-1``."""
         return self.forward_fused(x)
 
     def forward_fused(self, x: Array, train_flg: bool | None = None, **epilogue: Any) -> Array:
         """`forward` with an epilogue of `xpdl.ops.affine.affine`."""
         self.prepare(x)
-        self.output_shape(tuple(x.shape[1:]))
+        shape = self.output_shape(tuple(x.shape[1:]))
         self.x = x
-        return ops.affine(x, self.W, self.b, **epilogue)
+        y = ops.affine(self._rows(x), self.W, self.b, **epilogue)
+        return y if len(shape) == 1 else array_namespace(y).reshape(y, (x.shape[0], *shape))
 
     def backward(self, dout: Array) -> Array:
-        """``dx`` in the shape of the input for `dout` (N, M); fills ``dW`` and ``db``."""
+        """``dx`` in the shape of the input for `dout` of that of the output; fills ``dW`` and ``db``."""
         return self.backward_fused(dout)
 
     def backward_parameters(self, dout: Array) -> None:
         self.backward_fused(dout, need_dx=False)
 
-    def backward_fused(self, dout: Array, *, need_dx: bool = True, **epilogue: Any) -> Array | None:
-        """`backward` through the epilogue of `forward_fused`: its activation and output `y`."""
+    def backward_fused(
+        self, dout: Array, *, y: Array | None = None, activation: str | None = None, need_dx: bool = True
+    ) -> Array | None:
+        """`backward` through the activation of `forward_fused`, whose output is `y`."""
         x = self.require_saved(self.x)
-        self.require_dout(dout, (x.shape[0], self.units), x)
-        dx, dW, db = ops.affine_backward(dout, x, self.W, **epilogue, need_dx=need_dx, need_db=self.use_bias)
+        self.require_dout(dout, (*x.shape[: self.axis], self.units), x)
+        rows, dy, y = self._rows(x), self._rows(dout), None if y is None else self._rows(y)
+        needed = {"need_dx": need_dx, "need_db": self.use_bias}
+        dx, dW, db = ops.affine_backward(dy, rows, self.W, y=y, activation=activation, **needed)
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
-        return dx
+        return dx if dx is None or rows is x else array_namespace(dx).reshape(dx, x.shape)
+
+    def _features(self, input_shape: Shape) -> int:
+        return row_size(input_shape) if self.axis == 1 else input_shape[-1]
+
+    def _rows(self, a: Array) -> Array:
+        """Vectors along the last axis as rows; the op itself flattens what is mapped as a whole."""
+        if self.axis == 1 or a.ndim == 2:
+            return a
+        return array_namespace(a).reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))

@@ -1,4 +1,4 @@
-"""Pooling layers: maximum, average, and the average of a whole image."""
+"""Pooling layers: maximum and average, of windows and of whole images."""
 
 from __future__ import annotations
 
@@ -116,9 +116,7 @@ class AveragePooling(_WindowPooling):
         return ops.average_pooling_backward(dout, x, self.size, self.stride, self.pad)
 
 
-class GlobalAveragePooling(Layer):
-    """The mean of each channel over the whole image: (N, C, H, W) gives (N, C) (arXiv:1312.4400)."""
-
+class _GlobalPooling(Layer):
     def __init__(self) -> None:
         super().__init__()
         self.x: Array | None = None
@@ -128,10 +126,17 @@ class GlobalAveragePooling(Layer):
             raise ShapeError(f"{self.name}: expected images (N, C, H, W), got rows of shape {input_shape}")
         return (input_shape[0],)
 
-    def forward(self, x: Array) -> Array:
-        """(N, C) for images `x` (N, C, H, W)."""
+    def _check(self, x: Array) -> None:
         require_floating(x, self.name)
         self.output_shape(tuple(x.shape[1:]))
+
+
+class GlobalAveragePooling(_GlobalPooling):
+    """The mean of each channel over the whole image: (N, C, H, W) gives (N, C) (arXiv:1312.4400)."""
+
+    def forward(self, x: Array) -> Array:
+        """(N, C) for images `x` (N, C, H, W)."""
+        self._check(x)
         self.x = x
         return ops.global_average_pooling(x)
 
@@ -139,3 +144,21 @@ class GlobalAveragePooling(Layer):
         """``dx``: each pixel has an equal share of its channel's `dout` (N, C)."""
         x = self.require_saved(self.x)
         return ops.global_average_pooling_backward(self.require_dout(dout, x.shape[:2], x), x)
+
+
+class GlobalMaxPooling(_GlobalPooling):
+    """The largest value of each channel over the whole image: (N, C, H, W) gives (N, C).
+
+    In the backward pass the whole gradient of a channel goes to its maximum, to the first in row order of equal ones.
+    """
+
+    def forward(self, x: Array) -> Array:
+        """(N, C) for images `x` (N, C, H, W)."""
+        self._check(x)
+        self.x = x
+        return ops.global_max_pooling(x)
+
+    def backward(self, dout: Array) -> Array:
+        """``dx``: the pixel with the largest value has all of its channel's `dout` (N, C)."""
+        x = self.require_saved(self.x)
+        return ops.global_max_pooling_backward(self.require_dout(dout, x.shape[:2], x), x)

@@ -10,13 +10,19 @@ from xpdl.layers.base import Layer, Shape, row_size
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.dropout import Dropout
+from xpdl.layers.elu import Elu
 from xpdl.layers.flatten import Flatten
+from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
-from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpdl.layers.leaky_relu import LeakyRelu
+from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.relu import Relu
 from xpdl.layers.residual import Residual
+from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
 from xpdl.layers.sigmoid import Sigmoid
+from xpdl.layers.silu import Silu
 from xpdl.layers.softmax import Softmax
+from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 
 
@@ -35,13 +41,15 @@ def flop(layer: Layer, input_shape: Shape) -> int | None:
     An addition, a multiplication, a comparison and a function such as exp or tanh count 1 each, so a multiply-add counts 2.
     With D values in a row and P in its output:
 
-    - affine: ``2 D P``; convolution: ``2 P (C / groups) FH FW``, products with the border included. The sum starts from the
-      bias, which therefore is free.
+    - affine: ``2 D P``, and with ``axis=-1`` ``2 P`` times the size of that axis; convolution: ``2 P (C / groups) FH FW``,
+      products with the border included. The sum starts from the bias, which therefore is free.
     - max pooling: ``P (pool_h pool_w - 1)`` comparisons; average pooling ``P pool_h pool_w``, the division included; global
-      average pooling ``D``.
-    - batch normalisation: ``4 D`` (mean, standard deviation, gamma, beta).
-    - relu and tanh: ``D``; sigmoid ``4 D`` (minus, exp, plus one, division); softmax ``5 D - 2`` (largest value,
-      differences, exp, sum, division).
+      average pooling ``D``, global max pooling ``D - P``.
+    - batch normalisation: ``4 D`` (mean, standard deviation, gamma, beta). Layer and group normalization: ``8 D``, with sums
+      for both statistics; by the root mean square ``4 D`` (square, sum, division, gamma). The few roots do not count.
+    - relu and tanh: ``D``; leaky relu ``2 D``; elu ``4 D``; sigmoid ``4 D`` (minus, exp, plus one, division); silu ``5 D``;
+      softplus ``6 D``; gelu ``5 D``, in which the error function counts 1, and by tanh ``9 D``; softmax ``5 D - 2`` (largest
+      value, differences, exp, sum, division).
     - dropout: ``D``, the book's scaling; 0 when inverted. Flatten and identity: 0.
     - residual block: its layers, and ``P`` for the sum.
 
@@ -57,7 +65,8 @@ def flop(layer: Layer, input_shape: Shape) -> int | None:
 
 @flop.register(Affine)
 def _(layer: Affine, input_shape: Shape) -> int:
-    return 2 * row_size(input_shape) * row_size(layer.output_shape(input_shape))
+    features = row_size(input_shape) if layer.axis == 1 else input_shape[-1]
+    return 2 * features * row_size(layer.output_shape(input_shape))
 
 
 @flop.register(Convolution)
@@ -83,7 +92,40 @@ def _(layer: Layer, input_shape: Shape) -> int:
     return row_size(input_shape)
 
 
+@flop.register(GlobalMaxPooling)
+def _(layer: GlobalMaxPooling, input_shape: Shape) -> int:
+    return row_size(input_shape) - row_size(layer.output_shape(input_shape))
+
+
+@flop.register(LeakyRelu)
+def _(layer: LeakyRelu, input_shape: Shape) -> int:
+    return 2 * row_size(input_shape)
+
+
+@flop.register(Silu)
+def _(layer: Silu, input_shape: Shape) -> int:
+    return 5 * row_size(input_shape)
+
+
+@flop.register(Softplus)
+def _(layer: Softplus, input_shape: Shape) -> int:
+    return 6 * row_size(input_shape)
+
+
+@flop.register(Gelu)
+def _(layer: Gelu, input_shape: Shape) -> int:
+    return (5 if layer.approximate == "none" else 9) * row_size(input_shape)
+
+
+@flop.register(LayerNormalization)
+@flop.register(GroupNormalization)
+def _(layer: Layer, input_shape: Shape) -> int:
+    return 8 * row_size(input_shape)
+
+
 @flop.register(Sigmoid)
+@flop.register(Elu)
+@flop.register(RMSNormalization)
 @flop.register(BatchNormalization)
 def _(layer: Layer, input_shape: Shape) -> int:
     return 4 * row_size(input_shape)

@@ -9,7 +9,7 @@ from xpdl.layers.base import Shape
 from xpdl.layers.composite import Composite
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.flatten import Flatten
-from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 
 _COLOURS = (1, 3, 4)
 _SMALLEST = 8  # side of an image
@@ -22,7 +22,7 @@ def warn_of_channels_last(model: Composite, input_shape: Shape) -> None:
     for layer in model.leaves():
         if isinstance(layer, (Affine, Flatten)):
             return
-        if isinstance(layer, (Convolution, Pooling, AveragePooling, GlobalAveragePooling)):
+        if isinstance(layer, (Convolution, Pooling, AveragePooling, GlobalAveragePooling, GlobalMaxPooling)):
             channels, height, width = input_shape
             warnings.warn(
                 f"{model.name}: rows of shape {input_shape} are taken for {channels} channels of {height} x {width} pixels; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,19 @@ from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.dropout import Dropout
+from xpdl.layers.elu import Elu
 from xpdl.layers.flatten import Flatten
+from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
-from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpdl.layers.leaky_relu import LeakyRelu
+from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.relu import Relu
 from xpdl.layers.residual import Residual
+from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
 from xpdl.layers.sigmoid import Sigmoid
+from xpdl.layers.silu import Silu
 from xpdl.layers.softmax import Softmax
+from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 from xpdl.onnx.graph import Exporter, Graph, Value
 
@@ -62,7 +69,11 @@ def _weights(layer: Affine | Convolution, graph: Graph) -> list[Value]:
 
 
 def _affine(layer: Affine, graph: Graph, x: Value) -> Value:
-    return graph.node("Gemm", _rows(graph, x), *_weights(layer, graph))
+    if layer.axis == 1 or len(x.shape) == 1:
+        return graph.node("Gemm", _rows(graph, x), *_weights(layer, graph))
+    W, *b = _weights(layer, graph)
+    y = graph.node("MatMul", x, W)
+    return graph.node("Add", y, *b) if b else y
 
 
 def _convolution(layer: Convolution, graph: Graph, x: Value) -> Value:
@@ -91,6 +102,10 @@ def _global_average_pooling(layer: GlobalAveragePooling, graph: Graph, x: Value)
     return graph.node("Flatten", graph.node("GlobalAveragePool", x), axis=1)
 
 
+def _global_max_pooling(layer: GlobalMaxPooling, graph: Graph, x: Value) -> Value:
+    return graph.node("Flatten", graph.node("GlobalMaxPool", x), axis=1)
+
+
 def _batch_normalization(layer: BatchNormalization, graph: Graph, x: Value) -> Value:
     gamma, beta, mean = (graph.parameter(layer, key) for key in ("gamma", "beta", "running_mean"))
     # a float32 in the file, at most eps; in float64 the rest goes to the variance
@@ -104,6 +119,68 @@ def _batch_normalization(layer: BatchNormalization, graph: Graph, x: Value) -> V
     rows = _rows(graph, x) if whole else x
     y = graph.node("BatchNormalization", rows, gamma, beta, mean, var, epsilon=float(eps))
     return graph.node("Reshape", y, graph.constant(np.array([-1, *x.shape]))) if whole else y
+
+
+def _layer_normalization(layer: LayerNormalization, graph: Graph, x: Value) -> Value:
+    y = graph.node("Mul", _standardized(graph, x, layer.eps), graph.parameter(layer, "gamma"))
+    return graph.node("Add", y, graph.parameter(layer, "beta"))
+
+
+def _rms_normalization(layer: RMSNormalization, graph: Graph, x: Value) -> Value:
+    return graph.node("Mul", _over_root(graph, x, layer.eps), graph.parameter(layer, "gamma"))
+
+
+def _group_normalization(layer: GroupNormalization, graph: Graph, x: Value) -> Value:
+    groups = graph.node("Reshape", x, graph.constant(np.array([0, layer.groups, -1])))
+    y = graph.node("Reshape", _standardized(graph, groups, layer.eps), graph.constant(np.array([-1, *x.shape])))
+    axes = graph.constant(np.arange(1, len(x.shape)))
+    for kind, key in (("Mul", "gamma"), ("Add", "beta")):
+        p = graph.parameter(layer, key)
+        y = graph.node(kind, y, p if len(x.shape) == 1 else graph.node("Unsqueeze", p, axes))
+    return y
+
+
+def _standardized(graph: Graph, x: Value, eps: float) -> Value:
+    """Subtract the mean along the last axis, and divide by the root of the variance and `eps`."""
+    return _over_root(graph, graph.node("Sub", x, graph.node("ReduceMean", x, axes=[-1])), eps)
+
+
+def _over_root(graph: Graph, x: Value, eps: float) -> Value:
+    """Divide by the root of the mean square along the last axis and `eps`."""
+    square = graph.node("ReduceMean", graph.node("Mul", x, x), axes=[-1])
+    return graph.node("Div", x, graph.node("Sqrt", graph.node("Add", square, graph.constant(eps))))
+
+
+def _gelu(layer: Gelu, graph: Graph, x: Value) -> Value:
+    if layer.approximate == "none":
+        cdf = graph.node("Erf", graph.node("Mul", x, graph.constant(math.sqrt(0.5))))
+    else:
+        square = graph.node("Mul", x, x)
+        cubic = graph.node("Mul", graph.node("Mul", square, x), graph.constant(0.044715))
+        inner = graph.node("Mul", graph.node("Add", x, cubic), graph.constant(math.sqrt(2.0 / math.pi)))
+        cdf = graph.node("Tanh", inner)
+    half = graph.node("Mul", x, graph.constant(0.5))
+    return graph.node("Mul", half, graph.node("Add", cdf, graph.constant(1.0)))
+
+
+def _silu(layer: Silu, graph: Graph, x: Value) -> Value:
+    return graph.node("Mul", x, graph.node("Sigmoid", x))
+
+
+def _leaky_relu(layer: LeakyRelu, graph: Graph, x: Value) -> Value:
+    if graph.dtype == np.float32:
+        return graph.node("LeakyRelu", x, alpha=layer.slope)
+    # attributes are float32, whatever the arrays are
+    scaled = graph.node("Mul", x, graph.constant(layer.slope))
+    return graph.node("Where", graph.node("Greater", x, graph.constant(0.0)), x, scaled)
+
+
+def _elu(layer: Elu, graph: Graph, x: Value) -> Value:
+    y = graph.node("Elu", x, alpha=1.0)
+    if layer.alpha == 1.0:
+        return y
+    scaled = graph.node("Mul", y, graph.constant(layer.alpha))
+    return graph.node("Where", graph.node("Greater", x, graph.constant(0.0)), x, scaled)
 
 
 def _dropout(layer: Dropout, graph: Graph, x: Value) -> Value:
@@ -133,14 +210,23 @@ EXPORTERS: dict[type, Exporter] = {
     Chain: _chain,
     Convolution: _convolution,
     Dropout: _dropout,
+    Elu: _elu,
     Flatten: _node("Flatten", axis=1),
+    Gelu: _gelu,
     GlobalAveragePooling: _global_average_pooling,
+    GlobalMaxPooling: _global_max_pooling,
+    GroupNormalization: _group_normalization,
     Identity: _nothing,
+    LayerNormalization: _layer_normalization,
+    LeakyRelu: _leaky_relu,
     MulLayer: _node("Mul"),
     Pooling: _pooling,
+    RMSNormalization: _rms_normalization,
     Relu: _node("Relu"),
     Residual: _residual,
     Sigmoid: _node("Sigmoid"),
+    Silu: _silu,
     Softmax: _node("Softmax", axis=-1),
+    Softplus: _node("Softplus"),
     Tanh: _node("Tanh"),
 }

@@ -81,3 +81,62 @@ def log_softmax_backward(dy: Array, y: Array, axis: int = -1) -> Array:
     """``dy - exp(y) sum(dy)`` for the output `y`."""
     xp = array_namespace(dy, y)
     return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)
+
+
+@op
+@in_float32
+def leaky_relu(x: Array, slope: float = 0.01) -> Array:
+    """`x` where it is positive, else ``slope * x``."""
+    return array_namespace(x).where(x > 0, x, slope * x)
+
+
+@op
+@in_float32
+def leaky_relu_backward(dy: Array, y: Array, slope: float = 0.01) -> Array:
+    """`dy` where the output `y` is positive, else ``slope * dy``; `slope` is at least 0, so that `y` has the sign of `x`."""
+    return array_namespace(dy, y).where(y > 0, dy, slope * dy)
+
+
+@op
+@in_float32
+def elu(x: Array, alpha: float = 1.0) -> Array:
+    """`x` where it is positive, else ``alpha * (exp(x) - 1)``."""
+    xp = array_namespace(x)
+    return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0.0)))
+
+
+@op
+@in_float32
+def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
+    """`dy` where the output `y` is positive, else ``dy * (y + alpha)``, as ``alpha exp(x)`` is ``y + alpha``."""
+    return array_namespace(dy, y).where(y > 0, dy, dy * (y + alpha))
+
+
+@op
+@in_float32
+def silu(x: Array) -> Array:
+    """``x * sigmoid(x)``."""
+    return x * sigmoid(x)
+
+
+@op
+@in_float32
+def silu_backward(dy: Array, x: Array) -> Array:
+    """``dy * s (1 + x (1 - s))`` with ``s = sigmoid(x)``."""
+    s = sigmoid(x)
+    return dy * s * (1.0 + x * (1.0 - s))
+
+
+@op
+@in_float32
+def softplus(x: Array) -> Array:
+    """``log(1 + exp(x))``, as ``max(x, 0) + log(1 + exp(-|x|))``, which cannot overflow."""
+    xp = array_namespace(x)
+    return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+@op
+@in_float32
+def softplus_backward(dy: Array, y: Array) -> Array:
+    """``dy * (1 - exp(-y))`` for the output `y`, which is ``dy * sigmoid(x)``."""
+    return -dy * array_namespace(dy, y).expm1(-y)

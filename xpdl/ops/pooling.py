@@ -125,3 +125,19 @@ def global_average_pooling_backward(dy: Array, x: Array) -> Array:
     xp = array_namespace(dy, x)
     share = rounded_to(dy.dtype, xp.divide(widened(dy), float(x.shape[2] * x.shape[3])))
     return xp.add(xp.zeros_like(x), xp.reshape(share, (*dy.shape, 1, 1)))
+
+
+@op
+def global_max_pooling(x: Array) -> Array:
+    """The largest value of each channel of `x` (N, C, H, W) over the whole image, giving (N, C)."""
+    return array_namespace(x).max(x, axis=(2, 3))
+
+
+@op
+def global_max_pooling_backward(dy: Array, x: Array) -> Array:
+    """Give each channel's `dy` (N, C) to its maximum, to the first of equal ones in row order."""
+    xp = array_namespace(dy, x)
+    pixels = xp.reshape(x, (*x.shape[:2], x.shape[2] * x.shape[3]))
+    first = xp.argmax(pixels, axis=-1, keepdims=True)
+    places = xp.arange(pixels.shape[-1], dtype=first.dtype, device=device(x))
+    return xp.reshape(xp.where(places == first, xp.expand_dims(dy, axis=-1), 0.0), x.shape)
