@@ -96,8 +96,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("backend", params or [pytest.param(_NOBODY, id="nobody")], indirect=True)
 
 
+@functools.cache
+def _arguments(predicate: Callable[..., bool]) -> tuple[str, ...]:
+    return tuple(inspect.signature(predicate).parameters)
+
+
 def _holds(predicate: Callable[..., bool], params: dict[str, Any]) -> bool:
-    return predicate(*(params[name] for name in inspect.signature(predicate).parameters))
+    return predicate(*(params[name] for name in _arguments(predicate)))
 
 
 def _missing(item: pytest.Item) -> str | None:

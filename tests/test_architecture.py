@@ -15,6 +15,8 @@ import pytest
 import xpdl
 from tests.harness import nonempty
 
+pytestmark = pytest.mark.exhaustive
+
 PACKAGE = Path(xpdl.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 

@@ -170,6 +170,7 @@ class TestRunner:
         assert capsys.readouterr().err.count("a figure is not shown, as there is no display") == 2
         assert sorted(os.listdir(folder)) == ["draws.py", "sample_weight.pkl"]
 
+    @pytest.mark.exhaustive
     def test_in_a_process_of_its_own(self, folder: Path) -> None:
         (folder / "script.py").write_text("from common.layers import *\nprint(Relu().forward(np.array([-1.0, 2.0])))\n")
         command = [sys.executable, "-m", "xpdl.book", "script.py"]

@@ -57,6 +57,7 @@ class TestTrain:
         code, evaluated, _ = run("evaluate")
         assert code == 0 and evaluated.splitlines()[-1] == lines[-1]
 
+    @pytest.mark.exhaustive
     def test_a_loss_that_ends_above_its_start_is_no_success(self, tmp_path):
         done = in_a_process(*SMALL, "--optimizer", "adam", "--lr", "30", "--schedule", "none", cwd=tmp_path)
         assert done.returncode == 1 and "warning: Trainer: the loss ended above its start" in done.stderr
@@ -88,6 +89,7 @@ class TestTrain:
         code, out, err = run("evaluate", "--metrics", "f2")
         assert code == 2 and "error: --metrics: there is no metric 'f2'; there are accuracy, " in err
 
+    @pytest.mark.exhaustive
     def test_passes_in_half_precision(self, tmp_path, capsys):
         lines = {}
         for precision in ("float16", "float32"):
@@ -98,6 +100,7 @@ class TestTrain:
         half, exact = (load_arrays(tmp_path / p / "TwoLayerNet.safetensors")[0]["W1"] for p in lines)
         assert half.dtype == np.float32 and (half != exact).any()
 
+    @pytest.mark.exhaustive
     def test_same_seed_same_numbers(self, run):
         first, second, other = (run(*SMALL, "--seed", seed)[1] for seed in "112")
         accuracy = [re.sub(r"\S+ s\b", "", out) for out in (first, second, other)]
@@ -166,6 +169,7 @@ class TestTrain:
         says = f"an earlier run was not finished; its checkpoint is kept as {tmp_path / 'TwoLayerNet.checkpoint.old'}"
         assert out.splitlines()[-1] == says and err.splitlines()[-1] == "interrupted"
 
+    @pytest.mark.exhaustive
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no device that is always full")
     @pytest.mark.parametrize("command", [["info"], [*SMALL, "--out", "runs"]], ids=lambda command: command[0])
     def test_output_that_cannot_be_written_is_one_line_and_exit_code_2(self, tmp_path, command):
@@ -229,6 +233,7 @@ def test_info_names_each_backend_and_why_not(run):
     assert {"cupy", "torch", "jax", "array_api_strict"} <= lines.keys()
 
 
+@pytest.mark.exhaustive
 def test_in_a_process_of_its_own(tmp_path):
     done = in_a_process("evaluate", "missing", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "missing" in done.stderr
@@ -241,12 +246,14 @@ def test_version_and_help(run):
     assert "info" in run("--help")[1] and "--epochs" in run("train", "--help")[1]
 
 
+@pytest.mark.exhaustive
 def test_output_may_be_cut_off(tmp_path):
     command = f"{sys.executable} -m xpdl info | head -c 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stderr == ""
 
 
+@pytest.mark.exhaustive
 def test_runs_without_a_standard_output():
     done = subprocess.run(f"{sys.executable} -m xpdl info >&-", shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""

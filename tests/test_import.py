@@ -45,6 +45,7 @@ NOT_AT_IMPORT = {
 }
 
 
+@pytest.mark.exhaustive
 def test_leaves_the_slow_modules_to_their_first_use():
     loaded = set(run("import sys, xpdl; print(*sys.modules)"))
     # before any import, a speedup of the installation may have loaded some
@@ -56,6 +57,7 @@ def test_slow_modules_exist(name):
     assert importlib.util.find_spec(name)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("package", ["xpdl", "xpdl.data"])
 def test_star_gives_every_public_name_and_dir_lists_it(package):
     program = f"import {package} as package; listed = dir(package); from {package} import *; "
@@ -66,6 +68,7 @@ def test_star_gives_every_public_name_and_dir_lists_it(package):
 WITHOUT_SKLEARN = "import sys; sys.modules['sklearn'] = None; import xpdl; "
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["XpdlClassifier", "XpdlRegressor"])
 def test_estimators_say_what_to_install_where_scikit_learn_is_missing(name):
     message = 'XpdlClassifier and XpdlRegressor need scikit-learn: pip install "xpdl[scikit-learn]"'
@@ -74,6 +77,7 @@ def test_estimators_say_what_to_install_where_scikit_learn_is_missing(name):
         assert printed == message.split()
 
 
+@pytest.mark.exhaustive
 def test_help_and_star_do_without_scikit_learn():
     listed = "print('XpdlClassifier' in dir(xpdl)); import inspect; print(len(inspect.getmembers(xpdl)) > 100)"
     assert run(f"{WITHOUT_SKLEARN} {listed}\nfrom xpdl import *") == ["False", "True"]
@@ -91,6 +95,7 @@ def test_missing_name_is_an_attribute_error():
         _ = xpdl.no_such_name
 
 
+@pytest.mark.exhaustive
 def test_uses_no_network_and_starts_no_process():
     program = (
         "import sys; seen = []\n"
@@ -130,6 +135,7 @@ print(run())
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize(
     "begin", ["", "import sys; sys.argv.append('before')\n"], ids=["after import", "after training"]

@@ -17,6 +17,7 @@ def chapter(title):
     return re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README.read_text(), re.MULTILINE | re.DOTALL)[1]
 
 
+@pytest.mark.exhaustive
 def test_example_prints_the_output_shown():
     shown = re.search(r"```text\n(.*?)```", docs_tables.section("example"), re.DOTALL)[1]
     printed = docs_tables.output_of(docs_tables.code("example"))

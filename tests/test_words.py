@@ -7,6 +7,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.exhaustive
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("xpdl", "tests", "docs", "examples", "scripts")
 MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))

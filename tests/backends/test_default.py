@@ -28,6 +28,7 @@ def chosen() -> tuple[str, str]:
 
 
 class TestEnvironment:
+    @pytest.mark.exhaustive
     def test_is_the_default(self) -> None:
         code = "from xpdl.backends import asarray; print(type(asarray([1.0])).__module__)"
         ran = python(code, XPDL_BACKEND="array_api_strict")
@@ -97,6 +98,7 @@ class TestAvailable:
         assert get_backend() is before
 
 
+@pytest.mark.exhaustive
 def test_importing_xpdl_loads_no_array_library_but_numpy() -> None:
     libraries = ["cupy", "torch", "jax", "jaxlib", "array_api_strict", "dask", "ndonnx", "onnx", "tensorflow"]
     code = (

@@ -119,6 +119,7 @@ def test_waiting_is_for_the_device_of_the_backend():
     assert waited == [1]
 
 
+@pytest.mark.exhaustive
 def test_cached_memory_of_cupy_and_pytorch_is_freed(monkeypatch):
     freed = []
     pool = types.SimpleNamespace(free_all_blocks=lambda: freed.append("cupy"))

@@ -100,6 +100,7 @@ class TestSeed:
         with pytest.raises(TypeError, match="seed: seed must be an int, got"):
             seed(n)
 
+    @pytest.mark.exhaustive
     def test_without_a_seed_processes_differ(self) -> None:
         code = "from xpdl.backends.random import next_stream; print(next_stream('a').seed)"
         runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in "ab"]

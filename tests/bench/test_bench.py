@@ -118,6 +118,7 @@ def test_command_prints_a_table_and_writes_json(tmp_path, capsys):
     assert "whole step" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell a peak of memory")
 def test_memory_is_at_least_that_of_the_arrays_and_grows_with_them():
     few, many = (bench.memory("SimpleConvNet", batch_size=size) for size in (100, 400))
@@ -131,6 +132,7 @@ def test_memory_is_at_least_that_of_the_arrays_and_grows_with_them():
     assert len(table) == 3 and table[2].startswith(f"| SimpleConvNet | 100 | {few.arrays:.1f} |")
 
 
+@pytest.mark.exhaustive
 def test_memory_that_cannot_be_measured_says_why(monkeypatch):
     monkeypatch.setattr(memory, "_CLEAR", Path("/proc/none"))
     with pytest.raises(OSError, match="tells the peak of a process on Linux"):

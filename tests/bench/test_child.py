@@ -8,6 +8,8 @@ import pytest
 
 from xpdl.bench.child import run_child
 
+pytestmark = pytest.mark.exhaustive
+
 FOREVER = "import time; time.sleep(600)"
 
 

@@ -23,6 +23,8 @@ from xpdl.bench.gpu_tests import SuiteRun
 from xpdl.bench.step_cost import Cost
 from xpdl.models import TwoLayerNet
 
+pytestmark = pytest.mark.exhaustive
+
 REASON = "no driver: none here"
 CARD = {"GPU": "NVIDIA Card", "driver": "600.1", "cuDNN": "used by convolutions"}
 

@@ -7,6 +7,8 @@ import pytest
 from xpdl.bench import gpu_tests
 from xpdl.bench.gpu_tests import SuiteRun, run_tests
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(autouse=True)
 def no_workers(monkeypatch):

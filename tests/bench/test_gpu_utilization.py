@@ -3,8 +3,12 @@
 import sys
 from types import SimpleNamespace
 
+import pytest
+
 from xpdl.backends import make_backend
 from xpdl.bench import gpu_utilization
+
+pytestmark = pytest.mark.exhaustive
 
 BACKEND = SimpleNamespace(device=SimpleNamespace(pci_bus_id="0000:17:00.0"))
 

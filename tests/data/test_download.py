@@ -134,6 +134,7 @@ def test_given_up_after_three_rounds(server, path, slept, name):
     assert server.asked == [f"/{name}", "/missing", f"/{name}", f"/{name}"] and slept == [1.0, 4.0]
 
 
+@pytest.mark.exhaustive
 def test_bomb_is_not_unpacked(server, path):
     bomb = gzip.compress(bytes(10**8))
     server.offer("/bomb", bomb)
@@ -184,6 +185,7 @@ def test_keyboard_interrupt_leaves_nothing(served, path, monkeypatch):
     assert not kept(path)
 
 
+@pytest.mark.exhaustive
 def test_killed_midway_leaves_no_file_and_no_lock(server, path):
     with fetch_in_a_process(f"{server.url}/slow", path) as process:
         assert server.halfway.wait(60)
@@ -193,6 +195,7 @@ def test_killed_midway_leaves_no_file_and_no_lock(server, path):
     assert path.read_bytes() == CONTENT and kept(path) == [path]
 
 
+@pytest.mark.exhaustive
 def test_of_two_processes_at_once_one_downloads(server, path):
     with fetch_in_a_process(f"{server.url}/slow", path) as one:
         assert server.halfway.wait(60)

@@ -223,6 +223,7 @@ class TestCifar10:
         finally:
             tracemalloc.stop()
 
+    @pytest.mark.exhaustive
     def test_small_archive_does_not_unpack_to_much(self, folder, monkeypatch):
         """Neither as a file nor as a header, whose size only the header itself says."""
         monkeypatch.setattr("xpdl.data.cifar10._MOST_BYTES", 10**6)

@@ -49,6 +49,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "file"
 
 
+@pytest.mark.exhaustive
 @given(
     st.binary(max_size=200), st.sampled_from([b"", b"\x80\x04", b"\x80\x02}", b"(", b"\0\0\x08\x01", b"\x1f\x8b\x08"])
 )

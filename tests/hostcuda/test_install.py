@@ -9,6 +9,8 @@ import pytest
 
 from tests.hostcuda.child import FOLDER, environment, run
 
+pytestmark = pytest.mark.exhaustive
+
 ANSWER = (
     "import cupy; print(int((cupy.arange(5) * 2).sum()), cupy.cuda.runtime.getDeviceProperties(0)['name'].decode())"
 )

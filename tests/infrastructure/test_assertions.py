@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
 
 from tests.infrastructure.assertions import ROOT, SKIPS, Function, asserts, called, defined_tests, module
+
+pytestmark = pytest.mark.exhaustive
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/test_*.py"))
 
@@ -21,25 +24,29 @@ def skips(function: Function) -> list[int]:
     return [call.lineno for call in calls if called(call.func) in SKIPS and "pytest" in ast.dump(call.func)]
 
 
-TESTS = [(name, test) for name in FILES for test in defined_tests(ROOT / name)]
+@functools.cache
+def all_tests() -> list[tuple[str, Function]]:
+    return [(name, test) for name in FILES for test in defined_tests(ROOT / name)]
 
 
 def test_every_test_asserts_something_on_each_of_its_paths() -> None:
-    vacuous = [f"{name}:{test.lineno} {test.name}" for name, test in TESTS if not asserts(test, ROOT / name)]
+    vacuous = [f"{name}:{test.lineno} {test.name}" for name, test in all_tests() if not asserts(test, ROOT / name)]
     assert not vacuous, "parametrize by what applies; loop over nonempty(...); or say with does_not_raise()"
 
 
 def test_no_test_skips_in_its_body() -> None:
-    skipping = [f"{name} {test.name}" for name, test in TESTS if skips(test) and (name, test.name) not in MAY_SKIP]
+    skipping = [
+        f"{name} {test.name}" for name, test in all_tests() if skips(test) and (name, test.name) not in MAY_SKIP
+    ]
     assert not skipping, "mark it with applies, needs or skipif: what does not apply is not collected"
 
 
 def test_tests_are_found() -> None:
-    assert len(FILES) > 150 and len(TESTS) > 2000
+    assert len(FILES) > 150 and len(all_tests()) > 2000
 
 
 def test_exceptions_are_still_needed() -> None:
-    functions = {(name, test.name): test for name in FILES for test in defined_tests(ROOT / name)}
+    functions = {(name, test.name): test for name, test in all_tests()}
     assert [key for key in MAY_SKIP if not skips(functions[key])] == []
 
 

@@ -62,6 +62,7 @@ def test_of_many_there_is_never_more_than_one(path):
     assert max(most) == 1 and len(done) == 120 and not path.exists()
 
 
+@pytest.mark.exhaustive
 def test_is_given_back_by_a_process_that_is_killed(path):
     program = (
         "import sys, time; from pathlib import Path; from xpdl.io.file_lock import locked\n"
@@ -81,6 +82,7 @@ def test_is_given_back_by_a_process_that_is_killed(path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
 class TestForks:
+    @pytest.mark.exhaustive
     def test_a_child_does_not_hold_it_when_its_parent_has_ended(self, path):
         program = (
             "import os, sys, time; from pathlib import Path; from xpdl.io.file_lock import locked\n"
@@ -100,6 +102,7 @@ class TestForks:
                 os.kill(child, 9)
         assert not path.exists()
 
+    @pytest.mark.exhaustive
     def test_a_child_that_leaves_it_takes_it_from_nobody(self, path):
         program = (
             "import os, sys; from pathlib import Path; from xpdl.io.file_lock import locked\n"

@@ -93,6 +93,7 @@ def printed(program: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.exhaustive
 def test_says_what_to_install_where_onnx_is_missing(run: Any) -> None:
     message = 'xpdl.onnx needs the package onnx: pip install "xpdl[onnx]"'
     assert printed(WITHOUT).splitlines() == ["False", *[message] * 3, f"xpdl export: error: {message}", "2"]

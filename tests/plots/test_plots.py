@@ -17,6 +17,7 @@ from xpdl.errors import ShapeError
 WITHOUT = "import sys; sys.modules['matplotlib'] = None; import xpdl; "
 
 
+@pytest.mark.exhaustive
 def test_without_matplotlib_the_package_loads_and_the_error_says_what_to_do():
     program = WITHOUT + "xpdl.plots.curves({'a': [1.0, 2.0]})"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

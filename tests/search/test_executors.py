@@ -14,6 +14,8 @@ from tests.search import builds
 from tests.search.searches import halve, same, search
 from xpdl import uniform, use
 
+pytestmark = pytest.mark.exhaustive
+
 PARABOLA = {"space": {"x": uniform(0, 10)}, "n_trials": 5}
 ROOT = Path(__file__).parents[2]
 

@@ -81,6 +81,7 @@ class TestObjective:
             optuna_objective(builds.net, {**SPACE, "lr": choice([1e200])})(FakeTrial())
 
 
+@pytest.mark.exhaustive
 def test_nothing_else_loads_them():
     code = "import sys, xpdl.search; print([name for name in ('sklearn', 'optuna') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

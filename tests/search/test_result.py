@@ -179,6 +179,7 @@ class TestLog:
         same(more, search(counted, {"x": uniform(0, 1)}, 5))
         same(run(2), type(first)(first.trials[:2]))
 
+    @pytest.mark.exhaustive
     def test_cut_off_anywhere_it_gives_the_same_result(self, tmp_path):
         path = tmp_path / "log.jsonl"
         whole = halve(builds.net, log=path, max_epochs=3, n_trials=4)
@@ -191,6 +192,7 @@ class TestLog:
             lines = path.read_bytes().splitlines()
             assert len(lines) == len(content.splitlines()) and all(json.loads(line) for line in lines)
 
+    @pytest.mark.exhaustive
     def test_killed_process_has_logged_what_it_finished(self, tmp_path):
         path, count = tmp_path / "log.jsonl", tmp_path / "count"
         code = (

@@ -194,12 +194,14 @@ class TestProcesses:
         same(halve(n_trials=4, max_epochs=3, processes=2, log=tmp_path / "log"), alone)
         same(halve(n_trials=4, max_epochs=3, log=tmp_path / "log"), alone)
 
+    @pytest.mark.exhaustive
     def test_work_on_the_backend_in_use_and_errors_come_back(self):
         with xpdl.use("numpy", dtype="float64"):
             assert len(search(builds.backend, {"x": uniform(0, 1)}, 2, processes=2).trials) == 2
             with pytest.raises(KeyError, match="no such thing"):
                 search(builds.broken, {"x": choice([9])}, 2, processes=2)
 
+    @pytest.mark.exhaustive
     def test_one_that_dies_is_an_error_and_not_a_wait(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SEARCH_COUNT", str(tmp_path / "count"))
         with pytest.raises(BrokenProcessPool) as error:

@@ -27,6 +27,7 @@ def outcomes():
         return json.loads(done.stdout)
 
 
+@pytest.mark.exhaustive
 def test_read_only_folder_is_an_error_before_the_training_begins(outcomes):
     error, warned, steps, left = outcomes["read_only"]
     assert error.startswith("PermissionError: [Errno 13] Permission denied: ") and "run" in error and "\n" not in error

@@ -91,6 +91,7 @@ def test_duration(seconds, text):
     assert duration(seconds) == text
 
 
+@pytest.mark.exhaustive
 def test_tqdm_is_not_imported_where_no_bar_is_drawn():
     code = (
         "import sys, xpdl; from xpdl.training.progress import Progress\n"

@@ -408,6 +408,7 @@ class TestStreams:
     def expected(self):
         return trainer().train().train_loss_list
 
+    @pytest.mark.exhaustive
     @pytest.mark.parametrize(
         "setup",
         [
@@ -427,6 +428,7 @@ class TestStreams:
     def test_whatever_they_are_the_training_is_the_same(self, setup, expected, tmp_path):
         assert self.losses(tmp_path, setup)[0] == expected
 
+    @pytest.mark.exhaustive
     def test_a_pipe_whose_reader_has_gone(self, expected, tmp_path):
         read, write = os.pipe()
         os.close(read)
@@ -439,6 +441,7 @@ class TestStreams:
         with open("/dev/full", "w") as full:
             assert self.losses(tmp_path, stdout=full, stderr=full)[0] == expected
 
+    @pytest.mark.exhaustive
     def test_a_locale_without_the_letters_of_a_path(self, expected, tmp_path):
         env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
         folder = tmp_path / "\N{SNOWMAN}"
@@ -509,6 +512,7 @@ class TestWarnings:
             messages.warn("seen", stacklevel=1)
         assert said[0].filename == __file__
 
+    @pytest.mark.exhaustive
     def test_a_closed_standard_error_is_no_error(self):
         # pytest shows warnings itself
         program = (

@@ -460,6 +460,7 @@ class TestNonFinite:
         assert len(run.train_loss_list) == 2 and all(np.isfinite(run.train_loss_list))
 
 
+@pytest.mark.exhaustive
 def test_progress_bar_only_on_a_terminal():
     code = (
         "import numpy as np, xpdl\n"

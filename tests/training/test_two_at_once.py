@@ -88,6 +88,7 @@ def test_a_callback_that_raises_gives_the_lock_back(path, where):
     assert_same_run(whole, resumed)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_run_locks_nobody_out(path):
     program = (
@@ -124,6 +125,7 @@ class Forks:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 class TestForks:
+    @pytest.mark.exhaustive
     def test_a_child_has_no_lock_when_the_run_is_killed(self, path):
         program = (
             "import os, sys, time; from tests.training.checkpoint.test_format import trainer\n"

@@ -217,6 +217,7 @@ def test_a_job_does_not_wait_for_threads_that_find_no_time_for_it(monkeypatch):
     other.join(30)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_child_of_a_fork_has_threads_of_its_own(monkeypatch):
     program = (

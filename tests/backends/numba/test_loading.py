@@ -17,6 +17,8 @@ from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.numba import BlasError, kernels, loading
 from xpdl.ops import activations, convolution, pooling
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(autouse=True)
 def asked_anew(monkeypatch):

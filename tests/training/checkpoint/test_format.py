@@ -493,6 +493,7 @@ def test_other_layers_are_another_run(path):
         of(Sigmoid).train()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("library", params_of("torch", "array_api_strict"))
 def test_of_another_library_is_read_where_that_is_not_installed(path, library):
     with xpdl.use(library):

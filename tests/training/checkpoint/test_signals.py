@@ -173,6 +173,7 @@ def test_a_run_whose_last_write_fails_says_so(tmp_path, monkeypatch):
         run.train()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.quick(lambda number: number == signal.SIGTERM)
 def test_command_line_ends_with_the_code_of_the_signal_and_resumes(tmp_path, number, code):
