@@ -105,13 +105,10 @@ class Affine(Layer):
         self.x: Array | None = None
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        if not input_shape or (self.W is not None and self._features(input_shape) != self.W.shape[0]):
+        W = self.W
+        if not input_shape or (W is not None and self._features(input_shape) != W.shape[0]):
             place = "a row" if self.axis == 1 else "along the last axis"
-            want = (
-                "rows of features"
-                if self.W is None
-                else f"{self.W.shape[0]} values {place}, as W {tuple(self.W.shape)} has"
-            )
+            want = "rows of features" if W is None else f"{W.shape[0]} values {place}, as W {tuple(W.shape)} has"
             raise ShapeError(f"{self.name}: expected a batch (N, ...) with {want}, got rows of shape {input_shape}")
         return (self.units,) if self.axis == 1 else (*input_shape[:-1], self.units)
 

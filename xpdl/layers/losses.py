@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, same_device, wide_dtype
+from xpdl.backends.namespaces import (
+    Array,
+    array_namespace,
+    is_array,
+    is_floating_beside,
+    on_device_of,
+    same_device,
+    wide_dtype,
+)
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer
 from xpdl.ops import losses as ops
@@ -69,6 +77,8 @@ class LossLayer(Layer):
         raise TypeError(f"{self.name}: accuracy is for classification; a regression has none")
 
     def _targets(self, x: Array, t: Any) -> Array:
+        if is_floating_beside(x, t) and t is not None:
+            return t
         if t is None:
             raise TypeError(f"{self.name}: forward(x, t) needs the targets t")
         for array in (x, t):

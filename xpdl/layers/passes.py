@@ -11,6 +11,9 @@ from xpdl.backends.graphs import on_values
 
 Pass = Callable[..., Any]
 
+# first arguments that have no graph; the gradient of a loss begins with a number
+_VALUES = (HostArray, float)
+
 
 def forward_pass(method: Pass) -> Pass:
     """Decorator of a pass that saves what one `backward_pass` needs."""
@@ -18,7 +21,7 @@ def forward_pass(method: Pass) -> Pass:
 
     @functools.wraps(method)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        y = (method if args and type(args[0]) is HostArray else values)(self, *args, **kwargs)
+        y = (method if args and type(args[0]) in _VALUES else values)(self, *args, **kwargs)
         self.used_up = False
         return y
 
@@ -40,7 +43,7 @@ def backward_pass(method: Pass) -> Pass:
                 f"{self.name}: backward has used up what the last forward saved; call forward before each backward, and "
                 "make one layer for each place that needs one"
             )
-        dx = (method if args and type(args[0]) is HostArray else values)(self, *args, **kwargs)
+        dx = (method if args and type(args[0]) in _VALUES else values)(self, *args, **kwargs)
         self.used_up = not self.repeatable_backward
         return dx
 

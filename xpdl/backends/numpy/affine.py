@@ -30,7 +30,16 @@ def affine(x: NDArray, W: NDArray, b: NDArray | None = None, *, activation: str 
         return DECLINE
     rows, weights = _matching(x, W)
     y = buffer_pool.empty((rows.shape[0], W.shape[1]), x.dtype)
-    finish = functools.partial(_finish, b=b, relu=relu)
+    if _is_tiny(rows, W):
+        np.matmul(rows, weights, out=y)
+        _finish(y, b, relu)
+    else:
+        _product_in_tasks(rows, weights, y, functools.partial(_finish, b=b, relu=relu))
+    return y
+
+
+def _product_in_tasks(rows: NDArray, weights: NDArray, y: NDArray, finish: Callable[[NDArray], None]) -> None:
+    """Write the finished product to `y`."""
     # Few columns, or few of them for a task, are gone through quicker here, without a struggle for the GIL.
     finish_in_tasks = y.size >= 2 * TUNING.affine_cached
 
@@ -45,15 +54,14 @@ def affine(x: NDArray, W: NDArray, b: NDArray | None = None, *, activation: str 
     # The longer side is cut: each task copies all of the other one into the order that BLAS multiplies in. With
     # many rows that is little, and they are contiguous.
     tall = len(y) >= min(y.shape[1], TUNING.affine_many_rows)
-    _run(rows_task if tall else columns_task, y.shape[0 if tall else 1], len(y), W.size)
+    _run(rows_task if tall else columns_task, y.shape[0 if tall else 1], len(y), weights.size)
     if not (tall and finish_in_tasks):
         finish(y)
-    return y
 
 
 def _finish(y: NDArray, b: NDArray | None, relu: bool) -> None:
     """Add the bias to rows and apply the relu, to as many rows at a time as stay in the cache meanwhile."""
-    count = max(1, TUNING.affine_cached // max(y.shape[1], 1))
+    count = len(y) if y.size <= TUNING.affine_cached else max(1, TUNING.affine_cached // y.shape[1])
     for k in range(0, len(y), count):
         piece = y[k : k + count]
         if b is not None:
@@ -97,20 +105,23 @@ def affine_backward(
     if weights is not W:
         _, c, h, w = x.shape
         dW = np.ascontiguousarray(dW.reshape(h, c, w, -1).transpose(1, 0, 2, 3)).reshape(W.shape)
-    return dx, dW, dy.sum(axis=0) if need_db else None
+    return dx, dW, np.add.reduce(dy, axis=0) if need_db else None
+
+
+def _is_tiny(rows: NDArray, W: NDArray) -> bool:
+    """Return whether BLAS multiplies in one thread anyway."""
+    return len(rows) * W.size <= TUNING.affine_tiny_products
 
 
 def _supports(x: NDArray, W: NDArray) -> bool:
-    return (
-        x.dtype == W.dtype
-        and x.dtype.type in (np.float32, np.float64)
-        and x.size > 0
-        and math.prod(x.shape[1:]) == len(W)
-    )
+    dtype = x.dtype
+    return dtype == W.dtype and dtype.char in "fd" and x.size > 0 and math.prod(x.shape[1:]) == len(W)
 
 
 def _matching(x: NDArray, W: NDArray) -> tuple[NDArray, NDArray]:
     """`x` as rows (N, D) and `W` (D, M), both in the order of features that spares copying `x`."""
+    if x.ndim == 2:
+        return x, W
     if x.ndim != 4 or not _images_innermost(x):
         return x.reshape(len(x), -1), W
     _, c, h, w = x.shape
