@@ -143,7 +143,7 @@ def _figures(args: argparse.Namespace) -> list[Any]:
     else:
         options = {"backends": args.backend, "rounds": args.rounds, "task": args.task, "against_torch": against_torch}
         figures = [figure for name, size in cases for figure in bench(name, batch_size=size, **options)]
-        print(table(figures))
+        print(table(figures) + "\n")  # a line that follows at once would be a row of the table in Markdown
         for backend in args.backend:
             ratios = [figure.ratio for figure in figures if figure.backend == backend and figure.ratio is not None]
             if len(ratios) > 1:
