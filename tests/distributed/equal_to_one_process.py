@@ -7,7 +7,7 @@ statistics must be equal to 1e-12, losses and measurements to 1e-11, and all ran
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,25 @@ def noisy(x: Any, stream: Any) -> Any:
     return x + stream.generator("noise").normal(size=x.shape)
 
 
+def uneven_rows(epoch: int, rank: int, ranks: int) -> Iterator[tuple[Any, Any]]:
+    """Yield a rank's rows, of shares that differ: rank 1 has none of batch 2, and the last batch is rank 0's alone."""
+    for number, (x, t) in enumerate(xpdl.Batches(X, T, 10, seed=epoch)):
+        borders = [*(min(3 * place, len(t)) for place in range(ranks)), len(t)]
+        if number == 2 and ranks > 1:
+            borders[1] = borders[2]
+        if number == 4:
+            borders[1:] = [len(t)] * ranks
+            if rank > 0:
+                return
+        yield x[borders[rank] : borders[rank + 1]], t[borders[rank] : borders[rank + 1]]
+
+
+def streamed(batches: Any, accumulate: int = 1, **options: Any) -> dict[str, Any]:
+    """Dropout and a convolution-free net on batches that come ready made."""
+    network = rows_net(Dropout(0.3, inverted=True))
+    return {"network": network, "x_train": batches, "accumulate_grad_batches": accumulate, **options}
+
+
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "plain": lambda: {"network": rows_net()},
     **{f"everything {rule}": (lambda rule=rule: everything(rule)) for rule in RULES},
@@ -78,6 +97,15 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         "callbacks": [StepLR(3, 0.5), EarlyStopping("val_loss", patience=2)],
     },
     "noise": lambda: {"network": rows_net(), "augment": noisy},
+    "batches": lambda: streamed(xpdl.Batches(X, T, 10, seed=2)),
+    "batches, accumulated": lambda: streamed(lambda epoch: iter([*xpdl.Batches(X, T, 10, seed=epoch)]), accumulate=3),
+    "batches, augmented": lambda: streamed(xpdl.Batches(X, T, 10, seed=2), augment=noisy),
+    "pieces": lambda: streamed(
+        xpdl.ChunkedBatches([(X[a : a + 9], T[a : a + 9]) for a in range(0, ROWS, 9)], 11, seed=2)
+    ),
+    "prefetched, fewer rows than ranks": lambda: streamed(xpdl.Prefetch(xpdl.Batches(X, T, 2, seed=2))),
+    "same generator": lambda: streamed(lambda: iter(xpdl.Batches(X, T, 15, seed=2, sample_weight=WEIGHTS))),
+    "sharded function": lambda: streamed(uneven_rows, accumulate=2),
     "drop_last": lambda: {"network": rows_net(), "drop_last": True},
     "float32 passes": lambda: {"network": rows_net(), "precision": MixedPrecision("float32")},
 }
@@ -90,9 +118,10 @@ def trained(case: str, communicator: Any) -> Trainer:
     network, x = options.pop("network"), options.pop("x_train", X)
     options = {"optimizer": "SGD", "optimizer_param": {"lr": 0.01}, "mini_batch_size": 10, **options}
     x_test = options.pop("x_test", X[:13])
-    rows = len(x) - round(len(x) * options.get("validation_split", 0.0))
+    is_rows = isinstance(x, np.ndarray)
+    rows = ROWS - round(ROWS * options.get("validation_split", 0.0))
     steps = -(-rows // options["mini_batch_size"])
-    data = x, T, x_test, T[: len(x_test)]
+    data = x, T if is_rows else None, x_test, T[: len(x_test)]
     options = {"seed": 5, "verbose": False, "communicator": communicator, **options}
     trainer = Trainer(network, *data, -(-50 // steps), **options)
     trainer.train()

@@ -22,10 +22,10 @@ def test_claims_about_several_ranks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "ranks, cases",
     [
-        (3, ["everything Adam", "fewer rows than ranks", "validation"]),
+        (3, ["everything Adam", "fewer rows than ranks", "validation", "pieces", "sharded function"]),
         pytest.param(2, [], marks=pytest.mark.exhaustive),
         pytest.param(3, [], marks=pytest.mark.exhaustive),
-        pytest.param(4, ["everything AdamW", "images"], marks=pytest.mark.exhaustive),
+        pytest.param(4, [], marks=pytest.mark.exhaustive),
     ],
 )
 def test_equals_one_process(ranks: int, cases: list[str]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 
 import xpdl
 from tests import pages
-from tests.distributed.equal_to_one_process import T, X, everything, rows_net
+from tests.distributed.equal_to_one_process import T, X, everything, rows_net, uneven_rows
 from tests.selection import installed
 from xpdl.backends.registry import without
 from xpdl.distributed import RankError
@@ -46,6 +48,11 @@ def refused(kind: type[Exception], call: Callable[[], object]) -> str:
 def trainer(communicator: Any, network: Any = None, x: Any = X, **options: Any) -> Trainer:
     options = {"mini_batch_size": 10, "epochs": 2, "seed": 3, "verbose": False, "optimizer": "adam", **options}
     return Trainer(network or rows_net(), x, T, X[:7], T[:7], communicator=communicator, **options)
+
+
+def streamed(communicator: Any, source: Any, **options: Any) -> Trainer:
+    options = {"epochs": 1, "seed": 3, "verbose": False, "optimizer": "adam", **options}
+    return Trainer(rows_net(), source, None, X[:7], T[:7], communicator=communicator, **options)
 
 
 def parameters(network: Any) -> dict[str, bytes]:
@@ -155,6 +162,19 @@ def parameters_that_go_apart_are_noticed(ranks: Any, folder: Path) -> None:
 
 
 @claim
+def steps_that_were_to_be_compiled_are_eager_and_rank_0_warns(ranks: Any, folder: Path) -> None:
+    runs = []
+    for options in ({}, {"compile": True}):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            runs.append(trainer(ranks, **options))
+        expected = ["Trainer: compile=True with several ranks makes eager steps"] * (bool(options) and ranks.is_first)
+        assert [str(one.message).split(",")[0] for one in warned] == expected
+        runs[-1].train()
+    assert parameters(runs[0].network) == parameters(runs[1].network)
+
+
+@claim
 def one_rank_stops_all_of_them(ranks: Any, folder: Path) -> None:
     class Stop(Callback):
         def on_epoch_end(self, trainer: Any, epoch: int) -> None:
@@ -224,6 +244,77 @@ def rows_of_a_mapped_file_are_read_by_one_rank(ranks: Any, folder: Path) -> None
         every = ranks.allgather(rows)
         assert sorted(row for own in every for row in own) == list(range(len(T))), every
         assert max(map(len, every)) <= len(T) // ranks.size + 5, every
+
+
+@claim_on_linux
+def rows_of_mapped_pieces_are_read_by_one_rank(ranks: Any, folder: Path) -> None:
+    mapped = pages.mapped_rows(folder / f"rank{ranks.rank}", len(T))
+    pieces = [(mapped[begin : begin + 9], T[begin : begin + 9]) for begin in range(0, len(T), 9)]
+    network = Sequential(Affine(units=3), loss=SoftmaxWithLoss, seed=1)
+    network.build((pages.ROW_VALUES,))
+    batches = xpdl.ChunkedBatches(pieces, 11, seed=4)
+    Trainer(network, batches, None, epochs=1, seed=0, verbose=False, communicator=ranks).train()
+    every = ranks.allgather(pages.rows_touched(mapped))
+    assert sorted(row for own in every for row in own) == list(range(len(T))), every
+
+
+@claim
+def batches_that_differ_between_ranks_are_refused(ranks: Any, folder: Path) -> None:
+    other = ranks.rank == 1
+    per_rank = xpdl.Batches(X, T, 10, seed=5 + other)
+
+    def fewer() -> Any:
+        return itertools.islice(xpdl.Batches(X, T, 10, seed=5), 4 - other)
+
+    for source, batch in (
+        (per_rank, 1),
+        (lambda: iter(per_rank), 1),
+        (xpdl.Batches(X, T, 11 if other else 10, seed=5), 1),
+        (xpdl.Batches(X[:46] if other else X, T[:46] if other else T, 24, seed=5), 1),
+        (fewer, 4),
+    ):
+        message = refused(RankError, streamed(ranks, source).train)
+        assert f"x_train, batch {batch} of epoch 1: rank 1 has another one than rank 0; give" in message, message
+    message = refused(ValueError, lambda: streamed(ranks, xpdl.Batches(X, T, 10, shard=(ranks.rank, ranks.size + 1))))
+    assert f"rank {ranks.rank} has batches with shard=({ranks.rank}, {ranks.size + 1}); leave it out" in message
+    streamed(ranks, xpdl.Batches(X, T, 10, seed=0, shard=(ranks.rank, ranks.size))).train()
+
+
+@claim
+def augmented_rows_of_a_sharded_function_draw_other_numbers_on_each_rank(ranks: Any, folder: Path) -> None:
+    drawn: list[float] = []
+
+    def draw(x: Any, stream: Any) -> Any:
+        drawn.append(stream.generator("noise").normal())
+        return x
+
+    streamed(ranks, uneven_rows, augment=draw).train()
+    assert len(drawn) == 5 and len({*itertools.chain(*ranks.allgather(drawn))}) == 5 * ranks.size
+
+
+@claim
+def streamed_trainings_resume_bitwise_identical(ranks: Any, folder: Path) -> None:
+    class Leave(Exception):
+        pass
+
+    class At(Callback):
+        def on_batch_begin(self, trainer: Any, step: int) -> None:
+            if step == 9:
+                raise Leave
+
+    for name, source in (
+        ("pieces", xpdl.ChunkedBatches([(X[:20], T[:20]), (X[20:], T[20:])], 11, seed=2)),
+        ("function", uneven_rows),
+        ("generator", lambda epoch: iter([*xpdl.Batches(X, T, 10, seed=epoch)])),
+    ):
+        whole = streamed(ranks, source, epochs=3)
+        whole.train()
+        options = {"epochs": 3, "checkpoint": folder / name, "checkpoint_every": 2}
+        refused(Leave, streamed(ranks, source, callbacks=[At()], **options).train)
+        again = streamed(ranks, source, **options)
+        again.train()
+        assert parameters(again.network) == parameters(whole.network), name
+        assert again.train_loss_list == whole.train_loss_list, name
 
 
 def main(folder: Path, names: list[str]) -> int:

@@ -49,6 +49,7 @@ SOURCES = {
     "loader": Loader,
     "generator function": passes,
     "function of the epoch": lambda: made,
+    "function of epoch and rank": lambda: lambda epoch, rank, ranks: made(epoch)[rank::ranks],
     "lists in the place of pairs": lambda: lambda epoch: [list(batch) for batch in made(epoch)],
     "rows as lists": lambda: lambda epoch: [(x.tolist(), t.tolist()) for x, t in made(epoch)],
 }
@@ -261,6 +262,13 @@ def test_what_can_be_read_once_is_refused_for_several_epochs(kind):
     same_weights(trainer.network, by_hand(1))
     with pytest.raises(ValueError, match="x_train gave no batch in epoch 2; an iterator gives its batches once"):
         trainer.train(epochs=1)
+
+
+def test_a_function_of_two_arguments_is_refused():
+    with pytest.raises(
+        TypeError, match="take nothing, the epoch, or the epoch, the rank and the number of ranks, got one of 2"
+    ):
+        run(lambda epoch, rank: made(epoch)).train()
 
 
 REFUSED = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -73,6 +74,13 @@ class BatchIterator:
         self._transform = None if self.transform is None else as_transform(self.transform, owner)
         self.seed = next_stream(owner).words("seed")[0] if seed is None else checked_seed(seed, owner)
         self.epoch = self.first_batch = 0
+        self.may_be_empty = False
+
+    def of_rank(self, rank: int, ranks: int) -> Self:
+        """Return a copy for one rank, which gets an empty batch where a batch has no rows for it."""
+        other = copy.copy(self)
+        other.shard, other.may_be_empty = checked_shard((rank, ranks), type(self).__name__), True
+        return other
 
     def __iter__(self) -> Iterator[tuple[Array, ...]]:
         stream = Stream(self.seed, f"epoch {self.epoch}")
@@ -97,7 +105,7 @@ class BatchIterator:
     def _share(self, rows: int) -> tuple[int, int]:
         """Return the first row of this rank in a batch and the one after its last; a rank without rows gets the first."""
         start, stop = share_of(rows, *self.shard)
-        return (0, 1) if start == stop else (start, stop)
+        return (0, 1) if start == stop and not self.may_be_empty else (start, stop)
 
     def _read_rows(self, rows: int) -> tuple[int, int]:
         """Return the rows of a batch that are read: all where a transform needs them."""
@@ -232,8 +240,8 @@ def is_mapped(a: Any) -> bool:
     return any(isinstance(one, np.memmap) for _, one in arrays_of(a))
 
 
-def row_count(x: Any, t: Any, owner: str, x_name: str = "x", t_name: str = "t") -> int:
-    """Require arrays with as many rows of all of `x` as of `t`, and at least one; return their number.
+def row_count(x: Any, t: Any, owner: str, x_name: str = "x", t_name: str = "t", least: int = 1) -> int:
+    """Require arrays with as many rows of all of `x` as of `t`, and at `least` one; return their number.
 
     Raises
     ------
@@ -248,8 +256,8 @@ def row_count(x: Any, t: Any, owner: str, x_name: str = "x", t_name: str = "t") 
     arrays = {**dict(arrays_of(x, x_name)), **dict(arrays_of(t, t_name))}
     for a in arrays.values():
         array_namespace(a, owner=owner)
-    rows = {int(a.shape[0]) if a.ndim else 0 for a in arrays.values()}
-    if len(rows) != 1 or 0 in rows:
+    rows = {int(a.shape[0]) if a.ndim else -1 for a in arrays.values()}
+    if len(rows) != 1 or min(rows) < least:
         names, shapes = (
             " and ".join(map(str, values)) for values in (arrays, (tuple(a.shape) for a in arrays.values()))
         )

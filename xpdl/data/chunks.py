@@ -145,7 +145,7 @@ def _joined(parts: Sequence[_Part], start: int, stop: int) -> Pair:
         part.between(start - begin, stop - begin)
         for part, begin in zip(parts, begins, strict=False)
         if begin < stop and start < begin + part.rows
-    ]
+    ] or [parts[0].between(0, 0)]
     if len(read) == 1:
         return read[0]
     x, t = (

@@ -81,6 +81,10 @@ class Prefetch:
     def first_batch(self, number: int) -> None:
         cast(Batches, self.batches).first_batch = number
 
+    def of_rank(self, rank: int, ranks: int) -> Prefetch:
+        """Return one of the rows of a rank; `AttributeError` where its `batches` cannot be shared."""
+        return Prefetch(cast(Batches, self.batches).of_rank(rank, ranks), self.ahead)
+
     def __iter__(self) -> Iterator[Any]:
         made: queue.SimpleQueue[Any] = queue.SimpleQueue()
         slots, stop = threading.Semaphore(self.ahead), threading.Event()

@@ -36,6 +36,8 @@ class BatchShare:
     rows : int
         Of the global batch.
     communicator : Communicator
+    span : (int, int), optional
+        `start` and `stop`, where they are not those of `share_of`.
     exchanges : bool
         False: layers exchange nothing, as when one rank looks for a NaN.
 
@@ -48,8 +50,10 @@ class BatchShare:
         The mean loss of the global batch and its divisor, after `exchange`.
     """
 
-    def __init__(self, rows: int, communicator: Reduces, *, exchanges: bool = True) -> None:
-        self.start, self.stop = share_of(rows, communicator.rank, communicator.size)
+    def __init__(
+        self, rows: int, communicator: Reduces, span: tuple[int, int] | None = None, *, exchanges: bool = True
+    ) -> None:
+        self.start, self.stop = span or share_of(rows, communicator.rank, communicator.size)
         self.rows, self.is_idle = rows, self.start == self.stop
         self.communicator = communicator if exchanges else None
         self.loss: float | None = None

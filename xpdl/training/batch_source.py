@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 from xpdl.backends import tables
 from xpdl.backends.namespaces import array_namespace, is_array
-from xpdl.backends.random import Stream, next_stream
+from xpdl.backends.random import Stream
 from xpdl.data.batches import BatchIterator, Transforms, row_count
 from xpdl.data.structure import arrays_of, map_arrays
 from xpdl.errors import LabelError
 from xpdl.training.conversion import features, targets_of
-from xpdl.training.stable_repr import words
 
+#: of a function that is told its rank
+RANK_ARGUMENTS = 3
 _CURE = "pass the function that makes it, or something that can be iterated over again"
 
 
@@ -33,8 +34,8 @@ class BatchSource(BatchIterator):
     ----------
     source : iterable, or function
         Gives batches ``(x, t)`` or ``(x, t, sample_weight)``. A function is called in each pass and returns an iterable; one
-        with a parameter gets the number of the epoch, from 0. What has ``epoch`` and ``first_batch`` as `Batches` has, is
-        told them.
+        with a parameter gets the number of the epoch, from 0, and one with three also the rank and the number of ranks. What
+        has ``epoch`` and ``first_batch`` as `Batches` has, is told them.
     name : str
         For messages.
     network
@@ -52,6 +53,13 @@ class BatchSource(BatchIterator):
     A pass that is left goes on with the next one, where that begins with the batch after the last: the source is not asked
     again, whose order may be another each time.
     """
+
+    #: this rank, and the number of them
+    place = 0, 1
+    #: of the last batch, the first row of this rank, the one after its last, and the rows of all ranks
+    span = 0, 0, 0
+    #: in a batch at least
+    least_rows = 1
 
     def __init__(
         self, source: Any, name: str, network: Any, seed: int | None = None, transform: Transforms | None = None
@@ -106,10 +114,19 @@ class BatchSource(BatchIterator):
         if hasattr(source, "epoch") and hasattr(source, "first_batch"):
             source.epoch, source.first_batch = epoch, first
             return iter(source)
-        made = (source(epoch) if _takes_argument(source) else source()) if callable(source) else source
+        made = source(*self._arguments(epoch)) if callable(source) else source
         if not isinstance(made, Iterable):
             raise TypeError(f"{self.name}: the function must return an iterable of batches, got {type(made).__name__}")
         return itertools.islice(made, first, None)
+
+    def _arguments(self, epoch: int) -> tuple[int, ...]:
+        count = argument_count(self.source)
+        if count not in (0, 1, RANK_ARGUMENTS):
+            raise TypeError(
+                f"{self.name}: the function must take nothing, the epoch, or the epoch, the rank and the number of ranks, "
+                f"got one of {count} arguments"
+            )
+        return (epoch, *self.place)[:count]
 
     def _checked(self, batch: Any, count: int) -> tuple[Any, ...]:
         name = f"{self.name}, batch {count}"
@@ -125,54 +142,8 @@ class BatchSource(BatchIterator):
                 )
             t = t if names is None else tables.class_numbers(t, names, f"{name}: t")
         x = features(x, self.network, f"{name}: x")
-        row_count(x, t, name)
+        row_count(x, t, name, least=self.least_rows)
         return (x, t, *(tables.as_array(one, f"{name}: sample_weight") for one in weight))
-
-
-class StreamedData:
-    """The data of a training whose rows come as batches; see `TrainingData` for the attributes."""
-
-    def __init__(
-        self, batches: BatchSource, held_out: Mapping[str, tuple[Any, Any]], network: Any, enter: Callable[..., Any]
-    ) -> None:
-        self.batches, self.augment, backend = batches, batches.transform, batches.backend
-        self.sets: dict[str, tuple[Any, Any]] = {
-            which: enter(*pair, network, backend, which) for which, pair in held_out.items()
-        }
-        self.last_batch_size = 0
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        """The number of batches of an epoch, where the source has a length."""
-        return self.batches.steps
-
-    def of(self, which: str) -> tuple[Any, Any]:
-        """Return x and t of a set, None where it is missing; the source of batches in the place of training rows."""
-        nothing = self.batches.source if which == "train" else None, None
-        return self.sets.get(which, nothing)
-
-    def settings(self) -> dict[str, Any]:
-        """Return the part of a run's fingerprint that the data make."""
-        return {"augment": words(self.augment), "rows": None, "batches": self.steps_per_epoch}
-
-
-def streamed(
-    source: Any, network: Any, seed: int | None, augment: Transforms | None, refused: Mapping[str, Any]
-) -> BatchSource:
-    """Return the batches of a training that were given in the place of rows.
-
-    Raises
-    ------
-    TypeError
-        If one of the options `refused` is asked for, each of which needs the rows.
-    """
-    for option, value in refused.items():
-        if value is not None and not (isinstance(value, (bool, int, float)) and not value):
-            raise TypeError(
-                f"Trainer: {option} needs rows, and x_train gives batches; make them so, or pass arrays x_train and t_train"
-            )
-    order = next_stream("Trainer", seed).words("order")[0]
-    return BatchSource(source, "Trainer: x_train", network, order, augment)
 
 
 def require_passes(batches: BatchSource, passes: int) -> None:
@@ -207,12 +178,13 @@ def joined(source: Any, name: str, network: Any) -> tuple[Any, Any]:
     return pair
 
 
-def _takes_argument(function: Any) -> bool:
+def argument_count(function: Any) -> int:
+    """Return the number of arguments that a function must be called with."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # of some functions written in C
-        return False
-    return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+        return 0
+    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 def _described(batch: Any) -> str:

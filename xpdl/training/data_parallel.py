@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.backends import asnumpy
@@ -29,22 +29,27 @@ class DataParallelStep(EagerStep):
     network, optimizer, precision, accumulate_grad_batches, state
         As of `EagerStep`.
     communicator : Communicator
-    sizes : (int, int)
-        Rows of a global batch, and of the last one of an epoch.
+    span : callable
+        ``span(last)`` returns the first row of this rank in the global batch, the one after its last, and the rows of all.
     check_every : int, optional
         Compare the ranks' parameters after so many steps.
     """
 
     def __init__(
-        self, *parts: Any, communicator: Communicator, sizes: tuple[int, int], check_every: int | None = None
+        self,
+        *parts: Any,
+        communicator: Communicator,
+        span: Callable[[bool], tuple[int, int, int]],
+        check_every: int | None = None,
     ) -> None:
         super().__init__(*parts)
-        self.communicator, self.sizes, self.check_every = communicator, sizes, check_every
-        self._share = BatchShare(sizes[0], communicator)
+        self.communicator, self.span, self.check_every = communicator, span, check_every
+        self._share = BatchShare(0, communicator)
 
     def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
         """As of `EagerStep`, on this rank's rows; the loss is that of the global batch."""
-        self._share = share = BatchShare(self.sizes[last], self.communicator)
+        start, stop, rows = self.span(last)
+        self._share = share = BatchShare(rows, self.communicator, (start, stop))
         grads = self.gradient(x, t, *sample_weight)
         loss, weight = share.loss, share.weight
         assert loss is not None and weight is not None
@@ -58,6 +63,12 @@ class DataParallelStep(EagerStep):
             update(self.optimizer, self.precision, self.network.params, reduced)
             self._check()
         return StepResult(loss, reduced is not None)
+
+    def finish(self) -> None:
+        """Update with what is accumulated, where nobody knew which batch would be the last."""
+        grads = self.accumulator.rest()
+        if grads is not None:
+            update(self.optimizer, self.precision, self.network.params, self._reduced(grads))
 
     def gradient(self, x: Array, t: Array, *sample_weight: Array) -> Any:
         """Compute this rank's part of the gradients of the global batch."""
@@ -73,7 +84,8 @@ class DataParallelStep(EagerStep):
 
     def locate(self, x: Array, t: Array) -> str:
         """Describe the first layer with NaN or infinity, of the first rank that finds one; see `first_non_finite`."""
-        share = BatchShare(self._share.rows, self.communicator, exchanges=False)
+        span = self._share.start, self._share.stop
+        share = BatchShare(self._share.rows, self.communicator, span, exchanges=False)
         with shared(self.network, share):
             found = FINITE if share.is_idle else first_non_finite(self.network, x, t)
         found_by_rank = enumerate(self.communicator.allgather(found))

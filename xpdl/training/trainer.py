@@ -15,7 +15,7 @@ from xpdl.distributed import Communicator
 from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
 from xpdl.training import inputs, loop, measures, notebook, own_optimizer
-from xpdl.training.batch_source import StreamedData, is_source, require_passes, streamed
+from xpdl.training.batch_source import is_source, require_passes
 from xpdl.training.callbacks.base import Callbacks
 from xpdl.training.checkpoint.checkpointer import MAX_CHECKPOINTS, Checkpoint, Checkpointer
 from xpdl.training.checkpoint.fingerprint import identity
@@ -25,6 +25,7 @@ from xpdl.training.history import History
 from xpdl.training.precision.mixed import MixedPrecision, resolve_precision
 from xpdl.training.run_state import Owner, Run, RunState, in_state
 from xpdl.training.steps import new_step
+from xpdl.training.streamed_data import StreamedData, streamed
 from xpdl.training.training_data import TrainingData
 
 
@@ -43,7 +44,8 @@ class Trainer:
         than half of what a GPU has free. A network of several inputs gets a tuple or dict whole, with the rows of a batch
         of each array. Batches (x, t) or (x, t, sample_weight) come, without `t_train`, from anything that can be iterated
         over in each epoch, such as a loader of PyTorch or `Batches`, or from a function that returns it, which gets the
-        number of the epoch if it takes one. They are not measured after an epoch; those of a test set are read once.
+        number of the epoch if it takes one. They are not measured after an epoch; those of a test set are read once. Several
+        ranks share each of these batches; a function of the epoch, the rank and the number of ranks gives this rank's rows.
     t_train, t_test : array (N,) of labels, or (N, K) one-hot rows, shares of classes from 0 to 1, or targets
         Or a list, Series, DataFrame, tuple or dict. Labels are integers, or strings or booleans: their names, sorted or in
         the order of categories, become `class_names` of the network, unless it has some.
@@ -103,7 +105,6 @@ class Trainer:
         With CuPy, repeat a step on a full batch by one launch, see `xpdl.training.cuda_graph.GraphedStep`.
     max_checkpoints : int
         So many are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
-
     communicator : Communicator, optional
         What `xpdl.distributed.mpi` returns: the ranks share the rows of every batch, see the page on more than one machine.
     check_ranks_every : int, optional
@@ -192,8 +193,7 @@ class Trainer:
         of_rows = {"drop_last": self.drop_last, "sample_weight": sample_weight, "validation_split": validation_split}
         source, sets = None, inputs.held_out_sets(x_test, t_test, validation_data, validation_split, network)
         if is_source(x_train, t_train):
-            refused = {**of_rows, "compile": compile, "communicator": ranks.size > 1}
-            source = streamed(x_train, network, seed, augment, refused)
+            source = streamed(x_train, network, seed, augment, {**of_rows, "compile": compile}, ranks)
             require_passes(source, self.epochs)
         else:
             sets = {"train": (x_train, t_train), **sets}

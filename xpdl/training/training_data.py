@@ -11,6 +11,7 @@ from xpdl.backends.random import next_stream
 from xpdl.data import Batches, Prefetch, is_mapped
 from xpdl.data.structure import rows_in
 from xpdl.distributed import Communicator
+from xpdl.ops.shares import share_of
 from xpdl.training import inputs
 from xpdl.training.stable_repr import words
 
@@ -58,13 +59,18 @@ class TrainingData:
         self.rows = rows_in(x)
         order = next_stream("Trainer", seed).words("order")[0]
         options: dict[str, Any] = {"drop_last": drop_last, "transform": augment, "sample_weight": weights}
-        shard = communicator.rank, communicator.size
-        batches = Batches(x, t, batch_size, seed=order, backend=backend, shard=shard, **options)
+        self.batch_size, self._shard = batch_size, (communicator.rank, communicator.size)
+        batches = Batches(x, t, batch_size, seed=order, backend=backend, shard=self._shard, **options)
         inputs.check_last_batch(network, x, batch_size, drop_last, communicator.size)
         self.augment = batches.transform
         self.batches: Batches | Prefetch = Prefetch(batches) if is_mapped(x) else batches
         self.steps_per_epoch = len(self.batches)
         self.last_batch_size = min(batch_size, self.rows - (self.steps_per_epoch - 1) * batch_size)
+
+    def span(self, last: bool) -> tuple[int, int, int]:
+        """Return the first row of this rank in a global batch, the one after its last, and the rows of all ranks."""
+        rows = self.last_batch_size if last else self.batch_size
+        return *share_of(rows, *self._shard), rows
 
     def of(self, which: str) -> tuple[Any, Any]:
         """Return x and t of a set, None where it is missing."""
