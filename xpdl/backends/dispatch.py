@@ -28,9 +28,10 @@ _KERNEL_MODULES = {
     "numpy": ("xpdl.backends.numba.kernels", "xpdl.backends.numpy"),
     "cupy": ("xpdl.backends.cupy",),
     "torch": ("xpdl.backends.torch",),
+    "jax": ("xpdl.backends.jax",),
 }
 # For libraries whose arrays ask for more than a call of the generic op: modules with a function ``adapted(generic)``.
-_ADAPTERS = {"cupy": "xpdl.backends.cupy.generic"}
+_ADAPTERS = {"cupy": "xpdl.backends.cupy.generic", "jax": "xpdl.backends.jax.generic"}
 
 _generics: dict[str, Callable[..., Any]] = {}
 _generic_depth = 0

@@ -12,7 +12,8 @@ import hashlib
 import itertools
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -103,13 +104,18 @@ def random_bits(like: Array, words: tuple[int, ...], counter: int, first_row: in
     `counter`. Every library computes the same integers: 32-bit unsigned where it has that arithmetic, else in int64.
     `first_row` is the index of the first row of `like` in a larger batch, whose bits these are.
     """
+    return keyed_bits(like, mask_keys(words, counter), first_row)
+
+
+def keyed_bits(like: Array, keys: Sequence[Any], first_row: int = 0) -> Array:
+    """`random_bits` for the two keys of `mask_keys`, which JAX may trace as an array (2,) of uint32."""
     xp = array_namespace(like)
     # torch has no arithmetic on uint32, nor has ndonnx; the low 32 bits of a wrapping int64 product are the same
     narrow = library_name(xp) not in ("torch", "ndonnx")
     dtype = xp.uint32 if narrow else xp.int64
     mask = 0xFFFFFFFF
 
-    def word(value: int) -> Array | int:
+    def word(value: Any) -> Any:
         # JAX takes a Python int for an int32 unless 64-bit types are on
         return xp.asarray(value, dtype=dtype) if library_name(xp) == "jax" else value
 
@@ -121,10 +127,9 @@ def random_bits(like: Array, words: tuple[int, ...], counter: int, first_row: in
 
     size = math.prod(like.shape)
     first = first_element(like.shape, first_row)
-    key = mask_keys(words, counter)
     with on_device_of(like):
         index = xp.arange(first, first + size, dtype=dtype, device=device(like))
-        bits = hashed(hashed(index ^ word(key[0])) ^ word(key[1])) >> 8
+        bits = hashed(hashed(index ^ word(keys[0])) ^ word(keys[1])) >> 8
     return xp.reshape(bits, like.shape)
 
 

@@ -1,0 +1,8 @@
+"""Kernels for JAX's arrays by the operators of `jax.lax`; importing this package registers them.
+
+All other ops run their generic form, each compiled as one: see ``generic.py``.
+"""
+
+from xpdl.backends.jax import convolution, dropout, pooling
+
+__all__ = ["convolution", "dropout", "pooling"]
