@@ -109,11 +109,11 @@ def test_command_prints_a_table_and_writes_json(tmp_path, capsys):
     args = ["bench", "--model", "TwoLayerNet", "--batch-size", "3", "5", "--rounds", "1", "--json", str(file)]
     assert cli.main(args) == 0
     table = capsys.readouterr().out.splitlines()
-    assert len(table) == 5 and "| TwoLayerNet | train | 3 | numpy |" in table[2]
+    assert len(table) == 6 and not table[4] and "| TwoLayerNet | train | 3 | numpy |" in table[2]
     document = json.loads(file.read_text())
     assert [figure["batch_size"] for figure in document["figures"]] == [3, 5]
-    assert document["environment"]["numpy"] == np.__version__ and f"numpy {np.__version__}" in table[4]
-    assert f"kernels {loading.in_use()}" in table[4]
+    assert document["environment"]["numpy"] == np.__version__ and f"numpy {np.__version__}" in table[5]
+    assert f"kernels {loading.in_use()}" in table[5]
     assert cli.main(["bench", "--model", "TwoLayerNet", "--profile"]) == 0
     assert "whole step" in capsys.readouterr().out
 
