@@ -1,12 +1,18 @@
-"""A training of ranks that fails as it is told: ``mpiexec -n 3 python -m tests.distributed.run_that_fails FOLDER HOW``."""
+"""A training of ranks that fails as it is told: ``python -m tests.distributed.run_that_fails FOLDER HOW [EPOCHS]``.
+
+``HOW`` is ``no``, ``slow``, ``raise``, ``all raise``, ``hang`` or the name of a signal, all at step 7 of rank 1, or
+``write COUNT RANK``: rank 0 kills that rank in the midst of writing a checkpoint, at so many calls that change files.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +37,45 @@ class Failure(Callback):
             raise KeyError(f"of rank {self.ranks.rank}")
         if self.how == "hang":
             time.sleep(600)
-        if self.how in ("SIGTERM", "SIGINT", "SIGKILL"):
+        if self.how in ("SIGTERM", "SIGINT", "SIGKILL", "SIGSTOP"):
             os.kill(os.getpid(), signal.Signals[self.how])
 
 
-def main(folder: Path, how: str) -> None:
+def kill_in_a_write(ranks: Any, count: int, rank: int) -> None:
+    """Kill a rank before or after the call number `count` of those by which a checkpoint is written."""
+    calls = itertools.count()
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            for done in (False, True):
+                if next(calls) == count:
+                    print("killed in a write", flush=True)
+                    os.kill(ranks.processes[rank][0], signal.SIGKILL)
+                if not done:
+                    result = function(*args)
+            return result
+
+        return call
+
+    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+
+
+def main(folder: Path, how: str, epochs: int = 8) -> None:
     xpdl.use("numpy", dtype="float64")
-    ranks = xpdl.distributed.mpi(timeout=2 if how == "hang" else 60)
+    ranks = xpdl.distributed.mpi(timeout=2 if how in ("hang", "SIGSTOP") else 60)
     options = {**everything("Adam"), "checkpoint": folder / "run.checkpoint", "checkpoint_every": 3, "seed": 3}
     options["callbacks"] = [Failure(ranks, how)]
+    if how.startswith("write") and ranks.is_first:
+        kill_in_a_write(ranks, *map(int, how.split()[1:]))
     with without("numba"):
-        trainer = Trainer(options.pop("network"), X, T, X, T, 8, communicator=ranks, **options)
+        trainer = Trainer(options.pop("network"), X, T, X, T, epochs, communicator=ranks, **options)
         trainer.train()
     if ranks.is_first:
         digest = hashlib.sha256(b"".join(p.tobytes() for p in trainer.network.params.values()))
+        history = {name: values for name, values in trainer.history.lists().items() if name != "seconds"}
+        digest.update(repr(history).encode())
         print("parameters", digest.hexdigest(), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

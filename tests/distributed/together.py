@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import platform
 import sys
 import traceback
 import warnings
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import xpdl
 from tests import pages
@@ -21,7 +23,7 @@ from xpdl.backends.registry import without
 from xpdl.distributed import RankError
 from xpdl.layers import Affine, Relu, SoftmaxWithLoss
 from xpdl.models import Sequential
-from xpdl.training import Callback, CSVLogger, ModelCheckpoint, Trainer
+from xpdl.training import Callback, CSVLogger, ModelCheckpoint, StepLR, Trainer
 
 Check = Callable[[Any, Path], None]
 CHECKS: dict[str, Check] = {}
@@ -45,9 +47,11 @@ def refused(kind: type[Exception], call: Callable[[], object]) -> str:
     raise AssertionError("no error")
 
 
-def trainer(communicator: Any, network: Any = None, x: Any = X, **options: Any) -> Trainer:
+def trainer(
+    communicator: Any, network: Any = None, x: Any = X, t: Any = T, x_test: Any = X[:7], **options: Any
+) -> Trainer:
     options = {"mini_batch_size": 10, "epochs": 2, "seed": 3, "verbose": False, "optimizer": "adam", **options}
-    return Trainer(network or rows_net(), x, T, X[:7], T[:7], communicator=communicator, **options)
+    return Trainer(network or rows_net(), x, t, x_test, T[:7], communicator=communicator, **options)
 
 
 def streamed(communicator: Any, source: Any, **options: Any) -> Trainer:
@@ -132,6 +136,31 @@ def ranks_that_differ_are_refused_before_the_first_step(ranks: Any, folder: Path
         message = refused(ValueError, trainer(ranks, network, **options).train)
         assert text in message and "rank 2" not in message, message
         assert parameters(network) == before
+
+
+@claim
+def ranks_of_other_versions_networks_and_measures_are_refused(ranks: Any, folder: Path) -> None:
+    other, labels = ranks.rank == 1, T.copy()
+    labels[5] = (labels[5] + other) % 3
+    units = 9 if other else 8
+    network = Sequential(Affine(units=units), Relu(), Affine(units=3), loss=SoftmaxWithLoss, seed=1)
+    for changes, options, text in (
+        ({"xpdl.version.__version__": "9.9"}, {}, f"rank 1 has xpdl 9.9, rank 0 {xpdl.__version__}"),
+        ({"platform.python_version": lambda: "9.9"}, {}, f"rank 1 has Python 9.9, rank 0 {platform.python_version()}"),
+        ({"numpy.__version__": "9.9"}, {}, f"rank 1 has array library numpy 9.9, rank 0 numpy {np.__version__}"),
+        ({}, {"network": network}, "rank 1 has Affine1.W [6, 9], rank 0 [6, 8]"),
+        ({}, {"t": labels}, "rank 1 has checksum of the labels "),
+        ({}, {"x_test": X[:7] + 1e-9 * other}, "rank 1 has x_test (7, 6) float64 "),
+        ({}, {"metrics": ["f1"] if other else []}, "rank 1 has metrics ['f1'], rank 0 []"),
+        ({}, {"precision": "float16" if other else None}, "rank 1 has precision MixedPrecision"),
+        ({}, {"callbacks": [StepLR(2)] if other else []}, "rank 1 has schedules ['StepLR'], rank 0 []"),
+    ):
+        made = trainer(ranks, **options)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in changes.items() if other else ():
+                patch.setattr(name, value)
+            message = refused(ValueError, made.train)
+        assert text in message and "rank 2" not in message and made.current_iter == 0, message
 
 
 @claim
