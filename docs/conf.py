@@ -30,7 +30,7 @@ autodoc_default_options = {"members": True}
 add_module_names = False
 autodoc_member_order = "bysource"
 # docstrings of xpdl.onnx are read without it
-autodoc_mock_imports = ["onnx"]
+autodoc_mock_imports = ["onnx", "google"]
 # types stand in the docstrings
 autodoc_typehints = "none"
 numpydoc_show_class_members = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from xpdl import initializers
 from xpdl.models import architecture, serialization
@@ -65,6 +66,18 @@ def _made(metadata: Mapping[str, str]) -> Sequential:
     model = architecture.from_json(metadata["architecture"])
     if not isinstance(model, Sequential):
         raise ValueError(f"it describes a {type(model).__name__}, which is no model")
+    model.class_names, model.preparation, model.origin = read_purpose(metadata)
+    return model
+
+
+def read_purpose(metadata: Mapping[str, str]) -> tuple[list[str] | None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Return `class_names`, `preparation` and `origin` of a file's metadata; None for each that it lacks.
+
+    Raises
+    ------
+    ValueError
+        If one is damaged.
+    """
     kept = ("class_names", "preparation", "origin")
     names, preparation, origin = (json.loads(metadata.get(name, "null")) for name in kept)
     if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
@@ -72,5 +85,4 @@ def _made(metadata: Mapping[str, str]) -> Sequential:
     for name, value in (("preparation", preparation), ("origin", origin)):
         if not (value is None or isinstance(value, dict)):
             raise ValueError(f"{name} is no dict: {str(value)[:100]}")
-    model.class_names, model.preparation, model.origin = names, preparation, origin
-    return model
+    return names, preparation, origin

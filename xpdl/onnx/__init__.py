@@ -9,6 +9,7 @@ if find_spec("onnx") is None:
     raise ImportError('xpdl.onnx needs the package onnx: pip install "xpdl[onnx]"')
 
 from xpdl.onnx.graph import OPSET, Graph, Value
+from xpdl.onnx.loading import load
 from xpdl.onnx.model_file import export
 
-__all__ = ["OPSET", "Graph", "Value", "export"]
+__all__ = ["OPSET", "Graph", "Value", "export", "load"]

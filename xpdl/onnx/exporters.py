@@ -108,16 +108,17 @@ def _global_max_pooling(layer: GlobalMaxPooling, graph: Graph, x: Value) -> Valu
 
 def _batch_normalization(layer: BatchNormalization, graph: Graph, x: Value) -> Value:
     gamma, beta, mean = (graph.parameter(layer, key) for key in ("gamma", "beta", "running_mean"))
-    # a float32 in the file, at most eps; in float64 the rest goes to the variance
     eps = np.float32(layer.eps)
-    eps = eps if float(eps) <= layer.eps else np.nextafter(eps, np.float32(0))
     var = graph.parameter(layer, "running_var")
     if graph.dtype == np.float64:
+        # a float32 in the file, at most eps: the rest goes to the variance
+        eps = eps if float(eps) <= layer.eps else np.nextafter(eps, np.float32(0))
         graph.constants[var.name] = to_numpy(layer.running_var) + (layer.eps - float(eps))
     # the book's form for images: every activation is a feature
     whole = gamma.shape[0] != x.shape[0]
     rows = _rows(graph, x) if whole else x
-    y = graph.node("BatchNormalization", rows, gamma, beta, mean, var, epsilon=float(eps))
+    numbers: dict[str, Any] = {"epsilon": float(eps), "momentum": float(layer.momentum)}
+    y = graph.node("BatchNormalization", rows, gamma, beta, mean, var, **numbers)
     return graph.node("Reshape", y, graph.constant(np.array([-1, *x.shape]))) if whole else y
 
 
@@ -184,8 +185,9 @@ def _elu(layer: Elu, graph: Graph, x: Value) -> Value:
 
 
 def _dropout(layer: Dropout, graph: Graph, x: Value) -> Value:
-    keep = 1.0 if layer.inverted else 1.0 - layer.dropout_ratio
-    return x if keep == 1.0 else graph.node("Mul", x, graph.constant(keep))
+    # the identity for runtimes, and for those that train further what it is here
+    y = graph.node("Dropout", x, graph.constant(layer.dropout_ratio))
+    return y if layer.inverted else graph.node("Mul", y, graph.constant(1.0 - layer.dropout_ratio))
 
 
 def _chain(layer: Chain, graph: Graph, x: Value) -> Value:

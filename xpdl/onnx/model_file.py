@@ -66,9 +66,9 @@ def export(
     -----
     The input is called ``x``, the output ``y``, and their first axis, ``N``, is free. Operators are those of opset 17.
     Constants have the names that parameters and running statistics have in the model. Statistics are constants, dropout
-    is gone (but for the book's, which scales by ``1 - dropout_ratio``). In float64 the difference between ``eps`` and the
-    float32 that the file has for it is added to the running variance. `class_names` and `preparation` are JSON texts in
-    ``metadata_props``.
+    is a node without effect (the book's is followed by a factor ``1 - dropout_ratio``). In float64 the difference between
+    ``eps`` and the float32 that the file has for it is added to the running variance. `class_names`, `preparation` and the
+    name of the loss are JSON texts in ``metadata_props``.
 
     A layer of one's own is exported by its method ``to_onnx(graph, x)``, which takes a `Graph` and a `Value` and returns a
     `Value`. A derived class that has the ``forward`` of a class of xpdl needs none.
@@ -160,6 +160,8 @@ def _proto(model: Layer, shape: Shape, activation: str | None) -> ModelProto:
         producer_version=__version__,
     )
     purpose = {key: getattr(model, key, None) for key in ("class_names", "preparation")}
+    loss = next((kind.__name__ for kind in _TRAINED_WITH if type(getattr(model, "last_layer", None)) is kind), None)
+    purpose["loss"] = loss
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in purpose.items() if value is not None}
     helper.set_model_props(proto, texts)
     _check(proto, model.name)

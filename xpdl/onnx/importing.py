@@ -1,0 +1,65 @@
+"""Shared by the importers: the reader, and what they ask of the inputs of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from xpdl.layers.base import Layer
+from xpdl.onnx.nodes import Given, Node, Signal, signal
+from xpdl.onnx.source import HostArray, Unmapped
+from xpdl.onnx.steps import Scaling, Step, row_after
+
+IMAGES = (0, 1, 2)
+
+
+class Reader(Protocol):
+    """The reader of a file, as importers see it."""
+
+    class_names: list[str] | None
+
+    def weights(self, value: Given, what: str) -> HostArray:
+        """Return a constant as floats that a layer may own."""
+
+
+Importer = Callable[..., Signal]
+
+
+def then(node: Node, x: Signal, layer: Layer | Scaling, axes: tuple[int, ...] | None = None) -> Signal:
+    """Return the output of a layer; its axes are those of `x`, unless others are given."""
+    shape = x.step.shape if isinstance(layer, Scaling) else row_after(layer, x.step.shape)
+    step = Step(node.outputs[0], layer, x.step, shape=shape)
+    return Signal(step, x.axes if axes is None else axes, x.order)
+
+
+def images_of(x: Given) -> Signal:
+    x = signal(x)
+    if x.axes != IMAGES or len(x.step.shape) != 3:
+        raise Unmapped(f"its input is no batch of images (N, C, H, W): rows are of shape {x.row}")
+    return x
+
+
+def features_of(x: Given) -> Signal:
+    x = signal(x)
+    if len(x.axes) != 1 or x.axes[0] < 0:
+        raise Unmapped(f"its input is no batch of features (N, D): rows are of shape {x.row}")
+    return x
+
+
+def ordered(x: Signal, values: HostArray) -> HostArray:
+    """Return values for the features of `x` in the file, along their first axis, in the order of xpdl."""
+    if x.order is None:
+        return values
+    if x.order.size != values.shape[0]:
+        raise Unmapped(f"it has {values.shape[0]} values for {x.order.size} features")
+    ordered = np.empty_like(values)
+    ordered[x.order] = values
+    return ordered
+
+
+def bias_of(values: HostArray, units: int) -> HostArray:
+    if values.shape not in ((), (1,), (units,), (1, 1), (1, units)):
+        raise Unmapped(f"its bias of shape {values.shape} is not one value for each of {units} units")
+    return np.array(np.broadcast_to(values.reshape(-1), (units,)))
