@@ -14,8 +14,19 @@ import numpy as np
 
 import xpdl
 from xpdl.backends.registry import without
-from xpdl.layers import Affine, BatchNormalization, Convolution, Dropout, Flatten, Pooling, Relu, SoftmaxWithLoss, Tanh
-from xpdl.models import Sequential
+from xpdl.layers import (
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    Flatten,
+    Pooling,
+    Relu,
+    Residual,
+    SoftmaxWithLoss,
+    Tanh,
+)
+from xpdl.models import MultiLayerNet, Sequential
 from xpdl.training import EarlyStopping, MixedPrecision, StepLR, Trainer
 from xpdl.training.network_state import named_arrays
 
@@ -53,6 +64,12 @@ def everything(rule: str) -> dict[str, Any]:
     }
 
 
+def residual_net() -> Sequential:
+    body = Convolution(filters=2, size=3, pad=1, use_bias=False), BatchNormalization(sync=True)
+    layers = Residual(*body), Relu(), Flatten(), Affine(units=3)
+    return Sequential(*layers, loss=SoftmaxWithLoss, seed=1)
+
+
 def noisy(x: Any, stream: Any) -> Any:
     return x + stream.generator("noise").normal(size=x.shape)
 
@@ -88,6 +105,8 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         "mini_batch_size": 5,
     },
     "images": lambda: {"network": image_net(), "x_train": IMAGES, "x_test": IMAGES[:11], "mini_batch_size": 9},
+    "residual": lambda: {"network": residual_net(), "x_train": IMAGES, "x_test": IMAGES[:11]},
+    "decay in the loss": lambda: {"network": MultiLayerNet(6, [5, 4], 3, weight_decay_lambda=0.3, seed=1)},
     "clip": lambda: {"network": rows_net(), "optimizer": xpdl.Adam(clip_norm=0.05), "optimizer_param": None},
     "fewer rows than ranks": lambda: {"network": rows_net(), "mini_batch_size": 3, "accumulate_grad_batches": 3},
     "validation": lambda: {
@@ -151,7 +170,7 @@ def check(case: str, communicator: Any) -> list[str]:
 
 def main(cases: list[str]) -> int:
     xpdl.use("numpy", dtype="float64")
-    communicator = xpdl.distributed.mpi(timeout=60)
+    communicator = xpdl.distributed.mpi(timeout=60, bucket_bytes=200)  # of two layers or three, in most networks
     with without("numba"):  # which takes longer to load than all of this
         wrong = [line for case in cases or CASES for line in check(case, communicator)]
     if communicator.is_first:

@@ -6,6 +6,7 @@ import importlib
 import itertools
 import platform
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from tests.distributed.equal_to_one_process import T, X, everything, rows_net, u
 from tests.selection import installed
 from xpdl.backends.registry import without
 from xpdl.distributed import RankError
-from xpdl.layers import Affine, Relu, SoftmaxWithLoss
+from xpdl.layers import Affine, Relu, SoftmaxWithLoss, Tanh
 from xpdl.models import Sequential
 from xpdl.training import Callback, CSVLogger, ModelCheckpoint, StepLR, Trainer
 
@@ -75,6 +76,51 @@ def sums_are_in_the_order_of_the_ranks(ranks: Any, folder: Path) -> None:
             (found,) = ranks.allreduce([terms[ranks.rank]])
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, total.astype(dtype))
+
+
+@claim
+def sums_that_are_under_way_together_do_not_mix(ranks: Any, folder: Path) -> None:
+    rng = np.random.default_rng(ranks.rank)
+    for _ in range(5):
+        sizes = [3, 40_001, 0, 5_000, 1, 100_000]
+        values = [rng.normal(size=size) for size in sizes]
+        waits = []
+        for number, vector in enumerate(values):
+            time.sleep(0.002 * ((ranks.rank + number) % ranks.size))  # ranks are never at the same place
+            waits.append(ranks.start_sum(vector))
+            (between,) = ranks.allreduce([np.full(3_000 * number, float(ranks.rank))])
+            assert between.tolist() == [float(sum(range(ranks.size)))] * (3_000 * number)
+        for vector, wait in zip(values, waits, strict=True):
+            np.testing.assert_array_equal(wait(), ranks.sum_in_order(vector))
+
+
+@claim
+def sums_are_waited_for_in_any_order(ranks: Any, folder: Path) -> None:
+    values = [np.full(size, 1.0 + ranks.rank) for size in (9_000, 3, 20_000)]
+    waits = [ranks.start_sum(vector) for vector in values]
+    total = float(sum(range(1, ranks.size + 1)))
+    for place in (2, 0, 1):
+        assert waits[place]().tolist() == [total] * len(values[place])
+
+
+@claim
+def errors_of_all_ranks_during_a_backward_pass_leave_no_messages_behind(ranks: Any, folder: Path) -> None:
+    network = Sequential(Affine(units=4), Tanh(), Affine(units=3), loss=SoftmaxWithLoss, seed=0)
+    run = trainer(ranks, network)
+    backward, calls = Affine.backward_parameters, []
+
+    def fails(dout: Any) -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise OverflowError
+        backward(first, dout)
+
+    network.build((6,))
+    first: Any = network.layers["Affine1"]
+    first.backward_parameters = fails
+    refused(OverflowError, run.train)
+    run.train()
+    assert len({str(text) for text in ranks.allgather(parameters(network))}) == 1
 
 
 @claim
@@ -348,7 +394,7 @@ def streamed_trainings_resume_bitwise_identical(ranks: Any, folder: Path) -> Non
 
 def main(folder: Path, names: list[str]) -> int:
     xpdl.use("numpy", dtype="float64")
-    ranks = xpdl.distributed.mpi(timeout=60)
+    ranks = xpdl.distributed.mpi(timeout=60, bucket_bytes=64)
     failed = 0
     for name in names or CHECKS:
         own, problem = folder / name, ""

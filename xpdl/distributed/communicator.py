@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, dtype_name, is_half
 
 Buffer = np.ndarray[Any, Any]
+
+#: bytes of gradients in one message, unless told otherwise
+BUCKET_BYTES = 1 << 20
 
 
 class RankError(RuntimeError):
@@ -29,11 +32,14 @@ class Communicator:
         This process, from 0, and the number of them.
     local_rank : int
         This process among those of its machine, from 0: the index of its GPU.
+    bucket_bytes : int
+        So many bytes of gradients make one message, see `mpi`.
     """
 
     rank = 0
     size = 1
     local_rank = 0
+    bucket_bytes = BUCKET_BYTES
 
     @property
     def is_first(self) -> bool:
@@ -73,6 +79,14 @@ class Communicator:
     def sum_in_order(self, values: Buffer) -> Buffer:
         """Add up vectors (n,) of the host over all ranks, in the order of the ranks."""
         return values.copy()
+
+    def start_sum(self, values: Buffer) -> Callable[[], Buffer]:
+        """Begin to add up vectors (n,) of the host, as `sum_in_order` does, and return a function that waits for the sum.
+
+        `values` must not change before that is called. All ranks begin the same sums in the same order.
+        """
+        total = self.sum_in_order(values)
+        return lambda: total
 
     def allgather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, which can be pickled, in the order of the ranks."""

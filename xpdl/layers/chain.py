@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from xpdl.backends import Backend
@@ -12,6 +12,7 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.composite import Composite
 from xpdl.layers.config import described
+from xpdl.layers.fusion import FusedStep
 from xpdl.layers.fusion import fuse as fused
 from xpdl.layers.tree import forward_in_mode, require_tree
 from xpdl.ops.arithmetic import add
@@ -23,7 +24,15 @@ class Chain(Composite):
 
     Each of `layers` is a layer, or a pair (name, layer). Without a name a layer is called by its class and its number
     among those of the class: ``Affine1``, ``Relu1``, ``Affine2``. With ``fuse=False`` each is called by itself.
+
+    Attributes
+    ----------
+    after_backward : callable, optional
+        ``after_backward(name, layer)`` is called in each backward pass, from the last layer to the first, when the gradients
+        of a layer are there. They can be sent elsewhere while those of the layers before it are computed.
     """
+
+    after_backward: Callable[[str, Layer], None] | None = None
 
     def __init__(self, *layers: Layer | tuple[str, Layer], fuse: bool = True) -> None:
         super().__init__()
@@ -99,6 +108,7 @@ class Chain(Composite):
         """``dx`` for the input of the first layer; every layer's gradients are filled on the way."""
         for layer in reversed(self.steps()):
             dout = layer.backward(dout)
+            self._tell_of(layer)
         return dout
 
     @on_its_device
@@ -108,8 +118,19 @@ class Chain(Composite):
         first = next((i for i, layer in enumerate(layers) if any(layer.named_params())), len(layers))
         for layer in reversed(layers[first + 1 :]):
             dout = layer.backward(dout)
+            self._tell_of(layer)
         if first < len(layers):
             layers[first].backward_parameters(dout)
+            self._tell_of(layers[first])
+
+    def _tell_of(self, step: Layer) -> None:
+        """Call `after_backward` for the layers of a step."""
+        if self.after_backward is None:
+            return
+        inside = step.layers if isinstance(step, FusedStep) else (step,)
+        for name, layer in reversed(self.layers.items()):
+            if any(layer is one for one in inside):
+                self.after_backward(name, layer)
 
     def steps(self) -> tuple[Layer, ...]:
         """Return the steps of `forward` in order: layers, and a ``FusedStep`` for neighbours that are computed as one.

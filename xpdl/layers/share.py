@@ -48,6 +48,8 @@ class BatchShare:
         Without rows.
     loss, weight : float or None
         The mean loss of the global batch and its divisor, after `exchange`.
+    factor : float
+        That of this rank's gradients, after `exchange`.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class BatchShare:
         self.communicator = communicator if exchanges else None
         self.loss: float | None = None
         self.weight: float | None = None
+        self.factor = 1.0
 
     def exchange(self, loss: Any, weight: Any) -> float:
         """Compute the loss of the global batch, and return the factor of this rank's gradients in its gradient.
@@ -80,7 +83,8 @@ class BatchShare:
         self.weight = total = sum(weight for _, weight in pairs)
         shares = [weight / total if total else 0.0 for _, weight in pairs]
         self.loss = sum(loss * share for (loss, _), share in zip(pairs, shares, strict=True))
-        return shares[self.communicator.rank]
+        self.factor = shares[self.communicator.rank]
+        return self.factor
 
 
 @contextlib.contextmanager

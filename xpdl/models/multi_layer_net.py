@@ -103,9 +103,11 @@ class MultiLayerNetExtend(BookNet):
         """Gradients of the loss by backpropagation, weight decay included."""
         grads = super().gradient(x, t, sample_weight)
         if self.weight_decay_lambda:
+            # gradients of several ranks are added up
+            strength = self.weight_decay_lambda * (1.0 if self.share is None else self.share.factor)
             for name, W in self._weights().items():
                 xp = array_namespace(W)
-                grad = xp.add(widened(grads[name]), xp.multiply(widened(W), self.weight_decay_lambda))
+                grad = xp.add(widened(grads[name]), xp.multiply(widened(W), strength))
                 grads[name] = rounded_to(grads[name].dtype, grad)
         return grads
 

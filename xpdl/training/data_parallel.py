@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
+from xpdl.backends.namespaces import Array, array_namespace, copied, is_array, is_floating
 from xpdl.distributed import Communicator, RankError
+from xpdl.distributed.buckets import Buckets
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.named import Entry
 from xpdl.layers.share import BatchShare, shared
 from xpdl.models.base import Model
 from xpdl.training.nan_check import FINITE, first_non_finite
 from xpdl.training.network_state import named_arrays
+from xpdl.training.overlap import overlapping
 from xpdl.training.step import EagerStep, StepResult, gradient, loss_of, update, weight_of
 
 
@@ -45,6 +48,7 @@ class DataParallelStep(EagerStep):
         super().__init__(*parts)
         self.communicator, self.span, self.check_every = communicator, span, check_every
         self._share = BatchShare(0, communicator)
+        self._buckets = Buckets(communicator)
 
     def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
         """As of `EagerStep`, on this rank's rows; the loss is that of the global batch."""
@@ -73,7 +77,11 @@ class DataParallelStep(EagerStep):
     def gradient(self, x: Array, t: Array, *sample_weight: Array) -> Any:
         """Compute this rank's part of the gradients of the global batch."""
         share = self._share
-        with shared(self.network, share):
+        overlaps = self.accumulator.count == 1
+        with (
+            shared(self.network, share),
+            overlapping(self.network, self._buckets, as_zeros=share.is_idle) if overlaps else contextlib.nullcontext(),
+        ):
             grads: Mapping[str, Array] = gradient(self.network, self.precision, x, t, *sample_weight)
         if share.weight is None:  # the network is not xpdl's, and has not asked for it
             factor = share.exchange(loss_of(self.network, x, t), weight_of(self.network, x))
@@ -92,14 +100,14 @@ class DataParallelStep(EagerStep):
         return next((f"on rank {rank}, {text}" for rank, text in found_by_rank if text != FINITE), FINITE)
 
     def _reduced(self, grads: Mapping[str, Array]) -> dict[str, Array]:
-        """Add up the ranks' gradients, and average their running statistics on the way: one message for both."""
+        """Add up the ranks' gradients, and average their running statistics on the way."""
         slots = list(_local_statistics(self.network))
         share = (self._share.stop - self._share.start) / self._share.rows
-        statistics = [share * owner[key] for _, owner, key in slots]
-        sums = self.communicator.allreduce([*grads.values(), *statistics])
-        for (_, owner, key), mean in zip(slots, sums[len(grads) :], strict=True):
-            owner[key] = mean
-        return dict(zip(grads, sums[: len(grads)], strict=True))
+        statistics = {("statistics", path): share * owner[key] for path, owner, key in slots}
+        sums = self._buckets.reduce({**statistics, **grads})
+        for path, owner, key in slots:
+            owner[key] = copied(sums["statistics", path])
+        return {name: sums[name] for name in grads}
 
     def _check(self) -> None:
         step = self.state.step + 1

@@ -10,6 +10,7 @@ from xpdl.backends.dtypes import dtype_by_name
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_host, overflow_expected
 from xpdl.deprecation import warn_renamed
 from xpdl.errors import DTypeError
+from xpdl.layers.base import Layer
 from xpdl.layers.losses import LossLayer
 from xpdl.models.base import Model
 from xpdl.optimizers import Optimizer
@@ -199,14 +200,7 @@ class MixedPrecision(_OldNames):
             scale = self.loss_scale.on_device_of(first)[0]
         dout = loss.backward(factor if scale is None else factor * (float(scale) if is_host(first) else scale))
         with self.parameters(network) as wide:
-            network.backward_parameters(self.rounded(dout))
-        found: dict[Any, list[Owner]] = {}
-        for _, owner, key in network.named_grads():
-            found.setdefault(owner[key].dtype, []).append((owner, key))
-        for entries in found.values():
-            grads = unscale([owner[key] for owner, key in entries], scale, wide)
-            for (owner, key), grad in zip(entries, grads, strict=True):
-                owner[key] = grad
+            _backward(network, self.rounded(dout), scale, wide)
 
     @contextlib.contextmanager
     def parameters(self, network: Model) -> Iterator[str]:
@@ -245,6 +239,38 @@ def resolve_precision(precision: str | MixedPrecision | None, network: Any) -> M
     mixed = precision if isinstance(precision, MixedPrecision) else MixedPrecision(precision)
     mixed.check(network)
     return mixed
+
+
+def _backward(network: Any, dout: Array, scale: Any, dtype: str) -> None:
+    """Fill the layers' gradients, without the scale and in `dtype`, also those that ``after_backward`` is told of."""
+    hook, done = getattr(network, "after_backward", None), set[tuple[int, str]]()
+
+    def after_backward(name: str, layer: Layer) -> None:
+        _unscale_grads(layer, scale, dtype, done)
+        if hook is not None:
+            hook(name, layer)
+
+    if hook is not None:
+        network.after_backward = after_backward
+    try:
+        network.backward_parameters(dout)
+    finally:
+        if hook is not None:
+            network.after_backward = hook
+    _unscale_grads(network, scale, dtype, done)
+
+
+def _unscale_grads(layers: Layer, scale: Any, dtype: str, done: set[tuple[int, str]]) -> None:
+    """Replace gradients by those of the loss without its scale, in `dtype`, and note them as `done`."""
+    found: dict[Any, list[Owner]] = {}
+    for _, owner, key in layers.named_grads():
+        if (id(owner), key) not in done:
+            found.setdefault(owner[key].dtype, []).append((owner, key))
+    for entries in found.values():
+        grads = unscale([owner[key] for owner, key in entries], scale, dtype)
+        for (owner, key), grad in zip(entries, grads, strict=True):
+            owner[key] = grad
+        done.update((id(owner), key) for owner, key in entries)
 
 
 def _is_narrow(dtype: Any) -> bool:
