@@ -5,6 +5,7 @@ import pytest
 
 from tests.training.runs import T, X, trainer, weights
 from xpdl import ShapeError
+from xpdl.backends import plans
 from xpdl.layers import Affine, BatchNormalization, Convolution, GlobalAveragePooling, Relu, Residual, SoftmaxWithLoss
 from xpdl.models import Sequential
 from xpdl.training import Trainer
@@ -31,6 +32,15 @@ def test_an_epoch_has_full_batches_alone(drop_last, accumulate, sizes, updates):
     history = run.train()
     assert rows.sizes == 3 * sizes and run.iter_per_epoch == len(sizes) and run.optimizer.iter == 3 * updates
     assert len(history.train_loss_list) == 3 * len(sizes) and len(history.train_acc_list) == 3
+
+
+@pytest.mark.parametrize(("batch_size", "planned"), [(25, [(25, 10)]), (59, [(59, 1)]), (20, []), (60, [])])
+def test_a_smaller_last_batch_is_planned_once(batch_size, planned, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plans, "plan_batches", lambda backend, *rows: seen.append(rows))
+    network = Sequential(Relu(), loss=SoftmaxWithLoss)
+    Trainer(network, X[:60], T[:60], epochs=1, mini_batch_size=batch_size, verbose=False).train()
+    assert seen == planned
 
 
 def test_other_rows_are_dropped_in_each_epoch():

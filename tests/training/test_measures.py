@@ -226,6 +226,7 @@ class TestHistory:
             AttributeError, match=r"a history has no test_f2_list; it has train_loss_list.*test_f1_list"
         ):
             _ = history.test_f2_list
+        assert not hasattr(history, "test_f1")
 
     def test_is_written_and_read_with_them(self, tmp_path):
         _, history = trained("two classes", ["f1", "top_1_accuracy"])

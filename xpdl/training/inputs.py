@@ -249,7 +249,7 @@ def check_last_batch(network: Any, x: Array, batch_size: int, drop_last: bool, r
     """Refuse batches, or shares of ranks, of one row in which a batch normalization would see one value per feature."""
     rows = rows_in(x)
     last = batch_size if drop_last else rows % batch_size or batch_size
-    if not isinstance(network, Model) or (last > 1 and min(last, batch_size) // ranks > 1):
+    if not isinstance(network, Model) or last // ranks > 1:
         return
     synced = {leaf.name for leaf in network.leaves() if getattr(leaf, "sync", False)}
     for cost in layer_costs(network, map_arrays(lambda a: tuple(a.shape[1:]), x)):

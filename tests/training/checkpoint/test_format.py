@@ -86,6 +86,7 @@ def assert_same_run(one, other):
             np.testing.assert_array_equal(getattr(other.network, view)[name], value)
     for lists in ("train_loss_list", "train_acc_list", "test_acc_list"):
         assert getattr(one, lists) == getattr(other, lists)
+    assert one.history.epoch_loss_list == other.history.epoch_loss_list
 
 
 @pytest.mark.parametrize("optimizer", RULES)
