@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -130,6 +132,31 @@ def on_backend(backend: Backend, row: Row) -> tuple[Any, list[Any], Any]:
     """The layer, its inputs and an upstream gradient."""
     layer = row.make({name: backend.asarray(a) for name, a in {**row.params, **row.constants}.items()})
     return layer, [backend.asarray(a) for a in row.inputs], backend.asarray(wanted(row).dout)
+
+
+def size_after_a_pass(row: Row, times: int) -> int:
+    """Bytes of the pickle of a layer that has gone through the rows of its input `times` times over."""
+    layer = row.make({**row.params, **row.constants})
+    layer.forward(*(np.concatenate([a] * times) for a in row.inputs))
+    return len(pickle.dumps(layer))
+
+
+@each_row(FIRST)
+def test_a_pickle_holds_no_rows(row: Row) -> None:
+    assert size_after_a_pass(row, 1) == size_after_a_pass(row, 9)
+
+
+@each_row([row for row in ROWS if row.cls not in (layers.Identity, layers.AddLayer)])
+@pytest.mark.backends("numpy")
+def test_a_copy_needs_a_forward_of_its_own(backend: Backend, row: Row) -> None:
+    layer, inputs, dout = on_backend(backend, row)
+    start = dict(getattr(layer, "state", {}))
+    y = layer.forward(*inputs)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        getattr(other, "state", {}).update(start)  # the step of a random mask
+        with pytest.raises(RuntimeError, match="backward needs a forward first"):
+            other.backward(dout)
+        np.testing.assert_array_equal(other.forward(*inputs), y)
 
 
 @each_row(ROWS)

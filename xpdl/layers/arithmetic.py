@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl.backends.graphs import on_values
 from xpdl.backends.namespaces import array_namespace, is_array
 from xpdl.layers.passes import backward_pass, forward_pass
+from xpdl.layers.saved import SavedForBackward
 
 
 class AddLayer:
@@ -30,7 +31,7 @@ class AddLayer:
         return dout, dout
 
 
-class MulLayer:
+class MulLayer(SavedForBackward):
     """``x * y`` of numbers or arrays; the gradient of each side is `dout` times the other side.
 
     Examples
@@ -41,7 +42,8 @@ class MulLayer:
     """
 
     name = "MulLayer"
-    repeatable_backward = used_up = False
+
+    saved_names: ClassVar[tuple[str, ...]] = ("x", "y")
 
     def __init__(self) -> None:
         self.x: Any = None
@@ -56,9 +58,8 @@ class MulLayer:
     @backward_pass
     def backward(self, dout: Any) -> tuple[Any, Any]:
         """``dx, dy``."""
-        if self.x is None:
-            raise RuntimeError("MulLayer: backward needs a forward first")
-        return _multiply(dout, self.y), _multiply(dout, self.x)
+        x = self.require_saved(self.x)
+        return _multiply(dout, self.y), _multiply(dout, x)
 
 
 def _add(x: Any, y: Any) -> Any:

@@ -25,6 +25,7 @@ from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.config import described, kept_arguments
 from xpdl.layers.old_names import OldNames
 from xpdl.layers.passes import WRAPPERS
+from xpdl.layers.saved import SavedForBackward
 from xpdl.layers.tracing import trace, traced
 from xpdl.layers.tree import LayerTree, require_tree
 from xpdl.ops.checks import as_floating, require_floating
@@ -35,7 +36,7 @@ Shape = tuple[int, ...]
 Make = Callable[[str, Shape, Any], Array]
 
 
-class Layer(LayerTree, OldNames):
+class Layer(LayerTree, SavedForBackward, OldNames):
     """A function with parameters that knows its own backward pass.
 
     A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
@@ -61,10 +62,6 @@ class Layer(LayerTree, OldNames):
     accepts_train_flg: ClassVar[bool] = False
     #: True if, in mixed precision, the parameters keep their dtype and the layer casts its input where it matters
     keep_fp32_params: ClassVar[bool] = False
-    #: True if ``backward`` may be called again after one forward: the layer saves nothing, or is a loss
-    repeatable_backward: ClassVar[bool] = False
-    #: whether a backward has used up what the last forward saved
-    used_up: bool = False
 
     def __init__(self) -> None:
         self.name = type(self).__name__
@@ -170,12 +167,6 @@ class Layer(LayerTree, OldNames):
         if not self.built:
             require_floating(x, self.name)
             self.build(x.shape[1:], backend=Backend.of(x))
-
-    def require_saved(self, saved: Any) -> Any:
-        """Return what `forward` saved for `backward`; `RuntimeError` when there was no forward."""
-        if saved is None:
-            raise RuntimeError(f"{self.name}: backward needs a forward first")
-        return saved
 
     def require_dout(self, dout: Array, shape: Sequence[int], saved: Array | None = None) -> Array:
         """`dout`, checked to be an array of the shape of the output, beside what the layer has.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl import initializers
 from xpdl.backends.namespaces import Array
@@ -70,6 +70,8 @@ class Convolution(Layer):
 
     W, b = parameter("W"), parameter("b")
     dW, db = gradient("W"), gradient("b")
+
+    saved_names: ClassVar[tuple[str, ...]] = ("x", "_out_size")
 
     def __init__(
         self,

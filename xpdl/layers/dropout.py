@@ -42,6 +42,7 @@ class Dropout(Layer):
     """
 
     accepts_train_flg: ClassVar[bool] = True
+    saved_names: ClassVar[tuple[str, ...]] = ("mask", "_shape")
 
     def __init__(self, dropout_ratio: float = 0.5, *, inverted: bool = False) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape, row_size
@@ -9,6 +11,8 @@ from xpdl.layers.base import Layer, Shape, row_size
 
 class Flatten(Layer):
     """(N, ...) to (N, D), and back in the backward pass. `Affine` does this by itself."""
+
+    saved_names: ClassVar[tuple[str, ...]] = ("_shape",)
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array
 from xpdl.errors import DTypeError
@@ -32,6 +32,7 @@ class FunctionLoss(LossLayer):
     """
 
     classifies = False
+    saved_names: ClassVar[tuple[str, ...]] = (*LossLayer.saved_names, "_dy")
 
     def __init__(self, function: Function) -> None:
         super().__init__()

@@ -47,6 +47,7 @@ class LossLayer(Layer):
     #: True if `correct` is defined
     classifies = True
     repeatable_backward: ClassVar[bool] = True  # the book calls it twice
+    saved_names: ClassVar[tuple[str, ...]] = ("y", "t", "_rows", "_sample_weight")
 
     def __init__(self) -> None:
         super().__init__()

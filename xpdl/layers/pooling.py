@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
@@ -13,6 +13,8 @@ from xpdl.ops.windows import output_sizes
 
 
 class _WindowPooling(Layer):
+    saved_names: ClassVar[tuple[str, ...]] = ("x", "out", "_taps")
+
     def __init__(
         self, pool_h: int, pool_w: int, stride: int | tuple[int, int] = 2, pad: int | tuple[int, int] = 0
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from xpdl.backends.namespaces import Array
 from xpdl.layers.base import Layer
 from xpdl.ops import activations
@@ -25,6 +27,8 @@ class Sigmoid(Layer):
     >>> layer.backward(np.array([[1.0, 1.0, 1.0]]))
     array([[0.19661193, 0.25      , 0.10499359]])
     """
+
+    saved_names: ClassVar[tuple[str, ...]] = ("out",)
 
     def __init__(self) -> None:
         super().__init__()

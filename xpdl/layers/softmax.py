@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from xpdl.backends.namespaces import Array
 from xpdl.layers.base import Layer
 from xpdl.ops import activations
@@ -25,6 +27,8 @@ class Softmax(Layer):
     >>> layer.backward(np.array([[0.0, 0.0, 1.0]])).round(3)
     array([[-0.035, -0.096,  0.132]])
     """
+
+    saved_names: ClassVar[tuple[str, ...]] = ("out",)
 
     def __init__(self) -> None:
         super().__init__()

@@ -229,6 +229,15 @@ class TestTools:
         assert again.history_ == model.history_ and not hasattr(clone(model), "net_")
         np.testing.assert_array_equal(outputs(clone(model).fit(X, y), X), outputs(model, X))
 
+    @each
+    def test_a_pickle_holds_no_rows(self, estimator, y):
+        def size(times):
+            model = estimator(batch_size=100, epochs=2, random_state=0, early_stopping=True, validation_fraction=0.5)
+            rows = np.tile(X, (times, 1)), np.tile(y, (times, *(1,) * (np.ndim(y) - 1)))
+            return len(pickle.dumps(model.fit(*rows)))
+
+        assert size(1) == size(2)
+
     def test_random_state_of_scikit_learn_goes_on(self):
         state = np.random.RandomState(0)
         first, second = (XpdlClassifier(epochs=1, random_state=state).fit(X, LABELS).predict_proba(X) for _ in range(2))
