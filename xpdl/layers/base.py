@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from xpdl import initializers
-from xpdl.backends import Backend, get_backend
+from xpdl.backends import Backend
 from xpdl.backends.graphs import leaf
 from xpdl.backends.namespaces import (
     Array,
@@ -19,9 +19,10 @@ from xpdl.backends.namespaces import (
     is_floating,
     is_floating_beside,
 )
-from xpdl.backends.random import Stream, next_stream
+from xpdl.backends.random import Stream
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
+from xpdl.layers.building import backend_for, building, stream_for
 from xpdl.layers.config import described, kept_arguments
 from xpdl.layers.old_names import OldNames
 from xpdl.layers.passes import WRAPPERS
@@ -106,6 +107,8 @@ class Layer(LayerTree, SavedForBackward, OldNames):
     ) -> Shape:
         """Create the parameters for inputs of `input_shape`, and return the output's shape.
 
+        In `create_parameters` of another layer, the defaults of `stream` and `backend` are those of that layer.
+
         Parameters
         ----------
         input_shape : sequence of ints
@@ -127,15 +130,16 @@ class Layer(LayerTree, SavedForBackward, OldNames):
         if not inside:
             self.output_shape(shape)
         if not self.built:
-            stream = stream or next_stream(type(self).__name__)
+            stream = stream_for(self, stream)
             given = next(filter(is_array, (*self.params.values(), *self.state.values())), None)
-            backend = (backend or get_backend()) if given is None else Backend.of(given)
+            backend = backend_for(backend) if given is None else Backend.of(given)
 
             def make(name: str, size: Shape, init: Any) -> Array:
                 return initializers.draw(init, size, stream, name, backend)
 
             if not inside or not self._own_built:
-                self.create_parameters(shape, make)
+                with building(self, stream, backend):
+                    self.create_parameters(shape, make)
             if inside and not self.built:
                 trace(self, shape, stream, backend)
         return self.output_shape(shape)

@@ -7,9 +7,10 @@ from typing import Any
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, on_its_device
-from xpdl.backends.random import Stream, next_stream
+from xpdl.backends.random import Stream
 from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.batch_normalization import BatchNormalization
+from xpdl.layers.building import stream_for
 from xpdl.layers.composite import Composite
 from xpdl.layers.config import described
 from xpdl.layers.fusion import FusedStep
@@ -74,7 +75,7 @@ class Chain(Composite):
     ) -> Shape:
         """As in `Layer.build`, layer by layer."""
         require_tree(self)
-        stream = stream or next_stream(type(self).__name__)
+        stream = stream_for(self, stream)
         shape = row_shape(input_shape, self.name)
         for name, layer in self.layers.items():
             shape = layer.build(shape, stream=stream.child(name), backend=backend)

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
-from xpdl.backends.random import Stream, next_stream
+from xpdl.backends.random import Stream
 from xpdl.layers.base import Layer, Shape
+from xpdl.layers.building import stream_for
 from xpdl.ops import dropout as ops
 from xpdl.ops.checks import flag, number, require_floating
 
@@ -89,7 +90,7 @@ class Dropout(Layer):
 
     def _draw_from(self, stream: Stream | None) -> None:
         # a run that goes on draws the masks that it would have drawn, whatever the seed of the network is then
-        self.state["stream"] = (stream or next_stream(type(self).__name__)).words("mask")
+        self.state["stream"] = stream_for(self, stream).words("mask")
 
 
 def _scaled(x: Array, scale: float) -> Array:

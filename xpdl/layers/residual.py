@@ -7,9 +7,10 @@ from typing import Any
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array
-from xpdl.backends.random import Stream, next_stream
+from xpdl.backends.random import Stream
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape, row_shape
+from xpdl.layers.building import stream_for
 from xpdl.layers.chain import Chain, described_layers
 from xpdl.layers.composite import Composite
 from xpdl.layers.config import described
@@ -65,7 +66,7 @@ class Residual(Composite):
     ) -> Shape:
         """As in `Layer.build`, both paths."""
         require_tree(self)
-        stream = stream or next_stream(type(self).__name__)
+        stream = stream_for(self, stream)
         for name, path in self.children():
             path.build(input_shape, stream=stream.child(name), backend=backend)
         return self.output_shape(row_shape(input_shape, self.name))
