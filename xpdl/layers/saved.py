@@ -1,4 +1,4 @@
-"""What a forward pass saves for the backward pass: it is part of a step, and of no copy or file."""
+"""Arrays that a forward pass saves for the backward pass: part of a step, and of no copy or file."""
 
 from __future__ import annotations
 
