@@ -1,5 +1,7 @@
 """A function as the loss of a model."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -128,12 +130,18 @@ def test_an_array_of_another_library_is_refused():
 def test_what_it_cannot_do_says_so(tmp_path):
     network = model(squares)
     network.build((2,))
-    with pytest.raises(TypeError, match="register_layer"):
+    with pytest.raises(TypeError, match="the loss is the function squares, which files do not know; save_params keeps"):
         network.save(tmp_path / "net")
-    with pytest.raises(TypeError, match="accuracy is for classification"):
+    with pytest.raises(TypeError, match=r"loss squares: accuracy is for classification.*squares.classifies = True"):
         network.accuracy(X, TARGETS)
-    with pytest.raises(TypeError, match="the loss layer of Sequential must take sample_weight"):
-        trained(squares, TARGETS, sample_weight=np.ones(len(X)))
+    weights = np.ones(len(X), "float32")
+    for weighted in (
+        lambda: trained(squares, TARGETS, sample_weight=weights),
+        lambda: network.gradient(X, TARGETS, weights),
+        lambda: network.loss(X, TARGETS, sample_weight=weights),
+    ):
+        with pytest.raises(TypeError, match=r"loss squares: takes no weights of rows.*parameter sample_weight"):
+            weighted()
     with pytest.raises(ValueError, match=r"has no metric|for a network that predicts classes"):
         trained(squares, TARGETS, metrics=["f1"])
     network.save_params(tmp_path / "params")
@@ -145,6 +153,45 @@ def test_what_it_cannot_do_says_so(tmp_path):
 def test_metrics_of_regression_and_functions_work():
     run = trained(squares, TARGETS, metrics=["r2"])
     assert len(run.history.metrics["test_r2"]) == 3
+
+
+def weighted_entropy(y, t, sample_weight=None):
+    layer = SoftmaxWithLoss()
+    return layer.forward(y, t, sample_weight), layer.backward()
+
+
+weighted_entropy.classifies = True
+
+
+CLASSES = (T + np.arange(len(T)) % 2) % 3
+NAMES = np.array(["ant", "bee", "cat"])[CLASSES]
+
+
+@pytest.mark.parametrize("t", [CLASSES, np.eye(3)[CLASSES], NAMES], ids=["labels", "one-hot", "names"])
+@pytest.mark.parametrize("weighs", [False, True])
+def test_classes_and_weights_of_rows_are_those_of_the_layer(t, weighs):
+    options = {"metrics": ["f1", "top_2_accuracy"], "validation_split": 0.25, "accumulate_grad_batches": 2}
+    if weighs:
+        options["sample_weight"] = np.random.default_rng(5).random(len(X))
+    one, other = trained(weighted_entropy, t, **options), trained(SoftmaxWithLoss, t, **options)
+    lists, wanted = one.history.lists(), other.history.lists()
+    assert lists.keys() == wanted.keys() and {"val_acc_list", "test_acc_list", "val_f1_list"} <= lists.keys()
+    for name in lists.keys() - {"seconds"}:
+        np.testing.assert_array_equal(lists[name], wanted[name], err_msg=name)
+    assert one.network.class_names == other.network.class_names
+    assert one.network.accuracy(X, t) == other.network.accuracy(X, t)
+
+
+def test_targets_of_classes_are_checked():
+    with pytest.raises(xpdl.LabelError, match=r"t_train: label \d of row 0 is not one of the 3 classes"):
+        trained(weighted_entropy, T + 3)
+
+
+def test_classifies_is_a_flag():
+    function = functools.partial(squares)
+    function.classifies = "yes"
+    with pytest.raises(TypeError, match=r"loss: partial.classifies must be True or False, got 'yes'"):
+        model(function)
 
 
 @pytest.mark.parametrize("wrong", [3, "squares", Relu, [squares]])

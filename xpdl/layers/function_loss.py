@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array
 from xpdl.errors import DTypeError
 from xpdl.layers.base import Layer
-from xpdl.layers.losses import LossLayer
-from xpdl.ops.checks import require_shape
+from xpdl.layers.loss_layer import LossLayer, correct_classes
+from xpdl.ops.checks import flag, require_shape
+from xpdl.ops.losses import total_weight
+from xpdl.ops.targets import check_labels
 
-Function = Callable[[Array, Array], tuple[Any, Array]]
+Function = Callable[..., tuple[Any, Array]]
 
 
 class FunctionLoss(LossLayer):
     """The loss that a function computes with its gradient: ``Sequential(..., loss=function)``.
 
-    It has no accuracy and takes no weights of rows, and files do not know it; derive a layer from `LossLayer` for these.
+    `Sequential.save` does not know it, and the weights of classes are its own affair; derive a layer from `LossLayer` for
+    these.
 
     Parameters
     ----------
     function : callable
         ``function(y, t)`` of the outputs and the targets of a batch -> ``(loss, dy)``: the mean loss of a row, a number or
-        an array (), and its gradient, in the shape and dtype of `y`.
+        an array (), and its gradient, in the shape and dtype of `y`. With a parameter ``sample_weight`` it gets the weights
+        of the rows (N,), or None, and returns the mean that is weighted by them. With an attribute ``classifies = True``,
+        `y` are scores (N, K) of classes and `t` labels or one-hot rows, of which there is an accuracy.
 
     Raises
     ------
@@ -31,12 +37,13 @@ class FunctionLoss(LossLayer):
         In `forward`, if the function returns something else.
     """
 
-    classifies = False
     saved_names: ClassVar[tuple[str, ...]] = (*LossLayer.saved_names, "_dy")
 
     def __init__(self, function: Function) -> None:
         super().__init__()
         self.function = function
+        self.classifies = flag(getattr(function, "classifies", False), f"{self.title}.classifies", "loss")
+        self.takes_weights = "sample_weight" in _parameters(function)
         self._dy: Array | None = None
 
     @property
@@ -44,19 +51,44 @@ class FunctionLoss(LossLayer):
         """The name of the function."""
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def forward(self, x: Array, t: Any = None) -> Array:  # type: ignore[override]
+    def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
         self.t, self.y = self._targets(x, t), x
-        result = self.function(x, t)
+        if sample_weight is not None:
+            self.require_weights()
+        weights = {"sample_weight": self._weights_of(sample_weight)} if self.takes_weights else {}
+        result = self.function(x, t, **weights)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(f"loss {self.title}: must return (loss, dy), got {type(result).__name__}")
         loss, dy = result
         self._check(loss, dy, x)
-        self.loss, self._dy, self.weight = loss, dy, int(x.shape[0])
+        self.loss, self._dy, self.weight = loss, dy, total_weight(x, t, None, sample_weight, f"loss {self.title}")
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         dy = self.require_saved(self._dy)
         return dy if isinstance(dout, float) and dout == 1.0 else dy * self._scale(dout, dy)
+
+    def require_weights(self) -> None:
+        """Raise `TypeError` if the function takes no weights of rows."""
+        if not self.takes_weights:
+            raise TypeError(
+                f"loss {self.title}: takes no weights of rows, got sample_weight; give the function a parameter "
+                "sample_weight, and return the mean that is weighted by it"
+            )
+
+    def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
+        if self.classifies:
+            check_labels(t, output_shape[0], owner)
+        else:
+            super().check_targets(t, output_shape, owner)
+
+    def correct(self, x: Array, t: Array) -> Array:
+        if not self.classifies:
+            raise TypeError(
+                f"loss {self.title}: accuracy is for classification; where the outputs are scores of classes, set "
+                f"{self.title}.classifies = True before the model is made"
+            )
+        return correct_classes(x, t, self.name)
 
     def _check(self, loss: Any, dy: Any, y: Array) -> None:
         owner = f"loss {self.title}"
@@ -73,6 +105,13 @@ class FunctionLoss(LossLayer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.title})"
+
+
+def _parameters(function: Any) -> Collection[str]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of some functions written in C
+        return ()
 
 
 def last_layer(loss: Any, owner: str) -> LossLayer | None:

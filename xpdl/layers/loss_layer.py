@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating_beside, wide_dtype
 from xpdl.layers.base import Layer
-from xpdl.ops.checks import as_floating, require_floating, require_shape
+from xpdl.ops.checks import as_floating, label_rows, require_floating, require_labels, require_shape
 from xpdl.ops.targets import check_finite
 
 
@@ -89,3 +89,16 @@ class LossLayer(Layer):
         xp = array_namespace(dout, y, owner=owner)
         require_shape(dout, (), owner, "dout")
         return xp.astype(as_floating(dout, owner), wide_dtype(y))
+
+
+def correct_classes(x: Array, t: Array, owner: str) -> Array:
+    """For each row, whether the class of the highest score of `x` (..., K) is that of labels or one-hot rows `t`."""
+    xp = array_namespace(x, t, owner=owner)
+    t = label_rows(t, x)
+    highest = xp.argmax(x, axis=-1)
+    if t.ndim == x.ndim:
+        require_shape(t, x.shape, owner, "one-hot t")
+        return xp.equal(highest, xp.argmax(t, axis=-1))
+    require_shape(t, x.shape[:-1], owner, "t")
+    require_labels(t, x.shape[-1], owner)
+    return xp.equal(highest, xp.astype(t, highest.dtype))

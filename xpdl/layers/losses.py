@@ -9,9 +9,10 @@ from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, same_device
 from xpdl.errors import ShapeError
 from xpdl.layers.loss_layer import LossLayer as LossLayer
+from xpdl.layers.loss_layer import correct_classes
 from xpdl.ops import losses as ops
 from xpdl.ops.activations import sigmoid, softmax
-from xpdl.ops.checks import class_weights_of, label_rows, number, require_labels, require_shape
+from xpdl.ops.checks import class_weights_of, label_rows, number
 from xpdl.ops.targets import check_labels, check_numbers, check_shares
 
 
@@ -96,15 +97,7 @@ class SoftmaxWithLoss(LossLayer):
         check_labels(t, output_shape[0], owner)
 
     def correct(self, x: Array, t: Array) -> Array:
-        xp = array_namespace(x, t, owner=self.name)
-        t = label_rows(t, x)
-        found = xp.argmax(x, axis=-1)
-        if t.ndim == x.ndim:
-            require_shape(t, x.shape, self.name, "one-hot t")
-            return xp.equal(found, xp.argmax(t, axis=-1))
-        require_shape(t, x.shape[:-1], self.name, "t")
-        require_labels(t, x.shape[-1], self.name)
-        return xp.equal(found, xp.astype(t, found.dtype))
+        return correct_classes(x, t, self.name)
 
     def _class_weights_beside(self, x: Array) -> Array | None:
         """`class_weights` as an array where `x` is, in its dtype: moved once, not in each step."""

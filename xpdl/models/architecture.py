@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from xpdl import layers
 from xpdl.layers.base import Layer
+from xpdl.layers.function_loss import FunctionLoss
 
 K = TypeVar("K", bound=type[Layer])
 
@@ -98,6 +99,11 @@ def from_json(text: str) -> Layer:
 
 def _described(layer: Layer, owner: str) -> dict[str, Any]:
     name = type(layer).__name__
+    if isinstance(layer, FunctionLoss):
+        raise TypeError(
+            f"{owner}: the loss is the function {layer.title}, which files do not know; save_params keeps the parameters "
+            "alone, or derive a class from xpdl.layers.losses.LossLayer and decorate it with @xpdl.register_layer"
+        )
     if _CLASSES.get(name) is not type(layer):
         raise TypeError(
             f"{owner}: {layer.name} is a {name}, a class that files do not know; decorate it with @xpdl.register_layer"

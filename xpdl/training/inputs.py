@@ -19,6 +19,7 @@ from xpdl.data.structure import arrays_of, is_structure, map_arrays, rows_in, ta
 from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
+from xpdl.layers.function_loss import FunctionLoss
 from xpdl.models.base import Model
 from xpdl.models.summary import layer_costs
 from xpdl.ops.checks import number, positive_int, require_shape
@@ -197,7 +198,10 @@ def row_weights(sample_weight: Any, x: Any, network: Any, backend: Backend) -> A
     owner = "Trainer: sample_weight"
     sample_weight = as_array(sample_weight, owner)
     require_shape(sample_weight, (rows_in(x),), "Trainer", "sample_weight, one for each row of x_train,")
-    functions = (network.gradient, network.loss, getattr(getattr(network, "last_layer", None), "forward", None))
+    last = getattr(network, "last_layer", None)
+    if isinstance(last, FunctionLoss):
+        last.require_weights()
+    functions = (network.gradient, network.loss, getattr(last, "forward", None))
     takes = isinstance(network, Model) and all("sample_weight" in signature(f).parameters for f in functions if f)
     if not takes:
         raise TypeError(
