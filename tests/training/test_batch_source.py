@@ -226,10 +226,83 @@ def test_names_are_those_of_the_network():
     trainer = run(lambda epoch: [(x, words[t]) for x, t in made(epoch)], network=network)
     trainer.train()
     same_weights(trainer.network, by_hand())
+
+
+WORDS = np.array(["no", "yes"])
+NAMED = {
+    "arrays of strings": lambda t: WORDS[t],
+    "lists": lambda t: WORDS[t].tolist(),
+    "tuples, as loaders collect them": lambda t: tuple(WORDS[t].tolist()),
+    "booleans": lambda t: t == 1,
+    "a column": lambda t: WORDS[t][:, None],
+}
+
+
+@pytest.mark.parametrize("named", NAMED)
+def test_names_are_learned_as_those_of_arrays_are(named):
+    def give(epoch):
+        return [(x, NAMED[named](t)) for x, t in made(epoch)]
+
+    trainer = run(give, validation_data=(give(k)[0] for k in range(3)))
+    names = ["False", "True"] if named == "booleans" else ["no", "yes"]
+    assert trainer.class_names == trainer.network.class_names == names
+    trainer.train()
+    same_weights(trainer.network, by_hand())
+    x, t = (np.concatenate(parts) for parts in zip(*(made(k)[0] for k in range(3)), strict=True))
+    assert trainer.history.val_acc_list[-1] == trainer.network.accuracy(x, t)
+
+
+def test_names_of_all_batches_count_and_of_rows_to_measure_with():
+    def give(epoch):
+        return [(x, WORDS[t]) for x, t in ((ROWS[k == LABELS], LABELS[k == LABELS]) for k in (1, 0))]
+
+    assert run(give).class_names == ["no", "yes"]
+    # of a set of batches beside arrays
+    trainer = Trainer(net(), ROWS, WORDS[LABELS], give, **OPTIONS)
+    trainer.train()
+    assert trainer.class_names == ["no", "yes"] and trainer.history.test_acc_list[-1] > 0.5
+
+
+def test_names_of_what_gives_its_batches_once_are_set_before():
+    def generator():
+        return ((x, WORDS[t]) for x, t in made(0))
+
     with pytest.raises(
-        xpdl.LabelError, match="x_train, batch 1: labels are names; set class_names of the network before"
+        xpdl.LabelError, match=r"batch 1: t has names, and generator gives its batches once; set class_names"
     ):
-        run(lambda epoch: [(x, words[t]) for x, t in made(epoch)]).train()
+        run(generator(), epochs=1)
+    network = net()
+    network.class_names = ["no", "yes"]
+    run(generator(), network=network, epochs=1).train()
+    assert float(network.accuracy(ROWS, WORDS[LABELS])) > 0.5
+
+
+def test_names_and_numbers_do_not_mix():
+    mixed = [(ROWS[:20], LABELS[:20]), (ROWS[20:], WORDS[LABELS[20:]])]
+    with pytest.raises(xpdl.LabelError, match=r"batch 2: labels are names, and those of the first batch are none"):
+        run(mixed).train()
+    with pytest.raises(xpdl.LabelError, match=r"batch 2: t: row 0, \d, is no string as others are"):
+        run(mixed[::-1])
+
+
+def test_booleans_of_yes_or_no_stay_numbers():
+    network = xpdl.Sequential(xpdl.Affine(units=1), loss=xpdl.SigmoidWithLoss, seed=0)
+    trainer = run([(ROWS, LABELS[:, None] == 1)], network=network)
+    trainer.train()
+    assert trainer.class_names is None and network.accuracy(ROWS, LABELS) > 0.5
+
+
+@pytest.mark.needs("torch")
+def test_names_of_a_loader_of_pytorch():
+    from torch.utils.data import DataLoader
+
+    pairs = list(zip(ROWS, WORDS[LABELS].tolist(), strict=True))
+    trainer = run(DataLoader(pairs, batch_size=20))
+    trainer.train()
+    assert trainer.class_names == ["no", "yes"]
+    other = run(list(Batches(ROWS, LABELS, 20, shuffle=False)))
+    other.train()
+    same_weights(trainer.network, weights(other.network))
 
 
 def test_nothing_is_asked_of_a_source_that_cannot_give_it():

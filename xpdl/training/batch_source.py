@@ -11,9 +11,9 @@ from xpdl.backends import tables
 from xpdl.backends.namespaces import array_namespace, is_array
 from xpdl.backends.random import Stream
 from xpdl.data.batches import BatchIterator, Transforms, row_count
-from xpdl.data.structure import arrays_of, map_arrays
+from xpdl.data.structure import arrays_of, is_structure, map_arrays
 from xpdl.errors import LabelError
-from xpdl.training.conversion import features, targets_of
+from xpdl.training.conversion import features, stand_for_classes, targets_of
 
 #: of a function that is told its rank
 RANK_ARGUMENTS = 3
@@ -60,12 +60,16 @@ class BatchSource(BatchIterator):
     span = 0, 0, 0
     #: in a batch at least
     least_rows = 1
+    #: whether labels that are names become numbers here
+    numbers_names = True
 
     def __init__(
         self, source: Any, name: str, network: Any, seed: int | None = None, transform: Transforms | None = None
     ) -> None:
         super().__init__(1, False, seed, False, transform, None)
         self.source, self.name, self.network = source, name, network
+        #: in whose order labels that are names are numbered
+        self.class_names: list[str] | None = getattr(network, "class_names", None)
         self._live: Iterator[Any] | None = None
         #: the epoch of the iterator, the number of batches that it gave, and the last one
         self._given: tuple[int, int, Any] = (0, 0, None)
@@ -88,13 +92,41 @@ class BatchSource(BatchIterator):
 
     def first_inputs(self) -> Any:
         """Return x of the first batch, which is not lost to the first pass."""
-        iterator = self._opened(0, 0)
-        batch = next(iterator, None)
+        batch = self._first()
         if batch is None:
             raise ValueError(f"{self.name} gives no batch")
-        # the first pass goes on with it: another one might have another order
-        self._live = itertools.chain([batch], iterator)
         return self._checked(batch, 1)[0]
+
+    def learn_class_names(self) -> set[str] | None:
+        """Return the names of all classes, by a pass over the batches; None where the first labels are no names of classes.
+
+        Raises
+        ------
+        LabelError
+            If the source gives its batches once, or the network tells no classes apart.
+        """
+        batch, name = self._first(), f"{self.name}, batch 1: t"
+        if batch is None:
+            return None
+        t = self._targets(batch, 1)
+        if is_structure(t) or not (tables.has_names(t) and stand_for_classes(t, self.network, name)):
+            return None
+        if self.is_used_up_after_one_pass():
+            raise LabelError(
+                f"{name} has names, and {type(self.source).__name__} gives its batches once; set class_names of the network "
+                f"before, in the order of its outputs, or {_CURE}"
+            )
+        names: set[str] = set()
+        for count, batch in enumerate(self._opened(0, 0), 1):
+            names.update(tables.class_names(self._targets(batch, count), f"{self.name}, batch {count}: t"))
+        return names
+
+    def _first(self) -> Any:
+        """Return the first batch or None; the first pass goes on with it, as another one might have another order."""
+        iterator = self._opened(0, 0) if self._live is None else self._live
+        batch = next(iterator, None)
+        self._live = None if batch is None else itertools.chain([batch], iterator)
+        return batch
 
     def _batches(self, stream: Stream, first: int) -> Iterator[tuple[Any, ...]]:
         epoch = self.epoch - 1  # this pass counts already
@@ -128,19 +160,23 @@ class BatchSource(BatchIterator):
             )
         return (epoch, *self.place)[:count]
 
-    def _checked(self, batch: Any, count: int) -> tuple[Any, ...]:
+    def _targets(self, batch: Any, count: int) -> Any:
+        """Return the targets of a batch as arrays; names of classes stay such."""
         name = f"{self.name}, batch {count}"
         if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
             raise TypeError(f"{name}: expected a pair (x, t) or (x, t, sample_weight), got {_described(batch)}")
-        x, t, *weight = batch
-        t = targets_of(t, f"{name}: t")
-        if is_array(t) and tables.has_names(t):
-            names = getattr(self.network, "class_names", None)
-            if names is None and tables.is_words(t):
+        return targets_of(batch[1], f"{name}: t")
+
+    def _checked(self, batch: Any, count: int) -> tuple[Any, ...]:
+        name, t = f"{self.name}, batch {count}", self._targets(batch, count)
+        x, _, *weight = batch
+        if is_array(t) and tables.has_names(t) and self.numbers_names:
+            if self.class_names is None and tables.is_words(t):
                 raise LabelError(
-                    f"{name}: labels are names; set class_names of the network before, in the order of its outputs"
+                    f"{name}: labels are names, and those of the first batch are none; give all of one kind, or set "
+                    "class_names of the network before, in the order of its outputs"
                 )
-            t = t if names is None else tables.class_numbers(t, names, f"{name}: t")
+            t = t if self.class_names is None else tables.class_numbers(t, self.class_names, f"{name}: t")
         x = features(x, self.network, f"{name}: x")
         row_count(x, t, name, least=self.least_rows)
         return (x, t, *(tables.as_array(one, f"{name}: sample_weight") for one in weight))
@@ -169,7 +205,9 @@ def joined(source: Any, name: str, network: Any) -> tuple[Any, Any]:
     ValueError
         If there is none.
     """
-    batches = [batch[:2] for batch in BatchSource(source, name, network, 0)]
+    rows = BatchSource(source, name, network, 0)
+    rows.numbers_names = False  # as those of a set of arrays they are looked at together
+    batches = [batch[:2] for batch in rows]
     if not batches:
         raise ValueError(f"{name} gives no batch")
     columns = [[array for _, array in arrays_of(pair)] for pair in batches]

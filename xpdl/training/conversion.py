@@ -16,7 +16,9 @@ from xpdl.training.measures import kind_of
 Pair = tuple[Any, Any]
 
 
-def as_arrays(sets: Mapping[str, Pair], network: Any) -> tuple[dict[str, Pair], list[str] | None]:
+def as_arrays(
+    sets: Mapping[str, Pair], network: Any, names: list[str] | None = None
+) -> tuple[dict[str, Pair], list[str] | None]:
     """Return data sets as arrays, and the names of classes where labels are strings or booleans.
 
     Parameters
@@ -25,6 +27,8 @@ def as_arrays(sets: Mapping[str, Pair], network: Any) -> tuple[dict[str, Pair], 
         ``"train"`` first, by which the names are made unless `network` has `class_names`. Each x and t is an array, a list,
         a table, or a tuple or dict of such.
     network
+    names : list of str, optional
+        Of the classes, where they are known already.
 
     Returns
     -------
@@ -42,12 +46,11 @@ def as_arrays(sets: Mapping[str, Pair], network: Any) -> tuple[dict[str, Pair], 
         If two tables have their rows in different orders.
     """
     converted: dict[str, Pair] = {}
-    names: list[str] | None = None
     for which, (x, t) in sets.items():
         x_name, t_name = f"Trainer: x_{which}", f"Trainer: t_{which}"
         tables.require_aligned(x, t, x_name, t_name)
         inputs, targets = features(x, network, x_name), targets_of(t, t_name)
-        if not is_structure(targets) and tables.has_names(targets) and _stand_for_classes(targets, network, t_name):
+        if not is_structure(targets) and tables.has_names(targets) and stand_for_classes(targets, network, t_name):
             names = names or getattr(network, "class_names", None) or tables.class_names(t, t_name)
             targets = tables.class_numbers(t, names, t_name)
         for name, array in arrays_of(targets, t_name):
@@ -57,7 +60,9 @@ def as_arrays(sets: Mapping[str, Pair], network: Any) -> tuple[dict[str, Pair], 
 
 
 def targets_of(t: Any, name: str) -> Any:
-    """Return targets as arrays; names of classes stay such."""
+    """Return targets as arrays; names of classes stay such, also in a tuple, in which loaders collect them."""
+    if isinstance(t, tuple) and t and all(isinstance(one, (str, bool)) for one in t):
+        t = list(t)
     return _converted(t, name, tables.as_array)
 
 
@@ -97,7 +102,7 @@ def _converted(value: Any, name: str, convert: Any) -> Any:
     return convert(value, name)
 
 
-def _stand_for_classes(targets: Any, network: Any, name: str) -> bool:
+def stand_for_classes(targets: Any, network: Any, name: str) -> bool:
     """Return whether names are to be numbered; booleans may also be targets of yes or no."""
     kind = kind_of(network)
     if kind == "classes":

@@ -67,4 +67,9 @@ def streamed(
             )
     order = next_stream("Trainer", seed).words("order")[0]
     options = source, "Trainer: x_train", network, order, augment
-    return BatchSource(*options) if communicator.size == 1 else RankSource(*options, communicator=communicator)
+    batches = BatchSource(*options) if communicator.size == 1 else RankSource(*options, communicator=communicator)
+    if batches.class_names is None:
+        of_ranks = communicator.allgather(batches.learn_class_names())
+        known = {name for names in of_ranks if names is not None for name in names}
+        batches.class_names = sorted(known) or None
+    return batches

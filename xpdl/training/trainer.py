@@ -197,7 +197,7 @@ class Trainer:
             require_passes(source, self.epochs)
         else:
             sets = {"train": (x_train, t_train), **sets}
-        sets, self.class_names = as_arrays(sets, network)
+        sets, self.class_names = as_arrays(sets, network, getattr(source, "class_names", None))
         for which, (x, t) in sets.items():
             inputs.check_rows(which, x, t)
         if isinstance(network, Model) and not network.built:
