@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import platform
@@ -22,7 +23,7 @@ from tests.distributed.equal_to_one_process import T, X, everything, rows_net, u
 from tests.selection import installed
 from xpdl.backends.registry import without
 from xpdl.distributed import RankError
-from xpdl.layers import Affine, Relu, SoftmaxWithLoss, Tanh
+from xpdl.layers import Affine, BatchNormalization, Relu, SoftmaxWithLoss, Tanh
 from xpdl.models import Sequential
 from xpdl.training import Callback, CSVLogger, ModelCheckpoint, StepLR, Trainer
 
@@ -58,6 +59,10 @@ def trainer(
 def streamed(communicator: Any, source: Any, **options: Any) -> Trainer:
     options = {"epochs": 1, "seed": 3, "verbose": False, "optimizer": "adam", **options}
     return Trainer(rows_net(), source, None, X[:7], T[:7], communicator=communicator, **options)
+
+
+def named_statistics(network: Any) -> list[tuple[str, Any, str]]:
+    return [(name, owner, key) for name, owner, key in network.named_state() if isinstance(owner[key], np.ndarray)]
 
 
 def parameters(network: Any) -> dict[str, bytes]:
@@ -162,6 +167,22 @@ def ranks_begin_with_the_weights_of_rank_0(ranks: Any, folder: Path) -> None:
     for network, communicator in zip(networks, (ranks, ranks), strict=True):
         trainer(communicator, network).train()
     assert parameters(networks[0]) == parameters(networks[1])
+
+
+@claim
+def running_statistics_are_the_mean_of_those_of_the_ranks(ranks: Any, folder: Path) -> None:
+    layers = [(Affine(units=6, use_bias=False), BatchNormalization(), Relu()) for _ in range(2)]
+    network = Sequential(*itertools.chain(*layers), Affine(units=3), loss=SoftmaxWithLoss, seed=1)
+    network.build((6,))
+    made = trainer(ranks, network, epochs=1, mini_batch_size=len(T))
+    alone, (x, t) = copy.deepcopy(network), next(iter(copy.deepcopy(made.batches)))
+    alone.gradient(x, t)
+    of_ranks = ranks.allgather([owner[key] * len(t) / len(T) for _, owner, key in named_statistics(alone)])
+    made.train()
+    found = [owner[key] for _, owner, key in named_statistics(network)]
+    assert len(found) == 4
+    for statistic, parts in zip(found, zip(*of_ranks, strict=True), strict=True):
+        np.testing.assert_allclose(statistic, sum(parts), rtol=1e-12)
 
 
 @claim

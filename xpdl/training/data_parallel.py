@@ -103,10 +103,11 @@ class DataParallelStep(EagerStep):
         """Add up the ranks' gradients, and average their running statistics on the way."""
         slots = list(_local_statistics(self.network))
         share = (self._share.stop - self._share.start) / self._share.rows
-        statistics = {("statistics", path): share * owner[key] for path, owner, key in slots}
+        # by numbers: the layers of a network have the same paths
+        statistics = {("statistics", number): share * owner[key] for number, (_, owner, key) in enumerate(slots)}
         sums = self._buckets.reduce({**statistics, **grads})
-        for path, owner, key in slots:
-            owner[key] = copied(sums["statistics", path])
+        for number, (_, owner, key) in enumerate(slots):
+            owner[key] = copied(sums["statistics", number])
         return {name: sums[name] for name in grads}
 
     def _check(self) -> None:
