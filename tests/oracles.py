@@ -38,27 +38,31 @@ def each(f: Callable[[float], float], x: Any) -> Floats:
     return np.array([f(float(v)) for v in np.ravel(x)], dtype=np.float64).reshape(np.shape(x))
 
 
-def sizes(
-    shape: Sequence[int], window: Sequence[int], stride: Any, pad: Any, dilation: Any = (1, 1)
-) -> tuple[int, ...]:
+def both(border: Any) -> tuple[int, int]:
+    """(before, after) of a border along one axis."""
+    return (border, border) if isinstance(border, int) else tuple(border)
+
+
+def sizes(shape: Sequence[int], window: Sequence[int], stride: Any, pad: Any, dilation: Any = None) -> tuple[int, ...]:
     """Positions of a window, found by sliding it: it must lie inside the padded image."""
     counts = []
-    for length, taps, step, border, gap in zip(shape, window, stride, pad, dilation, strict=True):
-        starts = range(-border, length + border, step)
-        counts.append(sum(1 for start in starts if start + gap * (taps - 1) < length + border))
+    for length, taps, step, border, gap in zip(shape, window, stride, pad, dilation or (1,) * len(window), strict=True):
+        before, after = both(border)
+        starts = range(-before, length + after, step)
+        counts.append(sum(1 for start in starts if start + gap * (taps - 1) < length + after))
     return tuple(counts)
 
 
 def window(
-    image: Any, row: int, column: int, size: Any, stride: Any, pad: Any, dilation: Any, border: float
+    image: Any, place: Sequence[int], size: Any, stride: Any, pad: Any, dilation: Any, border: float
 ) -> list[float]:
-    """The numbers that the window at (`row`, `column`) sees in one image (H, W), row by row."""
+    """The numbers that the window at `place` sees in one image (H, W), row by row; likewise along other axes."""
+    first = [at * step - both(side)[0] for at, step, side in zip(place, stride, pad, strict=True)]
     seen = []
-    for i, j in itertools.product(range(size[0]), range(size[1])):
-        y = row * stride[0] - pad[0] + i * dilation[0]
-        x = column * stride[1] - pad[1] + j * dilation[1]
-        inside = 0 <= y < image.shape[0] and 0 <= x < image.shape[1]
-        seen.append(float(image[y, x]) if inside else border)
+    for taps in itertools.product(*map(range, size)):
+        at = tuple(start + tap * gap for start, tap, gap in zip(first, taps, dilation or (1,) * len(size), strict=True))
+        inside = all(0 <= where < length for where, length in zip(at, image.shape, strict=True))
+        seen.append(float(image[at]) if inside else border)
     return seen
 
 
@@ -70,7 +74,7 @@ def im2col(x: Any, *, filter_h: int, filter_w: int, stride: Any = 1, pad: Any = 
     size, stride, pad = (filter_h, filter_w), as_pair(stride), as_pair(pad)
     oh, ow = sizes(x.shape[2:], size, stride, pad)
     rows = [
-        [v for image in images for v in window(image, i, j, size, stride, pad, (1, 1), 0.0)]
+        [v for image in images for v in window(image, (i, j), size, stride, pad, (1, 1), 0.0)]
         for images in x
         for i in range(oh)
         for j in range(ow)
@@ -93,34 +97,44 @@ def convolution(
     x: Any, W: Any, b: Any = None, *, stride: Any = (1, 1), pad: Any = (0, 0), dilation: Any = (1, 1), groups: int = 1
 ) -> Floats:
     filters, depth, *size = W.shape
-    oh, ow = sizes(x.shape[2:], size, stride, pad, dilation)
+    out = sizes(x.shape[2:], size, stride, pad, dilation)
     per_group = filters // groups
-    y = np.zeros((x.shape[0], filters, oh, ow))
-    for n, i, j, group in itertools.product(range(x.shape[0]), range(oh), range(ow), range(groups)):
+    y = np.zeros((x.shape[0], filters, *out))
+    for n, group, *place in np.ndindex(x.shape[0], groups, *out):
         channels = x[n, group * depth : (group + 1) * depth]
-        seen = np.array([window(image, i, j, size, stride, pad, dilation, 0.0) for image in channels])
+        seen = np.array([window(image, place, size, stride, pad, dilation, 0.0) for image in channels])
         for k in range(group * per_group, (group + 1) * per_group):
-            y[n, k, i, j] = np.sum(W[k].reshape(depth, -1) * seen) + (0.0 if b is None else b[k])
+            y[(n, k, *place)] = np.sum(W[k].reshape(depth, -1) * seen) + (0.0 if b is None else b[k])
     return y
 
 
-def max_pooling(x: Any, *, size: Any, stride: Any, pad: Any = (0, 0)) -> Floats:
-    return _pooling(x, max, size, stride, pad, -math.inf)
+def max_pooling(x: Any, *, size: Any, stride: Any, pad: Any = (0, 0), dilation: Any = None) -> Floats:
+    return _pooling(x, max, size, stride, pad, dilation, -math.inf)
 
 
-def average_pooling(x: Any, *, size: Any, stride: Any, pad: Any = (0, 0)) -> Floats:
-    return _pooling(x, lambda seen: sum(seen) / len(seen), size, stride, pad, 0.0)
+def average_pooling(
+    x: Any, *, size: Any, stride: Any, pad: Any = (0, 0), dilation: Any = None, counted_pad: Any = None
+) -> Floats:
+    """Sums over windows divided by how many of their values count, those of the image and of a part of the border."""
+    counts = np.pad(
+        np.ones((1, 1, *x.shape[2:])), [(0, 0), (0, 0), *map(both, counted_pad or pad)], constant_values=1.0
+    )
+    rest = [tuple(np.subtract(both(a), both(b))) for a, b in zip(pad, counted_pad or pad, strict=True)]
+    counted = _pooling(counts, sum, size, stride, rest, dilation, 0.0)
+    return _pooling(x, sum, size, stride, pad, dilation, 0.0) / np.maximum(counted, 1.0)
 
 
 def global_average_pooling(x: Any) -> Floats:
-    return average_pooling(x, size=x.shape[2:], stride=(1, 1))[:, :, 0, 0]
+    axes = (1,) * (x.ndim - 2)
+    return average_pooling(x, size=x.shape[2:], stride=axes, pad=(0,) * len(axes)).reshape(x.shape[:2])
 
 
-def _pooling(x: Any, pick: Callable[[list[float]], float], size: Any, stride: Any, pad: Any, border: float) -> Floats:
-    oh, ow = sizes(x.shape[2:], size, stride, pad)
-    y = np.zeros((*x.shape[:2], oh, ow))
-    for n, c, i, j in np.ndindex(y.shape):
-        y[n, c, i, j] = pick(window(x[n, c], i, j, size, stride, pad, (1, 1), border))
+def _pooling(
+    x: Any, pick: Callable[[list[float]], float], size: Any, stride: Any, pad: Any, dilation: Any, border: float
+) -> Floats:
+    y = np.zeros((*x.shape[:2], *sizes(x.shape[2:], size, stride, pad, dilation)))
+    for n, c, *place in np.ndindex(y.shape):
+        y[(n, c, *place)] = pick(window(x[n, c], place, size, stride, pad, dilation, border))
     return y
 
 

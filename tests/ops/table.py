@@ -144,6 +144,31 @@ CONVOLUTION = [
     _convolution_relu((2, 2, 5, 4), (4, 1, 3, 2), pad=(1, 0), groups=2),
 ]
 
+# drawn apart from the rows above
+_rng = np.random.default_rng(2017)
+_LINE = {"stride": (1,), "pad": (0,), "dilation": (1,)}
+_BOX = {"stride": (1, 1, 1), "pad": (0, 0, 0), "dilation": (1, 1, 1)}
+
+CONVOLUTION += [
+    _convolution("one-sided pad", (2, 1, 4, 3), (2, 1, 2, 3), pad=((1, 0), (0, 2)), core=True),
+    _convolution("one-sided pad and stride", (1, 2, 5, 4), (1, 2, 3, 2), pad=((0, 1), (2, 1)), stride=(2, 2)),
+    _convolution("signal", (2, 2, 6), (3, 2, 3), **_LINE, core=True),
+    _convolution(
+        "signal, everything", (1, 4, 9), (2, 2, 3), stride=(2,), pad=((1, 2),), dilation=(2,), groups=2, core=True
+    ),
+    _convolution("volume", (2, 2, 3, 4, 3), (3, 2, 2, 3, 2), **_BOX, core=True),
+    _convolution(
+        "volume, everything",
+        (1, 4, 5, 4, 3),
+        (2, 2, 2, 2, 3),
+        stride=(2, 1, 2),
+        pad=((0, 1), (1, 1), (2, 0)),
+        dilation=(2, 1, 1),
+        groups=2,
+    ),
+    _convolution("volume of one image", (1, 2, 1, 3, 3), (1, 2, 1, 2, 2), bias=False, **_BOX),
+]
+
 # --- pooling
 
 
@@ -204,6 +229,70 @@ POOLING = [
     if core or not (epilogue or name.endswith("taps"))
 ]
 
+_rng = np.random.default_rng(2018)
+_POOLING_OPTIONS: tuple[tuple[str, tuple[int, ...], dict[str, Any], bool], ...] = (
+    ("one-sided pad", (1, 2, 4, 5), {"size": (2, 3), "stride": (2, 2), "pad": ((1, 0), (0, 2))}, True),
+    ("pad behind", (1, 2, 5, 5), {"size": (3, 3), "stride": (2, 2), "pad": ((0, 1), (1, 2))}, False),
+    ("dilated", (1, 2, 6, 5), {"size": (2, 3), "stride": (1, 2), "pad": (1, 1), "dilation": (3, 2)}, True),
+    ("signals", (2, 2, 7), {"size": (3,), "stride": (2,), "pad": (1,), "dilation": (1,)}, True),
+    ("signals with everything", (2, 1, 8), {"size": (2,), "stride": (3,), "pad": ((1, 0),), "dilation": (2,)}, False),
+    (
+        "volumes",
+        (1, 2, 4, 3, 5),
+        {"size": (2, 3, 2), "stride": (2, 1, 2), "pad": (0, 1, 1), "dilation": (1, 1, 1)},
+        True,
+    ),
+    (
+        "volumes with everything",
+        (1, 1, 5, 4, 3),
+        {"size": (2, 2, 2), "stride": (1, 2, 1), "pad": ((1, 0), (0, 1), 0), "dilation": (2, 1, 2)},
+        False,
+    ),
+)
+
+POOLING += [
+    Case(f"{name} {title}", pair, (distinct(_rng, *shape),), {**static, **epilogue}, core and not epilogue)
+    for name, pair, epilogue in _POOLS
+    for title, shape, static, core in _POOLING_OPTIONS
+    if core or not (epilogue or name.endswith("taps"))
+]
+
+POOLING += [
+    Case(f"average_pooling of pixels {title}", _AVERAGE, (distinct(_rng, *shape),), static, core)
+    for title, shape, static, core in (
+        (
+            "alone",
+            (1, 2, 5, 4),
+            {"size": (3, 2), "stride": (2, 2), "pad": ((1, 2), (1, 0)), "counted_pad": (0, 0)},
+            True,
+        ),
+        (
+            "and a part of the border",
+            (2, 1, 4, 4),
+            {"size": (3, 3), "stride": (2, 2), "pad": ((1, 2), 2), "counted_pad": (1, (0, 1))},
+            False,
+        ),
+        (
+            "or none",
+            (1, 1, 1, 3),
+            {"size": (2, 2), "stride": (1, 1), "pad": (1, 1), "dilation": (2, 1), "counted_pad": (0, 0)},
+            False,
+        ),
+        (
+            "of volumes",
+            (1, 1, 3, 3, 2),
+            {
+                "size": (2, 3, 2),
+                "stride": (2, 2, 1),
+                "pad": (1, 1, (0, 1)),
+                "dilation": (1, 1, 1),
+                "counted_pad": (0, (0, 1), 0),
+            },
+            False,
+        ),
+    )
+]
+
 POOLING += [
     Case(
         f"global_average_pooling {shape}",
@@ -211,7 +300,7 @@ POOLING += [
         (_x(*shape),),
         core=shape[0] == 2,
     )
-    for shape in ((2, 3, 4, 5), (1, 2, 1, 1))
+    for shape in ((2, 3, 4, 5), (1, 2, 1, 1), (1, 2, 3), (1, 2, 2, 3, 2))
 ]
 
 # --- normalization

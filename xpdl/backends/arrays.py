@@ -13,3 +13,5 @@ NDArray: TypeAlias = np.ndarray[Any, Any]
 HostArray = np.ndarray  # ``type(x) is HostArray``: the quickest look at an array of the host
 # along H and W
 Pair: TypeAlias = tuple[int, int]
+# along each axis of windows: on both sides, or (before, after)
+Pads: TypeAlias = tuple[int | Pair, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xpdl.backends.arrays import Pair
+from xpdl.backends.arrays import Array, Pads, Pair
 
 
 def window_count(length: int, size: int, stride: int, pad: int, dilation: int = 1) -> int:
@@ -14,3 +14,11 @@ def output_size(shape: tuple[int, ...], size: Pair, stride: Pair, pad: Pair, dil
     """(OH, OW) of windows over images (..., H, W)."""
     height, width = (window_count(shape[i - 2], size[i], stride[i], pad[i], dilation[i]) for i in (0, 1))
     return height, width
+
+
+def is_plain(x: Array, pad: Pads = ()) -> bool:
+    """Return whether `x` is a batch of images (N, C, H, W), and `pad` one int for each axis: kernels take no others.
+
+    The generic ops reduce signals, volumes and one-sided borders to them.
+    """
+    return x.ndim == 4 and all(type(border) is int for border in pad)

@@ -13,16 +13,26 @@ from xpdl.backends.dtypes import default_float
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_floating_beside, is_host
 from xpdl.errors import DTypeError, LabelError, ShapeError
 
+_AXES = {2: "a pair of ints", 3: "three ints"}
+
+
+def along_axes(value: Any, name: str, owner: str, minimum: int, rank: int) -> tuple[int, ...]:
+    """`value` as one int for each of `rank` axes: an int stands for all."""
+    try:
+        items = tuple(value) if isinstance(value, Iterable) else (value,) * rank
+        found = tuple(operator.index(item) for item in items)
+    except TypeError:
+        found = ()
+    if len(found) != rank:
+        raise ShapeError(f"{owner}: {name} must be an int or {_AXES.get(rank, 'one in a tuple')}, got {value!r}")
+    if any(isinstance(item, bool) for item in items) or min(found) < minimum:
+        raise ShapeError(f"{owner}: {name} must be at least {minimum}, got {value!r}")
+    return found
+
 
 def pair(value: Any, name: str, owner: str, minimum: int) -> tuple[int, int]:
     """`value` as (height, width): an int stands for both."""
-    try:
-        items = tuple(value) if isinstance(value, Iterable) else (value, value)
-        height, width = (operator.index(item) for item in items)
-    except (TypeError, ValueError):
-        raise ShapeError(f"{owner}: {name} must be an int or a pair of ints, got {value!r}") from None
-    if any(isinstance(item, bool) for item in items) or min(height, width) < minimum:
-        raise ShapeError(f"{owner}: {name} must be at least {minimum}, got {value!r}")
+    height, width = along_axes(value, name, owner, minimum, 2)
     return height, width
 
 

@@ -1,12 +1,18 @@
-"""Two-dimensional convolution (cross-correlation, as the field calls it) and its gradients."""
+"""Convolution (cross-correlation, as the field calls it) of images, signals and volumes, and its gradients."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from xpdl.backends.arrays import Pads
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
 from xpdl.ops.epilogues import activated, before_activation
+from xpdl.ops.padding import Sizes
 from xpdl.ops.precision import summed
-from xpdl.ops.windows import Pair, columns, output_sizes, overlap_add
+from xpdl.ops.ranks import as_images
+from xpdl.ops.volumes import frames, frames_backward, images_of, volumes
+from xpdl.ops.windows import columns, output_sizes, overlap_add
 
 
 @op
@@ -15,13 +21,13 @@ def convolution(
     W: Array,
     b: Array | None = None,
     *,
-    stride: Pair = (1, 1),
-    pad: Pair = (0, 0),
-    dilation: Pair = (1, 1),
+    stride: Sizes = (1, 1),
+    pad: Pads = (0, 0),
+    dilation: Sizes = (1, 1),
     groups: int = 1,
     activation: str | None = None,
 ) -> Array:
-    """Slide the filters over zero-padded images.
+    """Slide the filters over zero-padded images (N, C, H, W), signals (N, C, L) or volumes (N, C, D, H, W).
 
     Parameters
     ----------
@@ -29,7 +35,8 @@ def convolution(
     W : array (FN, C / groups, FH, FW)
         Filter k of group g sees the channels of group g only.
     b : array (FN,), optional
-    stride, pad, dilation : pairs of ints
+    stride, pad, dilation : tuples of ints
+        One for each axis behind the channels; of `pad`, also (before, after).
     groups : int
     activation : "relu", optional
         Applied to the result, in the same pass over memory where a kernel does that.
@@ -38,8 +45,19 @@ def convolution(
     -------
     array (N, FN, OH, OW)
         ``OH = (H + 2 pad - dilation (FH - 1) - 1) // stride + 1``, and OW likewise.
+
+    Notes
+    -----
+    A signal is an image of one row. A volume is a sequence of images: those that a filter sees at once are more channels.
     """
     xp = array_namespace(x, W, b)
+    if x.ndim == 5:
+        return _of_volumes(x, W, b, stride, pad, dilation, groups, activation)
+    images = as_images(x, stride, pad, dilation)
+    if images is not None:
+        return images.lines(
+            convolution(images.x, images.rows(W), b, **images.options, groups=groups, activation=activation)
+        )
     filters, depth, *size = W.shape
     out = output_sizes(x.shape[2:], (size[0], size[1]), stride, pad, dilation, "convolution")
     cols = _grouped_columns(x, W, stride, pad, dilation, groups, out)
@@ -54,9 +72,9 @@ def convolution_backward(
     x: Array,
     W: Array,
     *,
-    stride: Pair = (1, 1),
-    pad: Pair = (0, 0),
-    dilation: Pair = (1, 1),
+    stride: Sizes = (1, 1),
+    pad: Pads = (0, 0),
+    dilation: Sizes = (1, 1),
     groups: int = 1,
     y: Array | None = None,
     activation: str | None = None,
@@ -82,6 +100,13 @@ def convolution_backward(
     """
     xp = array_namespace(dy, x, W)
     dy = before_activation(dy, y, activation)
+    if x.ndim == 5:
+        return _of_volumes_backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db)
+    images = as_images(x, stride, pad, dilation)
+    if images is not None:
+        given = images.rows(dy), images.x, images.rows(W)
+        dx, dW, db = convolution_backward(*given, **images.options, groups=groups, need_dx=need_dx, need_db=need_db)
+        return (None if dx is None else images.dx(dx)), images.lines(dW), db
     n, channels, height, width = x.shape
     filters, depth, *size = W.shape
     kernel = (size[0], size[1])
@@ -104,9 +129,36 @@ def convolution_backward(
     return overlap_add(parts, (height, width), kernel, stride, pad, dilation), dW, db
 
 
-def _grouped_columns(x: Array, W: Array, stride: Pair, pad: Pair, dilation: Pair, groups: int, out: Pair) -> Array:
+def _grouped_columns(x: Array, W: Array, stride: Sizes, pad: Pads, dilation: Sizes, groups: int, out: Sizes) -> Array:
     """(N, groups, C / groups * FH * FW, OH * OW)."""
     xp = array_namespace(x)
     depth, fh, fw = W.shape[1:]
     cols = columns(x, (fh, fw), stride, pad, dilation, out)
     return xp.reshape(cols, (-1, groups, depth * fh * fw, out[0] * out[1]))
+
+
+def _of_volumes(
+    x: Array, W: Array, b: Array | None, stride: Sizes, pad: Pads, dilation: Sizes, groups: int, activation: str | None
+) -> Array:
+    count, *_ = output_sizes(x.shape[2:], W.shape[2:], stride, pad, dilation, "convolution")
+    images = frames(x, W.shape[2], stride[0], pad[0], dilation[0], count)
+    options: dict[str, Any] = {"stride": stride[1:], "pad": pad[1:], "dilation": dilation[1:], "groups": groups}
+    return volumes(convolution(images, _of_frames(W), b, **options, activation=activation), count)
+
+
+def _of_volumes_backward(
+    dy: Array, x: Array, W: Array, stride: Sizes, pad: Pads, dilation: Sizes, groups: int, need_dx: bool, need_db: bool
+) -> tuple[Array | None, Array, Array | None]:
+    along = stride[0], pad[0], dilation[0], dy.shape[2]
+    images = frames(x, W.shape[2], *along)
+    options: dict[str, Any] = {"stride": stride[1:], "pad": pad[1:], "dilation": dilation[1:], "groups": groups}
+    given = images_of(dy), images, _of_frames(W)
+    dx, dW, db = convolution_backward(*given, **options, need_dx=need_dx, need_db=need_db)
+    dx = None if dx is None else frames_backward(dx, x.shape[2], W.shape[2], *along)
+    return dx, array_namespace(dW).reshape(dW, W.shape), db
+
+
+def _of_frames(W: Array) -> Array:
+    """Filters (FN, C, FD, FH, FW) as (FN, C * FD, FH, FW)."""
+    filters, depth, taps, *size = W.shape
+    return array_namespace(W).reshape(W, (filters, depth * taps, *size))

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
-from xpdl.backends.arrays import Pair as Pair
+from xpdl.backends.arrays import Pads, Pair
 from xpdl.backends.dispatch import op
 from xpdl.backends.geometry import window_count
 from xpdl.backends.namespaces import Array, Namespace, array_namespace, device, rounded_to, widened
 from xpdl.errors import ShapeError
 from xpdl.ops.checks import int_at_least, pair, require_rank, require_shape, sizes
+from xpdl.ops.padding import Sizes, pad_images, sides
 
 
 def conv_output_size(
     input_size: int,
     filter_size: int,
     stride: int = 1,
-    pad: int = 0,
+    pad: int | Pair = 0,
     *,
     dilation: int = 1,
     owner: str = "conv_output_size",
 ) -> int:
     """Number of window positions along one axis: ``(input_size + 2 pad - extent) // stride + 1``, rounded down.
 
-    A filter of `filter_size` taps covers ``extent = dilation (filter_size - 1) + 1`` positions.
+    A filter of `filter_size` taps covers ``extent = dilation (filter_size - 1) + 1`` positions. A `pad` of two numbers is
+    (before, after), and their sum stands for ``2 pad``.
 
     Raises
     ------
@@ -37,63 +40,56 @@ def conv_output_size(
     input_size = int_at_least(1, input_size, "input_size", owner)
     filter_size = int_at_least(1, filter_size, "filter_size", owner)
     stride = int_at_least(1, stride, "stride", owner)
-    pad = int_at_least(0, pad, "pad", owner)
+    before, after = _border(pad, owner)
     dilation = int_at_least(1, dilation, "dilation", owner)
     extent = dilation * (filter_size - 1) + 1
-    if input_size + 2 * pad < extent:
+    if input_size + before + after < extent:
+        border = f"2*{before}" if before == after else f"{before} + {after}"
         raise ShapeError(
-            f"{owner}: the filter covers {extent} but the padded input has only {input_size} + 2*{pad}; "
+            f"{owner}: the filter covers {extent} but the padded input has only {input_size} + {border}; "
             "use a smaller filter or dilation, or more pad"
         )
-    return window_count(input_size, filter_size, stride, pad, dilation)
+    return window_count(input_size + before + after, filter_size, stride, 0, dilation)
+
+
+def _border(pad: int | Pair, owner: str) -> Pair:
+    """`pad` as (before, after)."""
+    if isinstance(pad, tuple):
+        return pair(pad, "pad", owner, 0)
+    width = int_at_least(0, pad, "pad", owner)
+    return width, width
 
 
 @functools.lru_cache(maxsize=1024)
-def output_sizes(size: Pair, filter_size: Pair, stride: Pair, pad: Pair, dilation: Pair, owner: str) -> Pair:
-    """`conv_output_size` for height and width."""
-    height, width = (
-        conv_output_size(size[i], filter_size[i], stride[i], pad[i], dilation=dilation[i], owner=owner) for i in (0, 1)
+def output_sizes(size: Sizes, filter_size: Sizes, stride: Sizes, pad: Pads, dilation: Sizes, owner: str) -> Sizes:
+    """`conv_output_size` along each axis."""
+    axes = zip(size, filter_size, stride, pad, dilation, strict=True)
+    return tuple(
+        conv_output_size(length, taps, step, border, dilation=gap, owner=owner)
+        for length, taps, step, border, gap in axes
     )
-    return height, width
 
 
-def pad_images(x: Array, pad: Pair, value: float = 0.0) -> Array:
-    """(N, C, H, W) with `pad` rows and columns of `value` on each side."""
-    xp = array_namespace(x)
-    c, h, w = x.shape[1:]
-    if pad[0]:
-        row = xp.full_like(x[:, :, :1, :], value)
-        x = xp.concat([row] * pad[0] + [x] + [row] * pad[0], axis=2)
-    if pad[1]:
-        column = xp.full_like(x[:, :, :, :1], value)
-        x = xp.concat([column] * pad[1] + [x] + [column] * pad[1], axis=3)
-    # shapes stay known when the batch size is symbolic (ONNX export)
-    return xp.reshape(x, (-1, c, h + 2 * pad[0], w + 2 * pad[1])) if any(pad) else x
-
-
-def shifted(x: Array, size: Pair, stride: Pair, dilation: Pair, out: Pair) -> list[Array]:
+def shifted(x: Array, size: Sizes, stride: Sizes, dilation: Sizes, out: Sizes) -> list[Array]:
     """For each tap of a window, row by row, what it sees: ``size[0] * size[1]`` arrays (N, C, OH, OW)."""
-    rows, columns = (
-        [
-            slice(tap * dilation[i], tap * dilation[i] + (out[i] - 1) * stride[i] + 1, stride[i])
-            for tap in range(size[i])
-        ]
-        for i in (0, 1)
-    )
-    return [x[:, :, row, column] for row in rows for column in columns]
+    seen = [
+        [slice(tap * gap, tap * gap + (count - 1) * step + 1, step) for tap in range(taps)]
+        for taps, step, gap, count in zip(size, stride, dilation, out, strict=True)
+    ]
+    return [x[(slice(None), slice(None), *places)] for places in itertools.product(*seen)]
 
 
-def overlap_add(parts: list[Array], input_size: Pair, size: Pair, stride: Pair, pad: Pair, dilation: Pair) -> Array:
+def overlap_add(parts: list[Array], input_size: Sizes, size: Sizes, stride: Sizes, pad: Pads, dilation: Sizes) -> Array:
     """The adjoint of padding and `shifted`: add each tap's (N, C, OH, OW) to where it was seen, giving (N, C, H, W)."""
     xp, dtype = array_namespace(parts[0]), parts[0].dtype
     parts = [widened(part) for part in parts]
-    padded = (input_size[0] + 2 * pad[0], input_size[1] + 2 * pad[1])
-    rows = []
-    for i in range(size[0]):
-        taps = parts[i * size[1] : (i + 1) * size[1]]
-        rows.append(_add_along(xp, taps, 3, padded[1], stride[1], dilation[1]))
-    full = _add_along(xp, rows, 2, padded[0], stride[0], dilation[0])
-    return rounded_to(dtype, full[:, :, pad[0] : pad[0] + input_size[0], pad[1] : pad[1] + input_size[1]])
+    border = [sides(side) for side in pad]
+    for axis in reversed(range(len(size))):
+        length = input_size[axis] + sum(border[axis])
+        groups = [parts[i : i + size[axis]] for i in range(0, len(parts), size[axis])]
+        parts = [_add_along(xp, taps, axis + 2, length, stride[axis], dilation[axis]) for taps in groups]
+    inner = (slice(before, before + length) for (before, _), length in zip(border, input_size, strict=True))
+    return rounded_to(dtype, parts[0][(slice(None), slice(None), *inner)])
 
 
 def _add_along(xp: Namespace, parts: list[Array], axis: int, length: int, stride: int, dilation: int) -> Array:
@@ -133,7 +129,7 @@ def _spread(xp: Namespace, x: Array, axis: int, stride: int) -> Array:
     return flat[tuple(keep)]
 
 
-def columns(x: Array, size: Pair, stride: Pair, pad: Pair, dilation: Pair, out: Pair) -> Array:
+def columns(x: Array, size: Sizes, stride: Sizes, pad: Pads, dilation: Sizes, out: Sizes) -> Array:
     """(N, C, H, W) -> (N, C, size[0] * size[1], OH * OW): what each tap sees, ready for a matrix product."""
     xp = array_namespace(x)
     taps = shifted(pad_images(x, pad), size, stride, dilation, out)

@@ -16,7 +16,7 @@ from xpdl.backends.cupy.normalization import bias_gradient
 from xpdl.backends.cupy.products import matmul
 from xpdl.backends.cupy.windows import add_up, gather, images_of_rows, rows_of_images
 from xpdl.backends.epilogues import is_relu, relu_output
-from xpdl.backends.geometry import output_size
+from xpdl.backends.geometry import is_plain, output_size
 from xpdl.backends.namespaces import Array, rounded_to, widened
 from xpdl.backends.registry import DECLINE
 
@@ -37,6 +37,8 @@ def convolution(
     activation: str | None = None,
 ) -> Array:
     """As `xpdl.ops.convolution.convolution`."""
+    if not is_plain(x, pad):
+        return DECLINE
     relu, options = is_relu(activation), (stride, pad, dilation)
     out = output_size(x.shape, (W.shape[2], W.shape[3]), *options)
     if not _fits(x, W, b, out, groups):
@@ -73,7 +75,7 @@ def convolution_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     y = relu_output(activation, y)
-    if not supports(dy, x, W, y):
+    if not is_plain(x, pad) or not supports(dy, x, W, y):
         return DECLINE
     if y is not None:
         dy = elementwise.relu_backward(dy, y)

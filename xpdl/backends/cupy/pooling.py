@@ -11,7 +11,7 @@ import itertools
 import math
 from typing import Any
 
-from xpdl.backends.arrays import Pair
+from xpdl.backends.arrays import Pads, Pair
 from xpdl.backends.cupy import tiles
 from xpdl.backends.cupy.elementwise import relu_backward
 from xpdl.backends.cupy.launch import (
@@ -27,7 +27,7 @@ from xpdl.backends.cupy.launch import (
 )
 from xpdl.backends.cupy.layout import empty_images, in_layout, is_channels_last
 from xpdl.backends.epilogues import is_relu
-from xpdl.backends.geometry import output_size
+from xpdl.backends.geometry import is_plain, output_size
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
@@ -38,16 +38,34 @@ _BACKWARD = ("max_pooling_backward", "gradient_to_taps", "average_pooling_backwa
 
 
 @kernel("max_pooling")
-def max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> Array:
+def max_pooling(
+    x: Array,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    activation: str | None = None,
+) -> Array:
     """As `xpdl.ops.pooling.max_pooling`."""
+    if not _fits(x, pad, dilation):
+        return DECLINE
     return _forward("max_pooling", x, size, stride, pad, 0, int(is_relu(activation)))
 
 
 @kernel("max_pooling_with_taps")
 def max_pooling_with_taps(
-    x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None
+    x: Array,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    activation: str | None = None,
 ) -> tuple[Array, Array | None]:
     """As `xpdl.ops.pooling.max_pooling_with_taps`."""
+    if not _fits(x, pad, dilation):
+        return DECLINE
     relu, out = is_relu(activation), output_size(x.shape, size, stride, pad)
     if size[0] * size[1] > _MOST_TAPS or min(out) < 1:
         return DECLINE
@@ -57,8 +75,18 @@ def max_pooling_with_taps(
 
 
 @kernel("average_pooling")
-def average_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+def average_pooling(
+    x: Array,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    counted_pad: Pads | None = None,
+) -> Array:
     """As `xpdl.ops.pooling.average_pooling`."""
+    if not _fits(x, pad, dilation, counted_pad):
+        return DECLINE
     return _forward("average_pooling", x, size, stride, pad)
 
 
@@ -72,10 +100,13 @@ def max_pooling_backward(
     pad: Pair = (0, 0),
     taps: Array | None = None,
     *,
+    dilation: Pair = (1, 1),
     activation: str | None = None,
 ) -> Array:
     """As `xpdl.ops.pooling.max_pooling_backward`; taps also say which windows have positive values."""
     relu = is_relu(activation)
+    if not _fits(x, pad, dilation):
+        return DECLINE
     if taps is not None and supports(dy, x) and same_device(x, taps) and taps.shape == dy.shape:
         return _to_taps(dy, x, taps, size, stride, pad)
     if not supports(dy, x, y) or dy.shape != y.shape:
@@ -90,9 +121,18 @@ def max_pooling_backward(
 
 
 @kernel("average_pooling_backward")
-def average_pooling_backward(dy: Array, x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+def average_pooling_backward(
+    dy: Array,
+    x: Array,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    counted_pad: Pads | None = None,
+) -> Array:
     """As `xpdl.ops.pooling.average_pooling_backward`."""
-    if not supports(dy, x):
+    if not _fits(x, pad, dilation, counted_pad) or not supports(dy, x):
         return DECLINE
     return _backward("average_pooling_backward", x, (size, stride, pad), dy)
 
@@ -113,6 +153,11 @@ def global_average_pooling_backward(dy: Array, x: Array) -> Array:
         return DECLINE
     size = (x.shape[2], x.shape[3])
     return _backward("average_pooling_backward", x, (size, (1, 1), (0, 0)), contiguous(dy).reshape(*dy.shape, 1, 1))
+
+
+def _fits(x: Array, pad: Pair, dilation: Pair, counted_pad: Pads | None = None) -> bool:
+    """Return whether kernels have these options: the generic op reduces others to them, or computes them."""
+    return is_plain(x, pad) and dilation == (1, 1) and counted_pad is None
 
 
 def _to_taps(dy: Array, x: Array, taps: Array, size: Pair, stride: Pair, pad: Pair) -> Array:

@@ -9,7 +9,7 @@ from jax import lax
 
 from xpdl.backends.arrays import Pair
 from xpdl.backends.epilogues import is_relu, relu_output
-from xpdl.backends.geometry import output_size
+from xpdl.backends.geometry import is_plain, output_size
 from xpdl.backends.jax.arrays import Array, supports
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -31,7 +31,7 @@ def convolution(
     activation: str | None = None,
 ) -> Array:
     """As `xpdl.ops.convolution.convolution`."""
-    if not supports(x, W, b) or not W.size or x.shape[1] != W.shape[1] * groups:
+    if not is_plain(x, pad) or not supports(x, W, b) or not W.size or x.shape[1] != W.shape[1] * groups:
         return DECLINE
     if min(output_size(x.shape, W.shape[2:], stride, pad, dilation)) < 1:
         return DECLINE
@@ -55,7 +55,7 @@ def convolution_backward(
 ) -> tuple[Array | None, Array, Array | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     y = relu_output(activation, y)
-    if not supports(dy, x, W, y) or not x.size or not W.size:
+    if not is_plain(x, pad) or not supports(dy, x, W, y) or not x.size or not W.size:
         return DECLINE
     return _gradients(dy, x, W, y, stride, pad, dilation, groups, need_dx, need_db)
 

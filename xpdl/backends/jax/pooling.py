@@ -13,9 +13,9 @@ import math
 import jax
 from jax import lax
 
-from xpdl.backends.arrays import Pair
+from xpdl.backends.arrays import Pads, Pair
 from xpdl.backends.epilogues import is_relu
-from xpdl.backends.geometry import output_size
+from xpdl.backends.geometry import is_plain, output_size
 from xpdl.backends.jax.arrays import Array, supports
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -24,25 +24,41 @@ _MANY = 5
 
 
 @kernel("jax", "max_pooling")
-def max_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> Array:
+def max_pooling(
+    x: Array,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    activation: str | None = None,
+) -> Array:
     """As `xpdl.ops.pooling.max_pooling`."""
-    if not _serves(x, size, stride, pad):
+    if not _serves(x, size, stride, pad, dilation):
         return DECLINE
     return _largest(x, size, stride, pad, is_relu(activation))
 
 
 @kernel("jax", "average_pooling")
-def average_pooling(x: Array, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> Array:
+def average_pooling(
+    x: Array,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    counted_pad: Pads | None = None,
+) -> Array:
     """As `xpdl.ops.pooling.average_pooling`."""
-    if not _serves(x, size, stride, pad):
+    if counted_pad is not None or not _serves(x, size, stride, pad, dilation):
         return DECLINE
     return _mean(x, size, stride, pad)
 
 
-def _serves(x: Array, size: Pair, stride: Pair, pad: Pair) -> bool:
-    return (
-        supports(x) and x.ndim == 4 and math.prod(size) >= _MANY and min(output_size(x.shape, size, stride, pad)) >= 1
-    )
+def _serves(x: Array, size: Pair, stride: Pair, pad: Pair, dilation: Pair) -> bool:
+    if not supports(x) or not is_plain(x, pad) or dilation != (1, 1) or math.prod(size) < _MANY:
+        return False
+    return min(output_size(x.shape, size, stride, pad)) >= 1
 
 
 def _windows(size: Pair, stride: Pair, pad: Pair) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Pair, ...]]:

@@ -9,6 +9,7 @@ from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import conv_tasks
 from xpdl.backends.cpu.contiguous import FLOATS
 from xpdl.backends.epilogues import is_relu, relu_output
+from xpdl.backends.geometry import is_plain
 from xpdl.backends.numba.conv_algorithms import IMPLEMENTATIONS
 from xpdl.backends.numpy.convolution import supports
 from xpdl.backends.numpy.elementwise import before_relu
@@ -57,7 +58,7 @@ def convolution_backward(
 ) -> tuple[NDArray | None, NDArray, NDArray | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     y = relu_output(activation, y)
-    if x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
+    if not is_plain(x, pad) or x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE
     dy = before_relu(dy, y)
     return conv_tasks.backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db, IMPLEMENTATIONS)

@@ -12,21 +12,33 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xpdl.backends.arrays import NDArray, Pair
+from xpdl.backends.arrays import NDArray, Pads, Pair
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.contiguous import FLOATS
 from xpdl.backends.cpu.image_layout import Order, in_order_of, order_of
 from xpdl.backends.cpu.partition import split
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu
-from xpdl.backends.geometry import output_size
+from xpdl.backends.geometry import is_plain, output_size
 from xpdl.backends.numba import pooling_loops
 from xpdl.backends.registry import DECLINE, kernel
 
+_ONE = (1, 1)
+
 
 @kernel("numba", "max_pooling")
-def max_pooling(x: NDArray, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> NDArray:
+def max_pooling(
+    x: NDArray,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    activation: str | None = None,
+) -> NDArray:
     """As `xpdl.ops.pooling.max_pooling`."""
+    if dilation != _ONE:
+        return DECLINE
     neighbours = 0 if x.size <= TUNING.compiled_pooling_few else TUNING.compiled_pooling_neighbours
     return _forward(pooling_loops.max_pooling, x, neighbours, size, stride, pad, is_relu(activation))
 
@@ -41,27 +53,53 @@ def max_pooling_backward(
     pad: Pair = (0, 0),
     taps: NDArray | None = None,
     *,
+    dilation: Pair = (1, 1),
     activation: str | None = None,
 ) -> NDArray:
     """As `xpdl.ops.pooling.max_pooling_backward`."""
+    if dilation != _ONE:
+        return DECLINE
     return _backward(pooling_loops.max_pooling_backward, (dy, x, y), (dy, y), x, size, stride, pad, is_relu(activation))
 
 
 @kernel("numba", "average_pooling")
-def average_pooling(x: NDArray, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> NDArray:
+def average_pooling(
+    x: NDArray,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    counted_pad: Pads | None = None,
+) -> NDArray:
     """As `xpdl.ops.pooling.average_pooling`."""
+    if dilation != _ONE or counted_pad is not None:
+        return DECLINE
     return _forward(pooling_loops.average_pooling, x, TUNING.compiled_pooling_neighbours, size, stride, pad)
 
 
 @kernel("numba", "average_pooling_backward")
-def average_pooling_backward(dy: NDArray, x: NDArray, size: Pair, stride: Pair, pad: Pair = (0, 0)) -> NDArray:
+def average_pooling_backward(
+    dy: NDArray,
+    x: NDArray,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    counted_pad: Pads | None = None,
+) -> NDArray:
     """As `xpdl.ops.pooling.average_pooling_backward`."""
+    if dilation != _ONE or counted_pad is not None:
+        return DECLINE
     return _backward(pooling_loops.average_pooling_backward, (dy,), (dy,), x, size, stride, pad)
 
 
 def _forward(
     loop: Callable[..., None], x: NDArray, neighbours: int, size: Pair, stride: Pair, pad: Pair, *options: bool
 ) -> NDArray:
+    if not is_plain(x, pad):
+        return DECLINE
     out, order = output_size(x.shape, size, stride, pad), order_of(x.shape, x.strides)
     if min(out) < 1 or not _supports(x, order, neighbours):
         return DECLINE
@@ -82,6 +120,8 @@ def _backward(
     *options: bool,
 ) -> NDArray:
     """The gradient from `arrays`, of which the `outputs` have the shape of the result of forward."""
+    if not is_plain(x, pad):
+        return DECLINE
     out, order = output_size(x.shape, size, stride, pad), order_of(x.shape, x.strides)
     # compiled code does not check that it reads inside
     fit = all(array.shape == (*x.shape[:2], *out) and array.dtype == x.dtype for array in outputs)

@@ -15,7 +15,7 @@ from xpdl.backends.arrays import NDArray, Pair
 from xpdl.backends.cpu import conv_tasks
 from xpdl.backends.cpu.contiguous import FLOATS
 from xpdl.backends.epilogues import is_relu, relu_output
-from xpdl.backends.geometry import output_size
+from xpdl.backends.geometry import is_plain, output_size
 from xpdl.backends.numpy.conv_algorithms import IMPLEMENTATIONS
 from xpdl.backends.numpy.elementwise import before_relu
 from xpdl.backends.numpy.float16 import in_float32
@@ -63,7 +63,7 @@ def convolution_backward(
 ) -> tuple[NDArray | None, NDArray, NDArray | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     y = relu_output(activation, y)
-    if x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
+    if not is_plain(x, pad) or x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE
     dy = before_relu(dy, y)
     return conv_tasks.backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db, IMPLEMENTATIONS)
@@ -71,7 +71,9 @@ def convolution_backward(
 
 def supports(x: NDArray, W: NDArray, b: NDArray | None, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> bool:
     """Tell whether the arguments fit; where not, the generic op says what does not."""
-    if x.dtype not in FLOATS or not x.dtype == W.dtype == (x if b is None else b).dtype or not x.size:
+    if not is_plain(x, pad) or not x.size:
+        return False
+    if x.dtype not in FLOATS or not x.dtype == W.dtype == (x if b is None else b).dtype:
         return False
     out = output_size(x.shape, (W.shape[2], W.shape[3]), stride, pad, dilation)
     return min(out) >= 1 and x.shape[1] == W.shape[1] * groups

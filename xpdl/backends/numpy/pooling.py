@@ -17,7 +17,7 @@ from xpdl.backends.cpu.image_layout import in_order_of
 from xpdl.backends.cpu.partition import split
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu
-from xpdl.backends.geometry import output_size
+from xpdl.backends.geometry import is_plain, output_size
 from xpdl.backends.numpy.elementwise import before_relu, bits
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -26,14 +26,24 @@ Taps = list[tuple[slice, slice]]
 
 
 @kernel("numpy", "max_pooling")
-def max_pooling(x: NDArray, size: Pair, stride: Pair, pad: Pair = (0, 0), *, activation: str | None = None) -> NDArray:
+def max_pooling(
+    x: NDArray,
+    size: Pair,
+    stride: Pair,
+    pad: Pair = (0, 0),
+    *,
+    dilation: Pair = (1, 1),
+    activation: str | None = None,
+) -> NDArray:
     """As `xpdl.ops.pooling.max_pooling`."""
     relu = is_relu(activation)
-    out = output_size(x.shape, size, stride, pad)
-    if min(out) < 1 or x.dtype.kind != "f":
+    if not is_plain(x, pad) or x.dtype.kind != "f":
+        return DECLINE
+    out = output_size(x.shape, size, stride, pad, dilation)
+    if min(out) < 1:
         return DECLINE
     y = in_order_of(x, out)
-    by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
+    by_rows, by_columns = (_taps(x, axis, out, size, stride, pad, dilation) for axis in (2, 3))
 
     def task(channels: slice) -> None:
         images = x[:, channels]
@@ -57,22 +67,23 @@ def max_pooling_backward(
     pad: Pair = (0, 0),
     taps: NDArray | None = None,
     *,
+    dilation: Pair = (1, 1),
     activation: str | None = None,
 ) -> NDArray:
     """As `xpdl.ops.pooling.max_pooling_backward`."""
     relu = is_relu(activation)
-    if not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
+    if not is_plain(x, pad) or not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
         return DECLINE
-    out = output_size(x.shape, size, stride, pad)
+    out = output_size(x.shape, size, stride, pad, dilation)
     if relu:
         dy = before_relu(dy, y)
     dx = in_order_of(x, x.shape[2:])
-    by_rows, by_columns = (_taps(x, axis, out, size, stride, pad) for axis in (2, 3))
+    by_rows, by_columns = (_taps(x, axis, out, size, stride, pad, dilation) for axis in (2, 3))
     views = [
         ((..., rows[0], columns[0]), (..., rows[1], columns[1]))
         for rows, columns in itertools.product(by_rows, by_columns)
     ]
-    overlapping = size[0] > stride[0] or size[1] > stride[1]
+    overlapping = any(gap * (taps - 1) >= step for taps, step, gap in zip(size, stride, dilation, strict=True))
     covered = not overlapping and sum(dx[seen].size for _, seen in views) == dx.size
 
     def task(channels: slice) -> None:
@@ -115,12 +126,12 @@ def _along(x: NDArray, axis: int, part: slice) -> NDArray:
     return x[:, :, part] if axis == 2 else x[:, :, :, part]
 
 
-def _taps(x: NDArray, axis: int, out: Pair, size: Pair, stride: Pair, pad: Pair) -> Taps:
+def _taps(x: NDArray, axis: int, out: Pair, size: Pair, stride: Pair, pad: Pair, dilation: Pair) -> Taps:
     """The taps along the axis 2 or 3 of `x`, in order; those that no output has inside are skipped."""
     length, count, step = x.shape[axis], out[axis - 2], stride[axis - 2]
     taps: Taps = []
     for tap in range(size[axis - 2]):
-        offset = tap - pad[axis - 2]
+        offset = tap * dilation[axis - 2] - pad[axis - 2]
         first = max(0, -(offset // step))
         last = min(count, (length - 1 - offset) // step + 1)
         if first < last:

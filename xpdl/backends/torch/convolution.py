@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from xpdl.backends.arrays import Pair
-from xpdl.backends.geometry import output_size
+from xpdl.backends.geometry import is_plain, output_size
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, activated, before_activation, in_layout, supports
 
@@ -23,7 +23,7 @@ def convolution(
     activation: str | None = None,
 ) -> Tensor:
     """As `xpdl.ops.convolution.convolution`."""
-    if not supports(x, W, b) or x.shape[1] != W.shape[1] * groups:
+    if not is_plain(x, pad) or not supports(x, W, b) or x.shape[1] != W.shape[1] * groups:
         return DECLINE
     if min(output_size(x.shape, W.shape[2:], stride, pad, dilation)) < 1:
         return DECLINE
@@ -46,7 +46,7 @@ def convolution_backward(
     need_db: bool = True,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
-    if not supports(dy, x, W, y):
+    if not is_plain(x, pad) or not supports(dy, x, W, y):
         return DECLINE
     dy = in_layout(before_activation(dy, y, activation))
     needed = [need_dx, True, need_db]

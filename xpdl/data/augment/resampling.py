@@ -8,7 +8,7 @@ import numpy as np
 
 from xpdl.backends.namespaces import Array, array_namespace, device
 from xpdl.data.augment.base import beside, working_dtype
-from xpdl.ops.windows import pad_images
+from xpdl.ops.padding import pad_images
 
 
 def pixels(size: int, like: Array, axis: int) -> Array:
