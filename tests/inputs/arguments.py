@@ -44,6 +44,8 @@ _WORDS = ("3", "", "yes", None, [], (), {}, [1.0], _THING)
 COUNT = Kind((*_WORDS, True, False, 0, -1, 1.5, 2.0, math.nan, math.inf, np.float32(2), 1j))
 PAIR = Kind((*_WORDS, True, False, 0, -1, 1.5, math.nan, (1, 2, 3), (1, 0), (1, "2"), (True, 1), (1, None), (1.0, 2)))
 BORDER = Kind(tuple(value for value in PAIR.wrong if not (type(value) is int and value == 0) and value != (1, 0)))
+# of windows along as many axes as there are numbers
+WINDOW = Kind((*(value for value in PAIR.wrong if value != (1, 2, 3)), (1, 2, 3, 4)))
 NUMBER = Kind((*_WORDS, True, False, math.nan, math.inf, -math.inf, 1j, (1.0, 2.0, 3.0)))
 AT_LEAST_0 = Kind((*NUMBER.wrong, -1, -1e-9, 10**400))
 POSITIVE = Kind((*AT_LEAST_0.wrong, 0, 0.0))
@@ -269,7 +271,7 @@ _LAYERS = [
             "stride": PAIR,
             "pad": BORDER,
             "filters": COUNT | None,
-            "size": PAIR | None,
+            "size": WINDOW | None,
             "dilation": PAIR,
             "groups": COUNT,
             "init": WEIGHTS,
@@ -281,10 +283,19 @@ _LAYERS = [
         Call(
             pooling,
             {"pool_h": 2, "pool_w": 2},
-            {"pool_h": COUNT, "pool_w": COUNT, "stride": PAIR, "pad": Kind((*BORDER.wrong, 2))},
+            {
+                "pool_h": COUNT,
+                "pool_w": COUNT,
+                "stride": PAIR,
+                "pad": Kind((*BORDER.wrong, 2, ((0, 2), 0), ((0, 1, 1), 0), ((1, None), 1))),
+                "dilation": PAIR,
+                "ceil_mode": FLAG,
+                **({"count_include_pad": FLAG} if pooling is layers.AveragePooling else {}),
+            },
         )
         for pooling in (layers.Pooling, layers.AveragePooling)
     ),
+    *(Call(pooling, {"size": 2}, {"size": WINDOW}) for pooling in (layers.Pooling, layers.AveragePooling)),
     Call(
         layers.BatchNormalization,
         {},

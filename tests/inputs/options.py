@@ -239,7 +239,21 @@ _LAYERS = [
         {"use_bias": Refused(False, "use_bias=False, but b")},
     ),
     *(
-        Watched(pooling, layer_on(IMAGES), {"pool_h": 2, "pool_w": 2}, {"stride": (1, 2), "pad": 1})
+        Watched(
+            pooling,
+            layer_on(IMAGES),
+            {"size": (2, 3)},
+            {
+                "stride": (1, 2),
+                "pad": 1,
+                "size": (2, 2),
+                "dilation": (2, 1),
+                "ceil_mode": Beside(True, {"stride": 3}),
+                "pool_h": Refused(2, "either pool_h and pool_w or size"),
+                "pool_w": Refused(2, "either pool_h and pool_w or size"),
+                **({"count_include_pad": Beside(False, {"pad": 1})} if pooling is layers.AveragePooling else {}),
+            },
+        )
         for pooling in (layers.Pooling, layers.AveragePooling)
     ),
     Watched(

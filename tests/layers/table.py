@@ -95,9 +95,21 @@ AFFINE = [
 
 
 def _convolution(
-    name: str, x: tuple[int, ...], W: tuple[int, ...], bias: bool = True, core: bool = False, **o: Any
+    name: str,
+    x: tuple[int, ...],
+    W: tuple[int, ...],
+    bias: bool = True,
+    core: bool = False,
+    border: Any = None,
+    **o: Any,
 ) -> Row:
-    options = {key: oracles.as_pair(value) if key != "groups" else value for key, value in o.items()}
+    """`border` is what the option `pad` stands for, where it is not that itself."""
+    rank = len(W) - 2
+    options: dict[str, Any] = {"stride": 1, "pad": 0, "dilation": 1, **o}
+    options = {
+        key: (value,) * rank if key != "groups" and isinstance(value, int) else value for key, value in options.items()
+    }
+    options["pad"] = options["pad"] if border is None else border
     return Row(
         f"Convolution {name}",
         lambda p: L.Convolution(p["W"], p.get("b"), **o),
@@ -115,46 +127,127 @@ CONVOLUTION = [
     _convolution("of pairs", (1, 2, 6, 5), (2, 2, 3, 2), stride=(2, 1), pad=(0, 2), dilation=(1, 2)),
     _convolution("dilated, in groups", (1, 4, 6, 5), (4, 2, 2, 2), dilation=2, groups=2, core=True),
     _convolution("1x1", (2, 3, 2, 2), (2, 3, 1, 1)),
+    _convolution("one-sided pad", (2, 1, 4, 3), (2, 1, 2, 3), pad=((1, 0), (0, 2)), core=True),
+    _convolution("same", (1, 2, 4, 5), (2, 2, 2, 4), pad="same", border=((0, 1), (1, 2))),
+    _convolution("same, strided", (1, 2, 5, 6), (2, 2, 3, 3), pad="same", stride=2, border=(1, (0, 1))),
+    _convolution("of signals", (2, 4, 7), (2, 2, 3), stride=2, pad=1, dilation=2, groups=2, core=True),
+    _convolution("of signals, same", (2, 1, 5), (2, 1, 4), pad="same", border=((1, 2),)),
+    _convolution("of volumes", (2, 2, 3, 4, 3), (3, 2, 2, 3, 2), pad=(1, 0, (1, 0)), stride=(2, 1, 1), core=True),
 ]
 
 # --- shapes and windows
 
-POOLING = [
-    Row(
-        f"{cls.__name__} {args}",
-        lambda p, cls=cls, args=args: cls(*args),
-        lambda x, p, f=f, args=args: f(
-            x,
-            size=args[:2],
-            stride=oracles.as_pair((*args, 2)[2]),
-            pad=oracles.as_pair((*args, 0)[3] if args[3:] else 0),
+POOLING = (
+    [
+        Row(
+            f"{cls.__name__} {args}",
+            lambda p, cls=cls, args=args: cls(*args),
+            lambda x, p, f=f, args=args: f(
+                x,
+                size=args[:2],
+                stride=oracles.as_pair((*args, 2)[2]),
+                pad=oracles.as_pair((*args, 0)[3] if args[3:] else 0),
+            ),
+            (distinct(_rng, *shape),),
+            core=args == (3, 3, 2, 1),
+        )
+        for cls, f in ((L.Pooling, oracles.max_pooling), (L.AveragePooling, oracles.average_pooling))
+        for shape, args in (
+            ((2, 2, 4, 6), (2, 2)),
+            ((1, 2, 5, 4), (3, 3, 2, 1)),
+            ((2, 1, 5, 5), (2, 2, 2)),
+            ((1, 1, 6, 5), (2, 3, (3, 1), (1, 2))),
+        )
+    ]
+    + [
+        Row(
+            f"GlobalAveragePooling {name}",
+            lambda p: L.GlobalAveragePooling(),
+            lambda x, p: np.array([[np.sum(c) / c.size for c in image] for image in x]),
+            (_x(*shape),),
+            core=len(shape) == 4,
+        )
+        for name, shape in (("of images", (2, 3, 3, 2)), ("of signals", (2, 3, 4)), ("of volumes", (1, 2, 2, 3, 2)))
+    ]
+    + [
+        Row(
+            "Flatten images",
+            lambda p: L.Flatten(),
+            lambda x, p: np.stack([row.ravel() for row in x]),
+            (_x(2, 3, 2, 2),),
+            core=True,
         ),
-        (distinct(_rng, *shape),),
-        core=args == (3, 3, 2, 1),
-    )
-    for cls, f in ((L.Pooling, oracles.max_pooling), (L.AveragePooling, oracles.average_pooling))
-    for shape, args in (
-        ((2, 2, 4, 6), (2, 2)),
-        ((1, 2, 5, 4), (3, 3, 2, 1)),
-        ((2, 1, 5, 5), (2, 2, 2)),
-        ((1, 1, 6, 5), (2, 3, (3, 1), (1, 2))),
-    )
-] + [
-    Row(
-        "GlobalAveragePooling",
-        lambda p: L.GlobalAveragePooling(),
-        lambda x, p: np.array([[np.sum(c) / c.size for c in image] for image in x]),
-        (_x(2, 3, 3, 2),),
-        core=True,
+        Row("Flatten rows", lambda p: L.Flatten(), lambda x, p: x, (_x(3, 4),)),
+    ]
+)
+
+
+def _pooling(cls: Any, title: str, shape: tuple[int, ...], options: dict[str, Any], want: dict[str, Any]) -> Row:
+    """`want` is what the options stand for."""
+    oracle = oracles.max_pooling if cls is L.Pooling else oracles.average_pooling
+    x = (distinct(np.random.default_rng(len(title)), *shape),)
+    make = functools.partial(cls, **options)
+    return Row(f"{cls.__name__} {title}", lambda p: make(), lambda x, p: oracle(x, **want), x, core=title == "volumes")
+
+
+#: title, shape, options of the layer, those of the oracle: for the mean, also which border counts
+_WINDOWS: tuple[tuple[str, tuple[int, ...], dict[str, Any], dict[str, Any]], ...] = (
+    (
+        "one-sided pad",
+        (1, 2, 4, 5),
+        {"size": 3, "pad": ((1, 0), (0, 2))},
+        {"size": (3, 3), "stride": (2, 2), "pad": ((1, 0), (0, 2))},
     ),
-    Row(
-        "Flatten images",
-        lambda p: L.Flatten(),
-        lambda x, p: np.stack([row.ravel() for row in x]),
-        (_x(2, 3, 2, 2),),
-        core=True,
+    (
+        "same",
+        (1, 2, 4, 5),
+        {"size": (2, 3), "stride": (1, 2), "pad": "same"},
+        {"size": (2, 3), "stride": (1, 2), "pad": ((0, 1), 1)},
     ),
-    Row("Flatten rows", lambda p: L.Flatten(), lambda x, p: x, (_x(3, 4),)),
+    (
+        "rounded up",
+        (2, 1, 6, 5),
+        {"size": 3, "stride": 2, "pad": (1, 0), "ceil_mode": True},
+        {"size": (3, 3), "stride": (2, 2), "pad": ((1, 2), 0), "counted_pad": (1, 0)},
+    ),
+    (
+        # a window that would start behind the image is none
+        "rounded up to fewer",
+        (1, 1, 3, 4),
+        {"size": 2, "stride": 2, "pad": (1, 0), "ceil_mode": True},
+        {"size": (2, 2), "stride": (2, 2), "pad": (1, 0)},
+    ),
+    (
+        "dilated",
+        (1, 2, 6, 5),
+        {"size": 2, "dilation": (3, 2), "pad": (2, 1)},
+        {"size": (2, 2), "stride": (2, 2), "pad": (2, 1), "dilation": (3, 2)},
+    ),
+    ("signals", (2, 2, 7), {"size": (3,), "pad": 1}, {"size": (3,), "stride": (2,), "pad": (1,)}),
+    (
+        "volumes",
+        (1, 2, 4, 3, 5),
+        {"size": (2, 3, 2), "stride": (2, 1, 2), "pad": (0, 1, 1), "ceil_mode": True},
+        {"size": (2, 3, 2), "stride": (2, 1, 2), "pad": (0, 1, 1)},
+    ),
+)
+
+POOLING += [
+    _pooling(
+        cls, title, shape, options, {k: v for k, v in want.items() if k != "counted_pad" or cls is L.AveragePooling}
+    )
+    for cls in (L.Pooling, L.AveragePooling)
+    for title, shape, options, want in _WINDOWS
+]
+POOLING += [
+    _pooling(
+        L.AveragePooling,
+        f"{title}, pixels alone",
+        shape,
+        {**options, "count_include_pad": False},
+        {**want, "counted_pad": (0,) * len(want["size"])},
+    )
+    for title, shape, options, want in _WINDOWS
 ]
 
 # --- batch normalisation
@@ -196,6 +289,10 @@ NORMALISATION = [
     _normalisation("of features, evaluated", 4, 3, size=3, training=False),
     _normalisation("of channels, evaluated", 2, 2, 2, 2, size=2, training=False, core=True),
     _normalisation("of activations, evaluated", 2, 3, 1, 2, size=6, training=False),
+    _normalisation("of signals", 3, 2, 4, size=2, training=True),
+    _normalisation("of signals, evaluated", 2, 2, 3, size=2, training=False),
+    _normalisation("of volumes", 2, 2, 2, 1, 3, size=2, training=True),
+    _normalisation("of volumes, evaluated", 2, 2, 1, 3, 2, size=2, training=False),
 ]
 
 # --- dropout

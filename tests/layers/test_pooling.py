@@ -49,6 +49,9 @@ def test_the_average_of_an_image_is_per_channel() -> None:
         ((2, 2, 0), r"stride must be at least 1"),
         ((2, 2, 2, -1), r"pad must be at least 0"),
         ((2, 3, 1, 2), r"pad \(2, 2\) must be smaller than the window \(2, 3\)"),
+        ((2, 3, 1, ((0, 2), 1)), r"pad \(\(0, 2\), \(1, 1\)\) must be smaller than the window \(2, 3\)"),
+        ((), r"give either pool_h and pool_w or size, got pool_h=None, pool_w=None, size=None"),
+        ((2,), r"give either pool_h and pool_w or size, got pool_h=2, pool_w=None, size=None"),
     ],
 )
 def test_wrong_arguments_are_an_error(cls: type, args: Any, message: str) -> None:
@@ -56,13 +59,28 @@ def test_wrong_arguments_are_an_error(cls: type, args: Any, message: str) -> Non
         cls(*args)
 
 
-@pytest.mark.parametrize("layer", [Pooling(3, 3), AveragePooling(3, 3), GlobalAveragePooling()])
-def test_wrong_inputs_are_an_error(layer: Any) -> None:
+@pytest.mark.parametrize(
+    ("layer", "layout"),
+    [
+        (Pooling(3, 3), r"images \(N, C, H, W\)"),
+        (AveragePooling(3, 3), r"images \(N, C, H, W\)"),
+        (Pooling(size=(3,)), r"signals \(N, C, L\)"),
+        (AveragePooling(size=(3, 3, 3)), r"volumes \(N, C, D, H, W\)"),
+        (GlobalAveragePooling(), r"signals \(N, C, L\), images \(N, C, H, W\) or volumes \(N, C, D, H, W\)"),
+    ],
+)
+def test_wrong_inputs_are_an_error(layer: Any, layout: str) -> None:
     name = type(layer).__name__
-    with pytest.raises(ShapeError, match=rf"^{name}: expected images \(N, C, H, W\)"):
+    with pytest.raises(ShapeError, match=rf"^{name}: expected {layout}, got rows of shape \(4,\)"):
         layer.forward(np.ones((3, 4)))
     with pytest.raises(DTypeError, match=rf"^{name}: expected a floating array, got uint8"):
-        layer.forward(np.ones((1, 1, 4, 4), np.uint8))
+        layer.forward(np.ones((1, *(1, 4, 4, 4)[: 1 + len(getattr(layer, "size", "hw"))]), np.uint8))
+
+
+@pytest.mark.parametrize("cls", [Pooling, AveragePooling])
+def test_two_names_of_a_size_are_an_error(cls: type) -> None:
+    with pytest.raises(ShapeError, match=f"^{cls.__name__}: give either pool_h and pool_w or size"):
+        cls(2, 2, size=2)
 
 
 @pytest.mark.parametrize("cls", [Pooling, AveragePooling])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from xpdl import initializers
+from xpdl.backends.arrays import Pads
 from xpdl.backends.namespaces import Array
 from xpdl.errors import ShapeError
 from xpdl.layers.base import (
@@ -17,27 +18,36 @@ from xpdl.layers.base import (
     require_drawn,
     require_parameters,
 )
+from xpdl.layers.layouts import rank_of, require_layout
 from xpdl.ops import convolution as ops
-from xpdl.ops.checks import flag, pair, positive_int
+from xpdl.ops.checks import along_axes, flag, positive_int
+from xpdl.ops.padding import padding, resolved
 from xpdl.ops.windows import output_sizes
 
 Weights = tuple[Array, Array | None]
 
 
 class Convolution(Layer):
-    """Two-dimensional convolution of images (the book's ch. 7).
+    """Convolution of images (the book's ch. 7), signals or volumes.
 
     Parameters
     ----------
     W : array (FN, C / groups, FH, FW), optional
-        Filters, used as they are and not copied.
+        Filters, used as they are and not copied; (FN, C / groups, FL) of signals (N, C, L), and
+        (FN, C / groups, FD, FH, FW) of volumes (N, C, D, H, W).
     b : array (FN,) or 0, optional
         Bias; 0 stands for zeros, which are a parameter too. With `W` given and no `b`, the layer has none.
-    stride, pad : int or pair of ints
-        Step between windows, and zeros added on each side; a pair is (height, width).
-    filters, size : int, int or pair, optional
-        FN and (FH, FW), when there is no `W`; C is then taken from the first input, or from `build`.
-    dilation : int or pair of ints
+    stride : int or tuple of ints
+        Step between windows: one for all axes or one for each, (height, width) of images.
+    pad : int, tuple of ints or pairs, or "same"
+        Zeros added on each side; a pair (before, after) in the place of an int is one-sided, as in
+        ``pad=((1, 0), (1, 0))``. "same" adds what gives ``ceil(H / stride)`` rows, of an odd number the larger part behind.
+    filters : int, optional
+        FN, when there is no `W`; C is then taken from the first input, or from `build`.
+    size : int or tuple of ints, optional
+        Of a filter, when there is no `W`. As many ints as it has axes: (FL,) for signals, (FH, FW) for images and
+        (FD, FH, FW) for volumes; an int is a square of images.
+    dilation : int or tuple of ints
         Distance between the taps of a filter.
     groups : int
         Filters and channels are split into so many groups that do not see each other.
@@ -66,6 +76,8 @@ class Convolution(Layer):
     >>> layer.forward(np.arange(9.0).reshape(1, 1, 3, 3))
     array([[[[ 8., 12.],
              [20., 24.]]]])
+    >>> Convolution(filters=8, size=(5,), pad="same").build((2, 100))
+    (8, 100)
     """
 
     W, b = parameter("W"), parameter("b")
@@ -77,38 +89,41 @@ class Convolution(Layer):
         self,
         W: Array | None = None,
         b: Array | float | None = None,
-        stride: int | tuple[int, int] = 1,
-        pad: int | tuple[int, int] = 0,
+        stride: int | tuple[int, ...] = 1,
+        pad: Any = 0,
         *,
         filters: int | None = None,
-        size: int | tuple[int, int] | None = None,
-        dilation: int | tuple[int, int] = 1,
+        size: int | tuple[int, ...] | None = None,
+        dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         init: Any = "he",
         use_bias: bool = True,
     ) -> None:
         super().__init__()
-        self.stride = pair(stride, "stride", self.name, 1)
-        self.pad = pair(pad, "pad", self.name, 0)
-        self.dilation = pair(dilation, "dilation", self.name, 1)
         self.groups = positive_int(groups, "groups", self.name)
         if W is None:
             if filters is None or size is None or b is not None:
                 raise ShapeError("Convolution: give the array W (and b), or filters=16, size=3")
             self.filters = positive_int(filters, "filters", self.name)
-            self.size = pair(size, "size", self.name, 1)
+            self.size = along_axes(size, "size", self.name, 1, rank_of(size, self.name))
         else:
             if filters is not None or size is not None:
                 raise ShapeError("Convolution: filters and size follow from W; give either them or W")
             b = array_of_zero(b, W, 0)
             require_parameters(self.name, W=W, b=b)
-            if W.ndim != 4 or (b is not None and tuple(b.shape) != (W.shape[0],)):
+            if W.ndim not in (3, 4, 5) or (b is not None and tuple(b.shape) != (W.shape[0],)):
                 raise ShapeError(
-                    "Convolution: W must be (FN, C / groups, FH, FW) and b (FN,), got "
-                    f"{tuple(W.shape)} and {None if b is None else tuple(b.shape)}"
+                    "Convolution: W must be (FN, C / groups, FH, FW), of signals (FN, C / groups, FL) or of volumes "
+                    f"(FN, C / groups, FD, FH, FW), and b (FN,), got {tuple(W.shape)} and "
+                    f"{None if b is None else tuple(b.shape)}"
                 )
             self.filters, self.size = W.shape[0], tuple(W.shape[2:])
             self.params = {"W": W} if b is None else {"W": W, "b": b}
+        rank = len(self.size)
+        self.stride = along_axes(stride, "stride", self.name, 1, rank)
+        self.pad = padding(pad, rank, self.name)
+        self.dilation = along_axes(dilation, "dilation", self.name, 1, rank)
+        self._extent = tuple(gap * (taps - 1) + 1 for taps, gap in zip(self.size, self.dilation, strict=True))
         if self.filters % self.groups:
             raise ShapeError(f"Convolution: {self.filters} filters do not divide into {self.groups} groups")
         initializers.resolve(init, f"{self.name}: init")
@@ -118,12 +133,11 @@ class Convolution(Layer):
         self.init = init
         self.use_bias = use_bias if W is None else b is not None
         self.x: Array | None = None
-        self._out_size: tuple[int, int] | None = None
+        self._out_size: tuple[int, ...] | None = None
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 3:
-            raise ShapeError(f"{self.name}: expected images (N, C, H, W), got rows of shape {input_shape}")
-        channels, height, width = input_shape
+        require_layout(input_shape, len(self.size), self.name)
+        channels, *length = input_shape
         if channels % self.groups:
             raise ShapeError(f"{self.name}: {channels} channels do not divide into {self.groups} groups")
         if self.W is not None and channels != self.W.shape[1] * self.groups:
@@ -131,8 +145,12 @@ class Convolution(Layer):
                 f"{self.name}: expected {self.W.shape[1] * self.groups} channels, as W {tuple(self.W.shape)} in "
                 f"{self.groups} group(s) has, got images of shape {input_shape}"
             )
-        out = output_sizes((height, width), self.size, self.stride, self.pad, self.dilation, self.name)
-        return (self.filters, *out)
+        pad = self.border(tuple(length))
+        return (self.filters, *output_sizes(tuple(length), self.size, self.stride, pad, self.dilation, self.name))
+
+    def border(self, length: Shape) -> Pads:
+        """Return the border of images of that `length` along each axis."""
+        return resolved(self.pad, length, self._extent, self.stride)
 
     def create_parameters(self, input_shape: Shape, make: Make) -> None:
         self.params["W"] = make("W", (self.filters, input_shape[0] // self.groups, *self.size), self.init)
@@ -148,10 +166,10 @@ class Convolution(Layer):
     ) -> Array:
         """`forward` with an epilogue of `xpdl.ops.convolution.convolution`, perhaps with other `weights`: filters, bias."""
         self.prepare(x)
-        self._out_size = self.output_shape(tuple(x.shape[1:]))[1:]  # type: ignore[assignment]
+        self._out_size = self.output_shape(tuple(x.shape[1:]))[1:]
         self.x = x
         W, b = weights or (self.W, self.b)
-        return ops.convolution(x, W, b, **self._options(), **epilogue)
+        return ops.convolution(x, W, b, **self._options(x), **epilogue)
 
     def backward(self, dout: Array) -> Array:
         """``dx`` in the shape of the input for `dout` (N, FN, OH, OW); fills ``dW`` and ``db``."""
@@ -165,10 +183,11 @@ class Convolution(Layer):
         x = self.require_saved(self.x)
         self.require_dout(dout, (x.shape[0], self.filters, *(self._out_size or ())), x)
         dx, dW, db = ops.convolution_backward(
-            dout, x, self.W, **self._options(), **epilogue, need_dx=need_dx, need_db=self.use_bias
+            dout, x, self.W, **self._options(x), **epilogue, need_dx=need_dx, need_db=self.use_bias
         )
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
         return dx
 
-    def _options(self) -> dict[str, Any]:
-        return {"stride": self.stride, "pad": self.pad, "dilation": self.dilation, "groups": self.groups}
+    def _options(self, x: Array) -> dict[str, Any]:
+        pad = self.border(tuple(x.shape[2:]))
+        return {"stride": self.stride, "pad": pad, "dilation": self.dilation, "groups": self.groups}

@@ -30,6 +30,8 @@ from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 from xpdl.onnx.graph import Exporter, Graph, Value
+from xpdl.ops.padding import sides
+from xpdl.ops.pooling import counted_share
 
 
 def exporter_of(layer: Any) -> Exporter | None:
@@ -83,19 +85,47 @@ def _convolution(layer: Convolution, graph: Graph, x: Value) -> Value:
         *_weights(layer, graph),
         kernel_shape=layer.size,
         strides=layer.stride,
-        pads=layer.pad * 2,
+        pads=_pads(layer, x),
         dilations=layer.dilation,
         group=layer.groups,
     )
 
 
+def _pads(layer: Convolution | Pooling | AveragePooling, x: Value) -> tuple[int, ...]:
+    """The border before all axes and then that after them."""
+    before, after = zip(*map(sides, layer.border(x.shape[1:])), strict=True)
+    return (*before, *after)
+
+
 def _pooling(layer: Pooling, graph: Graph, x: Value) -> Value:
-    return graph.node("MaxPool", x, kernel_shape=layer.size, strides=layer.stride, pads=layer.pad * 2)
+    window: dict[str, Any] = {"kernel_shape": layer.size, "strides": layer.stride, "dilations": layer.dilation}
+    pads = _pads(layer, x)
+    if max(pads) < min(layer.size):
+        return graph.node("MaxPool", x, **window, pads=pads)
+    # as wide as a dilated window may have it, but not the operator
+    rank = len(layer.size)
+    border = graph.constant(np.array([0, 0, *pads[:rank], 0, 0, *pads[rank:]]))
+    x = graph.node("Pad", x, border, graph.constant(np.array(-np.inf)))
+    return graph.node("MaxPool", x, **window)
 
 
 def _average_pooling(layer: AveragePooling, graph: Graph, x: Value) -> Value:
-    window: dict[str, Any] = {"kernel_shape": layer.size, "strides": layer.stride, "pads": layer.pad * 2}
-    return graph.node("AveragePool", x, **window, count_include_pad=1)
+    window: dict[str, Any] = {"kernel_shape": layer.size, "strides": layer.stride, "pads": _pads(layer, x)}
+    counted, border = layer.counted_pad(x.shape[1:]), layer.border(x.shape[1:])
+    plain = set(layer.dilation) == {1}
+    if plain and not any(map(any, map(sides, counted))):
+        return graph.node("AveragePool", x, **window, count_include_pad=0)
+    if plain:
+        y = graph.node("AveragePool", x, **window, count_include_pad=1)
+    else:  # a mean of all values, by one filter for each channel: AveragePool has no dilation in this opset
+        size = (x.shape[0], 1, *layer.size)
+        means = graph.constant(np.full(size, 1 / math.prod(layer.size)))
+        y = graph.node("Conv", x, means, **window, dilations=layer.dilation, group=x.shape[0])
+    if counted == border:
+        return y
+    image = np.ones((1, 1, *x.shape[1:]), graph.dtype)
+    share = counted_share(image, layer.size, layer.stride, border, layer.dilation, counted)
+    return graph.node("Div", y, graph.constant(share))
 
 
 def _global_average_pooling(layer: GlobalAveragePooling, graph: Graph, x: Value) -> Value:

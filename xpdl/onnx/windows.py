@@ -21,9 +21,9 @@ def convolution(node: Node, reader: Reader, x: Given, W: Given, b: Given = None)
     layer = Convolution(
         filters,
         None if b is None else bias_of(reader.weights(b, "bias"), filters.shape[0]),
-        stride,  # type: ignore[arg-type]
+        stride,
         _padding(node, images, filters.shape[2:], stride, dilation),
-        dilation=dilation,  # type: ignore[arg-type]
+        dilation=dilation,
         groups=node.integer("group", 1),
     )
     return then(node, images, layer)

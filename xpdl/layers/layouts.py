@@ -1,0 +1,33 @@
+"""Inputs of layers that slide windows: signals, images and volumes, by the number of axes of the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from xpdl.errors import ShapeError
+from xpdl.layers.base import Shape
+
+_ANY = "signals (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W)"
+_LAYOUTS = {1: "signals (N, C, L)", 2: "images (N, C, H, W)", 3: "volumes (N, C, D, H, W)"}
+
+
+def rank_of(size: Any, owner: str) -> int:
+    """Return the number of axes of a window of that `size`; an int is a square of images, as in the book.
+
+    Raises
+    ------
+    ShapeError
+        If there are none or more than three.
+    """
+    rank = len(list(size)) if isinstance(size, Iterable) else 2
+    if rank not in _LAYOUTS:
+        raise ShapeError(f"{owner}: size must be an int, or one for each of 1, 2 or 3 axes, got {size!r}")
+    return rank
+
+
+def require_layout(input_shape: Shape, rank: int | None, owner: str) -> None:
+    """Raise `ShapeError` unless rows of `input_shape` are channels of so many axes, or of any number that there is."""
+    if len(input_shape) - 1 not in (_LAYOUTS if rank is None else (rank,)):
+        expected = _ANY if rank is None else _LAYOUTS[rank]
+        raise ShapeError(f"{owner}: expected {expected}, got rows of shape {input_shape}")
