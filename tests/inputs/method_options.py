@@ -18,6 +18,7 @@ from tests.inputs.options import Beside, Refused, Watched
 from xpdl import layers, models, plots
 from xpdl.backends import make_backend
 from xpdl.backends.random import Stream
+from xpdl.data.augment import Noise
 from xpdl.integrations.scikit_learn import XpdlClassifier, XpdlRegressor
 from xpdl.layers.composite import Composite
 from xpdl.search import SearchResult, Trial
@@ -165,7 +166,8 @@ def drawn(function: Any, *given: Any, **arguments: Any) -> Any:
     shapes = [patch.get_path().vertices for axes in figure.axes for patch in axes.patches]
     points = [one.get_paths()[0].vertices for axes in figure.axes for one in axes.collections if len(one.get_paths())]
     places = [np.asarray(one.get_offsets()) for axes in figure.axes for one in axes.collections]
-    return [figure.get_size_inches(), words, panels, lines, shapes, points, places]
+    pictures = [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
+    return [figure.get_size_inches(), words, panels, lines, shapes, points, places, pictures]
 
 
 def figure_of(*given: Any) -> Callable[..., Any]:
@@ -228,6 +230,12 @@ _FIGURES = [
             "update_ratio": {"Affine1.W": [0.001, 0.002]},
             "xlabel": "step",
         },
+    ),
+    Watched(
+        plots.augmented,
+        figure_of(np.float32(_PICTURES)[:, None], Noise(0.5)),
+        {},
+        {"copies": 2, "limit": 3, "seed": 1, **_TITLE},
     ),
     Watched(plots.feature_maps, figure_of({"a": _PICTURES, "b": _PICTURES}), {}, {"columns": 2, **_TITLE}),
     Watched(plots.filters, figure_of(_PICTURES[:, None]), {}, {"columns": 2, "limit": 3, **_TITLE}),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpdl import plots
+from xpdl.data.augment import Cutout, Rotate, Shift
 from xpdl.search.result import SearchResult, Trial
 from xpdl.training import History
 
@@ -110,6 +111,9 @@ CASES: dict[str, Callable[[], Any]] = {
         [0, 1, 2, 2], [0, 1, 2, 1], classes=["trousers", "shirt", "bag"]
     ),
     "images": lambda: plots.images(digits(10), columns=5, title="Ten"),
+    "augmented": lambda: plots.augmented(
+        digits(3).astype("float32"), [Shift(2), Rotate(30), Cutout(3)], copies=4, title="Augmented"
+    ),
     "misclassified": lambda: plots.misclassified(digits(30), np.arange(30) % 10, np.zeros(30, int), limit=10),
     "filters": lambda: plots.filters({k: rng().standard_normal((12, 1, 5, 5)) for k in ("before", "after")}, columns=8),
     "feature_maps": lambda: plots.feature_maps(

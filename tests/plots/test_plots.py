@@ -113,6 +113,31 @@ def test_misclassified_counts_and_names(mpl):
     assert [axes.get_title() for axes in named.axes if axes.get_title()] == ["cat seen as dog"]
 
 
+def test_augmented_shows_what_the_trainer_trains_on(mpl):
+    x = np.arange(2 * 16, dtype="float32").reshape(2, 1, 4, 4)
+    figure = plots.augmented(x, [lambda x: x + 1, lambda x, stream: x * 2], copies=2)
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    assert len(shown) == 6 and [axes.get_title() for axes in figure.axes][:2] == ["original", ""]
+    for row in range(2):
+        np.testing.assert_array_equal(shown[3 * row], x[row, 0])
+        for copy in shown[3 * row + 1 : 3 * row + 3]:
+            np.testing.assert_array_equal(copy, 2 * (x[row, 0] + 1))
+
+
+def test_augmented_draws_anew_for_each_copy_and_by_the_seed(mpl):
+    from xpdl.data.augment import Crop, Noise
+
+    def shown(augment, **options):
+        figure = plots.augmented(np.ones((3, 3, 8, 8), "float32") / 2, augment, **{"copies": 2, "limit": 1, **options})
+        return [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+
+    original, first, second = shown(Noise(0.1))
+    assert np.all(original == 0.5) and np.any(first != second) and np.any(first != original)
+    np.testing.assert_array_equal(shown(Noise(0.1))[1:], [first, second])
+    assert np.any(shown(Noise(0.1), seed=1)[1] != first)
+    assert [picture.shape for picture in shown(Crop(5))] == [(8, 8, 3), (5, 5, 3), (5, 5, 3)]
+
+
 def test_filters_of_three_channels_are_in_colour(mpl):
     W = np.zeros((2, 3, 4, 4))
     W[0, 0], W[1, 2] = 2.0, -1.0
@@ -146,6 +171,10 @@ def test_search_results_are_in_order_of_their_rank(mpl):
         lambda: plots.confusion_matrix(np.ones((1, 1, 1)), [0]),
         lambda: plots.misclassified(np.ones((2, 4)), [0], [0]),
         lambda: plots.images(np.ones((2, 5))),
+        lambda: plots.augmented(np.ones((2, 16), "float32"), lambda x: x),
+        lambda: plots.augmented(np.ones((2, 1, 4, 4), "float32"), lambda x: x[:, 0, 0]),
+        lambda: plots.augmented(np.ones((2, 1, 4, 4), "float32"), lambda x: x[:1]),
+        lambda: plots.augmented(np.ones((2, 1, 4, 4), "float32"), lambda x: x, copies=0),
         lambda: plots.filters(np.ones((2, 5))),
         lambda: plots.misclassified(np.ones((1, 4, 4)), [0], [1], classes=["cat"]),
         lambda: plots.feature_maps(np.ones((2, 1, 5, 5))),

@@ -14,12 +14,13 @@ Examples
 from xpdl.plots.curves import curve_grid, curves, diagnostics, learning_curves, search_results
 from xpdl.plots.decision_surface import decision_boundary, gradient_field, optimizer_paths
 from xpdl.plots.distributions import activation_histograms, confusion_matrix
-from xpdl.plots.image_grid import feature_maps, filters, images, misclassified
+from xpdl.plots.image_grid import augmented, feature_maps, filters, images, misclassified
 from xpdl.plots.live import LiveCurves
 
 __all__ = [
     "LiveCurves",
     "activation_histograms",
+    "augmented",
     "confusion_matrix",
     "curve_grid",
     "curves",

@@ -1,15 +1,18 @@
-"""Grids of images: digits, filters, feature maps, misclassified examples."""
+"""Grids of images: digits, filters, feature maps, misclassified and augmented examples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpdl.backends import asnumpy
+from xpdl.backends.random import next_stream
+from xpdl.data.compose import Compose, as_transform
 from xpdl.errors import ShapeError
+from xpdl.ops.checks import positive_int
 from xpdl.plots.labels import labels_of
 from xpdl.plots.style import FAINT, INK, SMALL, Axes, Figure, Values, label, named, new_figure, new_panels
 
@@ -94,6 +97,61 @@ def misclassified(
         return new_figure(4.0, 1.0, title)
     titles = [f"{names[truth[k]]} seen as {names[guess[k]]}" for k in shown]
     return images(pictures[shown], titles=titles, columns=columns, title=title)
+
+
+def augmented(
+    x: Any,
+    augment: Callable[..., Any] | Sequence[Callable[..., Any]],
+    *,
+    copies: int = 5,
+    limit: int = 6,
+    seed: int = 0,
+    title: str = "",
+) -> Figure:
+    """Images beside what an augmentation makes of them: a row for each, the original first.
+
+    Parameters
+    ----------
+    x : array (N, 1 or 3, H, W)
+        Images as the network gets them.
+    augment : callable or sequence of them
+        As the option of `Trainer` of that name.
+    copies : int
+        Changed images beside each original.
+    limit : int
+        The first so many images are shown.
+    seed : int
+        Of what is drawn at random.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ShapeError
+        If `x` has another shape, or `copies` or `limit` is no positive int.
+    """
+    copies, limit = positive_int(copies, "copies", "augmented"), positive_int(limit, "limit", "augmented")
+    if np.ndim(x) != 4:
+        raise ShapeError(f"augmented: expected images (N, 1 or 3, H, W), got shape {np.shape(x)}; reshape flat ones")
+    transform = as_transform(Compose(*augment) if isinstance(augment, Sequence) else augment, "augmented")
+    stream, x = next_stream("augmented", seed), x[:limit]
+    grid = [_pictures(x, "augmented")]
+    for k in range(copies):
+        changed = transform(x, stream.child(f"copy {k}"))
+        if np.ndim(changed) != 4 or len(changed) != len(x):
+            raise ShapeError(
+                f"augmented: augment must return {len(x)} images, as it got, got shape {np.shape(changed)}"
+            )
+        grid.append(_pictures(changed, "augmented"))
+    low, high = float(grid[0].min()), float(grid[0].max())
+    figure, panels = new_panels(len(x) * len(grid), len(grid), _SIDE, _SIDE + 0.1, title)
+    for k, axes in enumerate(panels):
+        row, column = divmod(k, len(grid))
+        _show(axes, grid[column][row], low, high, "original" if k == 0 else "")
+    return figure
 
 
 def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> Figure:
