@@ -32,7 +32,7 @@ def shared_branch(g: Builder) -> str:
 
 
 def product(g: Builder) -> str:
-    return g.node("Mul", g.node("Sigmoid", "x"), "x")
+    return g.node("Mul", g.node("Tanh", "x"), "x")
 
 
 def scaled(g: Builder) -> str:
@@ -57,7 +57,7 @@ def integer_weights(g: Builder) -> str:
 
 
 def two_unmapped(g: Builder) -> str:
-    return g.node("Add", g.node("Erf", "x"), g.node("Elu", "x"))
+    return g.node("Add", g.node("Erf", "x"), g.node("Hardmax", "x"))
 
 
 def pool(**attributes: Any) -> Callable[[Builder], str]:
@@ -81,7 +81,7 @@ UNMAPPED = [
     (in_row_order, ("n", 4, 4, 3), r"the axes of the output 'v3' are in another order than in xpdl"),
     (argmax, ("n", 4), r"'n1' \(Cast\): it makes integers of the values; read the layers before it, with output='v0'"),
     (integer_weights, ("n", 4), r"its second input are integers \(int64\)"),
-    (two_unmapped, ("n", 4), r"'n0' \(Erf\): xpdl has no layer for it; .* \| node 'n1' \(Elu\): xpdl has no layer"),
+    (two_unmapped, ("n", 4), r"'n0' \(Erf\): xpdl has no layer for it; .* \| node 'n1' \(Hardmax\): xpdl has no layer"),
     (pool(pads=[1, 1, 1, 1]), IMAGES, r"its means do not count the padding; export it with count_include_pad=1"),
     (one("Conv", (2, 2, 3, 3), pads=[0, 1, 1, 1]), IMAGES, r"padding \(0, 1, 1, 1\) is not the same at both ends"),
     (one("Conv", (2, 2, 3, 3), strides=[0, 1], auto_pad="SAME_UPPER"), IMAGES, r"strides \(0, 1\).* do not fit"),
@@ -92,7 +92,7 @@ UNMAPPED = [
     (one("Gemm", (4, 3), transA=1), ("n", 4), r"transA=1 mixes the rows of a batch"),
     (one("Gemm", (4, 3), (4, 3)), ("n", 4), r"its bias of shape \(4, 3\) is not one value for each of 3 units"),
     (one("Gemm", (5, 3)), ("n", 4), r"Affine: expected a batch \(N, ...\) with 5 values a row"),
-    (one("MatMul", (6, 3)), IMAGES, r"its input is no batch of features \(N, D\): rows are of shape \(2, 6, 6\)"),
+    (one("Gemm", (6, 3)), IMAGES, r"its input is no batch of features \(N, D\): rows are of shape \(2, 6, 6\)"),
     (one("Softmax", axis=1), IMAGES, r"it is over the axis 1 of 4, and not over the last"),
     (one("Flatten", axis=2), IMAGES, r"axis=2 does not keep the rows of a batch apart"),
     (one("Transpose", perm=[1, 0, 2, 3]), IMAGES, r"perm=\(1, 0, 2, 3\) moves the axis of the rows"),

@@ -162,6 +162,38 @@ def test_branches_in_branches(tmp_path: Any) -> None:
     assert len(net.params) == 3
 
 
+SINGLE: list[tuple[str, list[tuple[int, ...]], dict[str, Any], int, list[str]]] = [
+    ("LayerNormalization", [(3,), (3,)], {"epsilon": 1e-3, "axis": -1}, 17, ["LayerNormalization"]),
+    ("LayerNormalization", [(3,)], {}, 17, ["LayerNormalization"]),
+    ("Gelu", [], {}, 20, ["Gelu"]),
+    ("Gelu", [], {"approximate": "tanh"}, 20, ["Gelu"]),
+    ("Elu", [], {"alpha": 0.3}, 17, ["Elu"]),
+    ("LeakyRelu", [], {"alpha": 0.3}, 17, ["LeakyRelu"]),
+    ("LeakyRelu", [], {}, 17, ["LeakyRelu"]),
+    ("Softplus", [], {}, 17, ["Softplus"]),
+    ("MatMul", [(3, 5)], {}, 17, ["Affine"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "shapes", "attributes", "opset", "layers"), SINGLE)
+def test_single_nodes(
+    kind: str, shapes: list[Any], attributes: dict[str, Any], opset: int, layers: list[str], tmp_path: Any
+) -> None:
+    g = Builder()
+    y = g.node(kind, "x", *(g.constant(*shape) for shape in shapes), **attributes)
+    x = g.rng.standard_normal((5, 2, 3)).astype("float32")
+    net = assert_computes(g.model(y, ("n", 2, 3), opset), x, tmp_path)
+    assert [type(layer).__name__ for layer in net.layers.values()] == layers
+
+
+def test_products_with_a_sigmoid_and_biases_of_positions(tmp_path: Any) -> None:
+    g = Builder()
+    x = g.node("Add", g.constant(4), g.node("MatMul", "x", g.constant(3, 4)))
+    x = g.node("Mul", g.node("Sigmoid", x), x)
+    net = assert_computes(g.model(x, ("n", 2, 3)), g.rng.standard_normal((5, 2, 3)).astype("float32"), tmp_path)
+    assert [type(layer).__name__ for layer in net.layers.values()] == ["Affine", "Silu"]
+
+
 def test_an_output_in_the_middle(tmp_path: Any) -> None:
     g = Builder()
     middle = g.node("Gemm", "x", g.constant(4, 3))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from xpdl.layers.affine import Affine
 from xpdl.layers.dropout import Dropout
+from xpdl.layers.sigmoid import Sigmoid
+from xpdl.layers.silu import Silu
 from xpdl.onnx.importing import Reader, ordered, then
 from xpdl.onnx.nodes import Given, Node, Signal, constant, signal
 from xpdl.onnx.source import HostArray, Unmapped
@@ -15,10 +18,19 @@ def add(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
     """Return the sum of two branches, or of a value and a constant."""
     if not (isinstance(x, Signal) and isinstance(y, Signal)):
         x, values = (x, y) if isinstance(x, Signal) else (y, x)
-        return _scaling(node, reader, signal(x), None, values)
+        return _with_bias(node, reader, signal(x), values) or _scaling(node, reader, signal(x), None, values)
     if x.axes != y.axes or x.step.shape != y.step.shape or not _same_order(x, y):
         raise Unmapped(f"it adds rows of shape {x.row} and of shape {y.row}")
     return Signal(Step(node.outputs[0], None, x.step, y.step, shape=x.step.shape), x.axes, x.order)
+
+
+def _with_bias(node: Node, reader: Reader, x: Signal, values: Given) -> Signal | None:
+    """Return the sum of the bias to a layer of positions, along their last axis; None where it is something else."""
+    layer, b = x.step.layer, constant(values, "summand")
+    if not (isinstance(layer, Affine) and layer.axis == -1 and layer.b is None and b.shape == (layer.units,)):
+        return None
+    biased = Affine(layer.W.copy(), reader.weights(b, "bias"), axis=-1)
+    return Signal(Step(node.outputs[0], biased, *x.step.inputs, shape=x.step.shape), x.axes)
 
 
 def _same_order(x: Signal, y: Signal) -> bool:
@@ -40,7 +52,14 @@ def subtract(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
 
 
 def multiply(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
-    """Return the product of a value and a constant; after a dropout, where it is the share that is kept, the book's."""
+    """Return the product of a value and a constant; after a dropout, where it is the share that is kept, the book's.
+
+    Of two values that depend on the input, ``x sigmoid(x)`` alone is a layer.
+    """
+    if isinstance(x, Signal) and isinstance(y, Signal) and x.axes == y.axes:
+        for whole, gate in ((x, y), (y, x)):
+            if isinstance(gate.step.layer, Sigmoid) and gate.step.fork is whole.step:
+                return Signal(Step(node.outputs[0], Silu(), whole.step, shape=whole.step.shape), x.axes, x.order)
     x, values = (x, y) if isinstance(x, Signal) else (y, x)
     factor, last = constant(values, "factor"), signal(x).step.layer
     if isinstance(last, Dropout) and last.inverted and factor.size == 1 and isinstance(x, Signal):

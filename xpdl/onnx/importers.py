@@ -10,10 +10,15 @@ from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.dropout import Dropout
-from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpdl.layers.elu import Elu
+from xpdl.layers.gelu import Gelu
+from xpdl.layers.leaky_relu import LeakyRelu
+from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.relu import Relu
+from xpdl.layers.row_normalization import LayerNormalization
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.softmax import Softmax
+from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 from xpdl.onnx.arithmetic import add, add_all, divide, multiply, subtract
 from xpdl.onnx.importing import Importer, Reader, bias_of, features_of, images_of, ordered, then
@@ -54,13 +59,40 @@ def _matmul(node: Node, reader: Reader, x: Given, W: Given) -> Signal:
     weights = reader.weights(W, "second input")
     if weights.ndim != 2:
         raise Unmapped(f"its weights have shape {weights.shape}")
+    x = signal(x)
+    if len(x.axes) > 1 and x.is_plain:
+        return then(node, x, Affine(weights, axis=-1))
     features = features_of(x)
     layer = Affine(np.ascontiguousarray(ordered(features, weights)))
     return _plainly(then(node, features, layer, (0,)))
 
 
-def _global_average_pooling(node: Node, reader: Reader, x: Given) -> Signal:
-    return then(node, images_of(x), GlobalAveragePooling(), (0, -1, -1))
+def _global_pooling(make: Callable[[], Layer]) -> Importer:
+    def importer(node: Node, reader: Reader, x: Given) -> Signal:
+        return then(node, images_of(x), make(), (0, -1, -1))
+
+    return importer
+
+
+def _with_alpha(make: Callable[[float], Layer], default: float) -> Importer:
+    def importer(node: Node, reader: Reader, x: Given) -> Signal:
+        return then(node, signal(x), make(node.number("alpha", default)))
+
+    return importer
+
+
+def _gelu(node: Node, reader: Reader, x: Given) -> Signal:
+    return then(node, signal(x), Gelu(node.text("approximate", "none")))
+
+
+def _layer_normalization(node: Node, reader: Reader, x: Given, scale: Given, bias: Given = None) -> Signal:
+    x = signal(x)
+    axis = node.integer("axis", -1)
+    if axis % (len(x.axes) + 1) != len(x.axes) or not x.axes or not x.is_plain:
+        raise Unmapped(f"it is over the axes from {axis} on of rows of shape {x.row}, and not over the last")
+    gamma = reader.weights(scale, "scale")
+    beta = np.zeros_like(gamma) if bias is None else reader.weights(bias, "bias")
+    return then(node, x, LayerNormalization(node.number("epsilon", 1e-5), gamma=gamma, beta=beta))
 
 
 def _reduce_mean(node: Node, reader: Reader, x: Given, axes: Given = None) -> Signal:
@@ -141,10 +173,15 @@ IMPORTERS: dict[str, Importer] = {
     "Conv": convolution,
     "Div": divide,
     "Dropout": _dropout,
+    "Elu": _with_alpha(Elu, 1.0),
     "Flatten": flatten,
+    "Gelu": _gelu,
     "Gemm": _gemm,
-    "GlobalAveragePool": _global_average_pooling,
+    "GlobalAveragePool": _global_pooling(GlobalAveragePooling),
+    "GlobalMaxPool": _global_pooling(GlobalMaxPooling),
     "Identity": _identity,
+    "LayerNormalization": _layer_normalization,
+    "LeakyRelu": _with_alpha(LeakyRelu, 0.01),
     "MatMul": _matmul,
     "MaxPool": pooling(Pooling),
     "Mul": multiply,
@@ -153,6 +190,7 @@ IMPORTERS: dict[str, Importer] = {
     "Reshape": reshape,
     "Sigmoid": _elementwise(Sigmoid),
     "Softmax": _softmax,
+    "Softplus": _elementwise(Softplus),
     "Squeeze": squeeze,
     "Sub": subtract,
     "Sum": add_all,

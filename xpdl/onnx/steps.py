@@ -14,7 +14,7 @@ from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.identity import Identity
-from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, Pooling
+from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.residual import Residual
 from xpdl.onnx.source import HostArray, Unmapped
 
@@ -119,7 +119,7 @@ def _scaled(row: Iterable[Layer | Scaling]) -> list[Layer]:
             if merged is None:
                 break
             layers[-1] = merged
-        elif isinstance(one, Affine) and isinstance(last, Flatten):
+        elif isinstance(one, Affine) and one.axis == 1 and isinstance(last, Flatten):
             layers[-1] = one
         else:
             layers.append(one)
@@ -139,7 +139,7 @@ def _after(layer: Layer | Scaling | None, scaling: Scaling) -> Layer | Scaling |
         return Scaling(scaling.node, layer.scale * scale, layer.shift * scale + shift)
     if isinstance(layer, BatchNormalization):
         return _normalization(layer, layer.gamma * scale, layer.beta * scale + shift)
-    if not isinstance(layer, (Affine, Convolution)):
+    if not isinstance(layer, (Affine, Convolution)) or (isinstance(layer, Affine) and layer.axis != 1):
         return None
     along = (1, -1) if isinstance(layer, Affine) else (-1, 1, 1, 1)
     W = layer.W if np.all(scale == 1) else layer.W * scale.reshape(along if scale.ndim else ())
@@ -152,7 +152,7 @@ def _before(scaling: Scaling, layer: Layer | Scaling) -> Layer | Scaling | None:
     if isinstance(layer, Scaling):
         return _after(scaling, layer)
     scale, shift = scaling.scale, scaling.shift
-    if isinstance(layer, Affine):
+    if isinstance(layer, Affine) and layer.axis == 1:
         # each value of a channel that was flattened
         scale, shift = (_along(values, layer.W.shape[0]) for values in (scale, shift))
         return _linear(layer, layer.W * scale[:, None], _plus(layer, shift @ layer.W))
@@ -197,10 +197,10 @@ def row_after(layer: Layer, shape: Row) -> Row:
     if None not in shape:
         return layer.output_shape(tuple(size for size in shape if size is not None))
     if isinstance(layer, Affine):
-        return (layer.units,)
+        return (layer.units,) if layer.axis == 1 else (*shape[:-1], layer.units)
     if isinstance(layer, Flatten):
         return (None,)
-    if isinstance(layer, GlobalAveragePooling):
+    if isinstance(layer, (GlobalAveragePooling, GlobalMaxPooling)):
         return shape[:1]
     if isinstance(layer, (Convolution, Pooling, AveragePooling)):
         channels = layer.filters if isinstance(layer, Convolution) else shape[0]
