@@ -25,6 +25,7 @@ def example_names() -> dict[str, Any]:
 # optional library that a module needs
 OPTIONAL = {name: "sklearn" for name in MODULES if name.startswith("xpdl.integrations.scikit_learn")}
 OPTIONAL |= {name: "torch" for name in MODULES if name.startswith("xpdl.backends.torch")}
+OPTIONAL |= {name: "jax" for name in MODULES if name.startswith("xpdl.backends.jax")}
 OPTIONAL |= {name: "onnx" for name in MODULES if name.startswith("xpdl.onnx")}
 OPTIONAL |= {name: "numba" for name in MODULES if name.startswith("xpdl.backends.numba.")}
 

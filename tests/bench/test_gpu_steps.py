@@ -83,7 +83,7 @@ def test_without_pytorch_the_rest_is_timed(device, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
-@pytest.mark.filterwarnings("ignore:Trainer. a step cannot be captured")
+@pytest.mark.filterwarnings("ignore:Trainer. compile=True. a step cannot be compiled")
 def test_a_step_that_cannot_be_captured_is_a_note(device, monkeypatch, error):
     class Fails(TwoLayerNet):
         def gradient(self, x, t):

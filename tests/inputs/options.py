@@ -660,7 +660,7 @@ _TRAINER = Watched(
         "drop_last": True,
         "accumulate_grad_batches": 2,
         "precision": "float16",
-        "compile": Refused(True, "captured on a GPU by CuPy"),
+        "compile": Refused(True, "steps are compiled with CuPy"),
         "checkpoint": "run",
         "checkpoint_every": Beside(1, {"checkpoint": "run", "max_checkpoints": 5}),
         "max_checkpoints": Beside(1, {"checkpoint": "run"}),

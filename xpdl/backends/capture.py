@@ -1,16 +1,19 @@
-"""Steps that a GPU repeats as a whole: recorded once, and then started by one launch instead of one for each kernel."""
+"""Steps that are compiled as a whole: a GPU repeats what it recorded, by one launch; JAX compiles what it traced."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from xpdl.backends import Backend
 from xpdl.errors import BackendError
 
 Words = tuple[int, ...]
+
+# library -> the module whose function ``compiler(device)`` compiles its steps
+_MODULES = {"cupy": "xpdl.backends.cupy.capture", "jax": "xpdl.backends.jax.compiler"}
 
 
 class Recording(Protocol):
@@ -41,6 +44,10 @@ class Recording(Protocol):
 class Recorder(Protocol):
     """Records steps on one device."""
 
+    traces_steps: Literal[False]
+    #: steps that are made before one is recorded
+    warm_up: int
+
     def alike(self) -> AbstractContextManager[None]:
         """Run the kernels of a recorded step inside: results are bitwise identical."""
 
@@ -58,11 +65,43 @@ class Recorder(Protocol):
         """
 
 
-def recorder(backend: Backend) -> Recorder:
-    """Return the recorder of steps for the device of `backend`; `BackendError` where there is none."""
-    if backend.name != "cupy":
+class Compiled(Protocol):
+    """A function that was compiled; see `xpdl.backends.jax.compiler.Compiled`."""
+
+    @property
+    def traces(self) -> int: ...
+
+    def trace(self, *arguments: Any) -> None:
+        """Call the function with stand-ins for these arguments."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Compute it."""
+
+
+class Compiler(Protocol):
+    """Compiles steps as functions of all that they change."""
+
+    traces_steps: Literal[True]
+    warm_up: int
+
+    def alike(self) -> AbstractContextManager[None]:
+        """Run the kernels of a compiled step inside."""
+
+    def compiled(self, body: Callable[..., Any]) -> Compiled:
+        """Return a function that was not traced yet."""
+
+
+def compiler_for(backend: Backend, owner: str) -> Recorder | Compiler:
+    """Return what records or compiles steps for the device of `backend`.
+
+    Raises
+    ------
+    BackendError
+        If the library does neither.
+    """
+    if backend.name not in _MODULES:
         raise BackendError(
-            f"steps are captured on a GPU by CuPy, and the network is of {backend.name}: leave out compile=True, or call "
-            'xpdl.use("cupy") before the network is made'
+            f"{owner}: steps are compiled with CuPy (a CUDA graph) and with JAX (jax.jit), and the network is of "
+            f'{backend.name}: leave out compile=True, or call xpdl.use("cupy") or xpdl.use("jax") before the network is made'
         )
-    return importlib.import_module("xpdl.backends.cupy.capture").Recorder(backend.device)
+    return importlib.import_module(_MODULES[backend.name]).compiler(backend.device)

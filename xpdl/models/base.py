@@ -16,6 +16,7 @@ from xpdl.layers.function_loss import Function, last_layer
 from xpdl.layers.losses import LossLayer
 from xpdl.models import layout, placement, serialization
 from xpdl.models.batched import batched, share_correct
+from xpdl.models.compiled_step import Compilable
 from xpdl.models.notebook import summary_html
 from xpdl.models.numerical import numerical_gradients
 from xpdl.models.state_dict import Differences, fill, state_of
@@ -39,7 +40,7 @@ class MixedPasses(Protocol):
         """Fill the layers' gradients of `factor` times a loss that has gone forward."""
 
 
-class Model(Composite):
+class Model(Compilable, Composite):
     """A composition of layers that can be trained, measured, saved and loaded.
 
     A subclass comes before its kind of composition, as in ``class Sequential(Model, Chain)``: arguments that are not for the

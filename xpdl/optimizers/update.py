@@ -80,6 +80,13 @@ def _stepped(
     return stepped
 
 
+def make_slot_variables(optimizer: Any, params: dict[str, Array]) -> None:
+    """Make the state of parameters that were never updated, as their first update would."""
+    for kind in optimizer.state_names:
+        kept = getattr(optimizer, kind)
+        kept.update({name: _slot_variable(kept, name, p) for name, p in params.items() if name not in kept})
+
+
 def _slot_variable(kept: dict[str, Array], name: str, p: Array) -> Array:
     """Return a slot variable of a parameter, in float32 where that is in half precision; zeros at first."""
     array = kept.get(name)

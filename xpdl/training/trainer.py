@@ -102,7 +102,7 @@ class Trainer:
         ``"float16"`` or ``"bfloat16"``: passes forward and back in it, parameters and updates in float32; see
         `xpdl.training.MixedPrecision`.
     compile : bool
-        With CuPy, repeat a step on a full batch by one launch, see `xpdl.training.cuda_graph.GraphedStep`.
+        With CuPy or JAX, compile the step on a full batch as a whole, see `xpdl.training.cuda_graph.GraphedStep`.
     max_checkpoints : int
         So many are kept, those before the newest as ``PATH.1``, ``PATH.2`` and so on.
     communicator : Communicator, optional

@@ -5,7 +5,7 @@ import pytest
 
 import xpdl
 from xpdl import Affine, Relu, Sequential, SoftmaxWithLoss, Trainer
-from xpdl.training import cuda_graph
+from xpdl.backends.cupy import capture as captures
 
 pytestmark = pytest.mark.backends("cupy")
 X, T = np.ones((30, 4), "float32"), np.arange(30) % 3
@@ -29,7 +29,7 @@ def test_out_of_memory_leaves_steps_uncaptured(backend, monkeypatch):
             raise cupy.cuda.memory.OutOfMemoryError(size, 0, 0)
 
     monkeypatch.setattr(cupy.cuda, "MemoryPool", Full)
-    with pytest.warns(UserWarning, match="cannot be captured, and all go on uncaptured: Out of memory") as warned:
+    with pytest.warns(UserWarning, match="cannot be compiled, and all are made eagerly: Out of memory") as warned:
         found = trained(backend)
     assert len(warned) == 1
     assert found.history.train_loss_list == expected.history.train_loss_list
@@ -60,8 +60,8 @@ def test_the_pool_gives_back_what_it_keeps_before_a_step_is_recorded(backend):
     layer = Looks(cupy)
     trained(backend, layer)
     # uncaptured ones, and then the recorded step; one of the blocks, of 4 MiB each, may be split among arrays in use
-    assert min(layer.kept[: cuda_graph._WARM_UP]) >= 12 << 20
-    assert layer.kept[cuda_graph._WARM_UP] < 4 << 20
+    assert min(layer.kept[: captures.Recorder.warm_up]) >= 12 << 20
+    assert layer.kept[captures.Recorder.warm_up] < 4 << 20
 
 
 def test_an_allocator_of_pinned_memory_stays(backend):

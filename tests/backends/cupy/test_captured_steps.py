@@ -29,7 +29,7 @@ from xpdl import (
 from xpdl.backends.cupy import capture as captures
 from xpdl.backends.cupy.launch import cupy
 from xpdl.layers import Dropout
-from xpdl.training import cuda_graph, step
+from xpdl.training import step
 
 pytestmark = [pytest.mark.backends("cupy"), pytest.mark.backends("current")]
 ROWS, BATCH = 27, 5  # five full batches of an epoch, and one of two rows
@@ -108,7 +108,7 @@ def test_every_full_batch_after_the_first_is_one_launch(backend, graphs):
     x, t = images()
     both(backend, network, x, t)
     # of two epochs of five full batches, but for those that warm up
-    assert graphs == [2 * 5 - cuda_graph._WARM_UP]
+    assert graphs == [2 * 5 - captures.Recorder.warm_up]
 
 
 def test_a_captured_step_launches_kernels_that_are_all_in_its_graph_but_for_the_batch_and_slots(backend, gpu):
@@ -188,8 +188,8 @@ def test_half_precision_with_a_scale_and_skipped_updates(backend, rule, dtype, g
     )
     assert_same(ours, theirs)
     assert ours.precision.loss_scale.state_dict() == theirs.precision.loss_scale.state_dict()
-    assert graphs == [4 * 5 - cuda_graph._WARM_UP]
-    assert cuda_graph._WARM_UP < ours.precision.skipped_steps < 4 * 6
+    assert graphs == [4 * 5 - captures.Recorder.warm_up]
+    assert captures.Recorder.warm_up < ours.precision.skipped_steps < 4 * 6
     assert ours.optimizer.iter + ours.precision.skipped_steps == 4 * 6
 
 
@@ -355,7 +355,7 @@ def test_a_step_that_cannot_be_captured_says_why_and_goes_on(backend, layer, rea
 
     x, t = images(shape=(4,))
     theirs = trained(made(backend, net, x, t % 3), recording=False)
-    with pytest.warns(UserWarning, match=f"cannot be captured, and all go on uncaptured: .*{reason}") as warned:
+    with pytest.warns(UserWarning, match=f"cannot be compiled, and all are made eagerly: .*{reason}") as warned:
         ours = trained(made(backend, net, x, t % 3))
     assert len(warned) == 1 and not any(graphs)
     assert_same(ours, theirs)
@@ -385,7 +385,7 @@ class TestRefused:
     def test_other_libraries(self):
         x, t = images(shape=(4,))
         with pytest.raises(
-            BackendError, match=r'captured on a GPU by CuPy, and the network is of numpy: .*xpdl.use\("cupy"\)'
+            BackendError, match=r'steps are compiled with CuPy .* and the network is of numpy: .*xpdl.use\("cupy"\)'
         ):
             Trainer(TwoLayerNet(4, 3, 10), x, t, x, t, compile=True)
 

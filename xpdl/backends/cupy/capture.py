@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -118,6 +118,10 @@ class Recording:
 class Recorder:
     """As `xpdl.backends.capture.Recorder`."""
 
+    traces_steps: Literal[False] = False
+    # they make plans, compile kernels, and allocate the optimizer state
+    warm_up = 3
+
     def __init__(self, device: Any) -> None:
         self.device = device
         with device:
@@ -162,3 +166,8 @@ class Recorder:
                     cublas.unbind()
                 graph = self.stream.end_capture()
         return Recording(graph, (pool, workspace), device_args, result)
+
+
+def compiler(device: Any) -> Recorder:
+    """Return the recorder of steps on a device."""
+    return Recorder(device)
