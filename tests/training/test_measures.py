@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import warnings
 
@@ -11,6 +12,7 @@ import pytest
 
 import xpdl
 from tests.harness import nonempty
+from tests.selection import installed
 from xpdl import (
     SGD,
     Affine,
@@ -28,7 +30,7 @@ from xpdl import (
 )
 from xpdl.training import measures
 
-sk = pytest.importorskip("sklearn.metrics")
+sk = importlib.import_module("sklearn.metrics") if installed("sklearn") else None
 RNG = np.random.default_rng(12)
 X = RNG.normal(size=(70, 4)).astype("float32")
 CLASSES = RNG.integers(0, 3, 70)
@@ -108,6 +110,34 @@ CASES = {
 }
 
 
+# functions of the scores of a net and the targets, by the name of a metric
+FUNCTIONS = {
+    "classes": {
+        "f1": lambda s, t: metrics.f1(s, t, average="macro"),
+        "recall_weighted": lambda s, t: metrics.recall(s, t, average="weighted"),
+        "roc_auc": lambda s, t: metrics.roc_auc(_softmax(s), t),
+        "top_2_accuracy": lambda s, t: metrics.top_k_accuracy(s, t, 2),
+    },
+    "one-hot classes": {
+        "precision": lambda s, t: metrics.precision(s, t.argmax(1), average="macro"),
+        "roc_auc": lambda s, t: metrics.roc_auc(_softmax(s), t.argmax(1)),
+    },
+    "two classes": {
+        "f1": lambda s, t: metrics.f1(s.argmax(1), t),
+        "roc_auc": lambda s, t: metrics.roc_auc(s[:, 1] - s[:, 0], t),
+    },
+    "one label": {
+        "f1": lambda s, t: metrics.f1(s[:, 0] > 0, t > 0),
+        "roc_auc": lambda s, t: metrics.roc_auc(s[:, 0], t > 0),
+    },
+    "labels": {
+        "f1": lambda s, t: metrics.f1(s > 0, t > 0, average="macro"),
+        "roc_auc_micro": lambda s, t: metrics.roc_auc(s, t > 0, average="micro"),
+    },
+    "numbers": {"mse": metrics.mse, "r2": metrics.r2},
+}
+
+
 def trained(name, asked, epochs=2, **options):
     loss, units, t, _ = CASES[name]
     network = Sequential(Affine(units=units), loss=loss() if callable(loss) else loss, seed=0)
@@ -116,8 +146,17 @@ def trained(name, asked, epochs=2, **options):
     return run, run.train()
 
 
+@pytest.mark.parametrize(("name", "metric"), [(name, metric) for name, row in FUNCTIONS.items() for metric in row])
+def test_names_mean_the_functions(name, metric):
+    run, history = trained(name, [metric], epochs=1)
+    scores = run.network.predict(X[50:]).astype(float)
+    want = FUNCTIONS[name][metric](scores, CASES[name][2][50:])
+    assert history.metrics[f"test_{metric}"] == [pytest.approx(want, rel=1e-6)]
+
+
 @pytest.mark.parametrize("name", CASES)
 class TestValues:
+    @pytest.mark.needs("sklearn")
     def test_are_those_of_scikit_learn_over_the_whole_set(self, name):
         *_, t, oracle = CASES[name]
         with warnings.catch_warnings():
