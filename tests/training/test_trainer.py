@@ -1,6 +1,7 @@
 """The training loop: exact epochs, one forward per step, nothing lost, nothing read too early."""
 
 import copy
+import re
 import subprocess
 import sys
 import threading
@@ -342,6 +343,29 @@ class TestOptions:
         with xpdl.use("array_api_strict"):
             history = trainer(epochs=1, evaluate_sample_num_per_epoch=1000).train()
         assert history.test_acc_list == trainer(epochs=1).train().test_acc_list
+
+    @pytest.mark.parametrize("outputs", [1, 3])
+    @pytest.mark.parametrize("loss", [xpdl.IdentityWithLoss, xpdl.SigmoidWithLoss, xpdl.SoftmaxWithLoss])
+    def test_a_loss_that_is_summed_over_outputs_is_shown_as_a_mean_too(self, loss, outputs, capsys):
+        rng = np.random.default_rng(0)
+        x, t = rng.standard_normal((40, 4)), (rng.random((40, outputs)) > 0.5).astype("float64")
+        t = t / t.sum(axis=1, keepdims=True).clip(1) if loss is xpdl.SoftmaxWithLoss else t
+        net = xpdl.Sequential(xpdl.Affine(units=outputs), loss=loss, seed=0)
+        history = Trainer(net, x, t, x, t, epochs=1, seed=0).train()
+        y = np.asarray(net.predict(x), "float64")
+        p = 1 / (1 + np.exp(-y))
+        mean, name = {
+            xpdl.IdentityWithLoss: (np.mean((y - t) ** 2), "mse"),
+            xpdl.SigmoidWithLoss: (-np.mean(t * np.log(p) + (1 - t) * np.log1p(-p)), "mean over 3 outputs"),
+            xpdl.SoftmaxWithLoss: (0.0, ""),
+        }[loss]
+        line = capsys.readouterr().out
+        shown = re.search(r"test loss ([\d.]+)(?: \((.*?) ([\d.]+)\))?", line)
+        assert shown[1] == f"{history.test_loss_list[-1]:.4f}"
+        sums = bool(name) and outputs > 1
+        assert shown[2] == (name if sums else None)
+        assert float(shown[3] or 0) == pytest.approx(mean if sums else 0, abs=6e-5)
+        assert line.count("(") == 2 * sums  # of the training rows, too
 
     def test_verbose_prints_one_line_per_epoch_and_quiet_none(self, capsys):
         trainer(verbose=True).train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating_beside, wide_dtype
@@ -51,6 +52,14 @@ class LossLayer(Layer):
     def activation(self, x: Array) -> Array:
         """The outputs `y` for scores `x`: probabilities in classification; `x` itself unless a loss says otherwise."""
         return x
+
+    def mean_over_outputs(self, loss: float) -> tuple[str, float] | None:
+        """Name and value of `loss` as a mean over the several outputs of a row; None where it is no sum over them."""
+        return None
+
+    def _outputs(self) -> int:
+        """The outputs of a row of the last forward; 1 without one."""
+        return 1 if self.y is None else math.prod(self.y.shape[1:])
 
     def correct(self, x: Array, t: Array) -> Array:
         """For each decision, a row or one label of it, whether the outputs `x` decide for what `t` names."""

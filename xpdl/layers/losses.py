@@ -152,6 +152,10 @@ class SigmoidWithLoss(LossLayer):
     def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
         check_shares(t, output_shape, owner)
 
+    def mean_over_outputs(self, loss: float) -> tuple[str, float] | None:
+        count = self._outputs()
+        return (f"mean over {count} outputs", loss / count) if count > 1 else None
+
     def correct(self, x: Array, t: Array) -> Array:
         t = _like(x, t, self.name)
         with on_device_of(x):
@@ -184,6 +188,10 @@ class IdentityWithLoss(LossLayer):
 
     def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
         check_numbers(t, output_shape, owner)
+
+    def mean_over_outputs(self, loss: float) -> tuple[str, float] | None:
+        count = self._outputs()
+        return ("mse", 2.0 * loss / count) if count > 1 else None
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         y = self.require_saved(self.y)

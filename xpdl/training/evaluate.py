@@ -17,7 +17,7 @@ from xpdl.models.base import Model
 from xpdl.ops.checks import label_rows
 from xpdl.ops.shares import share_of
 from xpdl.training.history import LISTS, History
-from xpdl.training.measures import Measure, Outputs, activation_of, kind_of
+from xpdl.training.measures import Measure, Outputs, activation_of, kind_of, loss_words
 from xpdl.training.step import weight_of
 
 # Rows in one forward pass: enough to keep a processor busy, few enough for the memory of any.
@@ -69,7 +69,8 @@ class Evaluator:
             values = evaluate(self.network, x, t, kinds, self.measures, self.communicator)
             for name, value in values.items():
                 measured[f"{which}_{name}"] = value
-                words.append(f"{which} {'accuracy' if name == 'acc' else name} {value:.4f}")
+                shown = loss_words(self.network, value) if name == "loss" else f"{value:.4f}"
+                words.append(f"{which} {'accuracy' if name == 'acc' else name} {shown}")
         for name, value in measured.items():  # once all is measured, which may be broken off and made again
             history.record(name, value)
         return "  ".join(words)

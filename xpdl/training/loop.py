@@ -21,6 +21,7 @@ from xpdl.training.checkpoint.checkpointer import Checkpointer
 from xpdl.training.divergence import warn_of_rise
 from xpdl.training.evaluate import Evaluator
 from xpdl.training.history import History
+from xpdl.training.measures import loss_words
 from xpdl.training.progress import Progress
 from xpdl.training.run_state import Run, RunState
 from xpdl.training.step import EagerStep
@@ -115,7 +116,7 @@ class Loop:
         history.epoch_loss_list.append(state.epoch_loss.value)
         history.seconds.append(time.perf_counter() - begin)
         state.epoch, state.first_step, state.seconds, state.in_memory = epoch, state.step, 0.0, False
-        shown = [title, f"loss {history.epoch_loss_list[-1]:.4f}", measured]
+        shown = [title, f"loss {loss_words(self.run.network, history.epoch_loss_list[-1])}", measured]
         progress.line("  ".join([*filter(None, shown), f"{history.seconds[-1]:.1f} s"]))
         self.notify("on_epoch_end", epoch)
         # a callback may have decided by what one rank alone sees, such as the time

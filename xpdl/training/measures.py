@@ -84,6 +84,13 @@ def activation_of(network: Any) -> Callable[[Array], Array]:
     return last.activation if isinstance(last, LossLayer) else lambda scores: scores
 
 
+def loss_words(network: Any, loss: float) -> str:
+    """A loss for people; where it is a sum over several outputs also the mean, which other libraries show."""
+    last = getattr(network, "last_layer", None)
+    mean = last.mean_over_outputs(loss) if isinstance(last, LossLayer) else None
+    return f"{loss:.4f}" if mean is None else f"{loss:.4f} ({mean[0]} {mean[1]:.4f})"
+
+
 def resolve(asked: Iterable[Any], network: Any, owner: str = "Trainer") -> list[Measure]:
     """The metrics for a network: names, functions ``f(y, t)``, and mappings of names to such functions.
 
