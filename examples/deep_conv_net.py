@@ -12,7 +12,7 @@ from xpdl import plots
 
 
 def main(argv: list[str] | None = None) -> float:
-    args = options(__doc__, argv, data=True)
+    args = options(__doc__, argv, data=True, seconds=80)
     train, test = digits(args, flatten=False, train=300 if args.short else None, test=100 if args.short else None)
     net = xpdl.DeepConvNet(seed=args.seed)
     how: dict[str, Any] = {"optimizer": xpdl.Adam(lr=0.001), "seed": args.seed, "verbose": not args.short}

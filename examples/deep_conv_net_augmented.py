@@ -27,7 +27,7 @@ def changed(x: Array, stream: Stream) -> Array:
 
 
 def main(argv: list[str] | None = None) -> float:
-    args = options(__doc__, argv, data=True)
+    args = options(__doc__, argv, data=True, seconds=120)
     train, test = digits(args, flatten=False, train=300 if args.short else None, test=100 if args.short else None)
     net = xpdl.DeepConvNet(seed=args.seed)
     epochs = 1 if args.short else 20

@@ -6,7 +6,7 @@ import xpdl
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    args = options(__doc__, argv, data=True, weights=True)
+    args = options(__doc__, argv, data=True, weights=True, seconds=15)
     rows = {"train": 500 if args.short else None, "test": 200 if args.short else None}
     net = trained(
         args, xpdl.SimpleConvNet(seed=args.seed), digits(args, flatten=False, **rows), epochs=1 if args.short else 8

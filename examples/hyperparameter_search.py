@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> SearchResult:
         return xpdl.Trainer(net, *train, *validation, optimizer=optimizer, **how)
 
     space = {"lr": log_uniform(1e-6, 1e-2), "weight_decay": log_uniform(1e-8, 1e-4)}
-    result = random_search(build, space, 16 if args.short else 100, seed=args.seed, verbose=False)
+    result = random_search(build, space, 16 if args.short else 100, seed=args.seed, verbose=not args.short)
     print(result.table())
     save(plots.search_results(result), args, "hyperparameter_search")
     return result

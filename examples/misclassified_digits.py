@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import Array
 
 
 def main(argv: list[str] | None = None) -> tuple[int, Array]:
-    args = options(__doc__, argv, data=True, weights=True)
+    args = options(__doc__, argv, data=True, weights=True, seconds=13)
     data = digits(args, flatten=False, train=500 if args.short else None, test=200 if args.short else None)
     net = trained(args, xpdl.SimpleConvNet(seed=args.seed), data, epochs=1 if args.short else 8)
     x, t = data[1]

@@ -10,14 +10,22 @@ from typing import Any, TypeVar
 import xpdl
 from xpdl.backends.namespaces import Array
 
+# The rows of all MNIST in ratio to those in the package.
+MNIST_TIMES = 12
+# Seconds that are worth a word before.
+LONG = 120
+
 Split = tuple[Array, Array]
 Net = TypeVar("Net", bound=xpdl.Sequential)
 
 
 def options(
-    doc: str | None, argv: list[str] | None = None, *, data: bool = False, weights: bool = False
+    doc: str | None, argv: list[str] | None = None, *, data: bool = False, weights: bool = False, seconds: float = 0
 ) -> argparse.Namespace:
-    """The options of an example; the backend and the seed that they name are in force afterwards."""
+    """The options of an example; the backend and the seed that they name are in force afterwards.
+
+    `seconds` are those of its full form with the 6,000 digits on one core: two minutes or more are announced.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--backend", default=os.environ.get("XPDL_BACKEND") or "numpy", help="numpy, cupy, torch, jax..."
@@ -35,6 +43,10 @@ def options(
     xpdl.use(args.backend)
     xpdl.seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
+    if getattr(args, "data", "mini") == "mnist":
+        seconds *= MNIST_TIMES
+    if seconds >= LONG and not args.short and not getattr(args, "weights", None):
+        print(f"takes about {round(seconds / 60)} minutes on one core", flush=True)
     return args
 
 

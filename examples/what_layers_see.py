@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import Array
 
 
 def main(argv: list[str] | None = None) -> dict[str, Array]:
-    args = options(__doc__, argv, data=True, weights=True)
+    args = options(__doc__, argv, data=True, weights=True, seconds=25)
     data = digits(args, flatten=False, train=300 if args.short else None, test=100 if args.short else None)
     net = trained(args, xpdl.DeepConvNet(seed=args.seed), data, epochs=1 if args.short else 3)
     net.eval()

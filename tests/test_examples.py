@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import statistics
 import sys
 from contextlib import nullcontext as does_not_raise
@@ -23,6 +24,30 @@ LONGEST = 80
 WITHOUT_FIGURE = {"computational_graph", "float16", "gradient_check", "simple_net", "three_layer_net"}
 
 draws = pytest.mark.needs("matplotlib")
+
+
+def seconds_of(name):
+    """The time of an example's full form, as the table of the README has it."""
+    return int(re.search(rf"\| \[{name}\.py\].*?\| (\d+) s \|", (EXAMPLES / "README.md").read_text())[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_minutes_or_more_are_announced(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.delitem(sys.modules, "shared", raising=False)
+    shared = importlib.import_module("shared")
+    source = (EXAMPLES / f"{name}.py").read_text()
+    program = re.search(r"(options\(__doc__, argv.*?\))\n", source)[1]
+    takes_data = "data=True" in program
+    for data in ["mini", *["mnist"] * takes_data]:
+        argv = ["--out", str(tmp_path), *(["--data", data] if takes_data else [])]
+        eval(program, {"options": shared.options, "__doc__": "", "argv": argv})
+        seconds = seconds_of(name) * (12 if data == "mnist" else 1)
+        words = f"takes about {round(seconds / 60)} minutes on one core\n" if seconds >= 120 else ""
+        assert capsys.readouterr().out == words
+        eval(program, {"options": shared.options, "__doc__": "", "argv": [*argv, "--short"]})
+        assert capsys.readouterr().out == ""
+    monkeypatch.delitem(sys.modules, "shared", raising=False)
 
 
 @pytest.fixture
