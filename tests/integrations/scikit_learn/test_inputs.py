@@ -1,11 +1,14 @@
 """Rows and targets as people have them: float64, sparse, DataFrames, pictures, arrays of other libraries."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="estimators of scikit-learn")
 
 from scipy.sparse import csr_array, csr_matrix
+from scipy.sparse import random as sparse_random
 from sklearn.base import clone
 
 import xpdl
@@ -62,6 +65,56 @@ class TestSparse:
         np.testing.assert_array_equal(outputs(sparse, kind(x)), outputs(dense, x))
         many = np.tile(x, (40, 1))  # more than one pass
         np.testing.assert_allclose(outputs(sparse, kind(many)), outputs(dense, many), rtol=1e-12)
+
+    @each
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"drop_last": True, "batch_size": 16},
+            {"early_stopping": True, "validation_fraction": 0.25, "batch_size": 7},
+            {"warm_start": True},
+        ],
+        ids=lambda options: next(iter(options)),
+    )
+    def test_is_as_its_dense_rows_with_options(self, estimator, y, options):
+        x, weights = np.where(np.abs(X) > 0.5, X, 0), _rng.integers(0, 3, len(X)).astype(float)
+        dense, sparse = (estimator(**QUICK, **options) for _ in range(2))
+        for _ in range(2):
+            dense.fit(x, y, sample_weight=weights)
+            sparse.fit(csr_array(x), y, sample_weight=weights)
+        np.testing.assert_array_equal(outputs(sparse, csr_array(x)), outputs(dense, x))
+        assert sparse.history_.epoch_loss_list == dense.history_.epoch_loss_list
+        assert sparse.history_.val_loss_list == dense.history_.val_loss_list
+        for model, rows in ((dense, x), (sparse, csr_array(x))):
+            model.partial_fit(rows, y)
+        np.testing.assert_array_equal(outputs(sparse, csr_array(x)), outputs(dense, x))
+
+    def test_pictures_may_be_sparse(self):
+        def build(features, classes):
+            return xpdl.Sequential(
+                xpdl.Convolution(filters=2, size=2), xpdl.Affine(units=classes), loss=xpdl.SoftmaxWithLoss
+            )
+
+        x = np.where(np.abs(X) > 0.5, X, 0)
+        options = {"input_shape": (1, 2, 2), **QUICK, "epochs": 3}
+        dense, sparse = (XpdlClassifier(build, **options).fit(rows, LABELS) for rows in (x, csr_array(x)))
+        np.testing.assert_array_equal(sparse.predict_proba(csr_array(x)), dense.predict_proba(x))
+
+    @each
+    def test_memory_is_that_of_a_batch(self, estimator, y):
+        features, rows = 20_000, 600
+        x = sparse_random(rows, features, density=1e-4, format="csr", dtype="float32", random_state=0)
+        model = estimator(
+            epochs=1, batch_size=20, hidden_layer_sizes=(2,), optimizer="sgd", learning_rate=1e-6, random_state=0
+        )
+        tracemalloc.start()
+        try:
+            model.fit(x, np.resize(y, rows))
+            outputs(model, x)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < rows * features * 4 / 3  # of all rows, dense
 
     def test_labels_may_be_sparse(self):
         y = np.stack([LABELS, X[:, 2] > 0], axis=1).astype(int)

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.integrations.scikit_learn import inputs, nets
 from xpdl.integrations.scikit_learn.callbacks import early_stopping, schedule
+from xpdl.integrations.scikit_learn.sparse import SparseBatches, dense, is_sparse, pieces
 from xpdl.models import Sequential
 from xpdl.ops.checks import positive_int
 from xpdl.training.history import History
@@ -20,8 +21,6 @@ from xpdl.training.trainer import Trainer
 #: of the net that there is without `build`
 HIDDEN_LAYER_SIZES = (100,)
 ACTIVATION = "relu"
-# Rows of one pass of sparse X.
-_SPARSE_ROWS = 1000
 
 
 class NetEstimator(BaseEstimator):  # type: ignore[misc]
@@ -91,7 +90,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         check_consistent_length(X, y)
         targets = self._targets(y, new, classes)
         weights = inputs.weights(sample_weight, y, self.class_weight)
-        X = self._rows(X)
+        X = X if is_sparse(X) else self._rows(X)
         if weights is not None:
             counted = weights.nonzero()[0]  # also for batch normalization, a row of weight 0 is not there
             X, targets, weights = inputs.taken(X, counted), targets[counted], weights[counted]
@@ -102,27 +101,31 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         if self.early_stopping and not partial:
             splitter = self._splitter(targets)(1, test_size=self.validation_fraction, random_state=seed)
             kept, held = next(splitter.split(targets, targets))
-            held_out = inputs.taken(X, held), targets[held]
+            rows = inputs.taken(X, held)
+            held_out = self._rows(rows) if is_sparse(X) else rows, targets[held]
             callbacks.append(early_stopping(self.n_iter_no_change, None if weights is None else weights[held]))
             X, targets, weights = inputs.taken(X, kept), targets[kept], None if weights is None else weights[kept]
+        row_shape = tuple(X.shape[1:] if self.input_shape is None else self.input_shape)
         if new:
             self._learn(targets, weights)
-            self.net_ = self._new_net(X, seed)
+            self.net_ = self._new_net(X, row_shape, seed)
             self.history_ = History()
-        row_shape = tuple(X.shape[1:])
+        batch_size = positive_int(self.batch_size, "batch_size", owner)
+        t, of_rows = self._encoded(targets, row_shape), {"sample_weight": weights, "drop_last": self.drop_last}
+        if is_sparse(X):
+            X, t, of_rows = SparseBatches(X, t, row_shape, batch_size, seed=seed, **of_rows), None, {}
         trainer = Trainer(
             self.net_,
             X,
-            self._encoded(targets, row_shape),
+            t,
             epochs=1 if partial else positive_int(self.epochs, "epochs", owner),
-            mini_batch_size=positive_int(self.batch_size, "batch_size", owner),
+            mini_batch_size=batch_size,
             optimizer=self._optimizer(goes_on=partial and not new),
             verbose=bool(self.verbose),
             callbacks=callbacks,
             seed=seed,
             validation_data=None if held_out is None else (held_out[0], self._encoded(held_out[1], row_shape)),
-            sample_weight=weights,
-            drop_last=self.drop_last,
+            **of_rows,
         )
         self.history_ = _joined(self.history_, trainer.train())
         self.optimizer_ = trainer.optimizer
@@ -130,10 +133,10 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _rows(self, X: Any) -> Any:
         """Return rows as the net takes them: dense, and pictures in their shape."""
-        x = inputs.dense(X)
+        x = dense(X)
         return x if self.input_shape is None else array_namespace(x).reshape(x, (-1, *self.input_shape))
 
-    def _new_net(self, X: Array, seed: int) -> Sequential:
+    def _new_net(self, X: Any, row_shape: tuple[int, ...], seed: int) -> Sequential:
         owner = type(self).__name__
         if self.build is not None:
             for name, default in (("hidden_layer_sizes", HIDDEN_LAYER_SIZES), ("activation", ACTIVATION)):
@@ -142,7 +145,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
                         f"{owner}: {name}={value!r} would not change the net that build makes; leave one out"
                     )
         build = self.build or self._default_net
-        return nets.built(build, (self.n_features_in_, self._outputs()), X.shape[1:], seed, inputs.backend_of(X), owner)
+        return nets.built(build, (self.n_features_in_, self._outputs()), row_shape, seed, inputs.backend_of(X), owner)
 
     def _optimizer(self, goes_on: bool) -> Any:
         if not goes_on:
@@ -155,11 +158,9 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         """The outputs of the net before the activation of the loss, in the kind of array of `X`."""
         check_is_fitted(self)
         X = inputs.features(self, X, reset=False)
-        if not inputs.is_sparse(X):
+        if not is_sparse(X):
             return self.net_.predict(self._rows(X))
-        # dense for one pass at a time
-        starts = range(0, X.shape[0], _SPARSE_ROWS)
-        parts = [self.net_.predict(self._rows(X[start : start + _SPARSE_ROWS])) for start in starts]
+        parts = [self.net_.predict(self._rows(piece)) for piece in pieces(X)]
         return array_namespace(*parts).concat(parts)
 
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, validate
 
 from xpdl.backends import Backend, asnumpy, get_backend
 from xpdl.backends.namespaces import Array, array_namespace, device, dtype_name, is_array, is_host, library_name
+from xpdl.integrations.scikit_learn.sparse import dense
 from xpdl.ops.targets import check_finite
 
 # Integers become the first.
@@ -77,16 +78,6 @@ def backend_of(X: Any) -> Backend:
         backend = get_backend()
     wide = dtype_name(X.dtype) == "float64" and "float64" in backend.xp.__array_namespace_info__().dtypes()
     return dataclasses.replace(backend, dtype="float64" if wide else "float32")
-
-
-def is_sparse(a: Any) -> bool:
-    """Return whether `a` is a sparse matrix or array of SciPy."""
-    return hasattr(a, "toarray")
-
-
-def dense(a: Any) -> Any:
-    """Return sparse rows as an array; others as they are."""
-    return a.toarray() if is_sparse(a) else a
 
 
 def taken(a: Any, rows: Any) -> Any:

@@ -82,7 +82,7 @@ class XpdlRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
     Features are used as they are: put a ``StandardScaler`` before it. `X` in float64 is trained in float64, any other in
     float32, which is quicker. Arrays of PyTorch, CuPy, JAX and others are trained where they are, and predictions are of
     the kind of the `X` they are for; NumPy arrays, DataFrames and sparse matrices are trained on the backend in use. Sparse
-    `X` is made dense in `fit`, and batch by batch in `predict`.
+    `X` is made dense batch by batch, and not measured after an epoch; rows kept from training are made dense at once.
 
     `y` has a number (N,) or several (N, K) for each row, and predictions have its shape.
 
