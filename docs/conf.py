@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from docutils.nodes import Element
+from docutils.nodes import Element, Node, Text, reference, system_message
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxRole
 from sphinx.util.nodes import make_refnode
 
 import xpdl
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import notebook_links
 
 project = "xpdl"
 version = release = xpdl.__version__
@@ -51,5 +58,16 @@ def find_by_its_last_name(app: Sphinx, env: BuildEnvironment, node: Element, con
     return make_refnode(app.builder, node["refdoc"], objects[name].docname, objects[name].node_id, content, name)
 
 
+class Notebook(SphinxRole):
+    """Buttons that open a notebook: ``{notebook}`first_net```."""
+
+    def run(self) -> tuple[list[Node], list[system_message]]:
+        buttons: list[Node] = []
+        for words, address in notebook_links.links(self.text, notebook_links.repository()).items():
+            buttons += [Text(" "), reference("", words, refuri=address, classes=["button"])]
+        return buttons, []
+
+
 def setup(app: Sphinx) -> None:
+    app.add_role("notebook", Notebook())
     app.connect("missing-reference", find_by_its_last_name)

@@ -1,5 +1,6 @@
 """The notebooks run from top to bottom, and are stored without what they print."""
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,33 @@ NEEDS = {"first_net.ipynb": ["matplotlib"], "own_pictures.ipynb": ["PIL"], "tabl
 
 def test_all_are_listed():
     assert sorted(NEEDS) == NOTEBOOKS
+
+
+def notebook_links(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER.parents[1] / "docs"))
+    return importlib.import_module("notebook_links")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_buttons_open_it_once_there_is_a_repository(name, monkeypatch):
+    links = notebook_links(monkeypatch)
+    stem = name.removesuffix(".ipynb")
+    found = links.links(stem, "https://github.com/owner/repo.git")
+    assert found == {
+        "read": f"https://nbviewer.org/github/owner/repo/blob/HEAD/examples/notebooks/{name}",
+        "run": f"https://mybinder.org/v2/gh/owner/repo/HEAD?labpath=examples%2Fnotebooks%2F{name}",
+    }
+    page = (FOLDER.parents[1] / "docs" / "gallery.md").read_text()
+    assert f"<../examples/notebooks/{name}>`{{notebook}}`{stem}`" in page
+
+
+def test_buttons_need_a_notebook_and_a_repository(monkeypatch):
+    links = notebook_links(monkeypatch)
+    for address in ("", "https://example.org/owner/repo", "https://github.com/owner"):
+        assert links.links("table", address) == {}
+    with pytest.raises(FileNotFoundError, match=r"no notebook examples/notebooks/other\.ipynb"):
+        links.links("other", "https://github.com/owner/repo")
+    assert links.repository() == "" or len(links.links("table", links.repository())) == 2
 
 
 def marked(name):
