@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
+from xpdl.backends import tables
 from xpdl.backends.random import next_stream
 from xpdl.data.batches import Batches
 
@@ -60,7 +59,7 @@ class SparseBatches:
     ) -> None:
         self.X, self.row_shape = X, row_shape
         order = next_stream("Trainer", seed).words("order")[0]
-        numbers = np.arange(X.shape[0])
+        numbers = tables.as_array(list(range(X.shape[0])), "rows")
         self._numbers = Batches(numbers, t, batch_size, seed=order, drop_last=drop_last, sample_weight=sample_weight)
         self.epoch = self.first_batch = 0
 
