@@ -135,7 +135,7 @@ class TestProgress:
         found = []
 
         class Progress:
-            def __init__(self, verbose):
+            def __init__(self, verbose, words):
                 found.append(("verbose", verbose))
 
             def __getattr__(self, name):
@@ -346,7 +346,8 @@ class TestOptions:
 
     @pytest.mark.parametrize("outputs", [1, 3])
     @pytest.mark.parametrize("loss", [xpdl.IdentityWithLoss, xpdl.SigmoidWithLoss, xpdl.SoftmaxWithLoss])
-    def test_a_loss_that_is_summed_over_outputs_is_shown_as_a_mean_too(self, loss, outputs, capsys):
+    def test_a_loss_that_is_summed_over_outputs_is_shown_as_a_mean_too(self, loss, outputs, capsys, monkeypatch):
+        monkeypatch.setattr(xpdl.training.progress, "_SECONDS_BETWEEN_LINES", 0.0)
         rng = np.random.default_rng(0)
         x, t = rng.standard_normal((40, 4)), (rng.random((40, outputs)) > 0.5).astype("float64")
         t = t / t.sum(axis=1, keepdims=True).clip(1) if loss is xpdl.SoftmaxWithLoss else t
@@ -359,13 +360,13 @@ class TestOptions:
             xpdl.SigmoidWithLoss: (-np.mean(t * np.log(p) + (1 - t) * np.log1p(-p)), "mean over 3 outputs"),
             xpdl.SoftmaxWithLoss: (0.0, ""),
         }[loss]
-        line = capsys.readouterr().out
+        line, within = capsys.readouterr()
         shown = re.search(r"test loss ([\d.]+)(?: \((.*?) ([\d.]+)\))?", line)
         assert shown[1] == f"{history.test_loss_list[-1]:.4f}"
         sums = bool(name) and outputs > 1
         assert shown[2] == (name if sums else None)
         assert float(shown[3] or 0) == pytest.approx(mean if sums else 0, abs=6e-5)
-        assert line.count("(") == 2 * sums  # of the training rows, too
+        assert line.count("(") == 2 * sums and within.count(f"({name} ") == sums  # of the training rows, too
 
     def test_verbose_prints_one_line_per_epoch_and_quiet_none(self, capsys):
         trainer(verbose=True).train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +31,8 @@ from xpdl.training.weighted_mean import WeightedMean
 
 def train(trainer: Any, more: int | None) -> History:
     """Make one call of ``Trainer.train``: up to its epochs, or `more` of them."""
-    progress, state, callbacks = Progress(trainer.verbose), trainer.state, trainer.callbacks
+    progress = Progress(trainer.verbose, functools.partial(loss_words, trainer.network))
+    state, callbacks = trainer.state, trainer.callbacks
     check_monitors(trainer)
     run = trainer.as_run()
     with trainer.checkpointer.locked(), ownership.under_way(run):

@@ -20,11 +20,11 @@ class Progress:
     """One line per epoch on standard output; within an epoch a bar or lines on standard error.
 
     The bar is that of `tqdm`, where standard error is a terminal or there is a notebook. Elsewhere, as in a pipe or a file,
-    there is a line every ten seconds, without control characters.
+    there is a line every ten seconds, without control characters. `words` writes a loss.
     """
 
-    def __init__(self, verbose: bool) -> None:
-        self.verbose = verbose
+    def __init__(self, verbose: bool, words: Callable[[float], str] = "{:.4f}".format) -> None:
+        self.verbose, self.words = verbose, words
         self._bar: Any = None
         self._next_loss = 0.0
         self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
@@ -57,7 +57,7 @@ class Progress:
         if self._bar is not None:
             self._bar.update()
             if time.monotonic() >= self._next_loss:
-                self._bar.set_postfix_str(f"loss {read_loss():.4f}")
+                self._bar.set_postfix_str(f"loss {self.words(read_loss())}")
                 self._next_loss = time.monotonic() + _SECONDS_BETWEEN_LOSSES
         elif self.verbose and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
@@ -66,10 +66,11 @@ class Progress:
     def _described(self, loss: float) -> str:
         """The line within an epoch; the time left is that of the steps of the whole call."""
         if not self._steps:
-            return f"{self._title}  step {self._done}  loss {loss:.4f}"
+            return f"{self._title}  step {self._done}  loss {self.words(loss)}"
         spent, made = time.monotonic() - self._begin, self._done - self._first
         left = spent / made * (self._steps - self._done + self._epochs * self._steps)
-        return f"{self._title}  step {self._done}/{self._steps}  loss {loss:.4f}  about {duration(left)} left"
+        place = f"{self._title}  step {self._done}/{self._steps}"
+        return f"{place}  loss {self.words(loss)}  about {duration(left)} left"
 
     def close(self) -> None:
         """Take the bar away; also right when there is none."""
