@@ -70,6 +70,12 @@ def residual_net() -> Sequential:
     return Sequential(*layers, loss=SoftmaxWithLoss, seed=1)
 
 
+def sharded(rule: str) -> xpdl.Optimizer:
+    """Options that look at names, shapes, and all gradients at once."""
+    decay = {"weight_decay": 0.1 if rule == "AdamW" else {"l1": 1e-3, "l2": 0.1}, "decay": "weights"}
+    return getattr(xpdl, rule)(lr=0.01, clip_norm=0.05, lr_groups={"Affine1*": 0.5, "*.gamma": 3.0}, **decay)
+
+
 def noisy(x: Any, stream: Any) -> Any:
     return x + stream.generator("noise").normal(size=x.shape)
 
@@ -96,6 +102,23 @@ def streamed(batches: Any, accumulate: int = 1, **options: Any) -> dict[str, Any
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "plain": lambda: {"network": rows_net()},
     **{f"everything {rule}": (lambda rule=rule: everything(rule)) for rule in RULES},
+    **{
+        f"sharded {rule}": (lambda rule=rule: {**everything(rule), "optimizer": sharded(rule), "shard_optimizer": True})
+        for rule in RULES
+    },
+    "sharded images": lambda: {
+        "network": image_net(),
+        "x_train": IMAGES,
+        "x_test": IMAGES[:11],
+        "mini_batch_size": 9,
+        "shard_optimizer": True,
+    },
+    "sharded float32 passes": lambda: {
+        "network": rows_net(),
+        "optimizer": xpdl.Adam(lr=0.01, clip_norm=0.05),
+        "precision": MixedPrecision("float32", scale=2.0**20),
+        "shard_optimizer": True,
+    },
     "dropout": lambda: {"network": rows_net(Dropout(0.5))},
     "a class without weight": lambda: {"network": rows_net(loss=SoftmaxWithLoss(class_weights=[1.0, 0.0, 2.0]))},
     "sample weights": lambda: {"network": rows_net(), "sample_weight": WEIGHTS},
@@ -107,7 +130,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "images": lambda: {"network": image_net(), "x_train": IMAGES, "x_test": IMAGES[:11], "mini_batch_size": 9},
     "residual": lambda: {"network": residual_net(), "x_train": IMAGES, "x_test": IMAGES[:11]},
     "decay in the loss": lambda: {"network": MultiLayerNet(6, [5, 4], 3, weight_decay_lambda=0.3, seed=1)},
-    "clip": lambda: {"network": rows_net(), "optimizer": xpdl.Adam(clip_norm=0.05), "optimizer_param": None},
+    "clip": lambda: {"network": rows_net(), "optimizer": xpdl.Adam(clip_norm=0.05)},
     "fewer rows than ranks": lambda: {"network": rows_net(), "mini_batch_size": 3, "accumulate_grad_batches": 3},
     "validation": lambda: {
         "network": rows_net(),
@@ -129,13 +152,15 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "float32 passes": lambda: {"network": rows_net(), "precision": MixedPrecision("float32")},
 }
 # rounding of float32 does not come in the same order
-COARSE = {"float32 passes": 1e-3}
+COARSE = {"float32 passes": 1e-3, "sharded float32 passes": 1e-3}
 
 
 def trained(case: str, communicator: Any) -> Trainer:
     options = CASES[case]()
     network, x = options.pop("network"), options.pop("x_train", X)
-    options = {"optimizer": "SGD", "optimizer_param": {"lr": 0.01}, "mini_batch_size": 10, **options}
+    if not isinstance(options.get("optimizer", ""), xpdl.Optimizer):
+        options["optimizer_param"] = {"lr": 0.01}
+    options = {"optimizer": "SGD", "mini_batch_size": 10, **options}
     x_test = options.pop("x_test", X[:13])
     is_rows = isinstance(x, np.ndarray)
     rows = ROWS - round(ROWS * options.get("validation_split", 0.0))

@@ -19,6 +19,7 @@ import pytest
 
 import xpdl
 from tests import pages
+from tests.distributed import sharded
 from tests.distributed.equal_to_one_process import T, X, everything, rows_net, uneven_rows
 from tests.selection import installed
 from xpdl.backends.registry import without
@@ -411,6 +412,10 @@ def streamed_trainings_resume_bitwise_identical(ranks: Any, folder: Path) -> Non
         again.train()
         assert parameters(again.network) == parameters(whole.network), name
         assert again.train_loss_list == whole.train_loss_list, name
+
+
+for sharded_check in sharded.CHECKS:
+    claim(sharded_check)
 
 
 def main(folder: Path, names: list[str]) -> int:

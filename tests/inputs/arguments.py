@@ -504,6 +504,7 @@ _TRAINING = [
             "max_checkpoints": COUNT,
             "communicator": Kind((3, "mpi", xpdl.distributed.Communicator, _THING)),
             "check_ranks_every": COUNT | None,
+            "shard_optimizer": FLAG,
             "precision": Kind(tuple(value for value in CHOICE.wrong if value is not None)),
         },
         {"checkpoint": "a file that cannot be written is said by the run itself"},

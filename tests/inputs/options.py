@@ -667,6 +667,7 @@ _TRAINER = Watched(
     },
     {
         "communicator": "shows on several ranks alone: tests/distributed compares them",
+        "shard_optimizer": "shows on several ranks alone: tests/distributed/sharded.py looks at the state",
         "check_ranks_every": "shows where ranks differ alone: tests/distributed/together.py makes them",
     },
 )

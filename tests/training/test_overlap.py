@@ -23,7 +23,7 @@ class Twice(Communicator):
     def __init__(self, bucket_bytes: int, events: list[Any]) -> None:
         self.bucket_bytes, self.events = bucket_bytes, events
 
-    def start_sum(self, values: Any) -> Callable[[], Any]:
+    def start_sum(self, values: Any, *, scattered: bool = False) -> Callable[[], Any]:
         self.events.append(values.size)
         sent = values.copy()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,17 @@ class Buckets:
     Parameters
     ----------
     communicator : Communicator
+    scattered : bool
+        Whether each rank needs its part of each bucket's sum alone.
     """
 
-    def __init__(self, communicator: Communicator) -> None:
-        self.communicator = communicator
+    def __init__(self, communicator: Communicator, *, scattered: bool = False) -> None:
+        self.communicator, self.scattered = communicator, scattered
         self._signature: Any = None
         self._places: dict[Any, tuple[_Bucket, int]] = {}
         self._buckets: list[_Bucket] = []
+        #: name -> the first value that this rank has in its parts, and the one after its last, of names with any
+        self.pieces: dict[Any, tuple[int, int]] = {}
         self._restart()
 
     def restart(self) -> bool:
@@ -48,11 +52,11 @@ class Buckets:
             bucket.missing.remove(name)
         while self._begun < len(self._buckets) and not self._buckets[self._begun].missing:
             begun = self._buckets[self._begun]
-            begun.wait = self.communicator.start_sum(begun.values)
+            begun.wait = self.communicator.start_sum(begun.values, scattered=self.scattered)
             self._begun += 1
 
     def reduce(self, arrays: Mapping[Any, Array]) -> dict[Any, Array]:
-        """Add up arrays over all ranks, and return the sums by the same names."""
+        """Add up arrays over all ranks, and return the sums by the same names; scattered, those of `pieces`."""
         signature = [(name, tuple(a.shape), dtype_name(a.dtype)) for name, a in arrays.items()]
         if signature != self._signature:
             self._finish()
@@ -61,12 +65,47 @@ class Buckets:
         for name, a in arrays.items():
             self.put(name, a)
         self._finish()
+        if self.scattered:
+            return {name: _alike(arrays[name], self._part_of(name)) for name in self.pieces}
         sums = {}
         for name, a in arrays.items():
             bucket, begin = self._places[name]
-            part = bucket.sum[begin : begin + math.prod(a.shape)].reshape(a.shape)
-            sums[name] = part if type(a) is np.ndarray else Backend.of(a).asarray(part, dtype_name(a.dtype))
+            sums[name] = _alike(a, bucket.sum[begin : begin + math.prod(a.shape)].reshape(a.shape))
         return sums
+
+    def join(self, pieces: Mapping[Any, Array], dtype: Any = None) -> Iterator[tuple[Any, Buffer]]:
+        """Yield each name with the vector that the pieces of all ranks make, on the host.
+
+        Parameters
+        ----------
+        pieces : mapping of name to array (n,)
+            What this rank has of it: where `pieces` says that it has something.
+        dtype
+            Of all, by default those of the arrays that were added up.
+        """
+        parts = []
+        for bucket in self._buckets:
+            part = np.zeros(-(-bucket.size // self.communicator.size), bucket.dtype if dtype is None else dtype)
+            for name in bucket.sizes:
+                if name in self.pieces:
+                    start, stop = self._span(name)
+                    part[start:stop] = asnumpy(pieces[name])
+            parts.append(part)
+        for bucket, whole in zip(self._buckets, self.communicator.joined(parts), strict=True):
+            for name in bucket.sizes:
+                begin = self._places[name][1]
+                yield name, whole[begin : begin + bucket.sizes[name]]
+
+    def _part_of(self, name: Any) -> Buffer:
+        start, stop = self._span(name)
+        return self._places[name][0].sum[start:stop]
+
+    def _span(self, name: Any) -> tuple[int, int]:
+        """Return where a piece lies in this rank's part of its bucket."""
+        bucket, begin = self._places[name]
+        offset = begin - self.communicator.rank * -(-bucket.size // self.communicator.size)
+        start, stop = self.pieces[name]
+        return offset + start, offset + stop
 
     def _finish(self) -> None:
         for bucket in self._buckets[: self._begun]:
@@ -77,7 +116,7 @@ class Buckets:
     def _restart(self) -> None:
         self._begun = 0
         for bucket in self._buckets:
-            bucket.missing = set(bucket.names)
+            bucket.missing = set(bucket.sizes)
 
     def _lay_out(self, arrays: Mapping[Any, Array]) -> None:
         """Assign a place to each array, the last ones first."""
@@ -90,22 +129,39 @@ class Buckets:
                 bucket = open_ones[host.dtype] = _Bucket(host.dtype)
                 self._buckets.append(bucket)
             self._places[name] = bucket, bucket.size
-            bucket.names.append(name)
+            bucket.sizes[name] = host.size
             bucket.size += host.size
             if bucket.size * host.itemsize >= self.communicator.bucket_bytes:
                 del open_ones[host.dtype]
         for bucket in self._buckets:
             bucket.values = np.empty(bucket.size, bucket.dtype)
+        self.pieces = dict(self._own_pieces())
         self._restart()
+
+    def _own_pieces(self) -> Iterator[tuple[Any, tuple[int, int]]]:
+        """Yield the names of which this rank has something, and of which values."""
+        for bucket in self._buckets:
+            length = -(-bucket.size // self.communicator.size)
+            for name, size in bucket.sizes.items():
+                begin = self._places[name][1]
+                start = max(0, self.communicator.rank * length - begin)
+                stop = min(size, (self.communicator.rank + 1) * length - begin)
+                if start < stop:
+                    yield name, (start, stop)
 
 
 class _Bucket:
     """A contiguous buffer of arrays of one dtype."""
 
     def __init__(self, dtype: Any) -> None:
-        self.dtype, self.size, self.names = dtype, 0, list[Any]()
+        self.dtype, self.size, self.sizes = dtype, 0, dict[Any, int]()
         #: those that are not yet there
         self.missing: set[Any] = set()
         self.values = self.sum = np.empty(0, dtype)
         #: waits for the sum, once it is begun
         self.wait: Callable[[], Buffer] | None = None
+
+
+def _alike(a: Array, host: Buffer) -> Array:
+    """Return an array of the host in the library, on the device and in the dtype of another."""
+    return host if type(a) is np.ndarray else Backend.of(a).asarray(host, dtype_name(a.dtype))

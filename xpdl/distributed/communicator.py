@@ -34,12 +34,15 @@ class Communicator:
         This process among those of its machine, from 0: the index of its GPU.
     bucket_bytes : int
         So many bytes of gradients make one message, see `mpi`.
+    compression : str or None
+        Of gradients in messages.
     """
 
     rank = 0
     size = 1
     local_rank = 0
     bucket_bytes = BUCKET_BYTES
+    compression: str | None = None
 
     @property
     def is_first(self) -> bool:
@@ -80,13 +83,23 @@ class Communicator:
         """Add up vectors (n,) of the host over all ranks, in the order of the ranks."""
         return values.copy()
 
-    def start_sum(self, values: Buffer) -> Callable[[], Buffer]:
+    def start_sum(self, values: Buffer, *, scattered: bool = False) -> Callable[[], Buffer]:
         """Begin to add up vectors (n,) of the host, as `sum_in_order` does, and return a function that waits for the sum.
 
         `values` must not change before that is called. All ranks begin the same sums in the same order.
+
+        Parameters
+        ----------
+        values : array (n,)
+        scattered : bool
+            Whether each rank needs its part of the sum alone: of as many parts as ranks, of equal size, filled up by zeros.
         """
         total = self.sum_in_order(values)
         return lambda: total
+
+    def joined(self, parts: Sequence[Buffer]) -> list[Buffer]:
+        """Return for each vector the parts of all ranks, which are of equal size, one after the other."""
+        return [part.copy() for part in parts]
 
     def allgather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, which can be pickled, in the order of the ranks."""
@@ -111,6 +124,7 @@ def added_up(terms: Iterable[Buffer]) -> Buffer:
     """Add vectors in their order, in float32 where they are in half precision, and round once."""
     first, *others = terms
     total = first.astype(np.float32) if is_half(first) else first.copy()
-    for term in others:
-        total += term
-    return total.astype(first.dtype, copy=False)
+    with np.errstate(all="ignore"):  # infinite gradients, as a loss scale finds them
+        for term in others:
+            total += term
+        return total.astype(first.dtype, copy=False)

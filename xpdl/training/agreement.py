@@ -45,7 +45,8 @@ def require_agreement(run: Run, sets: Mapping[str, tuple[Array, Array]], communi
 
 def begin_alike(run: Run, state: RunState, communicator: Communicator) -> None:
     """Give all ranks what rank 0 begins with: weights, statistics, the optimizer's state, the position of the run."""
-    copied = communicator.bcast(snapshot(run, state) if communicator.is_first else None)
+    with run.with_whole_state():
+        copied = communicator.bcast(snapshot(run, state) if communicator.is_first else None)
     if not communicator.is_first:
         restore(run, state, "rank 0", *copied)
 
@@ -59,6 +60,9 @@ def _settings(run: Run, sets: Mapping[str, tuple[Array, Array]]) -> dict[str, An
         "array library": f"{library} {getattr(sys.modules.get(library), '__version__', '')}".strip(),
         "epochs": run.epochs,
         "steps per epoch": run.steps_per_epoch,
+        "shard_optimizer": run.sharded is not None,
+        "bucket_bytes": run.communicator.bucket_bytes,
+        "compression": run.communicator.compression,
         **run.fingerprint(),
         **{name: _checksum(a) for which, (x, _) in sets.items() for name, a in arrays_of(x, f"x_{which}")},
         **{name: _checksum(a) for which, (_, t) in sets.items() for name, a in arrays_of(t, f"t_{which}")},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, copied, is_array, is_floating
+from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating
 from xpdl.distributed import Communicator, RankError
 from xpdl.distributed.buckets import Buckets
 from xpdl.layers.batch_normalization import BatchNormalization
@@ -18,6 +19,7 @@ from xpdl.models.base import Model
 from xpdl.training.nan_check import FINITE, first_non_finite
 from xpdl.training.network_state import named_arrays
 from xpdl.training.overlap import overlapping
+from xpdl.training.sharded_update import ShardedUpdate
 from xpdl.training.step import EagerStep, StepResult, gradient, loss_of, update, weight_of
 
 
@@ -36,6 +38,8 @@ class DataParallelStep(EagerStep):
         ``span(last)`` returns the first row of this rank in the global batch, the one after its last, and the rows of all.
     check_every : int, optional
         Compare the ranks' parameters after so many steps.
+    shards : bool
+        Whether each rank updates its share of the parameters alone, see `ShardedUpdate`.
     """
 
     def __init__(
@@ -44,11 +48,13 @@ class DataParallelStep(EagerStep):
         communicator: Communicator,
         span: Callable[[bool], tuple[int, int, int]],
         check_every: int | None = None,
+        shards: bool = False,
     ) -> None:
         super().__init__(*parts)
         self.communicator, self.span, self.check_every = communicator, span, check_every
         self._share = BatchShare(0, communicator)
-        self._buckets = Buckets(communicator)
+        self.sharded = ShardedUpdate(self.network, self.optimizer, self.precision, communicator) if shards else None
+        self._buckets = Buckets(communicator) if self.sharded is None else self.sharded.buckets
 
     def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
         """As of `EagerStep`, on this rank's rows; the loss is that of the global batch."""
@@ -59,12 +65,11 @@ class DataParallelStep(EagerStep):
         assert loss is not None and weight is not None
         self.state.pending.append((loss, weight))
         reduced = self.accumulator.add(grads, weight, last)
-        if reduced is not None:
-            reduced = self._reduced(reduced)
         # gradients that are accumulated are looked at when all ranks have those of all
-        self.read_losses(x, t, reduced or {})
-        if reduced is not None:
-            update(self.optimizer, self.precision, self.network.params, reduced)
+        if reduced is None:
+            self.read_losses(x, t)
+        else:
+            self._update(reduced, lambda sums: self.read_losses(x, t, sums))
             self._check()
         return StepResult(loss, reduced is not None)
 
@@ -72,7 +77,7 @@ class DataParallelStep(EagerStep):
         """Update with what is accumulated, where nobody knew which batch would be the last."""
         grads = self.accumulator.rest()
         if grads is not None:
-            update(self.optimizer, self.precision, self.network.params, self._reduced(grads))
+            self._update(grads)
 
     def gradient(self, x: Array, t: Array, *sample_weight: Array) -> Any:
         """Compute this rank's part of the gradients of the global batch."""
@@ -99,16 +104,28 @@ class DataParallelStep(EagerStep):
         found_by_rank = enumerate(self.communicator.allgather(found))
         return next((f"on rank {rank}, {text}" for rank, text in found_by_rank if text != FINITE), FINITE)
 
-    def _reduced(self, grads: Mapping[str, Array]) -> dict[str, Array]:
-        """Add up the ranks' gradients, and average their running statistics on the way."""
+    def _update(
+        self, grads: Mapping[str, Array], read: Callable[[Mapping[str, Array]], None] = lambda sums: None
+    ) -> None:
+        """Update by the sums of the ranks' gradients, after `read` has seen them or, of pieces, what is not finite."""
+        self._average_statistics()
+        if self.sharded is None:
+            sums = self._buckets.reduce(grads)
+            read(sums)
+            update(self.optimizer, self.precision, self.network.params, sums)
+        else:
+            sums = self.sharded.reduce(grads)
+            finite, norm = self.sharded.agree(sums)
+            read({} if finite else {"of a rank": array_namespace(*grads.values()).asarray(math.nan)})
+            self.sharded.update(sums, finite, norm)
+
+    def _average_statistics(self) -> None:
+        """Give all ranks the mean of the running statistics that each has of its own rows."""
         slots = list(_local_statistics(self.network))
         share = (self._share.stop - self._share.start) / self._share.rows
-        # by numbers: the layers of a network have the same paths
-        statistics = {("statistics", number): share * owner[key] for number, (_, owner, key) in enumerate(slots)}
-        sums = self._buckets.reduce({**statistics, **grads})
-        for number, (_, owner, key) in enumerate(slots):
-            owner[key] = copied(sums["statistics", number])
-        return {name: sums[name] for name in grads}
+        means = self.communicator.allreduce([share * owner[key] for _, owner, key in slots]) if slots else []
+        for (_, owner, key), mean in zip(slots, means, strict=True):
+            owner[key] = mean
 
     def _check(self) -> None:
         step = self.state.step + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import operator
 from collections.abc import Callable
@@ -110,6 +111,8 @@ class Run:
         Of the ranks that share a batch.
     fingerprint : callable
         Gives the settings that must be equal to resume, see `xpdl.training.checkpoint.fingerprint`.
+    sharded : ShardedUpdate or None
+        Has the optimizer's state in pieces.
     """
 
     owner: Owner
@@ -124,4 +127,9 @@ class Run:
     last_batch_size: int
     communicator: Communicator
     fingerprint: Callable[[], dict[str, Any]]
+    sharded: Any = None
     last_epoch: int = 0
+
+    def with_whole_state(self) -> contextlib.AbstractContextManager[None]:
+        """Give a context in which the optimizer of rank 0 has its whole state; all ranks enter it."""
+        return contextlib.nullcontext() if self.sharded is None else self.sharded.whole()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.ops.checks import positive_int
+from xpdl.ops.checks import flag, positive_int
 from xpdl.training.cuda_graph import GraphedStep
 from xpdl.training.data_parallel import DataParallelStep
 from xpdl.training.messages import warn
+from xpdl.training.sharded_update import require_elementwise
 from xpdl.training.step import EagerStep
 
 
-def new_step(trainer: Any, check_ranks_every: int | None) -> EagerStep:
+def new_step(trainer: Any, check_ranks_every: int | None, shard_optimizer: bool) -> EagerStep:
     """Return a step of one process or of several ranks, which a CUDA graph repeats where the trainer was asked to compile.
 
     Steps of several ranks are eager, with a warning where they were to be compiled: the host waits for messages in each.
@@ -19,6 +20,8 @@ def new_step(trainer: Any, check_ranks_every: int | None) -> EagerStep:
     parts = trainer.network, trainer.optimizer, trainer.precision, trainer.accumulate_grad_batches, trainer.state
     if check_ranks_every is not None:
         positive_int(check_ranks_every, "check_ranks_every", "Trainer")
+    if flag(shard_optimizer, "shard_optimizer", "Trainer"):
+        require_elementwise(trainer.optimizer)
     if trainer.communicator.size > 1:
         if trainer.compile and trainer.communicator.is_first:
             warn(
@@ -26,7 +29,7 @@ def new_step(trainer: Any, check_ranks_every: int | None) -> EagerStep:
                 "leave it out, or train in one process"
             )
         options = {"communicator": trainer.communicator, "span": trainer.data.span, "check_every": check_ranks_every}
-        return DataParallelStep(*parts, **options)
+        return DataParallelStep(*parts, shards=shard_optimizer, **options)
     if trainer.compile:
         return GraphedStep(*parts, backend=trainer.backend, batch_size=trainer.batch_size)
     return EagerStep(*parts)

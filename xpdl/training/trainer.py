@@ -81,14 +81,12 @@ class Trainer:
         are in ``history.metrics`` under ``"val_f1"`` and so on; callbacks can monitor those, a function if it has an
         attribute ``greater_is_better``.
     sample_weight : array (N,), optional
-        Weights of the rows of `x_train` in the loss, 0 or more: the mean is weighted by them. What is measured after an
-        epoch counts all rows alike.
+        Weights, 0 or more, of the rows of `x_train` in the loss. What is measured after an epoch counts all rows alike.
     drop_last : bool
         Train on full mini-batches alone: an epoch skips the rows, others each time, that do not fill one.
     accumulate_grad_batches : int
         Add up the gradients of so many mini-batches before each update, as one batch of all their rows would give them (but
-        for batch normalisation, which sees each mini-batch alone). Rows count by their weights in the loss, such as class
-        weights. The last update of an epoch takes what is left.
+        for batch normalisation, which sees each mini-batch alone). The last update of an epoch takes what is left.
     checkpoint : path, optional
         A file written after each epoch. Where it exists when `train` begins, the run resumes from it, bitwise identical
         to one that was not interrupted (on NumPy; as far as the library repeats itself elsewhere). That takes a `seed`.
@@ -99,8 +97,7 @@ class Trainer:
     checkpoint_every : int, optional
         Write it after so many steps instead, and at the end. It takes a `checkpoint`, as `max_checkpoints` does.
     precision : str or MixedPrecision, optional
-        ``"float16"`` or ``"bfloat16"``: passes forward and back in it, parameters and updates in float32; see
-        `xpdl.training.MixedPrecision`.
+        Of the passes, ``"float16"`` or ``"bfloat16"``; updates are made in float32, see `xpdl.training.MixedPrecision`.
     compile : bool
         With CuPy or JAX, compile the step on a full batch as a whole, see `xpdl.training.cuda_graph.GraphedStep`.
     max_checkpoints : int
@@ -109,6 +106,8 @@ class Trainer:
         What `xpdl.distributed.mpi` returns: the ranks share the rows of every batch, see the page on more than one machine.
     check_ranks_every : int, optional
         Compare the parameters of all ranks, bitwise, after so many steps: a `RankError` where they differ.
+    shard_optimizer : bool
+        Each rank keeps its share of the optimizer's state, and updates that share of the parameters for all ranks.
 
     Attributes
     ----------
@@ -177,6 +176,7 @@ class Trainer:
         max_checkpoints: int = MAX_CHECKPOINTS,
         communicator: Communicator | None = None,
         check_ranks_every: int | None = None,
+        shard_optimizer: bool = False,
     ) -> None:
         inputs.check_network(network, optimizer, optimizer_param)
         self.communicator = ranks = inputs.checked_communicator(communicator)
@@ -220,7 +220,7 @@ class Trainer:
         (self.x_train, self.t_train), (self.x_val, self.t_val) = self.data.of("train"), self.data.of("val")
         self.x_test, self.t_test = self.data.of("test")
         self.batches, self.augment = self.data.batches, self.data.augment
-        self.step = new_step(self, check_ranks_every)
+        self.step = new_step(self, check_ranks_every, shard_optimizer)
         self.checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed, ranks)
         if self.class_names is not None:
             network.class_names = self.class_names
@@ -297,4 +297,4 @@ class Trainer:
             return identity(self.network, self.optimizer_at_start, callbacks, self.epochs, self._options)
 
         objects = self.owner, self.network, self.optimizer, self.precision, callbacks, self.backend
-        return Run(*objects, *sizes, fingerprint)
+        return Run(*objects, *sizes, fingerprint, getattr(self.step, "sharded", None))

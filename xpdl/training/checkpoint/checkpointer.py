@@ -146,7 +146,8 @@ class Checkpointer:
         written = False
         if self.files is not None:
             # others wait for it, so that an end of the program does not cut it short
-            written = self.communicator.bcast(self.communicator.is_first and self.files.write(run, state))
+            with run.with_whole_state():
+                written = self.communicator.bcast(self.communicator.is_first and self.files.write(run, state))
             self._last_step = state.step
         if not self._interrupts.noted:
             return

@@ -107,13 +107,25 @@ class LossScale:
         """Return the place of the array that `on_device_of` gives: the dict that owns it, its key there, and the array."""
         return vars(self), "device_state", self.on_device_of(p)
 
-    def update(self, optimizer: Optimizer, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
-        """Update the parameters, unless a gradient is not finite; then adjust the scale."""
+    def update(
+        self,
+        optimizer: Optimizer,
+        params: MutableMapping[str, Array],
+        grads: Mapping[str, Array],
+        is_finite: bool | None = None,
+    ) -> None:
+        """Update the parameters, unless a gradient is not finite; then adjust the scale.
+
+        `is_finite` says so where these are not all gradients.
+        """
         arrays = [g for g in grads.values() if is_array(g)]
         if not arrays:
             optimizer.update(params, grads)
             return
-        finite, state = all_finite(arrays), self.on_device_of(arrays[0])
+        state = self.on_device_of(arrays[0])
+        finite = (
+            all_finite(arrays) if is_finite is None else array_namespace(state).asarray(is_finite, device=device(state))
+        )
         self.device_state = update_loss_scale(state, finite, self.growth_interval, _MOST)
         if not is_host(finite):
             with overflow_expected():
