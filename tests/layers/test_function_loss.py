@@ -168,7 +168,7 @@ NAMES = np.array(["ant", "bee", "cat"])[CLASSES]
 
 
 @pytest.mark.parametrize("t", [CLASSES, np.eye(3)[CLASSES], NAMES], ids=["labels", "one-hot", "names"])
-@pytest.mark.parametrize("weighs", [False, True])
+@pytest.mark.parametrize("weighs", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_classes_and_weights_of_rows_are_those_of_the_layer(t, weighs):
     options = {"metrics": ["f1", "top_2_accuracy"], "validation_split": 0.25, "accumulate_grad_batches": 2}
     if weighs:
