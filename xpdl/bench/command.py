@@ -11,6 +11,7 @@ from typing import Any
 
 from xpdl.bench import gpu_report
 from xpdl.bench.device_rates import PEAKS
+from xpdl.bench.distributed import distributed
 from xpdl.bench.epoch import epoch
 from xpdl.bench.explain import explain, explain_text
 from xpdl.bench.memory import memory
@@ -18,8 +19,10 @@ from xpdl.bench.nets import NETS
 from xpdl.bench.profile import profile
 from xpdl.bench.scaling import scaling
 from xpdl.bench.step_roofline import ROOFLINE_NETS, step_roofline
-from xpdl.bench.tables import environment, memory_table, scaling_table, table
+from xpdl.bench.tables import distributed_table, environment, memory_table, scaling_table, table
 from xpdl.bench.timing import bench
+from xpdl.distributed import Communicator, mpi
+from xpdl.distributed.failures import ending_together
 from xpdl.io.atomic import write_atomically
 
 
@@ -37,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument("--epoch", action="store_true", help="measure a pass over the whole of MNIST instead")
     instead.add_argument(
         "--scaling", action="store_true", help="measure operations on larger batches and images instead; no --model"
+    )
+    instead.add_argument(
+        "--distributed",
+        action="store_true",
+        help="measure steps by the ranks that mpiexec started instead, and predict those of more ranks on other networks",
     )
     instead.add_argument(
         "--explain",
@@ -70,6 +78,7 @@ USED: dict[str | None, set[str]] = {
     "memory": {"model", "batch_size", "against"},
     "epoch": {"model", "backend", "batch_size", "against"},
     "scaling": {"backend"},
+    "distributed": {"model", "backend", "batch_size", "rounds"},
     "explain": {"backend", "batch_size"},
     "roofline": {"batch_size", "gpu"},
     "gpu_report": set(),
@@ -81,7 +90,11 @@ def run(args: argparse.Namespace) -> int:
     _refuse_unused(args)
     if args.gpu_report is not None:
         return gpu_report.main(args.gpu_report)
-    figures = _figures(args)
+    ranks = mpi() if args.distributed else Communicator()
+    with ending_together(ranks):
+        figures = _figures(args, ranks)
+    if not ranks.is_first:
+        return 0
     print("; ".join(f"{key} {value}" for key, value in environment().items()))
     if args.json is not None:
         plain = [f if isinstance(f, dict) else dataclasses.asdict(f) for f in figures]
@@ -108,7 +121,7 @@ def _flag(option: str) -> str:
     return f"--{option.replace('_', '-')}"
 
 
-def _figures(args: argparse.Namespace) -> list[Any]:
+def _figures(args: argparse.Namespace, ranks: Communicator) -> list[Any]:
     """Print the tables, and return what is in them."""
     against_torch, backend = args.against == "torch", args.backend[0]
     cases = [(name, size) for name in args.explain or args.roofline or args.model for size in args.batch_size]
@@ -119,6 +132,11 @@ def _figures(args: argparse.Namespace) -> list[Any]:
             for layer, forward, backward in profile(name, backend=backend, batch_size=size):
                 print(f"{layer:<20} {forward:9.3f} {backward:9.3f}")
                 figures.append({"net": name, "batch_size": size, "layer": layer, "ms": [forward, backward]})
+    elif args.distributed:
+        for name, size in cases:
+            figures.append(distributed(name, ranks, backend=backend, batch_size=size, rounds=args.rounds))
+            if ranks.is_first:
+                print(distributed_table(figures[-1]))
     elif args.explain:
         for name, size in cases:
             choices = explain(name, backend=backend, batch_size=size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import platform
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from xpdl.backends.cpu.thread_pool import thread_count
 from xpdl.backends.numba import loading
+from xpdl.bench.distributed import GIGABITS, MICROSECONDS, RANKS, DistributedFigure, case
 from xpdl.bench.memory import MemoryFigure
 from xpdl.bench.scaling import ScalingCurve
 from xpdl.bench.timing import Figure
@@ -65,6 +67,34 @@ def scaling_table(curves: Sequence[ScalingCurve]) -> str:
             lines.append(f"| {curve.operation}: {best:.2f} | {times} |")
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def distributed_table(figure: DistributedFigure) -> str:
+    """What was measured here, and predicted efficiencies in Markdown: a line for ranks and bandwidth."""
+    alone, sums = figure.alone, figure.sums
+    megabytes = sum(bucket.size for bucket in alone.buckets) / 1e6
+    lines = [
+        f"{figure.net}, batch {figure.batch_size} a rank, {figure.threads} threads: {1e3 * alone.seconds:.1f} ms a step of "
+        f"one rank alone; {megabytes:.2f} MB of gradients in {len(alone.buckets)} messages",
+    ]
+    if figure.ranks > 1:
+        ratio = figure.predicted / figure.seconds
+        lines += [
+            f"sums of {figure.ranks} ranks here: {1e6 * sums.small_seconds:.0f} us and {sums.bandwidth / 1e9:.2f} GB/s",
+            f"a step of {figure.ranks} ranks here: {1e3 * figure.together.seconds:.1f} ms without messages, "
+            f"{1e3 * figure.seconds:.1f} ms with them, predicted {1e3 * figure.predicted:.1f} ms ({ratio:.2f})",
+        ]
+    columns = " | ".join(f"{microseconds} us" for microseconds in MICROSECONDS)
+    lines += ["", f"| efficiency, predicted | {columns} |", "|---|" + "---:|" * len(MICROSECONDS)]
+    for ranks, gigabits in itertools.product(RANKS, GIGABITS):
+        cells = [_range(*figure.efficiencies[case(ranks, gigabits, microseconds)]) for microseconds in MICROSECONDS]
+        lines.append(f"| {ranks} ranks, {gigabits} Gb/s | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _range(least: float, most: float) -> str:
+    texts = f"{least:.2f}", f"{most:.2f}"
+    return texts[0] if texts[0] == texts[1] else " to ".join(texts)
 
 
 def environment() -> dict[str, str]:
