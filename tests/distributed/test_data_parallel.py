@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.distributed.launch import on_ranks
+from tests.distributed.launch import environment, on_ranks
 from tests.distributed.together import CHECKS
 
 pytestmark = pytest.mark.needs("mpi4py")
@@ -32,3 +34,12 @@ def test_equals_one_process(ranks: int, cases: list[str]) -> None:
     done = on_ranks(ranks, "-m", "tests.distributed.equal_to_one_process", *cases)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().endswith(f"on {ranks} ranks: 0 wrong")
+
+
+def test_without_a_launcher_it_is_one_process_and_says_so() -> None:
+    script = "import xpdl; print(xpdl.distributed.mpi(), xpdl.distributed.mpi() is xpdl.distributed.mpi())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=60, check=True
+    )
+    assert done.stdout == "Communicator(rank=0, size=1) True\n"
+    assert done.stderr == "xpdl: one process; mpiexec -n 4 python SCRIPT starts four ranks of a training\n"

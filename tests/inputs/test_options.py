@@ -32,6 +32,7 @@ def test_options_change_something_or_are_refused(watched: Watched) -> None:
 UNUSED = {
     (): {"--gpu": ["H200"]},
     ("--profile",): {"--task": ["predict"], "--against": ["torch"], "--rounds": ["3"], "--gpu": ["H200"]},
+    ("--distributed",): {"--task": ["predict"], "--against": ["torch"], "--gpu": ["H200"]},
     ("--explain", "MLP"): {
         "--model": ["MLP"],
         "--task": ["predict"],
@@ -90,7 +91,7 @@ def test_each_option_of_the_bench_is_used_or_refused() -> None:
     assert used == options and set(command.USED) == {None, *(way[2:].replace("-", "_") for way in ways)}
 
 
-@pytest.mark.parametrize("way", ["--profile", "--epoch", "--scaling"])
+@pytest.mark.parametrize("way", ["--profile", "--epoch", "--scaling", "--distributed"])
 def test_bench_measures_one_backend_where_it_cannot_compare(way: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--backend", "numpy", "torch", way]) == 2
     assert f"{way} measures one backend, got numpy, torch" in capsys.readouterr().err
