@@ -70,7 +70,7 @@ def scaling_table(curves: Sequence[ScalingCurve]) -> str:
 
 
 def distributed_table(figure: DistributedFigure) -> str:
-    """What was measured here, and predicted efficiencies in Markdown: a line for ranks and bandwidth."""
+    """Describe what was measured, and list predicted efficiencies in Markdown, a line for ranks and bandwidth."""
     alone, sums = figure.alone, figure.sums
     megabytes = sum(bucket.size for bucket in alone.buckets) / 1e6
     lines = [
