@@ -46,6 +46,7 @@ from xpdl.layers import (
     AveragePooling,
     BatchNormalization,
     Convolution,
+    ConvolutionTranspose,
     Dropout,
     Elu,
     Flatten,
@@ -70,6 +71,7 @@ from xpdl.layers import (
     SoftmaxWithLoss,
     Softplus,
     Tanh,
+    UpSampling,
 )
 from xpdl.lazy import lazy
 from xpdl.models import (
@@ -157,6 +159,7 @@ __all__ = [
     "Callback",
     "ChunkedBatches",
     "Convolution",
+    "ConvolutionTranspose",
     "CosineLR",
     "DTypeError",
     "DeepConvNet",
@@ -212,6 +215,7 @@ __all__ = [
     "TensorBoard",
     "Trainer",
     "TwoLayerNet",
+    "UpSampling",
     "WarmupLR",
     "__version__",
     "asarray",

@@ -244,7 +244,8 @@ _FUNCTIONS = [
     ),
 ]
 _LAYERS = [
-    *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh, layers.Softmax)),
+    *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh)),
+    Call(layers.Softmax, {}, {"axis": Kind((*(value for value in COUNT.wrong if value != -1 or value is True), 0))}),
     *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
     *map(_layer, (layers.IdentityWithLoss, layers.GlobalMaxPooling, layers.Silu, layers.Softplus)),
     Call(layers.Gelu, {}, {"approximate": CHOICE}),
@@ -279,6 +280,23 @@ _LAYERS = [
         },
     ),
     Call(layers.Convolution, {"W": np.ones((2, 1, 3, 3)), "b": np.ones(2)}, _W),
+    Call(
+        layers.ConvolutionTranspose,
+        {"filters": 2, "size": 3},
+        {
+            "stride": PAIR,
+            "pad": BORDER,
+            "filters": COUNT | None,
+            "size": WINDOW | None,
+            "output_pad": Kind((*BORDER.wrong, 1)),
+            "dilation": PAIR,
+            "groups": COUNT,
+            "init": WEIGHTS,
+            "use_bias": FLAG,
+        },
+    ),
+    Call(layers.ConvolutionTranspose, {"W": np.ones((1, 2, 3, 3)), "b": np.ones(2)}, _W),
+    Call(layers.UpSampling, {}, {"scale": WINDOW, "mode": CHOICE}),
     *(
         Call(
             pooling,

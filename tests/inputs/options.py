@@ -69,6 +69,7 @@ X = _rng.standard_normal((6, 3))
 T = np.asarray([0, 1, 2, 1, 0, 2])
 SOFT = _rng.dirichlet(np.ones(3), 6)
 IMAGES = _rng.standard_normal((2, 2, 8, 8))
+FILTERS_BACK = np.random.default_rng(1).standard_normal((2, 3, 3, 3))
 W, B = _rng.standard_normal((3, 2)), _rng.standard_normal(2)
 FILTERS, FILTERS_B = _rng.standard_normal((2, 2, 3, 3)), _rng.standard_normal(2)
 
@@ -238,6 +239,49 @@ _LAYERS = [
         {"W": FILTERS, "b": FILTERS_B},
         {"use_bias": Refused(False, "use_bias=False, but b")},
     ),
+    Watched(
+        layers.ConvolutionTranspose,
+        layer_on(IMAGES),
+        {"filters": 2, "size": 3},
+        {
+            "filters": 4,
+            "size": (3, 2),
+            "stride": 2,
+            "pad": (1, 0),
+            "output_pad": Beside(1, {"stride": 2}),
+            "dilation": 2,
+            "groups": 2,
+            "init": 0.1,
+            "use_bias": False,
+            "W": Refused(FILTERS, "filters and size"),
+            "b": Refused(FILTERS_B, "array W"),
+        },
+    ),
+    Watched(
+        layers.ConvolutionTranspose,
+        layer_on(IMAGES),
+        {"W": FILTERS_BACK},
+        {
+            "W": 2 * FILTERS_BACK,
+            "b": np.ones(3),
+            "stride": 2,
+            "pad": 1,
+            "output_pad": Beside(1, {"stride": 2}),
+            "dilation": 2,
+            "groups": 2,
+            "filters": Refused(2, "filters and size follow from W"),
+            "size": Refused(3, "filters and size follow from W"),
+            "init": Refused("zeros", "init='zeros' draws no W"),
+        },
+    ),
+    Watched(
+        layers.ConvolutionTranspose,
+        layer_on(IMAGES),
+        {"W": FILTERS_BACK, "b": np.ones(3)},
+        {"use_bias": Refused(False, "use_bias=False, but b")},
+    ),
+    Watched(layers.Softmax, layer_on(IMAGES), {}, {"axis": 1}),
+    Watched(layers.UpSampling, layer_on(IMAGES), {}, {"scale": (1, 3), "mode": "linear"}),
     *(
         Watched(
             pooling,

@@ -22,8 +22,17 @@ NODES = {"AddLayer", "MulLayer"}
 BASES = {"Layer", "LossLayer"}
 LOSSES = {"SoftmaxWithLoss", "SigmoidWithLoss", "IdentityWithLoss"}
 IMAGES = {"Convolution", "Pooling", "AveragePooling", "GlobalAveragePooling", "GlobalMaxPooling"}
+IMAGES |= {"ConvolutionTranspose", "UpSampling"}
 # after the first axis, or along the last
-SIZED = {"Affine", "Convolution", "BatchNormalization", "GroupNormalization", "Residual", "Chain"}
+SIZED = {
+    "Affine",
+    "Convolution",
+    "ConvolutionTranspose",
+    "BatchNormalization",
+    "GroupNormalization",
+    "Residual",
+    "Chain",
+}
 SIZED_LAST = {"LayerNormalization", "RMSNormalization"}
 # give back what they get: of any dtype, and beside nothing else
 KEEPERS = {"Identity", "Flatten"}

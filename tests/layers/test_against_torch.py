@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.layers.against_torch import PEERS, compare
+from tests.layers import against_torch, windows_against_torch
+from tests.layers.against_torch import compare
 
 pytestmark = pytest.mark.needs("torch")
+
+PEERS = {**against_torch.PEERS, **windows_against_torch.PEERS}
 
 
 def worst(name: str, seeds: range) -> float:

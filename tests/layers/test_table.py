@@ -264,7 +264,7 @@ def test_every_class_of_layer_is_public() -> None:
     found = {
         c.__name__ for c in _subclasses(layers.Layer) if c.__module__.startswith("xpdl.layers") and c.__name__[0] != "_"
     }
-    assert found - {"Composite", "FunctionLoss", "FusedStep"} <= set(layers.__all__)
+    assert found - {"Composite", "FilterLayer", "FunctionLoss", "FusedStep"} <= set(layers.__all__)
 
 
 def _subclasses(cls: type) -> set[type]:

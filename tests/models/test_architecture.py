@@ -98,6 +98,16 @@ ROWS = {
         xpdl.Dropout(0.3, inverted=True),
         xpdl.Affine(units=3),
     ],
+    "windows": lambda: [
+        xpdl.Convolution(filters=4, size=(3, 2), pad=((1, 0), 1), stride=(1, 2)),
+        xpdl.Convolution(filters=2, size=3, pad="same"),
+        xpdl.Pooling(size=(2, 2), stride=1, pad=((0, 1), 0), dilation=(2, 1), ceil_mode=True),
+        xpdl.AveragePooling(2, 2, 1, 1, count_include_pad=False),
+        xpdl.ConvolutionTranspose(filters=2, size=2, stride=2, output_pad=(0, 1)),
+        xpdl.UpSampling((1, 2), mode="linear"),
+        xpdl.Softmax(1),
+        xpdl.Affine(units=3),
+    ],
     "units": lambda: [
         xpdl.Gelu("tanh"),
         xpdl.Silu(),

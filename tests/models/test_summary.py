@@ -12,6 +12,7 @@ from xpdl.layers import (
     AveragePooling,
     BatchNormalization,
     Convolution,
+    ConvolutionTranspose,
     Dropout,
     Elu,
     Flatten,
@@ -33,6 +34,7 @@ from xpdl.layers import (
     SoftmaxWithLoss,
     Softplus,
     Tanh,
+    UpSampling,
 )
 from xpdl.models import DeepConvNet, Sequential, SimpleConvNet
 from xpdl.models.flops import flop
@@ -94,6 +96,11 @@ def test_the_books_nets(make: Any, by_hand: Any, dtype: str, size: int) -> None:
         (Affine(units=3, axis=-1), (4, 5), 4 * (2 * 5 * 3)),
         (GlobalAveragePooling(), (2, 5, 5), 50),
         (GlobalMaxPooling(), (2, 5, 5), 2 * 24),
+        (Convolution(filters=4, size=(3,), pad="same", groups=2), (2, 5), 2 * 20 * 3),
+        (Convolution(filters=4, size=(2, 3, 1)), (2, 3, 4, 5), 2 * (4 * 2 * 2 * 5) * 2 * 6),
+        (ConvolutionTranspose(filters=4, size=3, groups=2, stride=2, pad=1), (2, 5, 4), 2 * 40 * 2 * 9),
+        (UpSampling(3), (2, 5, 4), 0),
+        (UpSampling((2, 3), mode="linear"), (2, 5, 4), 3 * (80 + 240)),
         (LayerNormalization(), (2, 5), 80),
         (GroupNormalization(2), (2, 5), 80),
         (RMSNormalization(), (2, 5), 40),

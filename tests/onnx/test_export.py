@@ -23,7 +23,18 @@ pytestmark = pytest.mark.needs("onnx", "onnxruntime")
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 # in float64, on a CPU
-NOT_IN_RUNTIME = {"Conv", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Elu", "Softplus"}
+NOT_IN_RUNTIME = {
+    "Conv",
+    "ConvTranspose",
+    "Resize",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Elu",
+    "Softplus",
+}
+# onnx's reference fails at transposed convolution in groups, and onnxruntime has none in float64
+_BEYOND_REFERENCE = ("ConvolutionTranspose with everything", "float64")
 each_dtype = pytest.mark.parametrize("dtype", sorted(TOLERANCES))
 
 
@@ -96,6 +107,7 @@ def test_the_table_has_every_layer() -> None:
 
 # onnxruntime has no Erf for float64, and onnx's reference rounds it to float32
 @pytest.mark.applies(lambda row, dtype: not (row.cls is L.Gelu and "tanh" not in row.id and dtype == "float64"))
+@pytest.mark.applies(lambda row, dtype: (row.id, dtype) != _BEYOND_REFERENCE)
 @each_dtype
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_every_layer(row: Row, dtype: str, tmp_path: Any) -> None:

@@ -92,6 +92,18 @@ def test_need_dx_false_skips_dx_alone(backend: Backend) -> None:
         np.testing.assert_array_equal(backend.to_numpy(same_db), backend.to_numpy(db))
 
 
+def test_need_dW_false_skips_dW_alone_and_reads_no_images(backend: Backend) -> None:
+    x, W, b, static = configuration(7)
+    arrays = [backend.asarray(a) for a in (oracles.convolution(x, W, b, **static), x, W)]
+    dx, _, db = backend.call(convolution_backward, *arrays, **static)
+    arrays[1] = backend.asarray(np.full_like(x, np.nan))
+    same_dx, nothing, same_db = backend.call(convolution_backward, *arrays, **static, need_dW=False)
+    assert nothing is None
+    if backend.spec.values:
+        np.testing.assert_array_equal(backend.to_numpy(same_dx), backend.to_numpy(dx))
+        np.testing.assert_array_equal(backend.to_numpy(same_db), backend.to_numpy(db))
+
+
 def test_need_db_false_skips_db_alone(backend: Backend) -> None:
     x, W, b, static = configuration(7)
     arrays = [backend.asarray(a) for a in (oracles.convolution(x, W, b, **static), x, W)]

@@ -15,6 +15,7 @@ from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
+from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
 from xpdl.models.sequential import Sequential
 from xpdl.models.state_dict import Differences, fill, state_of
@@ -25,6 +26,7 @@ Names = Literal["short", "index"] | Mapping[str, str]
 
 _SHORT: dict[type[Layer], str] = {
     Convolution: "conv",
+    ConvolutionTranspose: "convt",
     Affine: "fc",
     BatchNormalization: "bn",
     LayerNormalization: "ln",

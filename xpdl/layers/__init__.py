@@ -6,6 +6,7 @@ from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
+from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.elu import Elu
 from xpdl.layers.flatten import Flatten
@@ -22,6 +23,7 @@ from xpdl.layers.silu import Silu
 from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
+from xpdl.layers.upsampling import UpSampling
 
 __all__ = [
     "AddLayer",
@@ -30,6 +32,7 @@ __all__ = [
     "BatchNormalization",
     "Chain",
     "Convolution",
+    "ConvolutionTranspose",
     "Dropout",
     "Elu",
     "Flatten",
@@ -55,4 +58,5 @@ __all__ = [
     "SoftmaxWithLoss",
     "Softplus",
     "Tanh",
+    "UpSampling",
 ]

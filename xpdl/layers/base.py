@@ -266,12 +266,12 @@ def require_parameters(owner: str, **arrays: Array | None) -> None:
             raise DTypeError(f"{owner}: {key} must be a floating array, got {dtype_name(value.dtype)}; pass floats")
 
 
-def array_of_zero(b: Any, W: Array, axis: int) -> Array | None:
-    """Return the bias `b`; where it is the number 0, as the book has it, zeros beside `W`, one along each of its `axis`."""
-    if isinstance(b, bool) or not isinstance(b, (int, float)) or b != 0 or not is_array(W) or not W.ndim:
+def array_of_zero(b: Any, W: Array, axis: int, groups: int = 1) -> Array | None:
+    """Return the bias `b`; where it is the number 0, as the book has it, zeros for all `groups` of that `axis` of `W`."""
+    if isinstance(b, bool) or not isinstance(b, (int, float)) or b != 0 or not is_array(W) or W.ndim <= axis:
         return b
     xp = array_namespace(W)
-    return xp.zeros((W.shape[axis],), dtype=W.dtype, device=device(W))
+    return xp.zeros((W.shape[axis] * groups,), dtype=W.dtype, device=device(W))
 
 
 def row_size(shape: Shape) -> int:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from xpdl import initializers
 from xpdl.backends.arrays import Pads
 from xpdl.backends.namespaces import Array
-from xpdl.errors import ShapeError
-from xpdl.layers.base import (
-    Layer,
-    Make,
-    Shape,
-    array_of_zero,
-    gradient,
-    parameter,
-    require_drawn,
-    require_parameters,
-)
-from xpdl.layers.layouts import rank_of, require_layout
+from xpdl.layers.base import Make, Shape
+from xpdl.layers.filters import FilterLayer
 from xpdl.ops import convolution as ops
-from xpdl.ops.checks import along_axes, flag, positive_int
-from xpdl.ops.padding import padding, resolved
+from xpdl.ops.padding import resolved
 from xpdl.ops.windows import output_sizes
 
 Weights = tuple[Array, Array | None]
 
 
-class Convolution(Layer):
+class Convolution(FilterLayer):
     """Convolution of images (the book's ch. 7), signals or volumes.
 
     Parameters
@@ -80,73 +68,13 @@ class Convolution(Layer):
     (8, 100)
     """
 
-    W, b = parameter("W"), parameter("b")
-    dW, db = gradient("W"), gradient("b")
-
-    saved_names: ClassVar[tuple[str, ...]] = ("x", "_out_size")
-
-    def __init__(
-        self,
-        W: Array | None = None,
-        b: Array | float | None = None,
-        stride: int | tuple[int, ...] = 1,
-        pad: Any = 0,
-        *,
-        filters: int | None = None,
-        size: int | tuple[int, ...] | None = None,
-        dilation: int | tuple[int, ...] = 1,
-        groups: int = 1,
-        init: Any = "he",
-        use_bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.groups = positive_int(groups, "groups", self.name)
-        if W is None:
-            if filters is None or size is None or b is not None:
-                raise ShapeError("Convolution: give the array W (and b), or filters=16, size=3")
-            self.filters = positive_int(filters, "filters", self.name)
-            self.size = along_axes(size, "size", self.name, 1, rank_of(size, self.name))
-        else:
-            if filters is not None or size is not None:
-                raise ShapeError("Convolution: filters and size follow from W; give either them or W")
-            b = array_of_zero(b, W, 0)
-            require_parameters(self.name, W=W, b=b)
-            if W.ndim not in (3, 4, 5) or (b is not None and tuple(b.shape) != (W.shape[0],)):
-                raise ShapeError(
-                    "Convolution: W must be (FN, C / groups, FH, FW), of signals (FN, C / groups, FL) or of volumes "
-                    f"(FN, C / groups, FD, FH, FW), and b (FN,), got {tuple(W.shape)} and "
-                    f"{None if b is None else tuple(b.shape)}"
-                )
-            self.filters, self.size = W.shape[0], tuple(W.shape[2:])
-            self.params = {"W": W} if b is None else {"W": W, "b": b}
-        rank = len(self.size)
-        self.stride = along_axes(stride, "stride", self.name, 1, rank)
-        self.pad = padding(pad, rank, self.name)
-        self.dilation = along_axes(dilation, "dilation", self.name, 1, rank)
-        self._extent = tuple(gap * (taps - 1) + 1 for taps, gap in zip(self.size, self.dilation, strict=True))
-        if self.filters % self.groups:
-            raise ShapeError(f"Convolution: {self.filters} filters do not divide into {self.groups} groups")
-        initializers.resolve(init, f"{self.name}: init")
-        flag(use_bias, "use_bias", self.name)
-        if W is not None:
-            require_drawn(self.name, init, use_bias, b)
-        self.init = init
-        self.use_bias = use_bias if W is None else b is not None
-        self.x: Array | None = None
-        self._out_size: tuple[int, ...] | None = None
+    _FILTERS_AXIS = 0
+    _LAYOUT = "(FN, C / groups, FH, FW)"
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        require_layout(input_shape, len(self.size), self.name)
-        channels, *length = input_shape
-        if channels % self.groups:
-            raise ShapeError(f"{self.name}: {channels} channels do not divide into {self.groups} groups")
-        if self.W is not None and channels != self.W.shape[1] * self.groups:
-            raise ShapeError(
-                f"{self.name}: expected {self.W.shape[1] * self.groups} channels, as W {tuple(self.W.shape)} in "
-                f"{self.groups} group(s) has, got images of shape {input_shape}"
-            )
-        pad = self.border(tuple(length))
-        return (self.filters, *output_sizes(tuple(length), self.size, self.stride, pad, self.dilation, self.name))
+        length = self._length(input_shape, None if self.W is None else self.W.shape[1] * self.groups)
+        pad = self.border(length)
+        return (self.filters, *output_sizes(length, self.size, self.stride, pad, self.dilation, self.name))
 
     def border(self, length: Shape) -> Pads:
         """Return the border of images of that `length` along each axis."""

@@ -12,8 +12,8 @@ _ANY = "signals (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W)"
 _LAYOUTS = {1: "signals (N, C, L)", 2: "images (N, C, H, W)", 3: "volumes (N, C, D, H, W)"}
 
 
-def rank_of(size: Any, owner: str) -> int:
-    """Return the number of axes of a window of that `size`; an int is a square of images, as in the book.
+def rank_of(size: Any, owner: str, name: str = "size") -> int:
+    """Return the number of axes that an option has numbers for; an int is of images, as in the book.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def rank_of(size: Any, owner: str) -> int:
     """
     rank = len(list(size)) if isinstance(size, Iterable) else 2
     if rank not in _LAYOUTS:
-        raise ShapeError(f"{owner}: size must be an int, or one for each of 1, 2 or 3 axes, got {size!r}")
+        raise ShapeError(f"{owner}: {name} must be an int, or one for each of 1, 2 or 3 axes, got {size!r}")
     return rank
 
 

@@ -7,13 +7,23 @@ from typing import ClassVar
 from xpdl.backends.namespaces import Array
 from xpdl.layers.base import Layer
 from xpdl.ops import activations
-from xpdl.ops.checks import as_floating, require_scores
+from xpdl.ops.checks import as_floating, axis_of_rows, require_scores
 
 
 class Softmax(Layer):
-    """Softmax over the last axis: ``exp(x) / sum(exp(x))``.
+    """Softmax over an axis, by default the last: ``exp(x) / sum(exp(x))``.
 
     Training puts `SoftmaxWithLoss` last instead, which is stabler and cheaper; this is for layers in between.
+
+    Parameters
+    ----------
+    axis : int
+        Of the batch (N, ...), but not its first: 1 are the channels of images (N, C, H, W).
+
+    Raises
+    ------
+    ShapeError
+        If the input has no such axis, or no value along it.
 
     Notes
     -----
@@ -30,19 +40,20 @@ class Softmax(Layer):
 
     saved_names: ClassVar[tuple[str, ...]] = ("out",)
 
-    def __init__(self) -> None:
+    def __init__(self, axis: int = -1) -> None:
         super().__init__()
+        self.axis = axis_of_rows(axis, self.name)
         self.out: Array | None = None
 
     def forward(self, x: Array) -> Array:
-        """The activation of an array (..., K); integers become floats."""
+        """The activation of an array (N, ...); integers become floats."""
         x = as_floating(x, self.name)
-        require_scores(x, self.name)
-        self.out = activations.softmax(x)
+        require_scores(x, self.name, self.axis)
+        self.out = activations.softmax(x, self.axis)
         return self.out
 
     def backward(self, dout: Array) -> Array:
         """``dx`` for `dout` of the shape of the output."""
         y = self.require_saved(self.out)
         dout = self.require_dout(dout, y.shape, y)
-        return activations.softmax_backward(dout, y)
+        return activations.softmax_backward(dout, y, self.axis)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import operator
 
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer, Shape, row_size
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.convolution import Convolution
+from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.elu import Elu
 from xpdl.layers.flatten import Flatten
@@ -24,6 +27,7 @@ from xpdl.layers.silu import Silu
 from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
+from xpdl.layers.upsampling import UpSampling
 
 
 @functools.singledispatch
@@ -43,6 +47,8 @@ def flop(layer: Layer, input_shape: Shape) -> int | None:
 
     - affine: ``2 D P``, and with ``axis=-1`` ``2 P`` times the size of that axis; convolution: ``2 P (C / groups) FH FW``,
       products with the border included. The sum starts from the bias, which therefore is free.
+    - transposed convolution: ``2 D (FN / groups) FH FW``, products that `pad` takes away included.
+    - upsampling: 0 of repeated values; 3 for each interpolated value, of one axis after the other.
     - max pooling: ``P (pool_h pool_w - 1)`` comparisons; average pooling ``P pool_h pool_w``, the division included; global
       average pooling ``D``, global max pooling ``D - P``.
     - batch normalisation: ``4 D`` (mean, standard deviation, gamma, beta). Layer and group normalization: ``8 D``, with sums
@@ -73,6 +79,20 @@ def _(layer: Affine, input_shape: Shape) -> int:
 def _(layer: Convolution, input_shape: Shape) -> int:
     taps = input_shape[0] // layer.groups * math.prod(layer.size)
     return 2 * taps * row_size(layer.output_shape(input_shape))
+
+
+@flop.register(ConvolutionTranspose)
+def _(layer: ConvolutionTranspose, input_shape: Shape) -> int:
+    return 2 * row_size(input_shape) * layer.filters // layer.groups * math.prod(layer.size)
+
+
+@flop.register(UpSampling)
+def _(layer: UpSampling, input_shape: Shape) -> int:
+    factors = layer.factors(len(input_shape) - 1)
+    if layer.mode == "nearest":
+        return 0
+    sizes = itertools.accumulate(factors, initial=row_size(input_shape), func=operator.mul)
+    return 3 * sum(list(sizes)[1:])
 
 
 @flop.register(Pooling)

@@ -14,6 +14,7 @@ from xpdl.layers.base import row_size
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
+from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.elu import Elu
 from xpdl.layers.flatten import Flatten
@@ -29,9 +30,9 @@ from xpdl.layers.silu import Silu
 from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
+from xpdl.layers.upsampling import UpSampling
 from xpdl.onnx.graph import Exporter, Graph, Value
-from xpdl.ops.padding import sides
-from xpdl.ops.pooling import counted_share
+from xpdl.onnx.window_nodes import average_pooling, convolution, convolution_transpose, pooling, upsampling, weights
 
 
 def exporter_of(layer: Any) -> Exporter | None:
@@ -62,70 +63,20 @@ def _node(kind: str, **attributes: Any) -> Exporter:
     return exporter
 
 
+def _softmax(layer: Softmax, graph: Graph, x: Value) -> Value:
+    return graph.node("Softmax", x, axis=layer.axis)
+
+
 def _nothing(layer: Any, graph: Graph, x: Value) -> Value:
     return x
 
 
-def _weights(layer: Affine | Convolution, graph: Graph) -> list[Value]:
-    return [graph.parameter(layer, key) for key in layer.params]
-
-
 def _affine(layer: Affine, graph: Graph, x: Value) -> Value:
     if layer.axis == 1 or len(x.shape) == 1:
-        return graph.node("Gemm", _rows(graph, x), *_weights(layer, graph))
-    W, *b = _weights(layer, graph)
+        return graph.node("Gemm", _rows(graph, x), *weights(layer, graph))
+    W, *b = weights(layer, graph)
     y = graph.node("MatMul", x, W)
     return graph.node("Add", y, *b) if b else y
-
-
-def _convolution(layer: Convolution, graph: Graph, x: Value) -> Value:
-    return graph.node(
-        "Conv",
-        x,
-        *_weights(layer, graph),
-        kernel_shape=layer.size,
-        strides=layer.stride,
-        pads=_pads(layer, x),
-        dilations=layer.dilation,
-        group=layer.groups,
-    )
-
-
-def _pads(layer: Convolution | Pooling | AveragePooling, x: Value) -> tuple[int, ...]:
-    """The border before all axes and then that after them."""
-    before, after = zip(*map(sides, layer.border(x.shape[1:])), strict=True)
-    return (*before, *after)
-
-
-def _pooling(layer: Pooling, graph: Graph, x: Value) -> Value:
-    window: dict[str, Any] = {"kernel_shape": layer.size, "strides": layer.stride, "dilations": layer.dilation}
-    pads = _pads(layer, x)
-    if max(pads) < min(layer.size):
-        return graph.node("MaxPool", x, **window, pads=pads)
-    # as wide as a dilated window may have it, but not the operator
-    rank = len(layer.size)
-    border = graph.constant(np.array([0, 0, *pads[:rank], 0, 0, *pads[rank:]]))
-    x = graph.node("Pad", x, border, graph.constant(np.array(-np.inf)))
-    return graph.node("MaxPool", x, **window)
-
-
-def _average_pooling(layer: AveragePooling, graph: Graph, x: Value) -> Value:
-    window: dict[str, Any] = {"kernel_shape": layer.size, "strides": layer.stride, "pads": _pads(layer, x)}
-    counted, border = layer.counted_pad(x.shape[1:]), layer.border(x.shape[1:])
-    plain = set(layer.dilation) == {1}
-    if plain and not any(map(any, map(sides, counted))):
-        return graph.node("AveragePool", x, **window, count_include_pad=0)
-    if plain:
-        y = graph.node("AveragePool", x, **window, count_include_pad=1)
-    else:  # a mean of all values, by one filter for each channel: AveragePool has no dilation in this opset
-        size = (x.shape[0], 1, *layer.size)
-        means = graph.constant(np.full(size, 1 / math.prod(layer.size)))
-        y = graph.node("Conv", x, means, **window, dilations=layer.dilation, group=x.shape[0])
-    if counted == border:
-        return y
-    image = np.ones((1, 1, *x.shape[1:]), graph.dtype)
-    share = counted_share(image, layer.size, layer.stride, border, layer.dilation, counted)
-    return graph.node("Div", y, graph.constant(share))
 
 
 def _global_average_pooling(layer: GlobalAveragePooling, graph: Graph, x: Value) -> Value:
@@ -237,10 +188,11 @@ def _rows(graph: Graph, x: Value) -> Value:
 EXPORTERS: dict[type, Exporter] = {
     AddLayer: _node("Add"),
     Affine: _affine,
-    AveragePooling: _average_pooling,
+    AveragePooling: average_pooling,
     BatchNormalization: _batch_normalization,
     Chain: _chain,
-    Convolution: _convolution,
+    Convolution: convolution,
+    ConvolutionTranspose: convolution_transpose,
     Dropout: _dropout,
     Elu: _elu,
     Flatten: _node("Flatten", axis=1),
@@ -252,13 +204,14 @@ EXPORTERS: dict[type, Exporter] = {
     LayerNormalization: _layer_normalization,
     LeakyRelu: _leaky_relu,
     MulLayer: _node("Mul"),
-    Pooling: _pooling,
+    Pooling: pooling,
     RMSNormalization: _rms_normalization,
     Relu: _node("Relu"),
     Residual: _residual,
     Sigmoid: _node("Sigmoid"),
     Silu: _silu,
-    Softmax: _node("Softmax", axis=-1),
+    Softmax: _softmax,
     Softplus: _node("Softplus"),
     Tanh: _node("Tanh"),
+    UpSampling: upsampling,
 }

@@ -101,9 +101,9 @@ class Graph:
             )
         return self._constant(self._parameters[id(owner), key], to_numpy(owner[key]))
 
-    def constant(self, values: Any) -> Value:
-        """Return an array or a number as a constant; floats in the dtype of the model."""
-        return self._constant(self.fresh(f"{self._layer}.constant"), np.asarray(values))
+    def constant(self, values: Any, dtype: Any = None) -> Value:
+        """Return an array or a number as a constant, of that dtype; floats by default in the dtype of the model."""
+        return self._constant(self.fresh(f"{self._layer}.constant"), np.asarray(values), dtype)
 
     def add(self, layer: Any, *inputs: Value) -> Value:
         """Add the nodes of a layer, say of one inside, and return its output.
@@ -145,7 +145,7 @@ class Graph:
             for names in (node.input, node.output):
                 names[:] = [new if name == old else name for name in names]
 
-    def _constant(self, name: str, array: Any) -> Value:
-        array = np.asarray(array, dtype=self.dtype if array.dtype.kind == "f" else None, order="C")
+    def _constant(self, name: str, array: Any, dtype: Any = None) -> Value:
+        array = np.asarray(array, dtype=dtype or (self.dtype if array.dtype.kind == "f" else None), order="C")
         self.constants[name] = array
         return Value(name, array.shape)

@@ -138,10 +138,22 @@ def require_shape(x: Array, shape: tuple[int | None, ...], owner: str, what: str
         raise ShapeError(f"{owner}: {what} must have shape {tuple(shape)}, got {tuple(x.shape)}")
 
 
-def require_scores(x: Array, owner: str) -> None:
-    """At least one value along the last axis, over which a softmax goes."""
-    if x.ndim == 0 or x.shape[-1] == 0:
-        raise ShapeError(f"{owner}: expected at least one score along the last axis, got shape {tuple(x.shape)}")
+def axis_of_rows(axis: Any, owner: str) -> int:
+    """`axis`, an int other than 0, which counts rows."""
+    try:
+        found = operator.index(axis)
+    except TypeError:
+        found = 0
+    if isinstance(axis, bool) or found == 0:
+        raise ShapeError(f"{owner}: axis must be an int other than 0, along which rows lie, got {axis!r}")
+    return found
+
+
+def require_scores(x: Array, owner: str, axis: int = -1) -> None:
+    """At least one value along `axis`, over which a softmax goes."""
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
+        where = "the last axis" if axis == -1 else f"axis {axis}"
+        raise ShapeError(f"{owner}: expected at least one score along {where}, got shape {tuple(x.shape)}")
 
 
 def as_floating(x: Array, owner: str = "") -> Array:

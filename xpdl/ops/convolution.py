@@ -6,7 +6,7 @@ from typing import Any
 
 from xpdl.backends.arrays import Pads
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
+from xpdl.backends.namespaces import Array, array_namespace, device, rounded_to, widened
 from xpdl.ops.epilogues import activated, before_activation
 from xpdl.ops.padding import Sizes
 from xpdl.ops.precision import summed
@@ -79,8 +79,9 @@ def convolution_backward(
     y: Array | None = None,
     activation: str | None = None,
     need_dx: bool = True,
+    need_dW: bool = True,
     need_db: bool = True,
-) -> tuple[Array | None, Array, Array | None]:
+) -> tuple[Array | None, Array | None, Array | None]:
     """Compute the gradients of `convolution` for `dy` (N, FN, OH, OW).
 
     Parameters
@@ -89,24 +90,26 @@ def convolution_backward(
         The output of the forward pass, which an `activation` needs.
     activation : "relu", optional
         That of the forward pass.
-    need_dx, need_db : bool
-        False in a first layer, whose input is data, and in a layer without a bias.
+    need_dx, need_dW, need_db : bool
+        `need_dx` is False in a first layer, whose input is data, and `need_db` in a layer without a bias. Without `need_dW`,
+        of `x` the shape alone counts: so does `convolution_transpose` go forward.
 
     Returns
     -------
     dx : array of the shape of `x`, or None without `need_dx`
-    dW : array of the shape of `W`
+    dW : array of the shape of `W`, or None without `need_dW`
     db : array (FN,), or None without `need_db`
     """
     xp = array_namespace(dy, x, W)
     dy = before_activation(dy, y, activation)
     if x.ndim == 5:
-        return _of_volumes_backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db)
+        return _of_volumes_backward(dy, x, W, stride, pad, dilation, groups, (need_dx, need_dW, need_db))
     images = as_images(x, stride, pad, dilation)
     if images is not None:
+        options = {**images.options, "groups": groups}
         given = images.rows(dy), images.x, images.rows(W)
-        dx, dW, db = convolution_backward(*given, **images.options, groups=groups, need_dx=need_dx, need_db=need_db)
-        return (None if dx is None else images.dx(dx)), images.lines(dW), db
+        dx, dW, db = convolution_backward(*given, **options, need_dx=need_dx, need_dW=need_dW, need_db=need_db)
+        return (None if dx is None else images.dx(dx)), (None if dW is None else images.lines(dW)), db
     n, channels, height, width = x.shape
     filters, depth, *size = W.shape
     kernel = (size[0], size[1])
@@ -114,10 +117,12 @@ def convolution_backward(
     out = (dy.shape[2], dy.shape[3])
     dy_rows = xp.reshape(dy, (n, groups, filters // groups, out[0] * out[1]))
 
-    cols = _grouped_columns(x, W, stride, pad, dilation, groups, out)
-    # a sum over places and images, of which none is rounded on the way
-    dW = xp.sum(xp.matmul(widened(dy_rows), xp.matrix_transpose(widened(cols))), axis=0)
-    dW = xp.reshape(dW if dW.dtype == dy.dtype else rounded_to(W.dtype, dW), W.shape)
+    dW = None
+    if need_dW:
+        cols = _grouped_columns(x, W, stride, pad, dilation, groups, out)
+        # a sum over places and images, of which none is rounded on the way
+        dW = xp.sum(xp.matmul(widened(dy_rows), xp.matrix_transpose(widened(cols))), axis=0)
+        dW = xp.reshape(dW if dW.dtype == dy.dtype else rounded_to(W.dtype, dW), W.shape)
     db = summed(xp, dy, (0, 2, 3)) if need_db else None
     if not need_dx:
         return None, dW, db
@@ -147,15 +152,29 @@ def _of_volumes(
 
 
 def _of_volumes_backward(
-    dy: Array, x: Array, W: Array, stride: Sizes, pad: Pads, dilation: Sizes, groups: int, need_dx: bool, need_db: bool
-) -> tuple[Array | None, Array, Array | None]:
+    dy: Array,
+    x: Array,
+    W: Array,
+    stride: Sizes,
+    pad: Pads,
+    dilation: Sizes,
+    groups: int,
+    needed: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    need_dx, need_dW, need_db = needed
     along = stride[0], pad[0], dilation[0], dy.shape[2]
-    images = frames(x, W.shape[2], *along)
+    shape = dy.shape[0] * dy.shape[2], x.shape[1] * W.shape[2], *x.shape[3:]
+    images = frames(x, W.shape[2], *along) if need_dW else empty_of(x, shape)
     options: dict[str, Any] = {"stride": stride[1:], "pad": pad[1:], "dilation": dilation[1:], "groups": groups}
     given = images_of(dy), images, _of_frames(W)
-    dx, dW, db = convolution_backward(*given, **options, need_dx=need_dx, need_db=need_db)
+    dx, dW, db = convolution_backward(*given, **options, need_dx=need_dx, need_dW=need_dW, need_db=need_db)
     dx = None if dx is None else frames_backward(dx, x.shape[2], W.shape[2], *along)
-    return dx, array_namespace(dW).reshape(dW, W.shape), db
+    return dx, (None if dW is None else array_namespace(dW).reshape(dW, W.shape)), db
+
+
+def empty_of(x: Array, shape: Sizes) -> Array:
+    """Return an array of that shape beside `x`, of which nothing is read."""
+    return array_namespace(x).empty(shape, dtype=x.dtype, device=device(x))
 
 
 def _of_frames(W: Array) -> Array:

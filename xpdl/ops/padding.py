@@ -52,11 +52,13 @@ def resolved(pad: Padding, length: Sizes, extent: Sizes, stride: Sizes) -> Pads:
     """
     if not isinstance(pad, str):
         return pad
-    borders = []
-    for size, cover, step in zip(length, extent, stride, strict=True):
-        total = max((-(-size // step) - 1) * step + cover - size, 0)
-        borders.append((total // 2, total - total // 2))
-    return _simplest(borders)
+    axes = zip(length, extent, stride, strict=True)
+    return halves([max((-(-size // step) - 1) * step + cover - size, 0) for size, cover, step in axes])
+
+
+def halves(totals: Iterable[int]) -> Pads:
+    """Return borders of those widths along each axis, half on each side; of an odd one, the larger part is behind."""
+    return _simplest([(total // 2, total - total // 2) for total in totals])
 
 
 def rounded_up(pad: Pads, length: Sizes, extent: Sizes, stride: Sizes) -> Pads:

@@ -121,36 +121,36 @@ def backward(
     pad: Pair,
     dilation: Pair,
     groups: int,
-    need_dx: bool,
-    need_db: bool,
+    needed: tuple[bool, bool, bool],
     implementations: Implementations,
-) -> tuple[NDArray | None, NDArray, NDArray | None]:
-    """The gradients of `x`, `W` and the bias."""
-    src, dyt = _source(x, implementations), np.ascontiguousarray(_inner(dy))
+) -> tuple[NDArray | None, NDArray | None, NDArray | None]:
+    """The gradients of `x`, `W` and the bias, as far as they are needed; without that of `W`, `x` is not read."""
+    need_dx, need_dW, need_db = needed
+    src, dyt = _source(x, implementations) if need_dW else _inner(x), np.ascontiguousarray(_inner(dy))
     dx = buffer_pool.empty(src.shape, x.dtype) if need_dx else None
-    dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype)
+    dW = np.zeros((groups, len(W) // groups, *W.shape[1:]), x.dtype) if need_dW else None
     db_rows = np.empty((len(dyt), len(W)), x.dtype) if need_db else None
     tasks: list[thread_pool.Task] = [] if db_rows is None else [functools.partial(_sum_rows, dyt, db_rows)]
     sums: list[Sum] = []
     size = W.shape[2], W.shape[3]
     for group, (filters, channels) in enumerate(_groups(W, groups)):
         d, images = dyt[:, filters], src[:, channels]
-        if dx is None:
+        if dx is not None:
+            into, dW_part = dx[:, channels], None if dW is None else dW[group]
+            for correlation, part in _gradients(d, images, W[filters], into, dW_part, stride, pad, dilation):
+                tasks += implementations.tasks(GRADIENTS, correlation)
+                sums += part
+        elif dW is not None:
             partials: list[NDArray] = []
             sums.append((dW[group].transpose(2, 3, 1, 0), partials))
             windows = Correlation(images, None, size, d, stride, pad, dilation, dw_operand=d, partials=partials)
             tasks += implementations.tasks(FILTER_GRADIENT, windows)
-        else:
-            into = dx[:, channels]
-            for correlation, part in _gradients(d, images, W[filters], into, dW[group], stride, pad, dilation):
-                tasks += implementations.tasks(GRADIENTS, correlation)
-                sums.append(part)
     thread_pool.run(tasks)
     for total, partials in sums:
         # in the order of the tasks, whichever thread ran them
         total[...] = functools.reduce(np.add, partials).reshape(total.shape)
     db = None if db_rows is None else db_rows.sum(axis=0)
-    return (None if dx is None else _outer(dx)), dW.reshape(W.shape), db
+    return (None if dx is None else _outer(dx)), (None if dW is None else dW.reshape(W.shape)), db
 
 
 def _source(x: NDArray, implementations: Implementations) -> NDArray:
@@ -182,9 +182,9 @@ def _outer(x: NDArray) -> NDArray:
 
 
 def _gradients(
-    dyt: NDArray, src: NDArray, W: NDArray, dx: NDArray, dW: NDArray, stride: Pair, pad: Pair, dilation: Pair
-) -> Iterator[tuple[Correlation, Sum]]:
-    """The correlations that fill `dx` (H, C, W, N), each with the part of `dW` that its partial sums make.
+    dyt: NDArray, src: NDArray, W: NDArray, dx: NDArray, dW: NDArray | None, stride: Pair, pad: Pair, dilation: Pair
+) -> Iterator[tuple[Correlation, list[Sum]]]:
+    """The correlations that fill `dx` (H, C, W, N), each with the part of `dW`, where that is given, that it sums up.
 
     With stride s and dilation d, the inputs at a, a + s, a + 2 s... see every ``s / gcd(s, d)``-th tap alone: their
     gradient is a correlation, with stride 1, of `dy` with those taps, turned round. The gradients of those taps are products
@@ -201,7 +201,7 @@ def _gradients(
             into[...] = 0
             continue
         weights = np.ascontiguousarray(taps[:, :, ::-1, ::-1].transpose(1, 2, 3, 0))
-        partials: list[NDArray] = []
+        partials: list[NDArray] | None = None if dW is None else []
         correlation = Correlation(
             dyt,
             weights,
@@ -210,11 +210,14 @@ def _gradients(
             (1, 1),
             (reach_h, reach_w),
             (step_h, step_w),
-            dw_operand=src,
+            dw_operand=None if dW is None else src,
             partials=partials,
             out_slices=out_slices,
         )
-        yield correlation, (dW[:, :, rows, columns][:, :, ::-1, ::-1].transpose(2, 3, 0, 1), partials)
+        if dW is None or partials is None:
+            yield correlation, []
+        else:
+            yield correlation, [(dW[:, :, rows, columns][:, :, ::-1, ::-1].transpose(2, 3, 0, 1), partials)]
 
 
 def _taps_seen(first: int, size: int, stride: int, pad: int, dilation: int) -> tuple[slice, int, int]:

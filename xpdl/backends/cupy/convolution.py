@@ -71,15 +71,16 @@ def convolution_backward(
     y: Array | None = None,
     activation: str | None = None,
     need_dx: bool = True,
+    need_dW: bool = True,
     need_db: bool = True,
-) -> tuple[Array | None, Array, Array | None]:
+) -> tuple[Array | None, Array | None, Array | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     y = relu_output(activation, y)
     if not is_plain(x, pad) or not supports(dy, x, W, y):
         return DECLINE
     if y is not None:
         dy = elementwise.relu_backward(dy, y)
-    found = cudnn.backward(dy, x, W, (stride, pad, dilation), need_dx)
+    found = cudnn.backward(dy, x, W, (stride, pad, dilation), need_dx, need_dW)
     db = bias_gradient(dy) if need_db else None
     if found is not None:
         return (*found, db)
@@ -90,16 +91,16 @@ def convolution_backward(
     dW = None
     for images in _chunks(x, W, out, groups):
         rows = rows_of_images(dy[images]).reshape(groups, W.shape[0] // groups, -1)
-        col = empty(_column_shape(images, W, out, groups), x.dtype)
-        gather(x[images], col, out, size, stride, pad, dilation)
-        part = matmul(rows, col.transpose(0, 2, 1))
-        # in the order of the images: equal runs give equal bits
-        dW = widened(part) if dW is None else dW + part
+        if need_dW:
+            col = empty(_column_shape(images, W, out, groups), x.dtype)
+            gather(x[images], col, out, size, stride, pad, dilation)
+            part = matmul(rows, col.transpose(0, 2, 1))
+            # in the order of the images: equal runs give equal bits
+            dW = widened(part) if dW is None else dW + part
+            del col  # its memory serves the next lines
         if dx is not None:
-            del col  # its memory serves the next line
             add_up(matmul(weights.transpose(0, 2, 1), rows), dx[images], out, size, stride, pad, dilation)
-    assert dW is not None  # there is at least one image
-    return dx, rounded_to(W.dtype, dW).reshape(W.shape), db
+    return dx, (None if dW is None else rounded_to(W.dtype, dW).reshape(W.shape)), db
 
 
 def _fits(x: Array, W: Array, b: Array | None, out: Pair, groups: int) -> bool:

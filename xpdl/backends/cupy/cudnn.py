@@ -90,18 +90,18 @@ def forward(
 
 
 def backward(
-    dy: Array, x: Array, w: Array, options: tuple[Pair, Pair, Pair], need_dx: bool
-) -> tuple[Array | None, Array] | None:
-    """``dx`` and ``dW``, in the order of the plan; None for what cuDNN does not serve."""
+    dy: Array, x: Array, w: Array, options: tuple[Pair, Pair, Pair], need_dx: bool, need_dW: bool
+) -> tuple[Array | None, Array | None] | None:
+    """``dx`` and ``dW`` where they are needed, in the order of the plan; None for what cuDNN does not serve."""
     if problem():
         return None
     shapes = (x.shape, w.shape, dy.shape)
     dy = in_layout(dy, prefers_channels_last(dtype_name(dy.dtype)))
-    dw = _run("wgrad", W, w, {X: x, Y: dy}, options, shapes)
-    if dw is None or not need_dx:
-        return None if dw is None else (None, dw)
-    dx = _run("dgrad", X, w, {Y: dy, W: w}, options, shapes)
-    return None if dx is None else (dx, dw)
+    dw = _run("wgrad", W, w, {X: x, Y: dy}, options, shapes) if need_dW else None
+    if need_dW and dw is None:
+        return None
+    dx = _run("dgrad", X, w, {Y: dy, W: w}, options, shapes) if need_dx else None
+    return None if need_dx and dx is None else (dx, dw)
 
 
 def plan_batches(rows: int, others: int) -> None:

@@ -51,13 +51,14 @@ def convolution_backward(
     y: Array | None = None,
     activation: str | None = None,
     need_dx: bool = True,
+    need_dW: bool = True,
     need_db: bool = True,
-) -> tuple[Array | None, Array, Array | None]:
+) -> tuple[Array | None, Array | None, Array | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     y = relu_output(activation, y)
     if not is_plain(x, pad) or not supports(dy, x, W, y) or not x.size or not W.size:
         return DECLINE
-    return _gradients(dy, x, W, y, stride, pad, dilation, groups, need_dx, need_db)
+    return _gradients(dy, x, W, y, stride, pad, dilation, groups, need_dx, need_dW, need_db)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5, 6, 7), inline=True)
@@ -72,7 +73,7 @@ def _convolved(
     return jax.numpy.maximum(y, 0.0) if relu else y
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5, 6, 7, 8, 9), inline=True)
+@functools.partial(jax.jit, static_argnums=(4, 5, 6, 7, 8, 9, 10), inline=True)
 def _gradients(
     dy: Array,
     x: Array,
@@ -83,11 +84,12 @@ def _gradients(
     dilation: Pair,
     groups: int,
     need_dx: bool,
+    need_dW: bool,
     need_db: bool,
-) -> tuple[Array | None, Array, Array | None]:
+) -> tuple[Array | None, Array | None, Array | None]:
     dy = dy if y is None else jax.numpy.where(y > 0, dy, 0.0)
     dx = _input_gradient(dy, W, x.shape[2:], stride, pad, dilation, groups) if need_dx else None
-    dW = _filter_gradient(dy, x, W.shape[2:], stride, pad, dilation, groups)
+    dW = _filter_gradient(dy, x, W.shape[2:], stride, pad, dilation, groups) if need_dW else None
     return dx, dW, dy.sum((0, 2, 3)) if need_db else None
 
 

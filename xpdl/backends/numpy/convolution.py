@@ -59,14 +59,16 @@ def convolution_backward(
     y: NDArray | None = None,
     activation: str | None = None,
     need_dx: bool = True,
+    need_dW: bool = True,
     need_db: bool = True,
-) -> tuple[NDArray | None, NDArray, NDArray | None]:
+) -> tuple[NDArray | None, NDArray | None, NDArray | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     y = relu_output(activation, y)
     if not is_plain(x, pad) or x.dtype not in FLOATS or not dy.dtype == x.dtype == W.dtype or not x.size:
         return DECLINE
     dy = before_relu(dy, y)
-    return conv_tasks.backward(dy, x, W, stride, pad, dilation, groups, need_dx, need_db, IMPLEMENTATIONS)
+    needed = need_dx, need_dW, need_db
+    return conv_tasks.backward(dy, x, W, stride, pad, dilation, groups, needed, IMPLEMENTATIONS)
 
 
 def supports(x: NDArray, W: NDArray, b: NDArray | None, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> bool:

@@ -43,13 +43,15 @@ def convolution_backward(
     y: Tensor | None = None,
     activation: str | None = None,
     need_dx: bool = True,
+    need_dW: bool = True,
     need_db: bool = True,
-) -> tuple[Tensor | None, Tensor, Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """As `xpdl.ops.convolution.convolution_backward`."""
     if not is_plain(x, pad) or not supports(dy, x, W, y):
         return DECLINE
     dy = in_layout(before_activation(dy, y, activation))
-    needed = [need_dx, True, need_db]
+    needed = [need_dx, need_dW, need_db]
     options = ([W.shape[0]], stride, pad, dilation, False, (0, 0), groups)
-    dx, dW, db = torch.ops.aten.convolution_backward.default(dy, in_layout(x), W, *options, needed)
+    x = in_layout(x) if need_dW else x  # of which the shape alone counts without
+    dx, dW, db = torch.ops.aten.convolution_backward.default(dy, x, W, *options, needed)
     return dx, dW, db
