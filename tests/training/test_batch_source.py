@@ -167,6 +167,26 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_leaves_out_what_is_done(tmp_path
     same_weights(trainer.network, by_hand())
 
 
+def test_a_source_that_counts_epochs_itself_is_passed_over_to_where_it_was(tmp_path):
+    class Counting:
+        epoch = 0
+
+        def __iter__(self):
+            return iter(made(0))
+
+    class Stop:
+        def on_batch_end(self, trainer, step):
+            if step == 2:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(Counting(), epochs=1, checkpoint=tmp_path / "run", checkpoint_every=1, callbacks=[Stop()]).train()
+    trainer = run(source := Counting(), epochs=1, checkpoint=tmp_path / "run")
+    trainer.train()
+    assert trainer.current_iter == 3 and not hasattr(source, "first_batch")
+    same_weights(trainer.network, by_hand(1))
+
+
 OURS = {
     "Batches": lambda: Batches(ROWS, LABELS, 20, seed=4),
     "Prefetch": lambda: Prefetch(Batches(ROWS, LABELS, 20, seed=4)),

@@ -99,14 +99,10 @@ def measured_by(trainer: Any) -> dict[str, Measure | None]:
 
 def check_monitors(trainer: Any) -> None:
     """Refuse a callback that monitors what will not be measured; see `Monitor.check`."""
-    waiting = list(trainer.callbacks.callbacks)
-    while waiting:
-        callback = waiting.pop(0)
+    for callback in trainer.callbacks.callbacks:
         monitor = getattr(callback, "monitor", None)
         if isinstance(monitor, Monitor):
             monitor.check(trainer)
-        if (after := getattr(callback, "after", None)) is not None:
-            waiting.append(after)
 
 
 def names_in(template: str, owner: str) -> frozenset[str]:
