@@ -62,11 +62,15 @@ def test_translation_has_the_same_code_links_and_figures(page):
     def code_and_headings(page):
         return re.findall(r"^(```\w+\n[^`]*^```|#+ |\|---.*|<!-- .*)", page.read_text(), re.MULTILINE)
 
+    def rows(page):
+        return [line.count("|") for line in page.read_text().splitlines() if line.startswith("|")]
+
     def figures(page):
         return sorted(re.findall(r"\d[\d.,-]*\d|\d", page.read_text()))
 
     assert code_and_headings(page) == code_and_headings(README)
     assert links(page) == links(README)
+    assert rows(page) == rows(README)
     assert [n for n in figures(page) if "." in n or len(n) > 3] == [
         n for n in figures(README) if "." in n or len(n) > 3
     ]
