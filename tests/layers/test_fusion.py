@@ -66,6 +66,25 @@ GROUPS: dict[str, tuple[Make, tuple[int, ...]]] = {
         SHAPE,
     ),
 }
+# signals and volumes, by each rule of layers with windows
+for _shape, _size in (((4, 2, 6), (2,)), ((3, 2, 3, 2, 3), (2, 1, 2))):
+    _axes = f"over {len(_size)} axes"
+    GROUPS |= {
+        f"Convolution Relu {_axes}": (
+            lambda size=_size: [Convolution(filters=3, size=size, pad="same"), Relu()],
+            _shape,
+        ),
+        f"Convolution BatchNormalization Relu {_axes}": (
+            lambda size=_size: [Convolution(filters=3, size=size), BatchNormalization(eps=1e-2), Relu()],
+            _shape,
+        ),
+        f"BatchNormalization Relu {_axes}": (lambda: [BatchNormalization(eps=1e-2), Relu()], _shape),
+        f"Relu Pooling {_axes}": (lambda size=_size: [Relu(), Pooling(size=size, stride=1, pad="same")], _shape),
+        f"Residual Relu {_axes}": (
+            lambda size=_size: [Residual(Convolution(filters=2, size=size, pad="same"), BatchNormalization()), Relu()],
+            _shape,
+        ),
+    }
 
 
 def pair(backend: Backend, make: Make, shape: tuple[int, ...]) -> tuple[Chain, Chain]:

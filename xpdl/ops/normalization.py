@@ -266,20 +266,20 @@ def folded(
 
     Parameters
     ----------
-    W : array (FN, C, FH, FW)
+    W : array (FN, C, ...)
     b : array (FN,), optional
     gamma, beta, mean, var : array (FN,)
     eps : float
 
     Returns
     -------
-    W, b : arrays (FN, C, FH, FW) and (FN,)
+    W, b : arrays of the shapes of `W` and (FN,)
         Filters and bias of the one convolution that computes both.
     """
     xp = array_namespace(W, b, gamma, beta, mean, var, owner="BatchNormalization")
     scale = gamma / xp.sqrt(var + eps)
     bias = (-mean if b is None else b - mean) * scale + beta
-    return xp.astype(W * xp.reshape(scale, (-1, 1, 1, 1)), W.dtype), xp.astype(bias, W.dtype)
+    return xp.astype(W * xp.reshape(scale, (-1, *(1,) * (W.ndim - 1))), W.dtype), xp.astype(bias, W.dtype)
 
 
 def _count(x: Array, rows: int) -> int:
