@@ -67,7 +67,10 @@ HOST_NUMPY = {
     "data/": "data sets are read and made on the host",
 }
 # A file that builds on another library on purpose, and why.
-OTHER_LIBRARY = {"bench/torch_peer.py": ("torch", "the same net in PyTorch, to time it beside ours")}
+OTHER_LIBRARY = {
+    "bench/torch_peer.py": ("torch", "the same net in PyTorch, to time it beside ours"),
+    "bench/jax_peer.py": ("jax", "the same net in plain JAX, to time it beside ours"),
+}
 # Words for people: help texts and messages that list what there is to choose from.
 NAMES_IN_TEXT = {
     "cli/options.py",

@@ -10,7 +10,7 @@ import pytest
 
 from xpdl import Affine, Flatten, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, bench, cli
 from xpdl.backends.numba import loading
-from xpdl.bench import timing, torch_peer
+from xpdl.bench import jax_peer, timing, torch_peer
 from xpdl.bench.nets import NETS
 
 # modules, whose names are those of functions as well
@@ -67,6 +67,72 @@ def test_against_torch_gives_a_ratio():
     assert figures["PyTorch"].ratio is None
 
 
+@pytest.mark.needs("jax", "optax")
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("net", NETS)
+def test_peer_in_jax_computes_the_same_scores_and_gradients(net):
+    import jax
+
+    network, x, t = timing.prepared(*NETS[net], 6)
+    for layer in network.tree():
+        if type(layer).__name__ == "Dropout":
+            layer.dropout_ratio = 0.0
+    peer = jax_peer.Peer(network)
+    scores = network.predict(x)
+    tolerances = {"rtol": 1e-3, "atol": 1e-4 * float(np.abs(scores).max())}
+    for compiled in (False, True):
+        np.testing.assert_allclose(scores, peer.predictor(x, compiled=compiled)(), **tolerances)
+    loss, grads = jax.value_and_grad(peer.loss)(peer.params, x, t, jax.random.PRNGKey(0))
+    gradients = network.gradient(x, t)
+    assert float(network.last_loss) == pytest.approx(float(loss), rel=1e-5)
+    found = sorted(float(np.linalg.norm(g)) for g in gradients.values())
+    np.testing.assert_allclose(
+        found, sorted(float(np.linalg.norm(g)) for g in jax.tree.leaves(grads)), rtol=2e-3, atol=1e-5
+    )
+
+
+@pytest.mark.needs("jax", "optax")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_peer_in_jax_learns_by_adam(compiled):
+    network, x, t = timing.prepared(*NETS["TwoLayerNet"], 6)
+    step = jax_peer.Peer(network).stepper(x, t, compiled=compiled)
+    first, *_, last = (float(step()) for _ in range(5))
+    assert first == pytest.approx(float(network.loss(x, t)), rel=1e-5) and last < first
+
+
+@pytest.mark.needs("jax", "optax")
+@pytest.mark.exhaustive
+def test_against_jax_compares_eager_with_eager_and_compiled_with_compiled():
+    options = {"backends": ("numpy", "jax"), "batch_size": 2, "rounds": 1, "against_jax": True}
+    figures = {figure.backend: figure for figure in bench.bench("TwoLayerNet", **options)}
+    assert set(figures) == {"numpy", "jax", "jax compiled", "JAX", "JAX eager"}
+    peers = {name: figure.peer for name, figure in figures.items() if figure.peer}
+    assert peers == {"numpy": "JAX", "jax": "JAX eager", "jax compiled": "JAX"}
+    for name, peer in peers.items():
+        assert figures[name].ratio == pytest.approx(figures[name].milliseconds / figures[peer].milliseconds)
+
+
+def test_each_is_compared_with_the_peer_of_its_library():
+    names = ["torch", "jax", "jax compiled", "PyTorch", "PyTorch channels_last", "JAX", "JAX eager"]
+    assert [timing._peer_of(name, names) for name in names] == [
+        "PyTorch",
+        "JAX eager",
+        "JAX",
+        None,
+        "PyTorch",
+        None,
+        None,
+    ]
+    assert [timing._peer_of(name, names[:5]) for name in names[:3]] == ["PyTorch"] * 3
+    assert [timing._peer_of(name, names[:3]) for name in names[:3]] == [None] * 3
+
+
+@pytest.mark.parametrize("way", ["--memory", "--epoch"])
+def test_other_ways_compare_with_pytorch_alone(way, capsys):
+    assert cli.main(["bench", way, "--against", "jax"]) == 2
+    assert f"{way} compares with PyTorch alone, got --against jax" in capsys.readouterr().err
+
+
 def test_profile_has_every_layer_and_adds_up():
     rows = bench.profile("SimpleConvNet", batch_size=2, steps=1)
     names = [name for name, _, _ in rows]
@@ -102,6 +168,20 @@ def test_nets_without_a_peer_are_refused(network):
     network.build((3,))
     with pytest.raises(TypeError, match="bench: "):
         torch_peer.peer(network, threads=1)
+
+
+@pytest.mark.needs("jax", "optax")
+@pytest.mark.parametrize(
+    "network",
+    [
+        Sequential(Flatten(), Affine(units=2), loss=IdentityWithLoss),
+        Sequential(Affine(units=2), Sigmoid(), loss=SoftmaxWithLoss),
+    ],
+)
+def test_nets_without_a_peer_in_jax_are_refused(network):
+    network.build((3,))
+    with pytest.raises(TypeError, match="bench: "):
+        jax_peer.Peer(network)
 
 
 def test_command_prints_a_table_and_writes_json(tmp_path, capsys):

@@ -20,7 +20,7 @@ from xpdl.bench.profile import profile
 from xpdl.bench.scaling import scaling
 from xpdl.bench.step_roofline import ROOFLINE_NETS, step_roofline
 from xpdl.bench.tables import distributed_table, environment, memory_table, scaling_table, table
-from xpdl.bench.timing import bench
+from xpdl.bench.timing import PEER, bench
 from xpdl.distributed import Communicator, mpi
 from xpdl.distributed.failures import ending_together
 from xpdl.io.atomic import write_atomically
@@ -32,7 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", nargs="+", default=["numpy"], metavar="NAME")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[100], metavar="N")
     parser.add_argument("--task", choices=("train", "predict"), default="train")
-    parser.add_argument("--against", choices=("torch",), help="time the same net in PyTorch, in alternating rounds")
+    parser.add_argument(
+        "--against",
+        choices=("torch", "jax"),
+        nargs="+",
+        default=[],
+        help="time the same net in PyTorch, or in plain JAX with optax, in alternating rounds",
+    )
     parser.add_argument("--rounds", type=int, default=11, metavar="N")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--profile", action="store_true", help="measure the time of each layer instead")
@@ -113,6 +119,8 @@ def _refuse_unused(args: argparse.Namespace) -> None:
         if getattr(args, option) != parser.get_default(option):
             instead = f"with {_flag(way)}" if way else "without --roofline"
             raise ValueError(f"{_flag(option)} changes nothing {instead}; leave it out")
+    if way is not None and "jax" in args.against:
+        raise ValueError(f"{_flag(way)} compares with PyTorch alone, got --against jax")
     if way is not None and "backend" in USED[way] and len(args.backend) > 1:
         raise ValueError(f"{_flag(way)} measures one backend, got {', '.join(args.backend)}")
 
@@ -123,7 +131,7 @@ def _flag(option: str) -> str:
 
 def _figures(args: argparse.Namespace, ranks: Communicator) -> list[Any]:
     """Print the tables, and return what is in them."""
-    against_torch, backend = args.against == "torch", args.backend[0]
+    against_torch, backend = "torch" in args.against, args.backend[0]
     cases = [(name, size) for name in args.explain or args.roofline or args.model for size in args.batch_size]
     figures: list[Any] = []
     if args.profile:
@@ -160,13 +168,13 @@ def _figures(args: argparse.Namespace, ranks: Communicator) -> list[Any]:
             figures += counted.rows
     else:
         options = {"backends": args.backend, "rounds": args.rounds, "task": args.task, "against_torch": against_torch}
+        options["against_jax"] = "jax" in args.against
         figures = [figure for name, size in cases for figure in bench(name, batch_size=size, **options)]
         print(table(figures) + "\n")  # a line that follows at once would be a row of the table in Markdown
-        for backend in args.backend:
-            ratios = [figure.ratio for figure in figures if figure.backend == backend and figure.ratio is not None]
-            if len(ratios) > 1:
-                name = f", {backend}" if len(args.backend) > 1 else ""
-                print(f"geometric mean of the ratios to PyTorch{name}: {statistics.geometric_mean(ratios):.2f}")
+        for name, peer in dict.fromkeys((figure.backend, figure.peer) for figure in figures):
+            ratios = [figure.ratio for figure in figures if figure.backend == name and figure.ratio is not None]
+            if len(ratios) > 1 and not name.startswith(PEER):
+                print(f"geometric mean of the ratios to {peer}, {name}: {statistics.geometric_mean(ratios):.2f}")
     return figures
 
 

@@ -18,12 +18,15 @@ from xpdl.bench.scaling import ScalingCurve
 from xpdl.bench.timing import Figure
 from xpdl.version import __version__
 
+# environment variables that decide how many threads there are, and how XLA compiles
+_SETTINGS = ("XPDL_NUM_THREADS", "OMP_NUM_THREADS", "XLA_FLAGS")
+
 
 def table(figures: Sequence[Figure]) -> str:
     """One line per figure, in Markdown."""
     lines = [
-        "| net | task | batch | backend | ms (median) | fastest to slowest | images/s | peak MB | ratio to PyTorch |",
-        "|---|---|---:|---|---:|---:|---:|---:|---:|",
+        "| net | task | batch | backend | ms (median) | fastest to slowest | images/s | peak MB | ratio | to |",
+        "|---|---|---:|---|---:|---:|---:|---:|---:|---|",
     ]
     for f in figures:
         peak = "-" if f.peak_megabytes is None else f"{f.peak_megabytes:.0f}"
@@ -31,7 +34,7 @@ def table(figures: Sequence[Figure]) -> str:
         spread = f"{f.fastest:.2f} to {f.slowest:.2f}"
         lines.append(
             f"| {f.net} | {f.task} | {f.batch_size} | {f.backend} | {f.milliseconds:.2f} | {spread} "
-            f"| {f.images_per_second:,.0f} | {peak} | {ratio} |"
+            f"| {f.images_per_second:,.0f} | {peak} | {ratio} | {f.peer or '-'} |"
         )
     return "\n".join(lines)
 
@@ -99,7 +102,8 @@ def _range(least: float, most: float) -> str:
 
 def environment() -> dict[str, str]:
     """The machine, the versions, the kernels on NumPy and the day of a measurement."""
-    names = ("numpy", "cupy", "torch", "jax")  # those that are loaded
+    names = ("numpy", "cupy", "torch", "jax", "optax")  # those that are loaded
+    settings = [f"{name}={os.environ[name]}" for name in _SETTINGS if os.environ.get(name)]
     versions = {name: str(sys.modules[name].__version__) for name in names if name in sys.modules}
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -110,6 +114,8 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         **versions,
         "kernels": loading.in_use(),
+        **({"settings": " ".join(settings)} if settings else {}),
+        **({"load": f"{os.getloadavg()[0]:.1f}"} if hasattr(os, "getloadavg") else {}),
         "date": datetime.date.today().isoformat(),
     }
 

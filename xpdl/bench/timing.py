@@ -14,7 +14,7 @@ from xpdl.backends import get_backend, use
 from xpdl.backends.cpu import buffer_pool
 from xpdl.backends.cpu.thread_pool import thread_count
 from xpdl.backends.random import Stream
-from xpdl.bench import torch_peer
+from xpdl.bench import jax_peer, torch_peer
 from xpdl.bench.nets import NETS, Shape
 from xpdl.models import Sequential
 from xpdl.ops.checks import positive_int
@@ -26,6 +26,10 @@ _PAUSE = 0.05
 _WARM_UP = 3
 #: the same net in PyTorch, among backends, of which one is called torch
 PEER = "PyTorch"
+#: the same net in plain JAX, compiled, and operator by operator
+JAX_PEER, EAGER_JAX_PEER = "JAX", "JAX eager"
+#: what `xpdl` times on arrays of JAX besides eager steps
+COMPILED = "jax compiled"
 
 # One step or prediction, and what makes it from the beginning.
 Call = Callable[[], Any]
@@ -44,7 +48,9 @@ class Figure:
     peak_megabytes : float or None
         Most memory that a step on NumPy held at once, beyond what was there before it; None where that cannot be told.
     ratio : float or None
-        `milliseconds` by those of PyTorch in the same rounds; below 1 is faster.
+        `milliseconds` by those of the peer in the same rounds; below 1 is faster.
+    peer : str or None
+        Compared with: PyTorch, or on arrays of JAX plain JAX, where that was asked for.
     """
 
     net: str
@@ -57,6 +63,7 @@ class Figure:
     images_per_second: float
     peak_megabytes: float | None = None
     ratio: float | None = None
+    peer: str | None = None
 
 
 def bench(
@@ -67,6 +74,7 @@ def bench(
     rounds: int = 11,
     task: str = "train",
     against_torch: bool = False,
+    against_jax: bool = False,
 ) -> list[Figure]:
     """Time a training step, or a prediction, of a net on each backend.
 
@@ -75,13 +83,16 @@ def bench(
     net : str
         A key of `NETS`.
     backends : sequence of str
-        Names for `xpdl.use`.
+        Names for `xpdl.use`. With ``"jax"`` come steps that ``compiled_step`` compiles.
     batch_size, rounds : int
     task : {"train", "predict"}
         A step is forward, softmax cross entropy, backward and Adam.
     against_torch : bool
         Also time PyTorch, eager, on the processor, and with its layout ``channels_last`` where images are; with the same
         number of threads, in the same rounds.
+    against_jax : bool
+        Also time plain JAX with optax's Adam: compiled by `jax.jit`, and operator by operator. Arrays of JAX are compared
+        with these.
 
     Returns
     -------
@@ -103,29 +114,48 @@ def bench(
         starts[name] = functools.partial(_start, net, name, batch_size, task)
         if name == "numpy":
             peaks[name] = _peak_megabytes(starts[name]())
+        if name == "jax" and task == "train":
+            starts[COMPILED] = functools.partial(_start, net, name, batch_size, "compiled")
     if against_torch:
         for peer in (PEER, f"{PEER} channels_last") if len(NETS[net][1]) == 3 else (PEER,):
             starts[peer] = functools.partial(_start_torch, net, peer != PEER, batch_size, task)
+    if against_jax:
+        for peer in (JAX_PEER, EAGER_JAX_PEER):
+            starts[peer] = functools.partial(_start_jax, net, peer == JAX_PEER, batch_size, task)
     times = alternating(starts, rounds)
-    torch_time = statistics.median(times[PEER]) if against_torch else None
-    figures = []
-    for name, found in times.items():
-        median = statistics.median(found)
-        figures.append(
-            Figure(
-                net=net,
-                task=task,
-                backend=name,
-                batch_size=batch_size,
-                milliseconds=1e3 * median,
-                fastest=1e3 * min(found),
-                slowest=1e3 * max(found),
-                images_per_second=batch_size / median,
-                peak_megabytes=peaks.get(name),
-                ratio=None if torch_time is None or name == PEER else median / torch_time,
-            )
-        )
-    return figures
+    return [_figure(net, task, name, batch_size, times, peaks.get(name)) for name in times]
+
+
+def _figure(
+    net: str, task: str, name: str, batch_size: int, times: dict[str, list[float]], peak_megabytes: float | None
+) -> Figure:
+    """Sum up the rounds of one of those that were timed."""
+    found, peer = times[name], _peer_of(name, times)
+    median = statistics.median(found)
+    return Figure(
+        net=net,
+        task=task,
+        backend=name,
+        batch_size=batch_size,
+        milliseconds=1e3 * median,
+        fastest=1e3 * min(found),
+        slowest=1e3 * max(found),
+        images_per_second=batch_size / median,
+        peak_megabytes=peak_megabytes,
+        ratio=None if peer is None else median / statistics.median(times[peer]),
+        peer=peer,
+    )
+
+
+def _peer_of(name: str, timed: Mapping[str, Any]) -> str | None:
+    """Return the peer that a backend, or PyTorch's other layout, is compared with, of those that were timed."""
+    if name in (PEER, JAX_PEER, EAGER_JAX_PEER):
+        return None
+    if JAX_PEER in timed and name == "jax":
+        return EAGER_JAX_PEER
+    if JAX_PEER in timed and (name == COMPILED or PEER not in timed):
+        return JAX_PEER
+    return PEER if PEER in timed else None
 
 
 def check_net(net: str) -> None:
@@ -160,11 +190,20 @@ def _start_torch(net: str, channels_last: bool, batch_size: int, task: str) -> C
     return torch_peer.predictor(module, x, channels_last)
 
 
+def _start_jax(net: str, compiled: bool, batch_size: int, task: str) -> Call:
+    with use("numpy"):
+        network, x, t = prepared(*NETS[net], batch_size)
+    peer = jax_peer.Peer(network)
+    return peer.stepper(x, t, compiled=compiled) if task == "train" else peer.predictor(x, compiled=compiled)
+
+
 def task_call(network: Sequential, x: Any, t: Any, task: str) -> Call:
-    """A training step with Adam, or a prediction, on one batch."""
+    """A training step with Adam, eager or compiled, or a prediction, on one batch."""
     if task == "predict":
         return lambda: network.predict(x)
     adam = Adam()
+    if task == "compiled":
+        return functools.partial(network.compiled_step(adam), x, t)
 
     def step() -> Any:
         adam.update(network.params, network.gradient(x, t))
