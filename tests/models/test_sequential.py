@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,43 @@ class TestPlaces:
         got = network.predict(x)
         backend.check(got, want)
         assert network.accuracy(x, backend.asarray(T)) == right
+
+    @pytest.mark.parametrize(
+        "library, asked, is_shared",
+        params_of(("torch", "torch", True), ("torch", "numpy", False), ("jax", "numpy", False)),
+    )
+    def test_scores_come_back_by_dlpack_where_memory_can_be_shared(
+        self, monkeypatch: pytest.MonkeyPatch, library: str, asked: str, is_shared: bool
+    ) -> None:
+        """Those of a NumPy net for tensors share its memory; for NumPy, whose arrays can be written to, they are copied."""
+        network, found = net(), []
+        network.predict(X)
+        if asked == "numpy":
+            network.to(library)
+        forward = type(network).forward
+
+        def noted(self: Any, *args: Any) -> Any:
+            found.append(forward(self, *args))
+            return found[-1]
+
+        monkeypatch.setattr(type(network), "forward", noted)
+        with xpdl.use(asked, dtype="float64"):
+            scores = network.predict(xpdl.asarray(X))
+        (own,) = found
+        np.testing.assert_allclose(np.asarray(scores), net().predict(X))
+        assert np.shares_memory(np.from_dlpack(scores), np.from_dlpack(own)) == is_shared
+        if asked == "numpy":
+            assert scores.flags.writeable
+
+    @pytest.mark.needs("torch", "jax")
+    def test_scores_for_arrays_of_jax_share_the_memory_of_tensors(self) -> None:
+        placement = importlib.import_module("xpdl.models.placement")
+        torch, jnp = importlib.import_module("torch"), importlib.import_module("jax.numpy")
+        y, x, p = torch.ones(64, 64), jnp.zeros((2, 3), dtype="float32"), torch.ones(1)
+        assert placement.answered(y, x, p).unsafe_buffer_pointer() == y.data_ptr()
+        # in another dtype it is a copy
+        wide = placement.answered(y, x.astype("float64"), p)
+        assert wide.dtype == "float64" and wide.tolist() == y.tolist()
 
     @pytest.mark.parametrize("library", params_of("array_api_strict", "torch"))
     def test_to_another_library_and_back(self, library: str) -> None:

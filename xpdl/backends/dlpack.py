@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import (
     Array,
     Namespace,
@@ -42,6 +43,19 @@ def shared(a: Any, xp: Namespace, place: Any, dtype: str | None, default: str) -
     if has != wanted:
         raise _needs_copy(f"its dtype is {has}, and that of the result {wanted}")
     return made
+
+
+def carried(y: Array, backend: Any) -> Array:
+    """Return a result in the library, device and dtype of `backend`: in the same memory where that can be, or else a copy.
+
+    NumPy gets a copy in any case: it could not write to the memory of some libraries.
+    """
+    if backend.name == "numpy":
+        return backend.asarray(y)
+    try:
+        return shared(detached(y), backend.xp, backend.device, backend.dtype, backend.dtype)
+    except ValueError:  # says why that needs a copy
+        return backend.asarray(y)
 
 
 def _taken(a: Any, xp: Namespace) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpdl.backends import Backend, make_backend
+from xpdl.backends.dlpack import carried
 from xpdl.backends.namespaces import HALVES, Array, array_namespace, dtype_name, is_array, is_floating, same_device
 from xpdl.layers.composite import Composite
 
@@ -40,5 +41,5 @@ def moved(x: Array, parameter: Array | None) -> Array:
 
 
 def answered(y: Array, x: Array, parameter: Array | None) -> Array:
-    """`y`, computed beside `parameter`, in the library and on the device of floating `x`."""
-    return y if at_home(x, parameter) or not is_floating(x) else Backend.of(x).asarray(y)
+    """`y`, computed beside `parameter`, in the library and on the device of floating `x`; by DLPack where it can be."""
+    return y if at_home(x, parameter) or not is_floating(x) else carried(y, Backend.of(x))
