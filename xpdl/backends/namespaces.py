@@ -14,7 +14,7 @@ import numpy as np
 from xpdl.backends.arrays import Array as Array
 from xpdl.backends.arrays import DType as DType
 from xpdl.backends.arrays import Namespace as Namespace
-from xpdl.backends.graphs import detached, is_frozen, no_graph
+from xpdl.backends.graphs import detached, is_frozen, is_traced, no_graph
 from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import MixedArraysError
 
@@ -24,6 +24,7 @@ R = TypeVar("R")
 # Types of arrays -> their namespace. What array-api-compat finds out in 7 us for two arrays is looked up in 0.5.
 _CUPY: dict[type, Namespace] = {}
 _TORCH: dict[type, Namespace] = {}
+_KNOWN: dict[type, Namespace] = {}  # of both, and arrays of JAX that are not traced
 _MIX_CURE = "move one with xpdl.asarray(...) or the layer or model with .to(...)"
 
 
@@ -46,7 +47,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
     else:
         if arrays and arrays[0] is not None:
             return _numpy()
-    known = (_CUPY.get(type(arrays[0])) or _TORCH.get(type(arrays[0]))) if arrays else None
+    known = _KNOWN.get(type(arrays[0])) if arrays else None
     if known is not None and (len(arrays) == 1 or _beside(*arrays)):
         return known
     found = [a for a in arrays if not (a is None or (isinstance(a, (int, float)) and not isinstance(a, np.generic)))]
@@ -69,9 +70,9 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
             if first is not None and other is not None and other != first:
                 raise MixedArraysError(f"{prefix}arrays on devices {first} and {other} are mixed; {_MIX_CURE}")
     xp = conformant(xp)
-    kinds = {"cupy": _CUPY, "torch": _TORCH}.get(library_name(xp))
-    if kinds is not None:
-        kinds.update((type(a), xp) for a in found)
+    kinds = {"cupy": (_CUPY, _KNOWN), "torch": (_TORCH, _KNOWN), "jax": (_KNOWN,)}.get(library_name(xp), ())
+    for known in kinds:
+        known.update((type(a), xp) for a in found if not is_traced(a))
     return xp
 
 
@@ -81,12 +82,12 @@ def _numpy() -> Namespace:
 
 
 def _beside(first: Array, *others: Array | None) -> bool:
-    """Return whether `others` are of the library of `first`, CuPy or PyTorch, and on its device; ``None`` is passed over."""
+    """Return whether `others` are of the library of `first`, which is known, and on its device; ``None`` is passed over."""
     kind = type(first)
-    if kind in _TORCH:
-        place = first.device
+    if kind not in _CUPY:
+        place, kinds = first.device, _TORCH if kind in _TORCH else (kind,)
         for a in others:  # noqa: SIM110 - a generator takes three times as long
-            if a is not None and (type(a) not in _TORCH or a.device != place):
+            if a is not None and (type(a) not in kinds or a.device != place):
                 return False
         return True
     device_id = first.data.device_id
@@ -107,7 +108,7 @@ def conformant(xp: Namespace) -> Namespace:
 
 def device(x: Array) -> Any:
     """The device of `x`, in its library's own form."""
-    return x.device if type(x) in _CUPY or type(x) in _TORCH else array_api_compat.device(x)
+    return x.device if type(x) in _KNOWN else array_api_compat.device(x)
 
 
 _ON_ANY_DEVICE: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
@@ -135,7 +136,7 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
         value: Any
         for value in args:
             kind = type(value)
-            if kind is np.ndarray or kind in _TORCH:  # which compute on the device of their arguments
+            if kind is np.ndarray or (kind in _KNOWN and kind not in _CUPY):  # on the device of their arguments
                 return function(*args, **kwargs)
             if kind in _CUPY:
                 if value.data.device_id == _CUPY[kind].cuda.device.get_device_id():
@@ -157,7 +158,7 @@ def same_device(a: Array, b: Array) -> bool:
     """Return whether two arrays are of one library and lie on one device."""
     if type(a) is np.ndarray and type(b) is np.ndarray:
         return True
-    if (type(a) in _CUPY or type(a) in _TORCH) and _beside(a, b):
+    if type(a) in _KNOWN and _beside(a, b):
         return True
     return array_namespace(a) is array_namespace(b) and bool(device(a) == device(b))
 
@@ -172,23 +173,22 @@ def to_device(x: Array, device: Any) -> Array:
 
 
 def is_array(x: object) -> bool:
-    return type(x) is np.ndarray or type(x) in _CUPY or type(x) in _TORCH or bool(array_api_compat.is_array_api_obj(x))
+    return type(x) is np.ndarray or type(x) in _KNOWN or bool(array_api_compat.is_array_api_obj(x))
 
 
 def is_host(x: Array) -> bool:
     """Return whether reading a value of `x` costs nothing: true of NumPy arrays only."""
-    known = type(x) in _CUPY or type(x) in _TORCH
-    return type(x) is np.ndarray or (not known and bool(array_api_compat.is_numpy_array(x)))
+    return type(x) is np.ndarray or (type(x) not in _KNOWN and bool(array_api_compat.is_numpy_array(x)))
 
 
 def is_floating_beside(x: Any, *others: Any) -> bool:
     """Return whether `x` is floating and `others` are of its library and device; ``None`` is passed over.
 
-    It is quick, for what is looked at in every step: False where only a longer look can tell, as of JAX.
+    It is quick, for what is looked at in every step: False where only a longer look can tell, as of arrays that JAX traces.
     """
     kind = type(x)
     if kind is not np.ndarray:
-        return (kind in _CUPY or kind in _TORCH) and _is_float(x) and _beside(x, *others)
+        return kind in _KNOWN and _is_float(x) and _beside(x, *others)
     if x.dtype.kind != "f":
         return False
     for a in others:  # noqa: SIM110 - a generator takes three times as long
@@ -200,7 +200,7 @@ def is_floating_beside(x: Any, *others: Any) -> bool:
 def floats_alike(first: Any, *others: Any) -> bool:
     """Return whether all are arrays of one floating dtype, shape and device; quick, as `is_floating_beside`."""
     kind = type(first)
-    if not (kind is np.ndarray or kind in _CUPY or kind in _TORCH) or not _is_float(first):
+    if not (kind is np.ndarray or kind in _KNOWN) or not _is_float(first):
         return False
     dtype, shape = first.dtype, first.shape
     kinds = _TORCH if kind in _TORCH else (kind,)
@@ -211,7 +211,7 @@ def floats_alike(first: Any, *others: Any) -> bool:
 
 
 def _is_float(x: Array) -> bool:
-    """Return whether an array of NumPy, CuPy or PyTorch has a usual floating dtype."""
+    """Return whether an array of NumPy or a known kind has a usual floating dtype."""
     return (x.dtype.is_floating_point and x.dtype.itemsize > 1) if type(x) in _TORCH else x.dtype.kind == "f"
 
 
@@ -227,7 +227,7 @@ def is_writable(x: Array) -> bool:
 def is_floating(x: Array) -> bool:
     if type(x) is np.ndarray:  # at a twentieth of the cost, as in `array_namespace`
         return bool(x.dtype.kind == "f")
-    if (type(x) in _CUPY or type(x) in _TORCH) and _is_float(x):
+    if type(x) in _KNOWN and _is_float(x):
         return True
     return bool(array_namespace(x).isdtype(x.dtype, "real floating"))
 
@@ -247,7 +247,7 @@ def is_half(x: object) -> bool:
     if type(x) is np.ndarray:
         return bool(x.dtype.char == "e")  # in either order of bytes
     dtype = getattr(x, "dtype", None)
-    if (type(x) in _CUPY or type(x) in _TORCH) and dtype.itemsize != 2:  # type: ignore[union-attr]
+    if type(x) in _KNOWN and dtype.itemsize != 2:  # type: ignore[union-attr]
         return False
     return dtype is not None and dtype_name(dtype) in HALVES
 
@@ -262,7 +262,7 @@ def widened(x: Array) -> Array:
     kind = type(x)
     if kind is np.ndarray and x.dtype.char != "e":  # the common cases without a call
         return x
-    if ((kind in _CUPY or kind in _TORCH) and x.dtype.itemsize != 2) or not is_half(x):
+    if (kind in _KNOWN and x.dtype.itemsize != 2) or not is_half(x):
         return x
     xp = array_namespace(x)
     return xp.astype(x, xp.float32)
