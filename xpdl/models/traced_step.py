@@ -53,7 +53,7 @@ class TracedStep:
             raise RuntimeError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
     def fits(self, batch: tuple[Array, ...]) -> bool:
-        """Return whether the traced step is still the one to be made."""
+        """Return whether the traced step is still the one to be made, and look up the numbers of the update to come."""
         return [(a.shape, a.dtype) for a in batch] == self._batch and self._setting == self._settings()
 
     def follows_larger(self) -> bool:
@@ -84,7 +84,7 @@ class TracedStep:
         params = [(owner, key) for _, owner, key in self.network.named_params()]
         self._places = [(owner, key) for owner, key in (*params, *state, *slots) if is_array(owner[key])]
         counters = {tuple(owner["stream"]): owner[key] for owner, key in state if key == "step" and "stream" in owner}
-        numbers = [changing for _, _, changing in _numbers(self.optimizer, self.network.params)]
+        numbers = [changing for _, _, changing in self._numbers]
         return [owner[key] for owner, key in self._places], counters, numbers, batch
 
     def _body(self, kept: list[Array], numbers: Numbers, batch: tuple[Array, ...]) -> Any:
@@ -114,7 +114,8 @@ class TracedStep:
     def _settings(self) -> tuple[Any, ...]:
         """Numbers that are constant in the traced step."""
         o = self.optimizer
-        return [entry[:2] for entry in _numbers(o, self.network.params)], o.l1, o.l2, o.max_norm, o.clip_norm
+        self._numbers = _numbers(o, self.network.params)
+        return [entry[:2] for entry in self._numbers], o.l1, o.l2, o.max_norm, o.clip_norm
 
 
 def _numbers(optimizer: Any, params: Any) -> list[tuple[Group, dict[str, Any], dict[str, float]]]:
