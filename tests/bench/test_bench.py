@@ -96,7 +96,7 @@ def test_peer_in_jax_computes_the_same_scores_and_gradients(net):
 def test_peer_in_jax_learns_by_adam(compiled):
     network, x, t = timing.prepared(*NETS["TwoLayerNet"], 6)
     step = jax_peer.Peer(network).stepper(x, t, compiled=compiled)
-    first, *_, last = (float(step()) for _ in range(5))
+    first, *_, last = (float(step()[0]) for _ in range(5))
     assert first == pytest.approx(float(network.loss(x, t)), rel=1e-5) and last < first
 
 
@@ -110,6 +110,33 @@ def test_against_jax_compares_eager_with_eager_and_compiled_with_compiled():
     assert peers == {"numpy": "JAX", "jax": "JAX eager", "jax compiled": "JAX"}
     for name, peer in peers.items():
         assert figures[name].ratio == pytest.approx(figures[name].milliseconds / figures[peer].milliseconds)
+
+
+def test_a_step_is_waited_for_to_its_last_array():
+    class Array:
+        ndim = 0
+
+        def __init__(self):
+            self.reads = 0
+
+        def __float__(self):
+            self.reads += 1
+            return 0.0
+
+    arrays = [Array(), Array()]
+    timing.wait(arrays)
+    timing.wait(None)
+    assert [array.reads for array in arrays] == [1, 1]
+    network, x, t = timing.prepared(*NETS["TwoLayerNet"], 2)
+    loss, *params = timing.task_call(network, x, t, "train")()
+    assert loss is network.last_loss and len(params) == len(network.params)
+
+
+def test_clock_is_that_which_was_asked_for(monkeypatch):
+    ticks = iter(range(100))
+    monkeypatch.setattr(timing.time, "process_time", lambda: float(next(ticks)))
+    figures = bench.bench("TwoLayerNet", batch_size=2, rounds=3, processor_time=True)
+    assert next(ticks) == 6 and len(figures) == 1 and figures[0].milliseconds <= 1e3
 
 
 def test_each_is_compared_with_the_peer_of_its_library():

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time the same net in PyTorch, or in plain JAX with optax, in alternating rounds",
     )
     parser.add_argument("--rounds", type=int, default=11, metavar="N")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="measure the processor time of all threads, on a busy machine"
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--profile", action="store_true", help="measure the time of each layer instead")
     instead.add_argument("--memory", action="store_true", help="measure the memory of training instead (Linux)")
@@ -79,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 #: the options that each way to measure goes by, besides ``--json``; None is the comparison of steps
 USED: dict[str | None, set[str]] = {
-    None: {"model", "backend", "batch_size", "task", "against", "rounds"},
+    None: {"model", "backend", "batch_size", "task", "against", "rounds", "processor_time"},
     "profile": {"model", "backend", "batch_size"},
     "memory": {"model", "batch_size", "against"},
     "epoch": {"model", "backend", "batch_size", "against"},
@@ -168,7 +171,7 @@ def _figures(args: argparse.Namespace, ranks: Communicator) -> list[Any]:
             figures += counted.rows
     else:
         options = {"backends": args.backend, "rounds": args.rounds, "task": args.task, "against_torch": against_torch}
-        options["against_jax"] = "jax" in args.against
+        options |= {"against_jax": "jax" in args.against, "processor_time": args.processor_time}
         figures = [figure for name, size in cases for figure in bench(name, batch_size=size, **options)]
         print(table(figures) + "\n")  # a line that follows at once would be a row of the table in Markdown
         for name, peer in dict.fromkeys((figure.backend, figure.peer) for figure in figures):

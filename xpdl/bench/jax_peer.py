@@ -82,7 +82,7 @@ class Peer:
 
         def call() -> Any:
             loss, state[:] = run(*state, x, t)
-            return loss
+            return [loss, *jax.tree.leaves(state[0])]
 
         return call
 
