@@ -1,4 +1,4 @@
-"""Ranks against one process: ``mpiexec -n 3 python -m tests.distributed.equal_to_one_process [CASE...]``.
+"""Ranks against one process: ``mpiexec -n 3 python -m tests.distributed.equal_to_one_process [on=LIBRARY] [CASE...]``.
 
 Each case is trained twice for 50 steps in float64, by all ranks together and by each rank alone; parameters and running
 statistics must be equal to 1e-12, losses and measurements to 1e-11, and all ranks bitwise identical.
@@ -176,12 +176,13 @@ def check(case: str, communicator: Any) -> list[str]:
     several, one = trained(case, communicator), trained(case, None)
     tolerance = COARSE.get(case, 1e-12)
     wrong = []
-    arrays = {name: owner[key] for name, owner, key in named_arrays(one.network)}
+    arrays = {name: xpdl.asnumpy(owner[key]) for name, owner, key in named_arrays(one.network)}
     for name, owner, key in named_arrays(several.network):
-        error = np.linalg.norm(owner[key] - arrays[name]) / np.linalg.norm(arrays[name])
+        found = xpdl.asnumpy(owner[key])
+        error = np.linalg.norm(found - arrays[name]) / np.linalg.norm(arrays[name])
         if not error <= tolerance:
             wrong.append(f"{case}: {name} differs by {error:.1e}")
-        if len({a.tobytes() for a in communicator.allgather(owner[key])}) != 1:
+        if len({a.tobytes() for a in communicator.allgather(found)}) != 1:
             wrong.append(f"{case}: {name} is not bitwise identical on all ranks")
     lists = several.history.lists(), one.history.lists()
     for name, want in lists[1].items():
@@ -194,7 +195,9 @@ def check(case: str, communicator: Any) -> list[str]:
 
 
 def main(cases: list[str]) -> int:
-    xpdl.use("numpy", dtype="float64")
+    library = next((case[3:] for case in cases if case.startswith("on=")), "numpy")
+    cases = [case for case in cases if not case.startswith("on=")]
+    xpdl.use(library, dtype="float64")
     communicator = xpdl.distributed.mpi(timeout=60, bucket_bytes=200)  # of two layers or three, in most networks
     with without("numba"):  # which takes longer to load than all of this
         wrong = [line for case in cases or CASES for line in check(case, communicator)]

@@ -18,7 +18,8 @@ def command(count: int, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_ENABLE_X64": "1", "PYTHONUNBUFFERED": "1"}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": paths, "JAX_ENABLE_X64": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def on_ranks(count: int, *arguments: str, timeout: float = 240, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -43,3 +43,20 @@ def test_without_a_launcher_it_is_one_process_and_says_so() -> None:
     )
     assert done.stdout == "Communicator(rank=0, size=1) True\n"
     assert done.stderr == "xpdl: one process; mpiexec -n 4 python SCRIPT starts four ranks of a training\n"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "library",
+    [
+        pytest.param("torch", marks=pytest.mark.needs("torch")),
+        pytest.param("jax", marks=pytest.mark.needs("jax")),
+        pytest.param("cupy", marks=pytest.mark.gpu),
+    ],
+)
+def test_equals_one_process_with_arrays_of_other_libraries(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOSTCUDA_ASYNC", "1")  # where a GPU is emulated, copies are made as late as they may be
+    cases = ["everything Adam", "sharded Adam", "residual", "fewer rows than ranks"]
+    done = on_ranks(2, "-m", "tests.distributed.equal_to_one_process", f"on={library}", *cases)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().endswith("4 cases on 2 ranks: 0 wrong")

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import xpdl
 from xpdl.backends.device_info import details
+from xpdl.backends.staging import way_of_messages
 from xpdl.bench import command as bench_command
 from xpdl.cli import evaluate, export, predict, train
 from xpdl.distributed import Communicator, mpi
@@ -112,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
 def _info(args: argparse.Namespace) -> None:
     ranks = mpi() if launched() else Communicator()
     backend = xpdl.get_backend()
-    places = ranks.allgather(f"{backend.name} on {backend.device}, process {os.getpid()} on {platform.node()}")
+    place = f"{backend.name} on {backend.device}, process {os.getpid()} on {platform.node()}"
+    places = ranks.allgather(f"{place}; gradients are {way_of_messages(backend)}")
     if not ranks.is_first:
         return
     print(f"xpdl {xpdl.__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, dtype_name
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name
+from xpdl.backends.staging import HostBuffer, host_buffer
 from xpdl.distributed.communicator import Buffer, Communicator
 
 
@@ -48,12 +49,9 @@ class Buckets:
         """
         bucket, begin = self._places.get(name, (None, 0))
         if bucket is not None and name in bucket.missing:
-            bucket.values[begin : begin + math.prod(a.shape)] = 0 if as_zeros else asnumpy(a).reshape(-1)
+            bucket.buffer.put(begin, array_namespace(a).zeros_like(a) if as_zeros else a)
             bucket.missing.remove(name)
-        while self._begun < len(self._buckets) and not self._buckets[self._begun].missing:
-            begun = self._buckets[self._begun]
-            begun.wait = self.communicator.start_sum(begun.values, scattered=self.scattered)
-            self._begun += 1
+        self._begin()
 
     def reduce(self, arrays: Mapping[Any, Array]) -> dict[Any, Array]:
         """Add up arrays over all ranks, and return the sums by the same names; scattered, those of `pieces`."""
@@ -107,7 +105,17 @@ class Buckets:
         start, stop = self.pieces[name]
         return offset + start, offset + stop
 
+    def _begin(self, *, waits: bool = False) -> None:
+        """Begin the sums of the buckets that are full, up to one that a device has not yet copied unless it `waits`."""
+        for bucket in self._buckets[self._begun :]:
+            if bucket.missing or not (waits or bucket.buffer.is_ready()):
+                return
+            bucket.buffer.wait()
+            bucket.wait = self.communicator.start_sum(bucket.buffer.values, scattered=self.scattered)
+            self._begun += 1
+
     def _finish(self) -> None:
+        self._begin(waits=True)
         for bucket in self._buckets[: self._begun]:
             assert bucket.wait is not None
             bucket.sum, bucket.wait = bucket.wait(), None
@@ -134,7 +142,7 @@ class Buckets:
             if bucket.size * host.itemsize >= self.communicator.bucket_bytes:
                 del open_ones[host.dtype]
         for bucket in self._buckets:
-            bucket.values = np.empty(bucket.size, bucket.dtype)
+            bucket.buffer = host_buffer(next(iter(arrays.values())), bucket.size, bucket.dtype)
         self.pieces = dict(self._own_pieces())
         self._restart()
 
@@ -157,7 +165,8 @@ class _Bucket:
         self.dtype, self.size, self.sizes = dtype, 0, dict[Any, int]()
         #: those that are not yet there
         self.missing: set[Any] = set()
-        self.values = self.sum = np.empty(0, dtype)
+        self.sum = np.empty(0, dtype)
+        self.buffer = HostBuffer(0, dtype)
         #: waits for the sum, once it is begun
         self.wait: Callable[[], Buffer] | None = None
 

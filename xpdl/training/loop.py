@@ -10,6 +10,7 @@ from typing import Any
 
 from xpdl.backends import device_memory, plans
 from xpdl.backends.namespaces import Array
+from xpdl.backends.staging import way_of_messages
 from xpdl.data import Batches, Prefetch
 from xpdl.data.structure import rows_in
 from xpdl.ops.shares import share_of
@@ -39,7 +40,7 @@ def train(trainer: Any, more: int | None) -> History:
         state.stopped = False
         if run.communicator.size > 1:
             require_agreement(run, trainer.data.sets, run.communicator)
-            progress.line(run.communicator.describe())
+            progress.line(f"{run.communicator.describe()}; gradients are {way_of_messages(run.backend)}")
         if going_on := trainer.checkpointer.begin(run, state):
             progress.line(going_on)
         run = _up_to(trainer, trainer.epochs if more is None else state.epoch + more)

@@ -1,0 +1,51 @@
+"""Buffers of the host that arrays of a device are copied to, to be sent elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from xpdl.backends import Backend, asnumpy
+from xpdl.backends.namespaces import Array
+
+
+class HostBuffer:
+    """A vector in the memory of the host.
+
+    Attributes
+    ----------
+    values : NumPy array (n,)
+        Has what was `put` when `is_ready` says so, or after `wait`.
+    """
+
+    def __init__(self, size: int, dtype: Any) -> None:
+        self.values: np.ndarray[Any, Any] = np.empty(size, dtype)
+
+    def put(self, begin: int, a: Array) -> None:
+        """Copy the values of an array, from `begin` on."""
+        host = asnumpy(a).reshape(-1)
+        self.values[begin : begin + host.size] = host
+
+    def is_ready(self) -> bool:
+        """Return whether all copies are made."""
+        return True
+
+    def wait(self) -> None:
+        """Wait for the copies."""
+
+
+def host_buffer(like: Array, size: int, dtype: Any) -> HostBuffer:
+    """Return a buffer for arrays of the library of `like`."""
+    if Backend.of(like).name == "cupy":
+        buffer: HostBuffer = importlib.import_module("xpdl.backends.cupy.pinned").PinnedBuffer(size, dtype)
+        return buffer
+    return HostBuffer(size, dtype)
+
+
+def way_of_messages(backend: Backend) -> str:
+    """Describe the way that arrays of a backend take to other processes."""
+    if backend.name == "cupy":
+        return "staged through pinned memory of the host"
+    return "sent as they are" if backend.name == "numpy" else "copied to the memory of the host"
