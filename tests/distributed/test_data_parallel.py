@@ -8,17 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed import sharded
 from tests.distributed.launch import environment, on_ranks
 from tests.distributed.together import CHECKS
 
 pytestmark = pytest.mark.needs("mpi4py")
 
 
-def test_claims_about_several_ranks(tmp_path: Path) -> None:
-    done = on_ranks(3, "-m", "tests.distributed.together", str(tmp_path))
+SHARDED = [check.__name__ for check in sharded.CHECKS]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param([name for name in CHECKS if name not in SHARDED], id="training"),
+        pytest.param(SHARDED, id="sharded", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_claims_about_several_ranks(tmp_path: Path, names: list[str]) -> None:
+    done = on_ranks(3, "-m", "tests.distributed.together", str(tmp_path), *names)
     assert done.returncode == 0, done.stdout + done.stderr
     said = [line for line in done.stdout.splitlines() if line.endswith(": ok")]
-    assert said == [f"{name}: ok" for name in CHECKS]
+    assert said == [f"{name}: ok" for name in names] and len(names) >= 8
 
 
 @pytest.mark.parametrize(
