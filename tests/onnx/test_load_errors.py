@@ -68,6 +68,10 @@ def one(kind: str, *shapes: tuple[int, ...], **attributes: Any) -> Callable[[Bui
     return lambda g: g.node(kind, "x", *(g.constant(*shape) for shape in shapes), **attributes)
 
 
+def padded(g: Builder, channels: int = 0, **attributes: Any) -> str:
+    return g.node("Pad", "x", g.constant(values=np.array([0, channels, 1, 1] * 2)), **attributes)
+
+
 def second_output(g: Builder) -> str:
     g.nodes.append(g.helper.make_node("MaxPool", ["x"], ["y", "places"], name="n1", kernel_shape=[2, 2]))
     return "places"
@@ -82,13 +86,37 @@ UNMAPPED = [
     (argmax, ("n", 4), r"'n1' \(Cast\): it makes integers of the values; read the layers before it, with output='v0'"),
     (integer_weights, ("n", 4), r"its second input are integers \(int64\)"),
     (two_unmapped, ("n", 4), r"'n0' \(Erf\): xpdl has no layer for it; .* \| node 'n1' \(Hardmax\): xpdl has no layer"),
-    (pool(pads=[1, 1, 1, 1]), IMAGES, r"its means do not count the padding; export it with count_include_pad=1"),
-    (one("Conv", (2, 2, 3, 3), pads=[0, 1, 1, 1]), IMAGES, r"padding \(0, 1, 1, 1\) is not the same at both ends"),
-    (one("Conv", (2, 2, 3, 3), strides=[0, 1], auto_pad="SAME_UPPER"), IMAGES, r"strides \(0, 1\).* do not fit"),
+    (
+        one("Conv", (2, 2, 3, 3), strides=[0, 1], auto_pad="SAME_UPPER"),
+        IMAGES,
+        r"its stride \(0, 1\) does not fit a window of 2",
+    ),
     (one("Conv", (2, 2, 3, 3), auto_pad="ROUND"), IMAGES, r"auto_pad='ROUND' is no mode"),
     (one("Conv", (2, 3, 3, 3)), IMAGES, r"\(Conv\): Convolution: expected 3 channels"),
     (one("Conv", (2, 2, 7, 7)), IMAGES, r"\(Conv\): Convolution: .*"),
-    (one("Conv", (2, 2, 3)), ("n", 2, 6), r"its filters have shape \(2, 2, 3\), and images have two axes"),
+    (one("Conv", (2, 2, 3)), IMAGES, r"its input is no batch of|expected signals"),
+    (
+        lambda g: g.node("Relu", g.node("Pad", "x", g.constant(values=np.array([0, 0, 1, 1] * 2)))),
+        IMAGES,
+        r"the border of",
+    ),
+    (
+        lambda g: g.node(
+            "MaxPool", g.node("Pad", "x", g.constant(values=np.array([0, 0, 1, 1] * 2))), kernel_shape=[2, 2]
+        ),
+        IMAGES,
+        r"border before it is of 0, and its own of -inf",
+    ),
+    (
+        lambda g: g.node("Pad", "x", g.constant(values=np.array([0, 1, 1, 1] * 2))),
+        IMAGES,
+        r"its padding adds rows or channels",
+    ),
+    (
+        lambda g: g.node("Pad", "x", g.constant(values=np.array([0, 0, 1, 1] * 2)), mode="reflect"),
+        IMAGES,
+        r"is no border of one value",
+    ),
     (one("Gemm", (4, 3), transA=1), ("n", 4), r"transA=1 mixes the rows of a batch"),
     (one("Gemm", (4, 3), (4, 3)), ("n", 4), r"its bias of shape \(4, 3\) is not one value for each of 3 units"),
     (one("Gemm", (5, 3)), ("n", 4), r"Affine: expected a batch \(N, ...\) with 5 values a row"),
@@ -96,7 +124,11 @@ UNMAPPED = [
     (one("Softmax", axis=1), IMAGES, r"it is over the axis 1 of 4, and not over the last"),
     (one("Flatten", axis=2), IMAGES, r"axis=2 does not keep the rows of a batch apart"),
     (one("Transpose", perm=[1, 0, 2, 3]), IMAGES, r"perm=\(1, 0, 2, 3\) moves the axis of the rows"),
-    (one("ReduceMean", axes=[1, 2]), IMAGES, r"reduces the axes \(1, 2\), which are not the height and the width"),
+    (
+        one("ReduceMean", axes=[1, 2]),
+        IMAGES,
+        r"reduces the axes \(1, 2\), which are not all of images but the channels",
+    ),
     (one("Dropout", ratio=1.5), ("n", 4), r"\(Dropout\): Dropout: dropout_ratio must"),
     (second_output, IMAGES, r"'n1' \(MaxPool\): its output 'places' beside the first has no counterpart"),
     (lambda g: "nowhere", ("n", 4), r"the value 'nowhere' is not computed from the input; outputs are 'nowhere'"),

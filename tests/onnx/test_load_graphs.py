@@ -132,6 +132,36 @@ def test_automatic_padding(auto: str, size: int, tmp_path: Any) -> None:
     assert_computes(g.model(y, ("n", 1, 7, 9)), images, tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["Conv", "MaxPool", "AveragePool"])
+def test_borders_are_part_of_the_window_after_them(kind: str, tmp_path: Any) -> None:
+    """As Keras has them before a convolution with a stride."""
+    g = Builder()
+    value = [g.constant(values=np.float32(-np.inf))] if kind == "MaxPool" else []
+    x = g.node("Pad", "x", g.constant(values=np.array([0, 0, 1, 0, 0, 0, 2, 1])), *value)
+    if kind == "Conv":
+        y = g.node("Conv", x, g.constant(2, 1, 3, 3), strides=[2, 2], pads=[0, 1, 0, 0])
+    else:
+        y = g.node(kind, x, kernel_shape=[3, 3], strides=[2, 2])
+    images = g.rng.standard_normal((5, 1, 6, 7)).astype("float32")
+    net = assert_computes(g.model(y, ("n", 1, 6, 7)), images, tmp_path)
+    assert len(net.layers) == 1
+
+
+@pytest.mark.needs("onnxruntime")
+@pytest.mark.parametrize("axes", [1, 3])
+def test_signals_and_volumes(axes: int, tmp_path: Any) -> None:
+    g = Builder()
+    size, shape = [3, 2, 4][:axes], ("n", 2, *[9, 8, 7][:axes])
+    x = g.node("Mul", "x", g.constant(2, *[1] * axes))
+    x = g.node("Relu", g.node("Conv", x, g.constant(4, 1, *size), g.constant(4), group=2, pads=[1] * axes + [0] * axes))
+    x = g.node("MaxPool", x, kernel_shape=[2] * axes, pads=[0] * axes + [1] * axes)
+    x = g.node("AveragePool", x, kernel_shape=[2] * axes, strides=[2] * axes, ceil_mode=1, pads=[1] * 2 * axes)
+    y = g.node("Flatten", g.node("GlobalMaxPool", x))
+    rows = g.rng.standard_normal((5, *shape[1:])).astype("float32")
+    net = assert_computes(g.model(y, shape), rows, tmp_path, runtime=True)
+    assert len(net.layers) == 5
+
+
 def test_free_sizes(tmp_path: Any) -> None:
     """Heights and widths that the file leaves open, also where a layer needs to know how many features there are."""
     g = Builder()

@@ -21,11 +21,11 @@ from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 from xpdl.onnx.arithmetic import add, add_all, divide, multiply, subtract
-from xpdl.onnx.importing import Importer, Reader, bias_of, features_of, images_of, ordered, then
+from xpdl.onnx.importing import Importer, Reader, bias_of, features_of, grids_of, ordered, then
 from xpdl.onnx.layouts import concatenate, flatten, reshape, squeeze, transpose, unsqueeze
 from xpdl.onnx.nodes import Given, Node, Signal, constant, decimal, integers, signal
 from xpdl.onnx.source import FLOATS, HostArray, Unmapped
-from xpdl.onnx.windows import convolution, pooling
+from xpdl.onnx.windows import border, convolution, pooling
 
 
 def _elementwise(make: Callable[[], Layer]) -> Importer:
@@ -69,7 +69,8 @@ def _matmul(node: Node, reader: Reader, x: Given, W: Given) -> Signal:
 
 def _global_pooling(make: Callable[[], Layer]) -> Importer:
     def importer(node: Node, reader: Reader, x: Given) -> Signal:
-        return then(node, images_of(x), make(), (0, -1, -1))
+        grids = grids_of(x)
+        return then(node, grids, make(), (0, *[-1] * (len(grids.axes) - 1)))
 
     return importer
 
@@ -99,8 +100,13 @@ def _reduce_mean(node: Node, reader: Reader, x: Given, axes: Given = None) -> Si
     x = signal(x)
     found = node.integers("axes") if axes is None else integers(axes, "axes")
     reduced = {axis % (len(x.axes) + 1) - 1 for axis in found}
-    if {x.axes[axis] for axis in reduced if axis >= 0} != {1, 2} or len(reduced) != 2 or len(x.step.shape) != 3:
-        raise Unmapped(f"it reduces the axes {found}, which are not the height and the width of images")
+    rank = len(x.step.shape)
+    if (
+        sorted(x.axes[axis] for axis in reduced if axis >= 0) != [*range(1, rank)]
+        or len(reduced) != rank - 1
+        or rank < 2
+    ):
+        raise Unmapped(f"it reduces the axes {found}, which are not all of images but the channels")
     kept = [-1 if i in reduced else axis for i, axis in enumerate(x.axes)]
     if not node.integer("keepdims", 1):
         kept = [axis for axis in kept if axis >= 0]
@@ -185,6 +191,7 @@ IMPORTERS: dict[str, Importer] = {
     "MatMul": _matmul,
     "MaxPool": pooling(Pooling),
     "Mul": multiply,
+    "Pad": border,
     "ReduceMean": _reduce_mean,
     "Relu": _elementwise(Relu),
     "Reshape": reshape,

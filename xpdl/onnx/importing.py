@@ -12,8 +12,6 @@ from xpdl.onnx.nodes import Given, Node, Signal, signal
 from xpdl.onnx.source import HostArray, Unmapped
 from xpdl.onnx.steps import Scaling, Step, row_after
 
-IMAGES = (0, 1, 2)
-
 
 class Reader(Protocol):
     """The reader of a file, as importers see it."""
@@ -34,10 +32,11 @@ def then(node: Node, x: Signal, layer: Layer | Scaling, axes: tuple[int, ...] | 
     return Signal(step, x.axes if axes is None else axes, x.order)
 
 
-def images_of(x: Given) -> Signal:
+def grids_of(x: Given) -> Signal:
+    """Return a value that is a batch of signals (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W)."""
     x = signal(x)
-    if x.axes != IMAGES or len(x.step.shape) != 3:
-        raise Unmapped(f"its input is no batch of images (N, C, H, W): rows are of shape {x.row}")
+    if not x.is_plain or not 2 <= len(x.axes) <= 4:
+        raise Unmapped(f"its input is no batch of images (N, C, H, W), signals or volumes: rows are of shape {x.row}")
     return x
 
 

@@ -17,6 +17,7 @@ from xpdl.layers.identity import Identity
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.residual import Residual
 from xpdl.onnx.source import HostArray, Unmapped
+from xpdl.ops.padding import sides
 
 # sizes of one row; None for one that is not known
 Row = tuple[int | None, ...]
@@ -38,6 +39,25 @@ class Scaling:
         self.node, self.scale, self.shift = node, scale, shift
 
 
+class Border:
+    """A value that is added around images: part of the window after it.
+
+    Parameters
+    ----------
+    node : str
+        For messages.
+    value : float
+    pads : tuple of (before, after)
+        Of each axis behind the channels.
+    """
+
+    def __init__(self, node: str, value: float, pads: tuple[tuple[int, int], ...]) -> None:
+        self.node, self.value, self.pads = node, value, pads
+
+
+Part = Layer | Scaling | Border
+
+
 class Step:
     """A layer, the input, or a sum, among the others of a graph.
 
@@ -45,14 +65,14 @@ class Step:
     ----------
     name : str
         Of its output in the file.
-    layer : Layer, Scaling or None
+    layer : Layer, Scaling, Border or None
         None for the input and for sums.
     *inputs : Step
     shape : tuple of int or None
         Of one row of the output; None for a size that is not known.
     """
 
-    def __init__(self, name: str, layer: Layer | Scaling | None, *inputs: Step, shape: Row) -> None:
+    def __init__(self, name: str, layer: Part | None, *inputs: Step, shape: Row) -> None:
         self.name, self.layer, self.inputs, self.shape = name, layer, inputs, shape
         # the step that every way from the input to here goes through last
         self.fork: Step | None = None if not inputs else inputs[0] if len(inputs) == 1 else _meeting(*inputs)
@@ -82,7 +102,7 @@ def layers_between(start: Step, end: Step) -> list[Layer]:
 def _layers(start: Step, end: Step, placed: set[Step], depth: int) -> list[Layer]:
     if depth > _DEEPEST:
         raise Unmapped(f"residual blocks lie in one another, more than {_DEEPEST} deep")
-    row: list[Layer | Scaling] = []
+    row: list[Part] = []
     while end is not start:
         if end in placed:
             raise Unmapped(
@@ -107,10 +127,12 @@ def _block(body: list[Layer], shortcut: list[Layer]) -> Residual:
     return Residual(*body, shortcut=inside)
 
 
-def _scaled(row: Iterable[Layer | Scaling]) -> list[Layer]:
+def _scaled(row: Iterable[Part]) -> list[Layer]:
     """Give scalings to the layers before them, else to those after them; affine layers flatten by themselves."""
     layers: list[Layer | Scaling] = []
     for one in row:
+        if isinstance(one, Border):
+            raise Unmapped(f"the border of {one.node} is not before a convolution or pooling that it could be part of")
         last = layers[-1] if layers else None
         if isinstance(one, Scaling) and (merged := _after(last, one)) is not None:
             layers[-1] = merged
@@ -141,7 +163,7 @@ def _after(layer: Layer | Scaling | None, scaling: Scaling) -> Layer | Scaling |
         return _normalization(layer, layer.gamma * scale, layer.beta * scale + shift)
     if not isinstance(layer, (Affine, Convolution)) or (isinstance(layer, Affine) and layer.axis != 1):
         return None
-    along = (1, -1) if isinstance(layer, Affine) else (-1, 1, 1, 1)
+    along = (1, -1) if isinstance(layer, Affine) else (-1, *[1] * (layer.W.ndim - 1))
     W = layer.W if np.all(scale == 1) else layer.W * scale.reshape(along if scale.ndim else ())
     b = np.zeros(_outputs(layer), layer.W.dtype) if layer.b is None else layer.b * scale
     return _linear(layer, W, b + shift if np.any(shift != 0) or layer.b is None else b)
@@ -156,14 +178,19 @@ def _before(scaling: Scaling, layer: Layer | Scaling) -> Layer | Scaling | None:
         # each value of a channel that was flattened
         scale, shift = (_along(values, layer.W.shape[0]) for values in (scale, shift))
         return _linear(layer, layer.W * scale[:, None], _plus(layer, shift @ layer.W))
-    if isinstance(layer, Convolution) and (layer.pad == (0, 0) or not np.any(shift)):
+    if isinstance(layer, Convolution) and (not np.any(shift) or not _is_padded(layer)):
         inputs = layer.W.shape[1] * layer.groups
         # (groups, 1, C / groups, 1, 1) beside (groups, FN / groups, C / groups, FH, FW)
         grouped = layer.W.reshape(layer.groups, -1, *layer.W.shape[1:])
-        scale, shift = (_along(v, inputs).reshape(layer.groups, 1, -1, 1, 1) for v in (scale, shift))
-        shifted = (grouped * shift).sum(axis=(2, 3, 4)).reshape(-1)
+        ones = [1] * len(layer.size)
+        scale, shift = (_along(v, inputs).reshape(layer.groups, 1, -1, *ones) for v in (scale, shift))
+        shifted = (grouped * shift).sum(axis=tuple(range(2, grouped.ndim))).reshape(-1)
         return _linear(layer, (grouped * scale).reshape(layer.W.shape), _plus(layer, shifted))
     return None
+
+
+def _is_padded(layer: Convolution) -> bool:
+    return isinstance(layer.pad, str) or any(map(any, map(sides, layer.pad)))
 
 
 def _along(values: HostArray, size: int) -> HostArray:

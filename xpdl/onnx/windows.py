@@ -1,88 +1,132 @@
-"""Layers of nodes with windows: convolution and pooling."""
+"""Layers of nodes with windows over signals, images or volumes: convolution and pooling."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.pooling import AveragePooling, Pooling
-from xpdl.onnx.importing import Importer, Reader, bias_of, images_of, then
-from xpdl.onnx.nodes import Given, Node, Signal
+from xpdl.onnx.importing import Importer, Reader, bias_of, grids_of, then
+from xpdl.onnx.nodes import Given, Node, Signal, constant, integers, signal
 from xpdl.onnx.source import Unmapped
+from xpdl.onnx.steps import Border, Step
+
+Sizes = tuple[int, ...]
 
 
 def convolution(node: Node, reader: Reader, x: Given, W: Given, b: Given = None) -> Signal:
-    """Return the convolution of images with constant filters."""
-    filters = reader.weights(W, "filters")
-    if filters.ndim != 4:
-        raise Unmapped(f"its filters have shape {filters.shape}, and images have two axes")
-    images = images_of(x)
-    if node.has("kernel_shape") and node.integers("kernel_shape") != filters.shape[2:]:
+    """Return the convolution of images, signals or volumes with constant filters."""
+    grids, filters = grids_of(x), reader.weights(W, "filters")
+    size = filters.shape[2:]
+    if node.has("kernel_shape") and node.integers("kernel_shape") != size:
         raise Unmapped(f"its kernel_shape is {node.integers('kernel_shape')}, its filters have shape {filters.shape}")
-    stride, dilation = node.integers("strides", (1, 1)), node.integers("dilations", (1, 1))
-    layer = Convolution(
-        filters,
-        None if b is None else bias_of(reader.weights(b, "bias"), filters.shape[0]),
-        stride,
-        _padding(node, images, filters.shape[2:], stride, dilation),
-        dilation=dilation,
-        groups=node.integer("group", 1),
-    )
-    return then(node, images, layer)
-
-
-def _padding(
-    node: Node, x: Signal, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[int, int]:
-    """Return the padding of a window, the same at both ends of each axis."""
-    auto = node.text("auto_pad", "NOTSET")
-    pads = node.integers("pads", (0, 0, 0, 0)) if auto == "NOTSET" else (0, 0, 0, 0)
-    if {len(size), len(stride), len(dilation), len(pads) // 2} != {2} or min(stride) < 1:
-        raise Unmapped(
-            f"its window of {len(size)} axes, strides {stride}, dilations {dilation} and pads {pads} do not fit"
-        )
-    if auto.startswith("SAME"):
-        if None in x.row:
-            raise Unmapped(f"auto_pad={auto} needs the sizes of its input", "give input_shape=")
-        totals = [
-            max((-(-have // step) - 1) * step + (taps - 1) * apart + 1 - have, 0)
-            for have, taps, step, apart in zip(x.step.shape[1:], size, stride, dilation, strict=True)
-            if have is not None
-        ]
-        low = [total // 2 for total in totals] if auto == "SAME_UPPER" else [-(-total // 2) for total in totals]
-        pads = (*low, *(total - first for total, first in zip(totals, low, strict=True)))
-    elif auto not in ("NOTSET", "VALID"):
-        raise Unmapped(f"auto_pad={auto[:40]!r} is no mode of padding")
-    if pads[:2] != pads[2:]:
-        raise Unmapped(f"its padding {pads} is not the same at both ends of an axis")
-    return pads[0], pads[1]
+    bias = None if b is None else bias_of(reader.weights(b, "bias"), filters.shape[0])
+    window = _window(node, size)
+    grids, border = _without_border(grids, 0.0)
+    pad = _together(border, _padding(node, grids.step.shape[1:], size, **window))
+    options: dict[str, Any] = {**window, "pad": pad, "groups": node.integer("group", 1)}
+    layer = Convolution(filters, bias, **options)
+    return then(node, grids, layer)
 
 
 def pooling(kind: type[Pooling] | type[AveragePooling]) -> Importer:
     """Return the importer of a kind of pooling."""
 
     def importer(node: Node, reader: Reader, x: Given) -> Signal:
-        images, size = images_of(x), node.integers("kernel_shape")
-        stride, dilation = node.integers("strides", (1, 1)), node.integers("dilations", (1, 1))
-        pad = _padding(node, images, size, stride, dilation)
-        if dilation != (1, 1):
-            raise Unmapped(f"its window has dilations {dilation}")
-        if kind is AveragePooling and any(pad) and not node.integer("count_include_pad", 0):
-            raise Unmapped("its means do not count the padding", "export it with count_include_pad=1")
-        layer = kind(size[0], size[1], (stride[0], stride[1]), pad)
-        y = then(node, images, layer)
-        if node.integer("ceil_mode", 0) and y.step.shape[1:] != _rounded_up(images, size, stride, pad):
-            raise Unmapped("its output is rounded up (ceil_mode=1)", "export it with ceil_mode=0")
-        return y
+        grids, size = signal(x), node.integers("kernel_shape")
+        window = _window(node, size)
+        counts = bool(node.integer("count_include_pad", 0))
+        grids, border = _without_border(grids, 0.0 if kind is AveragePooling else -math.inf)
+        own = _padding(node, grids.row[1:], size, **window)
+        if border is not None and kind is AveragePooling and own != "same" and any(map(any, own)) and not counts:
+            raise Unmapped("its means count one border, and not another")
+        counts, pad = counts or border is not None, _together(border, own)
+        if -1 in grids.axes[1:]:
+            grids, size, pad = _without_ones(grids, size, pad)
+            window = {name: values[: len(size)] for name, values in window.items()}
+        else:
+            grids = grids_of(grids)
+        options: dict[str, Any] = {**window, "size": size, "pad": pad, "ceil_mode": bool(node.integer("ceil_mode", 0))}
+        counted = {"count_include_pad": counts} if kind is AveragePooling else {}
+        return then(node, grids, kind(**options, **counted))
 
     return importer
 
 
-def _rounded_up(x: Signal, size: tuple[int, ...], stride: tuple[int, ...], pad: tuple[int, int]) -> tuple[int, ...]:
-    """Return the sizes of the output that ceil_mode gives; none where the input's are not known."""
-    found = []
-    for have, taps, step, border in zip(x.step.shape[1:], size, stride, pad, strict=True):
-        if have is None:
-            return ()
-        count = -(-(have + 2 * border - taps) // step) + 1
-        # no window begins in the padding at the end
-        found.append(count - 1 if (count - 1) * step >= have + border else count)
-    return tuple(found)
+def _window(node: Node, size: Sizes) -> dict[str, Sizes]:
+    """Return stride and dilation of a window."""
+    ones = (1,) * len(size)
+    window = {"stride": node.integers("strides", ones), "dilation": node.integers("dilations", ones)}
+    for name, values in window.items():
+        if len(values) != len(size) or min(values, default=1) < 1:
+            raise Unmapped(f"its {name} {values} does not fit a window of {len(size)} axes")
+    return window
+
+
+def _padding(node: Node, lengths: tuple[int | None, ...], size: Sizes, *, stride: Sizes, dilation: Sizes) -> Any:
+    """Return the border of a window as the option `pad` of layers."""
+    auto = node.text("auto_pad", "NOTSET")
+    if auto == "SAME_UPPER":
+        return "same"
+    if auto == "SAME_LOWER":
+        if None in lengths or len(lengths) != len(size):
+            raise Unmapped(f"auto_pad={auto} needs the sizes of its input", "give input_shape=")
+        totals = [
+            max((-(-have // step) - 1) * step + (taps - 1) * apart + 1 - have, 0)
+            for have, taps, step, apart in zip(lengths, size, stride, dilation, strict=True)
+            if have is not None
+        ]
+        return tuple((-(-total // 2), total // 2) for total in totals)
+    if auto not in ("NOTSET", "VALID"):
+        raise Unmapped(f"auto_pad={auto[:40]!r} is no mode of padding")
+    pads = node.integers("pads", (0,) * 2 * len(size)) if auto == "NOTSET" else (0,) * 2 * len(size)
+    if len(pads) != 2 * len(size):
+        raise Unmapped(f"its padding {pads[:8]} does not fit a window of {len(size)} axes")
+    return tuple(zip(pads[: len(size)], pads[len(size) :], strict=True))
+
+
+def border(node: Node, reader: Reader, x: Given, pads: Given = None, value: Given = None) -> Signal:
+    """Return images with a border, for the window after it."""
+    grids = grids_of(x)
+    found = node.integers("pads") if pads is None else integers(pads, "pads")
+    rank = len(grids.axes) + 1
+    if node.text("mode", "constant") != "constant" or len(found) != 2 * rank or min(found) < 0:
+        raise Unmapped(f"its padding {found[:10]} is no border of one value around rows of shape {grids.row}")
+    both = tuple(zip(found[:rank], found[rank:], strict=True))
+    if any(map(any, both[:2])):
+        raise Unmapped("its padding adds rows or channels")
+    number = node.number("value", 0.0) if value is None else float(constant(value, "value").reshape(()))
+    added = (0, *(before + after for before, after in both[2:]))
+    shape = tuple(None if size is None else size + more for size, more in zip(grids.step.shape, added, strict=True))
+    return Signal(Step(node.outputs[0], Border(node.label, number, both[2:]), grids.step, shape=shape), grids.axes)
+
+
+def _without_border(x: Signal, value: float) -> tuple[Signal, Any]:
+    """Return what was padded by a node before, and that border; None where there is none."""
+    layer = x.step.layer
+    if not isinstance(layer, Border):
+        return x, None
+    if layer.value != value:
+        raise Unmapped(f"the border before it is of {layer.value:g}, and its own of {value:g}")
+    return Signal(x.step.inputs[0], x.axes), layer.pads
+
+
+def _together(border: Any, pad: Any) -> Any:
+    """Return the border of a node before and that of a window as one."""
+    if border is None:
+        return pad
+    if pad == "same" or len(pad) != len(border):
+        raise Unmapped("its padding depends on the border before it")
+    return tuple((a + c, b + d) for (a, b), (c, d) in zip(border, pad, strict=True))
+
+
+def _without_ones(x: Signal, size: Sizes, pad: Any) -> tuple[Signal, Sizes, Any]:
+    """Return a value without axes of size 1 that only the file has, and the window along the others."""
+    real = [axis for axis in x.axes if axis >= 0]
+    ones = [i for i, axis in enumerate(x.axes[1:]) if axis < 0]
+    wide = any(size[i] != 1 or (pad != "same" and any(pad[i])) for i in ones) if len(size) == len(x.axes) - 1 else True
+    if wide or real != list(range(len(x.step.shape))) or ones != [*range(len(size) - len(ones), len(size))]:
+        raise Unmapped(f"its window is over an axis of size 1 of rows of shape {x.row}")
+    rest = len(size) - len(ones)
+    return x, size[:rest], pad if pad == "same" else pad[:rest]
