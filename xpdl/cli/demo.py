@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     if not 0 <= args.port < 2**16:
         raise ValueError(f"--port must be a number from 0 to 65535, got {args.port}")
     # a web server is of no use to other commands
-    server, network = (importlib.import_module(f"xpdl.demo.{name}") for name in ("server", "network"))
+    server, network = importlib.import_module("xpdl.demo.server"), importlib.import_module("xpdl.demo.network")
     runtime = args.runtime or (_INSTALLED if _INSTALLED.is_dir() else None)
     with server.DemoServer(network.recognizer(args.model), args.port, runtime) as demo:
         place = "in the browser" if "/net.onnx" in demo.files else "here"

@@ -48,7 +48,8 @@ class GraphReader:
             raise Unmapped(f"it has {len(self._graph.node):,} nodes, and {_MOST_NODES:,} are read")
         self.input = self._place_inputs(input_shape)
         for number, one in enumerate(self._graph.node):
-            self._read(Node(one, number, self._opset))
+            if one.output:
+                self._read(Node(one, number, self._opset))
 
     def weights(self, value: Given, what: str) -> HostArray:
         """Return a constant as floats that a layer may own."""
