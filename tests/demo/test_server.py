@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.harness import nonempty
 from xpdl import layers as L
 from xpdl.demo import network, server
 
@@ -97,7 +98,7 @@ def test_files_of_the_page(path: str, kind: str, text: bytes, demo: server.DemoS
 
 
 def test_the_page_loads_nothing_from_elsewhere(demo: server.DemoServer) -> None:
-    for path, body in demo.files.items():
+    for path, body in nonempty(list(demo.files.items())):
         text = body.decode().replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text and "https:" not in text and "//" not in text.partition("<")[0].replace("// ", ""), (
             path

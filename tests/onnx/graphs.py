@@ -33,7 +33,9 @@ class Builder:
 
     def constant(self, *shape: int, values: Any = None) -> str:
         name = f"c{len(self.constants)}"
-        drawn = self.rng.uniform(0.5, 1.5, shape).astype("float32")
+        # weights of both signs, so that a softmax tells values apart; variances and divisors are positive
+        drawn = self.rng.normal(0.0, 0.3, shape) if len(shape) > 1 else self.rng.uniform(0.5, 1.5, shape)
+        drawn = drawn.astype("float32")
         self.constants[name] = drawn if values is None else np.asarray(values)
         return name
 

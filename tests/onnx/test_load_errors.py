@@ -237,6 +237,7 @@ DAMAGED = [
         damaged(lambda p: p.graph.node[0].input.__setitem__(0, "later")),
         "input 'later' is computed by no node before it",
     ),
+    (damaged(lambda p: p.graph.node[1].output.pop()), "is computed by no node before it"),
     (damaged(lambda p: p.graph.node[0].input.pop()), None),  # an affine layer without a bias
     (damaged(lambda p: p.graph.node[1].input.append("x")), "another number of inputs than 2"),
     (damaged(lambda p: p.graph.node[0].attribute.add(name="transA", f=1.0, type=1)), "transA has another type"),
