@@ -72,6 +72,10 @@ def padded(g: Builder, channels: int = 0, **attributes: Any) -> str:
     return g.node("Pad", "x", g.constant(values=np.array([0, channels, 1, 1] * 2)), **attributes)
 
 
+def resized(scales: list[float], **attributes: Any) -> Callable[[Builder], str]:
+    return lambda g: g.node("Resize", "x", "", g.constant(values=np.array(scales, np.float32)), **attributes)
+
+
 def second_output(g: Builder) -> str:
     g.nodes.append(g.helper.make_node("MaxPool", ["x"], ["y", "places"], name="n1", kernel_shape=[2, 2]))
     return "places"
@@ -121,7 +125,12 @@ UNMAPPED = [
     (one("Gemm", (4, 3), (4, 3)), ("n", 4), r"its bias of shape \(4, 3\) is not one value for each of 3 units"),
     (one("Gemm", (5, 3)), ("n", 4), r"Affine: expected a batch \(N, ...\) with 5 values a row"),
     (one("Gemm", (6, 3)), IMAGES, r"its input is no batch of features \(N, D\): rows are of shape \(2, 6, 6\)"),
-    (one("Softmax", axis=1), IMAGES, r"it is over the axis 1 of 4, and not over the last"),
+    (one("Softmax", axis=0), IMAGES, r"it is over the axis 0 of 4, and not over one of a row"),
+    (one("ConvTranspose", (2, 2, 3, 3), auto_pad="ROUND"), IMAGES, r"auto_pad='ROUND' is no mode"),
+    (one("ConvTranspose", (2, 2, 3, 3), pads=[1]), IMAGES, r"its attributes do not fit filters of 2 axes"),
+    (resized([1, 1, 1.5, 2]), IMAGES, r"its scales \[1.0, 1.0, 1.5, 2.0\] are not whole factors of the axes behind"),
+    (resized([1, 2, 2, 2]), IMAGES, r"are not whole factors"),
+    (resized([1, 1, 2, 2], mode="cubic"), IMAGES, r"it interpolates in another way: mode=cubic"),
     (one("Flatten", axis=2), IMAGES, r"axis=2 does not keep the rows of a batch apart"),
     (one("Transpose", perm=[1, 0, 2, 3]), IMAGES, r"perm=\(1, 0, 2, 3\) moves the axis of the rows"),
     (

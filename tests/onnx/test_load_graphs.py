@@ -162,6 +162,35 @@ def test_signals_and_volumes(axes: int, tmp_path: Any) -> None:
     assert len(net.layers) == 5
 
 
+ENLARGED: list[tuple[str, list[Any], dict[str, Any]]] = [
+    ("ConvTranspose", [(2, 3, 3, 3)], {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 2]}),
+    ("ConvTranspose", [(2, 2, 2, 3), (4,)], {"group": 2, "dilations": [2, 1]}),
+    ("Resize", [np.array([1, 1, 2, 3], np.float32)], {"mode": "nearest"}),
+    ("Resize", [np.array([1, 1, 2, 3], np.float32)], {"mode": "linear"}),
+    (
+        "Resize",
+        [None, np.array([5, 2, 8, 10])],
+        {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    ),
+]
+
+
+@pytest.mark.needs("onnxruntime")
+@pytest.mark.parametrize(("kind", "given", "attributes"), ENLARGED)
+def test_images_are_enlarged(kind: str, given: list[Any], attributes: dict[str, Any], tmp_path: Any) -> None:
+    g = Builder()
+    names = [
+        "" if one is None else g.constant(values=one) if isinstance(one, np.ndarray) else g.constant(*one)
+        for one in given
+    ]
+    y = g.node(kind, "x", *(["", *names] if kind == "Resize" else names), **attributes)
+    images = g.rng.standard_normal((5, 2, 4, 5)).astype("float32")
+    net = assert_computes(g.model(y, ("n", 2, 4, 5)), images, tmp_path, runtime=True)
+    assert [type(layer).__name__ for layer in net.layers.values()] == [
+        "ConvolutionTranspose" if kind == "ConvTranspose" else "UpSampling"
+    ]
+
+
 def test_free_sizes(tmp_path: Any) -> None:
     """Heights and widths that the file leaves open, also where a layer needs to know how many features there are."""
     g = Builder()

@@ -24,6 +24,7 @@ from xpdl.onnx.arithmetic import add, add_all, divide, multiply, subtract
 from xpdl.onnx.importing import Importer, Reader, bias_of, features_of, grids_of, ordered, then
 from xpdl.onnx.layouts import concatenate, flatten, reshape, squeeze, transpose, unsqueeze
 from xpdl.onnx.nodes import Given, Node, Signal, constant, decimal, integers, signal
+from xpdl.onnx.resizing import convolution_transpose, resize, upsample
 from xpdl.onnx.source import FLOATS, HostArray, Unmapped
 from xpdl.onnx.windows import border, convolution, pooling
 
@@ -145,9 +146,10 @@ def _softmax(node: Node, reader: Reader, x: Given) -> Signal:
     rank = len(x.axes) + 1
     # before opset 13, over all axes from that one on
     axis = node.integer("axis", -1 if node.opset >= 13 else 1) % rank
-    if axis != rank - 1 or not x.axes or x.axes[-1] != len(x.step.shape) - 1:
-        raise Unmapped(f"it is over the axis {axis} of {rank}, and not over the last", "transpose where it was made")
-    return then(node, x, Softmax())
+    own = x.axes[axis - 1] if axis else -1
+    if axis == 0 or own < 0 or (node.opset < 13 and axis != rank - 1):
+        raise Unmapped(f"it is over the axis {axis} of {rank}, and not over one of a row")
+    return then(node, x, Softmax() if own == len(x.step.shape) - 1 else Softmax(own + 1))
 
 
 def _cast(node: Node, reader: Reader, x: Given) -> Signal:
@@ -177,6 +179,7 @@ IMPORTERS: dict[str, Importer] = {
     "Cast": _cast,
     "Concat": _concat,
     "Conv": convolution,
+    "ConvTranspose": convolution_transpose,
     "Div": divide,
     "Dropout": _dropout,
     "Elu": _with_alpha(Elu, 1.0),
@@ -195,6 +198,7 @@ IMPORTERS: dict[str, Importer] = {
     "ReduceMean": _reduce_mean,
     "Relu": _elementwise(Relu),
     "Reshape": reshape,
+    "Resize": resize,
     "Sigmoid": _elementwise(Sigmoid),
     "Softmax": _softmax,
     "Softplus": _elementwise(Softplus),
@@ -204,5 +208,6 @@ IMPORTERS: dict[str, Importer] = {
     "Tanh": _elementwise(Tanh),
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
+    "Upsample": upsample,
     "ai.onnx.ml.ZipMap": _zip_map,
 }

@@ -12,10 +12,12 @@ from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
+from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.identity import Identity
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.residual import Residual
+from xpdl.layers.upsampling import UpSampling
 from xpdl.onnx.source import HostArray, Unmapped
 from xpdl.ops.padding import sides
 
@@ -229,7 +231,7 @@ def row_after(layer: Layer, shape: Row) -> Row:
         return (None,)
     if isinstance(layer, (GlobalAveragePooling, GlobalMaxPooling)):
         return shape[:1]
-    if isinstance(layer, (Convolution, Pooling, AveragePooling)):
-        channels = layer.filters if isinstance(layer, Convolution) else shape[0]
+    if isinstance(layer, (Convolution, ConvolutionTranspose, Pooling, AveragePooling, UpSampling)):
+        channels = layer.filters if isinstance(layer, (Convolution, ConvolutionTranspose)) else shape[0]
         return (channels, *[None] * (len(shape) - 1))
     return shape

@@ -22,7 +22,7 @@ def convolution(node: Node, reader: Reader, x: Given, W: Given, b: Given = None)
     if node.has("kernel_shape") and node.integers("kernel_shape") != size:
         raise Unmapped(f"its kernel_shape is {node.integers('kernel_shape')}, its filters have shape {filters.shape}")
     bias = None if b is None else bias_of(reader.weights(b, "bias"), filters.shape[0])
-    window = _window(node, size)
+    window = window_of(node, size)
     grids, border = _without_border(grids, 0.0)
     pad = _together(border, _padding(node, grids.step.shape[1:], size, **window))
     options: dict[str, Any] = {**window, "pad": pad, "groups": node.integer("group", 1)}
@@ -35,7 +35,7 @@ def pooling(kind: type[Pooling] | type[AveragePooling]) -> Importer:
 
     def importer(node: Node, reader: Reader, x: Given) -> Signal:
         grids, size = signal(x), node.integers("kernel_shape")
-        window = _window(node, size)
+        window = window_of(node, size)
         counts = bool(node.integer("count_include_pad", 0))
         grids, border = _without_border(grids, 0.0 if kind is AveragePooling else -math.inf)
         own = _padding(node, grids.row[1:], size, **window)
@@ -54,7 +54,7 @@ def pooling(kind: type[Pooling] | type[AveragePooling]) -> Importer:
     return importer
 
 
-def _window(node: Node, size: Sizes) -> dict[str, Sizes]:
+def window_of(node: Node, size: Sizes) -> dict[str, Sizes]:
     """Return stride and dilation of a window."""
     ones = (1,) * len(size)
     window = {"stride": node.integers("strides", ones), "dilation": node.integers("dilations", ones)}
