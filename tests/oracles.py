@@ -146,6 +146,15 @@ def affine(x: Any, W: Any, b: Any = None) -> Floats:
     return y
 
 
+def multiply(x: Any, y: Any) -> Any:
+    both = np.broadcast_arrays(x, y)
+    return np.array([a * b for a, b in zip(*(one.ravel() for one in both), strict=True)]).reshape(both[0].shape)
+
+
+def part(x: Any, start: int, stop: int, axis: int) -> Any:
+    return np.stack([np.take(x, place, axis) for place in range(start, stop)], axis)
+
+
 def add(x: Any, y: Any) -> Floats:
     total = np.zeros(x.shape)
     for place in np.ndindex(x.shape):

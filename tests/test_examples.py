@@ -188,6 +188,19 @@ def float16(accuracy):
     assert accuracy["float16"] == pytest.approx(accuracy["float32"], abs=0.011)
 
 
+def two_inputs(accuracy):
+    assert accuracy > 0.7
+
+
+def siamese(accuracy):
+    assert accuracy > 0.7
+
+
+def saliency(found):
+    before, after = found
+    assert after < before - 0.1
+
+
 CHECKS = {name: globals().get(name, same) for name in NAMES}
 
 

@@ -20,13 +20,15 @@ from xpdl.layers import (
     Convolution,
     Dropout,
     Flatten,
+    IdentityWithLoss,
+    Multiply,
     Pooling,
     Relu,
     Residual,
     SoftmaxWithLoss,
     Tanh,
 )
-from xpdl.models import MultiLayerNet, Sequential
+from xpdl.models import Graph, Input, MultiLayerNet, Sequential
 from xpdl.training import EarlyStopping, MixedPrecision, StepLR, Trainer
 from xpdl.training.network_state import named_arrays
 
@@ -51,6 +53,15 @@ def image_net() -> Sequential:
         loss=SoftmaxWithLoss,
         seed=1,
     )
+
+
+def graph_net() -> Graph:
+    """Two inputs through shared weights, and two losses."""
+    left, right = Input(X.shape[1:], "left"), Input(X.shape[1:], "right")
+    half = Sequential(Affine(units=5, use_bias=False), BatchNormalization(sync=True), Tanh())
+    u, v = half(left), half(right)
+    outputs = [Affine(units=3)(Multiply()(u, v)), Affine(units=2)(u)]
+    return Graph([left, right], outputs, loss=[SoftmaxWithLoss, IdentityWithLoss], loss_weights=[1.0, 0.5], seed=1)
 
 
 def everything(rule: str) -> dict[str, Any]:
@@ -149,6 +160,14 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "same generator": lambda: streamed(lambda: iter(xpdl.Batches(X, T, 15, seed=2, sample_weight=WEIGHTS))),
     "sharded function": lambda: streamed(uneven_rows, accumulate=2),
     "drop_last": lambda: {"network": rows_net(), "drop_last": True},
+    "graph": lambda: {
+        "network": graph_net(),
+        "x_train": {"left": X, "right": X[::-1].copy()},
+        "t_train": (T, X[:, :2]),
+        "x_test": (X[:13], X[:13]),
+        "t_test": (T[:13], X[:13, :2]),
+        "accumulate_grad_batches": 2,
+    },
     "float32 passes": lambda: {"network": rows_net(), "precision": MixedPrecision("float32")},
 }
 # rounding of float32 does not come in the same order
@@ -162,10 +181,11 @@ def trained(case: str, communicator: Any) -> Trainer:
         options["optimizer_param"] = {"lr": 0.01}
     options = {"optimizer": "SGD", "mini_batch_size": 10, **options}
     x_test = options.pop("x_test", X[:13])
-    is_rows = isinstance(x, np.ndarray)
+    is_rows = isinstance(x, (np.ndarray, dict))
+    t, t_test = options.pop("t_train", T), options.pop("t_test", T[: len(x_test)])
     rows = ROWS - round(ROWS * options.get("validation_split", 0.0))
     steps = -(-rows // options["mini_batch_size"])
-    data = x, T if is_rows else None, x_test, T[: len(x_test)]
+    data = x, t if is_rows else None, x_test, t_test
     options = {"seed": 5, "verbose": False, "communicator": communicator, **options}
     trainer = Trainer(network, *data, -(-50 // steps), **options)
     trainer.train()

@@ -243,6 +243,7 @@ _FUNCTIONS = [
         },
     ),
 ]
+_AXIS = Kind(("1", 1.0, [1], True, None, 0, _THING))
 _LAYERS = [
     *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh)),
     Call(layers.Softmax, {}, {"axis": Kind((*(value for value in COUNT.wrong if value != -1 or value is True), 0))}),
@@ -328,8 +329,26 @@ _LAYERS = [
         },
     ),
     Call(layers.Dropout, {}, {"dropout_ratio": SHARE, "inverted": FLAG}),
+    _layer(layers.Add),
+    _layer(layers.Multiply),
+    Call(layers.Concatenate, {}, {"axis": _AXIS}),
+    Call(
+        layers.Reshape,
+        {"shape": (3,)},
+        {"shape": Kind((3, None, True, "28", [0], [1.5], ["3"], [None], [True], [-1, -1], [-2], [2, 0], _THING))},
+    ),
+    Call(layers.Permute, {"axes": (2, 1)}, {"axes": Kind((*SIZES.wrong[:-1], [0, 1], [1, 1], [2], [-1], [1, 3]))}),
+    Call(
+        layers.Slice,
+        {},
+        {**dict.fromkeys(("start", "stop"), Kind(("1", 1.0, [1], True, _THING))), "axis": _AXIS},
+    ),
     Call(layers.Residual, {}, {"shortcut": Kind((3, "x", xpdl.Relu, (1, 2, 3), _THING)), "fuse": FLAG}),
 ]
+_IN = models.Input((3,))
+_OUT = xpdl.Relu()(_IN)
+_INPUTS = Kind((3, None, "x", (3,), [], [1], {}, xpdl.Input, _OUT, _THING))
+_OUTPUTS = Kind((3, None, "y", [], {}, [1], {1: _OUT}, xpdl.Relu(), _THING))
 _MODELS = [
     Call(
         models.Sequential,
@@ -337,6 +356,31 @@ _MODELS = [
         {"loss": Kind((3, "softmax", xpdl.Relu, xpdl.Relu(), [1], _THING)), "seed": SEED, "fuse": FLAG},
     ),
     Call(layers.Chain, {}, {"fuse": FLAG}),
+    Call(
+        layers.Dag,
+        {"inputs": _IN, "outputs": _OUT},
+        {"inputs": _INPUTS, "outputs": _OUTPUTS, "fuse": FLAG},
+    ),
+    Call(
+        models.Graph,
+        {"inputs": _IN, "outputs": _OUT},
+        {
+            "inputs": _INPUTS,
+            "outputs": _OUTPUTS,
+            "loss": Kind((3, "softmax", xpdl.Relu, xpdl.Relu(), [1], [], {}, {"y": xpdl.SoftmaxWithLoss}, _THING)),
+            "loss_weights": Kind((3, "1", [1.0], {"Relu1": 1.0}, _THING)),
+            "seed": SEED,
+            "fuse": FLAG,
+        },
+    ),
+    Call(
+        models.Input,
+        {"shape": (3,)},
+        {
+            "shape": Kind((3, None, True, "28", [0], [-1], [1.5], ["3"], [None], [True], _THING)),
+            "name": Kind((3, "", [1], _THING)),
+        },
+    ),
     Call(
         models.TwoLayerNet,
         {"input_size": 3, "hidden_size": 2, "output_size": 3},
@@ -603,5 +647,5 @@ CALLS = [
 ]
 
 #: names of records and of what only other functions make
-RECORDS = {"History", "SearchResult", "Trial"}
+RECORDS = {"Node", "History", "SearchResult", "Trial"}
 STREAM = Stream(0)

@@ -123,6 +123,8 @@ _METHODS = [
     Watched(models.Sequential.accuracy, on_net(X, T), {}, {"batch_size": 2}),
     Watched(models.Sequential.loss, on_net(X, T), {}, {"train_flg": True, "sample_weight": _SHARES}),
     Watched(models.Sequential.gradient, on_net(X, T), {}, {"sample_weight": _SHARES}),
+    Watched(models.Sequential.input_gradient, on_net(X), {"t": T}, {"t": 1 - T, "output": Refused(1, "and not both")}),
+    Watched(models.Sequential.input_gradient, on_net(X), {"output": 0}, {"output": 1}),
     Watched(
         models.Sequential.load_state_dict, of_a_file, {"more": True, "strict": False}, {"strict": Refused(True, "more")}
     ),
@@ -248,6 +250,7 @@ _FIGURES = [
     Watched(plots.images, figure_of(_PICTURES), {}, {"titles": list("abcdef"), "columns": 2, **_TITLE}),
     Watched(plots.images, figure_of(_PICTURES), {}, {"titles": Refused(list("abcdefg"), "7 titles for 6 images")}),
     Watched(plots.learning_curves, figure_of(_HISTORY), {}, _TITLE),
+    Watched(plots.network, figure_of(net()), {}, _TITLE),
     Watched(plots.LiveCurves, redrawn, {}, {"every": 2}),
     Watched(plots.misclassified, figure_of(_PICTURES, T, 1 - T), {}, {"limit": 2, "columns": 2, "classes": ["a", "b"]}),
     Watched(

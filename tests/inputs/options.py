@@ -138,6 +138,41 @@ def sequential(function: Any, **arguments: Any) -> Any:
     return model_on(x)(lambda **options: function(xpdl.Affine(units=2), xpdl.Dropout(0.5), **options), **arguments)
 
 
+def dag(function: Any, **arguments: Any) -> Any:
+    x = models.Input(X.shape[1:])
+    y = xpdl.Relu()(xpdl.Affine(units=3)(x))
+    return layer_on(X)(lambda **options: function(x, y, **options), **arguments)
+
+
+def graph(function: Any, **arguments: Any) -> Any:
+    x = models.Input(X.shape[1:])
+    return model_on(X.astype("float32"))(
+        lambda **options: function(x, xpdl.Dropout(0.5)(xpdl.Affine(units=2)(x)), **options), **arguments
+    )
+
+
+def two_losses(function: Any, **arguments: Any) -> Any:
+    x = models.Input(X.shape[1:])
+    net = function(x, [xpdl.Affine(units=2)(x), xpdl.Affine(units=3)(x)], **arguments)
+    return net.gradient(X, (X[:, :2], X[:, :1] * np.ones((1, 3))))
+
+
+def twice_on(x: Any) -> Callable[..., Any]:
+    """Watch a layer that gets one input twice."""
+
+    def watch(function: Any, **arguments: Any) -> Any:
+        layer = function(**arguments)
+        y = layer.forward(x, 2 * x)
+        return y, layer.backward(np.cos(y))
+
+    return watch
+
+
+def named_input(function: Any, **arguments: Any) -> Any:
+    x = function(**arguments)
+    return xpdl.Graph(x, xpdl.Relu()(x)).inputs
+
+
 def residual(function: Any, **arguments: Any) -> Any:
     return layer_on(X)(lambda **options: function(xpdl.Affine(units=3), **options), **arguments)
 
@@ -317,9 +352,31 @@ _LAYERS = [
     Watched(layers.Dropout, layer_on(X), {}, {"dropout_ratio": 0.25, "inverted": True}),
     Watched(layers.Residual, residual, {}, {"shortcut": xpdl.Affine(units=3, init=0.5)}, _FUSE),
     Watched(layers.Chain, residual, unseen=_FUSE),
+    Watched(layers.Dag, dag, unseen=_FUSE),
+    Watched(layers.Concatenate, twice_on(_rng.standard_normal((2, 3, 2))), {}, {"axis": 2}),
+    Watched(
+        layers.Slice,
+        layer_on(_rng.standard_normal((2, 3, 4))),
+        {},
+        {"start": 1, "stop": 2, "axis": Beside(2, {"start": 1})},
+    ),
 ]
 _MODELS = [
     Watched(models.Sequential, sequential, {}, {"loss": xpdl.SoftmaxWithLoss, "seed": 0}, _FUSE),
+    Watched(models.Input, named_input, {"shape": (3,)}, {"name": "left"}),
+    Watched(
+        models.Graph,
+        graph,
+        {},
+        {"loss": xpdl.SoftmaxWithLoss, "seed": 0, "loss_weights": Refused([1.0], "for a list or dict of losses")},
+        _FUSE,
+    ),
+    Watched(
+        models.Graph,
+        two_losses,
+        {"loss": [xpdl.IdentityWithLoss, xpdl.IdentityWithLoss], "seed": 0},
+        {"loss_weights": [1.0, 0.5]},
+    ),
     Watched(
         models.TwoLayerNet,
         model_on(_ROWS),

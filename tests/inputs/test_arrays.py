@@ -17,8 +17,8 @@ from xpdl import layers
 from xpdl.errors import DTypeError, LabelError, MixedArraysError, ShapeError
 
 ROWS = {row.cls.__name__: row for row in FIRST}
-# of numbers as well as arrays, and what only others are made of
-NODES = {"AddLayer", "MulLayer"}
+# of numbers as well as arrays, or of several arrays (tests/layers/test_merging.py), and what only others are made of
+NODES = {"AddLayer", "MulLayer", "Add", "Multiply", "Concatenate"}
 BASES = {"Layer", "LossLayer"}
 LOSSES = {"SoftmaxWithLoss", "SigmoidWithLoss", "IdentityWithLoss"}
 IMAGES = {"Convolution", "Pooling", "AveragePooling", "GlobalAveragePooling", "GlobalMaxPooling"}
@@ -32,12 +32,14 @@ SIZED = {
     "GroupNormalization",
     "Residual",
     "Chain",
+    "Dag",
+    "Reshape",
 }
 SIZED_LAST = {"LayerNormalization", "RMSNormalization"}
 # give back what they get: of any dtype, and beside nothing else
-KEEPERS = {"Identity", "Flatten"}
+KEEPERS = {"Identity", "Flatten", "Reshape", "Permute", "Slice"}
 # compute integers as floats, as nothing is learnt from them
-OF_INTEGERS = {"Relu", "Sigmoid", "Tanh", "Softmax", "Identity", "Flatten"}
+OF_INTEGERS = {"Relu", "Sigmoid", "Tanh", "Softmax", "Identity", "Flatten", "Reshape", "Permute", "Slice"}
 OF_INTEGERS |= {"Gelu", "Silu", "LeakyRelu", "Elu", "Softplus"}
 LAYERS = sorted(set(ROWS) - NODES - LOSSES)
 eager = pytest.mark.backends("eager")

@@ -19,6 +19,7 @@ from tests.oracles import central_differences
 from tests.pairs import distinct, sample
 from xpdl import layers as L
 from xpdl.backends.random import Stream
+from xpdl.models import Input
 
 _rng = np.random.default_rng(1998)
 _x = functools.partial(sample, _rng)
@@ -362,6 +363,19 @@ def _chain_oracle(x: Any, p: Arrays) -> Any:
     return oracles.affine(h, p["Affine1.W"])
 
 
+def _branches(p: Arrays) -> Any:
+    x = Input((4,))
+    tanh, twice = L.Tanh(), L.Affine(p["twice.W"], p["twice.b"])
+    left = twice(tanh(twice(x, name="twice")))
+    return L.Dag(x, L.Affine(p["Affine1.W"])(L.Concatenate()(left, x)))
+
+
+def _branches_oracle(x: Any, p: Arrays) -> Any:
+    left = oracles.tanh(oracles.affine(x, p["twice.W"], p["twice.b"]))
+    left = oracles.affine(left, p["twice.W"], p["twice.b"])
+    return oracles.affine(np.concatenate([left, x], axis=1), p["Affine1.W"])
+
+
 COMPOSITIONS = [
     Row(
         "Residual", _block, _block_oracle, (_x(3, 4),), {"body.Affine1.W": _x(4, 4), "body.Affine1.b": _x(4)}, core=True
@@ -381,6 +395,52 @@ COMPOSITIONS = [
         {"first.W": _x(4, 3), "first.b": _x(3), "Residual1.body.Affine1.W": _x(3, 3), "Affine1.W": _x(3, 2)},
         core=True,
     ),
+    Row(
+        "Dag",
+        _branches,
+        _branches_oracle,
+        (_x(2, 4),),
+        {"twice.W": _x(4, 4), "twice.b": _x(4), "Affine1.W": _x(8, 2)},
+        core=True,
+    ),
+]
+
+# --- of several inputs, and other orders of values
+
+
+def _several(name: str, layer: Any, oracle: Any, *shapes: tuple[int, ...], core: bool = False) -> Row:
+    inputs = tuple(_x(*shape) for shape in shapes)
+    return Row(name, lambda p: layer(), lambda *given: oracle(*given[:-1]), inputs, wrt=len(inputs), core=core)
+
+
+MERGING = [
+    _several("Add", L.Add, lambda x, y: x + y, (3, 4), (3, 4), core=True),
+    _several("Add of three, repeated", L.Add, lambda x, y, z: x + y + z, (2, 3, 2, 2), (2, 3, 1, 1), (2, 1, 2, 2)),
+    _several("Add of one", L.Add, np.array, (2, 3)),
+    _several("Multiply", L.Multiply, lambda x, y: x * y, (3, 4), (3, 4), core=True),
+    _several("Multiply gate", L.Multiply, lambda x, y: x * y, (2, 3, 2, 2), (2, 3, 1, 1), core=True),
+    _several("Multiply of three", L.Multiply, lambda x, y, z: x * y * z, (2, 1), (2, 3), (2, 3)),
+    _several("Multiply of one", L.Multiply, np.array, (2, 3)),
+    _several("Concatenate", L.Concatenate, lambda *xs: np.concatenate(xs, axis=1), (2, 3), (2, 1), (2, 2), core=True),
+    _several(
+        "Concatenate along the last axis",
+        lambda: L.Concatenate(-1),
+        lambda *xs: np.concatenate(xs, axis=3),
+        (2, 3, 2, 1),
+        (2, 3, 2, 2),
+    ),
+]
+
+REARRANGING = [
+    _several(
+        "Reshape", lambda: L.Reshape((3, -1)), lambda x: np.stack([row.reshape(3, 2) for row in x]), (2, 6), core=True
+    ),
+    _several("Reshape images", lambda: L.Reshape((4,)), lambda x: np.stack([row.ravel() for row in x]), (3, 1, 2, 2)),
+    _several("Permute", lambda: L.Permute((2, 3, 1)), lambda x: np.moveaxis(x, 1, 3), (2, 3, 2, 4), core=True),
+    _several("Permute rows", lambda: L.Permute((2, 1)), lambda x: np.stack([row.T for row in x]), (2, 3, 2)),
+    _several("Slice", lambda: L.Slice(1, 3), lambda x: np.stack([row[1:3] for row in x]), (2, 5), core=True),
+    _several("Slice from the end", lambda: L.Slice(-2, axis=2), lambda x: x[:, :, -2:], (2, 3, 4, 2)),
+    _several("Slice to the end", lambda: L.Slice(None, -1, axis=-1), lambda x: x[..., :-1], (2, 3, 4)),
 ]
 
 # --- losses
@@ -446,6 +506,8 @@ LOSSES = [
 
 ROWS = [
     *(*ELEMENTWISE, *NODES, *AFFINE, *CONVOLUTION, *POOLING, *NORMALISATION, *DROPOUT, *COMPOSITIONS, *LOSSES),
+    *MERGING,
+    *REARRANGING,
     *row_rows.ROWS,
     *window_rows.ROWS,
 ]

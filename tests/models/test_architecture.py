@@ -81,6 +81,19 @@ def small(shape, rng):
     return rng.standard_normal(shape) / 10
 
 
+def dag():
+    x = xpdl.Input((8, 2, 8), "images")
+    conv = xpdl.Convolution(filters=8, size=3, pad=1)
+    joined = xpdl.Concatenate(2)(conv(xpdl.Relu()(conv(x, name="twice"))), xpdl.Slice(0, 1, axis=2)(x))
+    return layers.Dag(x, xpdl.Slice(2)(joined), fuse=False)
+
+
+def graph(size):
+    x = xpdl.Input((size * 3 // 2,))
+    h = xpdl.Affine(units=4)(x)
+    return xpdl.Graph([x], [xpdl.Affine(units=3)(xpdl.Add()(h, xpdl.Multiply()(h, xpdl.Tanh()(h))))][0], seed=5)
+
+
 #: case -> layers of a model for `IMAGE`; every class of layers is in one
 ROWS = {
     "affine": lambda: [xpdl.Affine(units=4, use_bias=False), xpdl.Sigmoid(), xpdl.Affine(units=3, init=0.1)],
@@ -134,6 +147,7 @@ ROWS = {
         layers.Chain(xpdl.Relu(), ("inner", layers.Chain(xpdl.Affine(units=5)))),
         ("head", xpdl.Sequential(xpdl.Affine(units=3), seed=4)),
     ],
+    "graphs": lambda: [xpdl.Permute((3, 1, 2)), dag(), xpdl.Reshape((-1,)), graph(6 * 16)],
     "own classes": lambda: [Shrink(2.0, root=None), Around(xpdl.Affine(units=4), times=3), Classifier(3)],
 }
 LOSSES = {

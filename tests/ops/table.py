@@ -11,7 +11,18 @@ import numpy as np
 from tests import oracles
 from tests.ops import row_cases, window_cases
 from tests.pairs import Case, Pair, distinct, sample
-from xpdl.ops import activations, affine, arithmetic, convolution, dropout, losses, normalization, pooling, windows
+from xpdl.ops import (
+    activations,
+    affine,
+    arithmetic,
+    convolution,
+    dropout,
+    joining,
+    losses,
+    normalization,
+    pooling,
+    windows,
+)
 
 _rng = np.random.default_rng(2016)
 
@@ -578,6 +589,33 @@ ARITHMETIC = [
     Case(f"add {shape} {name}".strip(), _ADD, (_x(*shape), _x(*shape)), static, core=shape == (3, 4))
     for name, static in (("", {}), ("relu", _RELU))
     for shape in ((3, 4), (2, 3, 1, 2))
+]
+
+_MULTIPLY = Pair(
+    arithmetic.multiply,
+    oracles.multiply,
+    arithmetic.multiply_backward,
+    lambda backward, dy, outputs, arrays, static: backward(dy, *arrays),
+    wrt=(0, 1),
+)
+
+ARITHMETIC += [
+    Case(f"multiply {x} {y}", _MULTIPLY, (_x(*x), _x(*y)), core=x == (3, 4))
+    for x, y in (((3, 4), (3, 4)), ((2, 3, 2, 2), (2, 3, 1, 1)), ((2, 1), (2, 3)))
+]
+
+_PART = Pair(
+    joining.part,
+    oracles.part,
+    joining.part_backward,
+    lambda backward, dy, outputs, arrays, static: backward(
+        dy, arrays[0].shape[static["axis"]], static["start"], static["axis"]
+    ),
+)
+
+ARITHMETIC += [
+    Case(f"part {shape} {axis}", _PART, (_x(*shape),), {"start": 1, "stop": 3, "axis": axis}, core=axis == 1)
+    for shape, axis in (((3, 4), 1), ((2, 3, 4, 2), 2), ((2, 1, 3), -1))
 ]
 
 # --- normalization with running statistics

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+import xpdl
 from xpdl import plots
 from xpdl.data.augment import Cutout, Rotate, Shift
 from xpdl.search.result import SearchResult, Trial
@@ -82,6 +83,17 @@ def path(way: float) -> np.ndarray:
     return np.stack([-7 * 0.93**step, 2 * way**step], axis=1)
 
 
+def branches() -> xpdl.Graph:
+    """Two inputs, a layer in two places, a way around others, and two outputs."""
+    left, right, number = xpdl.Input((8,), "left"), xpdl.Input((8,), "right"), xpdl.Input((4,), "number")
+    half = xpdl.Affine(units=6)
+    u, v = half(left, name="half"), half(right)
+    both = xpdl.Concatenate()(xpdl.Multiply()(u, v), xpdl.Relu()(xpdl.Affine(units=3)(number)), number)
+    outputs = {"same": xpdl.Affine(units=2)(both), "sum": xpdl.Affine(units=3)(u)}
+    losses = {"same": xpdl.SoftmaxWithLoss, "sum": xpdl.IdentityWithLoss}
+    return xpdl.Graph([left, right, number], outputs, loss=losses)
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "curves": lambda: plots.curves(
         {"sigmoid": [0.1, 0.3, 0.7, 0.9], "step": [0, 0, 1, 1]}, x=[-2, -1, 1, 2], title="Activations", xlabel="x"
@@ -115,6 +127,7 @@ CASES: dict[str, Callable[[], Any]] = {
         digits(3).astype("float32"), [Shift(2), Rotate(30), Cutout(3)], copies=4, title="Augmented"
     ),
     "misclassified": lambda: plots.misclassified(digits(30), np.arange(30) % 10, np.zeros(30, int), limit=10),
+    "network": lambda: plots.network(branches(), title="Branches"),
     "filters": lambda: plots.filters({k: rng().standard_normal((12, 1, 5, 5)) for k in ("before", "after")}, columns=8),
     "feature_maps": lambda: plots.feature_maps(
         {"Conv1": rng().random((8, 9, 9)), "Pool1": np.maximum(rng().standard_normal((4, 4, 4)), 0)}, title="Maps"

@@ -83,6 +83,10 @@ def _net(model: str) -> tuple[Callable[[], Sequential], Shape]:
     if not Path(model).exists():
         raise ValueError(f"bench: no net and no file is called {model!r}; the nets are {', '.join(NETS)}")
     network = load_model(model)
+    if not isinstance(network, Sequential):
+        raise ValueError(
+            f"bench: {model} is a {type(network).__name__}, whose layers are not in a row; explain a Sequential"
+        )
     if network.input_shape is None:
         raise ValueError(f"bench: {model} does not say the shape of its input; save the model after it was built")
     return lambda: network, network.input_shape

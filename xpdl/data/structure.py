@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, array_namespace, is_array
 
 
 def is_structure(value: Any) -> bool:
@@ -44,3 +44,11 @@ def rows_in(value: Any) -> int:
 def take_rows(value: Any, start: int, end: int) -> Any:
     """Return rows from `start` up to `end` of each array of `value`."""
     return map_arrays(lambda a: a[start:end, ...], value)
+
+
+def require_arrays(value: Any, owner: str) -> None:
+    """Refuse what is neither an array nor a tuple or dict of arrays of one library and device."""
+    arrays = [array for _, array in arrays_of(value)]
+    if not arrays or not all(map(is_array, arrays)):
+        raise TypeError(f"{owner}: expected an array, or a tuple or dict of arrays, got {value!r}")
+    array_namespace(*arrays, owner=owner)

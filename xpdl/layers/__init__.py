@@ -7,6 +7,7 @@ from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.convolution_transpose import ConvolutionTranspose
+from xpdl.layers.dag import Dag
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.elu import Elu
 from xpdl.layers.flatten import Flatten
@@ -14,7 +15,9 @@ from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
 from xpdl.layers.leaky_relu import LeakyRelu
 from xpdl.layers.losses import IdentityWithLoss, LossLayer, SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.merging import Add, Concatenate, Multiply
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
+from xpdl.layers.rearranging import Permute, Reshape, Slice
 from xpdl.layers.relu import Relu
 from xpdl.layers.residual import Residual
 from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
@@ -26,13 +29,16 @@ from xpdl.layers.tanh import Tanh
 from xpdl.layers.upsampling import UpSampling
 
 __all__ = [
+    "Add",
     "AddLayer",
     "Affine",
     "AveragePooling",
     "BatchNormalization",
     "Chain",
+    "Concatenate",
     "Convolution",
     "ConvolutionTranspose",
+    "Dag",
     "Dropout",
     "Elu",
     "Flatten",
@@ -47,13 +53,17 @@ __all__ = [
     "LeakyRelu",
     "LossLayer",
     "MulLayer",
+    "Multiply",
+    "Permute",
     "Pooling",
     "RMSNormalization",
     "Relu",
+    "Reshape",
     "Residual",
     "Sigmoid",
     "SigmoidWithLoss",
     "Silu",
+    "Slice",
     "Softmax",
     "SoftmaxWithLoss",
     "Softplus",

@@ -24,6 +24,7 @@ from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.building import backend_for, building, stream_for
 from xpdl.layers.config import described, kept_arguments
+from xpdl.layers.nodes import CalledWithNodes, in_form_of, parts
 from xpdl.layers.old_names import OldNames
 from xpdl.layers.passes import WRAPPERS
 from xpdl.layers.saved import SavedForBackward
@@ -37,7 +38,7 @@ Shape = tuple[int, ...]
 Make = Callable[[str, Shape, Any], Array]
 
 
-class Layer(LayerTree, SavedForBackward, OldNames):
+class Layer(LayerTree, CalledWithNodes, SavedForBackward, OldNames):
     """A function with parameters that knows its own backward pass.
 
     A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
@@ -63,6 +64,8 @@ class Layer(LayerTree, SavedForBackward, OldNames):
     accepts_train_flg: ClassVar[bool] = False
     #: True if, in mixed precision, the parameters keep their dtype and the layer casts its input where it matters
     keep_fp32_params: ClassVar[bool] = False
+    #: True if ``forward`` takes several inputs as one tuple, rather than as arguments
+    takes_tuple: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.name = type(self).__name__
@@ -94,7 +97,10 @@ class Layer(LayerTree, SavedForBackward, OldNames):
         return traced(self, input_shape).output if any(self.children()) else input_shape
 
     def create_parameters(self, input_shape: Shape, make: Make) -> None:
-        """Fill `params` (and `state`) for inputs of that shape, with arrays from ``make(name, shape, initializer)``."""
+        """Fill `params` (and `state`) for inputs of that shape, with arrays from ``make(name, shape, initializer)``.
+
+        A layer of several inputs gets a tuple of shapes.
+        """
 
     def backward_parameters(self, dout: Array) -> None:
         """`backward` for a layer whose input is data: fills `grads` and gives no gradient of the input."""
@@ -112,7 +118,8 @@ class Layer(LayerTree, SavedForBackward, OldNames):
         Parameters
         ----------
         input_shape : sequence of ints
-            Of one row, without the batch axis: ``(784,)`` or ``(1, 28, 28)``. A leading None stands for that axis.
+            Of one row, without the batch axis: ``(784,)`` or ``(1, 28, 28)``. A leading None stands for that axis. For a
+            layer of several inputs, a tuple of such shapes.
         stream : Stream, optional
             Where initial weights are drawn from; by default a fresh one of `xpdl.seed`.
         backend : Backend, optional
@@ -123,12 +130,12 @@ class Layer(LayerTree, SavedForBackward, OldNames):
         ShapeError
             If the shape does not fit this layer, or the parameters it has already.
         """
-        shape = row_shape(input_shape, self.name)
+        shape: Any = row_shapes(input_shape, self.name)
         inside = any(self.children())
         if self.holds_layers:
             require_tree(self)
         if not inside:
-            self.output_shape(shape)
+            self.output_shape(*parts(shape))
         if not self.built:
             stream = stream_for(self, stream)
             given = next(filter(is_array, (*self.params.values(), *self.state.values())), None)
@@ -142,7 +149,7 @@ class Layer(LayerTree, SavedForBackward, OldNames):
                     self.create_parameters(shape, make)
             if inside and not self.built:
                 trace(self, shape, stream, backend)
-        return self.output_shape(shape)
+        return self.output_shape(*parts(shape))
 
     @property
     def built(self) -> bool:
@@ -200,9 +207,6 @@ class Layer(LayerTree, SavedForBackward, OldNames):
         """
         return kept_arguments(self)
 
-    def __call__(self, x: Array) -> Array:
-        return self.forward(x)
-
     def __repr__(self) -> str:
         own = type(self).get_config is not Layer.get_config
         return described(self, self.get_config() if own else kept_arguments(self, strict=False))
@@ -235,6 +239,13 @@ def row_shape(input_shape: Sequence[int | None], owner: str) -> Shape:
     if any(size < 1 for size in shape):
         raise ShapeError(f"{owner}: input_shape must hold positive ints, without the batch axis, got {input_shape!r}")
     return shape
+
+
+def row_shapes(input_shape: Any, owner: str) -> Any:
+    """`row_shape` of one shape, or of each in a tuple, list or dict of several."""
+    if isinstance(input_shape, list) and any(isinstance(shape, (list, tuple)) for shape in input_shape):
+        input_shape = tuple(input_shape)
+    return in_form_of(input_shape, [row_shape(shape, owner) for shape in parts(input_shape)])
 
 
 def require_drawn(owner: str, init: Any, use_bias: bool, b: Array | None) -> None:

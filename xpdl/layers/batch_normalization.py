@@ -11,6 +11,7 @@ from xpdl.backends.graphs import require_no_leak
 from xpdl.backends.namespaces import Array, array_namespace, widened
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters, row_size
+from xpdl.layers.freezing import in_training
 from xpdl.layers.named import Entry
 from xpdl.ops import normalization as ops
 from xpdl.ops.checks import flag, number
@@ -145,7 +146,7 @@ class BatchNormalization(Layer):
         # the book's form for images: every activation is a feature
         rows = x if self.gamma.shape[0] == x.shape[1] else xp.reshape(x, (x.shape[0], -1))
         residual = None if residual is None else _reshaped(residual, rows.shape)
-        training = self.training if train_flg is None else train_flg
+        training = in_training(self, train_flg)
         share = self.share if training and self.sync and self.share and self.share.communicator else None
         epilogue: dict[str, Any] = {"activation": activation, "residual": residual}
         if training and share is None:

@@ -115,8 +115,8 @@ class Chain(Composite):
     @on_its_device
     def backward_parameters(self, dout: Array) -> None:
         layers = self.steps()
-        # nothing before the first layer with parameters needs a gradient
-        first = next((i for i, layer in enumerate(layers) if any(layer.named_params())), len(layers))
+        # nothing before the first layer with parameters to train needs a gradient
+        first = next((i for i, layer in enumerate(layers) if layer.trains), len(layers))
         for layer in reversed(layers[first + 1 :]):
             dout = layer.backward(dout)
             self._tell_of(layer)
@@ -132,6 +132,10 @@ class Chain(Composite):
         for name, layer in reversed(self.layers.items()):
             if any(layer is one for one in inside):
                 self.after_backward(name, layer)
+
+    def savers(self) -> Iterator[Any]:
+        yield from super().savers()
+        yield from (step for step in self.steps() if isinstance(step, FusedStep))
 
     def steps(self) -> tuple[Layer, ...]:
         """Return the steps of `forward` in order: layers, and a ``FusedStep`` for neighbours that are computed as one.

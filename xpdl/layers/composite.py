@@ -30,7 +30,10 @@ class Composite(Layer):
     @property
     def params(self) -> Any:  # type: ignore[override]
         """Names -> parameters of all layers inside; reading and writing go to the layers' own dicts."""
-        return self._view("params")
+        view = self._view("params")
+        frozen = [id(layer.own("params")) for layer in self.tree() if vars(layer).get("_frozen")]
+        view.frozen = [name for name, (owner, _) in view.entries.items() if id(owner) in frozen] if frozen else ()
+        return view
 
     @property
     def state(self) -> Any:  # type: ignore[override]

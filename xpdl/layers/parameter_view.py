@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Collection, Iterator, MutableMapping
 
 from xpdl.backends.graphs import leaf
 from xpdl.backends.namespaces import Array, array_namespace
@@ -15,8 +15,15 @@ class ParameterView(MutableMapping[str, Array]):
     Entries can be replaced by arrays of the same shape, and neither added nor deleted.
     """
 
-    def __init__(self, entries: dict[str, tuple[dict[str, Array], str]]) -> None:
-        self.entries = entries
+    def __init__(self, entries: dict[str, tuple[dict[str, Array], str]], frozen: Collection[str] = ()) -> None:
+        self.entries, self.frozen = entries, frozen
+
+    @property
+    def trained(self) -> ParameterView:
+        """The view without what is `frozen`: names of parameters that no optimizer changes."""
+        if not self.frozen:
+            return self
+        return ParameterView({name: entry for name, entry in self.entries.items() if name not in self.frozen})
 
     def __getitem__(self, name: str) -> Array:
         owner, key = self.entries[name]

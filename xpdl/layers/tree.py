@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
+from xpdl.layers.freezing import Freezable
 from xpdl.layers.named import Entry, NamedEntries
 from xpdl.layers.parameter_view import OwnAndInside
 
@@ -30,7 +31,7 @@ def _entries(kind: str, doc: str) -> Any:
     return property(read, assign, doc=doc)
 
 
-class LayerTree(NamedEntries):
+class LayerTree(Freezable, NamedEntries):
     """A layer and those inside of it: attributes that are layers, or lists, tuples and dicts of layers, by their names."""
 
     #: whether attributes may be layers; those of xpdl's own classes are not, or are named by `children`
@@ -59,6 +60,12 @@ class LayerTree(NamedEntries):
         for _, layer in self.children():
             yield from layer.tree()
 
+    def savers(self) -> Iterator[Any]:
+        """The layer and those inside, and fused steps: all that saves something in a forward pass."""
+        yield self
+        for _, layer in self.children():
+            yield from layer.savers()
+
     def leaves(self) -> Iterator[Any]:
         """All layers inside that are made of no others, in order."""
         for _, layer in self.children():
@@ -70,7 +77,7 @@ class LayerTree(NamedEntries):
         return own
 
     def named(self, kind: str) -> Iterator[Entry]:
-        own = self.__dict__.get(kind, ())
+        own: dict[str, Any] = {} if kind == "grads" and self._frozen else self.own(kind)
         for key in own:
             yield key, own, key
         if self.is_leaf:
@@ -78,6 +85,12 @@ class LayerTree(NamedEntries):
         for name, layer in self.children():
             for path, owner, key in layer.named(kind):
                 yield f"{name}.{path}", owner, key
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Make a layer from what `get_config` returned; chains and residual blocks take their ``layers`` by position."""
+        arguments = dict(config)
+        return cls(*arguments.pop("layers", ()), **arguments)
 
     def set_name(self, name: str) -> None:
         """Tell the layer, and those inside, its place in a model, for messages."""
@@ -109,14 +122,14 @@ def in_mode(layer: LayerTree, training: bool) -> Iterator[None]:
             one.training = mode
 
 
-def forward_in_mode(layer: Any, x: Any, train_flg: bool | None) -> Any:
-    """``layer.forward(x)`` in training or evaluation, or by ``None`` in the mode that the layer is in."""
+def forward_in_mode(layer: Any, x: Any, train_flg: bool | None, *more: Any) -> Any:
+    """``layer.forward(x, *more)`` in training or evaluation, or by ``None`` in the mode that the layer is in."""
     if layer.accepts_train_flg:
-        return layer.forward(x, train_flg)
+        return layer.forward(x, *more, train_flg=train_flg) if more else layer.forward(x, train_flg)
     if train_flg is None or not layer.holds_layers:
-        return layer.forward(x)
+        return layer.forward(x, *more)
     with in_mode(layer, train_flg):
-        return layer.forward(x)
+        return layer.forward(x, *more)
 
 
 def held_by(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,10 @@
 """The book's nets under the book's names, and `Sequential` for any other."""
 
 from xpdl.deprecation import moved
+from xpdl.layers.nodes import Input, Node
 from xpdl.models.architecture import register_layer
 from xpdl.models.deep_conv_net import DeepConvNet
+from xpdl.models.graph import Graph
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
 from xpdl.models.registry import MODELS, load_model
 from xpdl.models.sequential import Sequential
@@ -12,8 +14,11 @@ from xpdl.models.two_layer_net import TwoLayerNet
 __all__ = [
     "MODELS",
     "DeepConvNet",
+    "Graph",
+    "Input",
     "MultiLayerNet",
     "MultiLayerNetExtend",
+    "Node",
     "Sequential",
     "SimpleConvNet",
     "TwoLayerNet",

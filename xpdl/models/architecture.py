@@ -150,5 +150,4 @@ def _made(value: Any, depth: int) -> Any:
             f"it holds a layer {name[:100]!r}, a class that is not known here; import it and call xpdl.register_layer first"
         )
     made = {key: _made(one, depth + 1) for key, one in arguments.items()}
-    # chains and residual blocks take theirs as *layers
-    return _CLASSES[name](*made.pop("layers", ()), **made)
+    return _CLASSES[name].from_config(made)

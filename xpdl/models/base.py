@@ -10,13 +10,15 @@ from typing import Any, Protocol, TypeVar
 from xpdl.backends import Backend, tables
 from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
-from xpdl.layers.base import Shape, row_shape
+from xpdl.data.structure import map_arrays
+from xpdl.layers.base import Shape, row_shapes
 from xpdl.layers.composite import Composite
 from xpdl.layers.function_loss import Function, last_layer
 from xpdl.layers.losses import LossLayer
 from xpdl.models import layout, placement, serialization
 from xpdl.models.batched import batched, share_correct
 from xpdl.models.compiled_step import Compilable
+from xpdl.models.input_gradient import InputGradients
 from xpdl.models.notebook import summary_html
 from xpdl.models.numerical import numerical_gradients
 from xpdl.models.state_dict import Differences, fill, state_of
@@ -40,7 +42,7 @@ class MixedPasses(Protocol):
         """Fill the layers' gradients of `factor` times a loss that has gone forward."""
 
 
-class Model(Compilable, Composite):
+class Model(Compilable, InputGradients, Composite):
     """A composition of layers that can be trained, measured, saved and loaded.
 
     A subclass comes before its kind of composition, as in ``class Sequential(Model, Chain)``: arguments that are not for the
@@ -69,10 +71,9 @@ class Model(Compilable, Composite):
         super().__init__(*args, **kwargs)
         self.last_layer = last_layer(loss, self.name)
         self.last_loss: Array | None = None
-        #: runs the passes of `gradient` in another dtype than that of the parameters
-        self.mixed_precision: MixedPasses | None = None
+        self.mixed_precision: MixedPasses | None = None  # runs the passes of `gradient` in another dtype
         self.seed = None if seed is None else checked_seed(seed, self.name)
-        self.input_shape: Shape | None = None
+        self.input_shape: Any = None  # of one row; a tuple of shapes of several inputs
         #: the constructor's arguments, where a class can make the model again from them
         self.config: dict[str, Any] | None = None
         self.class_names: list[str] | None = None  # in the order of the outputs
@@ -91,13 +92,15 @@ class Model(Compilable, Composite):
         if self.seed is not None:
             stream = Stream(self.seed)
         out = super().build(input_shape, stream=stream, backend=backend)
-        self.input_shape = row_shape(input_shape, self.name)
+        self.input_shape = row_shapes(input_shape, self.name)
         layout.warn_of_channels_last(self, self.input_shape)
         return out
 
     def build_for(self, x: Array) -> None:
         super().build_for(x)
-        self.input_shape = self.input_shape or tuple(x.shape[1:])  # of layers that were given their arrays
+        self.input_shape = self.input_shape or map_arrays(
+            lambda a: tuple(a.shape[1:]), x
+        )  # of layers that were given their arrays
 
     @property
     def backend(self) -> Backend | None:
@@ -122,7 +125,7 @@ class Model(Compilable, Composite):
 
         Parameters
         ----------
-        x : array (N, ...) of any library, list or DataFrame
+        x : array (N, ...) of any library, list or DataFrame; a tuple or dict of them for several inputs
         train_flg : bool
             Training mode, which needs all rows in one pass.
         batch_size : int, optional
@@ -131,10 +134,10 @@ class Model(Compilable, Composite):
         Returns
         -------
         array (N, ...)
-            Of the library of `x`; of NumPy for a list or DataFrame.
+            Of the library of `x`; of NumPy for a list or DataFrame. A tuple or dict of arrays for several outputs.
         """
         owner = f"{self.name}.predict"
-        x = tables.rows(x, f"{owner}: x")
+        x = placement.rows_of(x, self.takes_tuple, owner)
         if train_flg:
             if batch_size is not None:
                 raise ValueError(f"{owner}: training mode takes all rows in one pass, got batch_size={batch_size!r}")
@@ -163,7 +166,10 @@ class Model(Compilable, Composite):
         Both may be lists or tables, and labels names, of `class_names`.
         """
         last, owner = self._loss_layer(), f"{self.name}.accuracy"
-        x, t = tables.rows(x, f"{owner}: x"), tables.labels(t, self.class_names, f"{owner}: t")
+        x = placement.rows_of(x, self.takes_tuple, owner)
+        if not last.classifies:
+            last.correct(x, t)  # says why there is none
+        t = tables.labels(t, self.class_names, f"{owner}: t")
 
         def correct(x: Array, t: Array) -> Array:
             return last.correct(self.forward(self._moved(x), False), self._moved(t))
@@ -274,7 +280,7 @@ class Model(Compilable, Composite):
         """
         if input_shape is not None and not self.built:
             self.build(input_shape)
-        shape = self.input_shape if input_shape is None else row_shape(input_shape, f"{self.name}.summary")
+        shape = self.input_shape if input_shape is None else row_shapes(input_shape, f"{self.name}.summary")
         print(summary_table(self, shape, self.last_layer))
 
     def _repr_html_(self) -> str:

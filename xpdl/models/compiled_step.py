@@ -8,6 +8,7 @@ from typing import Any
 from xpdl.backends import Backend, get_backend
 from xpdl.backends.capture import compiler_for
 from xpdl.backends.namespaces import Array
+from xpdl.data.structure import rows_in
 from xpdl.models.cuda_graph import RecordedStep
 from xpdl.models.step_passes import StepPasses
 from xpdl.models.traced_step import TracedStep
@@ -68,8 +69,8 @@ class StepCompiler:
         for the first steps, which make plans, compile kernels, and allocate the optimizer's state.
         """
         batch = (x, t, *sample_weight)
-        self.full_batch = self.full_batch or x.shape[0]
-        if self.problem is not None or x.shape[0] != self.full_batch:
+        self.full_batch = self.full_batch or rows_in(x)
+        if self.problem is not None or rows_in(x) != self.full_batch:
             return None
         self._made += 1
         if self._made <= self.recorder.warm_up:

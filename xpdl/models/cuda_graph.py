@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from xpdl.backends.capture import Recorder, Recording
 from xpdl.backends.namespaces import Array, array_namespace, is_array, write
 from xpdl.backends.numerics import get_numerics
+from xpdl.data.structure import arrays_of, map_arrays, rows_in
 from xpdl.models.step_passes import StepPasses
 
 
@@ -20,7 +22,7 @@ class RecordedStep:
 
     def __init__(self, passes: StepPasses, recorder: Recorder, batch: tuple[Array, ...]) -> None:
         self.passes, self.network, self.optimizer = passes, passes.network, passes.optimizer
-        self.batch = tuple(_copy(a) for a in batch)
+        self.batch = map_arrays(_copy, batch)
         self._params = [(owner, key, owner[key]) for _, owner, key in self.network.named_params()]
         state = [(owner, key, owner[key]) for _, owner, key in self.network.named_state()]
         self._memory = [(kind, getattr(self.optimizer, kind)) for kind in self.optimizer.state_names]
@@ -47,7 +49,7 @@ class RecordedStep:
             for owner, key, value in (*before, *rows, *self._kept):
                 owner[key] = value
         # batch normalization is told of the full batch, which a smaller one may have come before
-        self._rows = [(owner, key, batch[0].shape[0]) for owner, key, _ in rows]
+        self._rows = [(owner, key, rows_in(batch)) for owner, key, _ in rows]
         self._setting = self._settings()
 
     def _scale(self) -> list[tuple[dict[str, Any], str, Array]]:
@@ -60,25 +62,33 @@ class RecordedStep:
         # the device computes "lr" from "rate" if updates may be skipped
         if not self.recording.numbers & {"lr", "rate"}:
             raise RuntimeError(f"{type(self.optimizer).__name__} did not update all parameters by its kernel")
-        for owner, key, _ in self._advances:
+        for owner, key, by in self._advances:
+            if by != 1:
+                raise RuntimeError(
+                    f"a layer counts {key!r} up by {by} in a step, and a repetition draws one mask for it"
+                )
             if tuple(owner.get("stream", ())) not in self.recording.masks:
                 raise RuntimeError(f"a layer counts {key!r} on the host, which a repetition would not see")
 
     def fits(self, batch: tuple[Array, ...]) -> bool:
         """Return whether the recorded graph is still the step to be made."""
         return (
-            all(a.shape == own.shape and a.dtype == own.dtype for a, own in zip(batch, self.batch, strict=True))
+            all(a.shape == own.shape and a.dtype == own.dtype for a, own in self._beside(batch))
             and all(owner.get(key) is array for owner, key, array in self._params)
             and all(getattr(self.optimizer, kind) is kept for kind, kept in self._memory)
             and self._setting == self._settings()
         )
+
+    def _beside(self, batch: tuple[Any, ...]) -> Iterator[tuple[Array, Array]]:
+        """Pairs of an array of a batch and that of the recorded step, each of tuples and dicts of several."""
+        return zip((a for _, a in arrays_of(batch)), (a for _, a in arrays_of(self.batch)), strict=True)
 
     def _settings(self) -> tuple[Any, ...]:
         """Numbers that are part of the recorded step."""
         o = self.optimizer
         given = self.recording.numbers | {"lr", "rate", "updates"}
         fixed = {name: value for name, value in o.known_scalars().items() if name not in given}
-        return fixed, o.l1, o.l2, o.max_norm, o.clip_norm, get_numerics()
+        return fixed, list(self.network.params.frozen), o.l1, o.l2, o.max_norm, o.clip_norm, get_numerics()
 
     def _put_back(self) -> None:
         for owner, key, array in self._kept:
@@ -87,7 +97,7 @@ class RecordedStep:
 
     def launch(self, batch: tuple[Array, ...]) -> tuple[Array, Array | float]:
         """Make the step on another batch, and return its loss and the weight of its rows."""
-        for own, a in zip(self.batch, batch, strict=True):
+        for a, own in self._beside(batch):
             write(own, a)
         self._scale()
         self._put_back()

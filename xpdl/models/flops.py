@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import operator
+from typing import Any
 
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer, Shape, row_size
@@ -18,7 +19,10 @@ from xpdl.layers.flatten import Flatten
 from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
 from xpdl.layers.leaky_relu import LeakyRelu
+from xpdl.layers.merging import Add, Concatenate, Multiply
+from xpdl.layers.nodes import parts
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
+from xpdl.layers.rearranging import Permute, Reshape, Slice
 from xpdl.layers.relu import Relu
 from xpdl.layers.residual import Residual
 from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
@@ -57,7 +61,8 @@ def flop(layer: Layer, input_shape: Shape) -> int | None:
       softplus ``6 D``; gelu ``5 D``, in which the error function counts 1, and by tanh ``9 D``; softmax ``5 D - 2`` (largest
       value, differences, exp, sum, division).
     - dropout: ``D``, the book's scaling; 0 when inverted. Flatten and identity: 0.
-    - residual block: its layers, and ``P`` for the sum.
+    - residual block: its layers, and ``P`` for the sum. Sum and product of K inputs: ``(K - 1) P``. Reshape, permute, slice
+      and concatenation: 0.
 
     ``flop.register(MyLayer)`` adds the formula of a layer of one's own.
 
@@ -165,6 +170,21 @@ def _(layer: Dropout, input_shape: Shape) -> int:
 @flop.register(Identity)
 def _(layer: Layer, input_shape: Shape) -> int:
     return 0
+
+
+@flop.register(Concatenate)
+@flop.register(Permute)
+@flop.register(Reshape)
+@flop.register(Slice)
+def _(layer: Layer, input_shape: Any) -> int:
+    return 0
+
+
+@flop.register(Add)
+@flop.register(Multiply)
+def _(layer: Layer, input_shape: Any) -> int:
+    shapes = parts(input_shape)
+    return (len(shapes) - 1) * row_size(layer.output_shape(*shapes))
 
 
 @flop.register(Residual)

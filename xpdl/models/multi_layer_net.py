@@ -106,6 +106,8 @@ class MultiLayerNetExtend(BookNet):
             # gradients of several ranks are added up
             strength = self.weight_decay_lambda * (1.0 if self.share is None else self.share.factor)
             for name, W in self._weights().items():
+                if name not in grads:  # frozen
+                    continue
                 xp = array_namespace(W)
                 grad = xp.add(widened(grads[name]), xp.multiply(widened(W), strength))
                 grads[name] = rounded_to(grads[name].dtype, grad)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from xpdl.backends import Backend, make_backend
+from xpdl.backends import Backend, make_backend, tables
 from xpdl.backends.dlpack import carried
 from xpdl.backends.namespaces import HALVES, Array, array_namespace, dtype_name, is_array, is_floating, same_device
+from xpdl.data.structure import arrays_of, is_structure, map_arrays
 from xpdl.layers.composite import Composite
 
 
@@ -25,8 +26,10 @@ def at_home(x: Array, parameter: Array | None) -> bool:
     return parameter is None or same_device(x, parameter)
 
 
-def cast(x: Array, parameter: Array | None) -> Array:
-    """Floating `x` in the dtype of `parameter`; anything else as it is."""
+def cast(x: Any, parameter: Array | None) -> Any:
+    """Floating `x`, or each array of a tuple or dict, in the dtype of `parameter`; anything else as it is."""
+    if is_structure(x):
+        return map_arrays(lambda one: cast(one, parameter), x)
     if parameter is None or (type(x) is type(parameter) and x.dtype == parameter.dtype):
         return x
     if not (is_array(x) and is_floating(x)):
@@ -35,11 +38,27 @@ def cast(x: Array, parameter: Array | None) -> Array:
     return xp.astype(x, getattr(xp, dtype_name(parameter.dtype)), copy=False)
 
 
-def moved(x: Array, parameter: Array | None) -> Array:
-    """`x` beside `parameter`, floating values in its dtype."""
+def moved(x: Any, parameter: Array | None) -> Any:
+    """`x`, or each array of a tuple or dict, beside `parameter`, floating values in its dtype."""
+    if is_structure(x):
+        return map_arrays(lambda one: moved(one, parameter), x)
     return cast(x, parameter) if at_home(x, parameter) else Backend.of(parameter).asarray(x)
 
 
-def answered(y: Array, x: Array, parameter: Array | None) -> Array:
-    """`y`, computed beside `parameter`, in the library and on the device of floating `x`; by DLPack where it can be."""
-    return y if at_home(x, parameter) or not is_floating(x) else carried(y, Backend.of(x))
+def answered(y: Any, x: Any, parameter: Array | None) -> Any:
+    """`y`, computed beside `parameter`, in the library and on the device of floating `x`; both may be tuples or dicts.
+
+    By DLPack where it can be.
+    """
+    first = next((one for _, one in arrays_of(x) if is_array(one) and is_floating(one)), None)
+    if first is None or at_home(first, parameter):
+        return y
+    home = Backend.of(first)
+    return map_arrays(lambda one: carried(one, home), y)
+
+
+def rows_of(x: Any, several: bool, owner: str) -> Any:
+    """Return lists and tables as arrays, where a model takes `several` inputs each of a tuple or dict."""
+    if is_structure(x) and not several:
+        array_namespace(x, owner=owner)  # refuses it
+    return map_arrays(lambda one: tables.rows(one, f"{owner}: x"), x)

@@ -9,10 +9,10 @@ from typing import Any
 
 from xpdl import initializers
 from xpdl.models import architecture, serialization
+from xpdl.models.base import Model
 from xpdl.models.book import BookNet
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
-from xpdl.models.sequential import Sequential
 from xpdl.models.simple_conv_net import SimpleConvNet
 from xpdl.models.two_layer_net import TwoLayerNet
 
@@ -22,7 +22,7 @@ MODELS: dict[str, type[BookNet]] = {
 }
 
 
-def load_model(path: str | os.PathLike[str]) -> Sequential:
+def load_model(path: str | os.PathLike[str]) -> Model:
     """Make the model of a file on the backend in use, and load its arrays.
 
     Parameters
@@ -32,7 +32,7 @@ def load_model(path: str | os.PathLike[str]) -> Sequential:
 
     Returns
     -------
-    Sequential
+    Sequential or Graph
         With `class_names`, `preparation` and `origin` as they were saved.
 
     Raises
@@ -59,12 +59,12 @@ def load_model(path: str | os.PathLike[str]) -> Sequential:
     return model
 
 
-def _made(metadata: Mapping[str, str]) -> Sequential:
+def _made(metadata: Mapping[str, str]) -> Model:
     """Return the model that metadata describe, without the arrays."""
     if "architecture" not in metadata:
         return MODELS[metadata["model"]](**json.loads(metadata["config"]))
     model = architecture.from_json(metadata["architecture"])
-    if not isinstance(model, Sequential):
+    if not isinstance(model, Model):
         raise ValueError(f"it describes a {type(model).__name__}, which is no model")
     model.class_names, model.preparation, model.origin = read_purpose(metadata)
     return model

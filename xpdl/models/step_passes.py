@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpdl.backends.namespaces import Array
+from xpdl.data.structure import rows_in
 from xpdl.optimizers import Optimizer
 
 #: dict that owns an array, and its key there
@@ -30,7 +31,7 @@ class StepPasses:
     def result(self, x: Array, t: Array) -> tuple[Array, Array | float]:
         """Return the loss that `gradient` computed on its way, and the weight of the rows in its mean."""
         weight = getattr(self.network.last_layer, "weight", None)
-        return self.network.last_loss, x.shape[0] if weight is None else weight
+        return self.network.last_loss, rows_in(x) if weight is None else weight
 
     def update(self, grads: Any) -> None:
         """Change the parameters."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from xpdl.backends.capture import Compiler
 from xpdl.backends.namespaces import Array, is_array
+from xpdl.data.structure import arrays_of
 from xpdl.errors import DTypeError, LabelError, MixedArraysError, ShapeError
 from xpdl.models.step_passes import Entry, StepPasses
 from xpdl.optimizers.groups import Group, groups_of
@@ -37,8 +38,8 @@ class TracedStep:
         self.passes, self.network, self.optimizer = passes, passes.network, passes.optimizer
         if passes.scale():
             raise RuntimeError("the scale of the loss, that float16 needs, is adjusted on the host")
-        make_slot_variables(self.optimizer, dict(self.network.params))
-        self._batch = [(a.shape, a.dtype) for a in batch]
+        make_slot_variables(self.optimizer, dict(self.network.params.trained))
+        self._batch = [(a.shape, a.dtype) for _, a in arrays_of(batch)]
         self._setting = self._settings()
         self._advances: list[tuple[dict[str, Any], str, int]] = []
         self._rows: list[tuple[dict[str, Any], str, int]] = []
@@ -54,7 +55,7 @@ class TracedStep:
 
     def fits(self, batch: tuple[Array, ...]) -> bool:
         """Return whether the traced step is still the one to be made, and look up the numbers of the update to come."""
-        return [(a.shape, a.dtype) for a in batch] == self._batch and self._setting == self._settings()
+        return [(a.shape, a.dtype) for _, a in arrays_of(batch)] == self._batch and self._setting == self._settings()
 
     def follows_larger(self) -> bool:
         """Return whether a layer has seen a larger batch before, beside whose statistics the next one counts less."""
@@ -88,7 +89,7 @@ class TracedStep:
         return [owner[key] for owner, key in self._places], counters, numbers, batch
 
     def _body(self, kept: list[Array], numbers: Numbers, batch: tuple[Array, ...]) -> Any:
-        with _unchanged([*self.network.tree(), self.network.last_layer, self.optimizer]):
+        with _unchanged([*self.network.savers(), *self.network.last_layer.tree(), self.optimizer]):
             for (owner, key), array in zip(self._places, kept, strict=True):
                 owner[key] = array
             counts = [
@@ -97,7 +98,7 @@ class TracedStep:
             for owner, key, _ in counts:
                 if key == "rows":
                     owner[key] = 0
-            _give_numbers(self.optimizer, self.network.params, numbers)
+            _give_numbers(self.optimizer, self.network.params.trained, numbers)
             grads = self.passes.gradient(*batch)
             loss, weight = self.passes.result(*batch[:2])
             self.passes.update(grads)
@@ -105,7 +106,11 @@ class TracedStep:
             self._advances = [
                 (owner, key, owner[key] - n) for owner, key, n in counts if key != "rows" and owner[key] != n
             ]
-            for owner, key, _ in self._advances:
+            for owner, key, by in self._advances:
+                if by != 1:
+                    raise RuntimeError(
+                        f"a layer counts {key!r} up by {by} in a step, and a repetition draws one mask for it"
+                    )
                 if key != "step" or "stream" not in owner:
                     raise RuntimeError(f"a layer counts {key!r} on the host, which the compiled step would not see")
             self._weight = None if is_array(weight) else weight
@@ -114,8 +119,10 @@ class TracedStep:
     def _settings(self) -> tuple[Any, ...]:
         """Numbers that are constant in the traced step."""
         o = self.optimizer
-        self._numbers = _numbers(o, self.network.params)
-        return [entry[:2] for entry in self._numbers], o.l1, o.l2, o.max_norm, o.clip_norm
+        params = self.network.params
+        self._numbers = _numbers(o, params.trained)
+        groups = [entry[:2] for entry in self._numbers]
+        return groups, list(params.frozen), o.l1, o.l2, o.max_norm, o.clip_norm
 
 
 def _numbers(optimizer: Any, params: Any) -> list[tuple[Group, dict[str, Any], dict[str, float]]]:

@@ -32,6 +32,7 @@ from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 from xpdl.layers.upsampling import UpSampling
 from xpdl.onnx.graph import Exporter, Graph, Value
+from xpdl.onnx.graph_exporters import OF_GRAPHS
 from xpdl.onnx.window_nodes import average_pooling, convolution, convolution_transpose, pooling, upsampling, weights
 
 
@@ -186,6 +187,7 @@ def _rows(graph: Graph, x: Value) -> Value:
 
 
 EXPORTERS: dict[type, Exporter] = {
+    **OF_GRAPHS,
     AddLayer: _node("Add"),
     Affine: _affine,
     AveragePooling: average_pooling,

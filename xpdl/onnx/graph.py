@@ -10,12 +10,13 @@ from onnx import NodeProto, helper
 
 from xpdl.backends.conversion import to_numpy
 from xpdl.layers.base import Layer, Shape
+from xpdl.layers.nodes import arguments, is_several, parts
 
 #: version of the operators, which runtimes know since 2022
 OPSET = 17
 
 # (layer, graph, *inputs) -> output
-Exporter = Callable[..., "Value"]
+Exporter = Callable[..., Any]
 
 
 class Value(NamedTuple):
@@ -105,8 +106,8 @@ class Graph:
         """Return an array or a number as a constant, of that dtype; floats by default in the dtype of the model."""
         return self._constant(self.fresh(f"{self._layer}.constant"), np.asarray(values), dtype)
 
-    def add(self, layer: Any, *inputs: Value) -> Value:
-        """Add the nodes of a layer, say of one inside, and return its output.
+    def add(self, layer: Any, *inputs: Value) -> Any:
+        """Add the nodes of a layer, say of one inside, and return its output, a tuple of values where it has several.
 
         Raises
         ------
@@ -120,15 +121,18 @@ class Graph:
                 f"{name}: nothing says how a {type(layer).__name__} is exported to ONNX; define to_onnx(self, graph, x) "
                 "in its class"
             )
-        shape = layer.output_shape(inputs[0].shape) if isinstance(layer, Layer) else inputs[0].shape
+        shapes = [one.shape for one in inputs]
+        out = layer.output_shape(*arguments(layer, shapes)) if isinstance(layer, Layer) else shapes[0]
         outer, self._layer = self._layer, name
         output = exporter(layer, self, *inputs)
         self._layer = outer
-        if not isinstance(output, Value):
+        outputs = [output] if isinstance(output, Value) else output
+        if not (isinstance(outputs, (list, tuple)) and all(isinstance(one, Value) for one in outputs)):
             raise TypeError(
                 f"{name}: to_onnx must return a value of the graph, as graph.node(...) does, got {type(output).__name__}"
             )
-        return Value(output.name, shape)
+        found = tuple(Value(one.name, shape) for one, shape in zip(outputs, parts(out), strict=True))
+        return found if is_several(out) else found[0]
 
     def fresh(self, name: str) -> str:
         """Return `name`, with a number where it is taken, and take it."""

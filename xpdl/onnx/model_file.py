@@ -14,8 +14,9 @@ from xpdl.backends import get_backend
 from xpdl.backends.namespaces import dtype_name, is_array, is_floating
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.io.atomic import write_atomically
-from xpdl.layers.base import Layer, Shape, row_shape
+from xpdl.layers.base import Layer, row_shapes
 from xpdl.layers.losses import IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.nodes import parts
 from xpdl.onnx.exporters import exporter_of
 from xpdl.onnx.graph import OPSET, Graph, Value
 from xpdl.version import __version__
@@ -64,7 +65,8 @@ def export(
 
     Notes
     -----
-    The input is called ``x``, the output ``y``, and their first axis, ``N``, is free. Operators are those of opset 17.
+    The input is called ``x``, the output ``y``, several have the names of a `Graph`, and their first axis, ``N``, is free.
+    Operators are those of opset 17.
     Constants have the names that parameters and running statistics have in the model. Statistics are constants, dropout
     is a node without effect (the book's is followed by a factor ``1 - dropout_ratio``). In float64 the difference between
     ``eps`` and the float32 that the file has for it is added to the running variance. `class_names`, `preparation` and the
@@ -105,13 +107,13 @@ def _require_activation(activation: str | None, loss: Any) -> None:
         )
 
 
-def _shape(model: Layer, input_shape: Sequence[int] | None) -> Shape:
+def _shape(model: Layer, input_shape: Sequence[int] | None) -> Any:
     if not model.built:
         raise ShapeError(f"{_OWNER}: {model.name} has no parameters yet; call build(input_shape) or train it first")
     given = getattr(model, "input_shape", None) if input_shape is None else input_shape
     if given is None:
         raise ShapeError(f"{_OWNER}: the shape of the input of {model.name} is not known; give input_shape=(1, 28, 28)")
-    shape = row_shape(given, _OWNER)
+    shape = row_shapes(given, _OWNER)
     model.output_shape(shape)
     return shape
 
@@ -133,23 +135,29 @@ def _dtype(model: Layer) -> np.dtype[Any]:
     return np.dtype(next(iter(names)))
 
 
-def _proto(model: Layer, shape: Shape, activation: str | None) -> ModelProto:
+def _proto(model: Layer, shape: Any, activation: str | None) -> ModelProto:
     dtype = _dtype(model)
     graph = Graph(model, dtype, exporter_of)
-    x = Value(graph.fresh("x"), shape)
-    y = graph.add(model, x)
+    inputs, outputs = (list(getattr(model, ends, ())) for ends in ("inputs", "outputs"))
+    shapes = parts(shape)
+    xs = [Value(graph.fresh(name), one) for name, one in zip(inputs if inputs[1:] else ["x"], shapes, strict=True)]
+    found = graph.add(model, *xs)
+    ys = [found] if isinstance(found, Value) else list(found)
     if activation is not None:
         kind, attributes = _ACTIVATIONS[activation]
-        y = graph.node(kind, y, **attributes)
-    y = _named(graph, y, graph.fresh("y"))
+        ys = [graph.node(kind, y, **attributes) for y in ys]
+    names = outputs if outputs[1:] else ["y"]
+    ys = [_named(graph, y, graph.fresh(name)) for name, y in zip(names, ys, strict=True)]
     size = sum(array.nbytes for array in graph.constants.values())
     if size > _MOST_BYTES:
         raise ValueError(f"{_OWNER}: an ONNX file holds at most 2 GiB, {model.name} has {size:,} bytes")
     inside = helper.make_graph(
         graph.nodes,
         model.name,
-        [helper.make_tensor_value_info(x.name, _TYPES[dtype.name], ["N", *x.shape])],
-        [helper.make_tensor_value_info(y.name, _TYPES[dtype.name], ["N", *y.shape])],
+        *(
+            [helper.make_tensor_value_info(v.name, _TYPES[dtype.name], ["N", *v.shape]) for v in ends]
+            for ends in (xs, ys)
+        ),
         [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
     )
     proto = helper.make_model(

@@ -46,15 +46,40 @@ def int_at_least(minimum: int, value: Any, name: str, owner: str) -> int:
     return number
 
 
+def integer(value: Any, name: str, owner: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if isinstance(value, bool) or number is None:
+        raise ShapeError(f"{owner}: {name} must be an int, got {value!r}")
+    return number
+
+
+def row_axis(axis: int, ndim: int, owner: str) -> int:
+    """Return an axis of the rows of a batch with `ndim` axes, counted from the first one, which is that of the batch."""
+    found = axis + ndim if axis < 0 else axis
+    if not 0 < found < ndim:
+        raise ShapeError(
+            f"{owner}: axis {axis} is none of the axes 1 to {ndim - 1} of rows, got a batch of {ndim} axes"
+        )
+    return found
+
+
 def positive_int(value: Any, name: str, owner: str) -> int:
     return int_at_least(1, value, name, owner)
 
 
 def sizes(value: Any, name: str, owner: str) -> tuple[int, ...]:
     """`value`, a sequence of positive ints, as a tuple."""
+    return ints(value, name, owner)
+
+
+def ints(value: Any, name: str, owner: str, minimum: int = 1) -> tuple[int, ...]:
+    """`value`, a sequence of ints of at least `minimum`, as a tuple."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ShapeError(f"{owner}: {name} must be a sequence of ints, got {value!r}")
-    return tuple(positive_int(size, f"each of {name}", owner) for size in value)
+    return tuple(int_at_least(minimum, size, f"each of {name}", owner) for size in value)
 
 
 #: bounds that finite numbers may be asked to meet

@@ -175,6 +175,7 @@ class Optimizer(OldNames):
         owner = type(self).__name__
         require_mapping(params, "params", owner)
         require_mapping(grads, "grads", owner)
+        params = getattr(params, "trained", params)  # of a model's, without frozen ones
         # looked up once: a model's view goes through its layers each time
         arrays = dict(params)
         if are_numbers(arrays):

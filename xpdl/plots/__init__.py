@@ -16,6 +16,7 @@ from xpdl.plots.decision_surface import decision_boundary, gradient_field, optim
 from xpdl.plots.distributions import activation_histograms, confusion_matrix
 from xpdl.plots.image_grid import augmented, feature_maps, filters, images, misclassified
 from xpdl.plots.live import LiveCurves
+from xpdl.plots.network import network
 
 __all__ = [
     "LiveCurves",
@@ -32,6 +33,7 @@ __all__ = [
     "images",
     "learning_curves",
     "misclassified",
+    "network",
     "optimizer_paths",
     "search_results",
 ]

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from xpdl.backends import Backend, asnumpy, make_backend
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array
+from xpdl.data.structure import arrays_of, first_array, map_arrays, require_arrays
 from xpdl.errors import BackendError
-from xpdl.layers.layerwise import backward_by_layer, forward_by_layer
-from xpdl.models.sequential import Sequential
+from xpdl.layers.layerwise import Uses, Visits, backward_by_layer, forward_by_layer, layers_of
+from xpdl.models.base import Model
 from xpdl.ops.checks import require_floating
 
 
@@ -34,15 +35,15 @@ class LayerDifference(NamedTuple):
     differences: dict[str, float]
 
 
-def compare_backends(model: Sequential, x: Array, t: Array, backends: Sequence[Any]) -> list[LayerDifference]:
+def compare_backends(model: Model, x: Any, t: Any, backends: Sequence[Any]) -> list[LayerDifference]:
     """Print, and return, how far the same training step is apart on several backends, layer by layer.
 
     Parameters
     ----------
-    model : Sequential
+    model : Sequential or Graph
         With a loss. Copies of it are moved to each backend, with the same dropout masks; it stays as it is.
-    x : floating array (N, ...)
-    t : array
+    x : floating array (N, ...), or a tuple or dict of them
+    t : array, or tuple or dict of arrays
         Targets.
     backends : sequence
         At least two: names for `use`, which take the model's dtype, or what `use` or `get_backend` returned. The others are
@@ -84,20 +85,20 @@ def compare_backends(model: Sequential, x: Array, t: Array, backends: Sequence[A
     Affine1          dx                  0.0
     """
     owner = "compare_backends"
-    if not isinstance(model, Sequential) or model.last_layer is None:
+    if not isinstance(model, Model) or model.last_layer is None:
         raise TypeError(f"{owner}: expected a model with a loss, Sequential(..., loss=SoftmaxWithLoss), got {model!r}")
-    for array in (x, t):
-        array_namespace(array, owner=owner)
-    require_floating(x, owner)
+    for value in (x, t):
+        require_arrays(value, owner)
+    require_floating(first_array(x), owner)
     if isinstance(backends, str) or not isinstance(backends, Sequence) or len(backends) < 2:
         raise ValueError(
             f"{owner}: backends must be a list of at least two, names of libraries or what `use` returns, got {backends!r}"
         )
     original = copy.deepcopy(model)
     original.build_for(x)
-    home = original.backend or Backend.of(x)
+    home = original.backend or Backend.of(first_array(x))
     there = [_backend(backend, home.dtype) for backend in backends]
-    host_x, host_t = asnumpy(x), asnumpy(t)
+    host_x, host_t = map_arrays(asnumpy, x), map_arrays(asnumpy, t)
     rows: list[LayerDifference] = []
     first = [(layer, what, asnumpy(value)) for layer, what, value in _values(original, there[0], host_x, host_t)]
     for layer, what, _ in first:
@@ -128,27 +129,25 @@ def _labels(backends: Sequence[Backend]) -> list[str]:
     return [f"{backend.name} {backend.dtype} {number}" for number, backend in enumerate(backends, start=1)]
 
 
-def _values(original: Sequential, backend: Backend, x: Any, t: Any) -> Iterator[tuple[str, str, Array]]:
+def _values(original: Model, backend: Backend, x: Any, t: Any) -> Iterator[tuple[str, str, Array]]:
     """(layer, what, array) of a training step of a copy of a model, as it is computed."""
     model = copy.deepcopy(original).to(backend)
-    scores = yield from _outputs(model, backend.asarray(x))
+    layers = layers_of(model)
+    uses: Uses = {}
+    visits = Visits(forward_by_layer(layers, map_arrays(backend.asarray, x), True, saved=uses))
+    for visit in visits:
+        yield visit.path, "output", visit.value
     last = model.last_layer
     assert last is not None
     name = type(last).__name__
-    yield name, "output", last.forward(scores, backend.asarray(t))
+    yield name, "output", last.forward(visits.result, map_arrays(backend.asarray, t))
     dout = last.backward()
-    yield name, "dx", dout
-    for visit in backward_by_layer(model.children(), dout):
+    for _, one in arrays_of(dout):
+        yield name, "dx", one
+    for visit in backward_by_layer(layers, dout, saved=uses):
         for key, value in visit.own.items():
             yield visit.path, f"d{key}", value
         yield visit.path, "dx", visit.value
-
-
-def _outputs(model: Sequential, x: Array) -> Any:
-    for visit in forward_by_layer(model.children(), x, True):
-        x = visit.value
-        yield visit.path, "output", x
-    return x
 
 
 def _difference(value: Any, want: Any) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from xpdl.backends import Backend, make_backend
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating, on_its_device
 from xpdl.backends.random import Stream, checked_seed
+from xpdl.data.structure import arrays_of, first_array, map_arrays, require_arrays
 from xpdl.errors import BackendError, GradientCheckError
 from xpdl.layers.base import Layer
 from xpdl.layers.losses import LossLayer
@@ -73,9 +74,9 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
         With `t`, a loss layer or a model that has one; else a layer, whose output is weighted with a random upstream
         gradient: with all ones, a normalisation whose backward returns zeros would pass. A copy is checked, in float64
         where the library has it, in training mode, with the same dropout mask in every evaluation.
-    x : floating array
-        Input.
-    t : array, optional
+    x : floating array, or tuple or dict of arrays
+        Input; several for a layer or model that takes several, those of integers without a gradient.
+    t : array, or tuple or dict of arrays, optional
         Targets, for a loss alone.
     seed : int
         Of the upstream gradient and the directions.
@@ -106,20 +107,21 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
     is_loss = isinstance(model_or_layer, LossLayer) or hasattr(model_or_layer, "predict")
     if t is not None and not is_loss and "t" not in inspect.signature(model_or_layer.forward).parameters:
         raise TypeError(f"check_gradients: {model_or_layer.name} takes no targets; leave out t")
-    array_namespace(x, owner="check_gradients")
-    require_floating(x, "check_gradients")
+    require_arrays(x, "check_gradients")
+    if not any(is_floating(one) for _, one in arrays_of(x)):
+        require_floating(first_array(x), "check_gradients")
     seed = checked_seed(seed, "check_gradients")
     layer = copy.deepcopy(model_or_layer).train()
-    layer.build_for(x)
-    backend = _widest(Backend.of(x))
+    run = _Run(layer, t, Stream(seed, "check_gradients"))
+    run.build_for(x)
+    backend = run.backend = _widest(Backend.of(next(one for _, one in arrays_of(x) if is_floating(one))))
     step, tolerance = _PRECISION[backend.dtype]
-    x = backend.asarray(x)
+    x = map_arrays(lambda one: backend.asarray(one) if is_floating(one) else one, x)
     for kind in ("params", "state"):
         for _, owner, key in layer.named(kind):
             if is_array(owner[key]) and is_floating(owner[key]):
                 owner[key] = backend.asarray(owner[key])
 
-    run = _Run(layer, t, Stream(seed, "check_gradients"), backend)
     report, kinks = _compared(run, x, (step,), tolerance)
     if kinks and not report.passed:
         steps = (step, *_SHORTER_STEPS[backend.dtype])
@@ -132,12 +134,18 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
     return report
 
 
-def _compared(run: _Run, x: Array, steps: tuple[float, ...], tolerance: float) -> tuple[GradientReport, bool]:
+def _compared(run: _Run, x: Any, steps: tuple[float, ...], tolerance: float) -> tuple[GradientReport, bool]:
     """The errors at `x`, each for the best of `steps`, and whether slopes differ on both sides where a gradient is off."""
     loss = run.loss(x)
     dx, grads = run.backward()
-    places: list[tuple[str, Array, Array, Callable[[Array], float]]] = [("x", x, dx, run.loss)]
+    inputs, gradients = dict(arrays_of(x, "x")), dict(arrays_of(dx, "x"))
+    places: list[tuple[str, Array, Array, Callable[[Array], float]]] = [
+        (name, one, gradients[name], run.with_input(x, name)) for name, one in inputs.items() if is_floating(one)
+    ]
+    frozen = [id(layer.own("params")) for layer in run.layer.tree() if not layer.trainable]
     for name, owner, key in run.layer.named_params():
+        if id(owner) in frozen:
+            continue
         places.append((name, owner[key], grads[name], run.with_parameter(owner, key, x)))
     errors, kinks = {}, False
     for name, value, grad, evaluate in places:
@@ -154,24 +162,34 @@ def _compared(run: _Run, x: Array, steps: tuple[float, ...], tolerance: float) -
 class _Run:
     """Evaluations of one layer that all start from the same state."""
 
-    def __init__(self, layer: Any, t: Any, stream: Stream, backend: Backend) -> None:
-        self.layer, self.t, self.stream, self.backend = layer, t, stream, backend
-        self._start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in layer.named_state()}.values()]
-        self._upstream: Array | None = None
+    backend: Backend
 
-    def loss(self, x: Array) -> float:
+    def __init__(self, layer: Any, t: Any, stream: Stream) -> None:
+        self.layer, self.t, self.stream = layer, t, stream
+        self._start: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._upstream: Any = None
+
+    def build_for(self, x: Any) -> None:
+        """Build the layer, and note the state that each evaluation starts from."""
+        if isinstance(x, tuple) and not self.layer.takes_tuple:
+            if not self.layer.built:
+                self.layer.build(tuple(tuple(one.shape[1:]) for one in x), backend=Backend.of(x[0]))
+        else:
+            self.layer.build_for(x)
+        self._start = [(owner, dict(owner)) for owner in {id(o): o for _, o, _ in self.layer.named_state()}.values()]
+
+    def loss(self, x: Any) -> float:
         for owner, values in self._start:
             owner.update(values)
         if self.t is not None:
             is_model = hasattr(self.layer, "predict")
             return float(self.layer.loss(x, self.t, train_flg=True) if is_model else self.layer.forward(x, self.t))
-        y = self.layer.forward(x)
-        if self._upstream is None:
-            noise = self.stream.generator("dout").standard_normal(tuple(y.shape))
-            self._upstream = self.backend.asarray(noise)
-        return float(array_namespace(y).sum(y * self._upstream))
+        y = self.layer.forward(*x) if isinstance(x, tuple) and not self.layer.takes_tuple else self.layer.forward(x)
+        self._upstream = self._noise_like(y) if self._upstream is None else self._upstream
+        ys, douts = (dict(arrays_of(value)) for value in (y, self._upstream))
+        return sum(float(array_namespace(one).sum(one * douts[name])) for name, one in ys.items())
 
-    def moved(self, x: Array) -> Array:
+    def moved(self, x: Any) -> Any:
         """A point beside `x`; the parameters are moved, too."""
 
         def beside(name: str, a: Array) -> Array:
@@ -180,9 +198,10 @@ class _Run:
 
         for name, owner, key in self.layer.named_params():
             owner[key] = beside(name, owner[key])
-        return beside("x", x)
+        names = iter([name for name, _ in arrays_of(x, "x")])
+        return map_arrays(lambda a: beside(name, a) if (name := next(names)) and is_floating(a) else a, x)
 
-    def backward(self) -> tuple[Array, dict[str, Array]]:
+    def backward(self) -> tuple[Any, dict[str, Array]]:
         """``dx`` and the gradients by path of the evaluation just made."""
         if self.t is None:
             dx = self.layer.backward(self._upstream)
@@ -191,6 +210,21 @@ class _Run:
         else:
             dx = self.layer.backward()
         return dx, {path: owner[key] for path, owner, key in self.layer.named_grads()}
+
+    def with_input(self, x: Any, changed: str) -> Callable[[Array], float]:
+        """The loss as a function of one of the inputs."""
+
+        def evaluate(value: Array) -> float:
+            names = iter([name for name, _ in arrays_of(x, "x")])
+            return self.loss(map_arrays(lambda a: value if next(names) == changed else a, x))
+
+        return evaluate
+
+    def _noise_like(self, y: Any) -> Any:
+        names = iter([name for name, _ in arrays_of(y, "dout")])
+        return map_arrays(
+            lambda a: self.backend.asarray(self.stream.generator(next(names)).standard_normal(tuple(a.shape))), y
+        )
 
     def with_parameter(self, owner: dict[str, Array], key: str, x: Array) -> Callable[[Array], float]:
         def evaluate(value: Array) -> float:

@@ -71,7 +71,7 @@ def features(x: Any, network: Any, name: str) -> Any:
     if isinstance(network, Sequential) and is_structure(x):
         raise TypeError(
             f"{name}: {type(network).__name__} takes one array, got a {type(x).__name__} of {len(x)}; several inputs are "
-            "for a network of your own, with params, gradient(x, t) and loss(x, t)"
+            "for a Graph, or a network of your own, with params, gradient(x, t) and loss(x, t)"
         )
     return _converted(x, name, tables.as_features if isinstance(network, Model) else tables.as_numbers)
 

@@ -14,6 +14,7 @@ from xpdl.data.structure import map_arrays, rows_in, take_rows
 from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
 from xpdl.models.base import Model
+from xpdl.models.batched import joined
 from xpdl.ops.checks import label_rows
 from xpdl.ops.shares import share_of
 from xpdl.training.history import LISTS, History
@@ -54,7 +55,7 @@ class Evaluator:
     ) -> None:
         self.network, self.sets, self.measures, self.rows = network, sets, measures, rows
         self.communicator = communicator if communicator is not None and communicator.size > 1 else None
-        self.classifies = kind_of(network) != "values"
+        self.classifies = kind_of(network) in ("classes", "labels")
 
     def measure(self, history: History) -> str:
         """Measure, record in `history`, and return the line to print."""
@@ -238,16 +239,16 @@ def _outputs(network: Any, x: Array, t: Array, communicator: Communicator | None
         parts = (
             network.predict(home(take_rows(x, start, min(start + size, rows)))) for start in range(begin, rows, size)
         )
-        return [asnumpy(part) for part in parts]
+        return [map_arrays(asnumpy, part) for part in parts]
 
     parts = _batched(network, scores)
     if communicator is not None:
         parts = [part for of_rank in communicator.allgather(parts) for part in of_rank]
-    xp = array_namespace(parts[0])
-    joined, kind, targets = xp.astype(xp.concat(parts), xp.float64), kind_of(network), asnumpy(t)
+    wide = map_arrays(lambda a: array_namespace(a).astype(a, array_namespace(a).float64), joined(parts))
+    kind, targets = kind_of(network), map_arrays(asnumpy, t)
     if kind == "classes":
-        targets = label_rows(targets, joined)
-    return Outputs(kind, joined, activation_of(network)(joined), targets)
+        targets = label_rows(targets, wide)
+    return Outputs(kind, wide, activation_of(network)(wide), targets)
 
 
 def _home(network: Any) -> Callable[[Array], Array]:

@@ -12,6 +12,7 @@ from typing import Any
 from xpdl import metrics
 from xpdl.backends.namespaces import Array
 from xpdl.layers.losses import LossLayer, SigmoidWithLoss
+from xpdl.layers.several_losses import SeveralLosses
 from xpdl.ops.checks import function
 
 _NAMES = (
@@ -29,10 +30,10 @@ class Outputs:
 
     Attributes
     ----------
-    kind : {"classes", "labels", "values"}
-        Scores of classes, of yes / no labels, or numbers.
+    kind : {"classes", "labels", "values", "several"}
+        Scores of classes, of yes / no labels, or numbers; or those of several outputs.
     scores : array (N, ...)
-        Before the activation of the loss, in float64.
+        Before the activation of the loss, in float64. Of several outputs, a tuple or dict, as `y` and `t` are.
     y : array (N, ...)
         After it: probabilities, or the numbers themselves.
     t : array
@@ -74,6 +75,8 @@ def kind_of(network: Any) -> str:
     last = getattr(network, "last_layer", None)
     if isinstance(last, SigmoidWithLoss):
         return "labels"
+    if isinstance(last, SeveralLosses):
+        return "several"
     classifies = getattr(last, "classifies", True) and callable(getattr(network, "accuracy", None))
     return "classes" if classifies else "values"
 
@@ -149,6 +152,8 @@ def _by_name(name: str, kind: str, owner: str) -> Measure | None:
     averaged, top = _AVERAGED.fullmatch(name), _TOP.fullmatch(name)
     if not (regression or name == "accuracy" or top or (averaged and name != "roc_auc_binary")):
         raise ValueError(f"{owner}: there is no metric {name!r}; there are {_NAMES}, and functions f(y, t)")
+    if kind == "several":
+        raise ValueError(f"{owner}: the metric {name!r} is for a network of one output; pass a function f(y, t) of all")
     if regression != (kind == "values") or (top and kind != "classes"):
         needed = "numbers" if regression else "classes" if top else "classes or yes / no labels"
         raise ValueError(f"{owner}: the metric {name!r} is for a network that predicts {needed}, not {kind}")

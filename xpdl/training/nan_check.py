@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating, is_host
 from xpdl.data.structure import arrays_of, is_structure
 from xpdl.layers.base import Layer
-from xpdl.layers.layerwise import backward_by_layer, forward_by_layer
+from xpdl.layers.dag import Dag
+from xpdl.layers.layerwise import Uses, Visits, backward_by_layer, forward_by_layer, layers_of
+from xpdl.layers.nodes import parts
 from xpdl.ops.checks import is_finite
 from xpdl.training.precision import loss_scale
 from xpdl.training.precision.mixed import MixedPrecision
@@ -97,10 +100,13 @@ def first_non_finite(network: Any, x: Array, t: Array) -> str:
         if not _finite(value):
             return f"{name} {'hold' if name.startswith('the targets') else 'holds'} NaN or infinity"
     # which of its layers several inputs go to, only the network knows; a batch that is gone cannot be computed with again
-    layers = {} if x is None or is_structure(x) or is_structure(t) else dict(getattr(network, "layers", {}))
+    several = is_structure(x) or is_structure(t)
+    unknown = x is None or (several and not isinstance(network, Dag))
+    layers: Any = [] if unknown else layers_of(network)
     last = getattr(network, "last_layer", getattr(network, "lastLayer", None)) if layers else None
+    uses: Uses = {}
     with _one_step_back(layers):
-        found = _going_forward(layers, last, x, t) or _going_back(layers, last)
+        found = _going_forward(layers, last, x, t, uses) or _going_back(layers, last, uses)
     if found:
         return found
     bad = [name for name, value in network.params.items() if not _finite(value)]
@@ -109,26 +115,26 @@ def first_non_finite(network: Any, x: Array, t: Array) -> str:
     return FINITE
 
 
-def _going_forward(layers: Mapping[str, Any], last: Any, x: Array, t: Array) -> str:
-    for path, _, value, params in forward_by_layer(layers.items(), x, True):
+def _going_forward(layers: Any, last: Any, x: Any, t: Any, uses: Uses) -> str:
+    visits = Visits(forward_by_layer(layers, x, True, saved=uses))
+    for path, _, value, params in visits:
         for key, parameter in params.items():
             if not _finite(parameter):
                 return f"the parameter {key} of layer {path} {_IS_FIRST}"
         if not _finite(value):
             return f"going forward, the output of layer {path} {_IS_FIRST}"
-        x = value
-    if last is not None and not _finite(last.forward(x, t)):
+    if last is not None and not _finite(last.forward(visits.result, t)):
         return f"going forward, the loss of {type(last).__name__} {_IS_FIRST}"
     return ""
 
 
-def _going_back(layers: Mapping[str, Any], last: Any) -> str:
+def _going_back(layers: Any, last: Any, uses: Uses) -> str:
     if last is None:
         return ""
     dout = last.backward()
-    if not _finite(dout):
+    if not all(map(_finite, parts(dout))):
         return f"going back, the gradient that {type(last).__name__} gives {_IS_FIRST}"
-    for path, _, dx, grads in backward_by_layer(layers.items(), dout):
+    for path, _, dx, grads in backward_by_layer(layers, dout, saved=uses):
         for key, grad in grads.items():
             if not _finite(grad):
                 return f"going back, the gradient of the parameter {key} of layer {path} {_IS_FIRST}"
@@ -138,13 +144,21 @@ def _going_back(layers: Mapping[str, Any], last: Any) -> str:
 
 
 @contextlib.contextmanager
-def _one_step_back(layers: Mapping[str, Any]) -> Iterator[None]:
+def _one_step_back(layers: Any) -> Iterator[None]:
     """Draw the masks of the last step again inside; restore the layers' state afterwards."""
-    entries = [entry for layer in layers.values() if isinstance(layer, Layer) for entry in layer.named_state()]
+    children = dict(layers.children() if isinstance(layers, Dag) else layers)
+    times = Counter(name for name, _, _ in layers.uses) if isinstance(layers, Dag) else Counter(children.keys())
+    entries = [
+        (times[name], owner, key)
+        for name, layer in children.items()
+        if isinstance(layer, Layer)
+        for _, owner, key in layer.named_state()
+    ]
     before = [(owner, key, owner[key]) for _, owner, key in entries]
-    for owner, key, value in before:
+    for uses, owner, key in entries:
+        value = owner[key]
         if isinstance(value, int) and value > 0:
-            owner[key] = value - 1
+            owner[key] = max(value - uses, 0)
     try:
         yield
     finally:

@@ -152,7 +152,8 @@ def weight_of(network: Any, x: Array) -> Array | float:
 
 
 def update(optimizer: Optimizer, precision: MixedPrecision | None, params: Any, grads: Any) -> None:
-    """Change the parameters."""
+    """Change the parameters, but for frozen ones."""
+    params = getattr(params, "trained", params)
     if precision is None:
         optimizer.update(params, grads)
     else:

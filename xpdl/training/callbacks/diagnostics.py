@@ -8,8 +8,9 @@ from typing import Any
 
 from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, copied
+from xpdl.data.structure import arrays_of, map_arrays, require_arrays
 from xpdl.errors import ShapeError
-from xpdl.layers.layerwise import forward_by_layer
+from xpdl.layers.layerwise import forward_by_layer, layers_of
 from xpdl.layers.relu import Relu
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.tanh import Tanh
@@ -60,9 +61,11 @@ class Diagnostics(Callback):
     """
 
     def __init__(self, x: Array, *, margin: float = 0.05) -> None:
-        require_floating(x, "Diagnostics")
-        if x.ndim == 0 or x.shape[0] == 0:
-            raise ShapeError(f"Diagnostics: expected x (N, ...) of at least one row, got shape {tuple(x.shape)}")
+        require_arrays(x, "Diagnostics")
+        for _, one in arrays_of(x):
+            require_floating(one, "Diagnostics")
+            if one.ndim == 0 or one.shape[0] == 0:
+                raise ShapeError(f"Diagnostics: expected x (N, ...) of at least one row, got shape {tuple(one.shape)}")
         self.x = x
         self.margin = number(margin, "margin", "Diagnostics", "in (0, 0.5)")
         self.history: History = {"dead_relu": {}, "saturation": {}, "update_ratio": {}}
@@ -76,7 +79,7 @@ class Diagnostics(Callback):
             raise TypeError(
                 "Diagnostics: needs the number of batches of an epoch, which x_train does not know; give it a __len__"
             )
-        self._sample, self._before = trainer.backend.asarray(self.x), {}
+        self._sample, self._before = map_arrays(trainer.backend.asarray, self.x), {}
 
     def on_batch_begin(self, trainer: Any, step: int) -> None:
         if step % trainer.iter_per_epoch == 0:
@@ -93,7 +96,7 @@ class Diagnostics(Callback):
     def on_epoch_end(self, trainer: Any, epoch: int) -> None:
         shares = {
             (what, path): measure(y)
-            for path, layer, y, _ in forward_by_layer(trainer.network.layers.items(), self._sample, False)
+            for path, layer, y, _ in forward_by_layer(layers_of(trainer.network), self._sample, False)
             for what, kind, measure in self._measures()
             if isinstance(layer, kind)
         }

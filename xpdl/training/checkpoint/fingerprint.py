@@ -20,7 +20,7 @@ from xpdl.training.stable_repr import arguments, words
 # Names of options in files of earlier versions.
 _RENAMED = {"accumulate": "accumulate_grad_batches", "capture": "compile"}
 # Options that came later.
-_ADDED = ("drop_last", "metrics", "checksum of sample_weight")
+_ADDED = ("drop_last", "metrics", "checksum of sample_weight", "frozen layers")
 
 
 def identity(
@@ -46,6 +46,7 @@ def identity(
         "layers": [type(layer).__name__ for layer in network.layers.values()] if ours else [],
         "arrays": {name: list(owner[key].shape) for name, owner, key in named_arrays(network)},
         "dtype": Backend.of(next(filter(is_array, network.params.values()))).dtype,
+        "frozen layers": [path for path, layer in _inside(network) if not layer.trainable] if ours else [],
         "loss": _loss_words(network.last_layer) if ours else None,
         "optimizer": optimizer,
         # of other callbacks, those whose state is written must be there again

@@ -8,6 +8,7 @@ from typing import Any
 
 from xpdl.backends.dtypes import dtype_by_name
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_host, overflow_expected
+from xpdl.data.structure import map_arrays
 from xpdl.deprecation import warn_renamed
 from xpdl.errors import DTypeError
 from xpdl.layers.base import Layer
@@ -190,7 +191,7 @@ class MixedPrecision(_OldNames):
         with self.parameters(network) as wide:
             scores = network.forward(self.rounded(x), True)
         self._passed = True
-        return _cast(scores, wide)
+        return map_arrays(lambda one: _cast(one, wide), scores)
 
     def backward(self, network: Model, loss: LossLayer, factor: float) -> None:
         """Fill the layers' gradients, of the loss multiplied by `factor`, in the dtype of the parameters."""
@@ -218,9 +219,9 @@ class MixedPrecision(_OldNames):
             for (owner, key), value in zip(entries, own, strict=True):
                 owner[key] = value
 
-    def rounded(self, x: Array) -> Array:
-        """Floating `x` in the dtype of the passes."""
-        return _cast(x, self.dtype) if is_floating(x) else x
+    def rounded(self, x: Any) -> Any:
+        """Floating `x`, or each array of a tuple or dict, in the dtype of the passes."""
+        return map_arrays(lambda one: _cast(one, self.dtype) if one is not None and is_floating(one) else one, x)
 
     def __repr__(self) -> str:
         scale, interval = self.loss_scale.at_start, self.loss_scale.growth_interval
