@@ -19,7 +19,7 @@ class Freezable:
 
     @property
     def trainable(self) -> bool:
-        """Whether the layer, or one inside, may be trained; assigning a bool says it for all of them.
+        """True if the layer, or one inside, may be trained; assigning a bool sets it for all of them.
 
         False freezes the layer: it has no gradients, optimizers leave its parameters alone, and where nothing before it is
         trained, a backward pass ends behind it. `BatchNormalization` then normalises by its running statistics in training,
@@ -36,7 +36,7 @@ class Freezable:
 
     @property
     def trains(self) -> bool:
-        """Whether a backward pass has a gradient of parameters to compute here."""
+        """True if a backward pass has a gradient of parameters to compute here."""
         for layer in self.tree():  # noqa: SIM110 - a generator takes twice as long, in every step
             if layer.own("params") and not vars(layer).get("_frozen"):
                 return True

@@ -48,7 +48,7 @@ def moved(x: Any, parameter: Array | None) -> Any:
 def answered(y: Any, x: Any, parameter: Array | None) -> Any:
     """`y`, computed beside `parameter`, in the library and on the device of floating `x`; both may be tuples or dicts.
 
-    By DLPack where it can be.
+    The copy is made by DLPack if the libraries can.
     """
     first = next((one for _, one in arrays_of(x) if is_array(one) and is_floating(one)), None)
     if first is None or at_home(first, parameter):
