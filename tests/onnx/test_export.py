@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.harness import nonempty
 from tests.layers.table import ROWS, Row
 from xpdl import layers as L
 from xpdl import models, use
@@ -117,7 +118,7 @@ def test_every_layer_of_several_inputs(row: Row, dtype: str, tmp_path: Any) -> N
     with use("numpy", dtype=dtype):
         model = xpdl.Graph(nodes, {"other": nodes[0], "joined": row.make({})(*nodes)})
         xpdl.onnx.export(model, tmp_path / "x.onnx")
-    for got, want in zip(runner(tmp_path / "x.onnx")(xs), model.forward(xs).values(), strict=True):
+    for got, want in nonempty(zip(runner(tmp_path / "x.onnx")(xs), model.forward(xs).values(), strict=True)):
         assert_same(got, want, dtype)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpdl
-from tests.harness import Backend
+from tests.harness import Backend, nonempty
 from xpdl import (
     SGD,
     Affine,
@@ -156,7 +156,7 @@ def test_passes_in_another_precision(mixed: MixedPrecision) -> None:
         plain.build()
     x, t = ({name: a if a.dtype.kind == "i" else a.astype(dtype) for name, a in d.items()} for d in (X, T))
     got, want = mixed.gradient(net, x, t), plain.gradient(x, t)
-    for name, value in want.items():
+    for name, value in nonempty(want.items()):
         assert got[name].dtype == dtype
         np.testing.assert_allclose(got[name], value, rtol=0.02, atol=0.02 * abs(value).max() + 1e-3)
 
