@@ -596,9 +596,7 @@ def test_wrong_inputs_are_refused(x: Any, error: type[Exception], match: str) ->
         net.forward(x)
 
 
-@pytest.mark.needs("torch")
-def test_inputs_of_two_libraries_are_refused() -> None:
-    torch = pytest.importorskip("torch")
+def test_inputs_of_two_libraries_are_refused(torch: Any) -> None:
     with pytest.raises(MixedArraysError, match="numpy and torch are mixed"):
         siamese().forward((X, torch.asarray(X)))
 
