@@ -308,6 +308,10 @@ def test_a_folder_without_the_runtime_is_an_error(tmp_path: Path) -> None:
     [
         (lambda: small_net((3, 28, 28)), r"takes rows of shape \(3, 28, 28\), a drawing has \(1, 28, 28\)"),
         (lambda: small_net(classes=1), "gives rows of shape \\(1,\\), expected scores of at least 2 classes"),
+        (
+            lambda: xpdl.Graph(x := xpdl.Input((784,)), xpdl.Affine(units=2)(x)),
+            "layers of a Sequential .*, got a Graph",
+        ),
         (lambda: named(small_net(), ["a"]), "the network has 10 scores and 1 names of classes"),
     ],
 )

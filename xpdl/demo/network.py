@@ -19,6 +19,7 @@ from xpdl.io.paths import cache_dir
 from xpdl.layers import Affine, Convolution, Pooling, Relu, SoftmaxWithLoss
 from xpdl.layers.tree import forward_in_mode
 from xpdl.models import load_model
+from xpdl.models.base import Model
 from xpdl.models.sequential import Sequential
 from xpdl.training import Trainer
 
@@ -41,7 +42,9 @@ class Recognizer:
         If it takes something else, or gives no scores of classes.
     """
 
-    def __init__(self, net: Sequential) -> None:
+    def __init__(self, net: Model) -> None:
+        if not isinstance(net, Sequential):
+            raise ValueError(f"demo: shows the layers of a Sequential one after the other, got a {type(net).__name__}")
         if net.input_shape not in _SHAPES:
             raise ValueError(f"demo: the network takes rows of shape {net.input_shape}, a drawing has (1, 28, 28)")
         scores = net.output_shape(net.input_shape)
