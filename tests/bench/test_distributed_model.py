@@ -88,9 +88,9 @@ def test_buckets_are_those_of_the_communicator():
     class Recorded(Communicator):
         bucket_bytes = 300
 
-        def start_sum(self, values):
+        def start_sum(self, values, **options):
             sizes.append(values.nbytes)
-            return super().start_sum(values)
+            return super().start_sum(values, **options)
 
     sizes: list[int] = []
     arrays = {name: np.zeros(size // 4, np.float32) for name, size in zip("dcba", (48, 400, 100, 200), strict=True)}
