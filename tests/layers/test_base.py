@@ -260,7 +260,8 @@ MEETS_DOUT = [
     for row in CORE
     if issubclass(row.cls, Layer)
     and len(row.inputs) == 1
-    and row.cls.__name__ not in ("Identity", "Flatten")
+    # these keep no array that a dout could be mixed with
+    and row.cls.__name__ not in ("Identity", "Flatten", "Reshape", "Permute", "Slice")
     and row.id != "Dropout 0.25, evaluated"
 ]
 
