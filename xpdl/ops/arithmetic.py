@@ -52,9 +52,11 @@ def multiply_backward(dout: Array, x: Array, y: Array) -> tuple[Array, Array]:
     Returns
     -------
     dx, dy : array (...)
-        In the shapes of `x` and `y`.
+        In the shapes of `x` and `y`; in half precision, products are added up in float32.
     """
-    return sum_to(dout * y, tuple(x.shape)), sum_to(dout * x, tuple(y.shape))
+    dtype, dout = dout.dtype, widened(dout)
+    dx, dy = sum_to(dout * widened(y), tuple(x.shape)), sum_to(dout * widened(x), tuple(y.shape))
+    return rounded_to(dtype, dx), rounded_to(dtype, dy)
 
 
 def sum_to(dout: Array, shape: tuple[int, ...]) -> Array:
