@@ -77,6 +77,7 @@ def test_several_inputs_have_a_gradient_each() -> None:
         net.input_gradient((X, -X), output=1)
 
 
+@pytest.mark.backends("values")
 @pytest.mark.backends("eager")
 def test_the_gradient_is_where_the_input_is(backend: Backend) -> None:
     net = row()
