@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, ClassVar
 
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, on_its_device
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Shape
 from xpdl.ops import joining as ops
@@ -178,6 +178,7 @@ class Concatenate(Layer):
         return tuple(ops.concatenate_backward(dout, sizes, self.axis))
 
 
+@on_its_device
 def _repeating_sum(x: Array, y: Array) -> Array:
     return x + y
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, on_its_device
 from xpdl.layers.losses import LossLayer
 from xpdl.layers.nodes import in_order
 from xpdl.ops.checks import number
@@ -50,14 +50,13 @@ class SeveralLosses(LossLayer):
             for (name, loss), y, one in zip(self.losses.items(), self.y, self.t, strict=True)
         }
         self.weight = next(iter(self.losses.values())).weight
-        terms = [value * self.weights[name] for name, value in self.values.items()]
-        self.loss = sum(terms[1:], start=terms[0])
+        self.loss = _weighted_sum(list(self.values.values()), [self.weights[name] for name in self.values])
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> tuple[Array, ...]:
         """``dx`` for each output."""
         self.require_saved(self.loss)
-        return tuple(loss.backward(dout * self.weights[name]) for name, loss in self.losses.items())
+        return tuple(loss.backward(_scaled(dout, self.weights[name])) for name, loss in self.losses.items())
 
     def activation(self, x: Any) -> Any:
         """The outputs, each after the activation of its loss, in the form of `x`."""
@@ -93,3 +92,14 @@ def weights_of(weights: Any, names: Sequence[str], owner: str) -> dict[str, floa
     if not any(found):
         raise ValueError(f"{owner}: loss_weights are all 0, which leaves nothing to train with")
     return dict(zip(names, found, strict=True))
+
+
+@on_its_device
+def _weighted_sum(values: list[Array], weights: list[float]) -> Array:
+    terms = [value * weight for value, weight in zip(values, weights, strict=True)]
+    return sum(terms[1:], start=terms[0])
+
+
+@on_its_device
+def _scaled(dout: Array | float, weight: float) -> Array | float:
+    return dout * weight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace, rounded_to, widened
+from xpdl.backends.namespaces import Array, array_namespace, on_its_device, rounded_to, widened
 from xpdl.ops.epilogues import activated
 
 
@@ -59,6 +59,7 @@ def multiply_backward(dout: Array, x: Array, y: Array) -> tuple[Array, Array]:
     return rounded_to(dtype, dx), rounded_to(dtype, dy)
 
 
+@on_its_device
 def sum_to(dout: Array, shape: tuple[int, ...]) -> Array:
     """Sum `dout` over the axes along which an array of `shape` was repeated: the gradient of that array.
 
