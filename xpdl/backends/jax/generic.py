@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ _CHANGING = frozenset({"lr", "keep", "updates", "dout"})
 _NOT_COMPILED = frozenset({"fused_update"})
 # an op of another package may read values
 _OWN = "xpdl."
+#: values of a window, each an operation of the generic op, beyond which compiling takes longer than many calls
+_MOST_TAPS = 64
 _CONSTANTS = (int, float, str, tuple, type(None))
 
 
@@ -36,6 +39,7 @@ def adapted(generic: Callable[..., Any]) -> Callable[..., Any]:
         return generic
 
     parameters = list(inspect.signature(generic).parameters)
+    has_windows = not _WINDOW.isdisjoint(parameters)
 
     @functools.lru_cache(maxsize=1024, typed=True)
     def compiled(names: tuple[str, ...], *constants: Any) -> Callable[..., Any]:
@@ -50,6 +54,8 @@ def adapted(generic: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(generic)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if has_windows and _taps(dict(zip(parameters, args, strict=False)) | kwargs) > _MOST_TAPS:
+            return generic(*args, **kwargs)
         arguments, constants = [], []
         for name, value in (*zip(parameters, args, strict=False), *kwargs.items()):
             if _is_argument(name, value):
@@ -67,6 +73,14 @@ def adapted(generic: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _ARGUMENT = object()
+_WINDOW = frozenset({"size", "filter_h", "filter_w"})
+
+
+def _taps(given: dict[str, Any]) -> int:
+    """Return how many values a window has."""
+    sizes = [given[name] for name in _WINDOW if name in given]
+    flat = [one for size in sizes for one in (size if isinstance(size, (tuple, list)) else (size,))]
+    return math.prod(one for one in flat if isinstance(one, int))
 
 
 def _is_argument(name: str, value: Any) -> bool:
