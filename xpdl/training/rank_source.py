@@ -15,7 +15,7 @@ from xpdl.distributed import Communicator, RankError
 from xpdl.ops.shares import share_of
 from xpdl.training.batch_source import RANK_ARGUMENTS, BatchSource, argument_count
 
-# What a rank says of its batch: rows, None after the last one; what must be the same on all ranks; whether it knows a row.
+# Message of a rank about a batch: rows, or None after the last; what all ranks must have alike; whether it knows a row
 _Word = tuple[int | None, Any, bool]
 
 
