@@ -39,13 +39,22 @@ def _overlapping(make: Make) -> Make:
     return images
 
 
-def _overlapping_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
-    (x,) = drawn(rng, dtype, (rows, 5, 12, 10))
-    x = np.round(x)
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 2), axis=(2, 3))[:, :, ::2, ::1]
-    y = windows.max(axis=(4, 5))
-    return (rng.normal(size=y.shape).astype(dtype), x, y, (3, 2), (2, 1), (1, 1)), {}
+def _overlapping_backward(size: tuple[int, int]) -> Make:
+    """The same, backward."""
+
+    def images(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        (x,) = drawn(rng, dtype, (rows, 5, 12, 10))
+        x = np.round(x)
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(2, 3))[:, :, ::2, ::1]
+        y = windows.max(axis=(4, 5))
+        return (rng.normal(size=y.shape).astype(dtype), x, y, size, (2, 1), (1, 1)), {}
+
+    return images
+
+
+def _means_of_large_windows_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    return (*drawn(rng, dtype, (rows, 5, 3, 5), (rows, 5, 12, 10)), (9, 8), (2, 1), (1, 1)), {}
 
 
 def _strided_convolution(make: Make) -> Make:
@@ -73,8 +82,10 @@ del MAKE["global_norm_scale"]
 MAKE |= {
     "max_pooling overlapping": _overlapping(roster._pooling),
     "max_pooling_with_taps overlapping": _overlapping(roster._pooling),
-    "max_pooling_backward overlapping": _overlapping_backward,
+    "max_pooling_backward overlapping": _overlapping_backward((3, 2)),
+    "max_pooling_backward of large windows": _overlapping_backward((9, 8)),
     "average_pooling overlapping": _overlapping(roster._pooling),
+    "average_pooling_backward of large windows": _means_of_large_windows_backward,
     "convolution grouped": _strided_convolution(roster._convolution),
     "convolution_backward grouped": _strided_convolution(roster._convolution_backward),
 }

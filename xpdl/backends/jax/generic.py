@@ -25,7 +25,7 @@ _NOT_COMPILED = frozenset({"fused_update"})
 # an op of another package may read values
 _OWN = "xpdl."
 #: values of a window, each an operation of the generic op, beyond which compiling takes longer than many calls
-_MOST_TAPS = 64
+MOST_TAPS = 64
 _CONSTANTS = (int, float, str, tuple, type(None))
 
 
@@ -54,7 +54,7 @@ def adapted(generic: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(generic)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if has_windows and _taps(dict(zip(parameters, args, strict=False)) | kwargs) > _MOST_TAPS:
+        if has_windows and _taps(dict(zip(parameters, args, strict=False)) | kwargs) > MOST_TAPS:
             return generic(*args, **kwargs)
         arguments, constants = [], []
         for name, value in (*zip(parameters, args, strict=False), *kwargs.items()):
