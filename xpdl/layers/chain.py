@@ -45,9 +45,7 @@ class Chain(Composite):
         for item in layers:
             name, layer = item if isinstance(item, tuple) and len(item) == 2 else ("", item)
             if not (isinstance(layer, Layer) and isinstance(name, str)):
-                raise TypeError(
-                    f"{self.name}: expected layers or pairs (name, layer), got {item!r}; write Relu() rather than Relu"
-                )
+                raise TypeError(f"{self.name}: expected layers or pairs (name, layer), got {item!r}; {_cure(item)}")
             if not name:
                 kind = type(layer).__name__
                 counts[kind] = counts.get(kind, 0) + 1
@@ -147,6 +145,14 @@ class Chain(Composite):
         if self._steps_of != [self.fuse, *layers]:
             self._steps_of, self._steps = [self.fuse, *layers], tuple(fused(layers) if self.fuse else layers)
         return self._steps
+
+
+def _cure(item: Any) -> str:
+    if isinstance(item, (list, tuple)) and any(isinstance(one, Layer) for one in item):
+        return "pass them one by one, with a star in front: *layers"
+    if isinstance(item, type) and issubclass(item, Layer):
+        return f"write {item.__name__}() rather than {item.__name__}"
+    return "derive a class of your own from xpdl.Layer"
 
 
 def described_layers(layers: Iterable[tuple[str, Layer]]) -> list[str]:

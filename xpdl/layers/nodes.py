@@ -103,6 +103,12 @@ class CalledWithNodes:
         """
         if any(isinstance(one, Node) for one in inputs):
             return call(self, inputs, name)
+        listed = [one for one in inputs if isinstance(one, (list, tuple)) and any(isinstance(x, Node) for x in one)]
+        if listed:
+            raise TypeError(
+                f"{self.name}: expected nodes as arguments, got a {type(listed[0]).__name__} of them; pass them one by one, "
+                "with a star in front: *nodes"
+            )
         if name is not None:
             raise TypeError(f"{self.name}: name={name!r} is for a layer that is called with nodes; leave it out")
         return self.forward(*inputs)

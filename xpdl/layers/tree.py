@@ -19,7 +19,11 @@ def _entries(kind: str, doc: str) -> Any:
     """An attribute: the layer's own dict, or a view of that and of those of the layers inside."""
 
     def read(self: LayerTree) -> Any:
-        own = self.__dict__[kind]
+        try:
+            own = self.__dict__[kind]
+        except KeyError:
+            _require_constructed(self)
+            raise
         if not self.holds_layers or not any(self.children()):
             return own
         inside = {path: (owner, key) for path, owner, key in self.named(kind) if owner is not own}
@@ -164,7 +168,17 @@ def require_tree(layer: LayerTree) -> None:
         If one layer is in two places, or inside of itself.
     """
     places: dict[int, str] = {}
+    _require_constructed(layer)
     _visit(layer, layer.name, places, set())
+
+
+def _require_constructed(layer: LayerTree) -> None:
+    """Refuse a layer whose constructor has not called that of `Layer`."""
+    if "name" not in vars(layer):
+        raise TypeError(
+            f"{type(layer).__name__}: __init__ has not called super().__init__(), which makes params, grads and state; "
+            "call it first"
+        )
 
 
 def _visit(layer: LayerTree, path: str, places: dict[int, str], above: set[int]) -> None:
@@ -181,6 +195,7 @@ def _visit(layer: LayerTree, path: str, places: dict[int, str], above: set[int])
         if type(layer).children is not LayerTree.children:
             _require_among_children(layer, path)
     for name, child in layer.children():
+        _require_constructed(child)
         _visit(child, f"{path}.{name}", places, above | {id(layer)})
 
 

@@ -146,6 +146,11 @@ def _compared(run: _Run, x: Any, steps: tuple[float, ...], tolerance: float) -> 
     for name, owner, key in run.layer.named_params():
         if id(owner) in frozen:
             continue
+        if name not in grads:
+            raise GradientCheckError(
+                f"check_gradients: backward of {run.layer.name} leaves no gradient of {name}, so that nothing would train "
+                f"it; set grads[{key!r}] of its layer there, or make it state if it is no parameter"
+            )
         places.append((name, owner[key], grads[name], run.with_parameter(owner, key, x)))
     errors, kinks = {}, False
     for name, value, grad, evaluate in places:
