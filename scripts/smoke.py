@@ -20,6 +20,7 @@ def main(checkout: str) -> None:
     assert (package / "py.typed").is_file()
     assert not {"tests", "scripts"} & {path.name for path in package.parent.iterdir()}
     (x, t), _ = xpdl.load_mini_mnist(flatten=False)
+    assert xpdl.load_alice().endswith("THE END\n")
     net = xpdl.SimpleConvNet(seed=0)
     before = float(net.loss(x[:200], t[:200]))
     xpdl.Trainer(net, x[:1000], t[:1000], epochs=1, optimizer=xpdl.Adam(lr=0.01), verbose=False, seed=0).train()

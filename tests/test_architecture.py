@@ -400,7 +400,11 @@ def test_private_writes_are_found(line: str) -> None:
 
 @each_file
 def test_files_are_short(name: str) -> None:
-    lines = source(name).count("\n")
+    # a list of names reads as well at any length
+    names = [
+        node for node in tree(name).body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    lines = source(name).count("\n") - sum(node.end_lineno - node.lineno for node in names)
     assert lines <= LONGEST_FILE, f"{name} has {lines} lines: two concepts? split them"
 
 

@@ -120,7 +120,15 @@ from xpdl.version import __version__
 if TYPE_CHECKING:
     from xpdl import distributed, plots
     from xpdl import onnx as onnx
-    from xpdl.data import load_cifar10, load_fashion_mnist, load_folder, load_mini_mnist, load_mnist
+    from xpdl.data import (
+        Vocabulary,
+        load_alice,
+        load_cifar10,
+        load_fashion_mnist,
+        load_folder,
+        load_mini_mnist,
+        load_mnist,
+    )
     from xpdl.integrations.pytorch import load_pytorch, save_pytorch
     from xpdl.integrations.scikit_learn import XpdlClassifier as XpdlClassifier
     from xpdl.integrations.scikit_learn import XpdlRegressor as XpdlRegressor
@@ -137,7 +145,7 @@ else:
             "onnx": "xpdl.onnx",
             "plots": "xpdl.plots",
             **dict.fromkeys(("load_cifar10", "load_fashion_mnist", "load_folder"), "xpdl.data"),
-            **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data"),
+            **dict.fromkeys(("load_mini_mnist", "load_mnist", "load_alice", "Vocabulary"), "xpdl.data"),
             **dict.fromkeys(("choice", "log_uniform", "random_search", "successive_halving", "uniform"), "xpdl.search"),
             **dict.fromkeys(("check_gradients", "compare_backends"), "xpdl.testing"),
             **dict.fromkeys(("load_pytorch", "save_pytorch"), "xpdl.integrations.pytorch"),
@@ -232,6 +240,7 @@ __all__ = [
     "Trainer",
     "TwoLayerNet",
     "UpSampling",
+    "Vocabulary",
     "WarmupLR",
     "__version__",
     "asarray",
@@ -253,6 +262,7 @@ __all__ = [
     "im2col",
     "initializers",
     "layers",
+    "load_alice",
     "load_cifar10",
     "load_fashion_mnist",
     "load_folder",

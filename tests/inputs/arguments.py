@@ -492,6 +492,17 @@ _DATA = [
         {"path": "not read, as the options are checked before"},
         {"path": FILE, "size": PAIR, "channels": Kind((0, 2, 4, -1, True, "3", None, [3], _THING)), "fit": CHOICE},
     ),
+    Call(xpdl.load_alice, {}, {}),
+    Call(
+        xpdl.Vocabulary,
+        {"tokens": ["a", "b"]},
+        {
+            "tokens": Kind((3, "ab", None, True, [], [1], [""], ["a", "a"], {}, _THING)),
+            "kind": CHOICE,
+            "lower": FLAG,
+            **dict.fromkeys(("padding", "unknown", "begin", "end"), Kind((3, "", True, [1], _THING))),
+        },
+    ),
     Call(xpdl.shuffle_dataset, {"x": X, "t": T}, {"x": ARRAY, "t": ARRAY, "seed": SEED}),
     Call(xpdl.spiral, {}, {"n_per_class": COUNT, "classes": COUNT, "noise": AT_LEAST_0, "seed": SEED}),
     Call(xpdl.moons, {}, {"n": COUNT, "noise": AT_LEAST_0, "seed": SEED}),

@@ -541,6 +541,12 @@ _DATA = [
         {"batches": [(X, T)]},
         unseen={"ahead": "is how far a thread works ahead, never what it makes: test_prefetch.py counts batches"},
     ),
+    Watched(
+        xpdl.Vocabulary,
+        lambda function, **arguments: repr(function(**arguments)),
+        {"tokens": ["a", "b"]},
+        {"kind": "characters", "lower": True, **dict(padding="<p>", unknown="<u>", begin="<b>", end="<e>")},
+    ),
     Watched(xpdl.shuffle_dataset, seeded, {"x": X, "t": T}, {"seed": 0}),
     Watched(xpdl.spiral, seeded, {}, {"n_per_class": 7, "classes": 2, "noise": 0.5, "seed": 0}),
     Watched(xpdl.moons, seeded, {}, {"n": 7, "noise": 0.5, "seed": 0}),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from xpdl.data.fashion_mnist import FASHION_MNIST_CLASSES, load_fashion_mnist
     from xpdl.data.folder import load_folder
     from xpdl.data.mnist import load_mini_mnist, load_mnist
+    from xpdl.data.text.alice import load_alice
+    from xpdl.data.text.vocabulary import Vocabulary
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -23,6 +25,8 @@ else:
             **dict.fromkeys(("FASHION_MNIST_CLASSES", "load_fashion_mnist"), "xpdl.data.fashion_mnist"),
             "load_folder": "xpdl.data.folder",
             **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data.mnist"),
+            "load_alice": "xpdl.data.text.alice",
+            "Vocabulary": "xpdl.data.text.vocabulary",
         },
     )
 
@@ -32,9 +36,11 @@ __all__ = [
     "Batches",
     "ChunkedBatches",
     "Prefetch",
+    "Vocabulary",
     "augment",
     "check_labels",
     "is_mapped",
+    "load_alice",
     "load_cifar10",
     "load_fashion_mnist",
     "load_folder",
