@@ -249,6 +249,27 @@ _LAYERS = [
     Call(layers.Softmax, {}, {"axis": Kind((*(value for value in COUNT.wrong if value != -1 or value is True), 0))}),
     *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
     *map(_layer, (layers.IdentityWithLoss, layers.GlobalMaxPooling, layers.Silu, layers.Softplus)),
+    *map(_layer, (layers.MeanSquaredError, layers.MeanAbsoluteError, layers.GaussianKL)),
+    Call(layers.Huber, {}, {"delta": POSITIVE}),
+    Call(layers.Hinge, {}, {"margin": POSITIVE}),
+    *(
+        Call(cls, {"units": 2}, {"units": COUNT, "return_sequences": FLAG, "stateful": FLAG, "init": WEIGHTS})
+        for cls in (layers.RNN, layers.LSTM, layers.GRU)
+    ),
+    Call(
+        layers.MultiHeadAttention,
+        {"heads": 2},
+        {"heads": COUNT, "causal": FLAG, "rotary": FLAG, "use_bias": FLAG, "init": WEIGHTS},
+    ),
+    Call(layers.SinusoidalPositions, {}, {"base": POSITIVE}),
+    Call(layers.LearnedPositions, {"length": 4}, {"length": COUNT, "init": WEIGHTS}),
+    Call(
+        layers.Bidirectional,
+        {"layer": layers.RNN(2)},
+        {"layer": Kind((3, "x", None, layers.RNN, layers.Relu(), _THING))},
+    ),
+    Call(layers.Embedding, {"count": 3, "units": 2}, {"count": COUNT, "units": COUNT, "init": WEIGHTS}),
+    Call(layers.Embedding, {"W": np.ones((3, 2))}, {"W": _W["W"]}),
     Call(layers.Gelu, {}, {"approximate": CHOICE}),
     Call(layers.LeakyRelu, {}, {"slope": AT_LEAST_0}),
     Call(layers.Elu, {}, {"alpha": AT_LEAST_0}),
@@ -262,6 +283,7 @@ _LAYERS = [
         {
             "label_smoothing": SHARE,
             "class_weights": _CLASS_WEIGHTS,
+            "ignore_label": Kind(("3", "", 1.5, [1], {}, True, math.nan, _THING)),
         },
     ),
     Call(layers.Affine, {"units": 3}, {"units": COUNT | None, "init": WEIGHTS, "use_bias": FLAG, "axis": AXIS}),

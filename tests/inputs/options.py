@@ -118,6 +118,20 @@ def loss_of(x: Any, t: Any) -> Callable[..., Any]:
     return watch
 
 
+def loss_of_numbers(function: Any, **arguments: Any) -> Any:
+    layer = function(**arguments)
+    return layer.forward(X, SOFT), layer.backward(), repr(layer)
+
+
+def table_of(function: Any, **arguments: Any) -> Any:
+    """Watch a layer trained for a step on ids."""
+    layer = function(**arguments)
+    layer.build((), stream=Stream(0), backend=xpdl.backends.make_backend("numpy", None, "float64"))
+    y = layer.forward(T)
+    layer.backward(np.cos(y))
+    return y, layer.params, layer.grads
+
+
 def model_on(x: Any) -> Callable[..., Any]:
     """Watch a model that is made twice, with other streams if it has no seed: its weights, scores, loss and gradients."""
 
@@ -207,9 +221,49 @@ _LOSSES = [
         for t in (T, np.eye(3)[T], SOFT)
     ),
 ]
+_LOSSES += [
+    Watched(layers.SoftmaxWithLoss, loss_of(X, T), {}, {"ignore_label": 2}),
+    Watched(layers.Huber, loss_of_numbers, {}, {"delta": 0.3}),
+    Watched(layers.Hinge, loss_of(X, T), {}, {"margin": 0.3}),
+]
 _FUSE = {"fuse": "changes the passes over memory, never a result: test_fusion.py counts calls"}
 _GIVEN = {"gamma": np.asarray([1.0, 2.0, 3.0]), "beta": np.asarray([1.0, 2.0, 3.0])}
 _LAYERS = [
+    Watched(
+        layers.Embedding,
+        table_of,
+        {"count": 3, "units": 2},
+        {"count": 4, "units": 3, "init": 0.5, "W": Refused(W, "draw no W where one is given")},
+    ),
+    Watched(
+        layers.Embedding,
+        table_of,
+        {"W": W},
+        {
+            "W": 2 * W,
+            "count": Refused(3, "draw no W where one is given"),
+            "units": Refused(3, "draw no W where one is given"),
+            "init": Refused(0.5, "draw no W where one is given"),
+        },
+    ),
+    *(
+        Watched(
+            cls,
+            layer_on(IMAGES[0]),
+            {"units": 2},
+            {"return_sequences": False, "stateful": True, "init": 0.5},
+        )
+        for cls in (layers.RNN, layers.LSTM, layers.GRU)
+    ),
+    Watched(
+        layers.MultiHeadAttention,
+        layer_on(IMAGES[0]),
+        {"heads": 2},
+        {"causal": True, "rotary": True, "use_bias": False, "init": 0.5},
+    ),
+    Watched(layers.SinusoidalPositions, layer_on(IMAGES[0]), {}, {"base": 10.0}),
+    Watched(layers.LearnedPositions, layer_on(IMAGES[0]), {"length": 8}, {"init": 0.5}),
+    Watched(layers.Bidirectional, layer_on(IMAGES[0]), {"layer": layers.RNN(2)}),
     Watched(layers.Gelu, layer_on(X), {}, {"approximate": "tanh"}),
     Watched(layers.LeakyRelu, layer_on(X), {}, {"slope": 0.3}),
     Watched(layers.Elu, layer_on(X), {}, {"alpha": 0.3}),

@@ -21,6 +21,9 @@ ROWS = {row.cls.__name__: row for row in FIRST}
 NODES = {"AddLayer", "MulLayer", "Add", "Multiply", "Concatenate"}
 BASES = {"Layer", "LossLayer"}
 LOSSES = {"SoftmaxWithLoss", "SigmoidWithLoss", "IdentityWithLoss"}
+LOSSES |= {"MeanSquaredError", "MeanAbsoluteError", "Huber", "Hinge"}
+# of ids alone, or of targets that may be missing: see TestIds and test_regression_losses.py
+OTHERS = {"Embedding", "GaussianKL"}
 IMAGES = {"Convolution", "Pooling", "AveragePooling", "GlobalAveragePooling", "GlobalMaxPooling"}
 IMAGES |= {"ConvolutionTranspose", "UpSampling"}
 # after the first axis, or along the last
@@ -36,12 +39,13 @@ SIZED = {
     "Reshape",
 }
 SIZED_LAST = {"LayerNormalization", "RMSNormalization"}
+SEQUENCES = {"RNN", "LSTM", "GRU", "Bidirectional", "MultiHeadAttention", "LearnedPositions"}
 # give back what they get: of any dtype, and beside nothing else
 KEEPERS = {"Identity", "Flatten", "Reshape", "Permute", "Slice"}
 # compute integers as floats, as nothing is learnt from them
 OF_INTEGERS = {"Relu", "Sigmoid", "Tanh", "Softmax", "Identity", "Flatten", "Reshape", "Permute", "Slice"}
 OF_INTEGERS |= {"Gelu", "Silu", "LeakyRelu", "Elu", "Softplus"}
-LAYERS = sorted(set(ROWS) - NODES - LOSSES)
+LAYERS = sorted(set(ROWS) - NODES - LOSSES - OTHERS)
 eager = pytest.mark.backends("eager")
 
 
@@ -71,7 +75,7 @@ EMPTY |= {name: (3, 0) for name in ("softmax", "log_softmax")}
 
 def test_every_layer_is_driven():
     assert set(layers.__all__) - BASES == set(ROWS)
-    assert set(LAYERS) | NODES | LOSSES == set(ROWS)
+    assert set(LAYERS) | NODES | LOSSES | OTHERS == set(ROWS)
 
 
 def made(backend, row: Row, dtype="float32"):
@@ -206,6 +210,14 @@ class TestLayers:
 
         same_everywhere(backend, ShapeError, r"\d", run)
 
+    @only(*SEQUENCES)
+    @pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3), (2, 3, 2, 2), (2, 9, 3)])
+    def test_sequences(self, backend, name, shape):
+        def run(backend):
+            made(backend, ROWS[name])[0].forward(backend.asarray(np.ones(shape), "float32"))
+
+        same_everywhere(backend, ShapeError, "expected sequences", run)
+
     @only(*SIZED_LAST)
     def test_size_of_the_last_axis(self, backend, name):
         def run(backend):
@@ -234,6 +246,71 @@ class TestLayers:
         same_everywhere(backend, ShapeError, r"dout must have the shape of the output|got", wrong_shape)
         same_everywhere(backend, TypeError, r"expected an array dout .*, got list", no_array)
         same_everywhere(backend, RuntimeError, "backward needs a forward first", too_early)
+
+
+@eager
+class TestIds:
+    def embedding(self, backend):
+        return layers.Embedding(W=backend.asarray(np.arange(6.0).reshape(3, 2), "float32"))
+
+    @pytest.mark.parametrize("value", [None, "text", [[1]], 3], ids=repr)
+    def test_what_is_no_array(self, backend, value):
+        same_everywhere(
+            backend,
+            TypeError,
+            r"Embedding: expected an array of ids, got \w+; make one with xpdl\.asarray",
+            lambda backend: self.embedding(backend).forward(value),
+        )
+
+    @pytest.mark.parametrize("dtype", ["float32", "bool"])
+    def test_dtype(self, backend, dtype):
+        same_everywhere(
+            backend,
+            DTypeError,
+            f"Embedding: ids must be integers, got {dtype}; cast them",
+            lambda backend: self.embedding(backend).forward(backend.asarray(np.ones((2, 3)), dtype)),
+        )
+
+    def test_rank(self, backend):
+        same_everywhere(
+            backend,
+            ShapeError,
+            "expected a batch of ids",
+            lambda backend: self.embedding(backend).forward(backend.asarray(np.asarray(1))),
+        )
+
+    def test_library_or_device(self, backend):
+        there = backend.asarray(np.ones((2, 3)), "int32")
+        other = "torch" if backend.spec.library == "numpy" else "numpy"
+        layer = layers.Embedding(W=Backend(SPECS[other]).asarray(np.ones((3, 2)), "float32"))
+        with pytest.raises(MixedArraysError, match="Embedding: arrays of"):
+            layer.forward(there)
+
+    @pytest.mark.parametrize("wrong", [-1, 3])
+    @pytest.mark.backends("values")
+    def test_ids_that_are_no_rows(self, backend, wrong):
+        layer, ids = self.embedding(backend), backend.asarray(np.asarray([[0, 1], [wrong, 2]]))
+        with pytest.raises(LabelError, match=rf"here: id {wrong} is not a row of the table of 3, whose ids are 0 to 2"):
+            layer.check_ids(ids, "here")
+
+    @pytest.mark.parametrize("wrong", [-1, 3])
+    @pytest.mark.backends("numpy")
+    def test_ids_that_are_no_rows_on_the_host(self, backend, wrong):
+        with pytest.raises(LabelError, match=f"Embedding: id {wrong} is not a row"):
+            self.embedding(backend).forward(backend.asarray(np.asarray([0, wrong])))
+
+    @pytest.mark.parametrize("wrong", [-1, 3])
+    @pytest.mark.backends("values")
+    @pytest.mark.skip_backend("numpy", reason="looks at every id")
+    def test_ids_that_are_no_rows_give_nan_elsewhere(self, backend, wrong):
+        y = backend.to_numpy(self.embedding(backend).forward(backend.asarray(np.asarray([1, wrong]))))
+        np.testing.assert_array_equal(y, [[2.0, 3.0], [np.nan, np.nan]])
+
+    def test_empty_batch(self, backend):
+        layer = self.embedding(backend)
+        y = layer.forward(backend.asarray(np.ones((0, 3)), "int32"))
+        assert tuple(y.shape) == (0, 3, 2) and layer.backward(y) is None
+        backend.check(layer.dW, np.zeros((3, 2), np.float32))
 
 
 @eager

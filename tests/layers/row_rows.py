@@ -84,4 +84,61 @@ NORMALIZATION = [
     for shape, groups, core in (((2, 4, 3, 2), 2, True), ((3, 6), 3, False), ((2, 3, 4), 1, False))
 ]
 
-ROWS = UNITS + POOLING + AFFINE + NORMALIZATION
+EMBEDDING = [
+    Row(
+        f"Embedding {ids.shape}",
+        lambda p: L.Embedding(W=p["W"]),
+        lambda ids, p: oracles.embedding(p["W"], ids),
+        (ids,),
+        {"W": _x(5, 3)},
+        wrt=0,
+        core=ids.ndim == 2,
+    )
+    for ids in (_rng.integers(0, 5, (3, 4)), _rng.integers(0, 5, 6), _rng.integers(0, 5, (2, 2, 3)))
+]
+
+# --- losses
+
+_LABELS = np.array([[0, 3, -1], [1, -1, -1]])
+
+
+def _loss(cls: Any, oracle: Any, name: str, *inputs: Any, core: bool = False, **options: Any) -> Row:
+    return Row(
+        f"{cls.__name__} {name}".strip(),
+        lambda p: cls(**options),
+        lambda *arrays: oracle(*arrays[:-1], **options),
+        inputs,
+        core=core,
+    )
+
+
+def _masked(x: Any, t: Any, mask: Any) -> Any:
+    return oracles.sequence_loss(x, t, mask=mask)
+
+
+LOSSES = [
+    _loss(L.SoftmaxWithLoss, oracles.sequence_loss, "of sequences", _x(2, 3, 4), np.array([[0, 3, 1], [1, 2, 2]])),
+    _loss(L.SoftmaxWithLoss, oracles.sequence_loss, "of shares", _x(2, 3, 4), np.abs(_x(2, 3, 4))),
+    _loss(L.SoftmaxWithLoss, oracles.sequence_loss, "with padding", _x(2, 3, 4), _LABELS, core=True, ignore_label=-1),
+    _loss(L.SoftmaxWithLoss, oracles.sequence_loss, "padding alone", _x(2, 2, 4), np.full((2, 2), 3), ignore_label=3),
+    _loss(L.SoftmaxWithLoss, oracles.sequence_loss, "some rows", _x(4, 3), np.array([0, 2, 1, 2]), ignore_label=2),
+    _loss(
+        L.SoftmaxWithLoss,
+        _masked,
+        "masked",
+        _x(2, 2, 3),
+        np.array([[0, 2], [1, 0]]),
+        np.array([[1.0, 0.0], [2.0, 1.0]]),
+    ),
+    _loss(L.SoftmaxWithLoss, _masked, "by rows", _x(2, 2, 3), np.array([[0, 2], [1, 0]]), np.array([0.5, 2.0])),
+    _loss(L.MeanSquaredError, oracles.squared_error, "", _x(3, 2), _x(3, 2), core=True),
+    _loss(L.MeanAbsoluteError, oracles.absolute_error, "", _x(3, 2), _x(3, 2) + 0.25, core=True),
+    _loss(L.Huber, oracles.huber, "", _x(3, 2), _x(3, 2), core=True),
+    _loss(L.Huber, oracles.huber, "of delta 0.3", _x(3, 2, 2), _x(3, 2, 2), delta=0.3),
+    _loss(L.GaussianKL, oracles.gaussian_kl, "", _x(3, 4), core=True),
+    _loss(L.GaussianKL, oracles.gaussian_kl, "of two", _x(3, 4), _x(3, 4)),
+    _loss(L.Hinge, oracles.hinge, "", _x(4, 5), np.array([0, 3, 1, 1]), core=True),
+    _loss(L.Hinge, oracles.hinge, "one-hot", _x(4, 3), np.eye(3)[[0, 2, 1, 1]], margin=0.3),
+]
+
+ROWS = UNITS + POOLING + AFFINE + NORMALIZATION + EMBEDDING + LOSSES

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests import oracles
-from tests.layers import row_rows, window_rows
+from tests.layers import row_rows, sequence_rows, window_rows
 from tests.layers.row import Arrays, Row
 from tests.oracles import central_differences
 from tests.pairs import distinct, sample
@@ -510,6 +510,7 @@ ROWS = [
     *REARRANGING,
     *row_rows.ROWS,
     *window_rows.ROWS,
+    *sequence_rows.ROWS,
 ]
 CORE = [row for row in ROWS if row.core]
 # one per class, for what is slow

@@ -18,6 +18,7 @@ from xpdl.layers import (
     BatchNormalization,
     Chain,
     Convolution,
+    Embedding,
     Flatten,
     GlobalAveragePooling,
     Identity,
@@ -212,7 +213,7 @@ def test_a_layer_that_gives_nothing_says_so() -> None:
 
 # --- errors
 
-WITH_PARAMETERS = [row for row in CORE if row.params]
+WITH_PARAMETERS = [row for row in CORE if row.params and row.cls is not Embedding]  # which takes nothing else
 
 
 @pytest.mark.parametrize("row", WITH_PARAMETERS, ids=lambda row: row.id)

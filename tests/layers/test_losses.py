@@ -175,10 +175,19 @@ def test_scores_of_no_class_are_refused(backend: Backend) -> None:
         SoftmaxWithLoss().forward(backend.asarray(np.ones((2, 0))), backend.asarray(np.ones((2, 0))))
 
 
-@pytest.mark.parametrize("shape", [(), (2, 3, 4)])
-def test_scores_of_another_rank_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=r"SoftmaxWithLoss: expected scores \(N, K\) or \(K,\), got shape \("):
-        SoftmaxWithLoss().forward(np.ones(shape), np.ones(shape))
+def test_scores_without_axes_are_refused() -> None:
+    with pytest.raises(
+        ShapeError, match=r"SoftmaxWithLoss: expected scores \(N, K\), \(N, T, K\) or \(K,\), got shape \("
+    ):
+        SoftmaxWithLoss().forward(np.ones(()), np.ones(()))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 1), (2, 4), (3,)])
+def test_labels_of_other_positions_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        ShapeError, match=r"SoftmaxWithLoss: t, .* for scores of shape \(2, 3, 4\), must have shape \(2, 3"
+    ):
+        SoftmaxWithLoss().forward(np.ones((2, 3, 4)), np.zeros(shape))
 
 
 class TestCorrect:

@@ -120,7 +120,7 @@ def test_accepts_any_memory_layout(backend: Backend, row: Row, layout: Make) -> 
 
 
 # nothing is saved, or the book calls their backward twice
-REPEATABLE = {layers.AddLayer, layers.Identity, layers.SoftmaxWithLoss, layers.SigmoidWithLoss, layers.IdentityWithLoss}
+REPEATABLE = {layers.AddLayer, layers.Identity, *(row.cls for row in ROWS if issubclass(row.cls, layers.LossLayer))}
 
 
 def arrays_back(layer: Any, dout: Any) -> list[Any]:
@@ -202,7 +202,7 @@ def test_each_forward_is_good_for_one_backward(backend: Backend, row: Row) -> No
 def test_a_layer_called_in_two_places_refuses_the_second_backward(backend: Backend, row: Row) -> None:
     layer, inputs, dout = on_backend(backend, row)
     for scale in (0.5, 1.0):
-        layer.forward(*(scale * x for x in inputs))
+        layer.forward(*(scale * x if x.dtype.kind == "f" else x for x in inputs))
     layer.backward(dout)
     with pytest.raises(RuntimeError, match="make one layer for each place"):
         layer.backward(dout)
@@ -215,7 +215,7 @@ def test_a_refused_dout_uses_nothing_up(backend: Backend, row: Row) -> None:
     layer.forward(*inputs)
     with pytest.raises((ShapeError, TypeError)):
         layer.backward("no array")
-    assert len(arrays_back(layer, dout)) == row.wrt + len(row.params)
+    assert len(arrays_back(layer, dout)) == max(1, row.wrt) + len(row.params)
 
 
 @each_row([row for row in ROWS if row.cls not in (layers.Identity, layers.AddLayer)])
@@ -244,7 +244,7 @@ def test_a_dout_of_another_shape_is_an_error(row: Row) -> None:
     [
         row
         for row in ROWS
-        if isinstance(row.make({**row.params, **row.constants}), layers.Layer) and len(row.inputs) == 1
+        if issubclass(row.cls, layers.Layer) and not issubclass(row.cls, layers.LossLayer) and len(row.inputs) == 1
     ]
 )
 def test_the_output_shape_is_known_before(row: Row) -> None:

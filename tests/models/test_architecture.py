@@ -134,6 +134,7 @@ ROWS = {
         xpdl.GlobalMaxPooling(),
         xpdl.Affine(units=3),
     ],
+    "even": lambda: [xpdl.Affine(units=4)],
     "residual": lambda: [
         xpdl.Residual(("conv", xpdl.Convolution(filters=2, size=3, pad=1)), xpdl.Relu()),
         xpdl.Residual(
@@ -154,8 +155,40 @@ LOSSES = {
     "softmax": lambda: xpdl.SoftmaxWithLoss(label_smoothing=0.1, class_weights=np.asarray([1.0, 2.0, 0.5])),
     "sigmoid": lambda: xpdl.SigmoidWithLoss("row"),
     "identity": xpdl.IdentityWithLoss,
+    "padding": lambda: xpdl.SoftmaxWithLoss(ignore_label=-1),
+    "squares": xpdl.MeanSquaredError,
+    "sizes": xpdl.MeanAbsoluteError,
+    "huber": lambda: xpdl.Huber(0.5),
+    "hinge": lambda: xpdl.Hinge(0.5),
+    "gaussian": xpdl.GaussianKL,
     "none": lambda: None,
 }
+
+
+#: case -> layers of a model for `IDS`
+OF_IDS = {
+    "attention": lambda: [
+        xpdl.Embedding(7, 4, init=0.5),
+        xpdl.SinusoidalPositions(100.0),
+        xpdl.LearnedPositions(6, init=0.1),
+        xpdl.MultiHeadAttention(2, True, rotary=True, use_bias=False),
+    ],
+    "recurrent": lambda: [
+        xpdl.Embedding(7, 3, init=0.5),
+        xpdl.Bidirectional(xpdl.LSTM(2, init="orthogonal")),
+        xpdl.RNN(4),
+        xpdl.GRU(3, return_sequences=False),
+        xpdl.Affine(units=2),
+    ],
+    "words": lambda: [xpdl.Embedding(7, 3, init=0.5), xpdl.Affine(units=4, axis=-1)],
+}
+IDS = np.random.default_rng(0).integers(0, 7, (4, 5))
+
+
+def sequence_model(row):
+    model = xpdl.Sequential(*OF_IDS[row](), loss=xpdl.SoftmaxWithLoss(ignore_label=0), seed=2)
+    model.predict(IDS)
+    return model
 
 
 @pytest.fixture
@@ -189,20 +222,30 @@ def test_a_model_is_one_file(row, path):
     np.testing.assert_array_equal(again.predict(images()), model.predict(images()))
 
 
+@pytest.mark.parametrize("row", OF_IDS)
+def test_a_model_of_ids_is_one_file(row, path):
+    model = sequence_model(row)
+    model.save(path)
+    again = xpdl.load_model(path)
+    assert (again.input_shape, again.takes_ids, configs(again)) == ((5,), True, configs(model))
+    np.testing.assert_array_equal(again.predict(IDS), model.predict(IDS))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_come_back(loss, path):
-    model = model_of("affine", loss)
+    model = model_of("even" if loss == "gaussian" else "affine", loss)
     model.save(path)
     again = xpdl.load_model(path)
     assert repr(again.last_layer) == repr(model.last_layer)
     if loss != "none":
-        targets = np.eye(3, dtype="f")[[0, 1, 2, 1, 0]]
+        targets = np.eye(*model.output_shape(IMAGE), dtype="f")[[0, 1, 2, 1, 0]]
         assert again.loss(images(), targets) == model.loss(images(), targets)
 
 
 def test_every_layer_is_in_a_case():
     named = {name for row in ROWS for name in _classes(json.loads(configs(model_of(row))))}
     named |= {type(make()).__name__ for make in LOSSES.values()}
+    named |= {name for row in OF_IDS for name in _classes(json.loads(configs(sequence_model(row))))}
     abstract = {"Layer", "LossLayer", "AddLayer", "MulLayer"}
     assert set(layers.__all__) - abstract <= named
 

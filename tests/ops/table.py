@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests import oracles
-from tests.ops import row_cases, window_cases
+from tests.ops import row_cases, sequence_cases, window_cases
 from tests.pairs import Case, Pair, distinct, sample
 from xpdl.ops import (
     activations,
@@ -669,6 +669,7 @@ CASES = [
     ),
     *row_cases.CASES,
     *window_cases.CASES,
+    *sequence_cases.CASES,
 ]
 CORE = [case for case in CASES if case.core]
 # one per op, for what is slow

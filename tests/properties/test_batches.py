@@ -12,7 +12,7 @@ from tests.layers.table import FIRST, ROWS
 from xpdl import layers
 
 NODES = {"AddLayer", "MulLayer"}
-LOSSES = {"SoftmaxWithLoss", "SigmoidWithLoss", "IdentityWithLoss"}
+LOSSES = {row.cls.__name__ for row in ROWS if issubclass(row.cls, layers.LossLayer)}
 ROWS_OF = {row.cls.__name__: row for row in ROWS if row.cls.__name__ not in NODES | LOSSES}
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -22,12 +22,17 @@ def made(name, seed, rows):
     row = ROWS_OF[name]
     layer = row.make({**row.params, **row.constants}).eval()
     shape = row.inputs[0].shape[1:]
-    return layer, np.random.default_rng(seed).standard_normal((rows, *shape))
+    rng = np.random.default_rng(seed)
+    return layer, rng.integers(0, layer.count, (rows, *shape)) if layer.takes_ids else rng.standard_normal(
+        (rows, *shape)
+    )
 
 
 def dx_of(layer, dout):
-    """The gradient of the one input; layers of several inputs give a tuple."""
+    """The gradient of the one input; layers of several inputs give a tuple, and ids have none."""
     dx = layer.backward(dout)
+    if layer.takes_ids:
+        return np.zeros((len(dout), 0))
     return dx[0] if isinstance(dx, tuple) else dx
 
 
@@ -82,7 +87,7 @@ def test_order_of_rows_goes_through_batch_statistics(seed, order):
 @given(SEEDS, st.permutations(range(5)))
 def test_loss_does_not_depend_on_the_order_of_rows(name, seed, order):
     rng = np.random.default_rng(seed)
-    x, t = rng.standard_normal((5, 3)), rng.random((5, 3))
+    x, t = rng.standard_normal((5, 4)), rng.random((5, 4))
     loss = getattr(layers, name)()
     close(loss.forward(x, t), loss.forward(x[order], t[order]))
 
@@ -91,6 +96,6 @@ def test_loss_does_not_depend_on_the_order_of_rows(name, seed, order):
 @given(SEEDS, st.integers(1, 4))
 def test_loss_is_the_mean_over_rows(name, seed, rows):
     rng = np.random.default_rng(seed)
-    x, t = rng.standard_normal((rows, 3)), rng.random((rows, 3))
+    x, t = rng.standard_normal((rows, 4)), rng.random((rows, 4))
     loss = getattr(layers, name)()
     close(loss.forward(x, t), np.mean([loss.forward(x[i : i + 1], t[i : i + 1]) for i in range(rows)]))

@@ -77,9 +77,10 @@ class Backend:
 
     @classmethod
     def of(cls, x: Array) -> Backend:
-        """The backend a floating array `x` belongs to."""
+        """The backend that an array `x` belongs to; beside integers, floats have the dtype of `use`."""
         xp = array_namespace(x)
-        return cls(library_name(xp), xp, namespaces.device(x), dtype_name(x.dtype))
+        dtype = dtype_name(x.dtype) if namespaces.is_floating(x) else get_backend().dtype
+        return cls(library_name(xp), xp, namespaces.device(x), dtype)
 
 
 _current: Backend | None = None

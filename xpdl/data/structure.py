@@ -22,6 +22,18 @@ def map_arrays(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
+def map_parts(function: Callable[[Any, Any, str], Any], value: Any, name: str) -> Any:
+    """Call ``function(key, part, name)`` with each part of a tuple or dict, or with ``(None, value, name)``.
+
+    The results come in a tuple or dict of the same form; a name is that of `arrays_of`.
+    """
+    if isinstance(value, tuple):
+        return tuple(function(place, one, f"{name}[{place}]") for place, one in enumerate(value))
+    if isinstance(value, Mapping):
+        return {key: function(key, one, f"{name}[{key!r}]") for key, one in value.items()}
+    return function(None, value, name)
+
+
 def arrays_of(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (name, array) for each array of `value`: ``x``, or ``x[0]`` and ``x['image']``."""
     if not is_structure(value):

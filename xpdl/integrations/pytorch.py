@@ -16,6 +16,7 @@ from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.convolution_transpose import ConvolutionTranspose
+from xpdl.layers.embedding import Embedding
 from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
 from xpdl.models.sequential import Sequential
 from xpdl.models.state_dict import Differences, fill, state_of
@@ -32,6 +33,7 @@ _SHORT: dict[type[Layer], str] = {
     LayerNormalization: "ln",
     GroupNormalization: "gn",
     RMSNormalization: "rms",
+    Embedding: "emb",
 }
 _THERE = {
     "W": "weight",
@@ -53,7 +55,7 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
     model : Sequential
     path : path
     names : "short", "index" or mapping
-        What layers are called there. "short": ``conv1 conv2 fc1 bn1 ln1 gn1 rms1``, numbered by kind through the model.
+        What layers are called there. "short": ``conv1 conv2 fc1 bn1 ln1 emb1``, numbered by kind through the model.
         "index": places in nested ``nn.Sequential``, ``0 3 7``, with an ``nn.Flatten`` before an `Affine` that takes images.
         A mapping gives a name, such as ``features.0``, for each layer with parameters, by its name here.
 

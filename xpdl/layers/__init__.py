@@ -4,20 +4,27 @@ from xpdl.layers.affine import Affine
 from xpdl.layers.arithmetic import AddLayer, MulLayer
 from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
+from xpdl.layers.bidirectional import Bidirectional
 from xpdl.layers.chain import Chain
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.dag import Dag
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.elu import Elu
+from xpdl.layers.embedding import Embedding
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.gelu import Gelu
+from xpdl.layers.hinge import Hinge
 from xpdl.layers.identity import Identity
 from xpdl.layers.leaky_relu import LeakyRelu
-from xpdl.layers.losses import IdentityWithLoss, LossLayer, SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.losses import LossLayer, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.layers.merging import Add, Concatenate, Multiply
+from xpdl.layers.multi_head_attention import MultiHeadAttention
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
+from xpdl.layers.positions import LearnedPositions, SinusoidalPositions
 from xpdl.layers.rearranging import Permute, Reshape, Slice
+from xpdl.layers.recurrent import GRU, LSTM, RNN
+from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
 from xpdl.layers.relu import Relu
 from xpdl.layers.residual import Residual
 from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
@@ -29,11 +36,15 @@ from xpdl.layers.tanh import Tanh
 from xpdl.layers.upsampling import UpSampling
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "Add",
     "AddLayer",
     "Affine",
     "AveragePooling",
     "BatchNormalization",
+    "Bidirectional",
     "Chain",
     "Concatenate",
     "Convolution",
@@ -41,18 +52,26 @@ __all__ = [
     "Dag",
     "Dropout",
     "Elu",
+    "Embedding",
     "Flatten",
+    "GaussianKL",
     "Gelu",
     "GlobalAveragePooling",
     "GlobalMaxPooling",
     "GroupNormalization",
+    "Hinge",
+    "Huber",
     "Identity",
     "IdentityWithLoss",
     "Layer",
     "LayerNormalization",
     "LeakyRelu",
+    "LearnedPositions",
     "LossLayer",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
     "MulLayer",
+    "MultiHeadAttention",
     "Multiply",
     "Permute",
     "Pooling",
@@ -63,6 +82,7 @@ __all__ = [
     "Sigmoid",
     "SigmoidWithLoss",
     "Silu",
+    "SinusoidalPositions",
     "Slice",
     "Softmax",
     "SoftmaxWithLoss",

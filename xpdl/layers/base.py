@@ -24,6 +24,7 @@ from xpdl.backends.subclasses import refuse_other_arithmetic
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.building import backend_for, building, stream_for
 from xpdl.layers.config import described, kept_arguments
+from xpdl.layers.ids import TakesIds
 from xpdl.layers.nodes import CalledWithNodes, in_form_of, parts
 from xpdl.layers.old_names import OldNames
 from xpdl.layers.passes import WRAPPERS
@@ -38,7 +39,7 @@ Shape = tuple[int, ...]
 Make = Callable[[str, Shape, Any], Array]
 
 
-class Layer(LayerTree, CalledWithNodes, SavedForBackward, OldNames):
+class Layer(LayerTree, CalledWithNodes, SavedForBackward, TakesIds, OldNames):
     """A function with parameters that knows its own backward pass.
 
     A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
@@ -174,9 +175,13 @@ class Layer(LayerTree, CalledWithNodes, SavedForBackward, OldNames):
         array_namespace(x, *self.own("params").values(), owner=self.name)
 
     def build_for(self, x: Array) -> None:
-        """`build` from the first input, if that is still to do: shape, library, device and dtype follow it."""
+        """`build` from the first input, if that is still to do: shape, library, device and dtype follow it.
+
+        For ids, which have no floating dtype, parameters take that of `xpdl.use`.
+        """
         if not self.built:
-            require_floating(x, self.name)
+            if not self.takes_ids:
+                require_floating(x, self.name)
             self.build(x.shape[1:], backend=Backend.of(x))
 
     def require_dout(self, dout: Array, shape: Sequence[int], saved: Array | None = None) -> Array:

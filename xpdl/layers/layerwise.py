@@ -31,15 +31,15 @@ class LayerOutput(NamedTuple):
     ----------
     path : str
     layer : Layer, or any object with ``forward`` and ``backward``
-    value : array
-        Its output going forward, ``dx`` going back.
+    value : array or None
+        Its output going forward, ``dx`` going back; None where the input is ids, which have no gradient.
     own : mapping
         Its parameters going forward, their gradients going back; a block has none of its own.
     """
 
     path: str
     layer: Any
-    value: Array
+    value: Any
     own: Mapping[str, Array]
 
 
@@ -134,7 +134,7 @@ def _backward(path: str, layer: Any, dout: Any, saved: Uses) -> Generator[LayerO
         with on_device_of(first_of(dout)):
             dx = layer.backward(dout)
         own = getattr(layer, "grads", {})
-        for place, (dx_path, one) in enumerate(_named(path, dx)):
+        for place, (dx_path, one) in enumerate(_named(path, dx) or [(path, None)]):
             yield LayerOutput(dx_path, layer, one, {} if place else own)
     return dx
 

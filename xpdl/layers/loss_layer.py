@@ -65,6 +65,10 @@ class LossLayer(Layer):
         """For each decision, a row or one label of it, whether the outputs `x` decide for what `t` names."""
         raise TypeError(f"{self.name}: accuracy is for classification; a regression has none")
 
+    def counted(self, x: Array, t: Array) -> Array | None:
+        """Decisions of `correct` that count, as booleans; None where all do."""
+        return None
+
     def _targets(self, x: Array, t: Any) -> Array:
         if is_floating_beside(x, t) and t is not None:
             return t

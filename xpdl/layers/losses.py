@@ -11,9 +11,10 @@ from xpdl.errors import ShapeError
 from xpdl.layers.loss_layer import LossLayer as LossLayer
 from xpdl.layers.loss_layer import correct_classes
 from xpdl.ops import losses as ops
+from xpdl.ops import positions
 from xpdl.ops.activations import sigmoid, softmax
-from xpdl.ops.checks import class_weights_of, label_rows, number
-from xpdl.ops.targets import check_labels, check_numbers, check_shares
+from xpdl.ops.checks import class_weights_of, integer, label_rows, number
+from xpdl.ops.targets import check_positions, check_shares
 
 
 class SoftmaxWithLoss(LossLayer):
@@ -26,6 +27,8 @@ class SoftmaxWithLoss(LossLayer):
         arXiv:1512.00567, sec. 7).
     class_weights : sequence or array (K,) of numbers, optional
         ``w``, at least 0 and not all 0, that the terms of the classes are multiplied with: for classes of unequal size.
+    ignore_label : int, optional
+        Positions with this label, of padding for example, count neither for the loss nor for an accuracy.
 
     Notes
     -----
@@ -37,6 +40,10 @@ class SoftmaxWithLoss(LossLayer):
     `forward` takes scores `x` (N, K), or (K,) for one sample, and `t`: integer labels (N,) or (N, 1), or one-hot rows
     (N, K), whose values may be any weights over the classes. The loss comes from log-softmax and does not saturate, unlike
     the book's, which adds 1e-7 to a probability and stops at 16.118. ``dx = (y - t) dout / N``; the book ignores `dout`.
+
+    Scores of sequences (N, T, K), or with further axes, take labels (N, T) or rows (N, T, K), and `sample_weight` (N,) or
+    (N, T), such as a mask with 0 for padding; the mean is over all positions that count. Metrics: the accuracy, which is the
+    share of such positions; with scores (N, K), all metrics for classes.
 
     NaN among the scores is no error: the loss is NaN then, and `dx` in the rows that hold it. A `Trainer` stops at it.
 
@@ -58,46 +65,58 @@ class SoftmaxWithLoss(LossLayer):
     array([[ 0.5, -0.5]])
     """
 
-    def __init__(self, label_smoothing: float = 0.0, class_weights: Iterable[float] | Array | None = None) -> None:
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        class_weights: Iterable[float] | Array | None = None,
+        ignore_label: int | None = None,
+    ) -> None:
         super().__init__()
         self.label_smoothing = number(label_smoothing, "label_smoothing", self.name, "in [0, 1)")
         # on the host: they are moved to where the scores are, which may be somewhere else each time
         values = asnumpy(class_weights).tolist() if is_array(class_weights) else class_weights
         self.class_weights = None if values is None else class_weights_of(values, self.name)
+        self.ignore_label = None if ignore_label is None else integer(ignore_label, "ignore_label", self.name)
         self._weights: Array | None = None
 
     def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
-        t, rows = self._targets(x, t), self._weights_of(sample_weight)
-        if x.ndim not in (1, 2):
-            raise ShapeError(f"{self.name}: expected scores (N, K) or (K,), got shape {tuple(x.shape)}")
-        t = label_rows(t, x)
-        self.t, self._one = t, x.ndim == 1
-        xp = array_namespace(x)
-        if self._one:
-            x, t = xp.expand_dims(x, axis=0), xp.expand_dims(t, axis=0)
-            self._sample_weight = rows = None if rows is None else xp.expand_dims(rows, axis=0)
+        t, weights = self._targets(x, t), self._weights_of(sample_weight)
+        if x.ndim == 0:
+            raise ShapeError(f"{self.name}: expected scores (N, K), (N, T, K) or (K,), got shape {tuple(x.shape)}")
+        self.t = t = label_rows(t, x)
+        rows, t, self._sample_weight = positions.flattened(x, t, weights, self.ignore_label, self.name)
         self._weights = self._class_weights_beside(x)
-        self.loss, y = ops.softmax_with_loss(x, t, self._weights, self.label_smoothing, rows)
-        self.weight = ops.total_weight(x, t, self._weights, rows, self.name)
-        self.y, self._rows = y[0, ...] if self._one else y, t
+        self.loss, y = ops.softmax_with_loss(rows, t, self._weights, self.label_smoothing, self._sample_weight)
+        self.weight = ops.total_weight(rows, t, self._weights, self._sample_weight, self.name)
+        self.y, self._rows = _reshaped(y, x.shape), t
         return self.loss
 
     def backward(self, dout: Array | float = 1.0) -> Array:
         y = self.require_saved(self.y)
-        y = array_namespace(y).expand_dims(y, axis=0) if self._one else y
+        rows = y if y.ndim == 2 else positions.rows_of(y)
         dx = ops.softmax_with_loss_backward(
-            y, self._rows, self._scale(dout, y), self._weights, self.label_smoothing, self._sample_weight
+            rows, self._rows, self._scale(dout, y), self._weights, self.label_smoothing, self._sample_weight
         )
-        return dx[0, ...] if self._one else dx
+        return _reshaped(dx, y.shape)
 
     def activation(self, x: Array) -> Array:
         return softmax(x)
 
     def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
-        check_labels(t, output_shape[0], owner)
+        check_positions(t, output_shape, owner, self.ignore_label)
 
     def correct(self, x: Array, t: Array) -> Array:
+        t = label_rows(t, x)
+        if self.ignore_label is not None and t.ndim < x.ndim:
+            known = array_namespace(t).where(t == self.ignore_label, 0, t)
+            return correct_classes(x, known, self.name)
         return correct_classes(x, t, self.name)
+
+    def counted(self, x: Array, t: Array) -> Array | None:
+        t = label_rows(t, x)
+        if self.ignore_label is None or t.ndim == x.ndim:
+            return None
+        return array_namespace(t).not_equal(t, self.ignore_label)
 
     def _class_weights_beside(self, x: Array) -> Array | None:
         """`class_weights` as an array where `x` is, in its dtype: moved once, not in each step."""
@@ -111,6 +130,7 @@ class SoftmaxWithLoss(LossLayer):
     def __repr__(self) -> str:
         given = [f"label_smoothing={self.label_smoothing}"] if self.label_smoothing else []
         given += [] if self.class_weights is None else [f"class_weights={self.class_weights}"]
+        given += [] if self.ignore_label is None else [f"ignore_label={self.ignore_label}"]
         return f"{type(self).__name__}({', '.join(given)})"
 
 
@@ -137,7 +157,7 @@ class SigmoidWithLoss(LossLayer):
         self.accuracy = accuracy
 
     def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
-        self.t, rows = _like(x, self._targets(x, t), self.name), self._weights_of(sample_weight)
+        self.t, rows = targets_like(x, self._targets(x, t), self.name), self._weights_of(sample_weight)
         self.loss, self.y = ops.sigmoid_with_loss(x, self.t, rows)
         self.weight = ops.total_weight(x, self.t, None, rows, self.name)
         return self.loss
@@ -157,7 +177,7 @@ class SigmoidWithLoss(LossLayer):
         return (f"mean over {count} outputs", loss / count) if count > 1 else None
 
     def correct(self, x: Array, t: Array) -> Array:
-        t = _like(x, t, self.name)
+        t = targets_like(x, t, self.name)
         with on_device_of(x):
             right = (x > 0) == (t > 0.5)
         if self.accuracy == "label" or right.ndim == 1:
@@ -168,38 +188,13 @@ class SigmoidWithLoss(LossLayer):
         return f"{type(self).__name__}({'' if self.accuracy == 'label' else repr(self.accuracy)})"
 
 
-class IdentityWithLoss(LossLayer):
-    """The identity and half the sum of squared errors over a row's outputs, mean over the batch: regression.
-
-    Notes
-    -----
-    `x` and `t` have the same shape (N, ...). ``dx = (x - t) dout / N``; with ``sample_weight`` r, an array (N,) given to
-    `forward`, ``r (x - t) dout / sum(r)``.
-    """
-
-    classifies = False
-
-    def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
-        self.t, self.y = _like(x, self._targets(x, t), self.name), x
-        rows = self._weights_of(sample_weight)
-        self.loss = ops.identity_with_loss(x, self.t, rows)
-        self.weight = ops.total_weight(x, self.t, None, rows, self.name)
-        return self.loss
-
-    def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
-        check_numbers(t, output_shape, owner)
-
-    def mean_over_outputs(self, loss: float) -> tuple[str, float] | None:
-        count = self._outputs()
-        return ("mse", 2.0 * loss / count) if count > 1 else None
-
-    def backward(self, dout: Array | float = 1.0) -> Array:
-        y = self.require_saved(self.y)
-        return ops.identity_with_loss_backward(y, self.t, self._scale(dout, y), self._sample_weight)
-
-
-def _like(x: Array, t: Array, owner: str) -> Array:
-    """`t` in the shape and dtype of `x`."""
+def targets_like(x: Array, t: Array, owner: str) -> Array:
+    """`t` in the shape and dtype of `x`; (N,) also goes with (N, 1)."""
     if t.ndim + 1 == x.ndim and x.shape[-1] == 1:
         t = array_namespace(t).expand_dims(t, axis=-1)
     return ops.targets(x, t, owner)
+
+
+def _reshaped(a: Array, shape: tuple[int, ...]) -> Array:
+    """`a` in another shape of as many values, or itself where it has that."""
+    return a if tuple(a.shape) == tuple(shape) else array_namespace(a).reshape(a, shape)

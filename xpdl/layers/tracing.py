@@ -44,7 +44,8 @@ def trace(layer: Any, shape: Shape, stream: Stream | None, backend: Backend | No
     """
     first = next((owner[key] for _, owner, key in layer.named_params() if is_floating(owner[key])), None)
     backend = Backend.of(first) if first is not None else backend or get_backend()
-    x = backend.xp.zeros((2, *shape), dtype=backend.float, device=backend.device)
+    dtype = backend.xp.int32 if layer.takes_ids else backend.float
+    x = backend.xp.zeros((2, *shape), dtype=dtype, device=backend.device)
     inputs: dict[str, Shape] = {}
     with in_mode(layer, False), _recorded(layer, inputs, stream):
         try:

@@ -32,6 +32,17 @@ class WiredLayers(Composite):
     def children(self) -> Iterator[tuple[str, Layer]]:
         yield from self.layers.items()
 
+    def takers_of_ids(self, key: Any) -> list[Any]:
+        names = list(self.inputs)
+        numbers = [names.index(name) for place, name in enumerate(names) if key in (None, name, place)]
+        return [
+            taker
+            for name, taken, _ in self.uses
+            for place, value in enumerate(taken)
+            if value in numbers
+            for taker in self.layers[name].takers_of_ids(place)
+        ]
+
     def get_config(self) -> dict[str, Any]:
         return {
             "layers": list(self.layers.items()),

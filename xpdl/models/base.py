@@ -98,9 +98,8 @@ class Model(Compilable, InputGradients, Composite):
 
     def build_for(self, x: Array) -> None:
         super().build_for(x)
-        self.input_shape = self.input_shape or map_arrays(
-            lambda a: tuple(a.shape[1:]), x
-        )  # of layers that were given their arrays
+        # of layers that were given their arrays
+        self.input_shape = self.input_shape or map_arrays(lambda a: tuple(a.shape[1:]), x)
 
     @property
     def backend(self) -> Backend | None:
@@ -137,7 +136,7 @@ class Model(Compilable, InputGradients, Composite):
             Of the library of `x`; of NumPy for a list or DataFrame. A tuple or dict of arrays for several outputs.
         """
         owner = f"{self.name}.predict"
-        x = placement.rows_of(x, self.takes_tuple, owner)
+        x = placement.rows(self, x, owner)
         if train_flg:
             if batch_size is not None:
                 raise ValueError(f"{owner}: training mode takes all rows in one pass, got batch_size={batch_size!r}")
@@ -166,13 +165,14 @@ class Model(Compilable, InputGradients, Composite):
         Both may be lists or tables, and labels names, of `class_names`.
         """
         last, owner = self._loss_layer(), f"{self.name}.accuracy"
-        x = placement.rows_of(x, self.takes_tuple, owner)
+        x = placement.rows(self, x, owner)
         if not last.classifies:
             last.correct(x, t)  # says why there is none
         t = tables.labels(t, self.class_names, f"{owner}: t")
 
-        def correct(x: Array, t: Array) -> Array:
-            return last.correct(self.forward(self._moved(x), False), self._moved(t))
+        def correct(x: Array, t: Array) -> tuple[Array, Array | None]:
+            scores, t = self.forward(self._moved(x), False), self._moved(t)
+            return last.correct(scores, t), last.counted(scores, t)
 
         with self._on_its_device():
             return share_correct(correct, x, t, batch_size, owner)

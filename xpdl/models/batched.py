@@ -38,21 +38,30 @@ def joined(pieces: Sequence[Any]) -> Any:
     return array_namespace(*pieces).concat(list(pieces))
 
 
-def share_correct(correct: Callable[[Any, Array], Array], x: Any, t: Array, batch_size: int, owner: str) -> float:
-    """Share of the booleans that `correct` gives for rows of `x` and `t` that are true, over all rows.
+def count_right(hits: Array, counted: Array | None) -> tuple[Array, Array | int]:
+    """Return how many decisions are right, of how many that count; on their device."""
+    xp = array_namespace(hits)  # whose sums are in int32, as JAX has no int64 by default
+    if counted is None:
+        return xp.sum(xp.astype(hits, xp.int32)), math.prod(hits.shape)
+    return xp.sum(xp.astype(hits & counted, xp.int32)), xp.sum(xp.astype(counted, xp.int32))
 
-    They are counted on their device, and read once.
+
+def share_correct(
+    correct: Callable[[Any, Array], tuple[Array, Array | None]], x: Any, t: Array, batch_size: int, owner: str
+) -> float:
+    """Share of the decisions on rows of `x` that are as `t` says.
+
+    `correct` gives the decisions that are right, and those that count, as booleans; see `LossLayer`. They are counted on
+    their device, and read once.
     """
     batch_size = positive_int(batch_size, "batch_size", owner)
     rows = batch_rows(first_array(x), owner)
     if batch_rows(t, owner) != rows:
         raise ShapeError(f"{owner}: {rows} rows of x, but {t.shape[0]} of t")
     right: Any = 0
-    decisions = 0
+    decisions: Any = 0
     for start in range(0, rows, batch_size):
         end = min(start + batch_size, rows)
-        hits = correct(*take_rows((x, t), start, end))
-        xp = array_namespace(hits)
-        right = right + xp.sum(xp.astype(hits, xp.int32))  # JAX has no int64 by default
-        decisions += math.prod(hits.shape)
-    return float(right) / decisions
+        hits, all_of_them = count_right(*correct(*take_rows((x, t), start, end)))
+        right, decisions = right + hits, decisions + all_of_them
+    return float(right) / max(float(decisions), 1.0)

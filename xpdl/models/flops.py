@@ -11,18 +11,23 @@ from typing import Any
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer, Shape, row_size
 from xpdl.layers.batch_normalization import BatchNormalization
+from xpdl.layers.bidirectional import Bidirectional
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.elu import Elu
+from xpdl.layers.embedding import Embedding
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
 from xpdl.layers.leaky_relu import LeakyRelu
 from xpdl.layers.merging import Add, Concatenate, Multiply
+from xpdl.layers.multi_head_attention import MultiHeadAttention
 from xpdl.layers.nodes import parts
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
+from xpdl.layers.positions import LearnedPositions, SinusoidalPositions
 from xpdl.layers.rearranging import Permute, Reshape, Slice
+from xpdl.layers.recurrent import GRU, LSTM, RNN
 from xpdl.layers.relu import Relu
 from xpdl.layers.residual import Residual
 from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
@@ -60,7 +65,11 @@ def flop(layer: Layer, input_shape: Shape) -> int | None:
     - relu and tanh: ``D``; leaky relu ``2 D``; elu ``4 D``; sigmoid ``4 D`` (minus, exp, plus one, division); silu ``5 D``;
       softplus ``6 D``; gelu ``5 D``, in which the error function counts 1, and by tanh ``9 D``; softmax ``5 D - 2`` (largest
       value, differences, exp, sum, division).
-    - dropout: ``D``, the book's scaling; 0 when inverted. Flatten and identity: 0.
+    - recurrent layers of H units, for each step of F values: ``2 (F + H) G H`` for the products of G gates, and for the rest
+      ``2 H`` (simple), ``22 H`` (LSTM, G = 4), ``17 H`` (GRU, G = 3).
+    - attention over T positions of E values: ``8 T E E`` for the four maps, ``4 T T E`` for scores and sums, ``5 T T`` for
+      the softmax of each head. Positions that are added: ``D``.
+    - dropout: ``D``, the book's scaling; 0 when inverted. Flatten, identity and embedding: 0.
     - residual block: its layers, and ``P`` for the sum. Sum and product of K inputs: ``(K - 1) P``. Reshape, permute, slice
       and concatenation: 0.
 
@@ -166,6 +175,35 @@ def _(layer: Dropout, input_shape: Shape) -> int:
     return 0 if layer.inverted else row_size(input_shape)
 
 
+@flop.register(RNN)
+@flop.register(LSTM)
+@flop.register(GRU)
+def _(layer: RNN | LSTM | GRU, input_shape: Shape) -> int:
+    steps, features = input_shape
+    products = 2 * (features + layer.units) * layer.gates * layer.units
+    return steps * (products + {RNN: 2, LSTM: 22, GRU: 17}[type(layer)] * layer.units)
+
+
+@flop.register(MultiHeadAttention)
+def _(layer: MultiHeadAttention, input_shape: Shape) -> int:
+    """With itself as the context, and without masks."""
+    steps, size = input_shape
+    return steps * (8 * size * size + 4 * steps * size + 5 * steps * layer.heads)
+
+
+@flop.register(SinusoidalPositions)
+@flop.register(LearnedPositions)
+def _(layer: Layer, input_shape: Shape) -> int:
+    return row_size(input_shape)
+
+
+@flop.register(Bidirectional)
+def _(layer: Bidirectional, input_shape: Shape) -> int:
+    """Of its own: `costs` asks each direction for its share."""
+    return 0
+
+
+@flop.register(Embedding)
 @flop.register(Flatten)
 @flop.register(Identity)
 def _(layer: Layer, input_shape: Shape) -> int:

@@ -19,7 +19,6 @@ class InputGradients:
     forward: Any
     backward: Any
     build_for: Any
-    takes_tuple: Any
     _loss_layer: Any
     _on_its_device: Any
     _first_parameter: Any
@@ -38,7 +37,8 @@ class InputGradients:
         Returns
         -------
         array (N, ...), or tuple or dict of them
-            In the form and library of `x`. Of the mean loss of the rows, or of each row's own score.
+            In the form and library of `x`. Of the mean loss of the rows, or of each row's own score. None for an input of
+            ids, which has no gradient.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class InputGradients:
         owner = f"{self.name}.input_gradient"
         if (t is None) == (output is None):
             raise TypeError(f"{owner}: give targets t of the loss, or output=, the class of a score, and not both")
-        rows = placement.rows_of(x, self.takes_tuple, owner)
+        rows = placement.rows(self, x, owner)
         self.build_for(rows)
         first = self._first_parameter()
         with self._on_its_device():

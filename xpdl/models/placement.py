@@ -6,8 +6,17 @@ from typing import Any
 
 from xpdl.backends import Backend, make_backend, tables
 from xpdl.backends.dlpack import carried
-from xpdl.backends.namespaces import HALVES, Array, array_namespace, dtype_name, is_array, is_floating, same_device
-from xpdl.data.structure import arrays_of, is_structure, map_arrays
+from xpdl.backends.namespaces import (
+    HALVES,
+    Array,
+    array_namespace,
+    dtype_name,
+    is_array,
+    is_floating,
+    is_host,
+    same_device,
+)
+from xpdl.data.structure import arrays_of, is_structure, map_arrays, map_parts
 from xpdl.layers.composite import Composite
 
 
@@ -19,6 +28,27 @@ def move(model: Composite, backend: Any, here: Backend | None) -> None:
     for view, dtype in ((model.params, None), (model.buffers, "float32" if backend.dtype in HALVES else None)):
         for name, value in view.items():
             view[name] = backend.asarray(value, dtype)
+
+
+def rows(model: Any, x: Any, owner: str) -> Any:
+    """Return lists and tables as arrays, each of a tuple or dict where a model takes several inputs.
+
+    Their whole numbers become floats, but for inputs that are ids, which are checked.
+    """
+    if is_structure(x) and not model.takes_tuple:
+        array_namespace(x, owner=owner)  # refuses it
+
+    def entered(key: Any, one: Any, name: str) -> Any:
+        takers = model.takers_of_ids(key)
+        if not takers:
+            return tables.rows(one, name)
+        one = tables.as_numbers(one, name) if isinstance(one, list) or tables.is_table(one) else one
+        if is_array(one) and is_host(one):  # before they are moved to where nobody looks
+            for taker in takers:
+                taker.check_ids(one, name)
+        return one
+
+    return map_parts(entered, x, f"{owner}: x")
 
 
 def at_home(x: Array, parameter: Array | None) -> bool:
@@ -46,19 +76,19 @@ def moved(x: Any, parameter: Array | None) -> Any:
 
 
 def answered(y: Any, x: Any, parameter: Array | None) -> Any:
-    """`y`, computed beside `parameter`, in the library and on the device of floating `x`; both may be tuples or dicts.
+    """`y`, computed beside `parameter`, in the library and on the device of `x`; both may be tuples or dicts.
 
-    The copy is made by DLPack if the libraries can.
+    The copy is made by DLPack if the libraries can. It has the dtype of the first floating array in `x`, else its own.
     """
-    first = next((one for _, one in arrays_of(x) if is_array(one) and is_floating(one)), None)
+    given = [one for _, one in arrays_of(x) if is_array(one)]
+    first = next(filter(is_floating, given), given[0] if given else None)
     if first is None or at_home(first, parameter):
         return y
     home = Backend.of(first)
-    return map_arrays(lambda one: carried(one, home), y)
 
+    def answer(one: Array | None) -> Array | None:
+        if one is None:  # of an input of ids
+            return None
+        return carried(one, home) if is_floating(first) else home.asarray(one, dtype_name(one.dtype))
 
-def rows_of(x: Any, several: bool, owner: str) -> Any:
-    """Return lists and tables as arrays, where a model takes `several` inputs each of a tuple or dict."""
-    if is_structure(x) and not several:
-        array_namespace(x, owner=owner)  # refuses it
-    return map_arrays(lambda one: tables.rows(one, f"{owner}: x"), x)
+    return map_arrays(answer, y)

@@ -17,6 +17,7 @@ from xpdl.layers.convolution import Convolution
 from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.elu import Elu
+from xpdl.layers.embedding import Embedding
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
@@ -102,6 +103,10 @@ def _batch_normalization(layer: BatchNormalization, graph: Graph, x: Value) -> V
     numbers: dict[str, Any] = {"epsilon": float(eps), "momentum": float(layer.momentum)}
     y = graph.node("BatchNormalization", rows, gamma, beta, mean, var, **numbers)
     return graph.node("Reshape", y, graph.constant(np.array([-1, *x.shape]))) if whole else y
+
+
+def _embedding(layer: Embedding, graph: Graph, x: Value) -> Value:
+    return graph.node("Gather", graph.parameter(layer, "W"), x)
 
 
 def _layer_normalization(layer: LayerNormalization, graph: Graph, x: Value) -> Value:
@@ -197,6 +202,7 @@ EXPORTERS: dict[type, Exporter] = {
     ConvolutionTranspose: convolution_transpose,
     Dropout: _dropout,
     Elu: _elu,
+    Embedding: _embedding,
     Flatten: _node("Flatten", axis=1),
     Gelu: _gelu,
     GlobalAveragePooling: _global_average_pooling,

@@ -13,7 +13,10 @@ from onnx import ModelProto
 from xpdl.backends import get_backend
 from xpdl.backends.conversion import to_numpy
 from xpdl.layers.base import Layer, Shape, row_shape
-from xpdl.layers.losses import IdentityWithLoss, LossLayer, SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.hinge import Hinge
+from xpdl.layers.loss_layer import LossLayer
+from xpdl.layers.losses import SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.softmax import Softmax
 from xpdl.models.base import Loss
@@ -26,7 +29,11 @@ from xpdl.onnx.steps import layers_between
 #: the last node of a file -> the loss that has it
 _LOSSES: dict[type[Layer], type[LossLayer]] = {Softmax: SoftmaxWithLoss, Sigmoid: SigmoidWithLoss}
 _BY_NAME: dict[str, type[LossLayer]] = {
-    kind.__name__: kind for kind in (SoftmaxWithLoss, SigmoidWithLoss, IdentityWithLoss)
+    kind.__name__: kind
+    for kind in (
+        *(SoftmaxWithLoss, SigmoidWithLoss, Hinge),
+        *(GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError),
+    )
 }
 
 
@@ -104,7 +111,9 @@ def _model(
     metadata = {one.key: one.value for one in proto.metadata_props}
     try:
         layers = layers_between(start, value.step)
-        last = _LOSSES.get(type(layers[-1])) if layers and len(value.axes) <= 1 else None
+        last = _LOSSES.get(type(layers[-1])) if layers else None
+        if last is not None and len(value.axes) > 1 and getattr(layers[-1], "axis", None) not in (-1, len(value.axes)):
+            last = None
         if last is not None and (loss is None or loss is last or isinstance(loss, last)):
             layers, loss = layers[:-1], loss or last
         model = Sequential(*layers, loss=loss or _loss_named(metadata), seed=seed)

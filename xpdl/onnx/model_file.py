@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, shape_inference
+from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper, shape_inference
 
 from xpdl.backends import get_backend
 from xpdl.backends.namespaces import dtype_name, is_array, is_floating
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.io.atomic import write_atomically
 from xpdl.layers.base import Layer, row_shapes
-from xpdl.layers.losses import IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.hinge import Hinge
+from xpdl.layers.losses import SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.layers.nodes import parts
+from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
 from xpdl.onnx.exporters import exporter_of
 from xpdl.onnx.graph import OPSET, Graph, Value
 from xpdl.version import __version__
@@ -27,7 +29,9 @@ _MOST_BYTES = 2**31 - 2**20  # of a file of one part, with some room for the nod
 _TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {"softmax": ("Softmax", {"axis": -1}), "sigmoid": ("Sigmoid", {})}
 #: loss -> the activation that it was trained with
-_TRAINED_WITH = {SoftmaxWithLoss: "softmax", SigmoidWithLoss: "sigmoid", IdentityWithLoss: "no activation"}
+_TRAINED_WITH = {SoftmaxWithLoss: "softmax", SigmoidWithLoss: "sigmoid"} | dict.fromkeys(
+    (GaussianKL, Hinge, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError), "no activation"
+)
 
 
 def export(
@@ -154,10 +158,11 @@ def _proto(model: Layer, shape: Any, activation: str | None) -> ModelProto:
     inside = helper.make_graph(
         graph.nodes,
         model.name,
-        *(
-            [helper.make_tensor_value_info(v.name, _TYPES[dtype.name], ["N", *v.shape]) for v in ends]
-            for ends in (xs, ys)
-        ),
+        [
+            _declared(x, TensorProto.INT64 if model.takers_of_ids(place) else _TYPES[dtype.name])
+            for place, x in enumerate(xs)
+        ],
+        [_declared(y, _TYPES[dtype.name]) for y in ys],
         [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
     )
     proto = helper.make_model(
@@ -174,6 +179,10 @@ def _proto(model: Layer, shape: Any, activation: str | None) -> ModelProto:
     helper.set_model_props(proto, texts)
     _check(proto, model.name)
     return proto
+
+
+def _declared(value: Value, kind: int) -> ValueInfoProto:
+    return helper.make_tensor_value_info(value.name, kind, ["N", *value.shape])
 
 
 def _named(graph: Graph, y: Value, name: str) -> Value:

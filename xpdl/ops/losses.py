@@ -101,7 +101,7 @@ def _row_weights(x: Array, sample_weight: Array, owner: str) -> Array:
     return _in_dtype_of(x, sample_weight, owner)
 
 
-def _by_row(x: Array, sample_weight: Array | None, owner: str) -> Array | float:
+def by_row(x: Array, sample_weight: Array | None, owner: str) -> Array | float:
     """`sample_weight` (N,) shaped to be multiplied with values like `x`, or 1."""
     if sample_weight is None:
         return 1.0
@@ -109,7 +109,7 @@ def _by_row(x: Array, sample_weight: Array | None, owner: str) -> Array | float:
     return array_namespace(x).reshape(weights, (-1, *(1,) * (x.ndim - 1)))
 
 
-def _divided(value: Array | float, total: Array | int) -> Array | float:
+def divided(value: Array | float, total: Array | int) -> Array | float:
     """``value / total``, and 0 where nothing has a weight."""
     if isinstance(total, int):
         return value / total
@@ -131,7 +131,7 @@ def _weighted_rows(
     smooth = rows * (1.0 - label_smoothing) + label_smoothing / x.shape[-1] if label_smoothing else rows
     if class_weights is not None:
         smooth = smooth * _of_classes(x, class_weights, owner)
-    return smooth if sample_weight is None else smooth * _by_row(x, sample_weight, owner)
+    return smooth if sample_weight is None else smooth * by_row(x, sample_weight, owner)
 
 
 @op
@@ -172,7 +172,7 @@ def softmax_with_loss(
     xp = array_namespace(x)
     log_y = log_softmax(x)
     total = total_weight(x, t, class_weights, sample_weight, owner)
-    return _divided(-_masked_sum(xp, weights, log_y), total), rounded_to(dtype, xp.exp(log_y))
+    return divided(-_masked_sum(xp, weights, log_y), total), rounded_to(dtype, xp.exp(log_y))
 
 
 @op
@@ -191,7 +191,7 @@ def softmax_with_loss_backward(
     weights = _weighted_rows(y, t, class_weights, label_smoothing, sample_weight, owner)
     sums_to_1 = t.ndim < y.ndim and class_weights is None and sample_weight is None
     scaled = y if sums_to_1 else y * xp.sum(weights, axis=-1, keepdims=True)
-    return (scaled - weights) * _divided(dout, total_weight(y, t, class_weights, sample_weight, owner))
+    return (scaled - weights) * divided(dout, total_weight(y, t, class_weights, sample_weight, owner))
 
 
 @op
@@ -206,10 +206,10 @@ def sigmoid_with_loss(x: Array, t: Array, sample_weight: Array | None = None) ->
     t = targets(x, t, owner)
     xp = array_namespace(x)
     # log(1 + exp(x)) - t x, without overflow for either sign of x
-    size, rows = xp.abs(x), _by_row(x, sample_weight, owner)
+    size, rows = xp.abs(x), by_row(x, sample_weight, owner)
     wrong = xp.where(x > 0, 1.0 - t, t) * rows
     loss = _masked_sum(xp, wrong, size) + xp.sum(xp.log1p(xp.exp(-size)) * rows)
-    return _divided(loss, total_weight(x, t, None, sample_weight, owner)), rounded_to(dtype, sigmoid(x))
+    return divided(loss, total_weight(x, t, None, sample_weight, owner)), rounded_to(dtype, sigmoid(x))
 
 
 @op
@@ -220,7 +220,7 @@ def sigmoid_with_loss_backward(
     """``dx = (y - t) dout / N``, or ``r (y - t) dout / sum(r)`` with `sample_weight` r."""
     owner = "SigmoidWithLoss"
     error = y - targets(y, t, owner)
-    return _weighted(error, sample_weight, owner) * _divided(dout, total_weight(y, t, None, sample_weight, owner))
+    return _weighted(error, sample_weight, owner) * divided(dout, total_weight(y, t, None, sample_weight, owner))
 
 
 @op
@@ -234,7 +234,7 @@ def identity_with_loss(x: Array, t: Array, sample_weight: Array | None = None) -
     x = widened(x)
     error = x - targets(x, t, owner)
     loss = array_namespace(x).sum(error * _weighted(error, sample_weight, owner))
-    return 0.5 * _divided(loss, total_weight(x, t, None, sample_weight, owner))
+    return 0.5 * divided(loss, total_weight(x, t, None, sample_weight, owner))
 
 
 @op
@@ -245,8 +245,8 @@ def identity_with_loss_backward(
     """``dx = (x - t) dout / N``, or ``r (x - t) dout / sum(r)`` with `sample_weight` r."""
     owner = "IdentityWithLoss"
     error = x - targets(x, t, owner)
-    return _weighted(error, sample_weight, owner) * _divided(dout, total_weight(x, t, None, sample_weight, owner))
+    return _weighted(error, sample_weight, owner) * divided(dout, total_weight(x, t, None, sample_weight, owner))
 
 
 def _weighted(error: Array, sample_weight: Array | None, owner: str) -> Array:
-    return error if sample_weight is None else error * _by_row(error, sample_weight, owner)
+    return error if sample_weight is None else error * by_row(error, sample_weight, owner)

@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def in_float32(generic: Callable[P, R]) -> Callable[P, R]:
-    """Compute an op in float32 where its first array is in half precision; its result is rounded to that dtype once.
+    """Compute an op in float32 where its first array is in half precision; its results are rounded to that dtype once.
 
     Sums in half precision stop growing after some thousand terms, squares overflow or vanish, and differences of rounded
     values are mostly rounding. Arrays of other dtypes go through as they are.
@@ -26,6 +26,8 @@ def in_float32(generic: Callable[P, R]) -> Callable[P, R]:
             return generic(*args, **kwargs)
         wide: Any = generic
         result: Any = wide(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
+        if isinstance(result, tuple):
+            return tuple(rounded_to(first.dtype, one) for one in result)  # type: ignore[return-value]
         return rounded_to(first.dtype, result)  # type: ignore[no-any-return]
 
     return call

@@ -42,6 +42,29 @@ def check_labels(t: Array, classes: int, owner: str) -> None:
     require_range(asnumpy(t), classes, owner)
 
 
+def check_positions(t: Array, output_shape: tuple[int, ...], owner: str, ignore_label: int | None = None) -> None:
+    """Check labels (N, ...) or rows (N, ..., K) of each position of outputs (..., K), as `check_labels` does.
+
+    Labels may also be `ignore_label`.
+    """
+    *positions, classes = output_shape
+    xp = array_namespace(t, owner=owner)
+    is_label = bool(xp.isdtype(t.dtype, "integral")) and t.ndim == len(output_shape)
+    if positions:
+        want = (*positions,) if t.ndim == len(output_shape) else (*positions, classes)
+        if tuple(t.shape[1:]) != want:
+            places = ", ".join(map(str, ("N", *positions)))
+            raise ShapeError(
+                f"{owner}: expected labels ({places}) or rows ({places}, {classes}), one for each position of the outputs, "
+                f"got shape {tuple(t.shape)}"
+            )
+        t = xp.reshape(t, (math.prod(t.shape[: len(output_shape)]), *t.shape[len(output_shape) :]))
+    if ignore_label is not None and is_label:
+        t = asnumpy(t)
+        t = array_namespace(t).where(t == ignore_label, 0, t)
+    check_labels(t, classes, owner)
+
+
 def check_shares(t: Array, output_shape: tuple[int, ...], owner: str) -> None:
     """Check targets of yes-or-no outputs: numbers from 0 to 1, one for each output.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from xpdl.backends import Backend, asnumpy, make_backend
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, is_floating
 from xpdl.data.structure import arrays_of, first_array, map_arrays, require_arrays
 from xpdl.errors import BackendError
 from xpdl.layers.layerwise import Uses, Visits, backward_by_layer, forward_by_layer, layers_of
@@ -42,7 +42,7 @@ def compare_backends(model: Model, x: Any, t: Any, backends: Sequence[Any]) -> l
     ----------
     model : Sequential or Graph
         With a loss. Copies of it are moved to each backend, with the same dropout masks; it stays as it is.
-    x : floating array (N, ...), or a tuple or dict of them
+    x : floating array (N, ...), ids for a model that takes them, or a tuple or dict of these
     t : array, or tuple or dict of arrays
         Targets.
     backends : sequence
@@ -89,7 +89,8 @@ def compare_backends(model: Model, x: Any, t: Any, backends: Sequence[Any]) -> l
         raise TypeError(f"{owner}: expected a model with a loss, Sequential(..., loss=SoftmaxWithLoss), got {model!r}")
     for value in (x, t):
         require_arrays(value, owner)
-    require_floating(first_array(x), owner)
+    if not any(is_floating(one) for _, one in arrays_of(x)) and not model.takes_ids:
+        require_floating(first_array(x), owner)
     if isinstance(backends, str) or not isinstance(backends, Sequence) or len(backends) < 2:
         raise ValueError(
             f"{owner}: backends must be a list of at least two, names of libraries or what `use` returns, got {backends!r}"
@@ -147,7 +148,8 @@ def _values(original: Model, backend: Backend, x: Any, t: Any) -> Iterator[tuple
     for visit in backward_by_layer(layers, dout, saved=uses):
         for key, value in visit.own.items():
             yield visit.path, f"d{key}", value
-        yield visit.path, "dx", visit.value
+        if visit.value is not None:
+            yield visit.path, "dx", visit.value
 
 
 def _difference(value: Any, want: Any) -> float:

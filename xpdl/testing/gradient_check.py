@@ -75,7 +75,8 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
         gradient: with all ones, a normalisation whose backward returns zeros would pass. A copy is checked, in float64
         where the library has it, in training mode, with the same dropout mask in every evaluation.
     x : floating array, or tuple or dict of arrays
-        Input; several for a layer or model that takes several, those of integers without a gradient.
+        Input, integers for a layer that takes ids, as `Embedding` does; several for a layer or model that takes several,
+        those of integers without a gradient.
     t : array, or tuple or dict of arrays, optional
         Targets, for a loss alone.
     seed : int
@@ -108,13 +109,14 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
     if t is not None and not is_loss and "t" not in inspect.signature(model_or_layer.forward).parameters:
         raise TypeError(f"check_gradients: {model_or_layer.name} takes no targets; leave out t")
     require_arrays(x, "check_gradients")
-    if not any(is_floating(one) for _, one in arrays_of(x)):
+    floating = [one for _, one in arrays_of(x) if is_floating(one)]
+    if not floating and not model_or_layer.takes_ids:
         require_floating(first_array(x), "check_gradients")
     seed = checked_seed(seed, "check_gradients")
     layer = copy.deepcopy(model_or_layer).train()
     run = _Run(layer, t, Stream(seed, "check_gradients"))
     run.build_for(x)
-    backend = run.backend = _widest(Backend.of(next(one for _, one in arrays_of(x) if is_floating(one))))
+    backend = run.backend = _widest(Backend.of(floating[0] if floating else first_array(x)))
     step, tolerance = _PRECISION[backend.dtype]
     x = map_arrays(lambda one: backend.asarray(one) if is_floating(one) else one, x)
     for kind in ("params", "state"):

@@ -7,7 +7,7 @@ from typing import Any
 
 from xpdl.backends import tables
 from xpdl.backends.namespaces import is_array
-from xpdl.data.structure import arrays_of, is_structure
+from xpdl.data.structure import arrays_of, is_structure, map_parts
 from xpdl.errors import LabelError, ShapeError
 from xpdl.models.base import Model
 from xpdl.models.sequential import Sequential
@@ -67,13 +67,18 @@ def targets_of(t: Any, name: str) -> Any:
 
 
 def features(x: Any, network: Any, name: str) -> Any:
-    """Return inputs as arrays of numbers; for models of xpdl, whole numbers of a table or list as floats."""
+    """Return inputs as arrays of numbers; for models of xpdl, whole numbers of a table or list as floats, unless ids."""
     if isinstance(network, Sequential) and is_structure(x):
         raise TypeError(
             f"{name}: {type(network).__name__} takes one array, got a {type(x).__name__} of {len(x)}; several inputs are "
             "for a Graph, or a network of your own, with params, gradient(x, t) and loss(x, t)"
         )
-    return _converted(x, name, tables.as_features if isinstance(network, Model) else tables.as_numbers)
+
+    def convert(key: Any, one: Any, name: str) -> Any:
+        floats = isinstance(network, Model) and not network.takers_of_ids(key)
+        return _converted(one, name, tables.as_features if floats else tables.as_numbers)
+
+    return map_parts(convert, x, name)
 
 
 def check_outputs(network: Any, names: list[str] | None) -> None:
@@ -95,11 +100,9 @@ def check_outputs(network: Any, names: list[str] | None) -> None:
 
 
 def _converted(value: Any, name: str, convert: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _converted(one, f"{name}[{key!r}]", convert) for key, one in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_converted(one, f"{name}[{place}]", convert) for place, one in enumerate(value))
-    return convert(value, name)
+    if not is_structure(value):
+        return convert(value, name)
+    return map_parts(lambda _, one, name: _converted(one, name, convert), value, name)
 
 
 def stand_for_classes(targets: Any, network: Any, name: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from xpdl.data.structure import map_arrays, rows_in, take_rows
 from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
 from xpdl.models.base import Model
-from xpdl.models.batched import joined
+from xpdl.models.batched import count_right, joined
 from xpdl.ops.checks import label_rows
 from xpdl.ops.shares import share_of
 from xpdl.training.history import LISTS, History
@@ -209,16 +208,14 @@ def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> 
         right: Any = 0
         total: Any = 0.0
         weights: Any = 0.0
-        decisions = 0
+        decisions: Any = 0
         for start in range(0, rows, size):
             end = min(start + size, rows)
             batch, targets = home(take_rows((x, t), start, end))
             scores = network.predict(batch)
             if "acc" in kinds:
-                hits = last.correct(scores, targets)
-                xp = array_namespace(hits)
-                right = right + xp.sum(xp.astype(hits, xp.int32))  # JAX has no int64 by default
-                decisions += math.prod(hits.shape)
+                hits, of = count_right(last.correct(scores, targets), last.counted(scores, targets))
+                right, decisions = right + hits, decisions + of
             if "loss" in kinds:
                 loss = last.forward(scores, targets)
                 weight = weight_of(network, scores)

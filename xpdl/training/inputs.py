@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from xpdl.backends.random import next_stream
 from xpdl.backends.tables import as_array
 from xpdl.data import is_mapped, shuffle_dataset
 from xpdl.data.batches import row_count
-from xpdl.data.structure import arrays_of, is_structure, map_arrays, rows_in, take_rows
+from xpdl.data.structure import arrays_of, is_structure, map_arrays, map_parts, rows_in, take_rows
 from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
@@ -84,6 +85,7 @@ def check_rows(which: str, x: Any, t: Any) -> None:
 def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple[Array, Array]:
     """A data set as the network wants it: on its device, in its dtype, with labels that it knows."""
     if isinstance(network, Model):
+        map_parts(functools.partial(_check_ids, network), x, f"Trainer: x_{which}")
         out = network.output_shape(map_arrays(lambda a: tuple(a.shape[1:]), x))
         if network.last_layer is not None:
             network.last_layer.check_targets(t, out, f"Trainer: t_{which}")
@@ -95,6 +97,12 @@ def entered(x: Any, t: Any, network: Any, backend: Backend, which: str) -> tuple
     for name, array in arrays_of(t, f"Trainer: t_{which}"):
         check_finite(array, name)
     return x, t
+
+
+def _check_ids(network: Model, key: Any, x: Any, name: str) -> None:
+    """Refuse ids, in an input that is given whole, that a layer does not know."""
+    for taker in () if is_mapped(x) else network.takers_of_ids(key):
+        taker.check_ids(x, name)
 
 
 def enter(

@@ -11,7 +11,10 @@ from xpdl.backends.namespaces import array_namespace, is_array, is_floating, on_
 # Ops of other packages, those of optimizers and of loss scaling, choose dtypes themselves.
 _OPS = "xpdl.ops."
 # So do these: some of their results are float32 for half precision.
-_WIDE_RESULTS = ("xpdl.ops.losses", "xpdl.ops.normalization", "xpdl.ops.row_normalization")
+_WIDE_RESULTS = (
+    *("xpdl.ops.losses", "xpdl.ops.regression_losses", "xpdl.ops.hinge"),
+    *("xpdl.ops.normalization", "xpdl.ops.row_normalization"),
+)
 
 
 def adapted(generic: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,64 @@
+"""Positions of sequences and images as rows of a batch, for losses."""
+
+from __future__ import annotations
+
+import math
+
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.ops.checks import require_labels, require_shape
+
+
+def rows_of(x: Array) -> Array:
+    """(..., K) as (positions, K)."""
+    return array_namespace(x).reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def flattened(
+    x: Array, t: Array, weights: Array | None, ignore_label: int | None, owner: str
+) -> tuple[Array, Array, Array | None]:
+    """Make rows of the positions of a batch, those to ignore with a weight of 0.
+
+    Parameters
+    ----------
+    x : array (..., K)
+        Scores.
+    t : array (...) of integers, or (..., K)
+        Labels, or rows of weights over the classes.
+    weights : array, optional
+        Of the rows (N,), or of all positions (...).
+    ignore_label : int, optional
+        The label of positions that do not count.
+
+    Returns
+    -------
+    x : array (positions, K)
+    t : array (positions,) or (positions, K)
+    weights : array (positions,) or None
+    """
+    if x.ndim == 2 and ignore_label is None:
+        return x, t, weights
+    xp, places = array_namespace(x, t, weights, owner=owner), x.shape[:-1]
+    is_label = t.ndim < x.ndim
+    what = f"t, labels or one-hot rows for scores of shape {tuple(x.shape)},"
+    require_shape(t, places if is_label else x.shape, owner, what)
+    if weights is not None:
+        weights = _of_positions(weights, places, owner)
+    if ignore_label is not None and is_label:
+        require_labels(xp.zeros_like(t[:0, ...]), x.shape[-1], owner)  # the dtype
+        counts = t != ignore_label
+        t = xp.where(counts, t, 0)
+        own = xp.astype(counts, x.dtype)
+        weights = own if weights is None else own * xp.astype(weights, x.dtype)
+    size = math.prod(places)
+    t = xp.reshape(t, (size,)) if is_label else rows_of(t)
+    return rows_of(x), t, None if weights is None else xp.reshape(weights, (size,))
+
+
+def _of_positions(weights: Array, places: tuple[int, ...], owner: str) -> Array:
+    """Weights of rows, or of positions, as an array with one for each position."""
+    if tuple(weights.shape) == tuple(places):
+        return weights
+    rows = f"sample_weight, one for each row {tuple(places[:1])} or position,"
+    require_shape(weights, places if weights.ndim > 1 else places[:1], owner, rows)
+    xp = array_namespace(weights)
+    return xp.broadcast_to(xp.reshape(weights, (places[0], *(1,) * (len(places) - 1))), places)
