@@ -279,6 +279,7 @@ class TestIds:
             lambda backend: self.embedding(backend).forward(backend.asarray(np.asarray(1))),
         )
 
+    @pytest.mark.needs("torch")
     def test_library_or_device(self, backend):
         there = backend.asarray(np.ones((2, 3)), "int32")
         other = "torch" if backend.spec.library == "numpy" else "numpy"
