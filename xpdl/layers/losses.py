@@ -108,8 +108,8 @@ class SoftmaxWithLoss(LossLayer):
     def correct(self, x: Array, t: Array) -> Array:
         t = label_rows(t, x)
         if self.ignore_label is not None and t.ndim < x.ndim:
-            known = array_namespace(t).where(t == self.ignore_label, 0, t)
-            return correct_classes(x, known, self.name)
+            xp = array_namespace(t)
+            return correct_classes(x, xp.where(xp.equal(t, self.ignore_label), 0, t), self.name)
         return correct_classes(x, t, self.name)
 
     def counted(self, x: Array, t: Array) -> Array | None:

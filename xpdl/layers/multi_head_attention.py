@@ -10,6 +10,7 @@ from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter
 from xpdl.ops import attention as ops
 from xpdl.ops.affine import affine, affine_backward
+from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import flag, positive_int, require_floating, require_shape
 
 _MAPS = ("q", "k", "v", "o")
@@ -120,8 +121,8 @@ class MultiHeadAttention(Layer):
             dq, dk = ops.rotary(dq, inverse=True), ops.rotary(dk, inverse=True)
         source = x if context is None else context
         dx = self._through("q", self._joined(dq), x)
-        dsource = self._through("k", self._joined(dk), source) + self._through("v", self._joined(dv), source)
-        return dx + dsource if context is None else (dx, dsource)
+        dsource = add(self._through("k", self._joined(dk), source), self._through("v", self._joined(dv), source))
+        return add(dx, dsource) if context is None else (dx, dsource)
 
     def _mapped(self, one: str, x: Array) -> Array:
         """``x W + b`` of each position, for one of the four maps."""

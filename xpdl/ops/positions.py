@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, on_its_device
 from xpdl.ops.checks import require_labels, require_shape
 
 
@@ -13,6 +13,7 @@ def rows_of(x: Array) -> Array:
     return array_namespace(x).reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
+@on_its_device
 def flattened(
     x: Array, t: Array, weights: Array | None, ignore_label: int | None, owner: str
 ) -> tuple[Array, Array, Array | None]:
