@@ -493,6 +493,7 @@ _BATCHES |= {
     "backend": Kind((3, "numpy", _THING)),
     "shard": Kind((3, None, "0/2", [0, 2], (0,), (2, 2), (-1, 2), (0, 0), (0.0, 2), (True, "2"), _THING)),
 }
+_TASK = {"n": COUNT, "test_share": Kind((*SHARE.wrong, 0, 1e-9)), "seed": SEED}
 _DATA = [
     Call(
         xpdl.Batches,
@@ -525,6 +526,9 @@ _DATA = [
             **dict.fromkeys(("padding", "unknown", "begin", "end"), Kind((3, "", True, [1], _THING))),
         },
     ),
+    Call(data.additions, {"n": 50}, {**_TASK, "digits": Kind((*COUNT.wrong, 10))}),
+    *(Call(task, {"n": 50}, {**_TASK, "length": COUNT}) for task in (data.brackets, data.copies)),
+    Call(data.dates, {"n": 50}, _TASK),
     Call(xpdl.shuffle_dataset, {"x": X, "t": T}, {"x": ARRAY, "t": ARRAY, "seed": SEED}),
     Call(xpdl.spiral, {}, {"n_per_class": COUNT, "classes": COUNT, "noise": AT_LEAST_0, "seed": SEED}),
     Call(xpdl.moons, {}, {"n": COUNT, "noise": AT_LEAST_0, "seed": SEED}),

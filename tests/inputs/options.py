@@ -24,7 +24,7 @@ import xpdl
 from tests.data.test_mnist import write_set
 from tests.data.test_other_sets import contents
 from tests.search.test_optuna import FakeTrial
-from xpdl import layers, metrics, models, search
+from xpdl import data, layers, metrics, models, search
 from xpdl.backends import numerics as numeric_settings
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.namespaces import is_array
@@ -601,6 +601,12 @@ _DATA = [
         {"tokens": ["a", "b"]},
         {"kind": "characters", "lower": True, **dict(padding="<p>", unknown="<u>", begin="<b>", end="<e>")},
     ),
+    Watched(data.additions, seeded, {"n": 50}, {"n": 40, "digits": 2, "test_share": 0.5, "seed": 0}),
+    *(
+        Watched(f, seeded, {"n": 50}, {"n": 40, "length": 8, "test_share": 0.5, "seed": 0})
+        for f in (data.brackets, data.copies)
+    ),
+    Watched(data.dates, seeded, {"n": 50}, {"n": 40, "test_share": 0.5, "seed": 0}),
     Watched(xpdl.shuffle_dataset, seeded, {"x": X, "t": T}, {"seed": 0}),
     Watched(xpdl.spiral, seeded, {}, {"n_per_class": 7, "classes": 2, "noise": 0.5, "seed": 0}),
     Watched(xpdl.moons, seeded, {}, {"n": 7, "noise": 0.5, "seed": 0}),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from xpdl.data.folder import load_folder
     from xpdl.data.mnist import load_mini_mnist, load_mnist
     from xpdl.data.text.alice import load_alice
+    from xpdl.data.text.dates import dates
+    from xpdl.data.text.tasks import additions, brackets, copies
     from xpdl.data.text.vocabulary import Vocabulary
 else:
     __getattr__, __dir__ = lazy(
@@ -26,6 +28,8 @@ else:
             "load_folder": "xpdl.data.folder",
             **dict.fromkeys(("load_mini_mnist", "load_mnist"), "xpdl.data.mnist"),
             "load_alice": "xpdl.data.text.alice",
+            "dates": "xpdl.data.text.dates",
+            **dict.fromkeys(("additions", "brackets", "copies"), "xpdl.data.text.tasks"),
             "Vocabulary": "xpdl.data.text.vocabulary",
         },
     )
@@ -37,8 +41,12 @@ __all__ = [
     "ChunkedBatches",
     "Prefetch",
     "Vocabulary",
+    "additions",
     "augment",
+    "brackets",
     "check_labels",
+    "copies",
+    "dates",
     "is_mapped",
     "load_alice",
     "load_cifar10",
