@@ -10,7 +10,7 @@ import numpy as np
 
 from xpdl.backends import dispatch
 from xpdl.backends.cpu.tuning import TUNING
-from xpdl.ops import convolution, normalization, pooling
+from xpdl.ops import convolution, normalization, pooling, recurrent
 
 # an op, its arguments and options
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -20,6 +20,11 @@ ORDERS: dict[str, Callable[[Any], Any]] = {
     "images innermost": lambda a: np.ascontiguousarray(a.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2),
     "channels last": lambda a: np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
     "strided": lambda a: np.repeat(a, 2, axis=3)[..., ::2],
+}
+SEQUENCE_ORDERS: dict[str, Callable[[Any], Any]] = {
+    "C": np.ascontiguousarray,
+    "time-major": lambda a: np.ascontiguousarray(a.transpose(1, 0, 2)).transpose(1, 0, 2),
+    "strided": lambda a: np.repeat(a, 2, axis=2)[..., ::2],
 }
 _NO_BIAS = {"need_db": False}
 _NO_DATA = {"need_dx": False, "need_db": False}
@@ -198,6 +203,22 @@ def _average_pooling(seed: int, order: str) -> Iterator[Call]:
     yield "average_pooling_backward", (np.random.default_rng(seed).normal(size=y.shape).astype("f"), x, *geometry), {}
 
 
+def _recurrent(op: str, shape: tuple[int, int, int, int], order: str, masked: bool) -> Iterator[Call]:
+    n, t, f, h = shape
+    rng, gates, count = np.random.default_rng(0), {"rnn": 1, "lstm": 4, "gru": 3}[op], 2 if op == "lstm" else 1
+    x, dy = (SEQUENCE_ORDERS[order](rng.normal(size=(n, t, size))) for size in (f, h))
+    states = [rng.normal(size=(n, h)) for _ in range(count)]
+    Wx, Wh, b, bh = (rng.normal(size=size) for size in ((f, gates * h), (h, gates * h), (gates * h,), (h,)))
+    mask = (rng.random((n, t)) < 0.7,) if masked else ()
+    given = (x, *states, Wx, Wh, b, *((bh,) if op == "gru" else ()), *mask)
+    yield op, given, {}
+    with dispatch.generic_only():
+        results = getattr(recurrent, op)(*given)
+    saved = results if isinstance(results, tuple) else (results,)
+    for other in SEQUENCE_ORDERS.values():
+        yield f"{op}_backward", (dy, x, *states, Wx, Wh, *map(other, saved), *mask), {}
+
+
 def _of(function: Callable[..., Iterator[Call]], *args: Any) -> Callable[[], Iterator[Call]]:
     return lambda: function(*args)
 
@@ -234,6 +255,15 @@ CASES: dict[str, Case] = {
         for dtype, tolerance in (("float16", 4e-3), ("float32", 2e-6), ("float64", 1e-14))
         for labels in ("int64", "uint8", "int32")
         for order in ("C", "F", "strided")
+    },
+    **{
+        f"{op} {shape} {order}{' masked' if masked else ''}": Case(
+            _of(_recurrent, op, shape, order, masked), 1e-10, 1e-10, quick=shape[0] < 300
+        )
+        for op in ("rnn", "lstm", "gru")
+        for shape in ((1, 1, 1, 1), (2, 3, 5, 4), (5, 2, 1, 3), (7, 9, 3, 6), (300, 4, 8, 70))
+        for order in SEQUENCE_ORDERS
+        for masked in (False, True)
     },
     **{
         f"normalization {shape} {order} {dtype} {adds} {activation}": Case(
@@ -281,4 +311,5 @@ SMALL_IS_ENOUGH = {
     "compiled_rows_fewest_images": 1,
     "compiled_pooling_neighbours": 1,
     "compiled_pooling_neighbours_backward": 1,
+    "recurrent_shared_products": 1,
 }

@@ -158,6 +158,25 @@ def _without_size(arguments: Arguments) -> Arguments:
     return ([0 * a for a in grads], limit), options
 
 
+def _recurrent(gates: int, states: int, saved: tuple[int, ...] = (), biases: tuple[int, ...] = ()) -> Make:
+    """Of a recurrent op, which saves arrays of so many units each; those of backward, where that is what is saved."""
+
+    def make(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        steps, features, units = 3, 20, 120
+        shapes = [(rows, steps, features), *[(rows, units)] * states, (features, gates * units), (units, gates * units)]
+        arrays = drawn(rng, dtype, *shapes, *[(count * units,) for count in biases])
+        results = [np.tanh(a) for a in drawn(rng, dtype, *[(rows, steps, count * units) for count in saved])]
+        dy = drawn(rng, dtype, (rows, steps, units)) if saved else []
+        return (
+            *dy,
+            *(0.1 * a if a.shape[0] == units else a for a in arrays),
+            *results,
+            rng.random((rows, steps)) < 0.8,
+        ), {}
+
+    return make
+
+
 ROWS = {
     "relu": Row(_one, 400, (integers, every_second_column)),
     "relu_backward": Row(_two, 400, (integers, every_second_column)),
@@ -177,6 +196,12 @@ ROWS = {
     "normalize": Row(_normalize, 600, (integers,)),
     "softmax_with_loss": Row(_scores, 3000, (integers, no_rows)),
     "softmax_with_loss_backward": Row(_scores, 3000, (integers, no_rows)),
+    "rnn": Row(_recurrent(1, 1, biases=(1,)), 400, (integers, no_rows, of_two_dtypes)),
+    "rnn_backward": Row(_recurrent(1, 1, saved=(1,)), 400, (integers, no_rows, of_two_dtypes)),
+    "lstm": Row(_recurrent(4, 2, biases=(4,)), 400, (integers, no_rows, of_two_dtypes)),
+    "lstm_backward": Row(_recurrent(4, 2, saved=(1, 1, 4)), 400, (integers, no_rows, of_two_dtypes)),
+    "gru": Row(_recurrent(3, 1, biases=(3, 1)), 400, (integers, no_rows, of_two_dtypes)),
+    "gru_backward": Row(_recurrent(3, 1, saved=(1, 4)), 400, (integers, no_rows, of_two_dtypes)),
     "flush_denormals": Row(_denormals, 1000, in_place=True),
     "global_norm_scale": Row(_gradients, 1000, (_without_size,)),
 }

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.backends.watched import kernels
 from xpdl.backends import dispatch
-from xpdl.ops import affine, convolution
+from xpdl.ops import affine, convolution, recurrent
 
 RNG = np.random.default_rng(0)
 
@@ -48,3 +49,12 @@ def test_mixed_dtypes_are_the_generic_op_s():
     with dispatch.generic_only():
         want = affine.affine(half, single)
     assert affine.affine(half, single).dtype == want.dtype == np.float32
+
+
+def test_masks_go_with_half_precision():
+    x, h, Wx, Wh, b = (RNG.normal(size=s).astype("float16") for s in ((3, 4, 2), (3, 5), (2, 5), (5, 5), (5,)))
+    mask = RNG.random((3, 4)) < 0.6
+    y = kernels.rnn(x, h, Wx, Wh, b, mask)
+    want = recurrent.rnn(*(a.astype("float32") for a in (x, h, Wx, Wh, b)), mask)
+    assert y.dtype == np.float16
+    np.testing.assert_array_equal(y, want.astype("float16"))

@@ -78,7 +78,9 @@ MAKE: dict[str, Make] = {
     "softmax": roster._one,
     "log_softmax": roster._one,
 }
-del MAKE["global_norm_scale"]
+#: ops without a kernel for tensors
+for _name in ("global_norm_scale", *(f"{op}{end}" for op in ("rnn", "lstm", "gru") for end in ("", "_backward"))):
+    del MAKE[_name]
 MAKE |= {
     "max_pooling overlapping": _overlapping(roster._pooling),
     "max_pooling_with_taps overlapping": _overlapping(roster._pooling),

@@ -58,6 +58,12 @@ class Tuning:
     # Values that stay in the cache between two passes over them. Swept for 1000 x 784 times 784 x 1024: within 1 %.
     affine_cached: int = 1 << 16
 
+    # --- recurrent layers
+    # Products of a step, over all sequences, that are worth sharing between threads, and the parts of a batch then: each
+    # goes through all steps without a wait, but reads all weights once more.
+    recurrent_shared_products: int = 1 << 22
+    recurrent_tasks: int = 2
+
     # --- convolution, image by image
     # Images from which on it is faster to have them innermost: by NumPy's functions, and in compiled code.
     small_batch_images: int = 4

@@ -1,5 +1,27 @@
 """CPU kernels for NumPy arrays; importing this package registers them."""
 
-from xpdl.backends.numpy import affine, convolution, dropout, elementwise, losses, normalization, optimizers, pooling
+from xpdl.backends.numpy import (
+    affine,
+    convolution,
+    dropout,
+    elementwise,
+    gru,
+    losses,
+    normalization,
+    optimizers,
+    pooling,
+    recurrent,
+)
 
-__all__ = ["affine", "convolution", "dropout", "elementwise", "losses", "normalization", "optimizers", "pooling"]
+__all__ = [
+    "affine",
+    "convolution",
+    "dropout",
+    "elementwise",
+    "gru",
+    "losses",
+    "normalization",
+    "optimizers",
+    "pooling",
+    "recurrent",
+]

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a kernel for float32 support float16: arrays go in as float32, and results come out as float16."""
+    """Make a kernel for float32 support float16: arrays go in as float32, masks as they are, results come out as float16."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,7 +27,8 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
         arrays = [a for a in args if isinstance(a, np.ndarray)]
         if not arrays or arrays[0].dtype != np.float16:
             return function(*args, **kwargs)
-        if any(a.dtype != np.float16 for a in (*arrays, *kwargs.values()) if isinstance(a, np.ndarray)):
+        floats = [a for a in (*arrays, *kwargs.values()) if isinstance(a, np.ndarray) and a.dtype.kind != "b"]
+        if any(a.dtype != np.float16 for a in floats):
             return DECLINE
         wide: Any = function
         found = wide(*map(_wider, args), **{name: _wider(value) for name, value in kwargs.items()})
@@ -38,7 +39,7 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _wider(value: Any) -> Any:
-    return value.astype(np.float32) if isinstance(value, np.ndarray) else value
+    return value.astype(np.float32) if isinstance(value, np.ndarray) and value.dtype == np.float16 else value
 
 
 def _rounded(value: Any) -> Any:
