@@ -30,8 +30,10 @@ WIDTH = 800
 SHOWN = {
     "activation_functions": ["activation_functions"],
     "augmentation": ["augmentation_digits", "augmentation"],
+    "autoencoder": ["autoencoder"],
     "batch_norm": ["batch_norm"],
     "compare_optimizers": ["compare_optimizers"],
+    "gan": ["gan"],
     "gates": ["gate_xor"],
     "gradient_descent": ["gradient_field"],
     "hyperparameter_search": ["hyperparameter_search"],
@@ -45,6 +47,7 @@ SHOWN = {
     "overfit_weight_decay": ["overfit_weight_decay"],
     "recognise_digits": ["recognise_digits"],
     "simple_conv_net": ["simple_conv_net", "simple_conv_net_confusion", "simple_conv_net_filters"],
+    "vae": ["vae"],
     "what_layers_see": ["what_layers_see"],
 }
 BLUE, ORANGE, INK = "#0072b2", "#d55e00", "#444444"

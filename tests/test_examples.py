@@ -204,6 +204,21 @@ def saliency(found):
 CHECKS = {name: globals().get(name, same) for name in NAMES}
 
 
+def autoencoder(errors):
+    noisy, given_back = errors
+    assert given_back < 0.9 * noisy
+
+
+def vae(losses):
+    before, after = losses
+    assert after < 220 < before
+
+
+def gan(alike):
+    # untrained: about 0
+    assert alike > 0.5
+
+
 @draws
 @pytest.mark.parametrize("name", NAMES)
 def test_example(name, run, tmp_path, capsys):
