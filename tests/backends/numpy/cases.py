@@ -10,7 +10,7 @@ import numpy as np
 
 from xpdl.backends import dispatch
 from xpdl.backends.cpu.tuning import TUNING
-from xpdl.ops import convolution, normalization, pooling, recurrent
+from xpdl.ops import attention, convolution, normalization, pooling, recurrent, row_normalization
 
 # an op, its arguments and options
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -219,6 +219,49 @@ def _recurrent(op: str, shape: tuple[int, int, int, int], order: str, masked: bo
         yield f"{op}_backward", (dy, x, *states, Wx, Wh, *map(other, saved), *mask), {}
 
 
+def _gelu(dtype: str, approximate: str) -> Iterator[Call]:
+    far = np.array([0.0, -0.0, 1e-30, -1e-30, 5.0, -5.0, 12.0, -12.0, 40.0, -40.0, 1e20, -1e20])
+    x = np.concatenate([far, np.linspace(-14, 14, 9001)]).astype(dtype)
+    yield "gelu", (x, approximate), {}
+    yield "gelu_backward", (np.random.default_rng(0).normal(size=x.shape).astype(dtype), x, approximate), {}
+
+
+def _row_normalization(shape: tuple[int, ...], dtype: str) -> Iterator[Call]:
+    rng, width = np.random.default_rng(0), shape[-1:]
+    x, dy, gamma, beta = (rng.normal(1.0, 2.0, size).astype(dtype) for size in (shape, shape, width, width))
+    for op, given in (("layer_normalization", (x, gamma, beta)), ("rms_normalization", (x, gamma))):
+        yield op, (*given, EPS), {}
+        with dispatch.generic_only():
+            _, *statistics = getattr(row_normalization, op)(*given, EPS)
+        yield f"{op}_backward", (dy, x, gamma, *statistics), {}
+
+
+def _embedding(ids: str, dtype: str) -> Iterator[Call]:
+    rng = np.random.default_rng(0)
+    dy = rng.normal(size=(7, 9, 5)).astype(dtype)
+    # those that are no rows have no gradient
+    yield "embedding_backward", (dy, rng.integers(0 if ids[0] == "u" else -3, 30, (7, 9)).astype(ids), 20), {}
+
+
+_HEAD_ORDERS: dict[str, Callable[[Any], Any]] = {
+    "C": np.ascontiguousarray,
+    "heads last": lambda a: np.ascontiguousarray(a.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3),
+    "strided": lambda a: np.repeat(a, 2, axis=3)[..., ::2],
+}
+
+
+def _attention(shape: tuple[int, ...], order: str, masked: bool, options: dict[str, Any]) -> Iterator[Call]:
+    n, h, t, s, d = shape
+    rng = np.random.default_rng(0)
+    q, k, v, dy = (_HEAD_ORDERS[order](rng.normal(size=(n, h, length, d))) for length in (t, s, s, t))
+    # the first sequence sees no key
+    mask = ((rng.random((n, s)) < 0.6) & (np.arange(n) > 0)[:, None],) if masked else ()
+    yield "attention", (q, k, v, *mask), options
+    with dispatch.generic_only():
+        results = attention.attention(q, k, v, *mask, **options)
+    yield "attention_backward", (dy, q, k, v, *results, *mask), options
+
+
 def _of(function: Callable[..., Iterator[Call]], *args: Any) -> Callable[[], Iterator[Call]]:
     return lambda: function(*args)
 
@@ -255,6 +298,32 @@ CASES: dict[str, Case] = {
         for dtype, tolerance in (("float16", 4e-3), ("float32", 2e-6), ("float64", 1e-14))
         for labels in ("int64", "uint8", "int32")
         for order in ("C", "F", "strided")
+    },
+    **{
+        f"gelu {dtype} {approximate}": Case(
+            _of(_gelu, dtype, approximate), tolerance, tolerance / 10, kernels=dtype == "float32"
+        )
+        for dtype, tolerance in (("float32", 2e-6), ("float64", 1e-12))
+        for approximate in ("none", "tanh")
+    },
+    **{
+        f"row normalization {shape} {dtype}": Case(_of(_row_normalization, shape, dtype), tolerance, tolerance)
+        for shape in ((1, 1), (3, 4), (2, 3, 5), (2, 2, 1, 3), (300, 200), (2, 40000))
+        for dtype, tolerance in (("float32", 2e-5), ("float64", 1e-12))
+    },
+    **{
+        f"embedding {ids} {dtype}": Case(_of(_embedding, ids, dtype), tolerance, tolerance)
+        for ids in ("int64", "int32", "uint8")
+        for dtype, tolerance in (("float16", 2e-3), ("float32", 1e-6), ("float64", 1e-13))
+    },
+    **{
+        f"attention {shape} {order} {options}{' masked' if masked else ''}": Case(
+            _of(_attention, shape, order, masked, options), 1e-11, 1e-11
+        )
+        for shape in ((1, 1, 1, 1, 1), (2, 3, 5, 5, 4), (3, 2, 4, 7, 3), (2, 2, 9, 4, 2), (2, 3, 150, 160, 3))
+        for order in _HEAD_ORDERS
+        for options in ({}, {"causal": True}, {"causal": True, "block": 3})
+        for masked in (False, True)
     },
     **{
         f"{op} {shape} {order}{' masked' if masked else ''}": Case(

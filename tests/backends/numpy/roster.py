@@ -177,6 +177,44 @@ def _recurrent(gates: int, states: int, saved: tuple[int, ...] = (), biases: tup
     return make
 
 
+def _gelu_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    return (*drawn(rng, dtype, (rows, 700), (rows, 700)), "none"), {}
+
+
+def _layer_normalization(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    return (*drawn(rng, dtype, (rows, 5, 140), (140,), (140,)), 1e-3), {}
+
+
+def _layer_normalization_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    dy, x, gamma, mean, std = drawn(rng, dtype, (rows, 5, 140), (rows, 5, 140), (140,), *[(rows, 5, 1)] * 2)
+    return (dy, x, gamma, mean, 1.0 + abs(std)), {}
+
+
+def _rms_normalization(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    return (*drawn(rng, dtype, (rows, 5, 140), (140,)), 1e-3), {}
+
+
+def _rms_normalization_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    (dy, x, gamma, _, rms), options = _layer_normalization_backward(rng, dtype, rows)
+    return (dy, x, gamma, rms), options
+
+
+def _embedding_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    return (*drawn(rng, dtype, (rows, 5, 30)), rng.integers(0, 40, (rows, 5)), 50), {}
+
+
+def _attention(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    q, k, v = drawn(rng, dtype, (rows, 2, 70, 8), *[(rows, 2, 90, 8)] * 2)
+    return (q, k, v, rng.random((rows, 90)) < 0.7), {"causal": True}
+
+
+def _attention_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    (q, k, v, mask), options = _attention(rng, dtype, rows)
+    dy, y = drawn(rng, dtype, q.shape, q.shape)
+    log_sum = np.full((*q.shape[:3], 1), 5.0, dtype)
+    return (dy, q, k, v, y, log_sum, mask), options
+
+
 ROWS = {
     "relu": Row(_one, 400, (integers, every_second_column)),
     "relu_backward": Row(_two, 400, (integers, every_second_column)),
@@ -196,6 +234,15 @@ ROWS = {
     "normalize": Row(_normalize, 600, (integers,)),
     "softmax_with_loss": Row(_scores, 3000, (integers, no_rows)),
     "softmax_with_loss_backward": Row(_scores, 3000, (integers, no_rows)),
+    "gelu": Row(_one, 800, (integers, every_second_column)),
+    "gelu_backward": Row(_gelu_backward, 800, (integers, every_second_column)),
+    "layer_normalization": Row(_layer_normalization, 800, (integers, no_rows, of_two_dtypes)),
+    "layer_normalization_backward": Row(_layer_normalization_backward, 800, (integers, no_rows, of_two_dtypes)),
+    "rms_normalization": Row(_rms_normalization, 800, (integers, no_rows, of_two_dtypes)),
+    "rms_normalization_backward": Row(_rms_normalization_backward, 800, (integers, no_rows, of_two_dtypes)),
+    "embedding_backward": Row(_embedding_backward, 400, (integers, no_rows)),
+    "attention": Row(_attention, 90, (integers, no_rows, of_two_dtypes)),
+    "attention_backward": Row(_attention_backward, 90, (integers, no_rows, of_two_dtypes)),
     "rnn": Row(_recurrent(1, 1, biases=(1,)), 400, (integers, no_rows, of_two_dtypes)),
     "rnn_backward": Row(_recurrent(1, 1, saved=(1,)), 400, (integers, no_rows, of_two_dtypes)),
     "lstm": Row(_recurrent(4, 2, biases=(4,)), 400, (integers, no_rows, of_two_dtypes)),

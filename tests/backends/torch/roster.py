@@ -79,7 +79,8 @@ MAKE: dict[str, Make] = {
     "log_softmax": roster._one,
 }
 #: ops without a kernel for tensors
-for _name in ("global_norm_scale", *(f"{op}{end}" for op in ("rnn", "lstm", "gru") for end in ("", "_backward"))):
+_BOTH = ("gelu", "layer_normalization", "rms_normalization", "attention", "rnn", "lstm", "gru")
+for _name in ("global_norm_scale", "embedding_backward", *(f"{op}{end}" for op in _BOTH for end in ("", "_backward"))):
     del MAKE[_name]
 MAKE |= {
     "max_pooling overlapping": _overlapping(roster._pooling),

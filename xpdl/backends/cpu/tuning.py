@@ -26,6 +26,8 @@ class Tuning:
     elementwise_task: int = 1 << 18
     # Zeros that stay in the cache, to compare with.
     elementwise_zeros: int = 1 << 17
+    # Elements of an array of which three or four stay in the second-level cache, through the some 15 passes of a gelu.
+    rows_cached: int = 1 << 15
     # Bytes: smaller results come from pages that the process has already.
     buffer_pool_smallest: int = 1 << 17
     # Bytes of blocks that are kept for later.
@@ -63,6 +65,15 @@ class Tuning:
     # goes through all steps without a wait, but reads all weights once more.
     recurrent_shared_products: int = 1 << 22
     recurrent_tasks: int = 2
+
+    # --- attention
+    # Scores of a block, which stay in the second-level cache; queries of one at the least, and at most where a causal one
+    # is better cut, so that fewer products belong to keys that no query sees.
+    attention_scores: int = 1 << 16
+    attention_queries: int = 32
+    attention_causal_queries: int = 64
+    # Products of a task, at the least.
+    attention_task: int = 1 << 22
 
     # --- convolution, image by image
     # Images from which on it is faster to have them innermost: by NumPy's functions, and in compiled code.

@@ -2,26 +2,34 @@
 
 from xpdl.backends.numpy import (
     affine,
+    attention,
     convolution,
     dropout,
     elementwise,
+    embedding,
+    gelu,
     gru,
     losses,
     normalization,
     optimizers,
     pooling,
     recurrent,
+    row_normalization,
 )
 
 __all__ = [
     "affine",
+    "attention",
     "convolution",
     "dropout",
     "elementwise",
+    "embedding",
+    "gelu",
     "gru",
     "losses",
     "normalization",
     "optimizers",
     "pooling",
     "recurrent",
+    "row_normalization",
 ]

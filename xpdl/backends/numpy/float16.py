@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a kernel for float32 support float16: arrays go in as float32, masks as they are, results come out as float16."""
+    """Make a kernel for float32 support float16: floats go in as float32, masks and ids as they are; results are rounded."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,7 +27,7 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
         arrays = [a for a in args if isinstance(a, np.ndarray)]
         if not arrays or arrays[0].dtype != np.float16:
             return function(*args, **kwargs)
-        floats = [a for a in (*arrays, *kwargs.values()) if isinstance(a, np.ndarray) and a.dtype.kind != "b"]
+        floats = [a for a in (*arrays, *kwargs.values()) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
         if any(a.dtype != np.float16 for a in floats):
             return DECLINE
         wide: Any = function
