@@ -58,6 +58,7 @@ HOST_NUMPY = {
     "initializers.py": "weights are drawn on the host, so that they are bitwise identical everywhere",
     "io/": "files hold bytes of the host",
     "models/state_dict.py": "what is loaded comes from the host",
+    "models/sampling.py": "tokens are drawn on the host, so that they are the same everywhere",
     "integrations/pytorch.py": "as io/",
     "distributed/": "messages between ranks are bytes of the host",
     "onnx/": "as io/",

@@ -451,6 +451,28 @@ _MODELS = [
             **{f"conv_param_{k}": _CONV for k in range(1, 7)},
         },
     ),
+    *(
+        Call(
+            model,
+            {"vocab_size": 5, "wordvec_size": 2, "hidden_size": 2},
+            {"vocab_size": COUNT, "wordvec_size": COUNT, "hidden_size": COUNT, "seed": SEED},
+        )
+        for model in (models.Seq2seq, models.PeekySeq2seq, models.AttentionSeq2seq)
+    ),
+    Call(
+        models.RnnLm,
+        {"vocab_size": 5, "wordvec_size": 2, "hidden_size": 2},
+        {
+            "vocab_size": COUNT,
+            "wordvec_size": COUNT,
+            "hidden_size": COUNT,
+            "dropout_ratio": SHARE,
+            "depth": COUNT,
+            "tie_weights": FLAG | None,
+            "stateful": FLAG,
+            "seed": SEED,
+        },
+    ),
     Call(models.load_model, {}, {"path": FILE}),
     Call(models.register_layer, {"kind": layers.Relu}, {"kind": Kind((None, 3, "Relu", int, layers.Relu(), _THING))}),
     Call(
@@ -572,6 +594,11 @@ _METRICS = [
     *(
         Call(measure, {"y": T, "t": T, "average": "macro"}, {"y": ARRAY, "t": ARRAY, **_AVERAGE})
         for measure in (metrics.precision, metrics.recall, metrics.f1)
+    ),
+    Call(
+        metrics.perplexity,
+        {"y": abs(X), "t": T},
+        {"y": ARRAY, "t": ARRAY, "ignore_label": Kind(("3", "", [], 1.5, True, _THING))},
     ),
     Call(metrics.roc_auc, {"y": X, "t": T}, {"y": ARRAY, "t": ARRAY, "average": CHOICE}),
     *(Call(measure, {"y": X, "t": X}, {"y": ARRAY, "t": ARRAY}) for measure in (metrics.mse, metrics.mae, metrics.r2)),

@@ -147,6 +147,18 @@ def model_on(x: Any) -> Callable[..., Any]:
     return watch
 
 
+def answers(function: Any, **arguments: Any) -> Any:
+    xpdl.seed(3)
+    net, ids = function(**arguments), np.arange(12).reshape(3, 4) % 5
+    return net.gradient(ids, ids), net.last_loss, net.generate(ids, 1, 2)
+
+
+def language_model(function: Any, **arguments: Any) -> Any:
+    xpdl.seed(3)
+    net, ids = function(**arguments), np.arange(12).reshape(3, 4) % 5
+    return net.gradient(ids, ids), net.last_loss, net.predict(ids)
+
+
 def sequential(function: Any, **arguments: Any) -> Any:
     x = X.astype("float32")
     return model_on(x)(lambda **options: function(xpdl.Affine(units=2), xpdl.Dropout(0.5), **options), **arguments)
@@ -430,6 +442,25 @@ _MODELS = [
         two_losses,
         {"loss": [xpdl.IdentityWithLoss, xpdl.IdentityWithLoss], "seed": 0},
         {"loss_weights": [1.0, 0.5]},
+    ),
+    *(
+        Watched(model, answers, {"vocab_size": 5, "wordvec_size": 3, "hidden_size": 3}, {"seed": 0})
+        for model in (models.Seq2seq, models.PeekySeq2seq, models.AttentionSeq2seq)
+    ),
+    Watched(
+        models.RnnLm,
+        language_model,
+        {"vocab_size": 5, "wordvec_size": 3, "hidden_size": 3},
+        {
+            "vocab_size": 6,
+            "wordvec_size": 4,
+            "hidden_size": 4,
+            "dropout_ratio": 0.2,
+            "depth": 1,
+            "tie_weights": False,
+            "stateful": False,
+            "seed": 0,
+        },
     ),
     Watched(
         models.TwoLayerNet,
@@ -715,6 +746,7 @@ _FUNCTIONS = [
         Watched(measure, value_of, {**_BITS, "average": "macro"}, {"average": "weighted", "zero_division": 1.0})
         for measure in (metrics.precision, metrics.recall, metrics.f1)
     ),
+    Watched(metrics.perplexity, value_of, {"y": SOFT, "t": T}, {"ignore_label": 1}),
     Watched(metrics.roc_auc, value_of, {"y": _SCORES, "t": np.asarray([0, 1, 2, 1, 1, 2])}, {"average": "micro"}),
 ]
 

@@ -60,8 +60,15 @@ class Visits:
 
 
 def layers_of(network: Any) -> Any:
-    """Return the layers of a network as `forward_by_layer` takes them: a graph itself, or pairs (name, layer)."""
-    return network if isinstance(network, Dag) else list(getattr(network, "layers", {}).items())
+    """Return the layers of a network as `forward_by_layer` takes them: a graph itself, or pairs (name, layer).
+
+    A composition whose passes are its own is one layer.
+    """
+    if isinstance(network, Dag):
+        return network
+    if isinstance(network, Composite) and not isinstance(network, Chain):
+        return [(network.name, network)]
+    return list(getattr(network, "layers", {}).items())
 
 
 def forward_by_layer(

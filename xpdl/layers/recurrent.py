@@ -12,7 +12,7 @@ from xpdl.ops import recurrent as ops
 from xpdl.ops.checks import flag, positive_int, require_shape
 
 
-class _Recurrent(Layer):
+class Recurrent(Layer):
     """Base of the three; a subclass has the number of its gates, its states and its ops."""
 
     gates: ClassVar[int] = 1
@@ -113,7 +113,7 @@ class _Recurrent(Layer):
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
 
-class RNN(_Recurrent):
+class RNN(Recurrent):
     """Simple recurrent layer: ``h_t = tanh(x_t Wx + h_{t-1} Wh + b)`` (the second volume's ch. 5).
 
     Parameters
@@ -169,7 +169,7 @@ class RNN(_Recurrent):
         return dx, [dh], gradients
 
 
-class LSTM(_Recurrent):
+class LSTM(Recurrent):
     """Long short-term memory (Hochreiter and Schmidhuber 1997, with a forget gate; the second volume's ch. 6).
 
     ``c_t = f c_{t-1} + i g`` and ``h_t = o tanh(c_t)``, where the gates i, f and o are sigmoids, and g is the tanh, of
@@ -229,7 +229,7 @@ class LSTM(_Recurrent):
         return dx, [dh, dc], gradients
 
 
-class GRU(_Recurrent):
+class GRU(Recurrent):
     """Gated recurrent units (arXiv:1406.1078; the second volume's appendix C).
 
     ``h_t = (1 - z) n + z h_{t-1}``, where the gates r and z are sigmoids of ``x_t Wx + h_{t-1} Wh + b``, and

@@ -20,7 +20,8 @@ integers, booleans   the same (N, K)              K labels that a row has or has
 from __future__ import annotations
 
 from xpdl.metrics.classification import accuracy, f1, precision, recall
+from xpdl.metrics.likelihood import perplexity
 from xpdl.metrics.ranking import roc_auc, top_k_accuracy
 from xpdl.metrics.regression import mae, mse, r2
 
-__all__ = ["accuracy", "f1", "mae", "mse", "precision", "r2", "recall", "roc_auc", "top_k_accuracy"]
+__all__ = ["accuracy", "f1", "mae", "mse", "perplexity", "precision", "r2", "recall", "roc_auc", "top_k_accuracy"]

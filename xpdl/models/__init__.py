@@ -1,24 +1,31 @@
-"""The book's nets under the book's names, and `Sequential` for any other."""
+"""The book's nets under the book's names, and `Sequential` and `Graph` for any other."""
 
 from xpdl.deprecation import moved
 from xpdl.layers.nodes import Input, Node
 from xpdl.models.architecture import register_layer
+from xpdl.models.attention_seq2seq import AttentionSeq2seq
 from xpdl.models.deep_conv_net import DeepConvNet
 from xpdl.models.graph import Graph
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
 from xpdl.models.registry import MODELS, load_model
+from xpdl.models.rnn_lm import RnnLm
+from xpdl.models.seq2seq import PeekySeq2seq, Seq2seq
 from xpdl.models.sequential import Sequential
 from xpdl.models.simple_conv_net import SimpleConvNet
 from xpdl.models.two_layer_net import TwoLayerNet
 
 __all__ = [
     "MODELS",
+    "AttentionSeq2seq",
     "DeepConvNet",
     "Graph",
     "Input",
     "MultiLayerNet",
     "MultiLayerNetExtend",
     "Node",
+    "PeekySeq2seq",
+    "RnnLm",
+    "Seq2seq",
     "Sequential",
     "SimpleConvNet",
     "TwoLayerNet",

@@ -16,11 +16,12 @@ from xpdl.layers.composite import Composite
 from xpdl.layers.function_loss import Function, last_layer
 from xpdl.layers.losses import LossLayer
 from xpdl.models import layout, placement, serialization
-from xpdl.models.batched import batched, share_correct
+from xpdl.models.batched import batched, rows_of, share_correct
 from xpdl.models.compiled_step import Compilable
 from xpdl.models.input_gradient import InputGradients
 from xpdl.models.notebook import summary_html
 from xpdl.models.numerical import numerical_gradients
+from xpdl.models.recurrent_states import RecurrentStates
 from xpdl.models.state_dict import Differences, fill, state_of
 from xpdl.models.summary import summary_table
 from xpdl.ops.checks import positive_int
@@ -42,7 +43,7 @@ class MixedPasses(Protocol):
         """Fill the layers' gradients of `factor` times a loss that has gone forward."""
 
 
-class Model(Compilable, InputGradients, Composite):
+class Model(Compilable, InputGradients, RecurrentStates, Composite):
     """A composition of layers that can be trained, measured, saved and loaded.
 
     A subclass comes before its kind of composition, as in ``class Sequential(Model, Chain)``: arguments that are not for the
@@ -104,11 +105,10 @@ class Model(Compilable, InputGradients, Composite):
     @property
     def backend(self) -> Backend | None:
         """Backend of the parameters; None before they exist."""
-        first = self._first_parameter()
-        return None if first is None else Backend.of(first)
+        return None if (first := self._first_parameter()) is None else Backend.of(first)
 
     def _on_its_device(self) -> AbstractContextManager[Any]:
-        """A context for layers of one's own, with the model's device as the current one."""
+        """A context with the model's device as the current one."""
         return on_device_of(self._first_parameter())
 
     def to(self: M, backend: str | Backend | Any) -> M:
@@ -128,21 +128,21 @@ class Model(Compilable, InputGradients, Composite):
         train_flg : bool
             Training mode, which needs all rows in one pass.
         batch_size : int, optional
-            Rows of one pass, so that the memory taken is that of a batch; by default at most 1,000.
+            Rows of one pass, which bound the memory; by default at most 1,000.
 
         Returns
         -------
         array (N, ...)
             Of the library of `x`; of NumPy for a list or DataFrame. A tuple or dict of arrays for several outputs.
         """
-        owner = f"{self.name}.predict"
-        x = placement.rows(self, x, owner)
+        x = placement.rows(self, x, owner := f"{self.name}.predict")
         if train_flg:
             if batch_size is not None:
                 raise ValueError(f"{owner}: training mode takes all rows in one pass, got batch_size={batch_size!r}")
             return self._predicted(x, True)
         most = _PREDICTED_ROWS if batch_size is None else positive_int(batch_size, "batch_size", owner)
-        return batched(lambda rows: self._predicted(rows, False), x, most)
+        with self._states_of_zeros(needed=rows_of(x) > most):  # each pass has sequences of its own
+            return batched(lambda rows: self._predicted(rows, False), x, most)
 
     def _predicted(self, x: Array, train_flg: bool) -> Array:
         with self._on_its_device():
@@ -153,8 +153,7 @@ class Model(Compilable, InputGradients, Composite):
         """The loss of a batch, an array () on the model's device; `sample_weight` (N,) weighs the rows."""
         mixed = self.mixed_precision if train_flg else None
         weighted = () if sample_weight is None else (sample_weight,)
-        first = self._first_parameter()
-        with on_device_of(first):
+        with on_device_of(first := self._first_parameter()):
             scores = mixed.forward(self, x) if mixed else self.forward(placement.cast(x, first), train_flg)
             return self._loss_layer().forward(scores, t, *weighted)
 
@@ -174,7 +173,7 @@ class Model(Compilable, InputGradients, Composite):
             scores, t = self.forward(self._moved(x), False), self._moved(t)
             return last.correct(scores, t), last.counted(scores, t)
 
-        with self._on_its_device():
+        with self._on_its_device(), self._states_of_zeros():
             return share_correct(correct, x, t, batch_size, owner)
 
     def gradient(self, x: Array, t: Array, sample_weight: Array | None = None) -> dict[str, Array]:
@@ -192,7 +191,8 @@ class Model(Compilable, InputGradients, Composite):
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """The same by central differences, slow, to check `gradient` with, in float64: float32 leaves 1e-5."""
         self.build_for(x)
-        return numerical_gradients(self, lambda: self.loss(x, t, train_flg=True))
+        with self._states_of_zeros():
+            return numerical_gradients(self, lambda: self.loss(x, t, train_flg=True))
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and running statistics by name, in the model's library.

@@ -20,12 +20,17 @@ def batched(function: Callable[[Any], Any], x: Any, batch_size: int) -> Any:
     `x` and what `function` returns are arrays, or tuples or dicts of arrays. Batches are of about equal length: a short last
     one would take nearly as long as a full one.
     """
-    first = first_array(x)
-    rows = int(first.shape[0]) if is_array(first) and first.ndim else 0
+    rows = rows_of(x)
     if rows <= batch_size:
         return function(x)
     count = -(-rows // batch_size)
     return joined([function(take_rows(x, part.start, part.stop)) for part in split(rows, count)])
+
+
+def rows_of(x: Any) -> int:
+    """The number of rows of an array, or of the first of several; 0 of what has none."""
+    first = first_array(x)
+    return int(first.shape[0]) if is_array(first) and first.ndim else 0
 
 
 def joined(pieces: Sequence[Any]) -> Any:

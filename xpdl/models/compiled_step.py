@@ -9,6 +9,7 @@ from xpdl.backends import Backend, get_backend
 from xpdl.backends.capture import compiler_for
 from xpdl.backends.namespaces import Array
 from xpdl.data.structure import rows_in
+from xpdl.layers.recurrent_state import stateful_layers
 from xpdl.models.cuda_graph import RecordedStep
 from xpdl.models.step_passes import StepPasses
 from xpdl.models.traced_step import TracedStep
@@ -92,6 +93,8 @@ class StepCompiler:
     def _compiled(self, batch: tuple[Array, ...]) -> RecordedStep | TracedStep:
         if self.compilations == _MOST_TIMES:
             raise RuntimeError(f"it was compiled {_MOST_TIMES} times, for other shapes or settings each time")
+        if layers := stateful_layers(self.passes.network):
+            raise RuntimeError(f"{layers[0].name} goes on with the states of the batch before, as stateful=True says")
         self.compilations += 1
         if self.recorder.traces_steps:
             return TracedStep(self.passes, self.recorder, batch)

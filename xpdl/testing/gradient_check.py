@@ -16,6 +16,7 @@ from xpdl.data.structure import arrays_of, first_array, map_arrays, require_arra
 from xpdl.errors import BackendError, GradientCheckError
 from xpdl.layers.base import Layer
 from xpdl.layers.losses import LossLayer
+from xpdl.layers.recurrent_state import stateful_layers
 from xpdl.ops.checks import require_floating
 
 # (step of the difference, relative error still taken for rounding)
@@ -114,6 +115,9 @@ def check_gradients(model_or_layer: Any, x: Array, t: Any = None, *, seed: int =
         require_floating(first_array(x), "check_gradients")
     seed = checked_seed(seed, "check_gradients")
     layer = copy.deepcopy(model_or_layer).train()
+    for one in stateful_layers(layer):  # each evaluation begins with states of zeros
+        one.reset_state()
+        one.stateful = False
     run = _Run(layer, t, Stream(seed, "check_gradients"))
     run.build_for(x)
     backend = run.backend = _widest(Backend.of(floating[0] if floating else first_array(x)))

@@ -12,6 +12,7 @@ from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, 
 from xpdl.data.structure import map_arrays, rows_in, take_rows
 from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
+from xpdl.layers.recurrent_state import states_of_zeros
 from xpdl.models.base import Model
 from xpdl.models.batched import count_right, joined
 from xpdl.ops.checks import label_rows
@@ -66,7 +67,8 @@ class Evaluator:
             # the standard leaves open what a slice beyond the last row gives
             rows = min(self.rows or rows_in(x), rows_in(x))
             x, t = take_rows((x, t), 0, rows)
-            values = evaluate(self.network, x, t, kinds, self.measures, self.communicator)
+            with states_of_zeros(self.network):  # rows are sequences of their own
+                values = evaluate(self.network, x, t, kinds, self.measures, self.communicator)
             for name, value in values.items():
                 measured[f"{which}_{name}"] = value
                 shown = loss_words(self.network, value) if name == "loss" else f"{value:.4f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -13,6 +14,7 @@ from xpdl.backends.namespaces import Array
 from xpdl.backends.staging import way_of_messages
 from xpdl.data import Batches, Prefetch
 from xpdl.data.structure import rows_in
+from xpdl.layers.recurrent_state import reset_states, states_of_zeros
 from xpdl.ops.shares import share_of
 from xpdl.training import ownership
 from xpdl.training.agreement import require_agreement
@@ -105,15 +107,20 @@ class Loop:
             self.step.restart()
             state.in_memory = True
         if done == 0:
+            reset_states(self.run.network)
             state.epoch_loss = WeightedMean()
             self.notify("on_epoch_begin", epoch)
         title = f"epoch {epoch}/{self.run.epochs}"
         progress.start(title, self.run.steps_per_epoch, done, self.run.last_epoch - epoch)
+        # batches of somebody else come in an order, and rows are shuffled: each begins with a state of zeros
+        in_order = isinstance(self.batches, BatchSource)
         try:
-            self._steps(done, begin)
+            with contextlib.nullcontext() if in_order else states_of_zeros(self.run.network):
+                self._steps(done, begin)
         finally:
             progress.close()
             state.seconds = time.perf_counter() - begin
+        reset_states(self.run.network)
         self.notify("on_test_begin", epoch)
         measured, history = self.evaluator.measure(state.history), state.history
         history.epoch_loss_list.append(state.epoch_loss.value)

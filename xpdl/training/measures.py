@@ -17,7 +17,7 @@ from xpdl.ops.checks import function
 
 _NAMES = (
     "accuracy, top_5_accuracy (or another number), precision, recall, f1, each of these three also with _binary, _macro, "
-    "_micro or _weighted behind it, roc_auc, roc_auc_macro, roc_auc_micro, roc_auc_weighted, mse, mae, r2"
+    "_micro or _weighted behind it, roc_auc, roc_auc_macro, roc_auc_micro, roc_auc_weighted, perplexity, mse, mae, r2"
 )
 _AVERAGED = re.compile(r"(precision|recall|f1|roc_auc)(?:_(binary|macro|micro|weighted))?")
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
@@ -111,7 +111,7 @@ def resolve(asked: Iterable[Any], network: Any, owner: str = "Trainer") -> list[
     for name, one in items:
         # a name in place of a function is one of ours
         by_name = one is None and not isinstance(asked, Mapping)
-        measure = _by_name(name, kind_of(network), owner) if by_name else _own(name, one, owner)
+        measure = _by_name(name, network, owner) if by_name else _own(name, one, owner)
         if name in found or name in ("acc", "loss") or not name.isidentifier():
             raise ValueError(f"{owner}: metrics need names of their own such as 'my_metric', got {name!r}")
         found[name] = measure
@@ -146,20 +146,23 @@ def _own(name: Any, one: Any, owner: str) -> Measure:
     return Measure(name, measured, getattr(one, "greater_is_better", None))
 
 
-def _by_name(name: str, kind: str, owner: str) -> Measure | None:
+def _by_name(name: str, network: Any, owner: str) -> Measure | None:
     """A metric of ours; None for the accuracy, which every classification has anyway."""
-    regression = name in (*_ERRORS, "r2")
+    kind, regression, likelihood = kind_of(network), name in (*_ERRORS, "r2"), name == "perplexity"
     averaged, top = _AVERAGED.fullmatch(name), _TOP.fullmatch(name)
-    if not (regression or name == "accuracy" or top or (averaged and name != "roc_auc_binary")):
+    if not (regression or likelihood or name == "accuracy" or top or (averaged and name != "roc_auc_binary")):
         raise ValueError(f"{owner}: there is no metric {name!r}; there are {_NAMES}, and functions f(y, t)")
     if kind == "several":
         raise ValueError(f"{owner}: the metric {name!r} is for a network of one output; pass a function f(y, t) of all")
-    if regression != (kind == "values") or (top and kind != "classes"):
-        needed = "numbers" if regression else "classes" if top else "classes or yes / no labels"
+    if regression != (kind == "values") or ((top or likelihood) and kind != "classes"):
+        needed = "numbers" if regression else "classes" if top or likelihood else "classes or yes / no labels"
         raise ValueError(f"{owner}: the metric {name!r} is for a network that predicts {needed}, not {kind}")
     if regression:
         one = getattr(metrics, name)
         return Measure(name, lambda outputs: one(outputs.y, outputs.t), name not in _ERRORS)
+    if likelihood:
+        ignored = getattr(getattr(network, "last_layer", None), "ignore_label", None)
+        return Measure(name, lambda o: metrics.perplexity(o.y, o.t, ignore_label=ignored), False)
     if top:
         return Measure(name, lambda outputs: metrics.top_k_accuracy(outputs.scores, outputs.t, int(top[1])), True)
     if averaged is None:

@@ -15,6 +15,7 @@ from xpdl.layers.base import Layer
 from xpdl.layers.dag import Dag
 from xpdl.layers.layerwise import Uses, Visits, backward_by_layer, forward_by_layer, layers_of
 from xpdl.layers.nodes import parts
+from xpdl.models.base import Model
 from xpdl.ops.checks import is_finite
 from xpdl.training.precision import loss_scale
 from xpdl.training.precision.mixed import MixedPrecision
@@ -99,9 +100,11 @@ def first_non_finite(network: Any, x: Array, t: Array) -> str:
     for name, value in (*arrays_of(x, "the input itself"), *arrays_of(t, "the targets")):
         if not _finite(value):
             return f"{name} {'hold' if name.startswith('the targets') else 'holds'} NaN or infinity"
-    # which of its layers several inputs go to, only the network knows; a batch that is gone cannot be computed with again
+    # which of its layers several inputs go to, or what the loss makes of them, only the network knows; a batch that is gone
+    # cannot be computed with again
     several = is_structure(x) or is_structure(t)
-    unknown = x is None or (several and not isinstance(network, Dag))
+    own_loss = isinstance(network, Model) and type(network).loss is not Model.loss
+    unknown = x is None or own_loss or (several and not isinstance(network, Dag))
     layers: Any = [] if unknown else layers_of(network)
     last = getattr(network, "last_layer", getattr(network, "lastLayer", None)) if layers else None
     uses: Uses = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, copied, is_array, write
+from xpdl.layers.recurrent_state import stateful_layers
 
 
 def named_state(network: Any) -> Iterator[tuple[str, Any, str]]:
@@ -31,3 +33,19 @@ def put_back(network: Any, arrays: dict[str, Array]) -> None:
     """Give the network's arrays the values of others, in place where the library can: a shared dict stays shared."""
     for name, owner, key in named_arrays(network):
         owner[key] = write(owner[key], arrays[name])
+
+
+def recurrent_states(network: Any) -> dict[str, Array]:
+    """The states with which recurrent layers go on, by the layer's number and their name."""
+    found = {
+        f"{k}.{name}": getattr(one, name) for k, one in enumerate(stateful_layers(network)) for name in one.state_names
+    }
+    return {name: state for name, state in found.items() if state is not None}
+
+
+def restore_states(network: Any, states: Mapping[str, Any], backend: Backend) -> None:
+    """Let recurrent layers go on with what `recurrent_states` gave, and with zeros where that has none."""
+    for k, one in enumerate(stateful_layers(network)):
+        for name in one.state_names:
+            state = states.get(f"{k}.{name}")
+            setattr(one, name, None if state is None else backend.asarray(state, state.dtype.name))

@@ -43,7 +43,7 @@ def identity(
     ours = isinstance(network, Model)
     return {
         "network": type(network).__name__,
-        "layers": [type(layer).__name__ for layer in network.layers.values()] if ours else [],
+        "layers": [type(layer).__name__ for _, layer in network.children()] if ours else [],
         "arrays": {name: list(owner[key].shape) for name, owner, key in named_arrays(network)},
         "dtype": Backend.of(next(filter(is_array, network.params.values()))).dtype,
         "frozen layers": [path for path, layer in _inside(network) if not layer.trainable] if ours else [],

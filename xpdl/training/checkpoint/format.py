@@ -19,7 +19,7 @@ from xpdl.training import own_optimizer, ownership
 from xpdl.training.callbacks import state as callback_state
 from xpdl.training.checkpoint.fingerprint import require_same
 from xpdl.training.history import History
-from xpdl.training.network_state import named_arrays, named_state
+from xpdl.training.network_state import named_arrays, named_state, recurrent_states, restore_states
 from xpdl.training.run_state import Run, RunState
 from xpdl.training.weighted_mean import WeightedMean
 
@@ -46,6 +46,7 @@ def snapshot(
     Random draws are functions of the seed, the step and what dropout keeps in its state, which are there.
     """
     arrays = {f"network.{name}": asnumpy(owner[key]) for name, owner, key in named_arrays(run.network)}
+    arrays |= {f"recurrent.{name}": asnumpy(value) for name, value in recurrent_states(run.network).items()}
     optimizer: dict[str, Any] = {}
     ours = isinstance(run.optimizer, Optimizer)
     for name, value in run.optimizer.state_dict().items() if ours else ():
@@ -133,6 +134,7 @@ def restore(
     ownership.begin(run, resumed=True)
     for owner, key, value in values:
         owner[key] = value
+    restore_states(run.network, dict(_under(arrays, "recurrent.")), backend)
     state.history, state.epoch, state.step, state.first_step = history, epoch, step, first_step
     state.in_memory = False
     state.seconds, state.stopped, state.epoch_loss, state.ranks = spent, stopped, mean_loss, ranks

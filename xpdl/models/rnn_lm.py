@@ -1,0 +1,219 @@
+"""A language model of LSTM layers: the second volume's chapter 6."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from xpdl.backends import asnumpy, get_backend, tables
+from xpdl.backends.namespaces import Array, array_namespace, is_array
+from xpdl.errors import ShapeError
+from xpdl.layers.affine import Affine
+from xpdl.layers.base import Layer
+from xpdl.layers.dropout import Dropout
+from xpdl.layers.embedding import Embedding
+from xpdl.layers.losses import SoftmaxWithLoss
+from xpdl.layers.recurrent import LSTM
+from xpdl.layers.recurrent_state import stateful_layers, states_kept, states_of_zeros
+from xpdl.layers.tied_embedding import TiedEmbedding, TiedScores
+from xpdl.models.architecture import register_layer
+from xpdl.models.sampling import Sampler
+from xpdl.models.sequential import Sequential
+from xpdl.ops.checks import flag, number, positive_int
+
+
+@register_layer
+class RnnLm(Sequential):
+    """Language model of LSTM layers: for each word of a text, scores of the one that follows it.
+
+    It is the second volume's ``BetterRnnlm`` (ch. 6.5): an embedding, two LSTM layers with dropout before, between and after
+    them, and scores by the table of the embedding (arXiv:1409.2329, arXiv:1608.05859). ``depth=1, dropout_ratio=0,
+    tie_weights=False`` is its ``Rnnlm`` of chapter 6.4.
+
+    Parameters
+    ----------
+    vocab_size : int
+        V; ids of words, or characters, go from 0 to ``V - 1``.
+    wordvec_size : int
+        D, of a word vector.
+    hidden_size : int
+        H, of the states of the LSTM layers.
+    dropout_ratio : float
+        Probability that a value before, between or after the LSTM layers is dropped in training.
+    depth : int
+        Number of LSTM layers.
+    tie_weights : bool, optional
+        Whether the table of word vectors also makes the scores, which takes D = H; by default it does where D = H.
+    stateful : bool
+        Whether each batch goes on with the states that the one before ended with; False begins all with zeros.
+    seed : int, optional
+        Of initial weights and dropout masks; by default they follow `xpdl.seed`.
+
+    Raises
+    ------
+    ShapeError
+        If weights are to be tied and D is not H, or a batch has another number of rows than the states.
+
+    Notes
+    -----
+    Ids (N, T) give scores (N, T, V); targets are the ids that follow, (N, T). A text is learned by truncated
+    backpropagation: it is cut into N rows, which are given T words at a time. Each batch goes on with the states of the one
+    before, until `reset_state`, but no gradient flows back into that. A `Trainer` that gets batches goes on with the states
+    within an epoch; the rows of an array, which it shuffles, begin with zeros, as does all that is measured.
+
+    Gradients are clipped by the optimizer, as ``SGD(lr=20, clip_norm=0.25)``. Dropout is inverted here, as in the second
+    volume.
+
+    Examples
+    --------
+    >>> net = RnnLm(10, wordvec_size=16, hidden_size=16, dropout_ratio=0.0, seed=0)
+    >>> text = np.arange(41) % 10
+    >>> optimizer = Adam(lr=0.05, clip_norm=1.0)
+    >>> for _ in range(40):
+    ...     net.reset_state()
+    ...     optimizer.update(net.params, net.gradient(text[None, :-1], text[None, 1:]))
+    >>> net.reset_state()
+    >>> net.generate([0, 1, 2], sample_size=5, temperature=0)
+    [0, 1, 2, 3, 4, 5, 6, 7]
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 10000,
+        wordvec_size: int = 650,
+        hidden_size: int = 650,
+        dropout_ratio: float = 0.5,
+        *,
+        depth: int = 2,
+        tie_weights: bool | None = None,
+        stateful: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        given = {"vocab_size": vocab_size, "wordvec_size": wordvec_size, "hidden_size": hidden_size, "depth": depth}
+        config: dict[str, Any] = {name: positive_int(value, name, owner) for name, value in given.items()}
+        config["dropout_ratio"] = number(dropout_ratio, "dropout_ratio", owner, "in [0, 1)")
+        config["stateful"] = flag(stateful, "stateful", owner)
+        tied = wordvec_size == hidden_size if tie_weights is None else flag(tie_weights, "tie_weights", owner)
+        config["tie_weights"] = tied
+        if tied and wordvec_size != hidden_size:
+            raise ShapeError(
+                f"{owner}: tied weights need word vectors of the size of the states, got wordvec_size={wordvec_size} and "
+                f"hidden_size={hidden_size}; make them equal, or pass tie_weights=False"
+            )
+        words: Embedding = (TiedEmbedding if tied else Embedding)(vocab_size, wordvec_size)
+        layers: list[tuple[str, Layer]] = [("Embedding", words), *_dropout(dropout_ratio, 1)]
+        for k in range(1, depth + 1):
+            layers += [(f"LSTM{k}", LSTM(hidden_size, stateful=stateful)), *_dropout(dropout_ratio, k + 1)]
+        if isinstance(words, TiedEmbedding):
+            layers.append(("Affine", TiedScores(words, use_bias=True)))
+        else:
+            layers.append(("Affine", Affine(units=vocab_size, init="xavier", axis=-1)))
+        super().__init__(*layers, loss=SoftmaxWithLoss, seed=seed)
+        self.embedding, self.config = words, config
+        self.build((1,))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}
+
+    def generate(
+        self,
+        start_id: int | Sequence[int] | Array,
+        skip_ids: Sequence[int] | None = None,
+        sample_size: int = 100,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> list[int]:
+        """Write a text, each word drawn from the probabilities that the words before give it.
+
+        Parameters
+        ----------
+        start_id : int, or sequence or array (T,) of int
+            The word, or the words, to begin with.
+        skip_ids : sequence of int, optional
+            Words that are never drawn, such as that for unknown ones.
+        sample_size : int
+            Words to draw.
+        temperature : float
+            What scores are divided by: below 1 for likelier words, above 1 for a wider choice; 0 takes the likeliest.
+        seed : int, optional
+            Of the draws; by default they follow `xpdl.seed`.
+
+        Returns
+        -------
+        list of int
+            The words given, and those drawn.
+
+        Notes
+        -----
+        The text goes on from the states that are kept, if they are of one row, and leaves its own; `reset_state` begins a
+        new one.
+        """
+        owner = f"{self.name}.generate"
+        words = self._words(start_id, f"{owner}: start_id")
+        skipped = [] if skip_ids is None else self._words(skip_ids, f"{owner}: skip_ids")
+        draw = Sampler(temperature, seed, owner, skipped)
+        size, backend = positive_int(sample_size, "sample_size", owner), self.backend or get_backend()
+        if not words or len(set(skipped)) == self.embedding.count:
+            raise ShapeError(f"{owner}: expected a word to begin with, and some that may be drawn, got none")
+        if {one.h.shape[0] for one in stateful_layers(self) if one.h is not None} - {1}:  # those of other batches
+            self.reset_state()
+        seen = words
+        with states_kept(self):
+            for _ in range(size):
+                scores = self.forward(backend.asarray([seen], "int32"), False)
+                seen = draw(asnumpy(scores)[:, -1, :]).tolist()
+                words += seen
+        return words
+
+    def perplexity(self, ids: Any, batch_size: int = 10, time_size: int = 35) -> float:
+        """Perplexity of a text: the exponential of the mean loss of its words, each after those before.
+
+        Parameters
+        ----------
+        ids : integer array (length,) of any library, or sequence of int
+        batch_size, time_size : int
+            The text is cut into so many rows, which are read so many words at a time; what fills no row is skipped.
+
+        Returns
+        -------
+        float
+            From 1; that of a guess among all words alike is V.
+
+        Notes
+        -----
+        Rows begin with states of zeros, go on with their own, and afterwards the states are what they were.
+        """
+        owner = f"{self.name}.perplexity"
+        rows, step = (
+            positive_int(n, name, owner) for n, name in ((batch_size, "batch_size"), (time_size, "time_size"))
+        )
+        words = self._words(ids, f"{owner}: ids")
+        length = (len(words) - 1) // rows
+        if length < 1:
+            raise ShapeError(f"{owner}: {rows} rows need more than {rows} words, got {len(words)}; lower batch_size")
+        backend = self.backend or get_backend()
+        x, t = (backend.asarray(words[k : k + rows * length], "int32") for k in (0, 1))
+        x, t = (array_namespace(a).reshape(a, (rows, length)) for a in (x, t))
+        total = 0.0
+        with states_of_zeros(self), states_kept(self):
+            for start in range(0, length, step):
+                end = min(start + step, length)
+                total += float(self.loss(x[:, start:end], t[:, start:end])) * (end - start)
+        return math.exp(total / length)
+
+    def _words(self, ids: Any, name: str) -> list[int]:
+        """Return one id, or several, as a list."""
+        several = ids if is_array(ids) else list(ids) if isinstance(ids, Sequence) else [ids]
+        array = asnumpy(tables.as_numbers(several, name)).reshape(-1)
+        if array.size:
+            self.embedding.check_ids(array, name)
+        words: list[int] = array.tolist()
+        return words
+
+
+def _dropout(ratio: float, number: int) -> list[tuple[str, Layer]]:
+    """Dropout as the second volume has it, where there is some."""
+    return [(f"Dropout{number}", Dropout(ratio, inverted=True))] if ratio else []
