@@ -515,6 +515,10 @@ _BATCHES |= {
     "backend": Kind((3, "numpy", _THING)),
     "shard": Kind((3, None, "0/2", [0, 2], (0,), (2, 2), (-1, 2), (0, 0), (0.0, 2), (True, "2"), _THING)),
 }
+_WINDOWS = {"ids": np.arange(20), "batch_size": 2, "length": 3}
+_IDS = Kind((*ARRAY.wrong, X, np.arange(4.0), np.arange(2)))
+INTEGER = Kind(("3", "", None, [], 1.5, math.nan, True, _THING))
+_ROWS_OF_IDS = Kind(("ab", None, 3, [], [3], [1.0, 2.0], ["a"], [[0.5]], {}, True, _THING))
 _TASK = {"n": COUNT, "test_share": Kind((*SHARE.wrong, 0, 1e-9)), "seed": SEED}
 _DATA = [
     Call(
@@ -547,6 +551,33 @@ _DATA = [
             "lower": FLAG,
             **dict.fromkeys(("padding", "unknown", "begin", "end"), Kind((3, "", True, [1], _THING))),
         },
+    ),
+    *(
+        Call(windows, _WINDOWS, {"ids": _IDS, "batch_size": COUNT, "length": COUNT, **more})
+        for windows, more in (
+            (data.ContiguousWindows, {"drop_last": FLAG, "backend": _BATCHES["backend"], "shard": _BATCHES["shard"]}),
+            (
+                data.RandomWindows,
+                {"batches": COUNT | None, "seed": SEED, "backend": _BATCHES["backend"], "shard": _BATCHES["shard"]},
+            ),
+        )
+    ),
+    Call(
+        data.PaddedBatches,
+        {"x": [[1, 2], [3]], "t": [0, 1], "batch_size": 1},
+        {
+            "x": _ROWS_OF_IDS,
+            "t": Kind(("ab", None, 3, [1.0, 2.0], {}, True, _THING)),
+            **dict.fromkeys(("padding", "target_padding"), INTEGER),
+            "mask": FLAG,
+            "pool": COUNT,
+            **{key: kind for key, kind in _BATCHES.items() if key not in ("transform", "classes", "sample_weight")},
+        },
+    ),
+    Call(
+        data.pad_sequences,
+        {"sequences": [[1, 2], [3]]},
+        {"sequences": _ROWS_OF_IDS, "padding": INTEGER, "length": Kind((*COUNT.wrong, 1)) | None},
     ),
     Call(data.additions, {"n": 50}, {**_TASK, "digits": Kind((*COUNT.wrong, 10))}),
     *(Call(task, {"n": 50}, {**_TASK, "length": COUNT}) for task in (data.brackets, data.copies)),

@@ -612,6 +612,8 @@ _FORMS = {"normalize": False, "flatten": False, "one_hot_label": True}
 _VERIFY = {**_FORMS, "verify": Refused(True, "verify=False")}
 _PASSES = {"shuffle": False, "seed": 0, "drop_last": True, "transform": lambda x: 2 * x, "shard": (0, 2)}
 _PASSES |= {"classes": Refused(2, "2"), "backend": xpdl.backends.make_backend("numpy", None, "float16")}
+_WINDOWS = {"ids": np.arange(20), "batch_size": 2, "length": 4}
+_MOVED = {"backend": "moves ids, whose dtype is the same everywhere: test_windows.py"}
 _DATA = [
     Watched(xpdl.load_mini_mnist, loaded_here, {}, _FORMS),
     Watched(xpdl.load_mnist, loaded_idx, {"verify": False}, _VERIFY),
@@ -632,6 +634,25 @@ _DATA = [
         {"tokens": ["a", "b"]},
         {"kind": "characters", "lower": True, **dict(padding="<p>", unknown="<u>", begin="<b>", end="<e>")},
     ),
+    Watched(data.ContiguousWindows, two_passes, _WINDOWS, {"shard": (0, 2), "drop_last": True}, _MOVED),
+    Watched(data.RandomWindows, two_passes, _WINDOWS, {"shard": (0, 2), "batches": 3, "seed": 0}, _MOVED),
+    Watched(
+        data.PaddedBatches,
+        two_passes,
+        {"x": [[1] * (k % 5) for k in range(21)], "t": [[2] * (k % 5) for k in range(21)], "batch_size": 4},
+        {
+            "shard": (0, 2),
+            "padding": 7,
+            "target_padding": 7,
+            "mask": True,
+            "pool": 2,
+            "shuffle": False,
+            "seed": 0,
+            "drop_last": True,
+        },
+        _MOVED,
+    ),
+    Watched(data.pad_sequences, value_of, {"sequences": [[1, 2], [3]]}, {"padding": 7, "length": 4}),
     Watched(data.additions, seeded, {"n": 50}, {"n": 40, "digits": 2, "test_share": 0.5, "seed": 0}),
     *(
         Watched(f, seeded, {"n": 50}, {"n": 40, "length": 8, "test_share": 0.5, "seed": 0})

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from xpdl.data.mnist import load_mini_mnist, load_mnist
     from xpdl.data.text.alice import load_alice
     from xpdl.data.text.dates import dates
+    from xpdl.data.text.padding import PaddedBatches, pad_sequences
     from xpdl.data.text.tasks import additions, brackets, copies
     from xpdl.data.text.vocabulary import Vocabulary
+    from xpdl.data.text.windows import ContiguousWindows, RandomWindows
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -30,6 +32,8 @@ else:
             "load_alice": "xpdl.data.text.alice",
             "dates": "xpdl.data.text.dates",
             **dict.fromkeys(("additions", "brackets", "copies"), "xpdl.data.text.tasks"),
+            **dict.fromkeys(("PaddedBatches", "pad_sequences"), "xpdl.data.text.padding"),
+            **dict.fromkeys(("ContiguousWindows", "RandomWindows"), "xpdl.data.text.windows"),
             "Vocabulary": "xpdl.data.text.vocabulary",
         },
     )
@@ -39,7 +43,10 @@ __all__ = [
     "FASHION_MNIST_CLASSES",
     "Batches",
     "ChunkedBatches",
+    "ContiguousWindows",
+    "PaddedBatches",
     "Prefetch",
+    "RandomWindows",
     "Vocabulary",
     "additions",
     "augment",
@@ -55,6 +62,7 @@ __all__ = [
     "load_mini_mnist",
     "load_mnist",
     "moons",
+    "pad_sequences",
     "shuffle_dataset",
     "spiral",
     "xor_points",

@@ -46,7 +46,7 @@ def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Arr
     """
     rows = row_count(x, t, "shuffle_dataset")
     order = next_stream("shuffle_dataset", seed).generator("order").permutation(rows)
-    shuffled: Pair = map_arrays(lambda a: _taken(a, _beside(a, order)), (x, t))
+    shuffled: Pair = map_arrays(lambda a: taken(a, beside(a, order)), (x, t))
     return shuffled
 
 
@@ -218,10 +218,10 @@ class Batches(BatchIterator):
 def rows_of(*arrays: Array, rng: np.random.Generator | None) -> Callable[[int, int], tuple[Array, ...]]:
     """A function of (begin, end) that gives these rows of all arrays, in a random order if there is an `rng`."""
     if rng is None:
-        return lambda begin, end: tuple(map_arrays(_read, take_rows(arrays, begin, end)))
+        return lambda begin, end: tuple(map_arrays(read, take_rows(arrays, begin, end)))
     order = rng.permutation(rows_in(arrays))
     # moved once for the whole pass
-    ordered = map_arrays(lambda a: _Ordered(a, _beside(a, order)), arrays)
+    ordered = map_arrays(lambda a: _Ordered(a, beside(a, order)), arrays)
     return lambda begin, end: tuple(map_arrays(lambda one: one.rows(begin, end), ordered))
 
 
@@ -232,7 +232,7 @@ class _Ordered:
         self.a, self.order = a, order
 
     def rows(self, begin: int, end: int) -> Array:
-        return _read(_taken(self.a, self.order[begin:end]))
+        return read(taken(self.a, self.order[begin:end]))
 
 
 def is_mapped(a: Any) -> bool:
@@ -265,15 +265,15 @@ def row_count(x: Any, t: Any, owner: str, x_name: str = "x", t_name: str = "t", 
     return rows.pop()
 
 
-def _beside(a: Array, order: np.ndarray[Any, Any]) -> Array:
+def beside(a: Array, order: np.ndarray[Any, Any]) -> Array:
     """`order` in the library and on the device of `a`."""
     return array_namespace(a).asarray(order, device=device(a))
 
 
-def _taken(a: Array, order: Array) -> Array:
+def taken(a: Array, order: Array) -> Array:
     return array_namespace(a).take(a, order, axis=0)
 
 
-def _read(a: Array) -> Array:
+def read(a: Array) -> Array:
     """`a` itself, or what it shows of a mapped file, read into memory now."""
     return np.array(a) if is_mapped(a) else a
