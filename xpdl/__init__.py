@@ -72,6 +72,7 @@ from xpdl.layers.recurrent import GRU, LSTM, RNN
 from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
 from xpdl.lazy import lazy
 from xpdl.models import (
+    GPT,
     AttentionSeq2seq,
     DeepConvNet,
     Graph,
@@ -152,6 +153,7 @@ else:
 __all__ = [
     "AND",
     "EMA",
+    "GPT",
     "GRU",
     "LSTM",
     "NAND",

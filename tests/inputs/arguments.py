@@ -100,6 +100,9 @@ _CONV = Kind(
 )
 
 
+_GPT_SIZES = ("vocab", "context", "width", "heads", "depth")
+
+
 def _model() -> Any:
     return models.TwoLayerNet(3, 4, 3, seed=0)
 
@@ -259,7 +262,14 @@ _LAYERS = [
     Call(
         layers.MultiHeadAttention,
         {"heads": 2},
-        {"heads": COUNT, "causal": FLAG, "rotary": FLAG, "use_bias": FLAG, "init": WEIGHTS},
+        {
+            "heads": COUNT,
+            "causal": FLAG,
+            "rotary": FLAG,
+            "use_bias": FLAG,
+            "init": WEIGHTS,
+            "init_output": WEIGHTS | None,
+        },
     ),
     Call(layers.SinusoidalPositions, {}, {"base": POSITIVE}),
     Call(layers.LearnedPositions, {"length": 4}, {"length": COUNT, "init": WEIGHTS}),
@@ -393,6 +403,17 @@ _MODELS = [
             "loss_weights": Kind((3, "1", [1.0], {"Relu1": 1.0}, _THING)),
             "seed": SEED,
             "fuse": FLAG,
+        },
+    ),
+    Call(
+        models.GPT,
+        dict.fromkeys(_GPT_SIZES, 4),
+        {
+            **dict.fromkeys(_GPT_SIZES, COUNT),
+            **dict.fromkeys(("rotary", "tied"), FLAG),
+            "dropout": SHARE,
+            "gelu": CHOICE,
+            "seed": SEED,
         },
     ),
     Call(

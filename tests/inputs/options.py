@@ -223,6 +223,13 @@ def _net(seed: int = 0, deeper: bool = False) -> Any:
     return net
 
 
+def gpt(function: Any, **arguments: Any) -> Any:
+    """Return the loss of a net in training, and its context."""
+    with xpdl.backends.random.seeded(3):
+        made = function(**arguments)
+    return made.loss(np.asarray([[0, 1, 2]]), np.asarray([[1, 2, 3]]), train_flg=True), made.context
+
+
 _ROWS = X.astype("float32")
 _PICTURES = _rng.standard_normal((2, 1, 8, 8)).astype("float32")
 _DEEP = {f"conv_param_{k}": {"filter_num": 3} for k in range(1, 7)}
@@ -271,7 +278,7 @@ _LAYERS = [
         layers.MultiHeadAttention,
         layer_on(IMAGES[0]),
         {"heads": 2},
-        {"causal": True, "rotary": True, "use_bias": False, "init": 0.5},
+        {"causal": True, "rotary": True, "use_bias": False, "init": 0.5, "init_output": 0.5},
     ),
     Watched(layers.SinusoidalPositions, layer_on(IMAGES[0]), {}, {"base": 10.0}),
     Watched(layers.LearnedPositions, layer_on(IMAGES[0]), {"length": 8}, {"init": 0.5}),
@@ -430,6 +437,23 @@ _LAYERS = [
 _MODELS = [
     Watched(models.Sequential, sequential, {}, {"loss": xpdl.SoftmaxWithLoss, "seed": 0}, _FUSE),
     Watched(models.Input, named_input, {"shape": (3,)}, {"name": "left"}),
+    Watched(
+        models.GPT,
+        gpt,
+        {"vocab": 5, "context": 4, "width": 4, "heads": 1, "depth": 1},
+        {
+            "vocab": 6,
+            "context": 5,
+            "width": 8,
+            "heads": 2,
+            "depth": 2,
+            "rotary": True,
+            "dropout": 0.5,
+            "tied": False,
+            "gelu": "none",
+            "seed": 0,
+        },
+    ),
     Watched(
         models.Graph,
         graph,

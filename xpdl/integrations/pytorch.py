@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xpdl.backends.conversion import to_numpy
+from xpdl.integrations import gpt2
 from xpdl.io import tensors
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
@@ -18,6 +19,7 @@ from xpdl.layers.convolution import Convolution
 from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.embedding import Embedding
 from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
+from xpdl.models.gpt import GPT
 from xpdl.models.sequential import Sequential
 from xpdl.models.state_dict import Differences, fill, state_of
 
@@ -57,7 +59,8 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
     names : "short", "index" or mapping
         What layers are called there. "short": ``conv1 conv2 fc1 bn1 ln1 emb1``, numbered by kind through the model.
         "index": places in nested ``nn.Sequential``, ``0 3 7``, with an ``nn.Flatten`` before an `Affine` that takes images.
-        A mapping gives a name, such as ``features.0``, for each layer with parameters, by its name here.
+        A mapping gives a name, such as ``features.0``, for each layer with parameters, by its name here. A `GPT` has the
+        names of GPT-2, ``transformer.h.0.attn.c_attn.weight`` (see `xpdl.integrations.gpt2`), and takes no others.
 
     Raises
     ------
@@ -88,6 +91,11 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
     Differences(missing=[], unexpected=[])
     """
     own = state_of(model)
+    if isinstance(model, GPT):
+        _refuse_other_names(names)
+        own = {name: to_numpy(array) for name, array in own.items()}
+        tensors.write_plain_tensors(path, gpt2.to_gpt2(own, model.tied), {"format": "pt"})
+        return
     arrays = {}
     for entry in _entries(model, names):
         array = to_numpy(own[entry.here])
@@ -133,6 +141,11 @@ def load_pytorch(
     """
     own = state_of(model)
     arrays, _ = tensors.load_arrays(path)
+    if isinstance(model, GPT):
+        _refuse_other_names(names)
+        return fill(
+            model, gpt2.from_gpt2(arrays, model.tied, f"{os.fspath(path)}"), f"{os.fspath(path)}", strict=strict
+        )
     entries = {entry.there: entry for entry in _entries(model, names)}
     if names == "index":
         entries = _renumbered(arrays, entries)
@@ -146,6 +159,11 @@ def load_pytorch(
             # under a name that cannot be one of the model's own
             found[there if there not in own else f"{there} (of the file)"] = array
     return fill(model, found, f"{os.fspath(path)}", strict=strict)
+
+
+def _refuse_other_names(names: Names) -> None:
+    if names != "short":
+        raise ValueError(f"names: a GPT has those of GPT-2, got {names!r}; leave it out")
 
 
 class _Entry(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from xpdl import initializers
@@ -14,6 +15,9 @@ from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import flag, positive_int, require_floating, require_shape
 
 _MAPS = ("q", "k", "v", "o")
+
+# of keys and values of the next positions -> those of all so far, and a mask (N, S) or None
+Extended = Callable[[Array, Array], tuple[Array, Array, Array | None]]
 
 
 class MultiHeadAttention(Layer):
@@ -35,6 +39,8 @@ class MultiHeadAttention(Layer):
         Whether there are ``bq bk bv bo``.
     init : str, float or callable
         How the four weights are drawn, see `xpdl.initializers`.
+    init_output : str, float or callable, optional
+        How ``Wo`` is drawn, where that differs.
 
     Raises
     ------
@@ -67,7 +73,14 @@ class MultiHeadAttention(Layer):
     saved_names: ClassVar[tuple[str, ...]] = ("saved",)
 
     def __init__(
-        self, heads: int, causal: bool = False, *, rotary: bool = False, use_bias: bool = True, init: Any = "xavier"
+        self,
+        heads: int,
+        causal: bool = False,
+        *,
+        rotary: bool = False,
+        use_bias: bool = True,
+        init: Any = "xavier",
+        init_output: Any = None,
     ) -> None:
         super().__init__()
         self.heads = positive_int(heads, "heads", self.name)
@@ -75,7 +88,9 @@ class MultiHeadAttention(Layer):
         self.rotary = flag(rotary, "rotary", self.name)
         self.use_bias = flag(use_bias, "use_bias", self.name)
         initializers.resolve(init, f"{self.name}: init")
-        self.init = init
+        if init_output is not None:
+            initializers.resolve(init_output, f"{self.name}: init_output")
+        self.init, self.init_output = init, init_output
         self.saved: Any = None
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -91,7 +106,8 @@ class MultiHeadAttention(Layer):
     def create_parameters(self, input_shape: Shape, make: Make) -> None:
         size = input_shape[1]
         for one in _MAPS:
-            self.params[f"W{one}"] = make(f"W{one}", (size, size), self.init)
+            init = self.init if one != "o" or self.init_output is None else self.init_output
+            self.params[f"W{one}"] = make(f"W{one}", (size, size), init)
             if self.use_bias:
                 self.params[f"b{one}"] = make(f"b{one}", (size,), "zeros")
 
@@ -109,6 +125,18 @@ class MultiHeadAttention(Layer):
         joined = self._joined(y)
         self.saved = (x, context, mask, q, k, v, y, log_sum, joined)
         return self._mapped("o", joined)
+
+    def forward_next(self, x: Array, first: int, extended: Extended) -> Array:
+        """`forward` without context for positions `x` (N, T, E) that follow `first` others; saves nothing for backward.
+
+        ``extended(k, v)`` is given their keys and values (N, heads, T, D), and returns those of all positions, and a mask.
+        """
+        q, k, v = (self._heads(self._mapped(one, x)) for one in ("q", "k", "v"))
+        if self.rotary:
+            q, k = ops.rotary(q, first=first), ops.rotary(k, first=first)
+        k, v, mask = extended(k, v)
+        y, _ = ops.attention(q, k, v, mask, causal=mask is None)
+        return self._mapped("o", self._joined(y))
 
     def backward(self, dout: Array) -> Any:
         """``dx`` for `dout` (N, T, E), or ``(dx, dcontext)``; fills the gradients."""

@@ -1,10 +1,11 @@
-"""The book's nets under the book's names, and `Sequential` and `Graph` for any other."""
+"""The book's nets under the book's names, a GPT, and `Sequential` and `Graph` for any other."""
 
 from xpdl.deprecation import moved
 from xpdl.layers.nodes import Input, Node
 from xpdl.models.architecture import register_layer
 from xpdl.models.attention_seq2seq import AttentionSeq2seq
 from xpdl.models.deep_conv_net import DeepConvNet
+from xpdl.models.gpt import GPT
 from xpdl.models.graph import Graph
 from xpdl.models.multi_layer_net import MultiLayerNet, MultiLayerNetExtend
 from xpdl.models.registry import MODELS, load_model
@@ -15,6 +16,7 @@ from xpdl.models.simple_conv_net import SimpleConvNet
 from xpdl.models.two_layer_net import TwoLayerNet
 
 __all__ = [
+    "GPT",
     "MODELS",
     "AttentionSeq2seq",
     "DeepConvNet",

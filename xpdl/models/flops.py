@@ -36,6 +36,7 @@ from xpdl.layers.silu import Silu
 from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
+from xpdl.layers.tied_embedding import TiedScores
 from xpdl.layers.upsampling import UpSampling
 
 
@@ -87,6 +88,11 @@ def flop(layer: Layer, input_shape: Shape) -> int | None:
 def _(layer: Affine, input_shape: Shape) -> int:
     features = row_size(input_shape) if layer.axis == 1 else input_shape[-1]
     return 2 * features * row_size(layer.output_shape(input_shape))
+
+
+@flop.register(TiedScores)
+def _(layer: TiedScores, input_shape: Shape) -> int:
+    return 2 * input_shape[-1] * row_size(layer.output_shape(input_shape))
 
 
 @flop.register(Convolution)

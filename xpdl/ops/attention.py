@@ -133,7 +133,7 @@ def rotary(x: Array, base: float = 10000.0, first: int = 0, inverse: bool = Fals
     xp, half = array_namespace(x), x.shape[-1] // 2
     place = {"dtype": x.dtype, "device": device(x)}
     speed = xp.exp(xp.arange(half, **place) * (-math.log(base) / half))
-    angle = xp.expand_dims(xp.arange(x.shape[-2], **place) + float(first), axis=-1) * speed
+    angle = xp.expand_dims(xp.arange(x.shape[-2], **place) + first, axis=-1) * speed
     cos, sin = xp.cos(angle), xp.sin(angle) * (-1.0 if inverse else 1.0)
     a, b = x[..., :half], x[..., half:]
     return xp.concat([a * cos - b * sin, a * sin + b * cos], axis=-1)

@@ -19,7 +19,7 @@ import jax
 from xpdl.backends.graphs import is_traced
 
 #: numbers that differ from call to call, and are arguments of the compiled op; others are constants in it
-_CHANGING = frozenset({"lr", "keep", "updates", "dout"})
+_CHANGING = frozenset({"lr", "keep", "updates", "dout", "first"})
 #: ops that call a function, which decides by itself what is compiled
 _NOT_COMPILED = frozenset({"fused_update"})
 # an op of another package may read values

@@ -1,0 +1,205 @@
+"""Generation: the same tokens as without the cache, drawing, prompts in a batch, ends of texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpdl
+from xpdl import GPT, DTypeError, LabelError, ShapeError
+from xpdl.models.key_value_cache import KeyValueCache
+from xpdl.models.sampling import Sampler
+
+PROMPTS = np.random.default_rng(0).integers(0, 9, (3, 4))
+
+
+def net(context: int = 8, dtype: str = "float64", **options: Any) -> GPT:
+    """A net whose scores are far apart."""
+    with xpdl.use("numpy", dtype=dtype):
+        model = GPT(9, context, 8, 2, 2, seed=0, **options)
+    rng = np.random.default_rng(1)
+    for value in model.params.values():
+        value += 0.5 * rng.standard_normal(value.shape)
+    return model
+
+
+def without_cache(model: GPT, prompts: Any, count: int, draw: Sampler) -> Any:
+    """The rule of the documentation: past the context, the last half is seen, and from there on up to the context."""
+    texts, start = prompts, 0
+    for _ in range(count):
+        if texts.shape[1] - start > model.context:
+            start = texts.shape[1] - max(model.context // 2, 1)
+        scores = model.predict(texts[:, start:])[:, -1]
+        texts = np.concatenate([texts, draw(scores)[:, None]], axis=1)
+    return texts
+
+
+@pytest.mark.parametrize("options", [{}, {"rotary": True}, {"tied": False, "dropout": 0.5}, {"gelu": "none"}])
+@pytest.mark.parametrize("context", [1, 5, 8, 40])
+def test_tokens_are_those_without_the_cache(options: dict[str, Any], context: int) -> None:
+    model = net(context, **options)
+    found = model.generate(PROMPTS, 30, seed=5)
+    np.testing.assert_array_equal(found, without_cache(model, PROMPTS, 30, Sampler(1.0, 5, "")))
+    assert len(set(map(tuple, found))) == 3
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_scores_are_those_without_the_cache(rotary: bool) -> None:
+    model, cache = net(rotary=rotary), KeyValueCache(8)
+    rows = np.random.default_rng(2).integers(0, 9, (2, 8))
+    found = [model.forward_next(part, cache) for part in (rows[:, :3], rows[:, 3:4], rows[:, 4:6], rows[:, 6:])]
+    np.testing.assert_allclose(found, model.predict(rows)[:, [2, 3, 5, 7]].swapaxes(0, 1), rtol=1e-12)
+    assert cache.length == 8
+
+
+def test_a_token_costs_one_row() -> None:
+    class Counting(KeyValueCache):
+        rows: list[int]
+
+        def forward(self, layer: Any, x: Any) -> Any:
+            if layer is model.layers["tokens"]:
+                seen.append(x.shape)
+            return super().forward(layer, x)
+
+    model, seen = net(), []
+    cache = Counting(8)
+    for part in (PROMPTS, PROMPTS[:, :1], PROMPTS[:, 1:2]):
+        model.forward_next(part, cache)
+    assert seen == [(3, 4), (3, 1), (3, 1)]
+
+
+def test_rows_of_a_batch_do_not_touch_each_other() -> None:
+    model = net()
+    together = model.generate(PROMPTS, 20, temperature=0)
+    for row, prompt in zip(together, PROMPTS, strict=True):
+        np.testing.assert_array_equal(model.generate(prompt, 20, temperature=0), row)
+
+
+def test_results_have_the_form_of_the_prompts() -> None:
+    model = net()
+    expected = model.generate(PROMPTS, 5, seed=0)
+    assert expected.dtype == PROMPTS.dtype and expected.shape == (3, 9)
+    np.testing.assert_array_equal(expected[:, :4], PROMPTS)
+    np.testing.assert_array_equal(model.generate(PROMPTS.tolist(), 5, seed=0), expected)
+    one = model.generate(PROMPTS[0].tolist(), 5, seed=0)
+    assert one.shape == (9,)
+    np.testing.assert_array_equal(model.generate(PROMPTS[0].astype("int16"), 5, seed=0), one)
+    assert model.generate(PROMPTS.astype("int16"), 5).dtype == np.int16
+
+
+@pytest.mark.needs("torch")
+def test_prompts_of_another_library_come_back_there() -> None:
+    import torch
+
+    model = net()
+    found = model.generate(torch.tensor(PROMPTS), 20, seed=0)
+    assert found.dtype == torch.int64
+    np.testing.assert_array_equal(found.numpy(), model.generate(PROMPTS, 20, seed=0))
+
+
+def test_seeds_repeat_a_text() -> None:
+    model = net()
+    first, second = model.generate(PROMPTS, 20, seed=0), model.generate(PROMPTS, 20, seed=1)
+    np.testing.assert_array_equal(model.generate(PROMPTS, 20, seed=0), first)
+    assert (first != second).any()
+    with xpdl.backends.random.seeded(3):
+        first, second = model.generate(PROMPTS, 20), model.generate(PROMPTS, 20)
+    with xpdl.backends.random.seeded(3):
+        np.testing.assert_array_equal(model.generate(PROMPTS, 20), first)
+    assert (first != second).any()
+
+
+class TestStopping:
+    def test_a_text_ends_with_its_stop_token(self) -> None:
+        model = net()
+        whole = model.generate(PROMPTS[0], 40, seed=0)
+        stop = int(whole[9])
+        end = 4 + whole[4:].tolist().index(stop)
+        np.testing.assert_array_equal(model.generate(PROMPTS[0], 40, seed=0, stop=stop), whole[: end + 1])
+
+    def test_stop_tokens_of_the_prompt_end_nothing(self) -> None:
+        model = net()
+        prompt = [3, 3, 3]
+        found = model.generate(prompt, 10, temperature=0, stop=3)
+        assert len(found) > 3
+
+    def test_rows_that_have_ended_repeat_their_last_token(self) -> None:
+        model = net()
+        whole = model.generate(PROMPTS, 60, seed=0)
+        stops = {int(whole[0, 5]), int(whole[1, 20])}
+        found = model.generate(PROMPTS, 60, seed=0, stop=sorted(stops))
+        ends = [next((k for k in range(4, 64) if row[k] in stops), 63) for row in whole]
+        assert len(set(ends)) > 1 and found.shape == (3, max(ends) + 1)
+        for row, full, end in zip(found, whole, ends, strict=True):
+            np.testing.assert_array_equal(row[: end + 1], full[: end + 1])
+            assert (row[end:] == row[end]).all()
+
+
+class TestSampler:
+    """Shares of many draws, against the probabilities by their definition."""
+
+    scores = np.log(np.array([0.4, 0.1, 0.3, 0.15, 0.05]))
+
+    def shares(self, temperature: float, top_k: int | None, top_p: float | None, count: int = 40000) -> Any:
+        tokens = Sampler(temperature, 0, "", top_k=top_k, top_p=top_p)(np.broadcast_to(self.scores, (count, 5)))
+        return np.bincount(tokens, minlength=5) / count
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ((1.0, None, None), [0.4, 0.1, 0.3, 0.15, 0.05]),
+            ((0.5, None, None), np.array([0.16, 0.01, 0.09, 0.0225, 0.0025]) / 0.285),
+            ((1.0, 2, None), [4 / 7, 0, 3 / 7, 0, 0]),
+            ((1.0, 99, None), [0.4, 0.1, 0.3, 0.15, 0.05]),
+            ((1.0, None, 0.71), [0.4 / 0.85, 0, 0.3 / 0.85, 0.15 / 0.85, 0]),
+            ((1.0, None, 1e-9), [1, 0, 0, 0, 0]),
+            ((1.0, None, 1.0), [0.4, 0.1, 0.3, 0.15, 0.05]),
+            ((1.0, 3, 0.4), [1, 0, 0, 0, 0]),  # of the three, 0.4 / 0.85 is more than that
+            ((0.0, None, None), [1, 0, 0, 0, 0]),
+            ((1e-300, None, None), [1, 0, 0, 0, 0]),
+        ],
+    )
+    def test_draws_by_the_probabilities(self, options: Any, expected: Any) -> None:
+        found, expected = self.shares(*options), np.asarray(expected)
+        np.testing.assert_allclose(found, expected, atol=0.01)
+        assert (found[expected == 0] == 0).all()
+
+    def test_of_equal_scores_the_first_are_kept(self) -> None:
+        tokens = Sampler(1.0, 0, "", top_k=2)(np.zeros((1000, 5)))
+        assert set(tokens.tolist()) == {0, 1}
+
+    def test_never_draws_what_has_no_probability(self) -> None:
+        draw = Sampler(1.0, 0, "")
+        draw.generator = type("Largest", (), {"random": staticmethod(lambda size: np.full(size, 1 - 2.0**-53))})()
+        assert draw(np.array([[0.0, 0.0, -1e9], [-3.7, 0.3, -np.inf]])).tolist() == [1, 1]
+
+    def test_scores_that_are_nan_are_refused(self) -> None:
+        model = net()
+        model.layers["norm"].gamma[0] = np.nan
+        with pytest.raises(ValueError, match=r"GPT\.generate: scores of the net are NaN; train it anew"):
+            model.generate(PROMPTS, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"ids": []}, ShapeError, r"ids must be a prompt \(T,\), or prompts \(N, T\) of one length, of at least one"),
+        ({"ids": np.zeros((1, 2, 3), int)}, ShapeError, r"of one length, of at least one token, got shape \(1, 2, 3\)"),
+        ({"ids": [[1, 2], [3]]}, ShapeError, "GPT.generate: ids"),
+        ({"ids": [0, 9]}, LabelError, r"GPT\.generate: ids: id 9 is not a row of the table of 9"),
+        ({"ids": [0.0, 1.0]}, DTypeError, r"GPT\.generate: ids: ids must be integers, got float64"),
+        ({"ids": "text"}, TypeError, "GPT.generate: ids must be an array of rows, a list"),
+        ({"count": 0}, ShapeError, r"GPT\.generate: count must be an int of at least 1, got 0"),
+        ({"temperature": -1}, ValueError, r"GPT\.generate: temperature must be a finite number at least 0, got -1"),
+        ({"top_k": 0}, ShapeError, r"GPT\.generate: top_k must be an int of at least 1, got 0"),
+        ({"top_p": 0}, ValueError, r"GPT\.generate: top_p must be a"),
+        ({"top_p": 1.5}, ValueError, r"GPT\.generate: top_p must be a probability in \(0, 1\], got 1.5"),
+        ({"seed": "a"}, TypeError, "seed must be an int, got 'a'"),
+        ({"stop": "a"}, TypeError, r"GPT\.generate: stop must be a token, or a list of tokens, as ints, got 'a'"),
+    ],
+)
+def test_wrong_arguments_are_refused(options: dict[str, Any], kind: Any, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        net().generate(**{"ids": [0, 1], "count": 2, **options})
