@@ -224,10 +224,12 @@ def _net(seed: int = 0, deeper: bool = False) -> Any:
 
 
 def gpt(function: Any, **arguments: Any) -> Any:
-    """Return the loss of a net in training, and its context."""
+    """Return the loss of a net in training."""
     with xpdl.backends.random.seeded(3):
         made = function(**arguments)
-    return made.loss(np.asarray([[0, 1, 2]]), np.asarray([[1, 2, 3]]), train_flg=True), made.context
+    for W in made.params.values():  # to where the forms of gelu differ
+        W *= 30
+    return made.loss(np.asarray([[0, 1, 2]]), np.asarray([[1, 2, 3]]), train_flg=True)
 
 
 _ROWS = X.astype("float32")
@@ -441,18 +443,7 @@ _MODELS = [
         models.GPT,
         gpt,
         {"vocab": 5, "context": 4, "width": 4, "heads": 1, "depth": 1},
-        {
-            "vocab": 6,
-            "context": 5,
-            "width": 8,
-            "heads": 2,
-            "depth": 2,
-            "rotary": True,
-            "dropout": 0.5,
-            "tied": False,
-            "gelu": "none",
-            "seed": 0,
-        },
+        {"rotary": True, "dropout": 0.5, "tied": False, "gelu": "none", "seed": 0},
     ),
     Watched(
         models.Graph,

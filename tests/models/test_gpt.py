@@ -184,7 +184,7 @@ def test_pickles_bring_back_the_net() -> None:
     [
         ({"heads": 3}, "8 values cannot be cut into 3 heads; choose other heads"),
         ({"heads": 8, "rotary": True}, "8 values cannot be cut into 8 heads of an even size"),
-        ({"gelu": "exact"}, "approximate must be 'none' or 'tanh', got 'exact'"),
+        ({"gelu": "exact"}, "GPT: gelu must be 'tanh' or 'none', got 'exact'"),
         ({"dropout": 1.0}, r"GPT: dropout must be a finite number in \[0, 1\), got 1.0"),
         ({"depth": 0}, "GPT: depth must be an int of at least 1, got 0"),
     ],

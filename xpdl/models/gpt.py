@@ -108,6 +108,8 @@ class GPT(Sequential):
         config: dict[str, Any] = {key: positive_int(value, key, owner) for key, value in given.items()}
         config |= {"rotary": flag(rotary, "rotary", owner), "tied": flag(tied, "tied", owner), "gelu": gelu}
         config |= {"dropout": number(dropout, "dropout", owner, "in [0, 1)"), "seed": seed}
+        if gelu not in ("tanh", "none"):
+            raise ValueError(f"{owner}: gelu must be 'tanh' or 'none', got {gelu!r}")
         self.context, self.tied = config["context"], tied
         tokens = (TiedEmbedding if tied else Embedding)(vocab, width, init=_STD)
         head = TiedScores(tokens) if isinstance(tokens, TiedEmbedding) else _affine(vocab, use_bias=False)
