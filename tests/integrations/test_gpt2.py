@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import xpdl
+from tests.harness import nonempty
 from xpdl import GPT
 from xpdl.integrations.gpt2 import to_gpt2
 
@@ -63,7 +64,7 @@ class TestAgainstPyTorch:
             there_grads["lm_head.weight"] = there_grads["transformer.wte.weight"]
         here_grads = to_gpt2(model.gradient(IDS[:, :-1], IDS[:, 1:]), tied)
         assert here_grads.keys() == there_grads.keys()
-        for name, value in here_grads.items():
+        for name, value in nonempty(here_grads.items()):
             np.testing.assert_allclose(value, there_grads[name], rtol=0, atol=1e-12, err_msg=name)
 
 
@@ -87,7 +88,7 @@ def test_files_come_back(options: dict[str, Any], tmp_path: Path) -> None:
     model, other = gpt(**options), gpt(**options, seed=1)
     saved(model, tmp_path / "net.safetensors")
     xpdl.load_pytorch(other, tmp_path / "net.safetensors")
-    for name, value in model.params.items():
+    for name, value in nonempty(model.params.items()):
         np.testing.assert_array_equal(other.params[name], value, err_msg=name)
 
 
