@@ -381,4 +381,5 @@ SMALL_IS_ENOUGH = {
     "compiled_pooling_neighbours": 1,
     "compiled_pooling_neighbours_backward": 1,
     "recurrent_shared_products": 1,
+    "recurrent_task_sequences": 1,
 }

@@ -55,16 +55,15 @@ class Tuning:
     # two tasks, or with so many products four or eight, which is worth it for machines with more cores.
     affine_four_tasks: int = 1 << 28
     affine_eight_tasks: int = 1 << 30
-    # Rows that are worth being cut: to copy all weights once more for them cannot be measured.
-    affine_many_rows: int = 256
     # Values that stay in the cache between two passes over them. Swept for 1000 x 784 times 784 x 1024: within 1 %.
     affine_cached: int = 1 << 16
 
     # --- recurrent layers
-    # Products of a step, over all sequences, that are worth sharing between threads, and the parts of a batch then: each
-    # goes through all steps without a wait, but reads all weights once more.
+    # Products of a step, over all sequences, that are worth sharing between threads; the sequences of a task, at the least,
+    # and its tasks. Each task reads all weights: for 20 sequences of 650 units, products of 10 at a time take twice as long.
     recurrent_shared_products: int = 1 << 22
-    recurrent_tasks: int = 2
+    recurrent_task_sequences: int = 32
+    recurrent_tasks: int = 4
 
     # --- attention
     # Scores of a block, which stay in the second-level cache; queries of one at the least, and at most where a causal one

@@ -1,4 +1,4 @@
-"""The affine map as matrix products in a few pieces, each on one thread.
+"""The affine map as matrix products in a few pieces, each on one thread; `dW` and `dx` are computed side by side.
 
 The threads of BLAS are left alone: after a product they spin for a tenth of a second and take the processor from ours.
 """
@@ -51,12 +51,13 @@ def _product_in_tasks(rows: NDArray, weights: NDArray, y: NDArray, finish: Calla
     def columns_task(part: slice) -> None:
         np.matmul(rows, weights[:, part], out=y[:, part])
 
-    # The longer side is cut: each task copies all of the other one into the order that BLAS multiplies in. With
-    # many rows that is little, and they are contiguous.
-    tall = len(y) >= min(y.shape[1], TUNING.affine_many_rows)
-    _run(rows_task if tall else columns_task, y.shape[0 if tall else 1], len(y), weights.size)
-    if not (tall and finish_in_tasks):
+    # The longer side is cut: each task copies all of the other one into the order that BLAS multiplies in.
+    tall, products = len(y) >= y.shape[1], len(y) * weights.size
+    _run(products, (rows_task, len(y)) if tall else (columns_task, y.shape[1]))
+    if not finish_in_tasks:
         finish(y)
+    elif not tall:
+        _run(products, (lambda part: finish(y[part]), len(y)))
 
 
 def _finish(y: NDArray, b: NDArray | None, relu: bool) -> None:
@@ -92,20 +93,45 @@ def affine_backward(
     # in the memory order of x
     drows = buffer_pool.empty_like(rows) if need_dx else None
 
-    # `numpy.matmul` multiplies a column by a row without BLAS: 100 us for 784 x 50, and 5 by `numpy.dot`
-    multiply: Callable[..., NDArray] = np.dot if len(dy) == 1 else np.matmul
-
-    def task(part: slice) -> None:
-        multiply(rows[:, part].T, dy, out=dW[part])
-        if drows is not None:
-            np.matmul(dy, weights[part].T, out=drows[:, part])
-
-    _run(task, W.shape[0], len(dy) * (2 if need_dx else 1), W.size)
+    db = np.empty(dy.shape[1], dy.dtype) if need_db else None
+    _fill_gradients(dy, rows, weights, dW, drows, db)
     dx = None if drows is None else _restored(drows, x)
     if weights is not W:
         _, c, h, w = x.shape
         dW = np.ascontiguousarray(dW.reshape(h, c, w, -1).transpose(1, 0, 2, 3)).reshape(W.shape)
-    return dx, dW, np.add.reduce(dy, axis=0) if need_db else None
+    return dx, dW, db
+
+
+def _fill_gradients(
+    dy: NDArray, rows: NDArray, weights: NDArray, dW: NDArray, drows: NDArray | None, db: NDArray | None
+) -> None:
+    """Fill `dW`, and `drows` and `db` where they are asked for; of each product the longer side is cut."""
+    (n, m), d = dy.shape, len(weights)
+    # `numpy.matmul` multiplies a column by a row without BLAS: 100 us for 784 x 50, and 5 by `numpy.dot`, which only writes
+    # to contiguous memory
+    multiply: Callable[..., NDArray] = np.dot if n == 1 else np.matmul
+    wide, tall = m > d and n > 1, n >= d
+
+    def dW_task(part: slice) -> None:
+        if not wide:
+            multiply(rows[:, part].T, dy, out=dW[part])
+            return
+        np.matmul(rows.T, dy[:, part], out=dW[:, part])
+        if db is not None:
+            np.add.reduce(dy[:, part], axis=0, out=db[part])
+
+    def dx_task(part: slice) -> None:
+        assert drows is not None
+        if tall:
+            np.matmul(dy[part], weights.T, out=drows[part])
+        else:
+            np.matmul(dy, weights[part].T, out=drows[:, part])
+
+    work = [(dW_task, m if wide else d)]
+    work += [(dx_task, n if tall else d)] if drows is not None else []
+    _run(n * weights.size * len(work), *work)
+    if db is not None and not wide:
+        np.add.reduce(dy, axis=0, out=db)
 
 
 def _is_tiny(rows: NDArray, W: NDArray) -> bool:
@@ -141,13 +167,20 @@ def _images_innermost(x: NDArray) -> bool:
     return x.transpose(2, 1, 3, 0).flags.c_contiguous and not x.flags.c_contiguous
 
 
-def _run(task: Callable[[slice], None], length: int, rows: int, weights: int) -> None:
-    """Do `task` on equal parts of ``range(length)``; in all, `rows` are multiplied by so many weights."""
-    products = rows * weights
-    if products <= TUNING.affine_tiny_products:
-        task(slice(None))
-        return
+def _run(products: int, *work: tuple[Callable[[slice], None], int]) -> None:
+    """Do each function of `work` on equal parts of its range; in all, there are so many products."""
     # powers of 2, which few threads share evenly
     most = 8 if products >= TUNING.affine_eight_tasks else 4 if products >= TUNING.affine_four_tasks else 2
-    count = max(1, min(most, products // TUNING.affine_task_products, length))
-    thread_pool.run([functools.partial(task, part) for part in split(length, count)])
+    count = min(most, products // TUNING.affine_task_products)
+
+    def everything() -> None:
+        for task, length in work:
+            task(slice(0, length))
+
+    if products <= TUNING.affine_tiny_products:
+        everything()
+    elif count <= 1:
+        thread_pool.run([everything])
+    else:
+        each = max(1, count // len(work))
+        thread_pool.run([functools.partial(f, part) for f, length in work for part in split(length, min(each, length))])
