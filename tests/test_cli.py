@@ -186,7 +186,7 @@ class TestTrain:
         "args, says",
         [
             (["train", "--model", "Nonsense"], "invalid choice: 'Nonsense'"),
-            (["train", "--optimizer", "best"], "no optimizer is called 'best'"),
+            (["train", "--optimizer", "best"], "there is none called 'best'; there are SGD"),
             (["train", "--epochs", "0"], "epochs must be an int of at least 1"),
             (["train", "--epochs", "many"], "invalid int value: 'many'"),
             (["train", "--batch-size", "-3"], "mini_batch_size"),

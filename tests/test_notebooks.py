@@ -84,7 +84,7 @@ def test_runs(name, jupyter):
 @pytest.mark.needs("ipykernel")
 @pytest.mark.needs("matplotlib")
 @pytest.mark.filterwarnings("default")
-def test_curves_are_drawn_in_one_place_and_an_interrupted_cell_goes_on(jupyter):
+def test_curves_are_drawn_and_an_interrupted_cell_goes_on(jupyter):
     import nbformat
 
     setting = (
@@ -108,15 +108,16 @@ def test_curves_are_drawn_in_one_place_and_an_interrupted_cell_goes_on(jupyter):
         "same = all((run.network.params[k] == v).all() for k, v in whole.network.params.items())\n"
         "print(same, run.current_epoch)"
     )
-    cells = [nbformat.v4.new_code_cell(text) for text in (setting, interrupted, goes_on)]
+    figure = "xpdl.plots.learning_curves(run.history)"  # without pyplot
+    cells = [nbformat.v4.new_code_cell(text) for text in (setting, interrupted, goes_on, figure)]
     ran = executed(nbformat.v4.new_notebook(cells=cells), jupyter)
-    *_, first, second = ([o for o in cell.outputs] for cell in ran.cells)
+    *_, first, second, third = ([o for o in cell.outputs] for cell in ran.cells)
     texts = ["".join(o.get("text", "") for o in outputs) for outputs in (first, second)]
     assert (
         texts[0].startswith("stopped after step 5, in epoch 2; train() of this Trainer goes on")
         and texts[1] == "True 3\n"
     )
-    assert [sum("image/png" in o.get("data", {}) for o in outputs) for outputs in (first, second)] == [1, 1]
+    assert [sum("image/png" in o.get("data", {}) for o in outputs) for outputs in (first, second, third)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import xpdl
-from xpdl.errors import GradientCheckError, ShapeError
+from xpdl.errors import GradientCheckError, LabelError, ShapeError
 
+T = np.arange(20) % 3
 X = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
 IMAGES = np.random.default_rng(1).normal(size=(5, 1, 8, 8)).astype("float32")
 
@@ -61,6 +62,36 @@ def net(*layers: Any, **options: Any) -> Any:
     return xpdl.Sequential(*layers, xpdl.Affine(units=3), loss=xpdl.SoftmaxWithLoss, seed=0, **options)
 
 
+class Rates(xpdl.Optimizer):
+    """Has no learning rate of the name that schedules set."""
+
+    def step(self, p: Any, g: Any) -> Any:
+        return (p - 0.1 * g,)
+
+
+class NoEpoch:
+    def on_epoch_end(self, trainer: Any) -> None:
+        raise AssertionError("not called")
+
+
+class Rows:
+    """A data set of PyTorch's kind."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, row: int) -> Any:
+        return X[row], T[row]
+
+
+def column_error(y: Any, t: Any) -> Any:
+    return float(((y - t) ** 2).mean()), y - t
+
+
+def training(network: Any = None, x: Any = X, t: Any = T, **options: Any) -> Any:
+    return xpdl.Trainer(net() if network is None else network, x, t, epochs=1, verbose=False, seed=0, **options)
+
+
 def conv_net() -> Any:
     layers = net(xpdl.Convolution(filters=2, size=3))
     layers.build((1, 8, 8))
@@ -96,6 +127,60 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         TypeError,
         "Concatenate: expected nodes as arguments, got a list of them; pass them one by one, with a star in front: *nodes",
     ),
+    "a training without loss": (
+        lambda: training(xpdl.Sequential(xpdl.Affine(units=3))),
+        TypeError,
+        "Trainer: the network has no loss, got Sequential(..., loss=None); make it with loss=SoftmaxWithLoss for classes or "
+        "IdentityWithLoss for numbers, or set its last_layer to such a layer",
+    ),
+    "a class of callbacks": (
+        lambda: training(callbacks=[xpdl.EarlyStopping]),
+        TypeError,
+        "; write EarlyStopping() rather than EarlyStopping",
+    ),
+    "a callback that takes no epoch": (
+        lambda: training(callbacks=[NoEpoch()]),
+        TypeError,
+        "Trainer: NoEpoch.on_epoch_end gets trainer, epoch, and takes (trainer: 'Any') -> 'None'; write def "
+        "on_epoch_end(self, trainer, epoch)",
+    ),
+    "a data set of single rows": (
+        lambda: training(x=Rows(), t=None),
+        TypeError,
+        "Trainer: x_train: a Rows gives single rows; pass something that gives batches of them, such as "
+        "a DataLoader of PyTorch makes",
+    ),
+    "labels from 1": (
+        lambda: training(t=T + 1),
+        LabelError,
+        "label 3 of row 2 is not one of the 3 classes 0 to 2; labels count from 0, and there is an output for each class",
+    ),
+    "a misspelt optimizer": (
+        lambda: training(optimizer="adamm"),
+        ValueError,
+        "optimizer: there is none called 'adamm'; the nearest is Adam, and there are SGD, Momentum,",
+    ),
+    "a schedule without a rate": (
+        lambda: training(optimizer=Rates(), callbacks=[xpdl.StepLR(1)]).train(),
+        TypeError,
+        "StepLR: Rates has no lr for it to change",
+    ),
+    "a rate that was never set": (
+        lambda: Rates().lr,
+        AttributeError,
+        "Rates: has no lr; set self.lr in __init__, after super().__init__(**options)",
+    ),
+    "targets of one axis for a loss of one's own": (
+        lambda: xpdl.Sequential(xpdl.Affine(units=1), loss=column_error, seed=0).loss(X, X[:, 0]),
+        ShapeError,
+        "loss column_error: dy must have the shape of y, (20, 1), got (20, 20); t has the shape (20,), which NumPy repeats "
+        "along other axes: use t.reshape(y.shape)",
+    ),
+    "two inputs as arguments": (
+        lambda: net().predict(X, X),
+        TypeError,
+        "Sequential.predict: train_flg must be True or False, got an array; several inputs are one tuple",
+    ),
     "one image": (
         lambda: conv_net().predict(IMAGES[0]),
         ShapeError,
@@ -126,3 +211,24 @@ def test_names_the_cure(name: str) -> None:
     mistake, error, words = MISTAKES[name]
     with pytest.raises(error, match=re.escape(words)):
         mistake()
+
+
+def test_an_optimizer_without_a_rate_trains_and_shows_itself() -> None:
+    network, again = net(), net()
+    optimizer = Rates(weight_decay={"l2": 0.1})
+    history = training(network, optimizer=optimizer).train()
+    assert repr(optimizer) == "Rates(l2=0.1)" and len(history.train_loss_list) == 1
+    state = optimizer.state_dict()
+    assert state["l2"] == 0.1 and "lr" not in state
+    resumed = Rates()
+    resumed.load_state_dict(state)
+    assert (resumed.l2, resumed.iter) == (0.1, 1)
+    training(again, optimizer=Rates()).train()
+    assert all((again.params[name] != value).any() for name, value in network.params.items() if name.endswith("W"))
+
+
+def test_a_history_and_a_trainer_are_one_line() -> None:
+    trainer = training(optimizer=xpdl.SGD(lr=0.5))
+    assert repr(trainer) == "<Trainer: network Sequential, optimizer SGD(lr=0.5), batch size 100, epochs 0 of 1>"
+    history = trainer.train()
+    assert repr(history) == f"History(1 steps, 1 epoch, train_acc {history.train_acc_list[0]:.4g})"

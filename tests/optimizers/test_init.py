@@ -35,7 +35,7 @@ def test_parameters_for_an_existing_optimizer_are_refused() -> None:
 
 @pytest.mark.parametrize("odd", [None, 3, dict])
 def test_anything_else_is_refused(odd: object) -> None:
-    with pytest.raises(TypeError, match="expected an optimizer"):
+    with pytest.raises(TypeError, match="optimizer: expected its name or class, an Optimizer, or"):
         optimizers.get(odd)  # type: ignore[arg-type]
 
 

@@ -153,7 +153,7 @@ def test_captured_steps_need_a_rule(backend):
 
 @pytest.mark.parametrize("wrong", [{"lr": 0.1}, object(), 3, print])
 def test_what_has_no_update_is_refused(wrong):
-    with pytest.raises(TypeError, match=r"expected an optimizer.*or an object with update\(params, grads\)"):
+    with pytest.raises(TypeError, match=r"expected its name or class.*or an object with update\(params, grads\)"):
         trainer(optimizer=wrong)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array
-from xpdl.errors import DTypeError
+from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.base import Layer
 from xpdl.layers.loss_layer import LossLayer, correct_classes
 from xpdl.ops.checks import flag, require_shape
@@ -60,7 +60,7 @@ class FunctionLoss(LossLayer):
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(f"loss {self.title}: must return (loss, dy), got {type(result).__name__}")
         loss, dy = result
-        self._check(loss, dy, x)
+        self._check(loss, dy, x, t)
         self.loss, self._dy, self.weight = loss, dy, total_weight(x, t, None, sample_weight, f"loss {self.title}")
         return self.loss
 
@@ -90,7 +90,7 @@ class FunctionLoss(LossLayer):
             )
         return correct_classes(x, t, self.name)
 
-    def _check(self, loss: Any, dy: Any, y: Array) -> None:
+    def _check(self, loss: Any, dy: Any, y: Array, t: Any) -> None:
         owner = f"loss {self.title}"
         is_number = tuple(loss.shape) == () if is_array(loss) else isinstance(loss, (int, float))
         if not is_number:
@@ -99,6 +99,12 @@ class FunctionLoss(LossLayer):
         if not is_array(dy):
             raise TypeError(f"{owner}: dy must be an array of the shape {tuple(y.shape)} of y, got {type(dy).__name__}")
         array_namespace(y, dy, owner=owner)
+        shape = tuple(getattr(t, "shape", y.shape))
+        if dy.shape != y.shape and len(shape) < y.ndim:
+            raise ShapeError(
+                f"{owner}: dy must have the shape of y, {tuple(y.shape)}, got {tuple(dy.shape)}; t has the shape {shape}, "
+                "which NumPy repeats along other axes: use t.reshape(y.shape)"
+            )
         require_shape(dy, tuple(y.shape), owner, "dy, the gradient by y,")
         if dy.dtype != y.dtype:
             raise DTypeError(f"{owner}: dy must have the dtype of y, {dtype_name(y.dtype)}, got {dtype_name(dy.dtype)}")

@@ -136,7 +136,7 @@ class Model(Compilable, InputGradients, RecurrentStates, Composite):
             Of the library of `x`; of NumPy for a list or DataFrame. A tuple or dict of arrays for several outputs.
         """
         x = placement.rows(self, x, owner := f"{self.name}.predict")
-        if train_flg:
+        if placement.in_training(train_flg, owner):
             if batch_size is not None:
                 raise ValueError(f"{owner}: training mode takes all rows in one pass, got batch_size={batch_size!r}")
             return self._predicted(x, True)

@@ -51,6 +51,13 @@ def rows(model: Any, x: Any, owner: str) -> Any:
     return map_parts(entered, x, f"{owner}: x")
 
 
+def in_training(train_flg: Any, owner: str) -> bool:
+    """Return the mode of a pass; `TypeError` for an array, such as a second input."""
+    if train_flg is not False and is_array(train_flg):
+        raise TypeError(f"{owner}: train_flg must be True or False, got an array; several inputs are one tuple")
+    return bool(train_flg)
+
+
 def at_home(x: Array, parameter: Array | None) -> bool:
     """Return whether `x` is beside `parameter`, or there is none yet."""
     return parameter is None or same_device(x, parameter)

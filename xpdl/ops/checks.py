@@ -220,7 +220,8 @@ def require_range(t: Any, classes: int, owner: str) -> None:
         labels = t.ravel().tolist()
         row = next(row for row, label in enumerate(labels) if not 0 <= label < classes)
         raise LabelError(
-            f"{owner}: label {labels[row]} of row {row} is not one of the {classes} classes 0 to {classes - 1}"
+            f"{owner}: label {labels[row]} of row {row} is not one of the {classes} classes 0 to {classes - 1}; labels "
+            "count from 0, and there is an output for each class"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from xpdl.optimizers.ada_delta import AdaDelta
@@ -45,22 +46,24 @@ def get(optimizer: Any, **params: Any) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         if params:
-            raise TypeError(f"get: {optimizer!r} exists already and takes no parameters, got {sorted(params)}")
+            raise TypeError(f"optimizer: {optimizer!r} exists already and takes no parameters, got {sorted(params)}")
         return optimizer
     if isinstance(optimizer, str):
         by_name = {rule.__name__.lower(): rule for rule in _RULES}
         if optimizer.lower() not in by_name:
+            near = difflib.get_close_matches(optimizer.lower(), by_name, n=1)
+            nearest = f"the nearest is {by_name[near[0]].__name__}, and " if near else ""
             known = ", ".join(rule.__name__ for rule in _RULES)
-            raise ValueError(f"get: no optimizer is called {optimizer!r}; there are {known}")
+            raise ValueError(f"optimizer: there is none called {optimizer!r}; {nearest}there are {known}")
         return by_name[optimizer.lower()](**params)
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         return optimizer(**params)
     is_dict = isinstance(optimizer, dict) or (isinstance(optimizer, type) and issubclass(optimizer, dict))
     if callable(getattr(optimizer, "update", None)) and not is_dict:
         if params and not isinstance(optimizer, type):
-            raise TypeError(f"get: {optimizer!r} exists already and takes no parameters, got {sorted(params)}")
+            raise TypeError(f"optimizer: {optimizer!r} exists already and takes no parameters, got {sorted(params)}")
         own: Optimizer = optimizer(**params) if isinstance(optimizer, type) else optimizer
         return own
     raise TypeError(
-        f"get: expected an optimizer, its class or its name, or an object with update(params, grads), got {optimizer!r}"
+        f"optimizer: expected its name or class, an Optimizer, or an object with update(params, grads), got {optimizer!r}"
     )

@@ -11,7 +11,7 @@ from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.deprecation import renamed_options
 from xpdl.optimizers.checks import are_numbers, check_update, checked_state, is_number, require_mapping
 from xpdl.optimizers.groups import Decay, checked_decay, checked_lr_groups, checked_weight_decay
-from xpdl.optimizers.hyper_parameter import HyperParameter, hyper_parameters
+from xpdl.optimizers.hyper_parameter import HyperParameter, set_hyper_parameters
 from xpdl.optimizers.identity import Reference, reference
 from xpdl.optimizers.old_names import OldNames
 from xpdl.optimizers.update import update_arrays
@@ -210,7 +210,7 @@ class Optimizer(OldNames):
             `state_names` a dict from parameter names to copies of arrays.
         """
         state: dict[str, Any] = {"optimizer": type(self).__name__, "iter": self.iter}
-        state.update((name, getattr(self, name)) for name in hyper_parameters(type(self)))
+        state.update((name, getattr(self, name)) for name in set_hyper_parameters(self))
         state.update((kind, {name: copied(a) for name, a in getattr(self, kind).items()}) for kind in self.state_names)
         return state
 
@@ -223,13 +223,13 @@ class Optimizer(OldNames):
             If anything is missing, too much, or does not fit; the optimizer is then as it was.
         """
         for name, value in checked_state(
-            state, type(self).__name__, hyper_parameters(type(self)), self.state_names
+            state, type(self).__name__, set_hyper_parameters(self), self.state_names
         ).items():
             setattr(self, name, value)
         self.run = self.updated = None
 
     def __repr__(self) -> str:
-        values = [(name, getattr(self, name)) for name in hyper_parameters(type(self))]
+        values = [(name, getattr(self, name)) for name in set_hyper_parameters(self)]
         shown = [f"{name}={value}" for name, value in values if name == "lr" or value]
         shown += [f"decay={getattr(self.decay, '__qualname__', repr(self.decay))}"] if self.decay is not None else []
         shown += [f"lr_groups={self.lr_groups}"] if self.lr_groups else []

@@ -21,7 +21,15 @@ class HyperParameter:
         self.name = name
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else instance.__dict__[self.name]
+        if instance is None:
+            return self
+        try:
+            return instance.__dict__[self.name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(instance).__name__}: has no {self.name}; set self.{self.name} in __init__, after "
+                "super().__init__(**options)"
+            ) from None
 
     def __set__(self, instance: Any, value: Any) -> None:
         instance.__dict__[self.name] = self.checked(value, type(instance).__name__)
@@ -31,6 +39,11 @@ class HyperParameter:
         if value is None and self.optional:
             return None
         return number(value, self.name, owner, self.bounds, optional=self.optional)
+
+
+def set_hyper_parameters(instance: Any) -> dict[str, HyperParameter]:
+    """Return the `hyper_parameters` that an instance has; a rule of one's own may do without a learning rate."""
+    return {name: hyper for name, hyper in hyper_parameters(type(instance)).items() if name in vars(instance)}
 
 
 def hyper_parameters(cls: type) -> dict[str, HyperParameter]:

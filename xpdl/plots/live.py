@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from xpdl.ops.checks import positive_int
 from xpdl.plots.curves import learning_curves
+from xpdl.plots.style import png
 
 
 class LiveCurves:
@@ -50,9 +50,7 @@ class LiveCurves:
 
     def _draw(self, trainer: Any) -> None:
         display = _ipython()
-        picture = io.BytesIO()
-        learning_curves(trainer.history).savefig(picture, format="png")
-        image = display.Image(data=picture.getvalue())
+        image = display.Image(data=png(learning_curves(trainer.history)))
         self._drawn = trainer.current_epoch
         if self._handle is None:
             self._handle = display.display(image, display_id=True)

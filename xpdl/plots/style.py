@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -39,7 +41,23 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
     figure = module.Figure(figsize=(width, height), layout="constrained", facecolor=PAPER, edgecolor=PAPER)
     if title:
         figure.suptitle(title, color=INK, fontsize=NORMAL + 2)
+    _show_in_notebooks(module.Figure)
     return figure
+
+
+def _show_in_notebooks(kind: type) -> None:
+    """Make a notebook show figures as pictures, which matplotlib does once pyplot is imported."""
+    ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    formatter = getattr(getattr(ipython, "display_formatter", None), "formatters", {}).get("image/png")
+    if formatter is not None and kind not in formatter:
+        formatter.for_type(kind, png)
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a file of the format PNG."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
 
 
 def new_panels(

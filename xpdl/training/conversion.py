@@ -73,6 +73,13 @@ def features(x: Any, network: Any, name: str) -> Any:
             f"{name}: {type(network).__name__} takes one array, got a {type(x).__name__} of {len(x)}; several inputs are "
             "for a Graph, or a network of your own, with params, gradient(x, t) and loss(x, t)"
         )
+    if not (is_array(x) or is_structure(x) or tables.is_table(x) or isinstance(x, (str, list))) and (
+        hasattr(x, "__getitem__") and hasattr(x, "__len__")
+    ):
+        raise TypeError(
+            f"{name}: a {type(x).__name__} gives single rows; pass something that gives batches of them, such as "
+            "a DataLoader of PyTorch makes"
+        )
 
     def convert(key: Any, one: Any, name: str) -> Any:
         floats = isinstance(network, Model) and not network.takers_of_ids(key)

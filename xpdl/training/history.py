@@ -12,7 +12,7 @@ from typing import Any
 
 from xpdl.io.atomic import write_atomically
 from xpdl.training import plain_json
-from xpdl.training.notebook import history_html
+from xpdl.training.notebook import history_html, summary
 
 #: measurement -> the attribute of a history that has its numbers, in the order in which one is chosen to be monitored
 LISTS = {
@@ -25,7 +25,7 @@ LISTS = {
 _METRIC = re.compile(r"(train|val|test)_\w+_list")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class History:
     """Losses and accuracies of a run, as plain Python numbers.
 
@@ -88,6 +88,9 @@ class History:
             raise ValueError(f"a history has no {', '.join(unknown)}")
         own = {name: values for name, values in lists.items() if name in names}
         return cls(**own, metrics={name.removesuffix("_list"): values for name, values in others.items()})
+
+    def __repr__(self) -> str:
+        return f"History({summary(self)})"
 
     def _repr_html_(self) -> str:
         return history_html(self)

@@ -37,6 +37,11 @@ def check_network(network: Any, optimizer: Any, optimizer_param: Any) -> None:
     """Refuse what cannot be trained, and arguments of an optimizer that have no names."""
     if isinstance(network, type) or not (hasattr(network, "params") and hasattr(network, "gradient")):
         raise TypeError(f"Trainer: network must have params, gradient(x, t) and loss(x, t), got {network!r}")
+    if isinstance(network, Model) and network.last_layer is None and type(network).gradient is Model.gradient:
+        raise TypeError(
+            f"Trainer: the network has no loss, got {type(network).__name__}(..., loss=None); make it with "
+            "loss=SoftmaxWithLoss for classes or IdentityWithLoss for numbers, or set its last_layer to such a layer"
+        )
     if optimizer_param is not None and not isinstance(optimizer_param, Mapping):
         raise TypeError(f"Trainer: optimizer_param must be a dict such as {{'lr': 0.01}}, got {optimizer_param!r}")
     if optimizer_param and not isinstance(optimizer, (str, type)):

@@ -11,6 +11,14 @@ _WIDTH, _HEIGHT, _POINTS = 320, 80, 200
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c")
 
 
+def summary(history: Any) -> str:
+    """Return the numbers of steps and epochs, and the last of each measurement, in one line."""
+    epochs = len(history.seconds)
+    words = [f"{len(history.train_loss_list)} steps, {epochs} epoch{'' if epochs == 1 else 's'}"]
+    words += [f"{name} {value:.4g}" for name, value in list(history.last().items())[:12]]
+    return ", ".join(words)
+
+
 def history_html(history: Any) -> str:
     """Return the losses as curves, each with its first and last number, and the last of the other measurements."""
     losses = {
@@ -19,25 +27,31 @@ def history_html(history: Any) -> str:
         "validation loss": history.val_loss_list,
     }
     curves = {name: found for name, values in losses.items() if (found := [v for v in values if math.isfinite(v)])}
-    epochs = len(history.seconds)
-    words = [f"{len(history.train_loss_list)} steps, {epochs} epoch{'' if epochs == 1 else 's'}"]
-    words += [f"{name} {value:.4g}" for name, value in list(history.last().items())[:12]]
     legend = "".join(
         f'<span style="color:{colour}">{name} {values[0]:.4g} to {values[-1]:.4g}</span> '
         for colour, (name, values) in zip(_COLOURS, curves.items(), strict=False)
     )
-    return f"<div><b>History</b>: {html.escape(', '.join(words))}<br>{_svg(list(curves.values()))}<br>{legend}</div>"
+    return f"<div><b>History</b>: {html.escape(summary(history))}<br>{_svg(list(curves.values()))}<br>{legend}</div>"
+
+
+def _setup(trainer: Any) -> dict[str, str]:
+    return {
+        "network": type(trainer.network).__name__,
+        "optimizer": trainer.optimizer_at_start[:200],
+        "batch size": str(trainer.batch_size),
+        "epochs": f"{trainer.current_epoch} of {trainer.epochs}",
+    }
+
+
+def trainer_line(trainer: Any) -> str:
+    """Return the network, optimizer and progress of a trainer in one line."""
+    return f"<Trainer: {', '.join(f'{name} {value}' for name, value in _setup(trainer).items())}>"
 
 
 def trainer_html(trainer: Any) -> str:
     """Return the network, optimizer and progress of a trainer, and its history."""
-    words = [
-        ("network", type(trainer.network).__name__),
-        ("optimizer", trainer.optimizer_at_start),
-        ("batch size", str(trainer.batch_size)),
-        ("epochs", f"{trainer.current_epoch} of {trainer.epochs}"),
-    ]
-    rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value[:200])}</td></tr>" for name, value in words)
+    words = _setup(trainer).items()
+    rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in words)
     return f"<div><table>{rows}</table>{history_html(trainer.history)}</div>"
 
 

@@ -244,7 +244,7 @@ class Trainer:
         lambda self: self.data.steps_per_epoch,
         doc="The number of steps of an epoch; None where batches come from something without a length.",
     )
-    _repr_html_ = notebook.trainer_html
+    __repr__, _repr_html_ = notebook.trainer_line, notebook.trainer_html
     history = in_state("history")
     current_epoch = in_state("epoch")
     current_iter = in_state("step")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from xpdl.training.stable_repr import described
 
-EVENTS = (
-    "on_train_begin",
-    "on_epoch_begin",
-    "on_batch_begin",
-    "on_batch_end",
-    "on_test_begin",
-    "on_epoch_end",
-    "on_train_end",
-)
+#: method of a callback -> its arguments
+EVENTS = {
+    "on_train_begin": ("trainer",),
+    "on_epoch_begin": ("trainer", "epoch"),
+    "on_batch_begin": ("trainer", "step"),
+    "on_batch_end": ("trainer", "step"),
+    "on_test_begin": ("trainer", "epoch"),
+    "on_epoch_end": ("trainer", "epoch"),
+    "on_train_end": ("trainer",),
+}
 
 
 class Callback:
@@ -68,6 +70,29 @@ class Callback:
         return described(self)
 
 
+def _require_callback(callback: Any) -> None:
+    """Refuse what has none of the methods in `EVENTS`, or one that takes other arguments than it will get."""
+    methods = {event: method for event in EVENTS if callable(method := getattr(callback, event, None))}
+    if isinstance(callback, type) or not methods:
+        made = f"; write {callback.__name__}() rather than {callback.__name__}" if isinstance(callback, type) else ""
+        raise TypeError(
+            f"Trainer: a callback is an object with at least one of {', '.join(EVENTS)}, got {callback!r}{made}"
+        )
+    for event, method in methods.items():
+        given = EVENTS[event]
+        try:
+            signature = inspect.signature(method)
+        except ValueError:  # of some functions written in C
+            continue
+        try:
+            signature.bind(*given)
+        except TypeError:
+            raise TypeError(
+                f"Trainer: {type(callback).__name__}.{event} gets {', '.join(given)}, and takes {signature}; write "
+                f"def {event}(self, {', '.join(given)})"
+            ) from None
+
+
 class Callbacks:
     """Objects that each have some of the methods in `EVENTS`, called in their order."""
 
@@ -81,10 +106,7 @@ class Callbacks:
                 raise ValueError(
                     f"Trainer: callbacks has one object twice, {callback!r}; make another one, or remove it"
                 )
-            if isinstance(callback, type) or not any(callable(getattr(callback, event, None)) for event in EVENTS):
-                raise TypeError(
-                    f"Trainer: a callback is an object with at least one of {', '.join(EVENTS)}, got {callback!r}"
-                )
+            _require_callback(callback)
 
     def call(self, event: str, *args: Any) -> None:
         for callback in self.callbacks:
