@@ -392,6 +392,8 @@ DAMAGED = {
     "very deep": ("[" * 100_000, "cannot make a model"),
     "class names": (json.dumps(chain(described("Affine", units=3))), "class_names"),
     "preparation": (json.dumps(chain(described("Affine", units=3))), "preparation"),
+    "vocabulary": (json.dumps(chain(described("Affine", units=3))), "vocabulary is no text"),
+    "text of a vocabulary": (json.dumps(chain(described("Affine", units=3))), "Vocabulary: expected a dict"),
 }
 
 
@@ -399,7 +401,9 @@ DAMAGED = {
 def test_damaged_description_is_one_error(case, path):
     text, message = DAMAGED[case]
     metadata = {"model": "Sequential", "architecture": text, "input_shape": "[4]"}
-    metadata |= {"class names": {"class_names": "[1, 2]"}, "preparation": {"preparation": "[]"}}.get(case, {})
+    purposes = {"class names": {"class_names": "[1, 2]"}, "preparation": {"preparation": "[]"}}
+    purposes |= {"vocabulary": {"vocabulary": "[]"}, "text of a vocabulary": {"vocabulary": '"[]"'}}
+    metadata |= purposes.get(case, {})
     write_tensors(path, {"L0.W": np.ones((4, 3), "f"), "L0.b": np.ones(3, "f")}, metadata)
     with pytest.raises(ValueError, match=message) as caught:
         xpdl.load_model(path)
@@ -426,3 +430,13 @@ def test_file_opens_on_another_backend(path, torch):
     y = again.predict(torch.asarray(images()))
     assert array_namespace(y).__name__.endswith("torch")
     np.testing.assert_allclose(np.asarray(y), model.predict(images()), rtol=1e-4, atol=1e-5)
+
+
+def test_the_vocabulary_goes_along(path):
+    model = model_of("affine")
+    model.vocabulary = xpdl.Vocabulary.characters("Käfer\n")
+    model.save(path)
+    assert xpdl.load_model(path).vocabulary == model.vocabulary
+    model.vocabulary = "Käfer"
+    with pytest.raises(TypeError, match=r"vocabulary must be an xpdl\.Vocabulary, got str"):
+        model.save(path)

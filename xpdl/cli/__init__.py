@@ -15,7 +15,7 @@ import xpdl
 from xpdl.backends.device_info import details
 from xpdl.backends.staging import way_of_messages
 from xpdl.bench import command as bench_command
-from xpdl.cli import demo, evaluate, export, predict, train
+from xpdl.cli import demo, evaluate, export, generate, predict, train
 from xpdl.distributed import Communicator, mpi
 from xpdl.distributed.message_passing import availability, launched
 from xpdl.io.os_errors import in_words
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_arguments(command("predict", predict.run, text))
     text = "Write a trained network to an ONNX file (needs the extra 'onnx')."
     export.add_arguments(command("export", export.run, text))
+    generate.add_arguments(command("generate", generate.run, "Go on with a text, by a trained GPT."))
     demo.add_arguments(command("demo", demo.run, "Draw a digit in the browser, and see what a network makes of it."))
     bench_command.add_arguments(command("bench", bench_command.run, "Time training steps, here and against PyTorch."))
     return parser

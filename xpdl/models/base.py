@@ -11,11 +11,12 @@ from xpdl.backends import Backend, tables
 from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.data.structure import map_arrays
+from xpdl.data.text.vocabulary import Vocabulary
 from xpdl.layers.base import Shape, row_shapes
 from xpdl.layers.composite import Composite
 from xpdl.layers.function_loss import Function, last_layer
 from xpdl.layers.losses import LossLayer
-from xpdl.models import layout, placement, serialization
+from xpdl.models import layout, placement, purpose, serialization
 from xpdl.models.batched import batched, rows_of, share_correct
 from xpdl.models.compiled_step import Compilable
 from xpdl.models.input_gradient import InputGradients
@@ -26,8 +27,7 @@ from xpdl.models.state_dict import Differences, fill, state_of
 from xpdl.models.summary import summary_table
 from xpdl.ops.checks import positive_int
 
-# Rows of one pass of `predict`: enough to keep a processor busy.
-_PREDICTED_ROWS = 1000
+_PREDICTED_ROWS = 1000  # of one pass of `predict`: enough to keep a processor busy
 
 M = TypeVar("M", bound="Model")
 Loss = LossLayer | type[LossLayer] | Function
@@ -82,6 +82,7 @@ class Model(Compilable, InputGradients, RecurrentStates, Composite):
         self.preparation: dict[str, Any] | None = None
         #: the data that it was trained on, as plain values: name or folder, and the split of rows to test with
         self.origin: dict[str, Any] | None = None
+        self.vocabulary: Vocabulary | None = None  # of the tokens of a language model
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
@@ -240,7 +241,7 @@ class Model(Compilable, InputGradients, RecurrentStates, Composite):
         """Write the whole model to one safetensors file, atomically, for `xpdl.load_model`.
 
         It holds the layers by name with their arguments, parameters and running statistics, the shape of the input,
-        `class_names`, `preparation` and `origin`; no code, no pickle, and no state of an optimizer.
+        `class_names`, `preparation`, `origin` and `vocabulary`; no code, no pickle, and no state of an optimizer.
 
         Raises
         ------
@@ -249,8 +250,7 @@ class Model(Compilable, InputGradients, RecurrentStates, Composite):
         TypeError
             If a class is not known to files, see `xpdl.register_layer`, or an argument is no plain value.
         """
-        purpose = {"class_names": self.class_names, "preparation": self.preparation, "origin": self.origin}
-        serialization.save(self, path, self.input_shape, purpose)
+        serialization.save(self, path, self.input_shape, purpose.of(self))
 
     def save_params(self, path: str | os.PathLike[str]) -> None:
         """Write parameters and running statistics alone to a safetensors file, with a checksum, atomically."""

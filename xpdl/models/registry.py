@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from xpdl import initializers
-from xpdl.models import architecture, serialization
+from xpdl.models import architecture, purpose, serialization
 from xpdl.models.base import Model
 from xpdl.models.book import BookNet
 from xpdl.models.deep_conv_net import DeepConvNet
@@ -33,7 +32,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     Returns
     -------
     Sequential or Graph
-        With `class_names`, `preparation` and `origin` as they were saved.
+        With `class_names`, `preparation`, `origin` and `vocabulary` as they were saved.
 
     Raises
     ------
@@ -66,23 +65,5 @@ def _made(metadata: Mapping[str, str]) -> Model:
     model = architecture.from_json(metadata["architecture"])
     if not isinstance(model, Model):
         raise ValueError(f"it describes a {type(model).__name__}, which is no model")
-    model.class_names, model.preparation, model.origin = read_purpose(metadata)
+    purpose.read(model, metadata)
     return model
-
-
-def read_purpose(metadata: Mapping[str, str]) -> tuple[list[str] | None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Return `class_names`, `preparation` and `origin` of a file's metadata; None for each that it lacks.
-
-    Raises
-    ------
-    ValueError
-        If one is damaged.
-    """
-    kept = ("class_names", "preparation", "origin")
-    names, preparation, origin = (json.loads(metadata.get(name, "null")) for name in kept)
-    if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
-        raise ValueError(f"class_names are no list of strings: {str(names)[:100]}")
-    for name, value in (("preparation", preparation), ("origin", origin)):
-        if not (value is None or isinstance(value, dict)):
-            raise ValueError(f"{name} is no dict: {str(value)[:100]}")
-    return names, preparation, origin

@@ -19,8 +19,8 @@ from xpdl.layers.losses import SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.softmax import Softmax
+from xpdl.models import purpose
 from xpdl.models.base import Loss
-from xpdl.models.registry import read_purpose
 from xpdl.models.sequential import Sequential
 from xpdl.onnx.reading import GraphReader
 from xpdl.onnx.source import Damaged, Unmapped, read_model
@@ -120,7 +120,7 @@ def _model(
         _to_backend(model)
         if start.shape and None not in start.shape:
             model.build(start.shape)
-        model.class_names, model.preparation, _ = read_purpose(metadata)
+        purpose.read(model, {key: metadata[key] for key in ("class_names", "preparation") if key in metadata})
     except ValueError as error:  # of a constructor, for what the file says
         raise Unmapped(str(error)) from None
     model.class_names = model.class_names or reader.class_names
