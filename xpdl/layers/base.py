@@ -253,6 +253,11 @@ def row_shapes(input_shape: Any, owner: str) -> Any:
     return in_form_of(input_shape, [row_shape(shape, owner) for shape in parts(input_shape)])
 
 
+def first_shape(input_shape: Any) -> Shape:
+    """Return the shape of the first input, for a layer whose parameters depend on it alone."""
+    return tuple(parts(input_shape)[0])
+
+
 def require_drawn(owner: str, init: Any, use_bias: bool, b: Array | None) -> None:
     """Refuse, beside a `W` that is given, options of weights that are yet to be drawn.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.backends.random import Stream
-from xpdl.layers.base import Layer, Shape, row_shape
+from xpdl.layers.base import Layer, Shape, first_shape, row_shape
 from xpdl.layers.building import stream_for
 from xpdl.layers.composite import Composite
 from xpdl.layers.recurrent import GRU, LSTM, RNN
@@ -62,16 +62,14 @@ class Bidirectional(Composite):
     def get_config(self) -> dict[str, Any]:
         return {"layer": self.layer}
 
-    def build(
-        self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None
-    ) -> Shape:
+    def build(self, input_shape: Any, *, stream: Stream | None = None, backend: Backend | None = None) -> Shape:
         """As in `Layer.build`, both directions."""
-        stream = stream_for(self, stream)
+        stream, shape = stream_for(self, stream), row_shape(first_shape(input_shape), self.name)
         for name, layer in self.children():
-            layer.build(input_shape, stream=stream.child(name), backend=backend)
-        return self.output_shape(row_shape(input_shape, self.name))
+            layer.build(shape, stream=stream.child(name), backend=backend)
+        return self.output_shape(shape)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def output_shape(self, input_shape: Shape, mask_shape: Any = None) -> Shape:
         *steps, units = self.layer.output_shape(input_shape)
         return (*steps, 2 * units)
 

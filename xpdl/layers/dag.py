@@ -140,7 +140,8 @@ def _back(step: Step, saved: Saved | None, douts: list[Array | None], need_dx: b
             owner[key] = add(owner[key], others[path])
     if not need_dx:
         return (None,) * len(step.inputs)
-    return tuple(dx) if len(step.inputs) > 1 else (dx,)
+    dxs = tuple(dx) if isinstance(dx, (tuple, list)) else (dx,)
+    return (*dxs, *(None,) * (len(step.inputs) - len(dxs)))  # masks, which come last, have none
 
 
 def collect(

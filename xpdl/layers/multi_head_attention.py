@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from xpdl import initializers
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name
 from xpdl.errors import DTypeError, ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter
+from xpdl.layers.base import Layer, Make, Shape, first_shape, gradient, parameter
 from xpdl.ops import attention as ops
 from xpdl.ops.affine import affine, affine_backward
 from xpdl.ops.arithmetic import add
@@ -55,6 +55,9 @@ class MultiHeadAttention(Layer):
     `context` (N, S, E), and `backward` returns ``(dx, dcontext)``. A `mask` (N, S) of booleans is False for keys that nobody
     is to see, such as padding. Parameters are ``Wq Wk Wv Wo`` (E, E) and ``bq bk bv bo`` (E,).
 
+    In a `Graph`, nodes are put in as ``layer(x, context)`` or ``layer(x, x, mask)``, where the mask is an `Input` that gets
+    booleans.
+
     Scores are computed in blocks, forward and again backward, so that the memory taken is linear in the length. Saved are
     the input, queries, keys, values and the result, each (N, T, E), and one number for each query and head. There is no
     dropout of probabilities, which are never there at once.
@@ -93,7 +96,7 @@ class MultiHeadAttention(Layer):
         self.init, self.init_output = init, init_output
         self.saved: Any = None
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def output_shape(self, input_shape: Shape, context_shape: Shape | None = None, mask_shape: Any = None) -> Shape:
         size = None if self.Wq is None else self.Wq.shape[0]
         if len(input_shape) != 2 or (size is not None and input_shape[1] != size):
             want = "E" if size is None else size
@@ -101,10 +104,13 @@ class MultiHeadAttention(Layer):
         if input_shape[1] % self.heads or (self.rotary and input_shape[1] // self.heads % 2):
             parts = f"{self.heads} heads{' of an even size, which rotary=True needs' if self.rotary else ''}"
             raise ShapeError(f"{self.name}: {input_shape[1]} values cannot be cut into {parts}; choose other heads")
+        if context_shape is not None and (len(context_shape) != 2 or context_shape[1] != input_shape[1]):
+            want = f"(N, S, {input_shape[1]})"
+            raise ShapeError(f"{self.name}: context must be sequences {want}, got rows of shape {context_shape}")
         return input_shape
 
-    def create_parameters(self, input_shape: Shape, make: Make) -> None:
-        size = input_shape[1]
+    def create_parameters(self, input_shape: Any, make: Make) -> None:
+        size = first_shape(input_shape)[1]
         for one in _MAPS:
             init = self.init if one != "o" or self.init_output is None else self.init_output
             self.params[f"W{one}"] = make(f"W{one}", (size, size), init)

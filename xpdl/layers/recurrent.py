@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from xpdl import initializers
 from xpdl.backends.namespaces import Array, array_namespace, device
 from xpdl.errors import DTypeError, ShapeError
-from xpdl.layers.base import Layer, Make, Shape, gradient, parameter
+from xpdl.layers.base import Layer, Make, Shape, first_shape, gradient, parameter
 from xpdl.ops import recurrent as ops
 from xpdl.ops.checks import flag, positive_int, require_shape
 
@@ -39,15 +39,15 @@ class Recurrent(Layer):
         for name in self.state_names:
             setattr(self, name, None)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def output_shape(self, input_shape: Shape, mask_shape: Any = None) -> Shape:
         if len(input_shape) != 2 or (self.Wx is not None and input_shape[1] != self.Wx.shape[0]):
             features = "F" if self.Wx is None else self.Wx.shape[0]
             raise ShapeError(f"{self.name}: expected sequences (N, T, {features}), got rows of shape {input_shape}")
         return (input_shape[0], self.units) if self.return_sequences else (self.units,)
 
-    def create_parameters(self, input_shape: Shape, make: Make) -> None:
+    def create_parameters(self, input_shape: Any, make: Make) -> None:
         width = self.gates * self.units
-        self.params["Wx"] = make("Wx", (input_shape[1], width), self.init)
+        self.params["Wx"] = make("Wx", (first_shape(input_shape)[1], width), self.init)
         self.params["Wh"] = make("Wh", (self.units, width), self.init)
         self.params["b"] = make("b", (width,), "zeros")
 
@@ -145,8 +145,9 @@ class RNN(Recurrent):
     Notes
     -----
     Inputs are (N, T, F), parameters ``Wx`` (F, H), ``Wh`` (H, H) and ``b`` (H,). Where a `mask` (N, T) is False, as at
-    padding, a step is skipped: the state stays as it is, so that the last state is that of the last step that counts. The
-    layer saves its input and the states of all steps. It equals ``torch.nn.RNN``, whose two biases are added up here.
+    padding, a step is skipped: the state stays as it is, so that the last state is that of the last step that counts; in
+    a `Graph`, ``layer(x, mask)`` takes it from an `Input` that gets booleans. The layer saves its input and the states of
+    all steps. It equals ``torch.nn.RNN``, whose two biases are added up here.
 
     Examples
     --------
@@ -269,7 +270,7 @@ class GRU(Recurrent):
     gates: ClassVar[int] = 3
     bh, dbh = parameter("bh"), gradient("bh")
 
-    def create_parameters(self, input_shape: Shape, make: Make) -> None:
+    def create_parameters(self, input_shape: Any, make: Make) -> None:
         super().create_parameters(input_shape, make)
         self.params["bh"] = make("bh", (self.units,), "zeros")
 

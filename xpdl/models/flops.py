@@ -9,7 +9,7 @@ import operator
 from typing import Any
 
 from xpdl.layers.affine import Affine
-from xpdl.layers.base import Layer, Shape, row_size
+from xpdl.layers.base import Layer, Shape, first_shape, row_size
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.bidirectional import Bidirectional
 from xpdl.layers.convolution import Convolution
@@ -68,8 +68,8 @@ def flop(layer: Layer, input_shape: Shape) -> int | None:
       value, differences, exp, sum, division).
     - recurrent layers of H units, for each step of F values: ``2 (F + H) G H`` for the products of G gates, and for the rest
       ``2 H`` (simple), ``22 H`` (LSTM, G = 4), ``17 H`` (GRU, G = 3).
-    - attention over T positions of E values: ``8 T E E`` for the four maps, ``4 T T E`` for scores and sums, ``5 T T`` for
-      the softmax of each head. Positions that are added: ``D``.
+    - attention of T positions of E values to S: ``4 (T + S) E E`` for the four maps, ``4 T S E`` for scores and sums,
+      ``5 T S`` for the softmax of each head. Positions that are added: ``D``.
     - dropout: ``D``, the book's scaling; 0 when inverted. Flatten, identity and embedding: 0.
     - residual block: its layers, and ``P`` for the sum. Sum and product of K inputs: ``(K - 1) P``. Reshape, permute, slice
       and concatenation: 0.
@@ -184,17 +184,19 @@ def _(layer: Dropout, input_shape: Shape) -> int:
 @flop.register(RNN)
 @flop.register(LSTM)
 @flop.register(GRU)
-def _(layer: RNN | LSTM | GRU, input_shape: Shape) -> int:
-    steps, features = input_shape
+def _(layer: RNN | LSTM | GRU, input_shape: Any) -> int:
+    steps, features = first_shape(input_shape)
     products = 2 * (features + layer.units) * layer.gates * layer.units
     return steps * (products + {RNN: 2, LSTM: 22, GRU: 17}[type(layer)] * layer.units)
 
 
 @flop.register(MultiHeadAttention)
-def _(layer: MultiHeadAttention, input_shape: Shape) -> int:
-    """With itself as the context, and without masks."""
-    steps, size = input_shape
-    return steps * (8 * size * size + 4 * steps * size + 5 * steps * layer.heads)
+def _(layer: MultiHeadAttention, input_shape: Any) -> int:
+    """As if no position were masked."""
+    shapes = parts(input_shape)
+    (queries, size), (keys, _) = shapes[0], shapes[min(1, len(shapes) - 1)]
+    maps, sums = 4 * (queries + keys) * size * size, queries * keys * (4 * size + 5 * layer.heads)
+    return int(maps + sums)
 
 
 @flop.register(SinusoidalPositions)

@@ -9,7 +9,8 @@ from typing import Any
 
 from xpdl.backends import get_backend
 from xpdl.backends.namespaces import Array, array_namespace
-from xpdl.layers.base import Layer, Shape, row_size
+from xpdl.layers.base import Layer, Shape, first_shape, row_size
+from xpdl.layers.bidirectional import Bidirectional
 from xpdl.layers.chain import Chain
 from xpdl.layers.composite import Composite
 from xpdl.layers.flatten import Flatten
@@ -97,7 +98,9 @@ def _inside(path: str, layer: Layer, shape: Any, size: int) -> Iterator[LayerCos
         yield from _children(f"{path}.", layer, shape, size)
         return
     inputs: dict[str, Shape | None] = dict.fromkeys(("body", "shortcut"), shape)
-    if shape is not None and layer.holds_layers and layer.built and any(layer.children()):
+    if shape is not None and isinstance(layer, Bidirectional):  # with or without a mask
+        inputs = dict.fromkeys(("forwards", "backwards"), first_shape(shape))
+    elif shape is not None and layer.holds_layers and layer.built and any(layer.children()):
         inputs = {**traced(layer, shape).inputs}
     for name, inner in layer.children():
         yield from _inside(f"{path}.{name}", inner, inputs.get(name), size)
