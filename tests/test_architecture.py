@@ -62,6 +62,7 @@ HOST_NUMPY = {
     "models/sampling.py": "tokens are drawn on the host, so that they are the same everywhere",
     "integrations/gpt2.py": "as io/",
     "integrations/pytorch.py": "as io/",
+    "integrations/pytorch_arrays.py": "as io/",
     "distributed/": "messages between ranks are bytes of the host",
     "onnx/": "as io/",
     "training/checkpoint/format.py": "as io/",

@@ -4,60 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from xpdl.backends.conversion import to_numpy
 from xpdl.integrations import gpt2
+from xpdl.integrations.pytorch_arrays import Group, groups_of, short_name
 from xpdl.io import tensors
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
-from xpdl.layers.batch_normalization import BatchNormalization
+from xpdl.layers.bidirectional import Bidirectional
 from xpdl.layers.chain import Chain
-from xpdl.layers.convolution import Convolution
-from xpdl.layers.convolution_transpose import ConvolutionTranspose
-from xpdl.layers.embedding import Embedding
-from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
+from xpdl.models.base import Model
 from xpdl.models.gpt import GPT
-from xpdl.models.sequential import Sequential
 from xpdl.models.state_dict import Differences, fill, state_of
 
 __all__ = ["load_pytorch", "save_pytorch"]
 
 Names = Literal["short", "index"] | Mapping[str, str]
 
-_SHORT: dict[type[Layer], str] = {
-    Convolution: "conv",
-    ConvolutionTranspose: "convt",
-    Affine: "fc",
-    BatchNormalization: "bn",
-    LayerNormalization: "ln",
-    GroupNormalization: "gn",
-    RMSNormalization: "rms",
-    Embedding: "emb",
-}
-_THERE = {
-    "W": "weight",
-    "b": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "running_mean": "running_mean",
-    "running_var": "running_var",
-}
 # a counter that its batch normalization keeps beside the statistics
 _COUNTER = "num_batches_tracked"
 
 
-def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names = "short") -> None:
+def save_pytorch(model: Model, path: str | os.PathLike[str], names: Names = "short") -> None:
     """Write a model's arrays to a safetensors file that PyTorch's ``load_state_dict`` takes.
 
     Parameters
     ----------
-    model : Sequential
+    model : Sequential or Graph
     path : path
     names : "short", "index" or mapping
-        What layers are called there. "short": ``conv1 conv2 fc1 bn1 ln1 emb1``, numbered by kind through the model.
+        What layers are called there. "short": ``conv1 conv2 fc1 bn1 ln1 emb1 lstm1 attn1``, numbered by kind through the
+        model.
         "index": places in nested ``nn.Sequential``, ``0 3 7``, with an ``nn.Flatten`` before an `Affine` that takes images.
         A mapping gives a name, such as ``features.0``, for each layer with parameters, by its name here. A `GPT` has the
         names of GPT-2, ``transformer.h.0.attn.c_attn.weight`` (see `xpdl.integrations.gpt2`), and takes no others.
@@ -79,6 +59,11 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
     normalisation in PyTorch has eps 1e-5, here 1e-6, and a running variance that is unbiased: files keep arrays only, so
     give both nets one eps. There is no counterpart of its form with a gamma per activation for images.
 
+    `RNN`, `LSTM` and `GRU` are modules of one layer with ``batch_first=True``, `Bidirectional` is one that is bidirectional.
+    Of their two biases there, that of the inputs is written, and the other is 0 but for `bh` of a `GRU`; they are added up
+    when read. `MultiHeadAttention` is ``nn.MultiheadAttention(E, heads, batch_first=True)``, which rotates nothing, with
+    masks that are True at keys to leave out. `LearnedPositions` is an ``nn.Embedding``.
+
     Examples
     --------
     >>> net = Sequential(Convolution(filters=2, size=3), Relu(), Affine(units=3))
@@ -96,23 +81,22 @@ def save_pytorch(model: Sequential, path: str | os.PathLike[str], names: Names =
         own = {name: to_numpy(array) for name, array in own.items()}
         tensors.write_plain_tensors(path, gpt2.to_gpt2(own, model.tied), {"format": "pt"})
         return
-    arrays = {}
-    for entry in _entries(model, names):
-        array = to_numpy(own[entry.here])
-        arrays[entry.there] = array.T if entry.transposed else array
-        if entry.there.endswith(".running_mean"):
-            arrays[entry.there.removesuffix("running_mean") + _COUNTER] = np.asarray(0)
+    arrays: dict[str, Any] = {}
+    for group in _groups(model, names):
+        arrays.update(zip(group.there, group.forth(*(to_numpy(own[name]) for name in group.here)), strict=True))
+    counters = [name.removesuffix("running_mean") + _COUNTER for name in arrays if name.endswith(".running_mean")]
+    arrays.update(dict.fromkeys(counters, np.asarray(0)))
     tensors.write_plain_tensors(path, arrays, {"format": "pt"})
 
 
 def load_pytorch(
-    model: Sequential, path: str | os.PathLike[str], names: Names = "short", *, strict: bool = True
+    model: Model, path: str | os.PathLike[str], names: Names = "short", *, strict: bool = True
 ) -> Differences:
     """Read a safetensors file with a state dict of PyTorch into a model: all of it, or none and an error.
 
     Parameters
     ----------
-    model : Sequential
+    model : Sequential or Graph
         It has parameters already: call ``build(input_shape)`` first.
     path : path
     names
@@ -143,22 +127,21 @@ def load_pytorch(
     arrays, _ = tensors.load_arrays(path)
     if isinstance(model, GPT):
         _refuse_other_names(names)
-        return fill(
-            model, gpt2.from_gpt2(arrays, model.tied, f"{os.fspath(path)}"), f"{os.fspath(path)}", strict=strict
-        )
-    entries = {entry.there: entry for entry in _entries(model, names)}
+        found = gpt2.from_gpt2(arrays, model.tied, os.fspath(path))
+        return fill(model, found, os.fspath(path), strict=strict)
+    groups = list(_groups(model, names))
     if names == "index":
-        entries = _renumbered(arrays, entries)
+        groups = _renumbered(arrays, groups)
     found = {}
-    for there, array in arrays.items():
-        entry = entries.get(there)
-        if entry is not None:
-            # an array without two axes keeps its shape, for the message
-            found[entry.here] = array.T if entry.transposed and array.ndim == 2 else array
-        elif not there.endswith(f".{_COUNTER}"):
+    for group in groups:
+        if all(name in arrays for name in group.there):
+            parts = [arrays.pop(name) for name in group.there]
+            found.update(zip(group.here, _back(group, parts, os.fspath(path)), strict=True))
+    for name, array in arrays.items():
+        if not name.endswith(f".{_COUNTER}"):
             # under a name that cannot be one of the model's own
-            found[there if there not in own else f"{there} (of the file)"] = array
-    return fill(model, found, f"{os.fspath(path)}", strict=strict)
+            found[name if name not in own else f"{name} (of the file)"] = array
+    return fill(model, found, os.fspath(path), strict=strict)
 
 
 def _refuse_other_names(names: Names) -> None:
@@ -166,25 +149,27 @@ def _refuse_other_names(names: Names) -> None:
         raise ValueError(f"names: a GPT has those of GPT-2, got {names!r}; leave it out")
 
 
-class _Entry(NamedTuple):
-    here: str
-    there: str
-    transposed: bool
+def _back(group: Group, parts: list[Any], path: str) -> Any:
+    try:
+        return group.back(*parts)
+    except ValueError as error:
+        raise ValueError(f"{path}: {' and '.join(group.there)} {error}") from None
 
 
-def _entries(model: Sequential, names: Names) -> Iterator[_Entry]:
-    """Each array of the model, its name there, and whether its axes are swapped there."""
+def _groups(model: Model, names: Names) -> Iterator[Group]:
+    """The arrays of all layers, by their names in the model and in the file."""
     if not (names in ("short", "index") if isinstance(names, str) else isinstance(names, Mapping)):
         raise ValueError(f"names must be 'short', 'index' or a mapping of layer names, got {names!r}")
     counts: dict[str, int] = {}
     taken: dict[str, str] = {}
     for place, index, layer in _layers(model, "", "", model.input_shape):
-        keys = [*layer.own("params"), *(key for key in layer.own("state") if key in _THERE)]
-        if not keys:
+        try:
+            groups = groups_of(layer)
+        except TypeError as error:
+            raise TypeError(f"{place}: {error}") from None
+        if not groups:
             continue
-        short = next((name for kind, name in _SHORT.items() if isinstance(layer, kind)), None)
-        if short is None:
-            raise TypeError(f"{place}: {type(layer).__name__} has no counterpart in PyTorch")
+        short = str(short_name(layer))
         counts[short] = counts.get(short, 0) + 1
         if isinstance(names, Mapping):
             if place not in names:
@@ -195,9 +180,10 @@ def _entries(model: Sequential, names: Names) -> Iterator[_Entry]:
         if module in taken:
             raise ValueError(f"names: {taken[module]} and {place} are both called {module!r}")
         taken[module] = place
-        for key in keys:
-            path = f"{place}.{key}"
-            yield _Entry(model.aliases.get(path, path), f"{module}.{_THERE[key]}", key == "W" and short == "fc")
+        for group in groups:
+            paths = [f"{place}.{key}" for key in group.here]
+            here = tuple(model.aliases.get(path, path) for path in paths)
+            yield group._replace(here=here, there=tuple(f"{module}.{key}" for key in group.there))
 
 
 def _layers(layer: Layer, place: str, index: str, shape: tuple[int, ...] | None) -> Iterator[tuple[str, str, Layer]]:
@@ -205,6 +191,8 @@ def _layers(layer: Layer, place: str, index: str, shape: tuple[int, ...] | None)
     chain = isinstance(layer, Chain)
     if not chain:
         yield place, index, layer
+    if isinstance(layer, Bidirectional):  # one module there
+        return
     if layer.holds_layers and not chain:
         shape = None
     number = 0
@@ -218,15 +206,19 @@ def _layers(layer: Layer, place: str, index: str, shape: tuple[int, ...] | None)
         number += 1
 
 
-def _renumbered(arrays: Mapping[str, Any], entries: Mapping[str, _Entry]) -> dict[str, _Entry]:
-    """`entries` under the numbers of a file's ``nn.Sequential``, where other layers without parameters are between."""
-    ours = list(dict.fromkeys(name.rpartition(".")[0] for name in entries))
-    theirs = {name.rpartition(".")[0] for name in arrays}
+def _renumbered(arrays: Mapping[str, Any], groups: list[Group]) -> list[Group]:
+    """`groups` under the numbers of a file's ``nn.Sequential``, where other layers without parameters are between."""
+    ours = list(dict.fromkeys(_module(group.there[0]) for group in groups))
+    theirs = {_module(name) for name in arrays}
     if theirs == set(ours) or len(theirs) != len(ours) or not all(module.isdecimal() for module in (*theirs, *ours)):
-        return dict(entries)
+        return groups
     number = dict(zip(ours, sorted(theirs, key=int), strict=True))
-    renamed = {}
-    for name, entry in entries.items():
-        module, _, key = name.rpartition(".")
-        renamed[f"{number[module]}.{key}"] = entry
-    return renamed
+    return [
+        group._replace(there=tuple(number[_module(name)] + name.removeprefix(_module(name)) for name in group.there))
+        for group in groups
+    ]
+
+
+def _module(name: str) -> str:
+    """The module that an array belongs to; attention there has a linear map inside."""
+    return name.rpartition(".")[0].removesuffix(".out_proj")
