@@ -121,14 +121,14 @@ class MultiHeadAttention(Layer):
         """(N, T, E) for sequences `x` (N, T, E), which look at themselves or at `context` (N, S, E)."""
         self.prepare(x)
         self.output_shape(tuple(x.shape[1:]))
-        source = x if context is None else self._checked(x, context)
-        self._check_mask(source, mask)
+        source = x if context is None else _checked(x, context, self.name)
+        _check_mask(source, mask, self.name)
         q = self._heads(self._mapped("q", x))
         k, v = (self._heads(self._mapped(one, source)) for one in ("k", "v"))
         if self.rotary:
             q, k = ops.rotary(q), ops.rotary(k)
         y, log_sum = ops.attention(q, k, v, mask, causal=self.causal)
-        joined = self._joined(y)
+        joined = _joined(y)
         self.saved = (x, context, mask, q, k, v, y, log_sum, joined)
         return self._mapped("o", joined)
 
@@ -142,7 +142,7 @@ class MultiHeadAttention(Layer):
             q, k = ops.rotary(q, first=first), ops.rotary(k, first=first)
         k, v, mask = extended(k, v)
         y, _ = ops.attention(q, k, v, mask, causal=mask is None)
-        return self._mapped("o", self._joined(y))
+        return self._mapped("o", _joined(y))
 
     def backward(self, dout: Array) -> Any:
         """``dx`` for `dout` (N, T, E), or ``(dx, dcontext)``; fills the gradients."""
@@ -154,8 +154,8 @@ class MultiHeadAttention(Layer):
         if self.rotary:
             dq, dk = ops.rotary(dq, inverse=True), ops.rotary(dk, inverse=True)
         source = x if context is None else context
-        dx = self._through("q", self._joined(dq), x)
-        dsource = add(self._through("k", self._joined(dk), source), self._through("v", self._joined(dv), source))
+        dx = self._through("q", _joined(dq), x)
+        dsource = add(self._through("k", _joined(dk), source), self._through("v", _joined(dv), source))
         return add(dx, dsource) if context is None else (dx, dsource)
 
     def _mapped(self, one: str, x: Array) -> Array:
@@ -177,29 +177,32 @@ class MultiHeadAttention(Layer):
         xp, (n, t, size) = array_namespace(a), a.shape
         return xp.permute_dims(xp.reshape(a, (n, t, self.heads, size // self.heads)), (0, 2, 1, 3))
 
-    def _joined(self, a: Array) -> Array:
-        """(N, heads, T, D) as (N, T, E)."""
-        xp, (n, heads, t, size) = array_namespace(a), a.shape
-        return xp.reshape(xp.permute_dims(a, (0, 2, 1, 3)), (n, t, heads * size))
 
-    def _checked(self, x: Array, context: Array) -> Array:
-        owner = f"{self.name}: context"
-        require_floating(context, owner)
-        array_namespace(x, context, owner=owner)
-        if context.ndim != 3 or context.shape[0] != x.shape[0] or context.shape[2] != x.shape[2]:
-            want = f"({x.shape[0]}, S, {x.shape[2]})"
-            raise ShapeError(f"{owner} must have shape {want} beside x {tuple(x.shape)}, got {tuple(context.shape)}")
-        return context
+def _joined(a: Array) -> Array:
+    """(N, heads, T, D) as (N, T, E)."""
+    xp, (n, heads, t, size) = array_namespace(a), a.shape
+    return xp.reshape(xp.permute_dims(a, (0, 2, 1, 3)), (n, t, heads * size))
 
-    def _check_mask(self, source: Array, mask: Array | None) -> None:
-        if source.shape[1] == 0:
-            raise ShapeError(f"{self.name}: expected at least one position, got shape {tuple(source.shape)}")
-        if mask is None:
-            return
-        xp = array_namespace(source, mask, owner=f"{self.name}: mask")
-        require_shape(mask, source.shape[:2], self.name, "mask, one for each key,")
-        if not xp.isdtype(mask.dtype, "bool"):
-            raise DTypeError(f"{self.name}: mask must be booleans, got {dtype_name(mask.dtype)}; pass mask != 0")
+
+def _checked(x: Array, context: Array, name: str) -> Array:
+    owner = f"{name}: context"
+    require_floating(context, owner)
+    array_namespace(x, context, owner=owner)
+    if context.ndim != 3 or context.shape[0] != x.shape[0] or context.shape[2] != x.shape[2]:
+        want = f"({x.shape[0]}, S, {x.shape[2]})"
+        raise ShapeError(f"{owner} must have shape {want} beside x {tuple(x.shape)}, got {tuple(context.shape)}")
+    return context
+
+
+def _check_mask(source: Array, mask: Array | None, name: str) -> None:
+    if source.shape[1] == 0:
+        raise ShapeError(f"{name}: expected at least one position, got shape {tuple(source.shape)}")
+    if mask is None:
+        return
+    xp = array_namespace(source, mask, owner=f"{name}: mask")
+    require_shape(mask, source.shape[:2], name, "mask, one for each key,")
+    if not xp.isdtype(mask.dtype, "bool"):
+        raise DTypeError(f"{name}: mask must be booleans, got {dtype_name(mask.dtype)}; pass mask != 0")
 
 
 def _rows(a: Array) -> Array:
