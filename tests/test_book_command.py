@@ -128,6 +128,14 @@ class TestRunner:
             ("import matplotlib.no_such_module", "the script needs matplotlib"),
             ("import matplotlib.no_such_module", ": pip install 'xpdl[plot]'"),
             ("open('params.pkl')", "'params.pkl'; run train_convnet.py or train_deepnet.py first"),
+            (
+                "open('../sample_weight.pkl')",
+                "it is part of the book's own code, in its folder ch03: copy it beside the script",
+            ),
+            (
+                "raise OSError('MNIST: not here')",
+                "MNIST: not here; --mini takes the 6,000 digits in the package instead",
+            ),
             ("open('other.txt')", "No such file or directory: 'other.txt'\n"),
         ],
     )

@@ -200,7 +200,11 @@ class TestTrain:
             (["evaluate"], "no trained network in runs/"),
             (["evaluate", "missing"], "missing"),
             (["evaluate", "file"], "is not a readable"),
-            (["predict"], "required: checkpoint, image"),
+            (["predict"], "required: [MODEL] IMAGE"),
+            (["predict", "file"], "there is no picture; xpdl predict file PICTURE recognises one"),
+            (["predict", "new.png"], "no trained network in runs/; name its file, or train one"),
+            (["train", "--labels"], "xpdl train: error: there is no --labels; xpdl train --help says what there is"),
+            (["evaluate", "file", "--out", "x"], "xpdl evaluate: error: there is no --out; xpdl evaluate --help"),
             ([], "required: COMMAND"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -318,6 +322,32 @@ class TestOwnPictures:
         assert re.fullmatch(r"pets/cats/3\.png: cats \(cats [01]\.\d{3}, dogs [01]\.\d{3}\)", cat)
         assert re.fullmatch(r"pets/dogs/4\.png: dogs \(dogs [01]\.\d{3}, cats [01]\.\d{3}\)", dog)
         assert wrote == "wrote seen.png" and (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_predict_takes_the_newest_network_and_folders(self, run, tmp_path, pets):
+        assert run(*PETS[:-4], "--epochs", "1")[0] == 0
+        code, out, err = run("predict", "pets/cats/1.png", "pets/dogs")
+        names = [line.partition(":")[0] for line in out.splitlines()]
+        assert (code, err, names[:2], len(names)) == (0, "", ["pets/cats/1.png", "pets/dogs/0.png"], 21)
+        code, _, err = run("predict", "pets/cats/1.png", "--show", "pets/cats/../cats/1.png")
+        assert (
+            code == 2 and "--show pets/cats/../cats/1.png: is one of the files to read; name another to draw to" in err
+        )
+        (tmp_path / "pets").rename(tmp_path / "animals")
+        code, _, err = run("evaluate")
+        assert (code, err) == (
+            2,
+            "xpdl evaluate: error: runs/SimpleConvNet.safetensors: was trained on the folder pets, which is not here; name "
+            "it with --data\n",
+        )
+
+    def test_one_class_is_refused(self, run, tmp_path, pets):
+        (tmp_path / "one").mkdir()
+        (pets / "cats").rename(tmp_path / "one" / "cats")
+        code, _, err = run("train", "--data", "one")
+        assert (
+            code == 2
+            and "load_folder: one has one class, cats, which leaves nothing to tell apart; put pictures" in err
+        )
 
     def test_bad_file_does_not_end_the_others(self, run, tmp_path, pets):
         assert run(*PETS[:-4], "--epochs", "1")[0] == 0

@@ -172,13 +172,19 @@ class TestConfig:
             ("epoch = 3", "--config run.toml: there is no option 'epoch'; the nearest is 'epochs'"),
             ("batchsize = 3", "there is no option 'batchsize'; the nearest is 'batch-size'"),
             ('config = "other.toml"', "there is no option 'config'; the nearest is "),
-            ("[train]\nlr = 1", "there is no option 'train'; the nearest is "),
+            (
+                "[train]\nlr = 1",
+                "--config run.toml: [train] is a table, and options stand without one, such as epochs = 5",
+            ),
             ("epochs = ", "--config run.toml: is not a TOML file (Invalid value"),
             ("epochs = true", "run.toml: epochs must be a string or a number, got True"),
             ("augment = 1", "run.toml: augment must be true or false, got 1"),
             ("lr = [1.0]", "run.toml: lr must be a string or a number, got [1.0]"),
-            ('epochs = "many"', "--config run.toml: error: argument --epochs: invalid int value: 'many'"),
-            ('model = "Best"', "--config run.toml: error: argument --model: invalid choice: 'Best'"),
+            (
+                'epochs = "many"',
+                "xpdl train: error: --config run.toml: argument --epochs: invalid int value: 'many'; xpdl train --",
+            ),
+            ('model = "Best"', "--config run.toml: argument --model: invalid choice: 'Best'"),
             (None, "No such file or directory: run.toml"),
         ],
     )
@@ -187,6 +193,12 @@ class TestConfig:
             Path("run.toml").write_text(text)
         code, out, err = run("train", "--config", "run.toml")
         assert (code, out, err.count("\n")) == (2, "", 1) and says in err
+
+    def test_processes_that_share_no_work_are_refused(self, run, monkeypatch):
+        monkeypatch.setenv("PMI_SIZE", "2")
+        code, out, err = run("train")
+        says = "2 processes would train the same network; --distributed shares it among them"
+        assert (code, out, err) == (2, "", f"xpdl train: error: {says}\n")
 
     def test_options_of_a_file_contradict_a_run_too(self, run, interrupted):
         interrupted(*SMALL)

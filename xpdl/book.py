@@ -42,6 +42,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     "simple_convnet": ("SimpleConvNet",),
     "deep_convnet": ("DeepConvNet",),
 }
+#: file that scripts read -> where it comes from
+_WRITTEN_BY = {
+    "params.pkl": "run train_convnet.py or train_deepnet.py first, which write theirs",
+    "sample_weight.pkl": "it is part of the book's own code, in its folder ch03: copy it beside the script",
+}
 _EXTRA = {"matplotlib": "plot", "PIL": "images"}
 
 
@@ -56,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--float32", action="store_true", help="in place of the book's float64")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write figures there instead of showing them")
     parser.add_argument("script", type=Path)
-    parser.add_argument("args", nargs=argparse.REMAINDER, help="for the script")
+    parser.add_argument("args", nargs=argparse.REMAINDER, help="for the script").required = False
     args = parser.parse_args(argv)
     try:
         script = args.script.resolve()
@@ -69,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _draw_without_display(script.stem, folder)
             with xpdl.use("numpy", dtype="float32" if args.float32 else "float64"):
                 runpy.run_path(str(script), run_name="__main__")
-    except (ImportError, FileNotFoundError) as error:
+    except (ImportError, OSError) as error:
         if (cure := _cure(error)) is None:
             raise
         print(f"python -m xpdl.book: error: {cure}", file=sys.stderr)
@@ -80,9 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _cure(error: Exception) -> str | None:
     """Return one line for an error that is not a mistake in the script: a file or a library is missing."""
     if isinstance(error, FileNotFoundError):
-        weights = str(error.filename).endswith("params.pkl")
-        cure = "; run train_convnet.py or train_deepnet.py first, which write theirs" if weights else ""
-        return f"{error}{cure}"
+        name = Path(str(error.filename)).name
+        return f"{error}{next((f'; {cure}' for end, cure in _WRITTEN_BY.items() if name.endswith(end)), '')}"
+    if isinstance(error, OSError):
+        return (
+            f"{error}; --mini takes the 6,000 digits in the package instead"
+            if str(error).startswith("MNIST: ")
+            else None
+        )
     name = getattr(error, "name", None) or ""
     if name.partition(".")[0] in _EXTRA:
         return f"the script needs {name}: pip install 'xpdl[{_EXTRA[name.partition('.')[0]]}]'"

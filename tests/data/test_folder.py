@@ -45,8 +45,16 @@ def test_files_that_are_no_pictures_are_ignored(pets):
     (pets / "cats" / "notes.txt").write_text("of cats")
     (pets / "cats" / ".hidden.png").write_text("")
     (pets / ".cache").mkdir()
-    (pets / "readme.png").write_text("")
     assert len(xpdl.load_folder(pets)) == 10
+
+
+def test_pictures_in_the_folder_of_no_class_are_a_warning(pets):
+    for name in ("new.png", "older.jpg"):
+        (pets / name).write_bytes(b"")
+    with pytest.warns(
+        UserWarning, match=r"2 pictures in .*pets are in the folder of no class, and ignored, such as new"
+    ):
+        assert len(xpdl.load_folder(pets)) == 10
 
 
 def test_damaged_files_are_skipped_and_named(pets):

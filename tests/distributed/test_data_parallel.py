@@ -53,7 +53,7 @@ def test_without_a_launcher_it_is_one_process_and_says_so() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=60, check=True
     )
     assert done.stdout == "Communicator(rank=0, size=1) True\n"
-    assert done.stderr == "xpdl: one process; mpiexec -n 4 python SCRIPT starts four ranks of a training\n"
+    assert done.stderr == "xpdl: one process; mpiexec -n 4 before the command starts four ranks of a training\n"
 
 
 @pytest.mark.exhaustive

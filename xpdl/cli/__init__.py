@@ -24,8 +24,11 @@ _WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xp
 
 
 class _Parser(argparse.ArgumentParser):
+    #: where arguments come from, if not from the command line
+    place = ""
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help says what there is\n")
+        self.exit(2, f"{self.prog}: error: {self.place}{message}; {self.prog} --help says what there is\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The GPU report has codes of its own, see `xpdl.bench.gpu_report.main`.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:  # `parse_args` would name the program and its help, and not the command's
+        parser.prog = f"{parser.prog} {args.command}"
+        parser.error(f"there is no {unknown[0]}")
     try:
         with _warnings_in_a_line(args.command):
             code: int = args.run(args) or 0

@@ -11,7 +11,7 @@ from typing import Any
 from xpdl import models
 from xpdl.cli import sources
 from xpdl.cli.given import long_name
-from xpdl.cli.options import add_backend, add_metrics, use
+from xpdl.cli.options import add_backend, add_metrics, newest, use
 from xpdl.training import evaluate, measures
 
 
@@ -29,9 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print measures of the rows to test with."""
     use(args)
-    path = args.checkpoint or _newest(Path("runs"))
+    path = args.checkpoint or newest()
     network = models.load_model(path)
+    asked = args.data is not None
     _settle_data(args, network.origin or {})
+    if not asked and args.data not in sources.SETS and not Path(args.data).is_dir():
+        raise ValueError(f"{path}: was trained on the folder {args.data}, which is not here; name it with --data")
     source = sources.load(args, network.preparation or {})
     if source.class_names != network.class_names and (network.class_names or source.preparation):
         raise ValueError(
@@ -40,9 +43,9 @@ def run(args: argparse.Namespace) -> None:
         )
     x, t = source.test
     print(f"{path} on {args.data}: {x.shape[0]} test images")
-    asked = measures.resolve([name for name in args.metrics if name != "loss"], network, "--metrics")
+    metrics = measures.resolve([name for name in args.metrics if name != "loss"], network, "--metrics")
     kinds = ["acc", *(["loss"] if "loss" in args.metrics else [])]
-    for name, value in evaluate.evaluate(network, sources.fitting(x, network), t, kinds, asked).items():
+    for name, value in evaluate.evaluate(network, sources.fitting(x, network), t, kinds, metrics).items():
         print(f"test {'accuracy' if name == 'acc' else name}: {value:.4f}")
 
 
@@ -62,10 +65,3 @@ def _settle_data(args: argparse.Namespace, origin: Mapping[str, Any]) -> None:
 
 def _listed(class_names: list[str] | None) -> str:
     return "digits" if class_names is None else ", ".join(class_names)
-
-
-def _newest(folder: Path) -> Path:
-    files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        raise FileNotFoundError(f"no trained network in {folder}/; name its file, or train one with 'xpdl train'")
-    return files[-1]

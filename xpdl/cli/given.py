@@ -73,15 +73,19 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
     tokens: list[str] = []
     for key, value in table.items():
         name = key.replace("_", "-")
+        if isinstance(value, dict):
+            raise ValueError(
+                f"--config {path}: [{key}] is a table, and options stand without one, such as epochs = 5; remove the line"
+            )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             raise ValueError(f"--config {path}: there is no option {key!r}; the nearest is {near!r}")
         tokens += _tokens(f"--config {path}: {key}", name, value, is_flag=isinstance(known[name], bool))
-    usual, parser.prog = parser.prog, f"{parser.prog}: --config {path}"
+    parser.place = f"--config {path}: "  # type: ignore[attr-defined]
     try:
         return _given(parser.parse_args(tokens))
     finally:
-        parser.prog = usual
+        parser.place = ""  # type: ignore[attr-defined]
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import xpdl
 from xpdl.backends import Backend
@@ -34,3 +35,12 @@ def use(args: argparse.Namespace, local_rank: int = 0) -> Backend:
     if local_rank and (gpus := gpu_count(xpdl.get_backend().name)) > 1:
         xpdl.use(xpdl.get_backend().name, device=local_rank % gpus)
     return xpdl.get_backend()
+
+
+def newest() -> Path:
+    """Return the file of the network that was trained last, in ``runs/``."""
+    folder = Path("runs")
+    files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise FileNotFoundError(f"no trained network in {folder}/; name its file, or train one with 'xpdl train'")
+    return files[-1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import numpy as np
 import xpdl
 from xpdl import models
 from xpdl.backends import asnumpy
-from xpdl.cli.options import add_backend, use
+from xpdl.cli.options import add_backend, newest, use
+from xpdl.data.folder import SUFFIXES, pictures_in
 from xpdl.data.images import load_digit
 from xpdl.data.pictures import prepared
 from xpdl.io.os_errors import in_words
@@ -25,8 +28,13 @@ _SHOWN = 3  # classes of a picture, with their probabilities
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("checkpoint", type=Path, help="file of a trained network")
-    parser.add_argument("images", type=Path, nargs="+", metavar="image", help="a digit or thing each, PNG or the like")
+    parser.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="[MODEL] IMAGE",
+        help="file of a trained network (default: the newest in runs/), then pictures, or folders of them",
+    )
     parser.add_argument(
         "--sure", type=float, default=0.5, metavar="P", help="'unsure' below this probability of a class (default: 0.5)"
     )
@@ -39,9 +47,11 @@ def run(args: argparse.Namespace) -> int:
     use(args)
     if not 0 <= args.sure <= 1:
         raise ValueError(f"--sure must be a probability from 0 to 1, got {args.sure}")
-    network = models.load_model(args.checkpoint)
+    model, images = _model_and_images(args.files)
+    _require_new(args.show, [model, *images])
+    network = models.load_model(model)
     rows, titles = [], []
-    for path in args.images:
+    for path in images:
         try:
             row = _row(path, network)
         except (ValueError, OSError) as error:
@@ -54,7 +64,24 @@ def run(args: argparse.Namespace) -> int:
     if args.show is not None and rows:
         xpdl.plots.images(np.stack(rows), titles=titles).savefig(args.show, dpi=120)
         print(f"wrote {args.show}")
-    return 1 if len(rows) < len(args.images) else 0
+    return 1 if len(rows) < len(images) else 0
+
+
+def _model_and_images(files: Sequence[Path]) -> tuple[Path, list[Path]]:
+    """Return the file of the network and the pictures, those in folders too."""
+    is_picture = files[0].is_dir() or files[0].suffix.lower() in SUFFIXES
+    model, named = (newest(), files) if is_picture else (files[0], files[1:])
+    images = [one for file in named for one in (pictures_in(file) if file.is_dir() else [file])]
+    if not images:
+        where = f" in {named[0]}" if named else f"; xpdl predict {model} PICTURE recognises one"
+        raise ValueError(f"there is no picture{where}")
+    return model, images
+
+
+def _require_new(shown: Path | None, files: Sequence[Path]) -> None:
+    """Refuse to draw over a file that is read."""
+    if shown is not None and shown.exists() and any(file.exists() and os.path.samefile(shown, file) for file in files):
+        raise ValueError(f"--show {shown}: is one of the files to read; name another to draw to")
 
 
 def _row(path: Path, network: Model) -> Any:

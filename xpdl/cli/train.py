@@ -21,6 +21,7 @@ from xpdl.data import augment
 from xpdl.data.pictures import FITS
 from xpdl.distributed import Communicator, mpi
 from xpdl.distributed.failures import ending_together
+from xpdl.distributed.message_passing import launched_ranks
 from xpdl.models import MODELS
 from xpdl.models.base import Model
 from xpdl.optimizers import Optimizer
@@ -76,7 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=_OUT, metavar="DIR", help="where to write (default: runs)")
     parser.add_argument(
-        "--augment", action=yes_or_no, default=False, help="shift, rotate and scale images at random, mirror things"
+        "--augment",
+        action=yes_or_no,
+        default=False,
+        help="shift, rotate and scale images at random; all but digits are mirrored, too",
     )
     pictures = parser.add_argument_group("pictures in a folder", "how --data FOLDER becomes rows")
     pictures.add_argument("--size", type=int, default=32, metavar="N", help="height and width in pixels (default: 32)")
@@ -89,7 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and write the network and its history; 1 where they could not be written to the folder asked for."""
-    ranks = mpi() if given(args).get("distributed") else Communicator()
+    distributed = bool(given(args).get("distributed"))
+    if launched_ranks() > 1 and not distributed:
+        raise ValueError(
+            f"{launched_ranks()} processes would train the same network; --distributed shares it among them"
+        )
+    ranks = mpi() if distributed else Communicator()
     with ending_together(ranks):
         return _train(args, ranks)
 

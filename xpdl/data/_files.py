@@ -28,6 +28,13 @@ def check_flags(owner: str, **flags: bool) -> None:
         flag(value, name, owner)
 
 
+def _xpdl_data() -> str:
+    folder = os.environ.get("XPDL_DATA")
+    if not folder:
+        return "not set"
+    return folder if Path(folder).expanduser().is_dir() else f"{folder}, which is no folder"
+
+
 def in_xpdl_data(folders: Iterable[str], names: Sequence[str]) -> Path | None:
     """The first of the files `names` that is in one of these folders of ``XPDL_DATA``."""
     data = os.environ.get("XPDL_DATA")
@@ -49,7 +56,7 @@ def in_cache(title: str, folder: str, name: str, urls: Sequence[str], size: int,
             fetch(name, urls, path, size, sha256)
         except OSError as error:
             raise OSError(
-                f"{title}: {name} is neither in XPDL_DATA ({os.environ.get('XPDL_DATA') or 'not set'}) nor in "
+                f"{title}: {name} is neither in XPDL_DATA ({_xpdl_data()}) nor in "
                 f"{path.parent}, and cannot be downloaded ({in_words(error)}). {advice}"
             ) from error
     return path

@@ -17,7 +17,8 @@ from xpdl.data.pictures import load_picture, require_options
 from xpdl.io.os_errors import in_words
 from xpdl.ops.checks import number
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
+#: of files that are pictures
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
 # Names of folders that hold a share of the rows, not a class.
 _SHARES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _NAMED = 5  # damaged files that a warning names
@@ -117,14 +118,14 @@ def load_folder(
     Warns
     -----
     UserWarning
-        Of damaged files, which are skipped, by name.
+        Of damaged files, which are skipped, by name, and of pictures beside the folders of the classes.
 
     Raises
     ------
     OSError
         If there is no such folder.
     ValueError
-        If it has no folders, a class has no readable picture, or an option is wrong.
+        If it has fewer than two folders, a class has no readable picture, or an option is wrong.
     ImportError
         If Pillow is not installed.
 
@@ -140,13 +141,23 @@ def load_folder(
         raise ValueError(f"{owner}: {folder} has no folders; put the pictures of each class into a folder of its name")
     if {name.lower() for name in names} <= _SHARES:
         raise ValueError(f"{owner}: {folder} holds {', '.join(names)} and no classes; load each alone")
+    if len(names) == 1:
+        raise ValueError(
+            f"{owner}: {folder} has one class, {names[0]}, which leaves nothing to tell apart; put pictures of another into "
+            "a folder beside it"
+        )
+    if loose := [file.name for file in sorted(folder.iterdir()) if _is_picture(file)]:
+        warnings.warn(
+            f"{owner}: {len(loose)} pictures in {folder} are in the folder of no class, and ignored, such as {loose[0]}",
+            stacklevel=2,
+        )
     rows: list[Any] = []
     labels: list[int] = []
     files: list[Path] = []
     damaged: list[str] = []
     for label, name in enumerate(names):
         before = len(files)
-        for file in _pictures_in(folder / name):
+        for file in pictures_in(folder / name):
             try:
                 rows.append(load_picture(file, (height, width), channels=channels, fit=fit))
             except (ValueError, OSError) as error:
@@ -166,10 +177,10 @@ def load_folder(
     return Pictures(asarray(np.stack(rows)), asarray(np.asarray(labels)), names, files, preparation)
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
     """Return the picture files in a folder and in those inside it, in alphabetic order."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".") and file.is_file()
-    )
+    return sorted(file for file in folder.rglob("*") if _is_picture(file))
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import os
 import platform
 import subprocess
@@ -161,7 +161,9 @@ def _of_the_world(timeout: float, bucket_bytes: int, compression: str | None) ->
     world = _library().COMM_WORLD
     if world.Get_size() == 1:
         print(
-            "xpdl: one process; mpiexec -n 4 python SCRIPT starts four ranks of a training", file=sys.stderr, flush=True
+            "xpdl: one process; mpiexec -n 4 before the command starts four ranks of a training",
+            file=sys.stderr,
+            flush=True,
         )
         return Communicator()
     communicator = MPICommunicator(world, timeout, bucket_bytes, compression)
@@ -175,8 +177,16 @@ def launched() -> bool:
     return bool({"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"} & os.environ.keys())
 
 
+def launched_ranks() -> int:
+    """Return the number of processes that a launcher of MPI has started with this one, as it says; else 1."""
+    sizes = [os.environ[name] for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE") if name in os.environ]
+    return int(sizes[0]) if sizes and sizes[0].isdecimal() else 1
+
+
 def availability() -> str:
     """Return ``"ok"`` and the MPI library, or why there is none; asked in another process, which may end of it."""
+    if importlib.util.find_spec("mpi4py") is None:
+        return "mpi4py is not installed; pip install 'xpdl[mpi]'"
     code = (
         "import mpi4py; mpi4py.rc.initialize = False; import xpdl.distributed.message_passing as m; print(m.library())"
     )
