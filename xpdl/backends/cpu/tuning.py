@@ -154,6 +154,9 @@ class Tuning:
     # Elements of NumPy's buffer: forward of (100, 16, 32, 32) takes 2.2 ms with the default of 8192, and 1.6 ms with this.
     batch_norm_ufunc_buffer: int = 512
 
+    # Elements of a task of rows that are normalised by themselves, in compiled code.
+    row_normalization_task: int = 1 << 17
+
     # --- losses and dropout
     # So few classes are reduced in columns, many rows at a time: 1000 rows of 10 scores take 28 us instead of 95, of 1000 a
     # third more.
