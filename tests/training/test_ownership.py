@@ -68,6 +68,10 @@ ELSEWHERE = {
     "Batches": "no argument of a trainer: passes are in tests/data",
     "ChunkedBatches": "no argument of a trainer: passes are in tests/data",
     "Prefetch": "no argument of a trainer: passes are in tests/data",
+    "ContiguousWindows": "batches of a text: in tests/data/text",
+    "RandomWindows": "batches of a text: in tests/data/text",
+    "PaddedBatches": "batches of a text: in tests/data/text",
+    "Vocabulary": "no argument of a trainer",
     "History": "a result, no argument",
     "Trainer": "what trains",
 }
