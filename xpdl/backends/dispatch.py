@@ -14,8 +14,9 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from xpdl.backends.arrays import HostArray
 from xpdl.backends.decisions import note
-from xpdl.backends.namespaces import Namespace, array_namespace, library_name
+from xpdl.backends.namespaces import Namespace, array_namespace, library_name, numpy_namespace
 from xpdl.backends.registry import DECLINE, kernel, kernels_of, overridden
 
 __all__ = ["DECLINE", "generic_only", "kernel", "kernels_for", "op", "overridden"]
@@ -67,7 +68,9 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
         if not args and first not in kwargs:
             return generic(*args, **kwargs)  # the generic op says what is missing
         decides: Any = args[0] if args else kwargs[first]
-        xp = array_namespace(decides[0] if takes_list else decides, owner=name)
+        if takes_list:
+            decides = decides[0]
+        xp = numpy_namespace() if type(decides) is HostArray else array_namespace(decides, owner=name)
         kernels = () if _generic_depth else kernels_for(xp)[name]
         for function in kernels:
             result = function(*args, **kwargs)

@@ -46,7 +46,7 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
             break
     else:
         if arrays and arrays[0] is not None:
-            return _numpy()
+            return numpy_namespace()
     known = _KNOWN.get(type(arrays[0])) if arrays else None
     if known is not None and (len(arrays) == 1 or _beside(*arrays)):
         return known
@@ -77,7 +77,8 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
 
 
 @functools.cache  # not at import: this loads all of NumPy, numpy.f2py and numpy.testing among it
-def _numpy() -> Namespace:
+def numpy_namespace() -> Namespace:
+    """Return the namespace of NumPy's arrays."""
     return array_api_compat.array_namespace(np.empty(0))
 
 

@@ -59,7 +59,7 @@ class Chain(Composite):
             layer.set_name(name)
 
     def children(self) -> Iterator[tuple[str, Layer]]:
-        yield from self.layers.items()
+        return iter(self.layers.items())
 
     def get_config(self) -> dict[str, Any]:
         return {"layers": list(self.layers.items()), "fuse": self.fuse}
@@ -107,29 +107,32 @@ class Chain(Composite):
         """``dx`` for the input of the first layer; every layer's gradients are filled on the way."""
         for layer in reversed(self.steps()):
             dout = layer.backward(dout)
-            self._tell_of(layer)
+            if self.after_backward is not None:
+                self._tell_of(self.after_backward, layer)
         return dout
 
     @on_its_device
     def backward_parameters(self, dout: Array) -> None:
         layers = self.steps()
         # nothing before the first layer with parameters to train needs a gradient
-        first = next((i for i, layer in enumerate(layers) if layer.trains), len(layers))
+        first = 0
+        while first < len(layers) and not layers[first].trains:
+            first += 1
         for layer in reversed(layers[first + 1 :]):
             dout = layer.backward(dout)
-            self._tell_of(layer)
+            if self.after_backward is not None:
+                self._tell_of(self.after_backward, layer)
         if first < len(layers):
             layers[first].backward_parameters(dout)
-            self._tell_of(layers[first])
+            if self.after_backward is not None:
+                self._tell_of(self.after_backward, layers[first])
 
-    def _tell_of(self, step: Layer) -> None:
+    def _tell_of(self, after_backward: Callable[[str, Layer], None], step: Layer) -> None:
         """Call `after_backward` for the layers of a step."""
-        if self.after_backward is None:
-            return
         inside = step.layers if isinstance(step, FusedStep) else (step,)
         for name, layer in reversed(self.layers.items()):
             if any(layer is one for one in inside):
-                self.after_backward(name, layer)
+                after_backward(name, layer)
 
     def savers(self) -> Iterator[Any]:
         yield from super().savers()
@@ -166,7 +169,7 @@ def described_layers(layers: Iterable[tuple[str, Layer]]) -> list[str]:
     return words
 
 
-def _forward(steps: Sequence[Layer], x: Array, train_flg: bool | None) -> Array:
+def _forward(steps: Sequence[Any], x: Array, train_flg: bool | None) -> Array:
     for step in steps:
-        x = forward_in_mode(step, x, train_flg)
+        x = step.forward(x, train_flg) if step.accepts_train_flg else forward_in_mode(step, x, train_flg)
     return x

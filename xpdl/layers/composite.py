@@ -31,7 +31,7 @@ class Composite(Layer):
     def params(self) -> Any:  # type: ignore[override]
         """Names -> parameters of all layers inside; reading and writing go to the layers' own dicts."""
         view = self._view("params")
-        frozen = [id(layer.own("params")) for layer in self.tree() if vars(layer).get("_frozen")]
+        frozen = [id(layer.own("params")) for layer in self.tree() if layer._frozen]
         view.frozen = [name for name, (owner, _) in view.entries.items() if id(owner) in frozen] if frozen else ()
         return view
 

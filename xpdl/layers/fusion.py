@@ -73,7 +73,10 @@ class FusedStep(Layer):
 
     @property
     def trains(self) -> bool:
-        return any(layer.trains for layer in self.layers)
+        for layer in self.layers:  # noqa: SIM110 - as in `Layer.trains`
+            if layer.trains:
+                return True
+        return False
 
 
 class Rule(NamedTuple):

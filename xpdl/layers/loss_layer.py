@@ -95,9 +95,9 @@ class LossLayer(Layer):
 
     def _scale(self, dout: Any, y: Array) -> Array | float:
         """`dout` as a number that leaves the dtype of `y` alone: a Python one, or an array () that it is computed with."""
-        owner = f"{self.name}.backward"
         if isinstance(dout, (int, float)):
             return float(dout)
+        owner = f"{self.name}.backward"
         array_namespace(dout, owner=owner)
         xp = array_namespace(dout, y, owner=owner)
         require_shape(dout, (), owner, "dout")

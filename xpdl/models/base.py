@@ -16,6 +16,7 @@ from xpdl.layers.base import Shape, row_shapes
 from xpdl.layers.composite import Composite
 from xpdl.layers.function_loss import Function, last_layer
 from xpdl.layers.losses import LossLayer
+from xpdl.layers.tree import first_parameter
 from xpdl.models import layout, placement, purpose, serialization
 from xpdl.models.batched import batched, rows_of, share_correct
 from xpdl.models.compiled_step import Compilable
@@ -292,9 +293,7 @@ class Model(Compilable, InputGradients, RecurrentStates, Composite):
         return self.last_layer
 
     def _first_parameter(self) -> Array | None:
-        for _, owner, key in self.named_params():  # `next` of a generator takes twice as long, in every step
-            return owner[key]
-        return None
+        return first_parameter(self)
 
     def _moved(self, x: Array) -> Array:
         return placement.moved(x, self._first_parameter())

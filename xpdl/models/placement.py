@@ -65,11 +65,11 @@ def at_home(x: Array, parameter: Array | None) -> bool:
 
 def cast(x: Any, parameter: Array | None) -> Any:
     """Floating `x`, or each array of a tuple or dict, in the dtype of `parameter`; anything else as it is."""
+    if parameter is not None and type(x) is type(parameter) and x.dtype == parameter.dtype:
+        return x
     if is_structure(x):
         return map_arrays(lambda one: cast(one, parameter), x)
-    if parameter is None or (type(x) is type(parameter) and x.dtype == parameter.dtype):
-        return x
-    if not (is_array(x) and is_floating(x)):
+    if parameter is None or not (is_array(x) and is_floating(x)):
         return x
     xp = array_namespace(x)
     return xp.astype(x, getattr(xp, dtype_name(parameter.dtype)), copy=False)

@@ -69,7 +69,6 @@ def _masked_sum(xp: Namespace, weights: Array, values: Array) -> Array:
     return xp.sum(weights * xp.where(weights == 0, 0.0, values))
 
 
-@on_its_device
 def total_weight(
     x: Array, t: Array, class_weights: Array | None = None, sample_weight: Array | None = None, owner: str = ""
 ) -> Array | int:
@@ -80,6 +79,11 @@ def total_weight(
     total = batch_rows(x, owner)
     if sample_weight is None and (class_weights is None or t.ndim == x.ndim):
         return total
+    return _added_weights(x, t, class_weights, sample_weight, owner)
+
+
+@on_its_device
+def _added_weights(x: Array, t: Array, class_weights: Array | None, sample_weight: Array | None, owner: str) -> Array:
     xp, x = array_namespace(x, sample_weight, owner=owner), widened(x)
     of_rows = xp.ones(x.shape[:1], dtype=x.dtype, device=device(x))
     if sample_weight is not None:

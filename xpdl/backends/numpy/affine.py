@@ -13,7 +13,7 @@ import numpy as np
 
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu import buffer_pool, thread_pool
-from xpdl.backends.cpu.partition import split
+from xpdl.backends.cpu.partition import pieces, split
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.numpy.elementwise import before_relu, relu_in_place
@@ -30,7 +30,7 @@ def affine(x: NDArray, W: NDArray, b: NDArray | None = None, *, activation: str 
         return DECLINE
     rows, weights = _matching(x, W)
     y = buffer_pool.empty((rows.shape[0], W.shape[1]), x.dtype)
-    if _is_tiny(rows, W):
+    if len(rows) * W.size <= TUNING.affine_tiny_products:  # BLAS multiplies in one thread anyway
         np.matmul(rows, weights, out=y)
         _finish(y, b, relu)
     else:
@@ -62,13 +62,14 @@ def _product_in_tasks(rows: NDArray, weights: NDArray, y: NDArray, finish: Calla
 
 def _finish(y: NDArray, b: NDArray | None, relu: bool) -> None:
     """Add the bias to rows and apply the relu, to as many rows at a time as stay in the cache meanwhile."""
-    count = len(y) if y.size <= TUNING.affine_cached else max(1, TUNING.affine_cached // y.shape[1])
-    for k in range(0, len(y), count):
-        piece = y[k : k + count]
-        if b is not None:
-            piece += b
-        if relu:
-            relu_in_place(piece)
+    if y.size > TUNING.affine_cached and len(y) > 1:
+        for part in pieces(len(y), max(1, TUNING.affine_cached // y.shape[1])):
+            _finish(y[part], b, relu)
+        return
+    if b is not None:
+        y += b
+    if relu:
+        relu_in_place(y)
 
 
 @kernel("numpy", "affine_backward")
@@ -132,11 +133,6 @@ def _fill_gradients(
     _run(n * weights.size * len(work), *work)
     if db is not None and not wide:
         np.add.reduce(dy, axis=0, out=db)
-
-
-def _is_tiny(rows: NDArray, W: NDArray) -> bool:
-    """Return whether BLAS multiplies in one thread anyway."""
-    return len(rows) * W.size <= TUNING.affine_tiny_products
 
 
 def _supports(x: NDArray, W: NDArray) -> bool:
