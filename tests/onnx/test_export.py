@@ -33,6 +33,9 @@ NOT_IN_RUNTIME = {
     "GlobalMaxPool",
     "Elu",
     "Softplus",
+    "RNN",
+    "LSTM",
+    "GRU",
 }
 # onnx's reference fails at transposed convolution in groups, and onnxruntime has none in float64
 _BEYOND_REFERENCE = ("ConvolutionTranspose with everything", "float64")
@@ -134,27 +137,11 @@ def test_ids_beside_floats(dtype: str, tmp_path: Any) -> None:
     assert_same(got, net.predict(xs), dtype)
 
 
-#: layers that have no exporter yet
-UNKNOWN: set[type] = {L.RNN, L.LSTM, L.GRU, L.Bidirectional}
-UNKNOWN |= {L.MultiHeadAttention, L.SinusoidalPositions, L.LearnedPositions}
-
-
-@pytest.mark.parametrize("cls", sorted(UNKNOWN, key=lambda cls: cls.__name__))
-def test_layers_without_an_exporter_are_named(cls: type, tmp_path: Any) -> None:
-    row = next(row for row in ROWS if row.cls is cls)
-    net = xpdl.Sequential(row.make(row.params))
-    net.build(row.inputs[0].shape[1:])
-    with pytest.raises(TypeError, match=rf"{cls.__name__}1: nothing says how a {cls.__name__} is exported to ONNX"):
-        xpdl.onnx.export(net, tmp_path / "x.onnx")
-
-
 # onnxruntime has no Erf for float64, and onnx's reference rounds it to float32
 @pytest.mark.applies(lambda row, dtype: not (row.cls is L.Gelu and "tanh" not in row.id and dtype == "float64"))
 @pytest.mark.applies(lambda row, dtype: (row.id, dtype) != _BEYOND_REFERENCE)
 @each_dtype
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS if row not in SEVERAL and row.cls not in UNKNOWN], ids=lambda row: row.id
-)
+@pytest.mark.parametrize("row", [row for row in ROWS if row not in SEVERAL], ids=lambda row: row.id)
 def test_every_layer(row: Row, dtype: str, tmp_path: Any) -> None:
     x = row.inputs[0] if row.cls is L.Embedding else row.inputs[0].astype(dtype)
     with use("numpy", dtype=dtype):

@@ -32,8 +32,10 @@ from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 from xpdl.layers.upsampling import UpSampling
+from xpdl.models.gpt import GPT
 from xpdl.onnx.graph import Exporter, Graph, Value
 from xpdl.onnx.graph_exporters import OF_GRAPHS
+from xpdl.onnx.sequence_exporters import OF_SEQUENCES
 from xpdl.onnx.window_nodes import average_pooling, convolution, convolution_transpose, pooling, upsampling, weights
 
 
@@ -193,6 +195,7 @@ def _rows(graph: Graph, x: Value) -> Value:
 
 EXPORTERS: dict[type, Exporter] = {
     **OF_GRAPHS,
+    **OF_SEQUENCES,
     AddLayer: _node("Add"),
     Affine: _affine,
     AveragePooling: average_pooling,
@@ -205,6 +208,7 @@ EXPORTERS: dict[type, Exporter] = {
     Embedding: _embedding,
     Flatten: _node("Flatten", axis=1),
     Gelu: _gelu,
+    GPT: _chain,
     GlobalAveragePooling: _global_average_pooling,
     GlobalMaxPooling: _global_max_pooling,
     GroupNormalization: _group_normalization,

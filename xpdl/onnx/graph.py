@@ -49,12 +49,15 @@ class Graph:
     ----------
     nodes : list of onnx.NodeProto
     constants : dict of str to numpy array
+    booleans : set of str
+        Names of inputs that are masks.
     """
 
     def __init__(self, model: Layer, dtype: np.dtype[Any], find: Callable[[Any], Exporter | None]) -> None:
         self.dtype = dtype
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
+        self.booleans: set[str] = set()
         self._find = find
         self._layer = model.name
         aliases = getattr(model, "aliases", {})
@@ -65,7 +68,7 @@ class Graph:
         }
         self._taken = set(self._parameters.values())
 
-    def node(self, kind: str, *inputs: Value, shape: Shape | None = None, **attributes: Any) -> Value:
+    def node(self, kind: str, *inputs: Value, shape: Shape | None = None, place: int = 0, **attributes: Any) -> Value:
         """Add a node with one output, and return that.
 
         Parameters
@@ -75,6 +78,8 @@ class Graph:
         *inputs : Value
         shape : tuple of int, optional
             Of one row of the output; that of the first input by default.
+        place : int
+            Of the output among those of the operator.
         **attributes
             Of the operator.
 
@@ -89,7 +94,8 @@ class Graph:
                     "make constants with graph.constant(array) and graph.parameter(self, key)"
                 )
         name = self.fresh(self._layer)
-        self.nodes.append(helper.make_node(kind, [one.name for one in inputs], [name], name=name, **attributes))
+        outputs = [*[""] * place, name]
+        self.nodes.append(helper.make_node(kind, [one.name for one in inputs], outputs, name=name, **attributes))
         return Value(name, inputs[0].shape if shape is None else shape)
 
     def parameter(self, layer: Layer, key: str) -> Value:

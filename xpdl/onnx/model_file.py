@@ -155,11 +155,12 @@ def _proto(model: Layer, shape: Any, activation: str | None) -> ModelProto:
     size = sum(array.nbytes for array in graph.constants.values())
     if size > _MOST_BYTES:
         raise ValueError(f"{_OWNER}: an ONNX file holds at most 2 GiB, {model.name} has {size:,} bytes")
+    kinds = {False: _TYPES[dtype.name], True: TensorProto.BOOL}
     inside = helper.make_graph(
         graph.nodes,
         model.name,
         [
-            _declared(x, TensorProto.INT64 if model.takers_of_ids(place) else _TYPES[dtype.name])
+            _declared(x, TensorProto.INT64 if model.takers_of_ids(place) else kinds[x.name in graph.booleans])
             for place, x in enumerate(xs)
         ],
         [_declared(y, _TYPES[dtype.name]) for y in ys],
