@@ -201,9 +201,6 @@ def saliency(found):
     assert after < before - 0.1
 
 
-CHECKS = {name: globals().get(name, same) for name in NAMES}
-
-
 def autoencoder(errors):
     noisy, given_back = errors
     assert given_back < 0.9 * noisy
@@ -217,6 +214,9 @@ def vae(losses):
 def gan(alike):
     # untrained: about 0
     assert alike > 0.5
+
+
+CHECKS = {name: globals().get(name, same) for name in NAMES}
 
 
 @draws
