@@ -37,6 +37,7 @@ def dropout_factors(net: Any, ratio: float) -> list[Any]:
 
 
 @pytest.mark.needs("torch")
+@pytest.mark.quick(lambda seed: seed == 0)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "options",

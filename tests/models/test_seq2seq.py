@@ -34,6 +34,7 @@ def moved_net(model: Any, seed: int = 0, sizes: tuple[int, int, int] = (V, 4, 6)
 
 @each
 @pytest.mark.needs("torch")
+@pytest.mark.quick(lambda seed: seed == 0)
 @pytest.mark.parametrize("seed", range(4))
 def test_loss_and_gradients_are_those_of_pytorch(model: Any, seed: int) -> None:
     import torch
@@ -122,6 +123,7 @@ OPTIONS: Any = {"optimizer": "Adam", "optimizer_param": {"lr": 0.03}, "verbose":
 
 
 @each
+@pytest.mark.quick(lambda model: model is AttentionSeq2seq)
 def test_learns_to_copy_with_a_trainer(model: Any) -> None:
     x, t = reversed_copies(64)
     net = model(4, 8, 16, seed=0)
@@ -168,6 +170,7 @@ def test_files_make_an_equal_model(model: Any, tmp_path: Any) -> None:
 
 
 @each
+@pytest.mark.quick(lambda model: model is AttentionSeq2seq)
 def test_a_run_goes_on_from_a_checkpoint(model: Any, tmp_path: Any) -> None:
     x, t = reversed_copies(32)
 
@@ -260,6 +263,7 @@ def test_a_loss_that_becomes_nan_is_explained(model: Any) -> None:
 
 
 @each
+@pytest.mark.quick(lambda model: model is AttentionSeq2seq)
 @pytest.mark.needs("torch")
 def test_backends_compute_the_same_step(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
     net = moved_net(model)

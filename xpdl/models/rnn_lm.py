@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpdl.backends import asnumpy, get_backend, tables
-from xpdl.backends.namespaces import Array, array_namespace, is_array
+from xpdl.backends.namespaces import Array, is_array
+from xpdl.data.text.windows import ContiguousWindows
 from xpdl.errors import ShapeError
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer
@@ -59,8 +60,9 @@ class RnnLm(Sequential):
     -----
     Ids (N, T) give scores (N, T, V); targets are the ids that follow, (N, T). A text is learned by truncated
     backpropagation: it is cut into N rows, which are given T words at a time. Each batch goes on with the states of the one
-    before, until `reset_state`, but no gradient flows back into that. A `Trainer` that gets batches goes on with the states
-    within an epoch; the rows of an array, which it shuffles, begin with zeros, as does all that is measured.
+    before, until `reset_state`, but no gradient flows back into that. A `Trainer` that gets batches, such as
+    `ContiguousWindows`, goes on with the states within an epoch; the rows of an array, which it shuffles, begin with zeros,
+    as does all that is measured. Batches in no order, such as `RandomWindows`, take ``stateful=False``.
 
     Gradients are clipped by the optimizer, as ``SGD(lr=20, clip_norm=0.25)``. Dropout is inverted here, as in the second
     volume.
@@ -191,18 +193,15 @@ class RnnLm(Sequential):
             positive_int(n, name, owner) for n, name in ((batch_size, "batch_size"), (time_size, "time_size"))
         )
         words = self._words(ids, f"{owner}: ids")
-        length = (len(words) - 1) // rows
-        if length < 1:
+        if len(words) <= rows:
             raise ShapeError(f"{owner}: {rows} rows need more than {rows} words, got {len(words)}; lower batch_size")
         backend = self.backend or get_backend()
-        x, t = (backend.asarray(words[k : k + rows * length], "int32") for k in (0, 1))
-        x, t = (array_namespace(a).reshape(a, (rows, length)) for a in (x, t))
-        total = 0.0
+        total, steps = 0.0, 0
         with states_of_zeros(self), states_kept(self):
-            for start in range(0, length, step):
-                end = min(start + step, length)
-                total += float(self.loss(x[:, start:end], t[:, start:end])) * (end - start)
-        return math.exp(total / length)
+            for x, t in ContiguousWindows(backend.asarray(words, "int32"), rows, step, backend=backend):
+                total += float(self.loss(x, t)) * x.shape[1]
+                steps += x.shape[1]
+        return math.exp(total / steps)
 
     def _words(self, ids: Any, name: str) -> list[int]:
         """Return one id, or several, as a list."""
