@@ -47,6 +47,7 @@ SHOWN = {
     "overfit_weight_decay": ["overfit_weight_decay"],
     "recognise_digits": ["recognise_digits"],
     "simple_conv_net": ["simple_conv_net", "simple_conv_net_confusion", "simple_conv_net_filters"],
+    "text_by_gpt": ["text_by_gpt"],
     "vae": ["vae"],
     "what_layers_see": ["what_layers_see"],
 }

@@ -211,6 +211,11 @@ def vae(losses):
     assert after < 220 < before
 
 
+def text_by_gpt(losses):
+    before, after = losses
+    assert before == pytest.approx(math.log(70), abs=0.1) and after < before - 0.5
+
+
 def gan(alike):
     # untrained: about 0
     assert alike > 0.5
