@@ -12,8 +12,10 @@ def window_count(length: int, size: int, stride: int, pad: int, dilation: int = 
 
 def output_size(shape: tuple[int, ...], size: Pair, stride: Pair, pad: Pair, dilation: Pair = (1, 1)) -> Pair:
     """(OH, OW) of windows over images (..., H, W)."""
-    height, width = (window_count(shape[i - 2], size[i], stride[i], pad[i], dilation[i]) for i in (0, 1))
-    return height, width
+    return (
+        window_count(shape[-2], size[0], stride[0], pad[0], dilation[0]),
+        window_count(shape[-1], size[1], stride[1], pad[1], dilation[1]),
+    )
 
 
 def is_plain(x: Array, pad: Pads = ()) -> bool:
@@ -21,4 +23,4 @@ def is_plain(x: Array, pad: Pads = ()) -> bool:
 
     The generic ops reduce signals, volumes and one-sided borders to them.
     """
-    return x.ndim == 4 and all(type(border) is int for border in pad)
+    return x.ndim == 4 and all([type(border) is int for border in pad])

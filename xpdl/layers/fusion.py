@@ -43,7 +43,8 @@ class FusedStep(Layer):
     def forward(self, x: Array, train_flg: bool | None = None) -> Array:
         """The output of the last layer; `train_flg` stands for the mode of all layers when given."""
         self.saved = y = self.rule.forward(x, train_flg, *self.layers)
-        self._mark(used_up=False)
+        for layer in self.layers:  # those whose own passes were not called
+            layer.used_up = False
         return y
 
     def backward(self, dout: Array) -> Array:
@@ -59,13 +60,9 @@ class FusedStep(Layer):
         last = self.layers[-1]
         y = last.require_saved(self.saved)
         dx = self.rule.backward(last.require_dout(dout, y.shape, y), y, need_dx, *self.layers)
-        self._mark(used_up=True)
-        return dx
-
-    def _mark(self, used_up: bool) -> None:
-        """Tell layers whose own passes were not called."""
         for layer in self.layers:
-            layer.used_up = used_up
+            layer.used_up = True
+        return dx
 
     def named(self, kind: str) -> Iterator[Entry]:
         for layer in self.layers:

@@ -197,4 +197,4 @@ def targets_like(x: Array, t: Array, owner: str) -> Array:
 
 def _reshaped(a: Array, shape: tuple[int, ...]) -> Array:
     """`a` in another shape of as many values, or itself where it has that."""
-    return a if tuple(a.shape) == tuple(shape) else array_namespace(a).reshape(a, shape)
+    return a if a.shape == shape else array_namespace(a).reshape(a, shape)

@@ -13,7 +13,6 @@ def rows_of(x: Array) -> Array:
     return array_namespace(x).reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-@on_its_device
 def flattened(
     x: Array, t: Array, weights: Array | None, ignore_label: int | None, owner: str
 ) -> tuple[Array, Array, Array | None]:
@@ -38,6 +37,13 @@ def flattened(
     """
     if x.ndim == 2 and ignore_label is None:
         return x, t, weights
+    return _flattened(x, t, weights, ignore_label, owner)
+
+
+@on_its_device
+def _flattened(
+    x: Array, t: Array, weights: Array | None, ignore_label: int | None, owner: str
+) -> tuple[Array, Array, Array | None]:
     xp, places = array_namespace(x, t, weights, owner=owner), x.shape[:-1]
     is_label = t.ndim < x.ndim
     what = f"t, labels or one-hot rows for scores of shape {tuple(x.shape)},"

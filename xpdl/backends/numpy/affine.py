@@ -112,6 +112,14 @@ def _fill_gradients(
     # to contiguous memory
     multiply: Callable[..., NDArray] = np.dot if n == 1 else np.matmul
     wide, tall = m > d and n > 1, n >= d
+    products = n * weights.size * (1 if drows is None else 2)
+    if products <= TUNING.affine_tiny_products:
+        multiply(rows.T, dy, out=dW)
+        if drows is not None:
+            np.matmul(dy, weights.T, out=drows)
+        if db is not None:
+            np.add.reduce(dy, axis=0, out=db)
+        return
 
     def dW_task(part: slice) -> None:
         if not wide:
@@ -130,7 +138,7 @@ def _fill_gradients(
 
     work = [(dW_task, m if wide else d)]
     work += [(dx_task, n if tall else d)] if drows is not None else []
-    _run(n * weights.size * len(work), *work)
+    _run(products, *work)
     if db is not None and not wide:
         np.add.reduce(dy, axis=0, out=db)
 
@@ -173,9 +181,7 @@ def _run(products: int, *work: tuple[Callable[[slice], None], int]) -> None:
         for task, length in work:
             task(slice(0, length))
 
-    if products <= TUNING.affine_tiny_products:
-        everything()
-    elif count <= 1:
+    if count <= 1:
         thread_pool.run([everything])
     else:
         each = max(1, count // len(work))

@@ -11,6 +11,8 @@ from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.registry import DECLINE, kernel
 
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
 
 @kernel("numpy", "softmax_with_loss")
 def softmax_with_loss(
@@ -68,5 +70,5 @@ def _labelled(x: NDArray, t: NDArray) -> bool:
         and t.shape == x.shape[:1]
         and x.size > 0
         # without a sign, negative labels are the largest of all
-        and bool(np.maximum.reduce(t.view(f"u{t.itemsize}")) < x.shape[1])
+        and bool(np.maximum.reduce(t.view(_UNSIGNED[t.itemsize])) < x.shape[1])
     )
