@@ -125,6 +125,17 @@ UNMAPPED = [
     (one("Gemm", (4, 3), (4, 3)), ("n", 4), r"its bias of shape \(4, 3\) is not one value for each of 3 units"),
     (one("Gemm", (5, 3)), ("n", 4), r"Affine: expected a batch \(N, ...\) with 5 values a row"),
     (one("Gemm", (6, 3)), IMAGES, r"its input is no batch of features \(N, D\): rows are of shape \(2, 6, 6\)"),
+    (lambda g: g.node("Gather", g.constant(7, 6, 2), "x"), ("n", 4), r"\(Gather\): its table has shape \(7, 6, 2\)"),
+    (
+        lambda g: g.node("Gather", "x", g.constant(values=np.array([0]))),
+        ("n", 4),
+        r"takes entries of its input, and not rows",
+    ),
+    (
+        lambda g: g.node("Gather", g.constant(7, 6), g.node("Relu", "x")),
+        ("n", 4),
+        r"its numbers are computed from the input of the model, and are not that itself",
+    ),
     (one("Softmax", axis=0), IMAGES, r"it is over the axis 0 of 4, and not over one of a row"),
     (one("ConvTranspose", (2, 2, 3, 3), auto_pad="ROUND"), IMAGES, r"auto_pad='ROUND' is no mode"),
     (one("ConvTranspose", (2, 2, 3, 3), pads=[1]), IMAGES, r"its attributes do not fit filters of 2 axes"),

@@ -112,6 +112,9 @@ def _embedding(layer: Embedding, graph: Graph, x: Value) -> Value:
 
 
 def _layer_normalization(layer: LayerNormalization, graph: Graph, x: Value) -> Value:
+    if graph.dtype == np.float32:  # as eps is in the node
+        p = (graph.parameter(layer, key) for key in ("gamma", "beta"))
+        return graph.node("LayerNormalization", x, *p, axis=-1, epsilon=layer.eps)
     y = graph.node("Mul", _standardized(graph, x, layer.eps), graph.parameter(layer, "gamma"))
     return graph.node("Add", y, graph.parameter(layer, "beta"))
 

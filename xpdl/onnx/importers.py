@@ -11,6 +11,7 @@ from xpdl.layers.base import Layer
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.elu import Elu
+from xpdl.layers.embedding import Embedding
 from xpdl.layers.gelu import Gelu
 from xpdl.layers.leaky_relu import LeakyRelu
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
@@ -26,6 +27,7 @@ from xpdl.onnx.layouts import concatenate, flatten, reshape, squeeze, transpose,
 from xpdl.onnx.nodes import Given, Node, Signal, constant, decimal, integers, signal
 from xpdl.onnx.resizing import convolution_transpose, resize, upsample
 from xpdl.onnx.source import FLOATS, HostArray, Unmapped
+from xpdl.onnx.steps import Step
 from xpdl.onnx.windows import border, convolution, pooling
 
 
@@ -81,6 +83,18 @@ def _with_alpha(make: Callable[[float], Layer], default: float) -> Importer:
         return then(node, signal(x), make(node.number("alpha", default)))
 
     return importer
+
+
+def _gather(node: Node, reader: Reader, table: Given, ids: Given) -> Signal:
+    if isinstance(table, Signal) or node.integer("axis", 0) != 0:
+        raise Unmapped("it takes entries of its input, and not rows of a constant by their numbers")
+    ids, W = signal(ids, "numbers"), reader.weights(table, "table")
+    if W.ndim != 2:
+        raise Unmapped(f"its table has shape {W.shape}")
+    if ids.step.inputs or not ids.is_plain:
+        raise Unmapped("its numbers are computed from the input of the model, and are not that itself")
+    step = Step(node.outputs[0], Embedding(W=W), ids.step, shape=(*ids.step.shape, W.shape[1]))
+    return Signal(step, (*ids.axes, len(ids.axes)))
 
 
 def _gelu(node: Node, reader: Reader, x: Given) -> Signal:
@@ -184,6 +198,7 @@ IMPORTERS: dict[str, Importer] = {
     "Dropout": _dropout,
     "Elu": _with_alpha(Elu, 1.0),
     "Flatten": flatten,
+    "Gather": _gather,
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_pooling(GlobalAveragePooling),
