@@ -11,6 +11,7 @@ import xpdl
 from tests.harness import nonempty
 from xpdl import GPT, DTypeError, LabelError, ShapeError
 from xpdl.models.key_value_cache import KeyValueCache
+from xpdl.models.row_pass import RowPass, fits
 from xpdl.models.sampling import Sampler
 
 PROMPTS = np.random.default_rng(0).integers(0, 9, (3, 4))
@@ -37,7 +38,10 @@ def without_cache(model: GPT, prompts: Any, count: int, draw: Sampler) -> Any:
     return texts
 
 
-@pytest.mark.parametrize("options", [{}, {"rotary": True}, {"tied": False, "dropout": 0.5}, {"gelu": "none"}])
+FORMS: list[dict[str, Any]] = [{}, {"rotary": True}, {"tied": False, "dropout": 0.5}, {"gelu": "none"}]
+
+
+@pytest.mark.parametrize("options", FORMS)
 @pytest.mark.parametrize("context", [1, 5, 8, 40])
 def test_tokens_are_those_without_the_cache(options: dict[str, Any], context: int) -> None:
     model = net(context, **options)
@@ -53,6 +57,52 @@ def test_scores_are_those_without_the_cache(rotary: bool) -> None:
     found = [model.forward_next(part, cache) for part in (rows[:, :3], rows[:, 3:4], rows[:, 4:6], rows[:, 6:])]
     np.testing.assert_allclose(found, model.predict(rows)[:, [2, 3, 5, 7]].swapaxes(0, 1), rtol=1e-12)
     assert cache.length == 8
+
+
+class TestRowPass:
+    """The pass over one token for each text: as by the layers, and left to them where it does not fit."""
+
+    @pytest.mark.parametrize("options", FORMS)
+    def test_scores_are_those_of_the_layers(self, options: dict[str, Any]) -> None:
+        model, cache, other = net(**options), KeyValueCache(8), KeyValueCache(8)
+        assert fits(model)
+        row, rows = RowPass(model), np.random.default_rng(2).integers(0, 9, (2, 8))
+        for one in (cache, other):
+            model.forward_next(rows[:, :2], one)
+        for place in nonempty(range(2, 8)):
+            expected = model.forward_next(rows[:, place : place + 1], other)
+            np.testing.assert_allclose(row(rows[:, place], cache), expected, rtol=1e-12, atol=1e-12)
+        assert cache.length == other.length == 8
+
+    def test_generation_goes_through_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, calls = net(), []
+        run = RowPass.__call__
+        monkeypatch.setattr(
+            RowPass, "__call__", lambda self, ids, cache: (calls.append(ids.shape), run(self, ids, cache))[1]
+        )
+        model.generate(PROMPTS, 5)
+        assert calls == [(3,)] * 4
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda model: model.layers["block1"].layers["mlp"].body.layers.update(gelu=xpdl.Relu()),
+            lambda model: model.layers["block2"].layers["mlp"].body.layers.update(more=xpdl.Gelu()),
+            lambda model: model.layers.update(block1=xpdl.Gelu()),
+        ],
+    )
+    def test_other_layers_are_left_to_themselves(self, change: Any) -> None:
+        model = net(40)
+        change(model)
+        assert not fits(model)
+        expected = without_cache(model, PROMPTS, 20, Sampler(1.0, 5, ""))
+        np.testing.assert_array_equal(model.generate(PROMPTS, 20, seed=5), expected)
+
+    def test_half_precision_is_left_to_the_layers(self) -> None:
+        with xpdl.use("numpy", dtype="float16"):
+            model = GPT(9, 8, 8, 2, 2, seed=0)
+        assert not fits(model)
+        assert model.generate(PROMPTS, 6).shape == (3, 10)
 
 
 def test_a_token_costs_one_row() -> None:

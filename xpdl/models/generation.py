@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,29 +13,13 @@ from xpdl.backends.arrays import NDArray
 from xpdl.backends.namespaces import Array, dtype_name, is_array
 from xpdl.errors import ShapeError
 from xpdl.models.key_value_cache import KeyValueCache
+from xpdl.models.row_pass import RowPass, fits
 from xpdl.models.sampling import Sampler
 from xpdl.ops.checks import positive_int
 
 
-class LanguageModel(Protocol):
-    """A model of texts that can go on with its `KeyValueCache`."""
-
-    name: str
-    context: int
-
-    @property
-    def backend(self) -> Backend | None:
-        """That of the parameters."""
-
-    def takers_of_ids(self, key: Any) -> list[Any]:
-        """Return the layers that check ids."""
-
-    def forward_next(self, ids: Array, cache: KeyValueCache) -> Array:
-        """Scores (N, K) of the token after `ids`."""
-
-
 def generate(
-    model: LanguageModel,
+    model: Any,
     ids: Any,
     count: int,
     temperature: float = 1.0,
@@ -44,7 +28,7 @@ def generate(
     seed: int | None = None,
     stop: int | Sequence[int] | None = None,
 ) -> Array:
-    """Go on with texts; see `GPT.generate`."""
+    """Go on with texts by a `GPT`, whose `generate` says what the arguments are."""
     owner = f"{model.name}.generate"
     count = positive_int(count, "count", owner)
     draw = Sampler(temperature, seed, owner, top_k=top_k, top_p=top_p)
@@ -53,20 +37,24 @@ def generate(
     texts = np.concatenate([prompts, np.zeros((len(prompts), count), prompts.dtype)], axis=1)
     ended = np.zeros(len(texts), bool)
     backend, cache, start = model.backend or get_backend(), KeyValueCache(model.context), 0
+    row = RowPass(model) if fits(model) else None
     for end in range(prompts.shape[1], texts.shape[1]):
         if end - start > model.context:  # the last half, computed anew
             start, cache = end - max(model.context // 2, 1), KeyValueCache(model.context)
         seen = texts[:, start + cache.length : end]
-        scores = model.forward_next(backend.asarray(seen, "int32"), cache)
+        tokens = backend.asarray(seen, "int32")
+        is_next = cache.length > 0 and seen.shape[1] == 1
+        scores = row(tokens[:, 0], cache) if row and is_next else model.forward_next(tokens, cache)
         texts[:, end] = np.where(ended, texts[:, end - 1], draw(asnumpy(scores)))
-        ended |= np.isin(texts[:, end], ends)
-        if ended.all():
-            texts = texts[:, : end + 1]
-            break
+        if ends:
+            ended |= np.isin(texts[:, end], ends)
+            if ended.all():
+                texts = texts[:, : end + 1]
+                break
     return _like(ids, texts)
 
 
-def _prompts(model: LanguageModel, ids: Any, owner: str) -> NDArray:
+def _prompts(model: Any, ids: Any, owner: str) -> NDArray:
     """Return prompts as (N, T) on the host."""
     array = tables.as_numbers(ids, f"{owner}: ids")
     if array.ndim not in (1, 2) or 0 in array.shape:
