@@ -113,6 +113,21 @@ class TestAgainstPytorch:
         assert load_pytorch(here, path, "index") == ([], [])
         np.testing.assert_allclose(outputs(torch, there), here.predict(rows()), rtol=1e-11, atol=1e-13)
 
+    def test_a_state_dict_needs_no_file(self, torch):
+        here = net()
+        there = module(torch, here)
+        assert not any(load_pytorch(here, there.state_dict(), "index"))
+        np.testing.assert_allclose(here.predict(rows()), outputs(torch, there), rtol=1e-11, atol=1e-13)
+        with pytest.raises(
+            TypeError, match=r"expected a path or a state dict, got Sequential; pass module.state_dict\(\)"
+        ):
+            load_pytorch(here, there)
+        words = (
+            r'unexpected 0.weight .*; xpdl.load_pytorch\(model, state, names="index"\) takes those of a Sequential of'
+        )
+        with pytest.raises(ValueError, match=words):
+            here.load_state_dict(there.state_dict())
+
     def test_short_names_of_a_module_with_attributes(self, torch, tensors, path):
         nn = torch.nn
 

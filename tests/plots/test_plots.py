@@ -218,3 +218,37 @@ def test_many_names_stand_beside_the_panel(mpl):
         (axes,) = figure.axes
         names = axes.get_legend().get_window_extent()
         assert (names.x0 >= axes.get_window_extent().x1) == beside and names.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("size", "pictures", "side"), [((3,), 8, (1, 3)), ((2, 3), 8, (2, 3)), ((2, 3, 4), 16, (3, 4))], ids=str
+)
+def test_filters_of_a_model_of_signals_images_and_volumes(size, pictures, side, mpl):
+    layers = [xpdl.Convolution(filters=4, size=size, pad=((1, 2), *[0] * (len(size) - 1))), xpdl.Affine(units=2)]
+    net = xpdl.Sequential(*layers, seed=0)
+    net.build((2, *[5] * len(size)))
+    drawn = [axes.images[0].get_array() for axes in plots.filters(net).axes]
+    assert len(drawn) == pictures and {picture.shape for picture in drawn} == {side}
+    flat = np.concatenate([np.asarray(picture).ravel() for picture in drawn])
+    np.testing.assert_array_equal(flat, net.params["Convolution1.W"].ravel())
+    with pytest.raises(ShapeError, match=r"got a model without such parameters; pass the weights of a convolution"):
+        plots.filters(xpdl.Affine(units=2))
+
+
+def test_diagnostics_are_drawn_of_the_callback(mpl):
+    x, t = xpdl.data.moons(40, seed=0)
+    measured = xpdl.Diagnostics(x)
+    net = xpdl.Sequential(xpdl.Affine(units=4), xpdl.Relu(), xpdl.Affine(units=2), loss=xpdl.SoftmaxWithLoss, seed=0)
+    xpdl.Trainer(net, x, t, epochs=3, callbacks=[measured], verbose=False, seed=0).train()
+    panels = [axes.get_title() for axes in plots.diagnostics(measured).axes]
+    assert panels == [axes.get_title() for axes in plots.diagnostics(**measured.history).axes]
+    assert panels == ["dead ReLU units", "update / weight"]
+
+
+def test_more_lines_than_can_be_told_apart_are_summed_up(mpl):
+    lines = {f"W{k}": [float(k), 1.0] for k in range(13)}
+    (axes,) = plots.diagnostics(dead_relu=lines).axes
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+    assert drawn == {"largest of 13": [12.0, 1.0], "median": [6.0, 1.0], "least": [0.0, 1.0]}
+    lines.pop("W12")
+    assert len(plots.diagnostics(dead_relu=lines).axes[0].lines) == 12

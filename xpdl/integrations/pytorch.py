@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xpdl.backends.conversion import to_numpy
+from xpdl.backends.namespaces import is_array
 from xpdl.integrations import gpt2
 from xpdl.integrations.pytorch_arrays import Group, groups_of, short_name
 from xpdl.io import tensors
@@ -90,15 +91,16 @@ def save_pytorch(model: Model, path: str | os.PathLike[str], names: Names = "sho
 
 
 def load_pytorch(
-    model: Model, path: str | os.PathLike[str], names: Names = "short", *, strict: bool = True
+    model: Model, path: str | os.PathLike[str] | Mapping[str, Any], names: Names = "short", *, strict: bool = True
 ) -> Differences:
-    """Read a safetensors file with a state dict of PyTorch into a model: all of it, or none and an error.
+    """Copy a state dict of PyTorch, or a safetensors file with one, into a model: all of it, or none and an error.
 
     Parameters
     ----------
     model : Sequential or Graph
         It has parameters already: call ``build(input_shape)`` first.
-    path : path
+    path : path or mapping of str to array
+        A file, or what ``module.state_dict()`` returned.
     names
         As in `save_pytorch`. With "index", numbers of an ``nn.Sequential`` that has more or fewer layers without parameters,
         such as activations, are taken in their order.
@@ -124,11 +126,11 @@ def load_pytorch(
     Floats of any width, bfloat16 too, are rounded to the model's dtype.
     """
     own = state_of(model)
-    arrays, _ = tensors.load_arrays(path)
+    arrays, source = _arrays_of(path)
     if isinstance(model, GPT):
         _refuse_other_names(names)
-        found = gpt2.from_gpt2(arrays, model.tied, os.fspath(path))
-        return fill(model, found, os.fspath(path), strict=strict)
+        found = gpt2.from_gpt2(arrays, model.tied, source)
+        return fill(model, found, source, strict=strict)
     groups = list(_groups(model, names))
     if names == "index":
         groups = _renumbered(arrays, groups)
@@ -136,12 +138,23 @@ def load_pytorch(
     for group in groups:
         if all(name in arrays for name in group.there):
             parts = [arrays.pop(name) for name in group.there]
-            found.update(zip(group.here, _back(group, parts, os.fspath(path)), strict=True))
+            found.update(zip(group.here, _back(group, parts, source), strict=True))
     for name, array in arrays.items():
         if not name.endswith(f".{_COUNTER}"):
             # under a name that cannot be one of the model's own
             found[name if name not in own else f"{name} (of the file)"] = array
-    return fill(model, found, os.fspath(path), strict=strict)
+    return fill(model, found, source, strict=strict)
+
+
+def _arrays_of(path: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the arrays of a file or a state dict, and what messages call it."""
+    if isinstance(path, Mapping):
+        return {str(name): to_numpy(array) for name, array in path.items() if is_array(array)}, "load_pytorch"
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"load_pytorch: expected a path or a state dict, got {type(path).__name__}; pass module.state_dict()"
+        )
+    return tensors.load_arrays(path)[0], os.fspath(path)
 
 
 def _refuse_other_names(names: Names) -> None:

@@ -83,11 +83,13 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dic
     # its protocol, or in the text protocols with the opcode of a dict
     if not start.endswith(b"\0{") and start[:1] in (b"\x80", b"(", b"}"):
         return legacy_pickle.read(path), {}
+    if path.suffix.lower() == ".onnx":
+        raise ValueError(f"{path}: is an ONNX file by its name; xpdl.onnx.load reads it")
     for magic, what in _OTHER_FORMATS.items():
         if start.startswith(magic):
             raise ValueError(
                 f"{path}: is {what}, not safetensors or a pickled dict of arrays; convert it where it was made: the "
-                "safetensors package saves a state dict of PyTorch"
+                "safetensors package saves a state dict of PyTorch, which xpdl.load_pytorch reads"
             )
     return _read_safetensors(path)
 

@@ -53,7 +53,13 @@ def fill(
             if _overflowed(value, converted[name]):
                 problems.append(f"{name} has values beyond the range of {dtype_name(own[name].dtype)}")
     if problems:
-        raise ValueError(f"{source}: does not fit this {type(model).__name__}: {'; '.join(problems)}")
+        fits_none = not own.keys() & state.keys() and any(str(name).endswith(".weight") for name in state)
+        cure = (
+            '; xpdl.load_pytorch(model, state, names="index") takes those of a Sequential of PyTorch'
+            if fits_none
+            else ""
+        )
+        raise ValueError(f"{source}: does not fit this {type(model).__name__}: {'; '.join(problems)}{cure}")
     params, buffers = model.params, model.buffers
     for name, value in converted.items():
         view = params if name in params else buffers

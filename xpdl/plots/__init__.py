@@ -11,8 +11,9 @@ Examples
 >>> figure.savefig("loss.png")  # doctest: +SKIP
 """
 
-from xpdl.plots.curves import curve_grid, curves, diagnostics, learning_curves, search_results
+from xpdl.plots.curves import curve_grid, curves, learning_curves, search_results
 from xpdl.plots.decision_surface import decision_boundary, gradient_field, optimizer_paths
+from xpdl.plots.diagnostics import diagnostics
 from xpdl.plots.distributions import activation_histograms, confusion_matrix
 from xpdl.plots.image_grid import augmented, feature_maps, filters, images, misclassified
 from xpdl.plots.live import LiveCurves

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from xpdl.training.smoothing import smooth_curve
 
 _POINTS = 200  # of a loss curve: more cannot be seen
 _FEW = 25  # points that all get markers
-_FEW_NAMES = 6  # that a panel has room for
+FEW_NAMES = 6  # that a panel has room for
 _MARKS = 10  # markers of a longer curve, where they tell it from others
 
 
@@ -72,7 +72,7 @@ def curves(
     figure = new_figure(5.6, 3.6)
     axes = figure.subplots()
     label(axes, title, xlabel, ylabel)
-    _draw(axes, series, x, "curves")
+    draw(axes, series, x, "curves")
     for axis in "y" if log is True else log or "":
         axes.set(**{f"{axis}scale": "log"})
     label(axes, title, xlabel, ylabel)
@@ -103,7 +103,7 @@ def curve_grid(
     """
     figure, axes = new_panels(len(panels), columns, 2.1, 1.7, title, sharex=True, sharey=True)
     for (name, series), panel in zip(panels.items(), axes, strict=True):
-        _draw(panel, series, None, "curve_grid", marked=False)
+        draw(panel, series, None, "curve_grid", marked=False)
         label(panel, name, size=SMALL)
     figure.supxlabel(xlabel, color=INK, fontsize=SMALL)
     figure.supylabel(ylabel, color=INK, fontsize=SMALL)
@@ -200,67 +200,8 @@ def search_results(result: Any, *, columns: int = 5, limit: int = 20) -> Figure:
     return figure
 
 
-def diagnostics(
-    *,
-    dead_relu: Mapping[str, Sequence[float]] | None = None,
-    saturation: Mapping[str, Sequence[float]] | None = None,
-    update_ratio: Mapping[str, Sequence[float]] | None = None,
-    xlabel: str = "epoch",
-) -> Figure:
-    """Draw the diagnostics of layers over a training: a panel for each measure that is given.
-
-    Parameters
-    ----------
-    dead_relu : mapping, optional
-        Layer -> shares of units that never fire.
-    saturation : mapping, optional
-        Layer -> shares of sigmoid or tanh outputs near their ends.
-    update_ratio : mapping, optional
-        Parameter -> size of its updates relative to its own size. A line marks 1e-3, about where training goes well.
-        Of more than six parameters, only the weights `W` are drawn.
-    xlabel : str
-        What the values were taken at.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        If no measure is given.
-    """
-    given = {
-        "dead ReLU units": dead_relu,
-        "saturated outputs": saturation,
-        "update / weight": _weights(update_ratio),
-    }
-    shown = {name: measure for name, measure in given.items() if measure}
-    if not shown:
-        raise ValueError("diagnostics: give at least one of dead_relu, saturation and update_ratio")
-    figure, panels = new_panels(len(shown), 3, 4.4, 3.5)
-    for (name, measure), axes in zip(shown.items(), panels, strict=True):
-        # the book's nets call the layer after the first affine one Activation_function1
-        series = {layer.replace("Activation_function", "activation "): values for layer, values in measure.items()}
-        _draw(axes, series, None, "diagnostics")
-        if name == "update / weight":
-            axes.set_yscale("log")
-            axes.axhline(1e-3, color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
-        else:
-            axes.set_ylim(-0.03, 1.03)
-        label(axes, name, xlabel, "ratio" if name == "update / weight" else "share")
-    return figure
-
-
-def _weights(update_ratio: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """All parameters, or the weights `W1` or `Affine1.W` of many."""
-    if update_ratio is None or len(update_ratio) <= _FEW_NAMES:
-        return update_ratio
-    return {name: line for name, line in update_ratio.items() if name.split(".")[-1].startswith("W")} or update_ratio
-
-
-def _draw(axes: Axes, series: Mapping[str, Any], x: Any, owner: str, *, marked: bool = True) -> None:
-    """Lines, with markers and a legend where there is room for them."""
+def draw(axes: Axes, series: Mapping[str, Any], x: Any, owner: str, *, marked: bool = True) -> None:
+    """Draw lines, with markers and a legend where there is room for them."""
     for number, (name, values) in enumerate(series.items()):
         points = numbers(values)
         places = np.arange(1, points.size + 1) if x is None else numbers(x)
@@ -274,7 +215,7 @@ def _draw(axes: Axes, series: Mapping[str, Any], x: Any, owner: str, *, marked: 
         whole_numbers(axes.xaxis)
     if marked and len(series) > 1:
         # many names would cover their own curves
-        beside = {} if len(series) <= _FEW_NAMES else {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        beside = {} if len(series) <= FEW_NAMES else {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
         legend(axes, **({"loc": "best"} | beside))
 
 

@@ -17,6 +17,7 @@ from xpdl.plots.labels import labels_of
 from xpdl.plots.style import FAINT, INK, SMALL, Axes, Figure, Values, label, named, new_figure, new_panels
 
 _SIDE = 0.85  # inches of a tile
+_FILTERS = (3, 4, 5)  # axes of the filters of signals, images and volumes
 
 
 def images(x: Any, *, titles: Sequence[str] | None = None, columns: int = 8, title: str = "") -> Figure:
@@ -159,9 +160,10 @@ def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> F
 
     Parameters
     ----------
-    W : array (FN, C, FH, FW), or mapping
-        Filters, or name -> filters, as those before and after a training, each in a block of its own on its own scale.
-        Filters of three channels are pictures in colour; those of several others give a picture for each.
+    W : array (FN, C, FH, FW), (FN, C, FL) or (FN, C, FD, FH, FW), mapping, or model
+        Filters, or name -> filters, as those before and after a training, each in a block of its own on its own scale; those
+        of all convolutions of a model. Filters of three channels are pictures in colour; those of several others give a
+        picture for each. Filters of signals are one line of pixels, those of volumes a picture for each of their slices.
     columns : int
         Pictures in a row.
     limit : int
@@ -178,12 +180,20 @@ def filters(W: Any, *, columns: int = 10, limit: int = 60, title: str = "") -> F
         If filters have another rank.
     """
     blocks = {}
+    if hasattr(W, "params"):
+        W = {name: array for name, array in W.params.items() if array.ndim in _FILTERS} or W
     for name, given in named(W).items():
-        array = asnumpy(given)
-        if array.ndim != 4:
-            raise ShapeError(f"filters: expected (FN, C, FH, FW), got shape {array.shape}")
-        in_colour = array.shape[1] == 3
-        blocks[name] = (np.moveaxis(array, 1, 3) if in_colour else array.reshape(-1, *array.shape[2:]))[:limit]
+        array: Values = np.empty(0) if hasattr(given, "params") else asnumpy(given)
+        if array.ndim not in _FILTERS:
+            got = "a model without such parameters" if hasattr(given, "params") else f"shape {array.shape}"
+            raise ShapeError(
+                f"filters: expected (FN, C, FH, FW), (FN, C, FL) or (FN, C, FD, FH, FW), got {got}; pass the weights of a "
+                "convolution, such as net.params['Convolution1.W']"
+            )
+        in_colour = array.ndim == 4 and array.shape[1] == 3
+        height = array.shape[-2] if array.ndim > 3 else 1
+        pictures = np.moveaxis(array, 1, 3) if in_colour else array.reshape(-1, height, array.shape[-1])
+        blocks[name] = pictures[:limit]
     rows = {name: math.ceil(len(block) / columns) for name, block in blocks.items()}
     side = 0.6
     figure = new_figure(

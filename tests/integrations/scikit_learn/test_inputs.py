@@ -150,7 +150,7 @@ class TestDataFrames:
     def test_columns_of_text_are_refused(self):
         import pandas as pd
 
-        with pytest.raises(ValueError, match="could not convert string to float"):
+        with pytest.raises(ValueError, match=r"the columns .a. .* of X hold no numbers"):
             XpdlClassifier(**QUICK).fit(pd.DataFrame({"a": ["x", "y"], "b": [1, 2]}), [0, 1])
 
 
@@ -278,3 +278,46 @@ class TestOtherLibraries:
         model = XpdlClassifier(epochs=1).fit(backend.asarray(X.astype("float32"), "float32"), LABELS)
         with pytest.raises(ValueError, match="X has 3 features, but XpdlClassifier is expecting 4"):
             model.predict(backend.asarray(X[:, :3].astype("float32"), "float32"))
+
+
+@pytest.mark.needs("pandas")
+class TestTables:
+    @pytest.mark.parametrize("column", ["text", "category", "date"])
+    @each
+    def test_columns_without_numbers_are_named(self, estimator, y, column):
+        import pandas as pd
+
+        values = {
+            "text": pd.Series(["Rome", "Oslo"] * 30),
+            "category": pd.Series(["Rome", "Oslo"] * 30, dtype="category"),
+            "date": pd.Series(pd.date_range("2020-01-01", periods=60)),
+        }
+        x = pd.DataFrame({"size": X[:, 0], column: values[column]})
+        with pytest.raises(ValueError, match=rf"the columns '{column}' \(.*\) of X hold no numbers; encode them"):
+            estimator(**QUICK).fit(x, y)
+        other = pd.DataFrame({"size": X[:, 0], "weight": X[:, 1]})
+        model = estimator(**QUICK).fit(other, y)
+        with pytest.raises(ValueError, match="feature names should match"):
+            model.predict(x)
+
+    @each
+    def test_numbers_in_objects_and_categories_are_taken(self, estimator, y):
+        import pandas as pd
+
+        plain = pd.DataFrame({"a": X[:, 0], "b": LABELS}).astype("float32")
+        others = pd.DataFrame({"a": plain["a"].astype(object), "b": plain["b"].astype("category")})
+        wanted = outputs(estimator(**QUICK).fit(plain, y), plain)
+        np.testing.assert_array_equal(outputs(estimator(**QUICK).fit(others, y), others), wanted)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [(["no", "yes"], ["no", "yes"]), ([3, 7], ["3", "7"]), ([False, True], ["False", "True"]), ([0, 1], None)],
+    ids=str,
+)
+def test_the_net_knows_the_names_of_the_classes(classes, names, tmp_path):
+    model = XpdlClassifier(**QUICK).fit(X, np.asarray(classes)[LABELS])
+    model.net_.save(tmp_path / "net.safetensors")
+    again = xpdl.load_model(tmp_path / "net.safetensors")
+    assert again.class_names == names
+    np.testing.assert_array_equal(again.predict(X).argmax(axis=1), np.searchsorted(model.classes_, model.predict(X)))

@@ -70,6 +70,7 @@ class XpdlClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         Of several labels, their numbers.
     multilabel_ : bool
     net_ : Sequential
+        Its `class_names` are those of `classes_`, unless these are 0, 1, 2 and so on.
     history_ : History
         Of all epochs. With `early_stopping` it has ``val_loss_list`` and ``val_acc_list``, of the rows that are kept from
         training, all counted alike.
@@ -216,6 +217,13 @@ class XpdlClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
     def _default_net(self, features: int, outputs: int) -> Sequential:
         loss = SigmoidWithLoss("row") if self.multilabel_ else SoftmaxWithLoss()
         return nets.perceptron(self.hidden_layer_sizes, self.activation, outputs, loss, "XpdlClassifier")
+
+    def _new_net(self, X: Any, row_shape: tuple[int, ...], seed: int) -> Sequential:
+        net = super()._new_net(X, row_shape, seed)
+        names = [str(name) for name in self.classes_.tolist()]
+        if not self.multilabel_ and net.class_names is None and names != [str(number) for number in range(len(names))]:
+            net.class_names = names
+        return net
 
     def _encoded(self, targets: Any, row_shape: tuple[int, ...]) -> Any:
         return labels.encoded(targets, self.net_, row_shape, len(self.classes_), self.multilabel_)

@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, validate
 
 from xpdl.backends import Backend, asnumpy, get_backend
 from xpdl.backends.namespaces import Array, array_namespace, device, dtype_name, is_array, is_host, library_name
+from xpdl.backends.tables import is_table
 from xpdl.integrations.scikit_learn.sparse import dense
 from xpdl.ops.targets import check_finite
 
@@ -41,6 +42,12 @@ def features(estimator: Any, X: Any, *, reset: bool) -> Any:
     shape = estimator.input_shape
     if shape is not None and getattr(X, "ndim", 2) > 2 and tuple(X.shape[1:]) == tuple(shape):
         X = X.reshape(X.shape[0], -1) if not is_foreign(X) else array_namespace(X).reshape(X, (X.shape[0], -1))
+    if text := _columns_of_text(X):
+        validate_data(estimator, X, reset=reset, skip_check_array=True)  # other columns than in fit come first
+        raise ValueError(
+            f"{type(estimator).__name__}: the columns {', '.join(text)} of X hold no numbers; encode them, by a "
+            "OneHotEncoder in a ColumnTransformer, for example"
+        )
     if is_foreign(X):
         X = _foreign(estimator, X)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -52,6 +59,25 @@ def features(estimator: Any, X: Any, *, reset: bool) -> Any:
             f"{X.shape[1]} features; a picture is (channels, height, width)"
         )
     return X
+
+
+def _columns_of_text(X: Any) -> list[str]:
+    """Return the columns of a DataFrame that are no numbers: text, dates, or categories of these."""
+    if not (is_table(X) and hasattr(X, "columns")):
+        return []
+    return [f"{str(name)!r} ({X[name].dtype})" for name in X.columns if not _is_numbers(X[[name]], X[name].dtype)]
+
+
+def _is_numbers(column: Any, dtype: Any) -> bool:
+    """Return whether the only column of a table is numbers, perhaps as objects or categories, and with some missing."""
+    kind = getattr(dtype, "kind", "O")
+    if kind != "O":
+        return kind in "biuf"  # dates could become numbers, which mean none
+    try:
+        check_array(column, dtype=_FLOATS, ensure_all_finite=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _foreign(estimator: Any, X: Array) -> Array:
