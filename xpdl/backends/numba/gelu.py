@@ -23,24 +23,27 @@ _Q = tuple(map(np.float32, (1.0, 0.505289959, 0.115590195, 0.0152705837, 0.00119
 _FAR = np.float32(3.95)
 _HALF, _ONE, _ROOT_HALF = np.float32(0.5), np.float32(1.0), np.float32(0.5**0.5)
 _DENSITY = np.float32((2.0 * np.pi) ** -0.5)
+_NEAR, _THREE = np.float32(12.0), np.float32(3.0)
+# of twice the argument of the tanh
+_LINEAR, _CUBIC = np.float32(2.0 * (2.0 / np.pi) ** 0.5), np.float32(2.0 * 0.044715 * (2.0 / np.pi) ** 0.5)
 
 
 @kernel("numba", "gelu")
 def gelu(x: NDArray, approximate: str = "none") -> NDArray:
     """As `xpdl.ops.gelu.gelu`."""
-    if x.dtype != np.float32 or approximate != "none":
+    if x.dtype != np.float32:
         return DECLINE
     y = buffer_pool.empty_like(x)
-    return y if apply_flat(_gelu, x, y) else DECLINE
+    return y if apply_flat(_gelu if approximate == "none" else _gelu_tanh, x, y) else DECLINE
 
 
 @kernel("numba", "gelu_backward")
 def gelu_backward(dy: NDArray, x: NDArray, approximate: str = "none") -> NDArray:
     """As `xpdl.ops.gelu.gelu_backward`."""
-    if x.dtype != np.float32 or dy.dtype != x.dtype or approximate != "none":
+    if x.dtype != np.float32 or dy.dtype != x.dtype:
         return DECLINE
     dx = buffer_pool.empty_like(x)
-    return dx if apply_flat(_gelu_backward, dy, x, dx) else DECLINE
+    return dx if apply_flat(_gelu_backward if approximate == "none" else _gelu_tanh_backward, dy, x, dx) else DECLINE
 
 
 @compiled
@@ -52,9 +55,39 @@ def _gelu(x: Any, y: Any) -> None:
 @compiled
 def _gelu_backward(dy: Any, x: Any, dx: Any) -> None:
     for k in range(len(dx)):
-        near = min(max(x[k], np.float32(-12.0)), np.float32(12.0))
+        near = _near(x[k])
         slope = near * _DENSITY * exp_of_negative(-_HALF * near * near)
         dx[k] = dy[k] * (_normal_cdf(x[k]) + slope)
+
+
+@compiled
+def _gelu_tanh(x: Any, y: Any) -> None:
+    for k in range(len(y)):
+        y[k] = x[k] * _logistic_cdf(_near(x[k]))
+
+
+@compiled
+def _gelu_tanh_backward(dy: Any, x: Any, dx: Any) -> None:
+    for k in range(len(dx)):
+        near = _near(x[k])
+        cdf = _logistic_cdf(near)
+        slope = near * cdf * (_ONE - cdf) * (_LINEAR + _THREE * _CUBIC * near * near)
+        dx[k] = dy[k] * (cdf + slope)
+
+
+@inline
+def _near(x: Any) -> Any:
+    """`x` as far as it makes a difference; NaN stays."""
+    x = _NEAR if x > _NEAR else x
+    return -_NEAR if x < -_NEAR else x
+
+
+@inline
+def _logistic_cdf(x: Any) -> Any:
+    """The tanh approximation of the distribution function, ``1 / (1 + exp(-a))`` with twice the argument of the tanh."""
+    a = x * (_LINEAR + _CUBIC * x * x)
+    small = exp_of_negative(-abs(a))
+    return (small if a < np.float32(0.0) else _ONE) / (_ONE + small)
 
 
 @inline
