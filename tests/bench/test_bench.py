@@ -1,5 +1,6 @@
 """The bench times what it says it times: the nets, and in PyTorch the same ones. Nothing here looks at a clock."""
 
+import argparse
 import importlib
 import json
 import math
@@ -10,8 +11,9 @@ import pytest
 
 from xpdl import Affine, Flatten, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, bench, cli
 from xpdl.backends.numba import loading
-from xpdl.bench import jax_peer, timing, torch_peer
+from xpdl.bench import command, jax_peer, sequence_nets, timing, torch_peer
 from xpdl.bench.nets import NETS
+from xpdl.bench.sequence_nets import SEQUENCE_NETS
 
 # modules, whose names are those of functions as well
 epoch, memory, scaling = (importlib.import_module(f"xpdl.bench.{name}") for name in ("epoch", "memory", "scaling"))
@@ -42,6 +44,48 @@ def test_peer_computes_the_same_scores_and_gradients(net):
     found = sorted(float(np.linalg.norm(g)) for g in gradients.values())
     expected = sorted(float(p.grad.norm()) for p in module.parameters())
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("net", SEQUENCE_NETS)
+def test_peer_of_sequences_computes_the_same_scores_and_gradients(net):
+    import torch
+
+    network, x, t = sequence_nets.prepared_sequences(net, 2)
+    # small weights of the start leave all scores about equal
+    for value in network.params.values():
+        value *= 3
+    module = torch_peer.peer(network, threads=1)
+    rows, labels = sequence_nets.pair_of(net, x, t)
+    scores = torch_peer.predictor(module, rows)().numpy()
+    np.testing.assert_allclose(network.predict(rows), scores, rtol=1e-3, atol=1e-4 * float(np.abs(scores).max()))
+    tensors = tuple(map(torch.tensor, rows)) if isinstance(rows, tuple) else torch.tensor(rows)
+    loss = torch.nn.CrossEntropyLoss()(module.train()(tensors).flatten(0, -2), torch.tensor(labels).flatten())
+    loss.backward()
+    gradients = network.gradient(x, t)
+    assert float(network.last_loss) == pytest.approx(loss.item(), rel=1e-5)
+    total = sum(float(np.linalg.norm(g)) ** 2 for g in gradients.values())
+    # of two biases of an LSTM, which have the same gradient, one is the other net's
+    theirs = {name: float(p.grad.norm()) ** 2 for name, p in module.named_parameters() if "bias_hh" not in name}
+    assert total == pytest.approx(sum(theirs.values()), rel=1e-3)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("task", ["train", "predict"])
+def test_nets_of_sequences_are_compared_with_torch(task):
+    call = timing._start("AttentionSeq2seq", "numpy", 1, task)
+    timing.wait(call())
+    peer = timing._start_torch("AttentionSeq2seq", False, 1, task)()
+    assert (peer is None) if task == "train" else (tuple(peer.shape) == tuple(call().shape) == (1, 10, 59))
+
+
+@pytest.mark.parametrize("way", ["--profile", "--memory", "--epoch"])
+def test_ways_that_take_no_sequences_say_so(way):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(ValueError, match=f"{way} does not measure nets of sequences, got --model GPT; leave it out"):
+        command.run(parser.parse_args(["--model", "GPT", way]))
 
 
 @pytest.mark.parametrize("task", ["train", "predict"])
@@ -283,7 +327,7 @@ def test_epoch_in_pytorch_is_one_pass_too(monkeypatch):
 def test_peak_memory_counts_what_is_used_again():
     network, x, t = timing.prepared(*NETS["MLP"], 100)
     # the gradient of the second weights alone has 4 MB
-    assert timing._peak_megabytes(timing.task_call(network, x, t, "train")) > 4
+    assert timing.peak_megabytes(timing.task_call(network, x, t, "train")) > 4
 
 
 def test_calls_take_turns_start_anew_and_are_waited_for():

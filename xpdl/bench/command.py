@@ -18,6 +18,7 @@ from xpdl.bench.memory import memory
 from xpdl.bench.nets import NETS
 from xpdl.bench.profile import profile
 from xpdl.bench.scaling import scaling
+from xpdl.bench.sequence_nets import SEQUENCE_NETS
 from xpdl.bench.step_roofline import ROOFLINE_NETS, step_roofline
 from xpdl.bench.tables import distributed_table, environment, memory_table, scaling_table, table
 from xpdl.bench.timing import PEER, bench
@@ -28,7 +29,9 @@ from xpdl.io.atomic import write_atomically
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--model", choices=NETS, nargs="+", default=["SimpleConvNet"], metavar="NAME")
+    parser.add_argument(
+        "--model", choices=[*NETS, *SEQUENCE_NETS], nargs="+", default=["SimpleConvNet"], metavar="NAME"
+    )
     parser.add_argument("--backend", nargs="+", default=["numpy"], metavar="NAME")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[100], metavar="N")
     parser.add_argument("--task", choices=("train", "predict"), default="train")
@@ -124,6 +127,10 @@ def _refuse_unused(args: argparse.Namespace) -> None:
             raise ValueError(f"{_flag(option)} changes nothing {instead}; leave it out")
     if way is not None and "jax" in args.against:
         raise ValueError(f"{_flag(way)} compares with PyTorch alone, got --against jax")
+    if way is not None and (sequences := [name for name in args.model if name in SEQUENCE_NETS]):
+        raise ValueError(
+            f"{_flag(way)} does not measure nets of sequences, got --model {' '.join(sequences)}; leave it out"
+        )
     if way is not None and "backend" in USED[way] and len(args.backend) > 1:
         raise ValueError(f"{_flag(way)} measures one backend, got {', '.join(args.backend)}")
 

@@ -6,17 +6,17 @@ import dataclasses
 import functools
 import statistics
 import time
-import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xpdl.backends import get_backend, use
-from xpdl.backends.cpu import buffer_pool
 from xpdl.backends.cpu.thread_pool import thread_count
 from xpdl.backends.namespaces import is_host
 from xpdl.backends.random import Stream
 from xpdl.bench import jax_peer, torch_peer
 from xpdl.bench.nets import NETS, Shape
+from xpdl.bench.peak import peak_megabytes
+from xpdl.bench.sequence_nets import SEQUENCE_NETS, pair_of, prepared_sequences
 from xpdl.models import Sequential
 from xpdl.ops.checks import positive_int
 from xpdl.optimizers import Adam
@@ -83,7 +83,7 @@ def bench(
     Parameters
     ----------
     net : str
-        A key of `NETS`.
+        A key of `NETS`, or of `SEQUENCE_NETS`.
     backends : sequence of str
         Names for `xpdl.use`. With ``"jax"`` come steps that ``compiled_step`` compiles.
     batch_size, rounds : int
@@ -107,7 +107,8 @@ def bench(
     ValueError
         If there is no such net or task.
     """
-    check_net(net)
+    if net not in SEQUENCE_NETS:
+        check_net(net)
     if task not in ("train", "predict"):
         raise ValueError(f"bench: task must be 'train' or 'predict', got {task!r}")
     positive_int(batch_size, "batch_size", "bench")
@@ -117,11 +118,12 @@ def bench(
     for name in backends:
         starts[name] = functools.partial(_start, net, name, batch_size, task)
         if name == "numpy":
-            peaks[name] = _peak_megabytes(starts[name]())
+            peaks[name] = peak_megabytes(starts[name]())
         if name == "jax" and task == "train":
             starts[COMPILED] = functools.partial(_start, net, name, batch_size, "compiled")
     if against_torch:
-        for peer in (PEER, f"{PEER} channels_last") if len(NETS[net][1]) == 3 else (PEER,):
+        of_images = net in NETS and len(NETS[net][1]) == 3
+        for peer in (PEER, f"{PEER} channels_last") if of_images else (PEER,):
             starts[peer] = functools.partial(_start_torch, net, peer != PEER, batch_size, task)
     if against_jax:
         for peer in (JAX_PEER, EAGER_JAX_PEER):
@@ -179,15 +181,23 @@ def prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) -> 
     return network, x, t
 
 
+def _prepared_net(net: str, batch_size: int) -> tuple[Any, Any, Any]:
+    """A net of `NETS` or `SEQUENCE_NETS` by its name, with a random batch."""
+    return prepared_sequences(net, batch_size) if net in SEQUENCE_NETS else prepared(*NETS[net], batch_size)
+
+
 def _start(net: str, backend: str, batch_size: int, task: str) -> Call:
     """A call of the task on a new net."""
     with use(backend):
-        return task_call(*prepared(*NETS[net], batch_size), task)
+        network, x, t = _prepared_net(net, batch_size)
+        # of answers with a length of their own, a prediction needs the ids before
+        return task_call(network, pair_of(net, x, t)[0] if task == "predict" else x, t, task)
 
 
 def _start_torch(net: str, channels_last: bool, batch_size: int, task: str) -> Call:
     with use("numpy"):
-        network, x, t = prepared(*NETS[net], batch_size)
+        network, x, t = _prepared_net(net, batch_size)
+        x, t = pair_of(net, x, t)
     module = torch_peer.peer(network, thread_count(), channels_last)
     if task == "train":
         return torch_peer.stepper(module, x, t, channels_last)
@@ -196,7 +206,7 @@ def _start_torch(net: str, channels_last: bool, batch_size: int, task: str) -> C
 
 def _start_jax(net: str, compiled: bool, batch_size: int, task: str) -> Call:
     with use("numpy"):
-        network, x, t = prepared(*NETS[net], batch_size)
+        network, x, t = _prepared_net(net, batch_size)
     peer = jax_peer.Peer(network)
     return peer.stepper(x, t, compiled=compiled) if task == "train" else peer.predictor(x, compiled=compiled)
 
@@ -283,17 +293,3 @@ def warmed(call: Call, finish: Callable[[Any], None] = wait) -> float:
     begin = time.perf_counter()
     finish(call())
     return time.perf_counter() - begin
-
-
-def _peak_megabytes(step: Call) -> float:
-    step()
-    tracemalloc.start()
-    # memory that the step reuses from earlier results counts, too
-    buffer_pool.clear()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        step()
-        return (tracemalloc.get_traced_memory()[1] - before) / 1e6
-    finally:
-        tracemalloc.stop()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from xpdl.backends import asnumpy
+from xpdl.bench.torch_sequences import attention_seq2seq, sequence_layer
 from xpdl.layers import (
     Affine,
     BatchNormalization,
@@ -23,10 +24,10 @@ from xpdl.layers import (
     Residual,
     SoftmaxWithLoss,
 )
-from xpdl.models import Sequential
+from xpdl.models import AttentionSeq2seq, Sequential
 
 
-def peer(network: Sequential, threads: int, channels_last: bool = False) -> Any:
+def peer(network: Sequential | AttentionSeq2seq, threads: int, channels_last: bool = False) -> Any:
     """A ``torch.nn.Module`` that computes what `network` does; Adam and cross entropy go with it in `step` and `predict`.
 
     Raises
@@ -41,6 +42,8 @@ def peer(network: Sequential, threads: int, channels_last: bool = False) -> Any:
     except ImportError as error:
         raise ImportError(f"comparing with PyTorch needs it: pip install 'torch>=2.6' ({error})") from error
     torch.set_num_threads(threads)
+    if isinstance(network, AttentionSeq2seq):
+        return attention_seq2seq(torch, network)
     if type(network.last_layer) is not SoftmaxWithLoss or repr(network.last_layer) != "SoftmaxWithLoss()":
         raise TypeError(f"bench: only nets with a plain SoftmaxWithLoss are compared, got {network.last_layer!r}")
     module = _chain(torch, network)
@@ -58,7 +61,7 @@ def stepper(module: Any, x: Any, t: Any, channels_last: bool = False, half: str 
     """
     torch = importlib.import_module("torch")
     device = next(module.parameters()).device
-    rows, labels = _rows(torch, x, channels_last).to(device), torch.tensor(asnumpy(t)).to(device)
+    rows, labels = _rows(torch, x, channels_last, device), torch.tensor(asnumpy(t)).to(device)
     step = half_stepper(module, half) if half else row_stepper(module)
     return lambda: step(rows, labels)
 
@@ -71,7 +74,8 @@ def row_stepper(module: Any) -> Callable[[Any, Any], None]:
 
     def step(rows: Any, labels: Any) -> None:
         optimizer.zero_grad()
-        criterion(module(rows), labels).backward()
+        # of sequences, the positions are rows
+        criterion(module(rows).flatten(0, -2), labels.flatten()).backward()
         optimizer.step()
 
     return step
@@ -125,8 +129,10 @@ def predictor(module: Any, x: Any, channels_last: bool = False) -> Callable[[], 
     return predict
 
 
-def _rows(torch: Any, x: Any, channels_last: bool) -> Any:
-    rows = torch.tensor(asnumpy(x))
+def _rows(torch: Any, x: Any, channels_last: bool, device: Any = "cpu") -> Any:
+    if isinstance(x, tuple):
+        return tuple(_rows(torch, one, channels_last, device) for one in x)
+    rows = torch.tensor(asnumpy(x)).to(device)
     return rows.to(memory_format=torch.channels_last) if channels_last else rows
 
 
@@ -162,8 +168,12 @@ def _layer(torch: Any, layer: Layer) -> Any:
             return nn.Dropout(layer.dropout_ratio)
         case Identity():
             return nn.Identity()
+        case Chain():
+            return _chain(torch, layer)
         case Residual():
             return _sum(torch, _chain(torch, layer.body), _chain(torch, layer.shortcut))
+    if (module := sequence_layer(torch, layer)) is not None:
+        return module
     raise TypeError(f"bench: {type(layer).__name__} has no counterpart here in PyTorch")
 
 
