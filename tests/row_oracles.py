@@ -122,6 +122,21 @@ def gaussian_kl(x: Any, t: Any = None, *, sample_weight: Any = None) -> Floats:
     return np.asarray(total / math.fsum(weights) if any(weights) else 0.0)
 
 
+def candidate_scores(h: Any, W: Any, ids: Any) -> Floats:
+    rows = [[float(np.dot(h[n], W[int(k)])) for k in np.ravel(row)] for n, row in enumerate(ids)]
+    return np.array(rows, dtype=np.float64).reshape(np.shape(ids))
+
+
+def negative_sampling(x: Any, t: Any) -> Floats:
+    rows = np.reshape(x, (-1, np.shape(x)[-1]))
+    labels = np.argmax(t, axis=-1).ravel() if np.ndim(t) == np.ndim(x) else np.ravel(t)
+    costs = [
+        math.fsum(math.log1p(math.exp(-float(v) if j == k else float(v))) for j, v in enumerate(row))
+        for row, k in zip(rows, labels, strict=True)
+    ]
+    return np.asarray(math.fsum(costs) / len(costs))
+
+
 def hinge(x: Any, t: Any, *, margin: float = 1.0, sample_weight: Any = None) -> Floats:
     weights = [1.0] * len(x) if sample_weight is None else [float(w) for w in sample_weight]
     labels = [int(np.argmax(row)) if np.ndim(row) else int(row) for row in t]

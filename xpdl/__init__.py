@@ -52,6 +52,7 @@ from xpdl.layers import (
     LearnedPositions,
     MulLayer,
     MultiHeadAttention,
+    NegativeSampling,
     Relu,
     Residual,
     RMSNormalization,
@@ -72,6 +73,7 @@ from xpdl.layers.recurrent import GRU, LSTM, RNN
 from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
 from xpdl.lazy import lazy
 from xpdl.models import (
+    CBOW,
     GPT,
     AttentionSeq2seq,
     DeepConvNet,
@@ -84,6 +86,7 @@ from xpdl.models import (
     Seq2seq,
     Sequential,
     SimpleConvNet,
+    SkipGram,
     TwoLayerNet,
     load_model,
     register_layer,
@@ -152,6 +155,7 @@ else:
 
 __all__ = [
     "AND",
+    "CBOW",
     "EMA",
     "GPT",
     "GRU",
@@ -221,6 +225,7 @@ __all__ = [
     "MultiLayerNet",
     "MultiLayerNetExtend",
     "Multiply",
+    "NegativeSampling",
     "Nesterov",
     "OneCycleLR",
     "Optimizer",
@@ -244,6 +249,7 @@ __all__ = [
     "Silu",
     "SimpleConvNet",
     "SinusoidalPositions",
+    "SkipGram",
     "Slice",
     "Softmax",
     "SoftmaxWithLoss",

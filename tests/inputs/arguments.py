@@ -252,7 +252,7 @@ _LAYERS = [
     Call(layers.Softmax, {}, {"axis": Kind((*(value for value in COUNT.wrong if value != -1 or value is True), 0))}),
     *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
     *map(_layer, (layers.IdentityWithLoss, layers.GlobalMaxPooling, layers.Silu, layers.Softplus)),
-    *map(_layer, (layers.MeanSquaredError, layers.MeanAbsoluteError, layers.GaussianKL)),
+    *map(_layer, (layers.MeanSquaredError, layers.MeanAbsoluteError, layers.GaussianKL, layers.NegativeSampling)),
     Call(layers.Huber, {}, {"delta": POSITIVE}),
     Call(layers.Hinge, {}, {"margin": POSITIVE}),
     *(
@@ -480,6 +480,21 @@ _MODELS = [
         )
         for model in (models.Seq2seq, models.PeekySeq2seq, models.AttentionSeq2seq)
     ),
+    *(
+        Call(
+            model,
+            {"vocab_size": 4, "hidden_size": 2, "window_size": 1, "corpus": T},
+            {
+                **dict.fromkeys(("vocab_size", "hidden_size", "window_size", "sample_size"), COUNT),
+                "corpus": Kind(
+                    ("text", [1, 2], True, _THING, X, np.arange(4.0), np.asarray([4, 1]), np.asarray([1, 1]))
+                ),
+                "power": AT_LEAST_0,
+                "seed": SEED,
+            },
+        )
+        for model in (models.CBOW, models.SkipGram)
+    ),
     Call(
         models.RnnLm,
         {"vocab_size": 5, "wordvec_size": 2, "hidden_size": 2},
@@ -535,6 +550,13 @@ _BATCHES |= {
     "classes": COUNT | None,
     "backend": Kind((3, "numpy", _THING)),
     "shard": Kind((3, None, "0/2", [0, 2], (0,), (2, 2), (-1, 2), (0, 0), (0.0, 2), (True, "2"), _THING)),
+}
+_CORPUS = Kind((*ARRAY.wrong, X, np.arange(4.0), np.asarray([1]), np.asarray([-1, 2, 3])))
+_VECTORS = {"vocabulary": xpdl.Vocabulary(["a", "b"]), "word_vecs": X[:2]}
+_SIMILAR = {
+    "vocabulary": Kind((3, None, ["a", "b"], {}, _THING)),
+    "word_vecs": Kind((*ARRAY.wrong, X, X[0])),
+    "top": COUNT,
 }
 _WINDOWS = {"ids": np.arange(20), "batch_size": 2, "length": 3}
 _IDS = Kind((*ARRAY.wrong, X, np.arange(4.0), np.arange(2)))
@@ -599,6 +621,16 @@ _DATA = [
         data.pad_sequences,
         {"sequences": [[1, 2], [3]]},
         {"sequences": _ROWS_OF_IDS, "padding": INTEGER, "length": Kind((*COUNT.wrong, 1)) | None},
+    ),
+    Call(
+        data.UnigramSampler, {"corpus": T}, {"corpus": _CORPUS, "power": AT_LEAST_0, "sample_size": COUNT, "seed": SEED}
+    ),
+    Call(data.create_contexts_target, {"corpus": T}, {"corpus": _CORPUS, "window_size": COUNT}),
+    Call(data.most_similar, {"query": "a", **_VECTORS}, {"query": Kind(("c", "", 3, None)), **_SIMILAR}),
+    Call(
+        data.analogy,
+        {"a": "a", "b": "b", "c": "a", **_VECTORS},
+        {**dict.fromkeys("abc", Kind(("c", "", 3, None))), **_SIMILAR},
     ),
     Call(data.additions, {"n": 50}, {**_TASK, "digits": Kind((*COUNT.wrong, 10))}),
     *(Call(task, {"n": 50}, {**_TASK, "length": COUNT}) for task in (data.brackets, data.copies)),

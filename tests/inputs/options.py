@@ -159,6 +159,13 @@ def language_model(function: Any, **arguments: Any) -> Any:
     return net.gradient(ids, ids), net.last_loss, net.predict(ids)
 
 
+def word_vectors(function: Any, **arguments: Any) -> Any:
+    xpdl.seed(3)
+    net, ids = function(**arguments), np.arange(30) % 5
+    contexts, target = data.create_contexts_target(ids, arguments.get("window_size", 1))
+    return net.gradient(*((contexts, target) if function is models.CBOW else (target, contexts))), net.last_loss
+
+
 def sequential(function: Any, **arguments: Any) -> Any:
     x = X.astype("float32")
     return model_on(x)(lambda **options: function(xpdl.Affine(units=2), xpdl.Dropout(0.5), **options), **arguments)
@@ -462,6 +469,21 @@ _MODELS = [
         Watched(model, answers, {"vocab_size": 5, "wordvec_size": 3, "hidden_size": 3}, {"seed": 0})
         for model in (models.Seq2seq, models.PeekySeq2seq, models.AttentionSeq2seq)
     ),
+    *(
+        Watched(
+            model,
+            word_vectors,
+            {"vocab_size": 5, "hidden_size": 3},
+            {
+                "window_size": 2,
+                "corpus": np.asarray([0, 0, 0, 0, 1, 2, 3]),
+                "sample_size": 3,
+                "power": Beside(0.0, {"corpus": np.asarray([0, 0, 0, 0, 1, 2, 3])}),
+                "seed": 0,
+            },
+        )
+        for model in (models.CBOW, models.SkipGram)
+    ),
     Watched(
         models.RnnLm,
         language_model,
@@ -628,6 +650,7 @@ _VERIFY = {**_FORMS, "verify": Refused(True, "verify=False")}
 _PASSES = {"shuffle": False, "seed": 0, "drop_last": True, "transform": lambda x: 2 * x, "shard": (0, 2)}
 _PASSES |= {"classes": Refused(2, "2"), "backend": xpdl.backends.make_backend("numpy", None, "float16")}
 _WINDOWS = {"ids": np.arange(20), "batch_size": 2, "length": 4}
+_VECTORS = {"vocabulary": xpdl.Vocabulary([*"abcdef"]), "word_vecs": X}
 _MOVED = {"backend": "moves ids, whose dtype is the same everywhere: test_windows.py"}
 _DATA = [
     Watched(xpdl.load_mini_mnist, loaded_here, {}, _FORMS),
@@ -668,6 +691,15 @@ _DATA = [
         _MOVED,
     ),
     Watched(data.pad_sequences, value_of, {"sequences": [[1, 2], [3]]}, {"padding": 7, "length": 4}),
+    Watched(
+        data.UnigramSampler,
+        lambda function, **arguments: seeded(function, **arguments).get_negative_sample(np.arange(4)),
+        {"corpus": np.asarray([0, 0, 0, 0, 1, 2, 3])},
+        {"power": 3.0, "sample_size": 2, "seed": 0},
+    ),
+    Watched(data.create_contexts_target, value_of, {"corpus": T}, {"window_size": 2}),
+    Watched(data.most_similar, value_of, {"query": "a", **_VECTORS}, {"top": 1}),
+    Watched(data.analogy, value_of, {"a": "a", "b": "b", "c": "d", **_VECTORS}, {"top": 1}),
     Watched(data.additions, seeded, {"n": 50}, {"n": 40, "digits": 2, "test_share": 0.5, "seed": 0}),
     *(
         Watched(f, seeded, {"n": 50}, {"n": 40, "length": 8, "test_share": 0.5, "seed": 0})

@@ -21,7 +21,7 @@ ROWS = {row.cls.__name__: row for row in FIRST}
 NODES = {"AddLayer", "MulLayer", "Add", "Multiply", "Concatenate"}
 BASES = {"Layer", "LossLayer"}
 LOSSES = {"SoftmaxWithLoss", "SigmoidWithLoss", "IdentityWithLoss"}
-LOSSES |= {"MeanSquaredError", "MeanAbsoluteError", "Huber", "Hinge"}
+LOSSES |= {"MeanSquaredError", "MeanAbsoluteError", "Huber", "Hinge", "NegativeSampling"}
 # of ids alone, or of targets that may be missing: see TestIds and test_regression_losses.py
 OTHERS = {"Embedding", "GaussianKL"}
 IMAGES = {"Convolution", "Pooling", "AveragePooling", "GlobalAveragePooling", "GlobalMaxPooling"}

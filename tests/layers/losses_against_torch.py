@@ -82,6 +82,19 @@ def hinge(rng: Rng) -> Draw:
     return Draw(layer, (x, t, _weights_of(rng, len(x))), there)
 
 
+def negative_sampling(rng: Rng) -> Draw:
+    x = rng.standard_normal((int(rng.integers(1, 5)), int(rng.integers(2, 6))))
+    labels = rng.integers(0, x.shape[1], len(x))
+    t = [labels, labels[:, None], np.eye(x.shape[1])[labels]][int(rng.integers(3))]
+
+    def there(torch: Any, inputs: list[Any], params: dict[str, Any]) -> Any:
+        x, _, rows = inputs
+        signs = 2.0 * torch.nn.functional.one_hot(torch.tensor(labels), x.shape[1]) - 1.0
+        return _mean(-torch.nn.functional.logsigmoid(signs * x).sum(1), rows)
+
+    return Draw(L.NegativeSampling(), (x, t, _weights_of(rng, len(x))), there)
+
+
 def gaussian_kl(rng: Rng) -> Draw:
     x = rng.standard_normal((int(rng.integers(1, 5)), 2 * int(rng.integers(1, 4))))
     t = rng.standard_normal(x.shape) if rng.integers(2) else None
@@ -122,4 +135,5 @@ PEERS: dict[str, Callable[[Rng], Draw]] = {
     ),
     "Hinge": hinge,
     "GaussianKL": gaussian_kl,
+    "NegativeSampling": negative_sampling,
 }

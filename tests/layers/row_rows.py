@@ -138,6 +138,9 @@ LOSSES = [
     _loss(L.GaussianKL, oracles.gaussian_kl, "", _x(3, 4), core=True),
     _loss(L.GaussianKL, oracles.gaussian_kl, "of two", _x(3, 4), _x(3, 4)),
     _loss(L.Hinge, oracles.hinge, "", _x(4, 5), np.array([0, 3, 1, 1]), core=True),
+    _loss(L.NegativeSampling, oracles.negative_sampling, "", _x(4, 5), np.array([0, 3, 1, 1]), core=True),
+    _loss(L.NegativeSampling, oracles.negative_sampling, "one-hot", _x(4, 3), np.eye(3)[[0, 2, 1, 1]]),
+    _loss(L.NegativeSampling, oracles.negative_sampling, "of contexts", _x(2, 3, 4), np.array([[0, 0, 3], [1, 0, 0]])),
     _loss(L.Hinge, oracles.hinge, "one-hot", _x(4, 3), np.eye(3)[[0, 2, 1, 1]], margin=0.3),
 ]
 

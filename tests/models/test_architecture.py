@@ -160,6 +160,7 @@ LOSSES = {
     "sizes": xpdl.MeanAbsoluteError,
     "huber": lambda: xpdl.Huber(0.5),
     "hinge": lambda: xpdl.Hinge(0.5),
+    "negative": xpdl.NegativeSampling,
     "gaussian": xpdl.GaussianKL,
     "none": lambda: None,
 }

@@ -9,7 +9,16 @@ import numpy as np
 
 from tests import row_oracles as oracles
 from tests.pairs import Case, Pair, distinct, sample
-from xpdl.ops import activations, embedding, gelu, hinge, pooling, regression_losses, row_normalization
+from xpdl.ops import (
+    activations,
+    candidate_scores,
+    embedding,
+    gelu,
+    hinge,
+    pooling,
+    regression_losses,
+    row_normalization,
+)
 
 _rng = np.random.default_rng(2017)
 
@@ -129,6 +138,28 @@ EMBEDDING = [
     )
 ]
 
+
+def _scores_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, static: Any) -> Any:
+    return backward(dy, *arrays)
+
+
+_SCORES = Pair(
+    candidate_scores.candidate_scores,
+    oracles.candidate_scores,
+    candidate_scores.candidate_scores_backward,
+    _scores_backward,
+    wrt=(0, 1),
+)
+SCORES = [
+    Case(f"candidate_scores {name}", _SCORES, (_x(len(ids), units), _x(count, units), ids), core=core)
+    for name, count, units, ids, core in (
+        ("of words", 6, 3, _rng.integers(0, 6, (4, 5)), True),
+        ("of contexts", 5, 2, _rng.integers(0, 5, (3, 2, 4)), True),
+        ("of equal words", 300, 2, np.full((3, 4), 7, np.uint8), False),
+        ("of one", 4, 1, _rng.integers(0, 4, (2, 1)).astype(np.int32), False),
+    )
+]
+
 # --- losses
 
 
@@ -187,4 +218,4 @@ LOSSES = [
     *_losses(*_HINGE, _x(4, 3), np.eye(3)[[0, 2, 1, 1]], margin=0.3),
 ]
 
-CASES = UNITS + POOLING + NORMALIZATION + EMBEDDING + LOSSES
+CASES = UNITS + POOLING + NORMALIZATION + EMBEDDING + SCORES + LOSSES

@@ -217,6 +217,7 @@ TARGETS = {
         [np.eye(3)[T], -5 * np.eye(3)[T], np.eye(3, dtype=int)[T]],
         [(np.where(np.eye(3)[T] > 0, np.nan, 1), "row 0 holds nan"), (T, r"expected targets \(N, 3\)")],
     ),
+    xpdl.NegativeSampling: ([T, np.eye(3)[T], T[:, None]], [(T + 1, "is not one of the 3 classes")]),
     xpdl.Hinge: ([T, np.eye(3)[T], T[:, None]], [(T + 1, "is not one of the 3 classes")]),
 }
 TARGETS |= dict.fromkeys(

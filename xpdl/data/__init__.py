@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from xpdl.data.text.dates import dates
     from xpdl.data.text.padding import PaddedBatches, pad_sequences
     from xpdl.data.text.tasks import additions, brackets, copies
+    from xpdl.data.text.unigram_sampler import UnigramSampler
     from xpdl.data.text.vocabulary import Vocabulary
     from xpdl.data.text.windows import ContiguousWindows, RandomWindows
+    from xpdl.data.text.word_pairs import analogy, create_contexts_target, most_similar
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -34,6 +36,8 @@ else:
             **dict.fromkeys(("additions", "brackets", "copies"), "xpdl.data.text.tasks"),
             **dict.fromkeys(("PaddedBatches", "pad_sequences"), "xpdl.data.text.padding"),
             **dict.fromkeys(("ContiguousWindows", "RandomWindows"), "xpdl.data.text.windows"),
+            "UnigramSampler": "xpdl.data.text.unigram_sampler",
+            **dict.fromkeys(("analogy", "create_contexts_target", "most_similar"), "xpdl.data.text.word_pairs"),
             "Vocabulary": "xpdl.data.text.vocabulary",
         },
     )
@@ -47,12 +51,15 @@ __all__ = [
     "PaddedBatches",
     "Prefetch",
     "RandomWindows",
+    "UnigramSampler",
     "Vocabulary",
     "additions",
+    "analogy",
     "augment",
     "brackets",
     "check_labels",
     "copies",
+    "create_contexts_target",
     "dates",
     "is_mapped",
     "load_alice",
@@ -62,6 +69,7 @@ __all__ = [
     "load_mini_mnist",
     "load_mnist",
     "moons",
+    "most_similar",
     "pad_sequences",
     "shuffle_dataset",
     "spiral",

@@ -20,6 +20,7 @@ from xpdl.layers.leaky_relu import LeakyRelu
 from xpdl.layers.losses import LossLayer, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.layers.merging import Add, Concatenate, Multiply
 from xpdl.layers.multi_head_attention import MultiHeadAttention
+from xpdl.layers.negative_sampling import NegativeSampling
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.positions import LearnedPositions, SinusoidalPositions
 from xpdl.layers.rearranging import Permute, Reshape, Slice
@@ -73,6 +74,7 @@ __all__ = [
     "MulLayer",
     "MultiHeadAttention",
     "Multiply",
+    "NegativeSampling",
     "Permute",
     "Pooling",
     "RMSNormalization",

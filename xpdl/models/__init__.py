@@ -14,8 +14,10 @@ from xpdl.models.seq2seq import PeekySeq2seq, Seq2seq
 from xpdl.models.sequential import Sequential
 from xpdl.models.simple_conv_net import SimpleConvNet
 from xpdl.models.two_layer_net import TwoLayerNet
+from xpdl.models.word_vectors import CBOW, SkipGram
 
 __all__ = [
+    "CBOW",
     "GPT",
     "MODELS",
     "AttentionSeq2seq",
@@ -30,6 +32,7 @@ __all__ = [
     "Seq2seq",
     "Sequential",
     "SimpleConvNet",
+    "SkipGram",
     "TwoLayerNet",
     "load_model",
     "register_layer",

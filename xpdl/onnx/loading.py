@@ -16,6 +16,7 @@ from xpdl.layers.base import Layer, Shape, row_shape
 from xpdl.layers.hinge import Hinge
 from xpdl.layers.loss_layer import LossLayer
 from xpdl.layers.losses import SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.negative_sampling import NegativeSampling
 from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.softmax import Softmax
@@ -31,7 +32,7 @@ _LOSSES: dict[type[Layer], type[LossLayer]] = {Softmax: SoftmaxWithLoss, Sigmoid
 _BY_NAME: dict[str, type[LossLayer]] = {
     kind.__name__: kind
     for kind in (
-        *(SoftmaxWithLoss, SigmoidWithLoss, Hinge),
+        *(SoftmaxWithLoss, SigmoidWithLoss, Hinge, NegativeSampling),
         *(GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError),
     )
 }

@@ -17,6 +17,7 @@ from xpdl.io.atomic import write_atomically
 from xpdl.layers.base import Layer, row_shapes
 from xpdl.layers.hinge import Hinge
 from xpdl.layers.losses import SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers.negative_sampling import NegativeSampling
 from xpdl.layers.nodes import parts
 from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
 from xpdl.onnx.exporters import exporter_of
@@ -30,7 +31,7 @@ _TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {"softmax": ("Softmax", {"axis": -1}), "sigmoid": ("Sigmoid", {})}
 #: loss -> the activation that it was trained with
 _TRAINED_WITH = {SoftmaxWithLoss: "softmax", SigmoidWithLoss: "sigmoid"} | dict.fromkeys(
-    (GaussianKL, Hinge, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError), "no activation"
+    (GaussianKL, Hinge, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError, NegativeSampling), "no activation"
 )
 
 

@@ -168,6 +168,7 @@ def trained(source, folder, **options):
     return net.params
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("source", ["contiguous", "random", "padded"])
 def test_interrupted_training_goes_on_bitwise(source, tmp_path):
     (tmp_path / "whole").mkdir()

@@ -147,7 +147,7 @@ class PaddedBatches(BatchIterator):
     def _order(self, stream: Stream) -> list[list[int]]:
         """Return the rows of each batch of a pass."""
         order = stream.generator("order").permutation(self.rows).tolist() if self.shuffle else [*range(self.rows)]
-        order = order[: len(self) * self.batch_size]  # before they are sorted, or long ones would be left out
+        order = order[: len(self) * self.batch_size]  # before they are sorted, or long ones would be dropped
         size = self.batch_size * self.pool
         pools = [sorted(order[i : i + size], key=lambda row: len(self.x[row])) for i in range(0, len(order), size)]
         sorted_rows = [row for pool in pools for row in pool]
