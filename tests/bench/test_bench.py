@@ -171,7 +171,13 @@ def test_a_step_is_waited_for_to_its_last_array():
     timing.wait(arrays)
     timing.wait(None)
     assert [array.reads for array in arrays] == [1, 1]
+
+
+def test_parameters_are_waited_for_where_an_update_goes_on_after_its_call(monkeypatch):
     network, x, t = timing.prepared(*NETS["TwoLayerNet"], 2)
+    loss = timing.task_call(network, x, t, "train")()
+    assert loss is network.last_loss
+    monkeypatch.setattr(timing, "is_host", lambda x: False)
     loss, *params = timing.task_call(network, x, t, "train")()
     assert loss is network.last_loss and len(params) == len(network.params)
 
