@@ -1,11 +1,14 @@
 """Measures over whole data sets equal those of one pass over all rows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import xpdl
 from xpdl import Affine, History, IdentityWithLoss, Sequential, ShapeError, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.training import evaluate
+from xpdl.training.measures import Measure
 
 RNG = np.random.default_rng(0)
 LOSSES = {
@@ -239,3 +242,23 @@ class TestOnADevice:
 def test_one_row_is_enough():
     assert evaluate.accuracy(Asked(), np.ones((1, 1)), np.ones(1)) == 1.0
     assert evaluate.mean_loss(Asked(), np.ones((1, 1)), np.ones(1)) == 1.0
+
+
+def test_one_pass_over_the_rows_gives_accuracy_and_loss(case):
+    network, x, t = case
+    affine, rows = network.layers["Affine1"], []
+    forward = affine.forward
+    affine.forward = lambda x: rows.append(len(x)) or forward(x)
+    evaluate.evaluate(network, x, t, ["acc", "loss"])
+    assert sum(rows) == len(x)
+
+
+def test_ranks_predict_each_their_own_rows_for_a_metric(case):
+    network, x, t = case
+    sent = []
+    for rank in range(2):
+        peers = SimpleNamespace(rank=rank, size=2, allgather=lambda parts: sent.append(parts) or [parts])
+        evaluate.evaluate(network, x, t, (), [Measure("none", lambda outputs: 0.0, None)], peers)
+    scores = [np.concatenate(parts) for parts in sent[1::2]]  # after the sums of accuracy and loss
+    assert [len(part) for part in scores] == [229, 228]
+    np.testing.assert_allclose(np.concatenate(scores), network.predict(x), rtol=1e-6)

@@ -290,3 +290,15 @@ class TestLearningRate:
     def test_arguments_beside_an_instance_are_refused(self):
         with pytest.raises(TypeError, match=r"optimizer_param \{'lr': 0.1\} would not change Adam\(lr=0.001"):
             xpdl.Trainer(net(), X, T, X, T, optimizer=xpdl.Adam(), optimizer_param={"lr": 0.1})
+
+
+class TestTargetsWithoutALossLayer:
+    def test_targets_of_a_network_without_a_loss_layer_are_any_numbers(self):
+        network = Sequential(Affine(units=3), seed=0)
+        network.build((2,))
+        x, t = inputs.entered(X, T + 7, network, get_backend(), "train")
+        assert x.dtype == np.float32 and t.tolist() == (T + 7).tolist()
+
+    def test_targets_of_another_network_are_finite(self):
+        with pytest.raises(ValueError, match=r"^Trainer: t_train: row 1 holds nan"):
+            inputs.entered(X[:2], np.array([0.0, np.nan]), SimpleNamespace(), get_backend(), "train")

@@ -506,6 +506,29 @@ def test_an_error_of_what_the_bar_shows_is_not_lost(monkeypatch):
     progress.close()
 
 
+class TestLines:
+    def test_one_is_on_the_stream_that_was_asked_for(self, capsys):
+        messages.say("a")
+        messages.say("b", "stderr")
+        assert tuple(capsys.readouterr()) == ("a\n", "b\n")
+
+    def test_one_for_a_stream_that_is_not_there_is_on_no_other(self, capsys, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", None)
+        messages.say("a", "stderr")
+        assert capsys.readouterr().out == ""
+
+    def test_a_stream_that_nobody_reads_can_be_closed(self, monkeypatch):
+        reader, writer = os.pipe()
+        os.close(reader)
+        file = os.fdopen(writer, "w")
+        monkeypatch.setattr(sys, "stdout", file)
+        messages.say("a")
+        messages.say("b")
+        monkeypatch.undo()
+        file.close()  # a broken pipe otherwise: what was not written is written at last
+        assert file.closed
+
+
 class TestWarnings:
     def test_none_is_lost_where_it_can_be_seen(self):
         with pytest.warns(UserWarning, match="^seen$") as said:
