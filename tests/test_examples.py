@@ -21,7 +21,7 @@ if not EXAMPLES.is_dir():
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "shared")
 LONGEST = 80
 #: those that draw nothing
-WITHOUT_FIGURE = {"computational_graph", "float16", "gradient_check", "simple_net", "three_layer_net"}
+WITHOUT_FIGURE = {"computational_graph", "float16", "gradient_check", "simple_net", "text_by_lstm", "three_layer_net"}
 
 draws = pytest.mark.needs("matplotlib")
 
@@ -219,6 +219,16 @@ def text_by_gpt(losses):
 def gan(alike):
     # untrained: about 0
     assert alike > 0.5
+
+
+def addition(accuracy):
+    # of one epoch
+    assert list(accuracy) == ["plain", "reversed", "peeky, reversed"] and all(0 <= a <= 1 for a in accuracy.values())
+
+
+def text_by_lstm(perplexities):
+    before, after = perplexities
+    assert after < 0.5 * before
 
 
 CHECKS = {name: globals().get(name, same) for name in NAMES}
