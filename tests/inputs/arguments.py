@@ -249,7 +249,10 @@ _FUNCTIONS = [
 _AXIS = Kind(("1", 1.0, [1], True, None, 0, _THING))
 _LAYERS = [
     *map(_layer, (layers.AddLayer, layers.MulLayer, layers.Relu, layers.Sigmoid, layers.Tanh)),
-    Call(layers.Softmax, {}, {"axis": Kind((*(value for value in COUNT.wrong if value != -1 or value is True), 0))}),
+    *(
+        Call(cls, {}, {"axis": Kind((*(value for value in COUNT.wrong if value != -1 or value is True), 0))})
+        for cls in (layers.Softmax, layers.LogSoftmax)
+    ),
     *map(_layer, (layers.Identity, layers.Flatten, layers.GlobalAveragePooling, layers.Layer, layers.LossLayer)),
     *map(_layer, (layers.IdentityWithLoss, layers.GlobalMaxPooling, layers.Silu, layers.Softplus)),
     *map(_layer, (layers.MeanSquaredError, layers.MeanAbsoluteError, layers.GaussianKL, layers.NegativeSampling)),

@@ -398,6 +398,7 @@ _LAYERS = [
         {"use_bias": Refused(False, "use_bias=False, but b")},
     ),
     Watched(layers.Softmax, layer_on(IMAGES), {}, {"axis": 1}),
+    Watched(layers.LogSoftmax, layer_on(IMAGES), {}, {"axis": 1}),
     Watched(layers.UpSampling, layer_on(IMAGES), {}, {"scale": (1, 3), "mode": "linear"}),
     *(
         Watched(

@@ -44,7 +44,7 @@ SEQUENCES = {"RNN", "LSTM", "GRU", "Bidirectional", "MultiHeadAttention", "Learn
 KEEPERS = {"Identity", "Flatten", "Reshape", "Permute", "Slice"}
 # compute integers as floats, as nothing is learnt from them
 OF_INTEGERS = {"Relu", "Sigmoid", "Tanh", "Softmax", "Identity", "Flatten", "Reshape", "Permute", "Slice"}
-OF_INTEGERS |= {"Gelu", "Silu", "LeakyRelu", "Elu", "Softplus"}
+OF_INTEGERS |= {"Gelu", "Silu", "LeakyRelu", "Elu", "Softplus", "LogSoftmax"}
 LAYERS = sorted(set(ROWS) - NODES - LOSSES - OTHERS)
 eager = pytest.mark.backends("eager")
 

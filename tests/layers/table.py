@@ -65,6 +65,7 @@ ELEMENTWISE = [
         (L.Sigmoid, oracles.sigmoid),
         (L.Tanh, oracles.tanh),
         (L.Softmax, oracles.softmax),
+        (L.LogSoftmax, oracles.log_softmax),
         (L.Identity, np.array),
     )
     for shape in ((3, 4), (2, 3, 2, 2), (5,), (1, 1))

@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpdl.layers import Elu, Flatten, Gelu, Identity, LeakyRelu, Relu, Sigmoid, Silu, Softmax, Softplus, Tanh
+from xpdl.layers import (
+    Elu,
+    Flatten,
+    Gelu,
+    Identity,
+    LeakyRelu,
+    LogSoftmax,
+    Relu,
+    Sigmoid,
+    Silu,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 
 
-@pytest.mark.parametrize("cls", [Relu, Sigmoid, Softmax, Tanh, Elu, Gelu, LeakyRelu, Silu, Softplus])
+@pytest.mark.parametrize("cls", [Relu, Sigmoid, Softmax, LogSoftmax, Tanh, Elu, Gelu, LeakyRelu, Silu, Softplus])
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
 def test_integers_become_floats(cls: type, dtype: str) -> None:
     x = np.array([[0, 1, 1]])
@@ -34,6 +47,12 @@ def test_the_largest_floats_give_finite_values_and_gradients(cls: type, dtype: t
     y = layer.forward(np.array([[-big, 0.0, big]], dtype))
     assert np.isfinite(y).all() and y[0, 2] == 1.0
     assert np.isfinite(layer.backward(np.ones_like(y))).all()
+
+
+def test_logarithms_of_the_smallest_probabilities_are_finite() -> None:
+    layer = LogSoftmax()
+    np.testing.assert_array_equal(layer.forward(np.array([[-1e300, 0.0, 1e300]])), [[-2e300, -1e300, 0.0]])
+    np.testing.assert_array_equal(layer.backward(np.array([[1.0, 0.0, 0.0]])), [[1.0, 0.0, -1.0]])
 
 
 @pytest.mark.parametrize("cls", [Elu, Gelu, LeakyRelu, Silu, Softplus, lambda: Gelu("tanh")])

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests import window_oracles as oracles
 from tests.layers.row import Row
-from tests.oracles import softmax
+from tests.oracles import log_softmax, softmax
 from tests.pairs import sample
 from xpdl import layers as L
 
@@ -89,11 +89,12 @@ UPSAMPLING = [
 
 SOFTMAX = [
     Row(
-        f"Softmax {shape} along {axis}",
-        lambda p, axis=axis: L.Softmax(axis),
-        lambda x, p, axis=axis: softmax(x, axis=axis),
+        f"{cls.__name__} {shape} along {axis}",
+        lambda p, cls=cls, axis=axis: cls(axis),
+        lambda x, p, f=f, axis=axis: f(x, axis=axis),
         (_x(*shape),),
     )
+    for cls, f in ((L.Softmax, softmax), (L.LogSoftmax, log_softmax))
     for shape, axis in (((2, 3, 2, 2), 1), ((2, 4, 3), -2), ((3, 4), 1))
 ]
 

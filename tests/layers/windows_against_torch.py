@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.layers.against_torch import Draw, Rng, built
@@ -133,10 +134,13 @@ def upsampling(rng: Rng) -> Draw:
     return Draw(L.UpSampling(scale, mode="linear" if linear else "nearest"), (x,), there)
 
 
-def softmax(rng: Rng) -> Draw:
-    x = rng.standard_normal(_ints(rng, int(rng.integers(2, 5)), 1, 4))
-    axis = int(rng.integers(1, x.ndim)) - x.ndim * int(rng.integers(2))
-    return Draw(L.Softmax(axis), (x,), lambda torch, inputs, params: torch.softmax(inputs[0], axis))
+def softmax(cls: Any, name: str) -> Callable[[Rng], Draw]:
+    def draw(rng: Rng) -> Draw:
+        x = rng.standard_normal(_ints(rng, int(rng.integers(2, 5)), 1, 4))
+        axis = int(rng.integers(1, x.ndim)) - x.ndim * int(rng.integers(2))
+        return Draw(cls(axis), (x,), lambda torch, inputs, params: getattr(torch, name)(inputs[0], axis))
+
+    return draw
 
 
 def batch_normalization(rng: Rng) -> Draw:
@@ -156,6 +160,7 @@ PEERS = {
     "Pooling": pooling,
     "AveragePooling": average_pooling,
     "UpSampling": upsampling,
-    "Softmax": softmax,
+    "Softmax": softmax(L.Softmax, "softmax"),
+    "LogSoftmax": softmax(L.LogSoftmax, "log_softmax"),
     "BatchNormalization": batch_normalization,
 }

@@ -129,6 +129,7 @@ ROWS = {
         xpdl.Elu(0.5),
         xpdl.LayerNormalization(1e-4),
         xpdl.Softplus(),
+        xpdl.LogSoftmax(1),
         xpdl.RMSNormalization(1e-4),
         xpdl.Affine(units=2, axis=-1),
         xpdl.GlobalMaxPooling(),

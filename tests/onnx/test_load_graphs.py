@@ -230,6 +230,7 @@ SINGLE: list[tuple[str, list[tuple[int, ...]], dict[str, Any], int, list[str]]] 
     ("LeakyRelu", [], {"alpha": 0.3}, 17, ["LeakyRelu"]),
     ("LeakyRelu", [], {}, 17, ["LeakyRelu"]),
     ("Softplus", [], {}, 17, ["Softplus"]),
+    ("LogSoftmax", [], {}, 17, ["LogSoftmax"]),
     ("MatMul", [(3, 5)], {}, 17, ["Affine"]),
 ]
 

@@ -17,6 +17,7 @@ from xpdl.layers.gelu import Gelu
 from xpdl.layers.hinge import Hinge
 from xpdl.layers.identity import Identity
 from xpdl.layers.leaky_relu import LeakyRelu
+from xpdl.layers.log_softmax import LogSoftmax
 from xpdl.layers.losses import LossLayer, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.layers.merging import Add, Concatenate, Multiply
 from xpdl.layers.multi_head_attention import MultiHeadAttention
@@ -68,6 +69,7 @@ __all__ = [
     "LayerNormalization",
     "LeakyRelu",
     "LearnedPositions",
+    "LogSoftmax",
     "LossLayer",
     "MeanAbsoluteError",
     "MeanSquaredError",

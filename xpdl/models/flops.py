@@ -21,6 +21,7 @@ from xpdl.layers.flatten import Flatten
 from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
 from xpdl.layers.leaky_relu import LeakyRelu
+from xpdl.layers.log_softmax import LogSoftmax
 from xpdl.layers.merging import Add, Concatenate, Multiply
 from xpdl.layers.multi_head_attention import MultiHeadAttention
 from xpdl.layers.nodes import parts
@@ -65,7 +66,7 @@ def flop(layer: Layer, input_shape: Shape) -> int | None:
       for both statistics; by the root mean square ``4 D`` (square, sum, division, gamma). The few roots do not count.
     - relu and tanh: ``D``; leaky relu ``2 D``; elu ``4 D``; sigmoid ``4 D`` (minus, exp, plus one, division); silu ``5 D``;
       softplus ``6 D``; gelu ``5 D``, in which the error function counts 1, and by tanh ``9 D``; softmax ``5 D - 2`` (largest
-      value, differences, exp, sum, division).
+      value, differences, exp, sum, division), log-softmax ``5 D - 1``.
     - recurrent layers of H units, for each step of F values: ``2 (F + H) G H`` for the products of G gates, and for the rest
       ``2 H`` (simple), ``22 H`` (LSTM, G = 4), ``17 H`` (GRU, G = 3).
     - attention of T positions of E values to S: ``4 (T + S) E E`` for the four maps, ``4 T S E`` for scores and sums,
@@ -174,6 +175,11 @@ def _(layer: Layer, input_shape: Shape) -> int:
 @flop.register(Softmax)
 def _(layer: Softmax, input_shape: Shape) -> int:
     return 5 * row_size(input_shape) - 2
+
+
+@flop.register(LogSoftmax)
+def _(layer: LogSoftmax, input_shape: Shape) -> int:
+    return 5 * row_size(input_shape) - 1
 
 
 @flop.register(Dropout)

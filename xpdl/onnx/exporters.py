@@ -22,6 +22,7 @@ from xpdl.layers.flatten import Flatten
 from xpdl.layers.gelu import Gelu
 from xpdl.layers.identity import Identity
 from xpdl.layers.leaky_relu import LeakyRelu
+from xpdl.layers.log_softmax import LogSoftmax
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.relu import Relu
 from xpdl.layers.residual import Residual
@@ -67,8 +68,11 @@ def _node(kind: str, **attributes: Any) -> Exporter:
     return exporter
 
 
-def _softmax(layer: Softmax, graph: Graph, x: Value) -> Value:
-    return graph.node("Softmax", x, axis=layer.axis)
+def _along_axis(kind: str) -> Exporter:
+    def exporter(layer: Softmax | LogSoftmax, graph: Graph, x: Value) -> Value:
+        return graph.node(kind, x, axis=layer.axis)
+
+    return exporter
 
 
 def _nothing(layer: Any, graph: Graph, x: Value) -> Value:
@@ -218,6 +222,7 @@ EXPORTERS: dict[type, Exporter] = {
     Identity: _nothing,
     LayerNormalization: _layer_normalization,
     LeakyRelu: _leaky_relu,
+    LogSoftmax: _along_axis("LogSoftmax"),
     MulLayer: _node("Mul"),
     Pooling: pooling,
     RMSNormalization: _rms_normalization,
@@ -225,7 +230,7 @@ EXPORTERS: dict[type, Exporter] = {
     Residual: _residual,
     Sigmoid: _node("Sigmoid"),
     Silu: _silu,
-    Softmax: _softmax,
+    Softmax: _along_axis("Softmax"),
     Softplus: _node("Softplus"),
     Tanh: _node("Tanh"),
     UpSampling: upsampling,

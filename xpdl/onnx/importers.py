@@ -14,6 +14,7 @@ from xpdl.layers.elu import Elu
 from xpdl.layers.embedding import Embedding
 from xpdl.layers.gelu import Gelu
 from xpdl.layers.leaky_relu import LeakyRelu
+from xpdl.layers.log_softmax import LogSoftmax
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.relu import Relu
 from xpdl.layers.row_normalization import LayerNormalization
@@ -155,15 +156,18 @@ def _number(values: HostArray, what: str) -> float:
     return float(values.reshape(()))
 
 
-def _softmax(node: Node, reader: Reader, x: Given) -> Signal:
-    x = signal(x)
-    rank = len(x.axes) + 1
-    # before opset 13, over all axes from that one on
-    axis = node.integer("axis", -1 if node.opset >= 13 else 1) % rank
-    own = x.axes[axis - 1] if axis else -1
-    if axis == 0 or own < 0 or (node.opset < 13 and axis != rank - 1):
-        raise Unmapped(f"it is over the axis {axis} of {rank}, and not over one of a row")
-    return then(node, x, Softmax() if own == len(x.step.shape) - 1 else Softmax(own + 1))
+def _along_axis(kind: type[Softmax] | type[LogSoftmax]) -> Importer:
+    def importer(node: Node, reader: Reader, x: Given) -> Signal:
+        x = signal(x)
+        rank = len(x.axes) + 1
+        # before opset 13, over all axes from that one on
+        axis = node.integer("axis", -1 if node.opset >= 13 else 1) % rank
+        own = x.axes[axis - 1] if axis else -1
+        if axis == 0 or own < 0 or (node.opset < 13 and axis != rank - 1):
+            raise Unmapped(f"it is over the axis {axis} of {rank}, and not over one of a row")
+        return then(node, x, kind() if own == len(x.step.shape) - 1 else kind(own + 1))
+
+    return importer
 
 
 def _cast(node: Node, reader: Reader, x: Given) -> Signal:
@@ -206,6 +210,7 @@ IMPORTERS: dict[str, Importer] = {
     "Identity": _identity,
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": _with_alpha(LeakyRelu, 0.01),
+    "LogSoftmax": _along_axis(LogSoftmax),
     "MatMul": _matmul,
     "MaxPool": pooling(Pooling),
     "Mul": multiply,
@@ -215,7 +220,7 @@ IMPORTERS: dict[str, Importer] = {
     "Reshape": reshape,
     "Resize": resize,
     "Sigmoid": _elementwise(Sigmoid),
-    "Softmax": _softmax,
+    "Softmax": _along_axis(Softmax),
     "Softplus": _elementwise(Softplus),
     "Squeeze": squeeze,
     "Sub": subtract,
