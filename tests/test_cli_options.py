@@ -12,10 +12,11 @@ import pytest
 
 import xpdl
 from xpdl import Affine, Sequential, SigmoidWithLoss, SoftmaxWithLoss, cli, load_model, training
+from xpdl.distributed import Communicator
 from xpdl.io import atomic
 from xpdl.io.tensors import load_arrays
 from xpdl.layers import IdentityWithLoss
-from xpdl.training import History
+from xpdl.training import History, Trainer
 from xpdl.training.checkpoint.rotation import CheckpointFiles
 
 SMALL = ("train", "--model", "TwoLayerNet", "--epochs", "2")
@@ -193,6 +194,31 @@ class TestConfig:
             Path("run.toml").write_text(text)
         code, out, err = run("train", "--config", "run.toml")
         assert (code, out, err.count("\n")) == (2, "", 1) and says in err
+
+    @pytest.mark.parametrize("option", [("--shard-optimizer",), ("--compress", "float16")])
+    def test_options_of_several_ranks_need_them(self, run, option):
+        code, out, err = run("train", *option)
+        says = f"xpdl train: error: {option[0]} is for several ranks; add --distributed, or leave it out\n"
+        assert (code, out, err) == (2, "", says)
+
+    def test_options_of_several_ranks_arrive(self, run, monkeypatch):
+        asked = {}
+
+        def ranks(**options):
+            asked.update(options)
+            return Communicator()
+
+        class Recorded(Trainer):
+            def __init__(self, *args, **options):
+                asked["shard_optimizer"] = options["shard_optimizer"]
+                super().__init__(*args, **options)
+
+        monkeypatch.setattr("xpdl.cli.train.mpi", ranks)
+        monkeypatch.setattr("xpdl.cli.train.Trainer", Recorded)
+        small = ("train", "--distributed", "--model", "TwoLayerNet", "--epochs", "1")
+        assert run(*small, "--shard-optimizer", "--compress", "float16")[0] == 0
+        assert asked == {"compression": "float16", "shard_optimizer": True}
+        assert run(*small)[0] == 0 and asked == {"compression": None, "shard_optimizer": False}
 
     def test_processes_that_share_no_work_are_refused(self, run, monkeypatch):
         monkeypatch.setenv("PMI_SIZE", "2")

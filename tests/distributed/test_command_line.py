@@ -28,6 +28,13 @@ def test_train_prints_and_writes_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
+def test_trains_with_a_share_of_the_state_and_short_messages(tmp_path: Path) -> None:
+    done = on_ranks(2, *SMALL, "--shard-optimizer", "--compress", "float16", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert float(re.findall(r"^test accuracy: (0\.\d+)$", done.stdout, re.M)[0]) > 0.85
+
+
+@pytest.mark.exhaustive
 def test_wrong_options_are_one_line_of_one_rank(tmp_path: Path) -> None:
     done = on_ranks(2, *SMALL, "--optimizer", "nonsense", cwd=tmp_path)
     assert done.returncode == 2

@@ -34,6 +34,8 @@ _SCHEDULES: dict[str, Any] = {"one-cycle": OneCycleLR, "cosine": CosineLR, "none
 _OUT = Path("runs")
 #: options that a run may go on with others of
 _FREE = {"backend", "checkpoint_every", "distributed", "no_verify"}
+#: options of several ranks alone, which a run may go on without
+_OF_RANKS = ("shard_optimizer", "compress")
 #: the defaults of versions that kept no options in their checkpoints
 _EARLIER = {"epochs": 20, "batch_size": 32, "schedule": "none"}
 #: epochs, rows of a batch, and learning rate of Adam
@@ -70,6 +72,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--distributed", action=yes_or_no, default=False, help="share each batch among the ranks that mpiexec started"
     )
     parser.add_argument(
+        "--shard-optimizer",
+        action=yes_or_no,
+        default=False,
+        help="each rank keeps a share of the optimizer's state; with --distributed",
+    )
+    parser.add_argument(
+        "--compress", choices=("float16",), help="round gradients in messages, half as long; with --distributed"
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted run, with its options, where it stopped"
     )
     parser.add_argument(
@@ -93,12 +104,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and write the network and its history; 1 where they could not be written to the folder asked for."""
-    distributed = bool(given(args).get("distributed"))
+    asked = given(args)
+    distributed = bool(asked.get("distributed"))
+    if not distributed and (alone := [name for name in _OF_RANKS if asked.get(name)]):
+        raise ValueError(f"{long_name(alone[0])} is for several ranks; add --distributed, or leave it out")
     if launched_ranks() > 1 and not distributed:
         raise ValueError(
             f"{launched_ranks()} processes would train the same network; --distributed shares it among them"
         )
-    ranks = mpi() if distributed else Communicator()
+    ranks = mpi(compression=asked.get("compress")) if distributed else Communicator()
     with ending_together(ranks):
         return _train(args, ranks)
 
@@ -136,6 +150,7 @@ def _train(args: argparse.Namespace, ranks: Communicator) -> int:
         checkpoint=store,
         checkpoint_every=args.checkpoint_every,
         communicator=ranks,
+        shard_optimizer=args.shard_optimizer,
     )
     if not ranks.is_first:
         with _without_overflow_warnings():
@@ -231,7 +246,8 @@ def _interrupted_model(out: Path) -> str:
 
 def _kept(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options that a run keeps in its checkpoints, for ``--resume``."""
-    return {name: value for name, value in options_of(args).items() if name not in ("resume", "out", "distributed")}
+    others = ("resume", "out", "distributed", *_OF_RANKS)
+    return {name: value for name, value in options_of(args).items() if name not in others}
 
 
 def _make_folder(out: Path) -> None:
