@@ -41,7 +41,7 @@ def save_pytorch(model: Model, path: str | os.PathLike[str], names: Names = "sho
         model.
         "index": places in nested ``nn.Sequential``, ``0 3 7``, with an ``nn.Flatten`` before an `Affine` that takes images.
         A mapping gives a name, such as ``features.0``, for each layer with parameters, by its name here. A `GPT` has the
-        names of GPT-2, ``transformer.h.0.attn.c_attn.weight`` (see `xpdl.integrations.gpt2`), and takes no others.
+        names of GPT-2, ``transformer.h.0.attn.c_attn.weight`` (see ``xpdl.integrations.gpt2``), and takes no others.
 
     Raises
     ------

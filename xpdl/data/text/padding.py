@@ -25,7 +25,7 @@ def pad_sequences(sequences: Sequences, *, padding: int = 0, length: int | None 
     ----------
     sequences : sequence of integer arrays (T,) of any library, or of sequences of int
     padding : int
-        `Vocabulary.padding_id`, or what a loss has as its `ignore_label`.
+        ``Vocabulary.padding_id``, or what a loss has as its `ignore_label`.
     length : int, optional
         Of the rows, by default that of the longest sequence.
 
