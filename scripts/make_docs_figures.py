@@ -33,6 +33,7 @@ SHOWN = {
     "autoencoder": ["autoencoder"],
     "batch_norm": ["batch_norm"],
     "compare_optimizers": ["compare_optimizers"],
+    "dates_with_attention": ["dates_with_attention"],
     "gan": ["gan"],
     "gates": ["gate_xor"],
     "gradient_descent": ["gradient_field"],

@@ -226,6 +226,10 @@ def addition(accuracy):
     assert list(accuracy) == ["plain", "reversed", "peeky, reversed"] and all(0 <= a <= 1 for a in accuracy.values())
 
 
+def dates_with_attention(accuracy):
+    assert 0 <= accuracy <= 1
+
+
 def text_by_lstm(perplexities):
     before, after = perplexities
     assert after < 0.5 * before
