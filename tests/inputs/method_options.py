@@ -225,6 +225,12 @@ _FIGURES = [
     Watched(
         plots.diagnostics,
         figure_of(),
+        {"measured": {"dead_relu": _SHARE}},
+        {"measured": {"dead_relu": {"Relu1": [0.2, 0.3]}}, "dead_relu": {"Relu1": [0.4, 0.5]}},
+    ),
+    Watched(
+        plots.diagnostics,
+        figure_of(),
         {"dead_relu": _SHARE},
         {
             "dead_relu": {"Relu1": [0.2, 0.3]},

@@ -49,8 +49,9 @@ def diagnostics(
         If no measure is given.
     """
     if measured is not None:
-        measures = getattr(measured, "history", measured)
-        return diagnostics(**measures, xlabel=xlabel)
+        asked = {"dead_relu": dead_relu, "saturation": saturation, "update_ratio": update_ratio}
+        own = {name: measure for name, measure in asked.items() if measure is not None}
+        return diagnostics(**{**getattr(measured, "history", measured), **own}, xlabel=xlabel)
     given = {
         "dead ReLU units": dead_relu,
         "saturated outputs": saturation,
