@@ -216,6 +216,12 @@ def text_by_gpt(losses):
     assert before == pytest.approx(math.log(70), abs=0.1) and after < before - 0.5
 
 
+def word_vectors(found):
+    losses, nearest = found
+    assert losses[0] < 6 * math.log(2) and {"said", "she"} <= nearest.keys()
+    assert all(len(words) == 5 and query not in words for query, words in nearest.items())
+
+
 def gan(alike):
     # untrained: about 0
     assert alike > 0.5
