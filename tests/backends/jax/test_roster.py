@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.numpy.roster import op_of
-from tests.backends.torch.roster import MAKE, ROWS_OF_A_BATCH
+from tests.backends.numpy.roster import ROWS, op_of
+from tests.backends.torch import roster
+from tests.backends.torch.roster import ROWS_OF_A_BATCH
 from tests.harness import nonempty
 from tests.pairs import as_tuple
 from xpdl.backends import dispatch
@@ -26,6 +27,8 @@ QUICK = {
     "affine_backward with relu",
     "dropout_mask",
 }
+RECURRENT = [f"{op}{end}" for op in ("rnn", "lstm", "gru") for end in ("", "_backward")]
+MAKE = roster.MAKE | {name: ROWS[name].make for name in RECURRENT}
 each_op = pytest.mark.parametrize("name", MAKE)
 
 
@@ -59,6 +62,7 @@ def of_kernels(names: list[str]) -> list[str]:
 KERNELS = {
     *("convolution", "convolution_backward", "dropout_mask", "flush_denormals"),
     *("max_pooling", "max_pooling_backward", "average_pooling", "average_pooling_backward"),
+    *RECURRENT,
 }
 # small windows are quicker by the generic op
 DECLINED = {

@@ -3,6 +3,6 @@
 All other ops run their generic form, each compiled as one: see ``generic.py``.
 """
 
-from xpdl.backends.jax import convolution, dropout, optimizers, pooling
+from xpdl.backends.jax import convolution, dropout, optimizers, pooling, recurrent
 
-__all__ = ["convolution", "dropout", "optimizers", "pooling"]
+__all__ = ["convolution", "dropout", "optimizers", "pooling", "recurrent"]
