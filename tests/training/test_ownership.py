@@ -71,6 +71,7 @@ ELSEWHERE = {
     "ContiguousWindows": "batches of a text: in tests/data/text",
     "RandomWindows": "batches of a text: in tests/data/text",
     "PaddedBatches": "batches of a text: in tests/data/text",
+    "UnigramSampler": "of a loss, which a model owns",
     "Vocabulary": "no argument of a trainer",
     "History": "a result, no argument",
     "Trainer": "what trains",

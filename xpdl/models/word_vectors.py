@@ -137,6 +137,7 @@ class CBOW(WordVectors):
     Examples
     --------
     >>> corpus = np.array([0, 1, 2, 3, 4, 1, 5, 6])
+    >>> from xpdl.data import create_contexts_target
     >>> contexts, target = create_contexts_target(corpus)
     >>> net = CBOW(7, hidden_size=5, window_size=1, corpus=corpus, seed=0)
     >>> sorted(net.gradient(contexts, target)), net.word_vecs.shape
@@ -205,6 +206,7 @@ class SkipGram(WordVectors):
     Examples
     --------
     >>> corpus = np.array([0, 1, 2, 3, 4, 1, 5, 6])
+    >>> from xpdl.data import create_contexts_target
     >>> contexts, target = create_contexts_target(corpus)
     >>> net = SkipGram(7, hidden_size=5, window_size=1, corpus=corpus, seed=0)
     >>> sorted(net.gradient(target, contexts))
