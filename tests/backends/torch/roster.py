@@ -68,6 +68,50 @@ def _strided_convolution(make: Make) -> Make:
     return grouped
 
 
+def _gelu_by_tanh(make: Make) -> Make:
+    """The same with the approximation."""
+
+    def approximate(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        (*arrays, _), options = make(rng, dtype, rows)
+        return (*arrays, "tanh"), options
+
+    return approximate
+
+
+def _gelu(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    return (*drawn(rng, dtype, (rows, 30)), "none"), {}
+
+
+def _attention(queries: int, causal: bool, masked: bool = True) -> Make:
+    """Of 60 keys, of which some do not count; in the first row none does, and first queries of others see none."""
+
+    def make(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        q, k, v = drawn(rng, dtype, (rows, 2, queries, 8), *[(rows, 2, 60, 8)] * 2)
+        mask = rng.random((rows, 60)) < 0.6
+        mask[0], mask[1, :9] = False, False
+        return (q, k, v, *([mask] if masked else [])), {"causal": causal}
+
+    return make
+
+
+def _attention_backward(make: Make) -> Make:
+    """The same, backward."""
+
+    def backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        (q, k, v, *mask), options = make(rng, dtype, rows)
+        dy, y = drawn(rng, dtype, q.shape, q.shape)
+        log_sum = np.full((*q.shape[:3], 1), 5.0, dtype)
+        return (dy, q, k, v, y, log_sum, *mask), options
+
+    return backward
+
+
+_ATTENTION = {
+    "": _attention(60, True),
+    " to all": _attention(7, False),
+    " of the last": _attention(1, True),
+    " without a mask": _attention(60, True, masked=False),
+}
 MAKE: dict[str, Make] = {
     **{name: row.make for name, row in roster.ROWS.items() if " " not in name},
     "max_pooling_with_taps": roster._pooling,
@@ -79,10 +123,14 @@ MAKE: dict[str, Make] = {
     "log_softmax": roster._one,
 }
 #: ops without a kernel for tensors
-_BOTH = ("gelu", "layer_normalization", "rms_normalization", "attention", "rnn", "lstm", "gru")
-for _name in ("global_norm_scale", "embedding_backward", *(f"{op}{end}" for op in _BOTH for end in ("", "_backward"))):
+_BOTH = ("rms_normalization", "rnn", "lstm", "gru")
+for _name in ("global_norm_scale", *(f"{op}{end}" for op in _BOTH for end in ("", "_backward"))):
     del MAKE[_name]
 MAKE |= {
+    **{f"attention{which}": make for which, make in _ATTENTION.items()},
+    **{f"attention_backward{which}": _attention_backward(make) for which, make in _ATTENTION.items()},
+    "gelu by tanh": _gelu_by_tanh(_gelu),
+    "gelu_backward by tanh": _gelu_by_tanh(roster._gelu_backward),
     "max_pooling overlapping": _overlapping(roster._pooling),
     "max_pooling_with_taps overlapping": _overlapping(roster._pooling),
     "max_pooling_backward overlapping": _overlapping_backward((3, 2)),

@@ -19,6 +19,7 @@ from xpdl.backends.namespaces import array_namespace
 
 pytestmark = pytest.mark.needs("torch")
 each_kernel = pytest.mark.parametrize("name", MAKE)
+ATTENTION = ["attention", "attention_backward"]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-11}
 
 
@@ -175,13 +176,14 @@ def test_gradient_passes_where_the_output_is_nan(torch: Any) -> None:
 # PyTorch's own decompositions for jvp are scripted
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("transform", ["grad", "jvp", "vmap"])
-def test_transforms_of_functions_give_what_they_give_of_the_generic_op(torch: Any, transform: str) -> None:
-    convolution = importlib.import_module("xpdl.ops.convolution").convolution
-    generator = torch.Generator().manual_seed(0)
-    x, W = (torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((2, 3, 6, 6), (4, 3, 3, 3)))
+@pytest.mark.parametrize(
+    "name", ["convolution", "layer_normalization", "gelu_backward", "embedding_backward", *ATTENTION]
+)
+def test_transforms_of_functions_give_what_they_give_of_the_generic_op(torch: Any, name: str, transform: str) -> None:
+    (x, *others), options = made(torch, name, "float64")
 
     def total(x: Any) -> Any:
-        return (convolution(x, W, activation="relu") ** 2).sum()
+        return (as_tuple(call(name)(x, *others, **options))[0] ** 2).sum()
 
     def run() -> Any:
         if transform == "grad":
@@ -193,3 +195,31 @@ def test_transforms_of_functions_give_what_they_give_of_the_generic_op(torch: An
     with dispatch.generic_only():
         expected = run()
     torch.testing.assert_close(run(), expected)
+
+
+def test_attention_to_earlier_keys_of_more_than_the_queries_is_left_to_the_generic_op(torch: Any) -> None:
+    """PyTorch puts the first query at the first key, the op the last at the last."""
+    q, k = torch.randn(1, 1, 3, 4), torch.randn(1, 1, 5, 4)
+    (kernel,) = registered(torch)["attention"]
+    assert kernel(q, k, k, causal=True) is DECLINE
+    assert kernel(q, k, k) is not DECLINE
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_gradients_of_embeddings_are_the_same_for_any_number_of_threads(torch: Any, threads: int) -> None:
+    (kernel,) = registered(torch)["embedding_backward"]
+    generator, before = torch.Generator().manual_seed(0), torch.get_num_threads()
+    dy, ids = torch.randn(5000, 30, generator=generator), torch.randint(-3, 60, (5000,), generator=generator)
+    try:
+        torch.set_num_threads(1)
+        alone = kernel(dy, ids, 50)
+        torch.set_num_threads(threads)
+        together = kernel(dy, ids, 50)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone, together)
+    # ids out of range are nobody's, and narrow ones may not hold the number of rows
+    with dispatch.generic_only():
+        torch.testing.assert_close(alone, call("embedding_backward")(dy, ids, 50), rtol=1e-4, atol=1e-4)
+        narrow = call("embedding_backward")(dy, ids.to(torch.int8), 500)
+    torch.testing.assert_close(kernel(dy, ids.to(torch.int8), 500), narrow, rtol=1e-4, atol=1e-4)

@@ -3,6 +3,30 @@
 They compute with values: a tensor that autograd is to differentiate is left to the generic ops.
 """
 
-from xpdl.backends.torch import affine, convolution, dropout, elementwise, losses, normalization, optimizers, pooling
+from xpdl.backends.torch import (
+    affine,
+    attention,
+    convolution,
+    dropout,
+    elementwise,
+    embedding,
+    losses,
+    normalization,
+    optimizers,
+    pooling,
+    row_normalization,
+)
 
-__all__ = ["affine", "convolution", "dropout", "elementwise", "losses", "normalization", "optimizers", "pooling"]
+__all__ = [
+    "affine",
+    "attention",
+    "convolution",
+    "dropout",
+    "elementwise",
+    "embedding",
+    "losses",
+    "normalization",
+    "optimizers",
+    "pooling",
+    "row_normalization",
+]

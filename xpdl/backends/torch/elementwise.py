@@ -46,6 +46,20 @@ def tanh_backward(dy: Tensor, y: Tensor) -> Tensor:
     return torch.ops.aten.tanh_backward.default(dy, y) if supports(dy, y) else DECLINE
 
 
+@kernel("torch", "gelu")
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """As `xpdl.ops.gelu.gelu`; the generic op, whose error function is a polynomial, takes a hundred times as long."""
+    return torch.ops.aten.gelu.default(x, approximate=approximate) if supports(x) else DECLINE
+
+
+@kernel("torch", "gelu_backward")
+def gelu_backward(dy: Tensor, x: Tensor, approximate: str = "none") -> Tensor:
+    """As `xpdl.ops.gelu.gelu_backward`."""
+    if not supports(dy, x) or dy.shape != x.shape:
+        return DECLINE
+    return torch.ops.aten.gelu_backward.default(dy, x, approximate=approximate)
+
+
 @kernel("torch", "softmax")
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """As `xpdl.ops.activations.softmax`."""

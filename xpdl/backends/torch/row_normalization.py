@@ -1,0 +1,33 @@
+"""Layer normalization by `torch.native_layer_norm`, and its backward pass."""
+
+from __future__ import annotations
+
+import torch
+
+from xpdl.backends.registry import DECLINE, kernel
+from xpdl.backends.torch.tensors import Tensor, supports
+
+_ALL = [True, True, True]
+
+
+@kernel("torch", "layer_normalization")
+def layer_normalization(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """As `xpdl.ops.row_normalization.layer_normalization`."""
+    if not supports(x, gamma, beta) or not gamma.shape == beta.shape == x.shape[-1:]:
+        return DECLINE
+    y, mean, inverse = torch.native_layer_norm(x, gamma.shape, gamma, beta, eps)
+    return y, mean, inverse.reciprocal_()
+
+
+@kernel("torch", "layer_normalization_backward")
+def layer_normalization_backward(
+    dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `xpdl.ops.row_normalization.layer_normalization_backward`."""
+    if not supports(dy, x, gamma, mean, std) or dy.shape != x.shape or gamma.shape != x.shape[-1:]:
+        return DECLINE
+    backward = torch.ops.aten.native_layer_norm_backward.default
+    # PyTorch reads statistics one after the other, whatever their strides; and of beta only whether there is one
+    mean, inverse = mean.contiguous(), std.contiguous().reciprocal()
+    dx, dgamma, dbeta = backward(dy, x, gamma.shape, mean, inverse, gamma, gamma, _ALL)
+    return dx, dgamma, dbeta
