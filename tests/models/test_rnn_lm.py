@@ -287,6 +287,28 @@ class TestSampler:
             Sampler(1.0, 0, "test")(np.asarray([[np.nan, 0.0]]))
 
 
+@pytest.mark.parametrize(
+    ("batches", "in_order"),
+    [
+        (lambda: xpdl.data.ContiguousWindows(TEXT, 2, 3), True),
+        (lambda: xpdl.data.Prefetch(xpdl.data.ContiguousWindows(TEXT, 2, 3)), True),
+        (lambda: [*xpdl.data.RandomWindows(TEXT, 2, 3, batches=4, seed=0)], True),  # of somebody else
+        (lambda: xpdl.data.Batches(X, T, 1, shuffle=False), True),
+        (lambda: xpdl.data.Batches(X, T, 1, seed=0), False),
+        (lambda: xpdl.data.RandomWindows(TEXT, 2, 3, batches=4, seed=0), False),
+        (lambda: xpdl.data.Prefetch(xpdl.data.RandomWindows(TEXT, 2, 3, batches=4, seed=0)), False),
+        (lambda: xpdl.data.PaddedBatches(list(X), list(T), 1, seed=0), False),
+    ],
+)
+def test_batches_that_are_drawn_or_shuffled_begin_with_states_of_zeros(batches: Any, in_order: bool) -> None:
+    found = []
+    for stateful in (True, False):
+        net = RnnLm(V, 4, 4, dropout_ratio=0.0, stateful=stateful, seed=0)
+        xpdl.Trainer(net, batches(), epochs=2, optimizer=SGD(1.0), verbose=False, seed=0).train()
+        found.append(np.concatenate([np.ravel(value) for value in net.params.values()]))
+    assert np.array_equal(*found) is not in_order
+
+
 def test_perplexity_of_a_text_by_hand() -> None:
     net, ids = moved_net(), TEXT[:23]
     rows = ids[:-1].reshape(2, 11), ids[1:].reshape(2, 11)

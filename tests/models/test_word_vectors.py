@@ -185,8 +185,8 @@ class TestFiles:
 @pytest.mark.parametrize(
     ("x", "t", "error", "message"),
     [
-        (CONTEXTS[:, :3], TARGET, xpdl.ShapeError, r"contexts: expected ids of words \('N', 4\), got shape \(33, 3\)"),
-        (CONTEXTS, TARGET[:, None], xpdl.ShapeError, r"t: expected ids of words \('N',\), got shape \(33, 1\)"),
+        (CONTEXTS[:, :3], TARGET, xpdl.ShapeError, r"contexts: expected ids of words \(N, 4\), got shape \(33, 3\)"),
+        (CONTEXTS, TARGET[:, None], xpdl.ShapeError, r"t: expected ids of words \(N\), got shape \(33, 1\)"),
         (CONTEXTS, TARGET / 2, xpdl.DTypeError, "t: expected ids of words, got float64"),
         (CONTEXTS + V, TARGET, xpdl.LabelError, "is not a row of the table of 7"),
         (CONTEXTS, TARGET + V, xpdl.LabelError, "is not one of the 7 classes"),

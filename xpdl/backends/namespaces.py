@@ -15,7 +15,7 @@ from xpdl.backends.arrays import Array as Array
 from xpdl.backends.arrays import DType as DType
 from xpdl.backends.arrays import Namespace as Namespace
 from xpdl.backends.graphs import detached, is_frozen, is_traced, no_graph
-from xpdl.backends.subclasses import refuse_other_arithmetic
+from xpdl.backends.subclasses import array_cure, refuse_other_arithmetic
 from xpdl.errors import MixedArraysError
 
 P = ParamSpec("P")
@@ -59,7 +59,8 @@ def array_namespace(*arrays: Array | None, owner: str = "") -> Namespace:
         odd = [a for a in found if not array_api_compat.is_array_api_obj(a)]
         if odd or not found:
             came = type(odd[0]).__name__ if odd else "no array at all"
-            raise TypeError(f"{prefix}expected arrays, got {came}; make one with xpdl.asarray(...)") from error
+            cure = array_cure(odd[0] if odd else None)
+            raise TypeError(f"{prefix}expected arrays, got {came}; {cure}") from error
         names = sorted({library_name(array_api_compat.array_namespace(a)) for a in found})
         raise MixedArraysError(f"{prefix}arrays of {' and '.join(names)} are mixed; {_MIX_CURE}") from error
     if len(found) > 1 and not array_api_compat.is_numpy_namespace(xp):

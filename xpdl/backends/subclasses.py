@@ -23,3 +23,8 @@ def plain(a: Any, owner: str = "asarray") -> Any:
     if isinstance(a, np.ma.MaskedArray) and np.ma.is_masked(a):
         raise TypeError(f"{owner}: some values of this array are masked; give them a number with .filled(0.0)")
     return np.asarray(a) if isinstance(a, (np.matrix, np.ma.MaskedArray)) else a
+
+
+def array_cure(value: object) -> str:
+    """Return the end of a message about `value`, which is no array."""
+    return "encode a text with xpdl.Vocabulary" if isinstance(value, str) else "make one with xpdl.asarray(...)"

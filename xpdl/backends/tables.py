@@ -9,6 +9,7 @@ import numpy as np
 
 from xpdl.backends.arrays import Array, NDArray
 from xpdl.backends.namespaces import array_namespace, is_array
+from xpdl.backends.subclasses import array_cure
 from xpdl.errors import LabelError, ShapeError
 
 # kinds of dtypes that are numbers or booleans
@@ -51,6 +52,7 @@ def as_array(value: Any, name: str) -> Array:
         return _of_list(value, name)
     raise TypeError(
         f"{name} must be an array of rows, a list, or a table such as a DataFrame, got {type(value).__name__}"
+        f"{f'; {array_cure(value)}' if isinstance(value, str) else ''}"
     )
 
 

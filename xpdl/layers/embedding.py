@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from xpdl import initializers
 from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_host
+from xpdl.backends.subclasses import array_cure
 from xpdl.errors import DTypeError, LabelError, ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters
 from xpdl.ops import embedding as ops
@@ -123,9 +124,7 @@ class Embedding(Layer):
 
     def _require_integers(self, x: Any, owner: str) -> None:
         if not is_array(x):
-            raise TypeError(
-                f"{owner}: expected an array of ids, got {type(x).__name__}; make one with xpdl.asarray(...)"
-            )
+            raise TypeError(f"{owner}: expected an array of ids, got {type(x).__name__}; {array_cure(x)}")
         if not array_namespace(x, owner=owner).isdtype(x.dtype, "integral"):
             raise DTypeError(
                 f"{owner}: ids must be integers, got {dtype_name(x.dtype)}; cast them with xpdl.asarray(x, dtype='int64')"

@@ -1,4 +1,4 @@
-"""Inputs of layers that slide windows: signals, images and volumes, by the number of axes of the window."""
+"""Axes of inputs: signals, images and volumes of layers that slide windows, and sequences."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def rank_of(size: Any, owner: str, name: str = "size") -> int:
     if rank not in _LAYOUTS:
         raise ShapeError(f"{owner}: {name} must be an int, or one for each of 1, 2 or 3 axes, got {size!r}")
     return rank
+
+
+def sequence_cure(input_shape: Shape) -> str:
+    """Return advice for layers of sequences (N, T, F) where rows of `input_shape` lack an axis."""
+    return "; x[None] makes a batch of one sequence" if len(input_shape) == 1 else ""
 
 
 def require_layout(input_shape: Shape, rank: int | None, owner: str) -> None:

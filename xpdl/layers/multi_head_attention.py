@@ -9,6 +9,7 @@ from xpdl import initializers
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.base import Layer, Make, Shape, first_shape, gradient, parameter
+from xpdl.layers.layouts import sequence_cure
 from xpdl.ops import attention as ops
 from xpdl.ops.affine import affine, affine_backward
 from xpdl.ops.arithmetic import add
@@ -100,7 +101,10 @@ class MultiHeadAttention(Layer):
         size = None if self.Wq is None else self.Wq.shape[0]
         if len(input_shape) != 2 or (size is not None and input_shape[1] != size):
             want = "E" if size is None else size
-            raise ShapeError(f"{self.name}: expected sequences (N, T, {want}), got rows of shape {input_shape}")
+            raise ShapeError(
+                f"{self.name}: expected sequences (N, T, {want}), got rows of shape {input_shape}"
+                f"{sequence_cure(input_shape)}"
+            )
         if input_shape[1] % self.heads or (self.rotary and input_shape[1] // self.heads % 2):
             parts = f"{self.heads} heads{' of an even size, which rotary=True needs' if self.rotary else ''}"
             raise ShapeError(f"{self.name}: {input_shape[1]} values cannot be cut into {parts}; choose other heads")

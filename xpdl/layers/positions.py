@@ -8,6 +8,7 @@ from xpdl import initializers
 from xpdl.backends.namespaces import Array, array_namespace, device
 from xpdl.errors import ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter
+from xpdl.layers.layouts import sequence_cure
 from xpdl.ops import positional as ops
 from xpdl.ops.checks import number, positive_int, require_floating
 
@@ -43,7 +44,9 @@ class SinusoidalPositions(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 2:
-            raise ShapeError(f"{self.name}: expected sequences (N, T, E), got rows of shape {input_shape}")
+            raise ShapeError(
+                f"{self.name}: expected sequences (N, T, E), got rows of shape {input_shape}{sequence_cure(input_shape)}"
+            )
         return input_shape
 
     def forward(self, x: Array) -> Array:
@@ -101,7 +104,7 @@ class LearnedPositions(Layer):
         if len(input_shape) != 2 or input_shape[0] > self.length or (self.W is not None and input_shape[1] != size):
             raise ShapeError(
                 f"{self.name}: expected sequences (N, T, {size}) of at most {self.length} positions, got rows of shape "
-                f"{input_shape}"
+                f"{input_shape}{sequence_cure(input_shape)}"
             )
         return input_shape
 

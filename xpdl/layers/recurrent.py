@@ -8,6 +8,7 @@ from xpdl import initializers
 from xpdl.backends.namespaces import Array, array_namespace, device
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.base import Layer, Make, Shape, first_shape, gradient, parameter
+from xpdl.layers.layouts import sequence_cure
 from xpdl.ops import recurrent as ops
 from xpdl.ops.checks import flag, positive_int, require_shape
 
@@ -42,7 +43,10 @@ class Recurrent(Layer):
     def output_shape(self, input_shape: Shape, mask_shape: Any = None) -> Shape:
         if len(input_shape) != 2 or (self.Wx is not None and input_shape[1] != self.Wx.shape[0]):
             features = "F" if self.Wx is None else self.Wx.shape[0]
-            raise ShapeError(f"{self.name}: expected sequences (N, T, {features}), got rows of shape {input_shape}")
+            raise ShapeError(
+                f"{self.name}: expected sequences (N, T, {features}), got rows of shape {input_shape}"
+                f"{sequence_cure(input_shape)}"
+            )
         return (input_shape[0], self.units) if self.return_sequences else (self.units,)
 
     def create_parameters(self, input_shape: Any, make: Make) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import Array, array_namespace, on_its_device
+from xpdl.backends.namespaces import Array, array_namespace, is_array, on_its_device
 from xpdl.backends.random import Stream
+from xpdl.errors import ShapeError
 from xpdl.layers.affine import Affine
 from xpdl.layers.base import Layer, Shape
 from xpdl.layers.building import stream_for
@@ -149,7 +150,18 @@ class EncoderDecoder(Composite):
                 "generate(x, start_id, sample_size) answers questions"
             )
         questions, answers = in_order(x, _INPUTS, self.name, "inputs")
+        self._check_rows(questions, answers)
         return self.decoder.forward(answers, self.encoder.forward(questions, train_flg), train_flg)
+
+    def _check_rows(self, questions: Any, answers: Any) -> None:
+        """Refuse what are no ids (N, T) and (N, S) of as many rows; what is no array, an embedding refuses."""
+        if is_array(questions) and is_array(answers):
+            shapes = tuple(questions.shape), tuple(answers.shape)
+            if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][0] != shapes[1][0]:
+                raise ShapeError(
+                    f"{self.name}: expected questions (N, T) and answers (N, S), got shapes {shapes[0]} and {shapes[1]}; "
+                    "x[None] makes a batch of one row"
+                )
 
     @on_its_device
     def backward(self, dout: Array) -> tuple[None, None]:

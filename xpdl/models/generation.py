@@ -32,7 +32,7 @@ def generate(
     owner = f"{model.name}.generate"
     count = positive_int(count, "count", owner)
     draw = Sampler(temperature, seed, owner, top_k=top_k, top_p=top_p)
-    ends = _stop_tokens(stop, owner)
+    ends = _stop_tokens(model, stop, owner)
     prompts = _prompts(model, ids, owner)
     texts = np.concatenate([prompts, np.zeros((len(prompts), count), prompts.dtype)], axis=1)
     ended = np.zeros(len(texts), bool)
@@ -68,13 +68,16 @@ def _prompts(model: Any, ids: Any, owner: str) -> NDArray:
     return prompts.astype(np.int64)
 
 
-def _stop_tokens(stop: Any, owner: str) -> list[int]:
+def _stop_tokens(model: Any, stop: Any, owner: str) -> list[int]:
     if stop is None:
         return []
     try:
-        return [operator.index(one) for one in (stop if isinstance(stop, (list, tuple, set)) else [stop])]
+        ends = [operator.index(one) for one in (stop if isinstance(stop, (list, tuple, set)) else [stop])]
     except TypeError:
         raise TypeError(f"{owner}: stop must be a token, or a list of tokens, as ints, got {stop!r}") from None
+    for taker in model.takers_of_ids(None):
+        taker.check_ids(np.asarray(ends, np.int64), f"{owner}: stop")
+    return ends
 
 
 def _like(ids: Any, texts: NDArray) -> Array:

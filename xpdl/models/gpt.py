@@ -126,7 +126,7 @@ class GPT(Sequential):
         if len(input_shape) != 1 or input_shape[0] > self.context:
             raise ShapeError(
                 f"{self.name}: expected ids (N, T) of at most {self.context} tokens, the context, got rows of shape "
-                f"{tuple(input_shape)}"
+                f"{tuple(input_shape)}; cut a text into windows by xpdl.data.RandomWindows"
             )
         return super().output_shape(input_shape)
 

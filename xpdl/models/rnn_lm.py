@@ -8,6 +8,7 @@ from typing import Any
 
 from xpdl.backends import asnumpy, get_backend, tables
 from xpdl.backends.namespaces import Array, is_array
+from xpdl.backends.subclasses import array_cure
 from xpdl.data.text.windows import ContiguousWindows
 from xpdl.errors import ShapeError
 from xpdl.layers.affine import Affine
@@ -60,9 +61,10 @@ class RnnLm(Sequential):
     -----
     Ids (N, T) give scores (N, T, V); targets are the ids that follow, (N, T). A text is learned by truncated
     backpropagation: it is cut into N rows, which are given T words at a time. Each batch goes on with the states of the one
-    before, until `reset_state`, but no gradient flows back into that. A `Trainer` that gets batches, such as
-    `ContiguousWindows`, goes on with the states within an epoch; the rows of an array, which it shuffles, begin with zeros,
-    as does all that is measured. Batches in no order, such as `RandomWindows`, take ``stateful=False``.
+    before, until `reset_state`, but no gradient flows back into that. A `Trainer` that gets batches in order, such as
+    `ContiguousWindows`, goes on with the states within an epoch. What is shuffled or drawn, rows of arrays, `RandomWindows`
+    or `PaddedBatches`, begins with zeros, as does all that is measured. Batches of a loader of your own in no order take
+    ``stateful=False``.
 
     Gradients are clipped by the optimizer, as ``SGD(lr=20, clip_norm=0.25)``. Dropout is inverted here, as in the second
     volume.
@@ -155,6 +157,10 @@ class RnnLm(Sequential):
         """
         owner = f"{self.name}.generate"
         words = self._words(start_id, f"{owner}: start_id")
+        if isinstance(skip_ids, int):  # in the place of the number of words, as `GPT.generate` has it
+            raise TypeError(
+                f"{owner}: skip_ids must be a sequence of ids, got {skip_ids!r}; pass sample_size={skip_ids!r}"
+            )
         skipped = [] if skip_ids is None else self._words(skip_ids, f"{owner}: skip_ids")
         draw = Sampler(temperature, seed, owner, skipped)
         size, backend = positive_int(sample_size, "sample_size", owner), self.backend or get_backend()
@@ -205,8 +211,13 @@ class RnnLm(Sequential):
 
     def _words(self, ids: Any, name: str) -> list[int]:
         """Return one id, or several, as a list."""
+        if isinstance(ids, str):
+            raise TypeError(f"{name} must be ids, got {ids[:40]!r}; {array_cure(ids)}")
         several = ids if is_array(ids) else list(ids) if isinstance(ids, Sequence) else [ids]
-        array = asnumpy(tables.as_numbers(several, name)).reshape(-1)
+        array = asnumpy(tables.as_numbers(several, name))
+        if array.ndim > 1:
+            raise ShapeError(f"{name} must be one text (T,), got shape {tuple(array.shape)}; pass its rows one by one")
+        array = array.reshape(-1)
         if array.size:
             self.embedding.check_ids(array, name)
         words: list[int] = array.tolist()

@@ -56,7 +56,8 @@ class Sampler:
         if self.temperature == 0:
             likeliest: NDArray = scores.argmax(axis=1)
             return likeliest
-        weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / self.temperature)
+        with np.errstate(over="ignore"):  # of a temperature near 0, whose other tokens have no probability
+            weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / self.temperature)
         if self.top_k is not None or self.top_p is not None:
             weights = self._likeliest(weights)
         sums = weights.cumsum(axis=1)

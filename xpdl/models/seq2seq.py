@@ -133,6 +133,10 @@ class Seq2seq(Model, EncoderDecoder):  # type: ignore[misc]
         owner = f"{self.name}.generate"
         x = placement.rows(self, x, owner)
         size = positive_int(sample_size, "sample_size", owner)
+        if is_array(x) and x.ndim != 2:
+            raise ShapeError(
+                f"{owner}: x must be questions (N, T), got shape {tuple(x.shape)}; x[None] makes a batch of one"
+            )
         if not is_array(start_id):
             xp, start = array_namespace(x), integer(start_id, "start_id", owner)
             start_id = xp.full((x.shape[0],), start, dtype=x.dtype, device=device(x))

@@ -105,6 +105,9 @@ def require_words(ids: Any, shape: tuple[int, ...], owner: str) -> None:
     """Require integers (N, ...) with rows of a shape."""
     xp = array_namespace(ids, owner=owner)
     if tuple(ids.shape[1:]) != shape or ids.ndim == 0:
-        raise ShapeError(f"{owner}: expected ids of words {('N', *shape)}, got shape {tuple(ids.shape)}")
+        raise ShapeError(
+            f"{owner}: expected ids of words (N{''.join(f', {size}' for size in shape)}), got shape {tuple(ids.shape)}; "
+            "CBOW takes contexts, then the word to tell, SkipGram the word, then its contexts"
+        )
     if not xp.isdtype(ids.dtype, "integral"):
         raise DTypeError(f"{owner}: expected ids of words, got {dtype_name(ids.dtype)}")

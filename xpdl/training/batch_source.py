@@ -11,6 +11,7 @@ from xpdl.backends import tables
 from xpdl.backends.namespaces import array_namespace, is_array
 from xpdl.backends.random import Stream
 from xpdl.data.batches import BatchIterator, Transforms, row_count
+from xpdl.data.prefetch import Prefetch
 from xpdl.data.structure import arrays_of, is_structure, map_arrays
 from xpdl.errors import LabelError
 from xpdl.training.conversion import features, stand_for_classes, targets_of
@@ -180,6 +181,14 @@ class BatchSource(BatchIterator):
         x = features(x, self.network, f"{name}: x")
         row_count(x, t, name, least=self.least_rows)
         return (x, t, *(tables.as_array(one, f"{name}: sample_weight") for one in weight))
+
+
+def is_in_order(batches: object) -> bool:
+    """Return whether a batch may go on where the one before ended: of a source, unless xpdl draws or shuffles it."""
+    if not isinstance(batches, BatchSource):
+        return False
+    source = batches.source.batches if isinstance(batches.source, Prefetch) else batches.source
+    return not (isinstance(source, BatchIterator) and source.shuffle)
 
 
 def require_passes(batches: BatchSource, passes: int) -> None:

@@ -18,7 +18,7 @@ from xpdl.layers.recurrent_state import reset_states, states_of_zeros
 from xpdl.ops.shares import share_of
 from xpdl.training import ownership
 from xpdl.training.agreement import require_agreement
-from xpdl.training.batch_source import BatchSource
+from xpdl.training.batch_source import BatchSource, is_in_order
 from xpdl.training.callbacks.monitor import check_monitors
 from xpdl.training.callbacks.schedules import warn_of_longer
 from xpdl.training.checkpoint.checkpointer import Checkpointer
@@ -112,8 +112,8 @@ class Loop:
             self.notify("on_epoch_begin", epoch)
         title = f"epoch {epoch}/{self.run.epochs}"
         progress.start(title, self.run.steps_per_epoch, done, self.run.last_epoch - epoch)
-        # batches of somebody else come in an order, and rows are shuffled: each begins with a state of zeros
-        in_order = isinstance(self.batches, BatchSource)
+        # rows that are shuffled, and windows that are drawn, begin with a state of zeros
+        in_order = is_in_order(self.batches)
         try:
             with contextlib.nullcontext() if in_order else states_of_zeros(self.run.network):
                 self._steps(done, begin)

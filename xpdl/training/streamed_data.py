@@ -9,7 +9,7 @@ from xpdl.backends.random import next_stream
 from xpdl.data.batches import Transforms
 from xpdl.distributed import Communicator
 from xpdl.layers.recurrent_state import stateful_layers
-from xpdl.training.batch_source import BatchSource
+from xpdl.training.batch_source import BatchSource, is_in_order
 from xpdl.training.rank_source import RankSource
 from xpdl.training.stable_repr import words
 
@@ -66,14 +66,14 @@ def streamed(
             raise TypeError(
                 f"Trainer: {option} needs rows, and x_train gives batches; make them so, or pass arrays x_train and t_train"
             )
-    if communicator.size > 1 and (layers := stateful_layers(network)):
+    order = next_stream("Trainer", seed).words("order")[0]
+    options = source, "Trainer: x_train", network, order, augment
+    batches = BatchSource(*options) if communicator.size == 1 else RankSource(*options, communicator=communicator)
+    if communicator.size > 1 and is_in_order(batches) and (layers := stateful_layers(network)):
         raise ValueError(
             f"Trainer: {layers[0].name} goes on with the states of the batch before, and a checkpoint keeps those of one "
             "rank; train in one process, or make the layer with stateful=False"
         )
-    order = next_stream("Trainer", seed).words("order")[0]
-    options = source, "Trainer: x_train", network, order, augment
-    batches = BatchSource(*options) if communicator.size == 1 else RankSource(*options, communicator=communicator)
     if batches.class_names is None:
         of_ranks = communicator.allgather(batches.learn_class_names())
         known = {name for names in of_ranks if names is not None for name in names}

@@ -39,8 +39,8 @@ class TestPad:
             ([[0.5]], DTypeError, "expected integers in one row"),
             (["ab"], TypeError, "expected integers in one row, got 'ab'"),
             ([3], TypeError, "expected integers in one row, got 3"),
-            (3, TypeError, "must be a list of sequences of ids, got 3"),
-            ("ab", TypeError, "must be a list of sequences of ids, got 'ab'"),
+            (3, TypeError, "must be a list of sequences of ids, got int"),
+            ("ab", TypeError, "must be a list of sequences of ids, got str"),
         ],
     )
     def test_what_is_no_sequence_of_ids_is_an_error(self, sequences, error, message):

@@ -174,7 +174,8 @@ def _padded(rows: Sequence[Ids], width: int, padding: int) -> tuple[Ids, Ids]:
 
 def _checked_sequences(sequences: Any, owner: str) -> list[Ids]:
     if isinstance(sequences, str) or is_array(sequences) or not isinstance(sequences, Sequence):
-        raise TypeError(f"{owner} must be a list of sequences of ids, got {sequences!r}")
+        cure = "; pass list(...) of its rows" if is_array(sequences) else ""
+        raise TypeError(f"{owner} must be a list of sequences of ids, got {type(sequences).__name__}{cure}")
     if not sequences:
         raise ShapeError(f"{owner} has no sequence, got {sequences!r}")
     return [_host_ids(row, owner) for row in sequences]

@@ -53,7 +53,11 @@ def known(tokens: Sequence[Token], ids: Mapping[Token, int], unknown: str | None
 def with_ids(ids: Any, tokens: Sequence[Token], kind: str) -> list[Token]:
     """Return the tokens that have these ids; see `Vocabulary.decode` for what is raised."""
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-        raise TypeError(f"Vocabulary.decode: ids must be integers in one row, got {ids!r}")
+        came = ids.tolist() if ids.size == 1 else f"{ids.dtype} of shape {ids.shape}"
+        raise TypeError(
+            f"Vocabulary.decode: ids must be integers in one row, got {came}; decode rows one by one, "
+            "and take ids of scores by argmax"
+        )
     numbers = ids.tolist()
     if wrong := [number for number in numbers if not 0 <= number < len(tokens)]:
         raise LabelError(f"Vocabulary.decode: id {wrong[0]} is none of the {len(tokens)} {kind}")
@@ -113,7 +117,9 @@ def checked_tokens(tokens: Any, kind: str, special: Collection[object]) -> tuple
         if kind == "characters" and len(token) > 1 and token not in special:
             raise ValueError(f"Vocabulary: each of tokens must be one character, got {token!r}")
     if not found:
-        raise ValueError(f"Vocabulary: there are no tokens, got {tokens!r}")
+        raise ValueError(
+            f"Vocabulary: there are no tokens, got {tokens!r}; give a text that is not empty, or lower min_count"
+        )
     if len(set(found)) < len(found):
         twice = next(token for token, count in Counter(found).items() if count > 1)
         raise ValueError(f"Vocabulary: {twice!r} occurs twice in tokens")
