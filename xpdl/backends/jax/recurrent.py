@@ -7,6 +7,7 @@ iterates over the first axis.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ def rnn(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None =
     return _rnn(x, h, Wx, Wh, b, mask) if _serves(x, h, Wx, Wh, b, mask=mask) else DECLINE
 
 
-@jax.jit
+@functools.partial(jax.jit, inline=True)
 def _rnn(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None) -> Array:
     def step(h: Array, now: Any) -> Any:
         a, counts = now
@@ -41,7 +42,7 @@ def rnn_backward(
     return _rnn_backward(dy, x, h, Wx, Wh, y, mask) if _serves(x, h, Wx, Wh, dy, y, mask=mask) else DECLINE
 
 
-@jax.jit
+@functools.partial(jax.jit, inline=True)
 def _rnn_backward(
     dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, mask: Array | None
 ) -> tuple[Array, Array, Array, Array, Array]:
@@ -67,7 +68,7 @@ def lstm(
     return _lstm(x, h, c, Wx, Wh, b, mask)
 
 
-@jax.jit
+@functools.partial(jax.jit, inline=True)
 def _lstm(
     x: Array, h: Array, c: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None
 ) -> tuple[Array, Array, Array]:
@@ -102,7 +103,7 @@ def lstm_backward(
     return _lstm_backward(dy, x, h, c, Wx, Wh, y, cells, gates, mask)
 
 
-@jax.jit
+@functools.partial(jax.jit, inline=True)
 def _lstm_backward(
     dy: Array,
     x: Array,
@@ -146,7 +147,7 @@ def gru(
     return _gru(x, h, Wx, Wh, b, bh, mask) if _serves(x, h, Wx, Wh, b, bh, mask=mask) else DECLINE
 
 
-@jax.jit
+@functools.partial(jax.jit, inline=True)
 def _gru(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, bh: Array, mask: Array | None) -> tuple[Array, Array]:
     def step(h: Array, now: Any) -> Any:
         a, counts = now
@@ -171,7 +172,7 @@ def gru_backward(
     return _gru_backward(dy, x, h, Wx, Wh, y, gates, mask)
 
 
-@jax.jit
+@functools.partial(jax.jit, inline=True)
 def _gru_backward(
     dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, gates: Array, mask: Array | None
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
