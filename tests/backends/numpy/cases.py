@@ -203,12 +203,16 @@ def _average_pooling(seed: int, order: str) -> Iterator[Call]:
     yield "average_pooling_backward", (np.random.default_rng(seed).normal(size=y.shape).astype("f"), x, *geometry), {}
 
 
-def _recurrent(op: str, shape: tuple[int, int, int, int], order: str, masked: bool) -> Iterator[Call]:
+def _recurrent(
+    op: str, shape: tuple[int, int, int, int], order: str, masked: bool, dtype: str = "float64"
+) -> Iterator[Call]:
     n, t, f, h = shape
     rng, gates, count = np.random.default_rng(0), {"rnn": 1, "lstm": 4, "gru": 3}[op], 2 if op == "lstm" else 1
-    x, dy = (SEQUENCE_ORDERS[order](rng.normal(size=(n, t, size))) for size in (f, h))
-    states = [rng.normal(size=(n, h)) for _ in range(count)]
-    Wx, Wh, b, bh = (rng.normal(size=size) for size in ((f, gates * h), (h, gates * h), (gates * h,), (h,)))
+    x, dy = (SEQUENCE_ORDERS[order](rng.normal(size=(n, t, size)).astype(dtype)) for size in (f, h))
+    states = [rng.normal(size=(n, h)).astype(dtype) for _ in range(count)]
+    Wx, Wh, b, bh = (
+        rng.normal(size=size).astype(dtype) for size in ((f, gates * h), (h, gates * h), (gates * h,), (h,))
+    )
     mask = (rng.random((n, t)) < 0.7,) if masked else ()
     given = (x, *states, Wx, Wh, b, *((bh,) if op == "gru" else ()), *mask)
     yield op, given, {}
@@ -346,6 +350,20 @@ CASES: dict[str, Case] = {
         for masked in (False, True)
     },
     **{
+        f"{op} {shape} {order} float32{' masked' if masked else ''}": Case(
+            _of(_recurrent, op, shape, order, masked, "float32"),
+            2e-5,
+            2e-5,
+            compiled=(op, f"{op}_backward"),
+            quick=shape[0] < 300,
+            wide=True,
+        )
+        for op in ("lstm", "gru")
+        for shape in ((1, 1, 1, 1), (7, 9, 3, 6), (300, 4, 8, 70))
+        for order in SEQUENCE_ORDERS
+        for masked in (False, True)
+    },
+    **{
         f"normalization {shape} {order} {dtype} {adds} {activation}": Case(
             _of(_normalization, shape, order, dtype, adds, activation),
             tolerance,
@@ -392,5 +410,6 @@ SMALL_IS_ENOUGH = {
     "compiled_pooling_neighbours": 1,
     "compiled_pooling_neighbours_backward": 1,
     "recurrent_shared_products": 1,
-    "recurrent_task_sequences": 1,
+    "recurrent_two_tasks": 2,
+    "recurrent_four_tasks": 4,
 }

@@ -100,10 +100,10 @@ def summed_products(h: NDArray, y: NDArray, da: NDArray) -> NDArray:
 
 def run_by_sequences(task: Callable[[slice], None], h: NDArray, Wh: NDArray) -> None:
     """Do all steps of the sequences of a batch: `task` on parts of it, which threads share."""
-    count = min(TUNING.recurrent_tasks, len(h) // TUNING.recurrent_task_sequences)
-    if len(h) * Wh.size < TUNING.recurrent_shared_products:
-        count = 1
-    thread_pool.run([functools.partial(task, part) for part in split(len(h), max(1, count))])
+    count = 1
+    if len(h) * Wh.size >= TUNING.recurrent_shared_products and len(h) >= TUNING.recurrent_two_tasks:
+        count = 4 if len(h) >= TUNING.recurrent_four_tasks else 2
+    thread_pool.run([functools.partial(task, part) for part in split(len(h), count)])
 
 
 def _rows(a: NDArray) -> NDArray:
