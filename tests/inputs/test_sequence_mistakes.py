@@ -133,6 +133,11 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ShapeError,
         f"expected ids of words (N), got shape (56, 4); {_ORDER}",
     ),
+    "padded targets without ignore_label": (
+        lambda: gpt().loss(ROWS, NEXT - 1),
+        LabelError,
+        "labels count from 0, and there is an output for each class; SoftmaxWithLoss(ignore_label=-1) leaves padding out",
+    ),
     "scores to decode": (
         lambda: VOCABULARY.decode(np.ones((3, 5))),
         TypeError,

@@ -396,6 +396,7 @@ DAMAGED = {
     "preparation": (json.dumps(chain(described("Affine", units=3))), "preparation"),
     "vocabulary": (json.dumps(chain(described("Affine", units=3))), "vocabulary is no text"),
     "text of a vocabulary": (json.dumps(chain(described("Affine", units=3))), "Vocabulary: expected a dict"),
+    "loss of its own": (json.dumps(chain(described("Affine", units=3))), "the loss is a Relu"),
 }
 
 
@@ -405,6 +406,7 @@ def test_damaged_description_is_one_error(case, path):
     metadata = {"model": "Sequential", "architecture": text, "input_shape": "[4]"}
     purposes = {"class names": {"class_names": "[1, 2]"}, "preparation": {"preparation": "[]"}}
     purposes |= {"vocabulary": {"vocabulary": "[]"}, "text of a vocabulary": {"vocabulary": '"[]"'}}
+    purposes |= {"loss of its own": {"loss": json.dumps(json.dumps(described("Relu")))}}
     metadata |= purposes.get(case, {})
     write_tensors(path, {"L0.W": np.ones((4, 3), "f"), "L0.b": np.ones(3, "f")}, metadata)
     with pytest.raises(ValueError, match=message) as caught:
@@ -432,6 +434,35 @@ def test_file_opens_on_another_backend(path, torch):
     y = again.predict(torch.asarray(images()))
     assert array_namespace(y).__name__.endswith("torch")
     np.testing.assert_allclose(np.asarray(y), model.predict(images()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: xpdl.TwoLayerNet(4, 3, 2, seed=0),
+        lambda: xpdl.MultiLayerNet(4, [3], 2, seed=0),
+        lambda: xpdl.SimpleConvNet((1, 8, 8), {"filter_num": 2, "filter_size": 3, "pad": 0, "stride": 1}, 3, 2, seed=0),
+        lambda: xpdl.GPT(5, 8, 8, 2, 1, seed=0),
+        lambda: xpdl.RnnLm(5, 4, 4, seed=0),
+        lambda: xpdl.Seq2seq(5, 4, 4, seed=0),
+        lambda: xpdl.AttentionSeq2seq(5, 4, 4, seed=0),
+        lambda: model_of("affine"),
+    ],
+)
+def test_a_loss_put_in_place_of_the_own_one_goes_along(make, path):
+    model = make()
+    own, again = repr(model.last_layer), None
+    model.save(path)
+    assert repr(xpdl.load_model(path).last_layer) == own
+    model.last_layer = type(model.last_layer)(label_smoothing=0.125, ignore_label=-1)
+    for _ in range(2):
+        model.save(path)
+        model = again = xpdl.load_model(path)
+    assert type(again.last_layer).__name__ == own.partition("(")[0]
+    assert again.last_layer.label_smoothing == 0.125 and again.last_layer.ignore_label == -1
+    again.last_layer = xpdl.Sequential(loss=lambda y, t: (y.sum(), y)).last_layer
+    with pytest.raises(TypeError, match="which files do not know"):
+        again.save(path)
 
 
 def test_the_vocabulary_goes_along(path):

@@ -52,7 +52,8 @@ def _load(path: Path) -> tuple[models.GPT, Vocabulary]:
     """Return the net of a file and its vocabulary."""
     network = models.load_model(path)
     if not isinstance(network, models.GPT):
-        raise ValueError(f"{path}: is a {type(network).__name__}, which is no GPT; name the file that its save wrote")
+        cure = "call its generate in Python" if hasattr(network, "generate") else "name the file that its save wrote"
+        raise ValueError(f"{path}: is a {type(network).__name__}, which is no GPT; {cure}")
     vocabulary, size = network.vocabulary, network.get_config()["vocab"]
     if vocabulary is None:
         raise ValueError(f"{path}: has no vocabulary; assign it to net.vocabulary before net.save")

@@ -72,6 +72,7 @@ class Model(Compilable, InputGradients, RecurrentStates, Composite):
     def __init__(self, *args: Any, loss: Loss | None = None, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.last_layer = last_layer(loss, self.name)
+        self.own_loss = repr(self.last_layer)  # which the constructor makes again
         self.last_loss: Array | None = None
         self.mixed_precision: MixedPasses | None = None  # runs the passes of `gradient` in another dtype
         self.seed = None if seed is None else checked_seed(seed, self.name)

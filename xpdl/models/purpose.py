@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from xpdl.data.text.vocabulary import Vocabulary
+from xpdl.layers.loss_layer import LossLayer
+from xpdl.models import architecture
 
 _PLAIN = ("class_names", "preparation", "origin")
 
@@ -17,12 +19,18 @@ def of(model: Any) -> dict[str, Any]:
     Raises
     ------
     TypeError
-        If `vocabulary` is something else.
+        If `vocabulary` is something else, or a loss that was put in the place of the model's own is not known to files.
     """
     words = model.vocabulary
     if not (words is None or isinstance(words, Vocabulary)):
         raise TypeError(f"{model.name}: vocabulary must be an xpdl.Vocabulary, got {type(words).__name__}")
-    return {name: getattr(model, name) for name in _PLAIN} | {"vocabulary": None if words is None else words.to_json()}
+    loss = model.last_layer
+    # other models have theirs among the arguments
+    is_kept = loss is None or model.config is None or repr(loss) == model.own_loss
+    return {name: getattr(model, name) for name in _PLAIN} | {
+        "vocabulary": None if words is None else words.to_json(),
+        "loss": None if is_kept else architecture.to_json(loss, f"{model.name}.save"),
+    }
 
 
 def read(model: Any, metadata: Mapping[str, str]) -> None:
@@ -44,3 +52,8 @@ def read(model: Any, metadata: Mapping[str, str]) -> None:
         raise ValueError(f"vocabulary is no text: {str(words)[:100]}")
     model.class_names, model.preparation, model.origin = names, preparation, origin
     model.vocabulary = None if words is None else Vocabulary.from_json(words)
+    if "loss" in metadata:
+        loss = architecture.from_json(json.loads(metadata["loss"]))
+        if not isinstance(loss, LossLayer):
+            raise ValueError(f"the loss is a {type(loss).__name__}, which is none")
+        model.last_layer = loss

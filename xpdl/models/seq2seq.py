@@ -18,12 +18,13 @@ from xpdl.ops.targets import check_positions
 _GENERATED_ROWS = 1000
 
 
+@register_layer
 class AnswerLoss(SoftmaxWithLoss):
     """Softmax and cross entropy of answers, whose first id is where they start and is no target."""
 
     def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
         require_answers(t, owner)
-        check_positions(t, (t.shape[1], output_shape[-1]), owner)
+        check_positions(t, (t.shape[1], output_shape[-1]), owner, self.ignore_label)
 
 
 @register_layer

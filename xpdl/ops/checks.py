@@ -219,9 +219,10 @@ def require_range(t: Any, classes: int, owner: str) -> None:
     if t.size and (t.min() < 0 or t.max() >= classes):  # two reductions, without an array of flags
         labels = t.ravel().tolist()
         row = next(row for row, label in enumerate(labels) if not 0 <= label < classes)
+        padding = "; SoftmaxWithLoss(ignore_label=-1) leaves padding out" if labels[row] == -1 else ""
         raise LabelError(
             f"{owner}: label {labels[row]} of row {row} is not one of the {classes} classes 0 to {classes - 1}; labels "
-            "count from 0, and there is an output for each class"
+            f"count from 0, and there is an output for each class{padding}"
         )
 
 
