@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.numpy.roster import ROWS, op_of
+from tests.backends.numpy.roster import op_of
 from tests.backends.torch import roster
-from tests.backends.torch.roster import ROWS_OF_A_BATCH
+from tests.backends.torch.roster import RECURRENT, ROWS_OF_A_BATCH
 from tests.harness import nonempty
 from tests.pairs import as_tuple
 from xpdl.backends import dispatch
@@ -27,13 +27,14 @@ QUICK = {
     "affine_backward with relu",
     "dropout_mask",
 }
-RECURRENT = [f"{op}{end}" for op in ("rnn", "lstm", "gru") for end in ("", "_backward")]
 # generic ops that tests of layers drive on JAX, and that take a second to compile
 OF_TORCH_ALONE = {
     f"{op}{end}" for op in ("attention", "gelu", "layer_normalization", "embedding") for end in ("", "_backward")
 }
-MAKE = {name: make for name, make in roster.MAKE.items() if op_of(name) not in OF_TORCH_ALONE} | {
-    name: ROWS[name].make for name in RECURRENT
+MAKE = {
+    name: make
+    for name, make in roster.MAKE.items()
+    if op_of(name) not in OF_TORCH_ALONE and not name.endswith("of every step")
 }
 each_op = pytest.mark.parametrize("name", MAKE)
 

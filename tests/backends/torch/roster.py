@@ -106,6 +106,19 @@ def _attention_backward(make: Make) -> Make:
     return backward
 
 
+RECURRENT = [f"{op}{end}" for op in ("rnn", "lstm", "gru") for end in ("", "_backward")]
+
+
+def _without_mask(make: Make) -> Make:
+    """The same of a recurrent op, all steps of which count."""
+
+    def every_step(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+        (*arrays, _), options = make(rng, dtype, rows)
+        return tuple(arrays), options
+
+    return every_step
+
+
 _ATTENTION = {
     "": _attention(60, True),
     " to all": _attention(7, False),
@@ -123,12 +136,12 @@ MAKE: dict[str, Make] = {
     "log_softmax": roster._one,
 }
 #: ops without a kernel for tensors
-_BOTH = ("rms_normalization", "rnn", "lstm", "gru")
-for _name in ("global_norm_scale", *(f"{op}{end}" for op in _BOTH for end in ("", "_backward"))):
+for _name in ("global_norm_scale", "rms_normalization", "rms_normalization_backward"):
     del MAKE[_name]
 MAKE |= {
     **{f"attention{which}": make for which, make in _ATTENTION.items()},
     **{f"attention_backward{which}": _attention_backward(make) for which, make in _ATTENTION.items()},
+    **{f"{name} of every step": _without_mask(roster.ROWS[name].make) for name in RECURRENT},
     "gelu by tanh": _gelu_by_tanh(_gelu),
     "gelu_backward by tanh": _gelu_by_tanh(roster._gelu_backward),
     "max_pooling overlapping": _overlapping(roster._pooling),

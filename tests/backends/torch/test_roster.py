@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.backends.numpy.roster import op_of
-from tests.backends.torch.roster import DRIVEN_ELSEWHERE, MAKE, ROWS_OF_A_BATCH, as_tensors, tensors
+from tests.backends.torch.roster import DRIVEN_ELSEWHERE, MAKE, RECURRENT, ROWS_OF_A_BATCH, as_tensors, tensors
 from tests.harness import nonempty
 from tests.pairs import as_tuple
 from xpdl.backends import dispatch
@@ -177,7 +177,7 @@ def test_gradient_passes_where_the_output_is_nan(torch: Any) -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("transform", ["grad", "jvp", "vmap"])
 @pytest.mark.parametrize(
-    "name", ["convolution", "layer_normalization", "gelu_backward", "embedding_backward", *ATTENTION]
+    "name", ["convolution", "layer_normalization", "gelu_backward", "embedding_backward", *ATTENTION, *RECURRENT]
 )
 def test_transforms_of_functions_give_what_they_give_of_the_generic_op(torch: Any, name: str, transform: str) -> None:
     (x, *others), options = made(torch, name, "float64")
@@ -223,3 +223,19 @@ def test_gradients_of_embeddings_are_the_same_for_any_number_of_threads(torch: A
         torch.testing.assert_close(alone, call("embedding_backward")(dy, ids, 50), rtol=1e-4, atol=1e-4)
         narrow = call("embedding_backward")(dy, ids.to(torch.int8), 500)
     torch.testing.assert_close(kernel(dy, ids.to(torch.int8), 500), narrow, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "place"), [("rnn", 1), ("lstm", 1), ("lstm", 2), ("gru", 1)])
+def test_a_state_of_another_number_of_rows_is_left_to_the_generic_op(torch: Any, name: str, place: int) -> None:
+    args, _ = made(torch, name)
+    (kernel,) = registered(torch)[name]
+    assert kernel(*args) is not DECLINE
+    assert kernel(*[a[:1] if k == place else a for k, a in enumerate(args)]) is DECLINE
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_masks_of_recurrent_ops_are_booleans_of_each_step(torch: Any, name: str) -> None:
+    (*args, mask), _ = made(torch, name)
+    (kernel,) = registered(torch)[name]
+    for other in (mask.int(), mask[:, :1]):
+        assert kernel(*args, other) is DECLINE

@@ -14,6 +14,7 @@ from xpdl.backends.torch import (
     normalization,
     optimizers,
     pooling,
+    recurrent,
     row_normalization,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     "normalization",
     "optimizers",
     "pooling",
+    "recurrent",
     "row_normalization",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import torch
+from torch.autograd import forward_ad
 
 from xpdl.backends.epilogues import is_relu, relu_output
 
@@ -35,6 +36,12 @@ def alike(first: Tensor, *others: Tensor | None) -> bool:
         if type(a) not in _KINDS or a.dtype != dtype or a.device != device or (watched and a.requires_grad):
             return False
     return True
+
+
+def is_transformed(a: Tensor) -> bool:
+    """Return whether `torch.func` or forward-mode differentiation follows `a`, which have rules for some operators only."""
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(a)
+    return wrapped or forward_ad.unpack_dual(a).tangent is not None
 
 
 def in_layout(x: Tensor) -> Tensor:
