@@ -10,7 +10,7 @@ import numpy as np
 
 from xpdl.backends import Backend, asnumpy, get_backend, tables
 from xpdl.backends.arrays import NDArray
-from xpdl.backends.namespaces import Array, dtype_name, is_array
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array
 from xpdl.errors import ShapeError
 from xpdl.models.key_value_cache import KeyValueCache
 from xpdl.models.row_pass import RowPass, fits
@@ -51,7 +51,7 @@ def generate(
             if ended.all():
                 texts = texts[:, : end + 1]
                 break
-    return _like(ids, texts)
+    return _like(ids, texts, model)
 
 
 def _prompts(model: Any, ids: Any, owner: str) -> NDArray:
@@ -80,8 +80,10 @@ def _stop_tokens(model: Any, stop: Any, owner: str) -> list[int]:
     return ends
 
 
-def _like(ids: Any, texts: NDArray) -> Array:
-    """Return texts in the form, library and dtype of the prompts."""
+def _like(ids: Any, texts: NDArray, model: Any) -> Array:
+    """Return texts in the form and library of the prompts, and in their dtype, if that has all tokens of the net."""
     if not is_array(ids):
         return texts if isinstance(ids[0], (list, tuple)) else texts[0]
-    return Backend.of(ids).asarray(texts if ids.ndim == 2 else texts[0], dtype_name(ids.dtype))
+    xp = array_namespace(ids)
+    dtype = ids.dtype if xp.iinfo(ids.dtype).max >= model.config["vocab"] - 1 else xp.arange(1).dtype
+    return Backend.of(ids).asarray(texts if ids.ndim == 2 else texts[0], dtype_name(dtype))

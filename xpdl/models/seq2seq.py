@@ -140,7 +140,7 @@ class Seq2seq(Model, EncoderDecoder):  # type: ignore[misc]
             )
         if not is_array(start_id):
             xp, start = array_namespace(x), integer(start_id, "start_id", owner)
-            start_id = xp.full((x.shape[0],), start, dtype=x.dtype, device=device(x))
+            start_id = xp.full((x.shape[0],), start, device=device(x))
 
         def answered(rows: tuple[Array, Array]) -> Array:
             questions, starts = self._moved(rows)

@@ -79,8 +79,9 @@ class WordVectors(Model, WordTables):  # type: ignore[misc]
         # a rank draws what it would draw for its rows of the whole batch
         uniform = rng.random((start + words.shape[0], *words.shape[1:], self.sample_size))[start:]
         xp = array_namespace(t)
-        others = xp.asarray(draw(self._word_p(), words, uniform), dtype=t.dtype, device=device(t))
-        return xp.concat([xp.expand_dims(t, axis=-1), others], axis=-1)
+        dtype = xp.arange(1, device=device(t)).dtype  # which has all words, other than that of small ids
+        others = xp.asarray(draw(self._word_p(), words, uniform), dtype=dtype, device=device(t))
+        return xp.concat([xp.expand_dims(xp.astype(t, dtype), axis=-1), others], axis=-1)
 
     def _word_p(self) -> Any:
         """Return the probabilities of the words, which are computed again where the counts are another array."""

@@ -9,7 +9,7 @@ import numpy as np
 from xpdl.backends import asarray, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name
 from xpdl.backends.random import next_stream
-from xpdl.errors import DTypeError
+from xpdl.errors import DTypeError, LabelError
 from xpdl.ops.checks import number, positive_int, require_range, require_rank
 
 Host = np.ndarray[Any, Any]
@@ -85,7 +85,10 @@ def word_counts(corpus: Any, owner: str, count: int | None = None) -> Host:
     if not xp.isdtype(corpus.dtype, "integral"):
         raise DTypeError(f"{owner}: corpus must be ids, got {dtype_name(corpus.dtype)}")
     ids = asnumpy(corpus)
-    require_range(ids, np.iinfo(np.int64).max if count is None else count, owner)
+    if ids.size and ids.min() < 0:
+        raise LabelError(f"{owner}: corpus has the id {ids.min()}; ids of words count from 0")
+    if count is not None:
+        require_range(ids, count, owner)
     return np.bincount(ids, minlength=count or 0)
 
 
@@ -106,7 +109,7 @@ def draw(word_p: Host, right: Host, uniform: Host) -> Host:
     ends = np.cumsum(word_p)
     ends /= ends[-1]
     end = ends[right][..., np.newaxis]
-    begin = np.where(right > 0, ends[right - 1], 0.0)[..., np.newaxis]
+    begin = np.where(right > 0, ends[right.astype(np.int64) - 1], 0.0)[..., np.newaxis]
     place = uniform * (begin + (1.0 - end))
     place = np.where(place < begin, place, np.maximum(place + (end - begin), end))
     return np.searchsorted(ends, np.minimum(place, np.nextafter(1.0, 0.0)), side="right")
