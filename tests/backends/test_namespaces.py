@@ -52,13 +52,19 @@ class TestArrayNamespace:
 
         assert library_name(array_namespace(np.zeros(2).view(Mine))) == "numpy"
 
-    @pytest.mark.parametrize("bad", [[1.0], (1, 2), "abc", {"a": 1}, object()], ids=lambda v: type(v).__name__)
-    def test_what_is_no_array_is_named(self, bad: Any) -> None:
+    @pytest.mark.parametrize(
+        ("bad", "cure"),
+        [
+            *((bad, "make one with xpdl.asarray(...)") for bad in ([1.0], (1, 2), {"a": 1}, object())),
+            ("abc", "encode a text with xpdl.Vocabulary"),
+        ],
+        ids=lambda v: type(v).__name__,
+    )
+    def test_what_is_no_array_is_named(self, bad: Any, cure: str) -> None:
         for given in ((bad,), (np.zeros(1), bad), (bad, np.zeros(1))):
             with pytest.raises(TypeError) as caught:
                 array_namespace(*given, owner="Affine")
-            message = str(caught.value)
-            assert message == f"Affine: expected arrays, got {type(bad).__name__}; make one with xpdl.asarray(...)"
+            assert str(caught.value) == f"Affine: expected arrays, got {type(bad).__name__}; {cure}"
             assert not isinstance(caught.value, MixedArraysError)
 
     @pytest.mark.parametrize("given", [(), (None,), (1.0, 2), (None, True)], ids=str)
