@@ -86,7 +86,6 @@ def test_wrong_options_are_one_line(run: Callable[..., Any], args: list[str], sa
     ("model", "says"),
     [
         (lambda: net(vocabulary=None), "has no vocabulary; assign it to net.vocabulary before net.save"),
-        (lambda: net(vocab=99), f"the vocabulary has {len(VOCABULARY)} tokens, the net 99"),
         (lambda: sized(2), "is a Sequential, which is no GPT; name the file that its save wrote"),
         (lambda: xpdl.RnnLm(5, 4, 4), "is a RnnLm, which is no GPT; call its generate in Python"),
     ],

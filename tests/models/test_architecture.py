@@ -470,6 +470,30 @@ def test_the_vocabulary_goes_along(path):
     model.vocabulary = xpdl.Vocabulary.characters("Käfer\n")
     model.save(path)
     assert xpdl.load_model(path).vocabulary == model.vocabulary
-    model.vocabulary = "Käfer"
     with pytest.raises(TypeError, match=r"vocabulary must be an xpdl\.Vocabulary, got str"):
-        model.save(path)
+        model.vocabulary = "Käfer"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: xpdl.GPT(5, 8, 8, 2, 1, seed=0),
+        lambda: xpdl.RnnLm(5, 4, 4, seed=0),
+        lambda: xpdl.Seq2seq(5, 4, 4, seed=0),
+        lambda: xpdl.CBOW(5, 4),
+        lambda: xpdl.Sequential(xpdl.Embedding(5, 4), xpdl.LSTM(4)),
+    ],
+)
+def test_a_vocabulary_is_of_the_size_of_the_net(make, path):
+    model = make()
+    model.vocabulary = letters = xpdl.Vocabulary.characters("abcde")
+    for other in ("abc", "abcdef"):
+        with pytest.raises(xpdl.errors.ShapeError, match=rf"the vocabulary has {len(other)} tokens, the net 5; take"):
+            model.vocabulary = xpdl.Vocabulary.characters(other)
+    assert model.vocabulary is letters
+    model._vocabulary = xpdl.Vocabulary.characters("abc")  # a file that somebody put together
+    if model.input_shape is None:
+        model.build((3,))
+    model.save(path)
+    with pytest.raises(ValueError, match=r"the vocabulary has 3 tokens, the net 5"):
+        xpdl.load_model(path)

@@ -54,14 +54,9 @@ def _load(path: Path) -> tuple[models.GPT, Vocabulary]:
     if not isinstance(network, models.GPT):
         cure = "call its generate in Python" if hasattr(network, "generate") else "name the file that its save wrote"
         raise ValueError(f"{path}: is a {type(network).__name__}, which is no GPT; {cure}")
-    vocabulary, size = network.vocabulary, network.get_config()["vocab"]
-    if vocabulary is None:
+    if network.vocabulary is None:
         raise ValueError(f"{path}: has no vocabulary; assign it to net.vocabulary before net.save")
-    if len(vocabulary) != size:
-        raise ValueError(
-            f"{path}: the vocabulary has {len(vocabulary)} tokens, the net {size}; save the one of its data"
-        )
-    return network, vocabulary
+    return network, network.vocabulary
 
 
 def _encoded(vocabulary: Vocabulary, text: str, option: str) -> list[int]:

@@ -11,7 +11,6 @@ from xpdl.backends import Backend, tables
 from xpdl.backends.namespaces import Array, copied, on_device_of
 from xpdl.backends.random import Stream, checked_seed
 from xpdl.data.structure import map_arrays
-from xpdl.data.text.vocabulary import Vocabulary
 from xpdl.layers.base import Shape, row_shapes
 from xpdl.layers.composite import Composite
 from xpdl.layers.function_loss import Function, last_layer
@@ -44,7 +43,7 @@ class MixedPasses(Protocol):
         """Fill the layers' gradients of `factor` times a loss that has gone forward."""
 
 
-class Model(Compilable, InputGradients, RecurrentStates, Composite):
+class Model(Compilable, InputGradients, RecurrentStates, purpose.OfTokens, Composite):
     """A composition of layers that can be trained, measured, saved and loaded.
 
     A subclass comes before its kind of composition, as in ``class Sequential(Model, Chain)``: arguments that are not for the
@@ -84,7 +83,6 @@ class Model(Compilable, InputGradients, RecurrentStates, Composite):
         self.preparation: dict[str, Any] | None = None
         #: the data that it was trained on, as plain values: name or folder, and the split of rows to test with
         self.origin: dict[str, Any] | None = None
-        self.vocabulary: Vocabulary | None = None  # of the tokens of a language model
 
     def build(
         self, input_shape: Sequence[int | None], *, stream: Stream | None = None, backend: Backend | None = None

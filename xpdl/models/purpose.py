@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.data.text.vocabulary import Vocabulary
+from xpdl.errors import ShapeError
 from xpdl.layers.loss_layer import LossLayer
 from xpdl.models import architecture
 
 _PLAIN = ("class_names", "preparation", "origin")
+
+
+class OfTokens:
+    """The vocabulary of a language model: what its tokens stand for."""
+
+    name: str
+    takers_of_ids: Callable[[Any], list[Any]]
+    _vocabulary: Vocabulary | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        return self._vocabulary
+
+    @vocabulary.setter
+    def vocabulary(self, words: Vocabulary | None) -> None:
+        if not (words is None or isinstance(words, Vocabulary)):
+            raise TypeError(f"{self.name}: vocabulary must be an xpdl.Vocabulary, got {type(words).__name__}")
+        sizes = [] if words is None else [taker.count for taker in self.takers_of_ids(None)]
+        if words is not None and sizes and len(words) not in sizes:
+            raise ShapeError(
+                f"{self.name}: the vocabulary has {len(words)} tokens, the net {sizes[0]}; take that of the text it learns, "
+                "and make the net for len(vocabulary)"
+            )
+        self._vocabulary = words
 
 
 def of(model: Any) -> dict[str, Any]:
@@ -19,12 +44,9 @@ def of(model: Any) -> dict[str, Any]:
     Raises
     ------
     TypeError
-        If `vocabulary` is something else, or a loss that was put in the place of the model's own is not known to files.
+        If a loss that was put in the place of the model's own is not known to files.
     """
-    words = model.vocabulary
-    if not (words is None or isinstance(words, Vocabulary)):
-        raise TypeError(f"{model.name}: vocabulary must be an xpdl.Vocabulary, got {type(words).__name__}")
-    loss = model.last_layer
+    words, loss = model.vocabulary, model.last_layer
     # other models have theirs among the arguments
     is_kept = loss is None or model.config is None or repr(loss) == model.own_loss
     return {name: getattr(model, name) for name in _PLAIN} | {
