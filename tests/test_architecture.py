@@ -102,6 +102,7 @@ RANKS = {
     "errors": 0,
     "deprecation": 0,
     "lazy": 0,
+    "second_volume": 0,
     "version": 0,
     "io": 1,
     "backends": 2,

@@ -94,6 +94,7 @@ from xpdl.models import (
 )
 from xpdl.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 from xpdl.perceptron import AND, NAND, OR, XOR, Perceptron
+from xpdl.second_volume import NAMES as _SECOND_VOLUME
 from xpdl.training import (
     EMA,
     Callback,
@@ -152,6 +153,7 @@ else:
             **dict.fromkeys(_NEED_SKLEARN, "xpdl.integrations.scikit_learn"),
         },
         optional={**dict.fromkeys(_NEED_SKLEARN, "sklearn"), "onnx": "onnx"},
+        elsewhere=_SECOND_VOLUME,
     )
 
 __all__ = [

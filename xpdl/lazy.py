@@ -10,7 +10,10 @@ from typing import Any
 
 
 def lazy(
-    package: str, names: Mapping[str, str], optional: Mapping[str, str] | None = None
+    package: str,
+    names: Mapping[str, str],
+    optional: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make the ``__getattr__`` and ``__dir__`` (PEP 562) of a package.
 
@@ -22,12 +25,15 @@ def lazy(
     optional : mapping, optional
         Of these names -> the library that the module needs. Where that is not installed, ``dir`` does not list the name:
         `help` asks for all that it lists.
+    elsewhere : mapping, optional
+        Name that others have -> what stands for it, for the message.
     """
     needs = optional or {}
 
     def __getattr__(name: str) -> Any:
         if name not in names:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            cure = f"; {elsewhere[name]} stands for it" if elsewhere and name in elsewhere else ""
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{cure}")
         module = importlib.import_module(names[name])
         value = module if module.__name__ == f"{package}.{name}" else getattr(module, name)
         setattr(sys.modules[package], name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import xpdl
 from xpdl import data
 from xpdl.errors import LabelError, ShapeError
+from xpdl.second_volume import NAMES
 
 IDS = np.arange(60) % 5
 ROWS, NEXT = IDS[:40].reshape(10, 4), IDS[1:41].reshape(10, 4)
@@ -181,6 +183,17 @@ def test_one_clear_error(name):
         message = _BATCH
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_the_second_volume(name):
+    cure = NAMES[name]
+    with pytest.raises(
+        AttributeError, match=re.escape(f"module 'xpdl' has no attribute '{name}'; {cure} stands for it")
+    ):
+        getattr(xpdl, name)
+    for path in re.findall(r"xpdl\.([\w.]+)", cure):
+        assert callable(operator.attrgetter(path)(xpdl))
 
 
 @pytest.mark.parametrize("temperature", [1e-320, 1e-12])
