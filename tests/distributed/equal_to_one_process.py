@@ -39,6 +39,7 @@ T = (np.abs(X[:, :3]).argmax(axis=1) + _rng.integers(0, 2, ROWS)) % 3
 IMAGES = _rng.normal(size=(ROWS, 2, 6, 6))
 WEIGHTS = _rng.uniform(0.0, 2.0, ROWS)
 WEIGHTS[::7] = 0.0
+LETTERS = np.arange(60) ** 2 % 5
 RULES = ["SGD", "Momentum", "Nesterov", "AdaGrad", "AdaDelta", "RMSprop", "Adam", "AdamW"]
 
 
@@ -158,6 +159,12 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "prefetched, fewer rows than ranks": lambda: streamed(xpdl.Prefetch(xpdl.Batches(X, T, 2, seed=2))),
     "same generator": lambda: streamed(lambda: iter(xpdl.Batches(X, T, 15, seed=2, sample_weight=WEIGHTS))),
+    "windows of a text, states of zeros": lambda: {
+        "network": xpdl.RnnLm(5, 6, 6, dropout_ratio=0.3, seed=1),
+        "x_train": xpdl.data.RandomWindows(LETTERS, 7, 4, batches=5, seed=2),
+        "x_test": LETTERS[:40].reshape(10, 4),
+        "t_test": LETTERS[1:41].reshape(10, 4),
+    },
     "sharded function": lambda: streamed(uneven_rows, accumulate=2),
     "drop_last": lambda: {"network": rows_net(), "drop_last": True},
     "graph": lambda: {

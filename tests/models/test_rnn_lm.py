@@ -13,7 +13,10 @@ import xpdl
 from tests.harness import Backend, nonempty
 from tests.models import torch_sequences
 from xpdl import SGD, LabelError, RnnLm, ShapeError, Trainer
+from xpdl.distributed import Communicator
 from xpdl.models.sampling import Sampler
+from xpdl.training.batch_source import is_in_order
+from xpdl.training.streamed_data import streamed
 
 RNG = np.random.default_rng(0)
 V = 7
@@ -307,6 +310,19 @@ def test_batches_that_are_drawn_or_shuffled_begin_with_states_of_zeros(batches: 
         xpdl.Trainer(net, batches(), epochs=2, optimizer=SGD(1.0), verbose=False, seed=0).train()
         found.append(np.concatenate([np.ravel(value) for value in net.params.values()]))
     assert np.array_equal(*found) is not in_order
+
+
+def test_states_that_go_on_are_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    communicator = Communicator()
+    monkeypatch.setattr(communicator, "size", 2)
+    net = RnnLm(V, 4, 4, seed=0)
+    message = (
+        "LSTM1 goes on with the states of the batch before, and a checkpoint keeps those of one rank; train in one"
+    )
+    with pytest.raises(ValueError, match=message):
+        streamed(xpdl.data.ContiguousWindows(TEXT, 2, 3), net, 0, None, {}, communicator)
+    drawn = streamed(xpdl.data.RandomWindows(TEXT, 2, 3, seed=0), net, 0, None, {}, communicator)
+    assert not is_in_order(drawn)
 
 
 def test_perplexity_of_a_text_by_hand() -> None:
