@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -409,3 +410,12 @@ def test_kinds_of_networks_of_others():
 
     assert measures.kind_of(Other()) == "classes"
     assert measures.kind_of(object()) == "values"
+
+
+def test_scores_of_a_network_without_a_loss_layer_are_taken_as_they_are() -> None:
+    scores = np.array([[1.0, 3.0]])
+    assert measures.activation_of(SimpleNamespace())(scores) is scores
+    assert measures.activation_of(SimpleNamespace(last_layer=None))(scores) is scores
+    assert measures.activation_of(xpdl.Sequential(xpdl.Relu(), loss=xpdl.SigmoidWithLoss))(scores)[0, 1] == 1 / (
+        1 + np.exp(-3.0)
+    )

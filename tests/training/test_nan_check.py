@@ -306,3 +306,20 @@ def test_networks_written_by_hand() -> None:
         FloatingPointError, match="the loss became nan at step 1: going forward, the output of layer bad"
     ):
         train(ByHand(Spoils("forward", np.nan)), X.astype(np.float32))
+
+
+def test_layers_of_a_model_with_a_loss_of_its_own_are_not_run() -> None:
+    class Own(Sequential):
+        def loss(self, x: Any, t: Any, train_flg: bool = False, sample_weight: Any = None) -> Any:
+            return super().loss(x, t, train_flg, sample_weight)
+
+    seen = []
+
+    class Looks(Layer):
+        def forward(self, x: Any) -> Any:
+            seen.append(x)
+            return x
+
+    for model, x in ((Own(Looks(), loss=SoftmaxWithLoss), X), (Sequential(Looks(), loss=SoftmaxWithLoss), None)):
+        assert first_non_finite(model, x, T).startswith("every layer by itself is finite")
+    assert seen == []

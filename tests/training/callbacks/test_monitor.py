@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from xpdl import History
-from xpdl.training.callbacks.monitor import LISTS, Monitor, mean_of_epoch
+from xpdl.training.callbacks.monitor import LISTS, Monitor, mean_of_epoch, names_in
 
 
 def ended(iter_per_epoch=2, **lists):
@@ -71,3 +71,16 @@ class TestBetter:
     def test_nan_never_is(self, name):
         monitor = Monitor(name, "Owner")
         assert not monitor.better(math.nan, 0.5) and not monitor.better(math.nan, monitor.worst)
+
+
+def test_names_in_a_path() -> None:
+    assert names_in("net-{epoch}-{val_f1:.3f}-{test_acc}-{loss}", "ModelCheckpoint") == {
+        "epoch",
+        "val_f1",
+        "test_acc",
+        "loss",
+    }
+    with pytest.raises(
+        ValueError, match=r"ModelCheckpoint: 'net-\{best\}' is no format string of .*there is no 'best'"
+    ):
+        names_in("net-{best}", "ModelCheckpoint")

@@ -424,3 +424,21 @@ def test_a_layer_that_keeps_its_dtype_gets_its_own_parameters():
     net = Sequential(Affine(units=4), Scale(), Affine(units=2), loss=SoftmaxWithLoss, seed=0)
     MixedPrecision().gradient(net, runs.X, runs.T)
     assert seen == [("float16", "float32")]
+
+
+def test_a_hook_after_backward_gets_the_gradients_of_the_parameters():
+    told, x, t = [], np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
+    net = Sequential(Affine(units=5), Relu(), Affine(units=2), loss=SoftmaxWithLoss, seed=0)
+    net.build((3,))
+    mixed = MixedPrecision("float16")
+    mixed.gradient(net, x, t)
+    assert net.after_backward is None
+    net.after_backward = hook = lambda name, layer: told.append(
+        (name, {k: np.array(v) for k, v in layer.grads.items()})
+    )
+    mixed.gradient(net, x, t)
+    assert net.after_backward is hook and [name for name, grads in told if grads] == ["Affine2", "Affine1"]
+    for name, grads in told:
+        for key, grad in grads.items():
+            assert grad.dtype == np.float32
+            np.testing.assert_array_equal(grad, net.layers[name].grads[key])
