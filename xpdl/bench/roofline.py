@@ -72,6 +72,11 @@ def _converted(flop: float, read: bool, written: bool) -> Kernel:
     return Kernel(lambda a: flop * sum(a.table.size), moved)
 
 
+def _step(flop: float, values: int) -> Kernel:
+    """A kernel of a recurrent layer's step: `values` are read or written for each unit; those of other steps are not."""
+    return Kernel(lambda a: flop * a.n, lambda a, itemsize: float(values * itemsize * a.n))
+
+
 def _tiled_flop(a: Any) -> float:
     matrices = a.c.size // (a.s.M * a.s.N)
     return float(2 * a.s.M * a.s.N * a.s.K * matrices)
@@ -146,6 +151,13 @@ KERNELS: dict[str, Kernel] = {
     # products.cu
     "matmul": Kernel(_tiled_flop, _tiled_bytes),
     "add_parts": Kernel(lambda a: a.sums.size),
+    # recurrent.cu
+    "rnn_step": _step(3, 3),
+    "rnn_step_backward": _step(5, 4),
+    "lstm_step": _step(25, 15),
+    "lstm_step_backward": _step(29, 15),
+    "gru_step": _step(19, 12),
+    "gru_step_backward": _step(21, 16),
     # windows.cu
     "im2col": Kernel(lambda a: 0),
     "im2col_rows": _per_thread(0),

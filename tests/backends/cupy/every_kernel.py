@@ -14,7 +14,7 @@ from xpdl.backends import dispatch
 from xpdl.backends.cupy import capture, launch, products, sources
 from xpdl.backends.cupy import convolution as convolution_kernels
 from xpdl.backends.cupy import loss_scaling as loss_scaling_kernels
-from xpdl.ops import activations, affine, convolution, dropout, losses, normalization, pooling, windows
+from xpdl.ops import activations, affine, convolution, dropout, losses, normalization, pooling, recurrent, windows
 from xpdl.optimizers.adam import corrected_rate
 from xpdl.training.precision import loss_scale
 
@@ -78,9 +78,13 @@ def compare_every_kernel(gpu: Device, dtype: str, wide: bool, monkeypatch: pytes
         compare(gpu, dtype)
     for rule in RULES:
         stepped(gpu, rule, [(3, 2), (5,)], dtype)
-    assert gpu.launched() == {name for file in sources.FILES for name in names(file)}
     instances = {(each.dtype, each.wide) for each in gpu.launches if each.name not in OF_ONE_DTYPE}
     assert instances == {(dtype, wide)}
+    before = len(gpu.launches)
+    compare_recurrent(gpu, dtype)
+    # in the dtype that is computed with, as are the products and sums beside them
+    assert {(each.dtype, each.wide) for each in gpu.launches[before:]} == {(WIDE[dtype], wide)}
+    assert gpu.launched() == {name for file in sources.FILES for name in names(file)}
 
 
 def compare_convolutions(gpu, dtype):
@@ -152,6 +156,35 @@ def compare_normalization(gpu, dtype):
         for op in (normalization.batch_normalization_backward, normalization.normalize_backward):
             gpu.compare(op, *arrays, dtype=dtype, eps=1e-3)
             gpu.compare(through_relu(op), *arrays, rng.normal(size=values.shape), dtype=dtype, eps=1e-3)
+
+
+RECURRENT = {
+    recurrent.rnn: (1, 1, 1, recurrent.rnn_backward),
+    recurrent.lstm: (4, 2, 1, recurrent.lstm_backward),
+    recurrent.gru: (3, 1, 2, recurrent.gru_backward),
+}
+
+
+def recurrent_arrays(op, rng, n, steps, features, units):
+    """The arrays of a recurrent op, scaled as initial weights are, without a mask."""
+    parts, states, biases, _ = RECURRENT[op]
+    sizes = [(n, steps, features), *[(n, units)] * states, (features, parts * units), (units, parts * units)]
+    sizes += [(parts * units,), (units,)][:biases]
+    return [rng.normal(size=size) / np.sqrt(size[0] if size[-1] > units else 1) for size in sizes]
+
+
+def compare_recurrent(gpu, dtype, sizes=((3, 4, 5, 8), (2, 3, 2, 3), (1, 1, 1, 1))):
+    """With packs of units and one by one, with and without a mask."""
+    rng = np.random.default_rng(0)
+    for op, (_, states, _, backward) in RECURRENT.items():
+        for size in sizes:
+            given = recurrent_arrays(op, rng, *size)
+            for mask in ((), (rng.random(size[:2]) < 0.6,)):
+                results = op(*given, *mask)
+                results = results if isinstance(results, tuple) else (results,)
+                gpu.compare(op, *given, *mask, dtype=dtype)
+                arrays = rng.normal(size=results[0].shape), *given[: 3 + states], *results
+                gpu.compare(backward, *arrays, *mask, dtype=dtype)
 
 
 def compare_losses(gpu, dtype):

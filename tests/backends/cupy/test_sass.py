@@ -124,6 +124,11 @@ KERNELS = {
     ),
     "windows": (2, ["im2col", "images_of_rows", "rows_of_images"], []),
     "losses": (2, ["softmax_with_loss", "softmax_with_loss_backward"], []),
+    "recurrent": (
+        2,
+        ["rnn_step", "rnn_step_backward", "lstm_step", "lstm_step_backward", "gru_step", "gru_step_backward"],
+        [],
+    ),
     "loss_scaling": (1, ["cast_all", "unscale"], ["all_finite"]),
 }
 

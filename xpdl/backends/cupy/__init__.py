@@ -12,6 +12,7 @@ from xpdl.backends.cupy import (
     normalization,
     optimizers,
     pooling,
+    recurrent,
     windows,
 )
 
@@ -24,5 +25,6 @@ __all__ = [
     "normalization",
     "optimizers",
     "pooling",
+    "recurrent",
     "windows",
 ]

@@ -18,6 +18,7 @@ FILES = (
     "optimizers",
     "loss_scaling",
     "products",
+    "recurrent",
     "capture",
 )
 

@@ -15,6 +15,7 @@
 using std::exp;
 using std::log;
 using std::sqrt;
+using std::tanh;
 
 struct dim3 {
   unsigned x, y, z;
