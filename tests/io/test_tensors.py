@@ -46,6 +46,21 @@ class TestTensors:
         assert_same(arrays, ARRAYS)
         assert metadata["model"] == "Net" and metadata["format"] == "xpdl"
 
+    @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2", "i4", "i8", "u4"])
+    def test_of_either_byte_order_come_back(self, path, dtype):
+        there = {order: np.arange(6).reshape(2, 3).astype(order + dtype) for order in "<>"}
+        tensors.write_tensors(path, there)
+        assert_same(tensors.load_arrays(path)[0], {order: a.astype("=" + dtype) for order, a in there.items()})
+        tensors.write_plain_tensors(path, there, {})
+        assert_same(tensors.load_arrays(path)[0], {order: a.astype("=" + dtype) for order, a in there.items()})
+
+    @pytest.mark.parametrize("a", [np.ones(2, np.longdouble), np.ones(2, complex), np.array(["a"]), np.array([None])])
+    def test_of_other_dtypes_are_named_and_no_file_is_written(self, path, a):
+        for write in (tensors.write_tensors, tensors.write_plain_tensors):
+            with pytest.raises(TypeError, match=rf"model\.safetensors: W is {a.dtype}.*cast it"):
+                write(path, {"W": a}, {})
+        assert not path.exists()
+
     @pytest.mark.parametrize(
         "bit", [3, *(pytest.param(k, marks=pytest.mark.exhaustive) for k in (0, 1, 2, 4, 5, 6, 7))]
     )

@@ -37,7 +37,7 @@ def write_tensors(
 
     `before_replacing` is as for `write_atomically`.
     """
-    stored = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    stored = _as_stored(arrays, path)
     header = {
         **(metadata or {}),
         "format": "xpdl",
@@ -52,8 +52,28 @@ def write_plain_tensors(
     path: str | os.PathLike[str], arrays: Mapping[str, HostArray], metadata: Mapping[str, str]
 ) -> None:
     """Write a safetensors file for another library's reader, atomically, without a checksum."""
-    stored = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    stored = _as_stored(arrays, path)
     write_atomically(path, safetensors_bytes(stored, dict(metadata)))
+
+
+def _as_stored(arrays: Mapping[str, HostArray], path: str | os.PathLike[str]) -> dict[str, HostArray]:
+    """Return contiguous arrays in the native byte order, as a reader gets them, and so as their checksum is taken.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is none of the format.
+    """
+    stored = {}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufcV" or array.itemsize > 8:  # bfloat16 is of the kind V
+            raise TypeError(
+                f"{path}: {name} is {array.dtype}, and safetensors files hold numbers of at most 64 bits; cast it, for "
+                "example to float64"
+            )
+        native = array.dtype.newbyteorder("=")
+        stored[name] = np.ascontiguousarray(array, native).reshape(array.shape)
+    return stored
 
 
 # first bytes -> the format of files that are whole, but another library's
