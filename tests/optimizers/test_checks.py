@@ -95,6 +95,23 @@ def test_another_network_under_the_same_names_is_refused(backend: Backend) -> No
         optimizer.update({"W": narrow}, {"W": narrow})
 
 
+@pytest.mark.exhaustive
+@each_rule
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_either_byte_order_is_one_dtype(rule: Rule, dtype: str) -> None:
+    """As of a file of big-endian floats: gradients and a loaded state come in the native order."""
+    start, history = np.linspace(-1.0, 1.0, 12).reshape(3, 4), np.random.default_rng(5).normal(size=(6, 3, 4))
+    swapped, native = ({"W": start.astype(order + dtype)} for order in "><")
+    one, other = rule.make(), rule.make()
+    for step, g in enumerate(history):
+        if step == 3:
+            one.load_state_dict(other.state_dict())
+        one.update(swapped, {"W": g.astype("><"[step % 2] + dtype)})
+        other.update(native, {"W": g.astype("<" + dtype)})
+    assert swapped["W"].dtype == ">" + dtype
+    np.testing.assert_allclose(swapped["W"].astype("f8"), native["W"].astype("f8"), rtol=float(np.finfo(dtype).eps))
+
+
 BAD_STATE = {
     "no dict": lambda state: 3,
     "a key is missing": lambda state: state.pop("beta1"),

@@ -65,7 +65,7 @@ def check_update(params: Mapping[str, Array], grads: Mapping[str, Array], state:
                     f"{where} has shape {tuple(p.shape)}, but had {tuple(array.shape)} in earlier updates; "
                     "make a new optimizer for another network"
                 )
-            if wide_dtype(array) != wide_dtype(p):
+            if dtype_name(wide_dtype(array)) != dtype_name(wide_dtype(p)):  # in either byte order
                 raise DTypeError(
                     f"{where} is {dtype_name(p.dtype)}, but was {dtype_name(array.dtype)} in earlier updates; "
                     "make a new optimizer, or load its state with arrays of the new dtype"
@@ -109,7 +109,7 @@ def _check_arrays(arrays_of: dict[str, Any], owner: str) -> None:
             array_namespace(*first.values(), a, owner=where)
             require_floating(a, where)
             like = first[name]
-            if tuple(a.shape) != tuple(like.shape) or a.dtype != like.dtype:
+            if tuple(a.shape) != tuple(like.shape) or dtype_name(a.dtype) != dtype_name(like.dtype):
                 raise ShapeError(
                     f"{where} must be {dtype_name(like.dtype)} {tuple(like.shape)}, "
                     f"got {dtype_name(a.dtype)} {tuple(a.shape)}"
