@@ -66,6 +66,30 @@ def test_equals_the_generic_op(name: str, dtype: str, rows: int | None, code: Co
         np.testing.assert_allclose(got, want, rtol=TOLERANCE[dtype], atol=atol)
 
 
+@pytest.mark.exhaustive
+@each_kernel
+@pytest.mark.parametrize("dtype", [">f4", "longdouble"])
+@pytest.mark.parametrize("rows", [1, 3], ids=["one", "few"])
+def test_floats_that_no_kernel_is_made_for_are_computed(name: str, dtype: str, rows: int, code: Code) -> None:
+    """Of the other byte order, as from a FITS file, and of more than 64 bits."""
+    native = {">f4": "float32", "longdouble": "float64"}[dtype]
+    args, options = made(name, native, rows)
+    given = tuple(_in_dtype(a, dtype) for a in copy.deepcopy(args))
+    with dispatch.generic_only():
+        expected = as_tuple(call(name)(*copy.deepcopy(given), **options))
+    found = as_tuple(call(name)(*given, **options))
+    for got, want in zip(nonempty(found), expected, strict=True):
+        assert (np.asarray(got).itemsize, got.shape) == (np.asarray(want).itemsize, want.shape)
+        atol = TOLERANCE[native] * np.abs(want).max() if is_floating(want) else 0.0
+        np.testing.assert_allclose(got, want, rtol=TOLERANCE[native], atol=atol)
+
+
+def _in_dtype(a: Any, dtype: str) -> Any:
+    if isinstance(a, list):
+        return [_in_dtype(one, dtype) for one in a]
+    return a.astype(dtype) if is_floating(a) else a
+
+
 def close(got: Any, want: Any, rtol: float, atol: float) -> None:
     """Compare one result; None is of a gradient that was not asked for."""
     if want is None:

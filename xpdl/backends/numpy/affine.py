@@ -145,7 +145,9 @@ def _fill_gradients(
 
 def _supports(x: NDArray, W: NDArray) -> bool:
     dtype = x.dtype
-    return dtype == W.dtype and dtype.char in "fd" and x.size > 0 and math.prod(x.shape[1:]) == len(W)
+    # `numpy.dot` writes in the native byte order
+    is_served = dtype == W.dtype and dtype.char in "fd" and dtype.isnative
+    return is_served and x.size > 0 and math.prod(x.shape[1:]) == len(W)
 
 
 def _matching(x: NDArray, W: NDArray) -> tuple[NDArray, NDArray]:

@@ -28,6 +28,11 @@ def bits(x: NDArray) -> NDArray:
     return x.view(_INTS[x.itemsize])
 
 
+def has_bits(x: NDArray) -> bool:
+    """Return whether there are ints of the size of these floats: not of `numpy.longdouble`."""
+    return x.dtype.kind == "f" and x.itemsize in _INTS
+
+
 @kernel("numpy", "relu")
 def relu(x: NDArray) -> NDArray:
     """As `xpdl.ops.activations.relu`."""
@@ -62,12 +67,14 @@ def _zeros(dtype: Any, size: int) -> NDArray:
 @kernel("numpy", "relu_backward")
 def relu_backward(dy: NDArray, y: NDArray) -> NDArray:
     """As `xpdl.ops.activations.relu_backward`."""
-    if y.size < TUNING.small_array and dy.dtype == y.dtype and y.dtype.kind == "f" and dy.shape == y.shape:
+    if dy.dtype != y.dtype or not has_bits(y):
+        return DECLINE
+    if y.size < TUNING.small_array and dy.shape == y.shape:
         dx = np.empty_like(y)
         np.multiply(bits(dy), y > 0, out=bits(dx))
         return dx
     dx = buffer_pool.empty_like(y)
-    if dy.dtype != y.dtype or not apply_flat(_select, dy, y, dx):
+    if not apply_flat(_select, dy, y, dx):
         return DECLINE
     return dx
 
@@ -84,6 +91,8 @@ def before_relu(dy: NDArray, y: NDArray | None) -> NDArray:
 @kernel("numpy", "dropout")
 def dropout(x: NDArray, mask: NDArray, scale: float = 1.0) -> NDArray:
     """As `xpdl.ops.dropout.dropout`."""
+    if not has_bits(x):
+        return DECLINE
     y = buffer_pool.empty_like(x)
     factor = np.dtype(wide_dtype(x)).type(scale)
     if not apply_flat(lambda x, mask, y: _drop(x, mask, factor, y), x, mask, y):

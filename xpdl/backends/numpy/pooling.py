@@ -18,7 +18,7 @@ from xpdl.backends.cpu.partition import split
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.epilogues import is_relu
 from xpdl.backends.geometry import is_plain, output_size
-from xpdl.backends.numpy.elementwise import before_relu, bits
+from xpdl.backends.numpy.elementwise import before_relu, bits, has_bits
 from xpdl.backends.registry import DECLINE, kernel
 
 # For each tap of a window along one axis: the outputs that have it inside the image, and where they see it.
@@ -72,7 +72,7 @@ def max_pooling_backward(
 ) -> NDArray:
     """As `xpdl.ops.pooling.max_pooling_backward`."""
     relu = is_relu(activation)
-    if not is_plain(x, pad) or not dy.dtype == x.dtype == y.dtype or x.dtype.kind != "f" or not y.size:
+    if not is_plain(x, pad) or not dy.dtype == x.dtype == y.dtype or not has_bits(x) or not y.size:
         return DECLINE
     out = output_size(x.shape, size, stride, pad, dilation)
     if relu:
