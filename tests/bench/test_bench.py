@@ -80,7 +80,7 @@ def test_nets_of_sequences_are_compared_with_torch(task):
     assert (peer is None) if task == "train" else (tuple(peer.shape) == tuple(call().shape) == (1, 10, 59))
 
 
-@pytest.mark.parametrize("way", ["--profile", "--memory", "--epoch"])
+@pytest.mark.parametrize("way", ["--profile", "--epoch"])
 def test_ways_that_take_no_sequences_say_so(way):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
@@ -287,6 +287,19 @@ def test_memory_is_at_least_that_of_the_arrays_and_grows_with_them():
     assert many.megabytes - few.megabytes > 0.9 * (many.arrays - few.arrays)
     table = bench.memory_table([few]).splitlines()
     assert len(table) == 3 and table[2].startswith(f"| SimpleConvNet | 100 | {few.arrays:.1f} |")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.needs("torch")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell a peak of memory")
+def test_memory_of_nets_of_sequences_is_compared_with_pytorch():
+    attention, gpt = (bench.memory(net, batch_size=8, against_torch=True) for net in ("AttentionSeq2seq", "GPT"))
+    # parameters, their gradients and Adam's means
+    assert attention.megabytes > 4 * 0.98e6 * 4e-6 and attention.torch_megabytes > 4 * 0.98e6 * 4e-6
+    assert gpt.megabytes > 0.8 * gpt.arrays and gpt.torch_megabytes > 0.8 * gpt.arrays
+    rows = [line.split(" | ") for line in bench.memory_table([attention, gpt]).splitlines()[2:]]
+    assert rows[0][2] == rows[0][4] == "-" and float(rows[0][6].split()[0]) > 0
+    assert rows[1][2] == f"{gpt.arrays:.1f}" and float(rows[1][5]) == pytest.approx(gpt.torch_megabytes, abs=0.06)
 
 
 @pytest.mark.exhaustive

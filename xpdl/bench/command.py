@@ -127,7 +127,7 @@ def _refuse_unused(args: argparse.Namespace) -> None:
             raise ValueError(f"{_flag(option)} changes nothing {instead}; leave it out")
     if way is not None and "jax" in args.against:
         raise ValueError(f"{_flag(way)} compares with PyTorch alone, got --against jax")
-    if way is not None and (sequences := [name for name in args.model if name in SEQUENCE_NETS]):
+    if way not in (None, "memory") and (sequences := [name for name in args.model if name in SEQUENCE_NETS]):
         raise ValueError(
             f"{_flag(way)} does not measure nets of sequences, got --model {' '.join(sequences)}; leave it out"
         )

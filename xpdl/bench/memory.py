@@ -18,15 +18,14 @@ from xpdl.backends import use
 from xpdl.backends.cpu import buffer_pool as results
 from xpdl.backends.numba import loading
 from xpdl.bench import torch_peer
-from xpdl.bench.nets import NETS
-from xpdl.bench.timing import check_net, prepared, task_call
+from xpdl.bench.sequence_nets import SEQUENCE_NETS, pair_of
+from xpdl.bench.timing import ALL_NETS, check_net, prepared_net, task_call
 from xpdl.layers import Chain, Layer
-from xpdl.models import Sequential
 from xpdl.ops.checks import positive_int
 
 _STEPS = 3
-# Rows of the steps before: for fewer, kernels are not compiled, nor loaded.
-_FEW_ROWS = 16
+# Rows of the steps before, of images and of sequences: for fewer, kernels are not compiled, nor loaded.
+_FEW_ROWS, _FEW_SEQUENCES = 16, 32
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -38,8 +37,9 @@ class MemoryFigure:
     ----------
     megabytes : float
         Growth of the resident memory of the process, from before the net and its rows were made, to its peak.
-    arrays : float
-        Megabytes of the rows, the output of every layer, the parameters, their gradients and Adam's two means of these.
+    arrays : float or None
+        Megabytes of the rows, the output of every layer, the parameters, their gradients and Adam's two means of these;
+        None for a net that is no chain of layers.
     torch_megabytes : float or None
         The growth with the same net in PyTorch.
     """
@@ -47,7 +47,7 @@ class MemoryFigure:
     net: str
     batch_size: int
     megabytes: float
-    arrays: float
+    arrays: float | None
     torch_megabytes: float | None = None
 
 
@@ -61,7 +61,7 @@ def memory(net: str, *, batch_size: int = 100, against_torch: bool = False) -> M
     OSError
         Where the system does not tell the peak of a process: it takes Linux.
     """
-    check_net(net)
+    check_net(net, ALL_NETS)
     positive_int(batch_size, "batch_size", "memory")
     if not _CLEAR.exists():
         raise OSError(f"memory: needs {_CLEAR}, which tells the peak of a process on Linux")
@@ -73,25 +73,27 @@ def memory(net: str, *, batch_size: int = 100, against_torch: bool = False) -> M
     return MemoryFigure(net, batch_size, here["megabytes"], here["arrays"], other)
 
 
-def _in_own_process(net: str, batch_size: int, library: str) -> dict[str, float]:
+def _in_own_process(net: str, batch_size: int, library: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "xpdl.bench.memory", net, str(batch_size), library]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
         raise OSError(f"memory: measuring {net} in a process of its own failed: {' '.join(last)}")
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def _measured(net: str, batch_size: int, library: str) -> dict[str, float]:
+def _measured(net: str, batch_size: int, library: str) -> dict[str, float | None]:
     with use("numpy"):
-        _steps(net, _FEW_ROWS, library)
+        _steps(net, _FEW_SEQUENCES if net in SEQUENCE_NETS else _FEW_ROWS, library)
         _give_back()
         before = _status("VmRSS")
         _CLEAR.write_text("5")  # the peak is from now on
         _steps(net, batch_size, library)
         peak = _status("VmHWM")
-        return {"megabytes": (peak - before) / 1e6, "arrays": _array_bytes(*prepared(*NETS[net], batch_size)[:2]) / 1e6}
+        network, x, _ = prepared_net(net, batch_size)
+        arrays = _array_bytes(network, x) / 1e6 if isinstance(network, Chain) else None
+        return {"megabytes": (peak - before) / 1e6, "arrays": arrays}
 
 
 def _give_back() -> None:
@@ -103,11 +105,11 @@ def _give_back() -> None:
 
 
 def _steps(net: str, batch_size: int, library: str) -> None:
-    network, x, t = prepared(*NETS[net], batch_size)
+    network, x, t = prepared_net(net, batch_size)
     if library == "numpy":
         step: Callable[[], Any] = task_call(network, x, t, "train")
     elif library == "torch":
-        step = torch_peer.stepper(torch_peer.peer(network, 2), x, t)
+        step = torch_peer.stepper(torch_peer.peer(network, 2), *pair_of(net, x, t))
         # PyTorch has its own
         del network, x
     else:
@@ -116,10 +118,11 @@ def _steps(net: str, batch_size: int, library: str) -> None:
         step()
 
 
-def _array_bytes(network: Sequential, x: Any) -> int:
+def _array_bytes(network: Any, x: Any) -> int:
     """Of the rows, the outputs of layers, and four arrays for each parameter."""
-    outputs = len(x) * x.itemsize * _values(network, tuple(x.shape[1:]))
-    return int(x.nbytes + outputs + 4 * sum(p.nbytes for p in network.params.values()))
+    params = network.params.values()
+    outputs = len(x) * next(iter(params)).itemsize * _values(network, tuple(x.shape[1:]))
+    return int(x.nbytes + outputs + 4 * sum(p.nbytes for p in params))
 
 
 def _values(layer: Layer, shape: tuple[int, ...]) -> int:

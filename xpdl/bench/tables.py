@@ -49,9 +49,8 @@ def memory_table(figures: Sequence[MemoryFigure]) -> str:
         there = (
             "- | -" if f.torch_megabytes is None else f"{f.torch_megabytes:.1f} | {f.megabytes / f.torch_megabytes:.2f}"
         )
-        lines.append(
-            f"| {f.net} | {f.batch_size} | {f.arrays:.1f} | {f.megabytes:.1f} | {f.megabytes / f.arrays:.2f} | {there} |"
-        )
+        arrays, share = ("-", "-") if f.arrays is None else (f"{f.arrays:.1f}", f"{f.megabytes / f.arrays:.2f}")
+        lines.append(f"| {f.net} | {f.batch_size} | {arrays} | {f.megabytes:.1f} | {share} | {there} |")
     return "\n".join(lines)
 
 

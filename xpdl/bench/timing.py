@@ -107,8 +107,7 @@ def bench(
     ValueError
         If there is no such net or task.
     """
-    if net not in SEQUENCE_NETS:
-        check_net(net)
+    check_net(net, ALL_NETS)
     if task not in ("train", "predict"):
         raise ValueError(f"bench: task must be 'train' or 'predict', got {task!r}")
     positive_int(batch_size, "batch_size", "bench")
@@ -164,10 +163,14 @@ def _peer_of(name: str, timed: Mapping[str, Any]) -> str | None:
     return PEER if PEER in timed else None
 
 
-def check_net(net: str) -> None:
-    """`ValueError` for a name that is not in `NETS`."""
-    if net not in NETS:
-        raise ValueError(f"bench: no net is called {net!r}; there are {', '.join(NETS)}")
+#: the nets of images and those of sequences
+ALL_NETS: Mapping[str, Any] = {**NETS, **SEQUENCE_NETS}
+
+
+def check_net(net: str, nets: Mapping[str, Any] = NETS) -> None:
+    """`ValueError` for a name that is not in `nets`."""
+    if net not in nets:
+        raise ValueError(f"bench: no net is called {net!r}; there are {', '.join(nets)}")
 
 
 def prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) -> tuple[Sequential, Any, Any]:
@@ -181,7 +184,7 @@ def prepared(build: Callable[[], Sequential], shape: Shape, batch_size: int) -> 
     return network, x, t
 
 
-def _prepared_net(net: str, batch_size: int) -> tuple[Any, Any, Any]:
+def prepared_net(net: str, batch_size: int) -> tuple[Any, Any, Any]:
     """A net of `NETS` or `SEQUENCE_NETS` by its name, with a random batch."""
     return prepared_sequences(net, batch_size) if net in SEQUENCE_NETS else prepared(*NETS[net], batch_size)
 
@@ -189,14 +192,14 @@ def _prepared_net(net: str, batch_size: int) -> tuple[Any, Any, Any]:
 def _start(net: str, backend: str, batch_size: int, task: str) -> Call:
     """A call of the task on a new net."""
     with use(backend):
-        network, x, t = _prepared_net(net, batch_size)
+        network, x, t = prepared_net(net, batch_size)
         # of answers with a length of their own, a prediction needs the ids before
         return task_call(network, pair_of(net, x, t)[0] if task == "predict" else x, t, task)
 
 
 def _start_torch(net: str, channels_last: bool, batch_size: int, task: str) -> Call:
     with use("numpy"):
-        network, x, t = _prepared_net(net, batch_size)
+        network, x, t = prepared_net(net, batch_size)
         x, t = pair_of(net, x, t)
     module = torch_peer.peer(network, thread_count(), channels_last)
     if task == "train":
@@ -206,7 +209,7 @@ def _start_torch(net: str, channels_last: bool, batch_size: int, task: str) -> C
 
 def _start_jax(net: str, compiled: bool, batch_size: int, task: str) -> Call:
     with use("numpy"):
-        network, x, t = _prepared_net(net, batch_size)
+        network, x, t = prepared_net(net, batch_size)
     peer = jax_peer.Peer(network)
     return peer.stepper(x, t, compiled=compiled) if task == "train" else peer.predictor(x, compiled=compiled)
 
