@@ -106,6 +106,7 @@ def test_info_shows_it_where_cupy_works(monkeypatch, capsys):
     monkeypatch.setattr(cli.xpdl, "available_backends", lambda: {"numpy": "ok", "cupy": "ok"})
     monkeypatch.setattr(device_info, "machine", lambda: {"GPU": "NVIDIA Card"})
     monkeypatch.setattr(device_info.loading, "state", lambda: "compiled")
+    monkeypatch.setattr(device_info.blas_kernels, "hint_here", lambda: None)
     assert cli.main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("numpy") and lines[2] == "  kernels: compiled"

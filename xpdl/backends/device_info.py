@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpdl.backends import Backend
+from xpdl.backends.cpu import blas_kernels
 from xpdl.backends.cupy import cublas, cudnn
 from xpdl.backends.numba import loading
 
@@ -19,7 +20,8 @@ from xpdl.backends.numba import loading
 def details(library: str) -> dict[str, str]:
     """Return further facts about an array library that works here."""
     if library == "numpy":
-        return {"kernels": loading.state()}
+        hint = blas_kernels.hint_here()
+        return {"kernels": loading.state()} | ({} if hint is None else {"products": hint})
     return machine() if library == "cupy" else {}
 
 
