@@ -6,7 +6,6 @@ Slow and obvious on purpose. Gradients are not derived a second time: `central_d
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,17 +52,19 @@ def sizes(shape: Sequence[int], window: Sequence[int], stride: Any, pad: Any, di
     return tuple(counts)
 
 
-def window(
-    image: Any, place: Sequence[int], size: Any, stride: Any, pad: Any, dilation: Any, border: float
-) -> list[float]:
-    """The numbers that the window at `place` sees in one image (H, W), row by row; likewise along other axes."""
-    first = [at * step - both(side)[0] for at, step, side in zip(place, stride, pad, strict=True)]
-    seen = []
-    for taps in itertools.product(*map(range, size)):
-        at = tuple(start + tap * gap for start, tap, gap in zip(first, taps, dilation or (1,) * len(size), strict=True))
-        inside = all(0 <= where < length for where, length in zip(at, image.shape, strict=True))
-        seen.append(float(image[at]) if inside else border)
-    return seen
+def bordered(x: Any, pad: Sequence[Any], border: float) -> Floats:
+    """Images (N, C, H, W) of float64 with `border` around each; likewise along other axes."""
+    around = [(0, 0), (0, 0), *map(both, pad)]
+    return np.pad(np.asarray(x, dtype=np.float64), around, constant_values=border)
+
+
+def window(image: Floats, place: Sequence[int], size: Any, stride: Any, dilation: Any) -> list[float]:
+    """The numbers that the window at `place` sees in one image with its border, row by row."""
+    seen = tuple(
+        slice(at * step, at * step + gap * (taps - 1) + 1, gap)
+        for at, step, taps, gap in zip(place, stride, size, dilation or (1,) * len(size), strict=True)
+    )
+    return image[seen].ravel().tolist()
 
 
 def as_pair(value: Any) -> tuple[int, int]:
@@ -74,8 +75,8 @@ def im2col(x: Any, *, filter_h: int, filter_w: int, stride: Any = 1, pad: Any = 
     size, stride, pad = (filter_h, filter_w), as_pair(stride), as_pair(pad)
     oh, ow = sizes(x.shape[2:], size, stride, pad)
     rows = [
-        [v for image in images for v in window(image, (i, j), size, stride, pad, (1, 1), 0.0)]
-        for images in x
+        [v for image in images for v in window(image, (i, j), size, stride, (1, 1))]
+        for images in bordered(x, pad, 0.0)
         for i in range(oh)
         for j in range(ow)
     ]
@@ -99,10 +100,11 @@ def convolution(
     filters, depth, *size = W.shape
     out = sizes(x.shape[2:], size, stride, pad, dilation)
     per_group = filters // groups
+    images = bordered(x, pad, 0.0)
     y = np.zeros((x.shape[0], filters, *out))
     for n, group, *place in np.ndindex(x.shape[0], groups, *out):
-        channels = x[n, group * depth : (group + 1) * depth]
-        seen = np.array([window(image, place, size, stride, pad, dilation, 0.0) for image in channels])
+        channels = images[n, group * depth : (group + 1) * depth]
+        seen = np.array([window(image, place, size, stride, dilation) for image in channels])
         for k in range(group * per_group, (group + 1) * per_group):
             y[(n, k, *place)] = np.sum(W[k].reshape(depth, -1) * seen) + (0.0 if b is None else b[k])
     return y
@@ -132,9 +134,10 @@ def global_average_pooling(x: Any) -> Floats:
 def _pooling(
     x: Any, pick: Callable[[list[float]], float], size: Any, stride: Any, pad: Any, dilation: Any, border: float
 ) -> Floats:
+    images = bordered(x, pad, border)
     y = np.zeros((*x.shape[:2], *sizes(x.shape[2:], size, stride, pad, dilation)))
     for n, c, *place in np.ndindex(y.shape):
-        y[(n, c, *place)] = pick(window(x[n, c], place, size, stride, pad, dilation, border))
+        y[(n, c, *place)] = pick(window(images[n, c], place, size, stride, dilation))
     return y
 
 
