@@ -51,6 +51,14 @@ class TestAtomicWriting:
         (path.parent / "ordinary").touch()
         assert path.stat().st_mode == (path.parent / "ordinary").stat().st_mode
 
+    @pytest.mark.parametrize(("before", "after"), [(0o600, 0o600), (0o640, 0o640), (0o444, 0o644), (0o000, 0o600)])
+    def test_gives_others_no_more_rights_than_the_file_it_replaces(self, path, before, after):
+        path.write_bytes(b"old")
+        path.chmod(before)
+        write_atomically(path, b"new")
+        (path.parent / "ordinary").touch()
+        assert stat.S_IMODE(path.stat().st_mode) == after & (path.parent / "ordinary").stat().st_mode
+
     def test_leaves_the_mask_of_the_process_alone(self, path, monkeypatch):
         """It is one for all threads: files that others make meanwhile would be open to everyone."""
 

@@ -145,8 +145,13 @@ def remove_partial(path: str | os.PathLike[str]) -> None:
 def _new_file_beside(path: Path) -> tuple[int, Path]:
     """An open file of a new name in the folder of `path`: a rename is atomic within one file system only.
 
-    It has the rights of an ordinary file, unlike those of `tempfile.mkstemp`, which are for their owner alone.
+    It has the rights of an ordinary file, unlike those of `tempfile.mkstemp`, which are for their owner alone; where there
+    is a file already, others get no more than that gives them.
     """
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode) & 0o777 | 0o600
+    except FileNotFoundError:
+        mode = 0o666
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-    return os.open(temporary, flags, 0o666), temporary
+    return os.open(temporary, flags, mode), temporary
