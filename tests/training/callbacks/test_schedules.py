@@ -87,6 +87,21 @@ def test_a_cosine_after_a_warm_up_has_at_least_an_epoch():
     assert rates(WarmupLR(2.5, CosineLR()), epochs=3)[8] == pytest.approx(0.8 * (1 + math.cos(math.pi / 6)) / 2)
 
 
+def test_a_cosine_after_part_of_an_epoch_ends_with_the_training():
+    found = rates(WarmupLR(1.5, CosineLR(final=0.1)), epochs=3)[5:]
+    places = [(step / 3 - 1.5) / 1.5 for step in range(5, 9)]
+    assert found == pytest.approx([0.8 * (0.1 + 0.9 * (1 + math.cos(math.pi * place)) / 2) for place in places])
+
+
+@pytest.mark.parametrize("schedule", [StepLR(1, 0.5), ExponentialLR(0.5)], ids=repr)
+def test_steps_after_a_warm_up_fall_at_the_end_of_an_epoch(schedule):
+    """Though 1.9 - 0.9 is 0.9999999999999999."""
+    for tenths in range(1, 40):
+        warm = WarmupLR(tenths / 10, schedule)
+        found = [warm.factor(step / 10) for step in range(tenths, tenths + 40)]
+        assert found == [0.5 ** (step // 10) for step in range(40)]
+
+
 def test_by_default_a_step_is_a_tenth():
     assert [StepLR(2).factor(position) for position in (1.9, 2.0, 4.0)] == pytest.approx([1.0, 0.1, 0.01])
 

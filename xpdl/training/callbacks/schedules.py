@@ -53,7 +53,7 @@ class LearningRateSchedule(Callback):
         """Return whether it depends on the number of epochs of the training."""
         return False
 
-    def span(self, epochs: int) -> None:
+    def span(self, epochs: float) -> None:
         """Be told how many epochs the training has."""
 
     def on_train_begin(self, trainer: Any) -> None:
@@ -96,7 +96,7 @@ class StepLR(LearningRateSchedule):
         self.gamma = number(gamma, "gamma", "StepLR", "positive")
 
     def factor(self, position: float) -> float:
-        return self.gamma ** (int(position) // self.step_size)
+        return self.gamma ** (_epochs_over(position) // self.step_size)
 
 
 class ExponentialLR(LearningRateSchedule):
@@ -111,7 +111,7 @@ class ExponentialLR(LearningRateSchedule):
         self.gamma = number(gamma, "gamma", "ExponentialLR", "positive")
 
     def factor(self, position: float) -> float:
-        return self.gamma ** int(position)
+        return self.gamma ** _epochs_over(position)
 
 
 class _OverEpochs(LearningRateSchedule):
@@ -119,13 +119,13 @@ class _OverEpochs(LearningRateSchedule):
 
     def __init__(self, epochs: int | None) -> None:
         self.epochs = None if epochs is None else positive_int(epochs, "epochs", type(self).__name__)
-        self._length = self.epochs or 1
+        self._length: float = self.epochs or 1
 
     @property
     def spans_training(self) -> bool:
         return self.epochs is None
 
-    def span(self, epochs: int) -> None:
+    def span(self, epochs: float) -> None:
         self._length = self.epochs or epochs
 
 
@@ -172,11 +172,11 @@ class WarmupLR(LearningRateSchedule):
     def spans_training(self) -> bool:
         return self.after is not None and self.after.spans_training
 
-    def span(self, epochs: int) -> None:
+    def span(self, epochs: float) -> None:
         if self.after is not None:
             # a copy: the same object may stand elsewhere, where it spans other epochs
             self._after = copy.copy(self.after)
-            self._after.span(max(1, math.ceil(epochs - self.epochs)))
+            self._after.span(max(1.0, epochs - self.epochs))
 
     def factor(self, position: float) -> float:
         if position < self.epochs:
@@ -279,6 +279,11 @@ def warn_of_longer(callbacks: Iterable[Any], epochs: int, longer: int) -> None:
                 f"Trainer.train: {kind} spans the whole training, which now has {longer} epochs, not {epochs}: the learning "
                 f"rate goes on as in a training of {longer}; give {kind} a number of epochs to avoid that"
             )
+
+
+def _epochs_over(position: float) -> int:
+    """Return the number of whole epochs; a position after a warm-up is a difference, which may be rounded down."""
+    return int(position + 1e-9)
 
 
 def _cosine(first: float, last: float, place: float) -> float:
