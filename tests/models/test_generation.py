@@ -133,7 +133,8 @@ def test_results_have_the_form_of_the_prompts() -> None:
     expected = model.generate(PROMPTS, 5, seed=0)
     assert expected.dtype == PROMPTS.dtype and expected.shape == (3, 9)
     np.testing.assert_array_equal(expected[:, :4], PROMPTS)
-    np.testing.assert_array_equal(model.generate(PROMPTS.tolist(), 5, seed=0), expected)
+    for rows in (PROMPTS.tolist(), [*PROMPTS], [tuple(row) for row in PROMPTS.tolist()]):
+        np.testing.assert_array_equal(model.generate(rows, 5, seed=0), expected)
     one = model.generate(PROMPTS[0].tolist(), 5, seed=0)
     assert one.shape == (9,)
     np.testing.assert_array_equal(model.generate(PROMPTS[0].astype("int16"), 5, seed=0), one)
@@ -231,6 +232,15 @@ class TestSampler:
         model.layers["norm"].gamma[0] = np.nan
         with pytest.raises(ValueError, match=r"GPT\.generate: scores of the net are NaN; train it anew"):
             model.generate(PROMPTS, 2)
+
+    @pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"top_p": 0.5}], ids=str)
+    @pytest.mark.parametrize("temperature", [0.0, 1.0])
+    @pytest.mark.parametrize("row", [[0.0, np.inf, 1.0], [np.inf, np.inf, 0.0], [-np.inf, -np.inf, -np.inf]])
+    def test_highest_scores_that_are_infinite_are_refused(self, row: Any, temperature: float, options: Any) -> None:
+        """As of a net whose sums overflow: differences of such scores are NaN."""
+        draw = Sampler(temperature, 0, "RnnLm.generate", **options)
+        with pytest.raises(ValueError, match=r"RnnLm\.generate: scores of the net are infinite; train it anew"):
+            draw(np.array([[1.0, 2.0, 3.0], row]))
 
 
 @pytest.mark.parametrize(

@@ -335,6 +335,8 @@ def test_perplexity_of_a_text_by_hand() -> None:
     assert net.perplexity(ids, 2, 4) == pytest.approx(want, rel=1e-12) == net.perplexity(ids.tolist(), 2, 100)
     with pytest.raises(ShapeError, match="30 rows need more than 30 words, got 23"):
         net.perplexity(ids, 30)
+    next(iter(net.layers.values())).W[...] *= 1e6  # a loss beyond 709
+    assert net.perplexity(ids, 2, 4) == math.inf
 
 
 def test_perplexity_of_probabilities() -> None:

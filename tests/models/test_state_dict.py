@@ -116,6 +116,7 @@ class TestWhatDoesNotFit:
             ({"Affine1.W": None}, "missing Affine1.W (50, 3)"),
             ({"extra": np.zeros((2, 3))}, "unexpected extra (2, 3)"),
             ({"extra": 3}, "unexpected extra"),
+            ({7: np.zeros((2, 3))}, "unexpected 7 (2, 3)"),
             ({"Affine1.b": np.zeros(4)}, "Affine1.b has shape (4,), expected (3,)"),
             ({"Affine1.b": np.zeros(3, np.int32)}, "Affine1.b has dtype int32, expected floats"),
             ({"Affine1.b": np.zeros(3, complex)}, "Affine1.b has dtype complex128, expected floats"),

@@ -83,7 +83,7 @@ def _stop_tokens(model: Any, stop: Any, owner: str) -> list[int]:
 def _like(ids: Any, texts: NDArray, model: Any) -> Array:
     """Return texts in the form and library of the prompts, and in their dtype, if that has all tokens of the net."""
     if not is_array(ids):
-        return texts if isinstance(ids[0], (list, tuple)) else texts[0]
+        return texts if tables.as_array(ids, "ids").ndim == 2 else texts[0]
     xp = array_namespace(ids)
     dtype = ids.dtype if xp.iinfo(ids.dtype).max >= model.config["vocab"] - 1 else xp.arange(1).dtype
     return Backend.of(ids).asarray(texts if ids.ndim == 2 else texts[0], dtype_name(dtype))

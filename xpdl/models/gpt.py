@@ -178,7 +178,7 @@ class GPT(Sequential):
         ShapeError, LabelError, DTypeError
             If `ids` are no such prompts, or no tokens of the net.
         ValueError
-            If an option is out of its bounds, or scores are NaN.
+            If an option is out of its bounds, or the highest score is NaN or infinite.
 
         Notes
         -----

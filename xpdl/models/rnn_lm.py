@@ -24,6 +24,9 @@ from xpdl.models.sampling import Sampler
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, number, positive_int
 
+# the largest number of which Python knows the exponential
+_LARGEST = 709.0
+
 
 @register_layer
 class RnnLm(Sequential):
@@ -188,7 +191,7 @@ class RnnLm(Sequential):
         Returns
         -------
         float
-            From 1; that of a guess among all words alike is V.
+            From 1; that of a guess among all words alike is V, and infinity beyond any float.
 
         Notes
         -----
@@ -207,7 +210,8 @@ class RnnLm(Sequential):
             for x, t in ContiguousWindows(backend.asarray(words, "int32"), rows, step, backend=backend):
                 total += float(self.loss(x, t)) * x.shape[1]
                 steps += x.shape[1]
-        return math.exp(total / steps)
+        mean = total / steps
+        return math.inf if mean > _LARGEST else math.exp(mean)
 
     def _words(self, ids: Any, name: str) -> list[int]:
         """Return one id, or several, as a list."""

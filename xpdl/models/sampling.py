@@ -50,14 +50,16 @@ class Sampler:
     def __call__(self, scores: NDArray) -> NDArray:
         """Tokens (N,) for scores (N, K)."""
         scores = scores.astype(np.float64)
-        if np.isnan(scores).any():
-            raise ValueError(f"{self.owner}: scores of the net are NaN; train it anew, with a lower learning rate")
         scores[:, self.skip_ids] = -np.inf
+        highest = scores.max(axis=1, keepdims=True)
+        if not np.isfinite(highest).all():
+            kind = "NaN" if np.isnan(highest).any() else "infinite"
+            raise ValueError(f"{self.owner}: scores of the net are {kind}; train it anew, with a lower learning rate")
         if self.temperature == 0:
             likeliest: NDArray = scores.argmax(axis=1)
             return likeliest
         with np.errstate(over="ignore"):  # of a temperature near 0, whose other tokens have no probability
-            weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / self.temperature)
+            weights = np.exp((scores - highest) / self.temperature)
         if self.top_k is not None or self.top_p is not None:
             weights = self._likeliest(weights)
         sums = weights.cumsum(axis=1)

@@ -39,7 +39,7 @@ def fill(
     if not isinstance(state, Mapping):
         raise TypeError(f"{source}: expected a dict of arrays, got {type(state).__name__}")
     missing = [name for name in own if name not in state and name not in set(optional)]
-    unexpected = [str(name) for name in state if name not in own]
+    unexpected = [name for name in state if name not in own]
     problems = [f"missing {name} {tuple(own[name].shape)}" for name in missing] if strict else []
     problems += [f"unexpected {name}{_described(state[name])}" for name in unexpected] if strict else []
     converted = {}
@@ -64,7 +64,7 @@ def fill(
     for name, value in converted.items():
         view = params if name in params else buffers
         view[name] = value
-    return Differences(missing, unexpected)
+    return Differences(missing, list(map(str, unexpected)))
 
 
 def _described(value: Any) -> str:
