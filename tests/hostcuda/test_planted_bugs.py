@@ -39,7 +39,7 @@ def test_without_a_bug_the_loss_is_right():
 def test_a_missing_barrier_gives_another_result_in_another_order():
     from hostcuda import core
 
-    plant("losses.cu", "part[at] = value;\n  __syncthreads();", "part[at] = value;")
+    plant("rows.cuh", "part[at] = value;\n  __syncthreads();", "part[at] = value;")
     results = []
     for order in ("forward", "reverse"):
         core.set_order(order)
@@ -49,9 +49,7 @@ def test_a_missing_barrier_gives_another_result_in_another_order():
 
 @on_host()
 def test_a_barrier_that_some_threads_miss_is_an_error():
-    plant(
-        "losses.cu", "part[at] = value;\n  __syncthreads();", "part[at] = value;\n  if (threadIdx.x) __syncthreads();"
-    )
+    plant("rows.cuh", "part[at] = value;\n  __syncthreads();", "part[at] = value;\n  if (threadIdx.x) __syncthreads();")
     with pytest.raises(Exception, match="some threads of a block end while others wait at a barrier"):
         softmax_losses()
 

@@ -14,7 +14,20 @@ from xpdl.backends import dispatch
 from xpdl.backends.cupy import capture, launch, products, sources
 from xpdl.backends.cupy import convolution as convolution_kernels
 from xpdl.backends.cupy import loss_scaling as loss_scaling_kernels
-from xpdl.ops import activations, affine, convolution, dropout, losses, normalization, pooling, recurrent, windows
+from xpdl.ops import (
+    activations,
+    affine,
+    attention,
+    convolution,
+    dropout,
+    gelu,
+    losses,
+    normalization,
+    pooling,
+    recurrent,
+    row_normalization,
+    windows,
+)
 from xpdl.optimizers.adam import corrected_rate
 from xpdl.training.precision import loss_scale
 
@@ -71,6 +84,8 @@ def compare_every_kernel(gpu: Device, dtype: str, wide: bool, monkeypatch: pytes
         compare_windows,
         compare_normalization,
         compare_channels_last,
+        compare_row_normalization,
+        compare_softmax,
         compare_losses,
         compare_loss_scaling,
         compare_captured,
@@ -82,6 +97,7 @@ def compare_every_kernel(gpu: Device, dtype: str, wide: bool, monkeypatch: pytes
     assert instances == {(dtype, wide)}
     before = len(gpu.launches)
     compare_recurrent(gpu, dtype)
+    compare_attention(gpu, dtype)
     # in the dtype that is computed with, as are the products and sums beside them
     assert {(each.dtype, each.wide) for each in gpu.launches[before:]} == {(WIDE[dtype], wide)}
     assert gpu.launched() == {name for file in sources.FILES for name in names(file)}
@@ -109,12 +125,37 @@ def compare_affine(gpu, dtype):
         gpu.compare(affine.affine, *given, dtype=dtype, activation="relu")
 
 
+TANH = {"approximate": "tanh"}
+#: activations, and their backward passes, with options
+UNITS = [
+    (activations.relu, {}),
+    (activations.sigmoid, {}),
+    (activations.leaky_relu, {"slope": 0.3}),
+    (activations.elu, {"alpha": 0.5}),
+    (activations.silu, {}),
+    (activations.softplus, {}),
+    (gelu.gelu, {}),
+    (gelu.gelu, TANH),
+]
+UNITS_BACKWARD = [
+    (activations.relu_backward, {}),
+    (activations.sigmoid_backward, {}),
+    (activations.tanh_backward, {}),
+    (activations.leaky_relu_backward, {"slope": 0.3}),
+    (activations.elu_backward, {"alpha": 0.5}),
+    (activations.silu_backward, {}),
+    (activations.softplus_backward, {}),
+    (gelu.gelu_backward, {}),
+    (gelu.gelu_backward, TANH),
+]
+
+
 def compare_elementwise(gpu, dtype):
     rows = np.random.default_rng(0).normal(size=(9, 5))
-    for op in (activations.relu, activations.sigmoid):
-        gpu.compare(op, rows, dtype=dtype)
-    for op in (activations.relu_backward, activations.sigmoid_backward, activations.tanh_backward):
-        gpu.compare(op, rows, np.tanh(rows[::-1]), dtype=dtype)
+    for op, options in UNITS:
+        gpu.compare(op, 3 * rows, dtype=dtype, **options)
+    for op, options in UNITS_BACKWARD:
+        gpu.compare(op, rows, np.tanh(rows[::-1]), dtype=dtype, **options)
     gpu.compare(dropout.dropout, rows, rows > 0, dtype=dtype, scale=1.25)
     gpu.compare(dropout.dropout_mask, rows, dtype=dtype, drop_ratio=0.3, words=(1, 2, 3, 4), counter=5)
 
@@ -156,6 +197,70 @@ def compare_normalization(gpu, dtype):
         for op in (normalization.batch_normalization_backward, normalization.normalize_backward):
             gpu.compare(op, *arrays, dtype=dtype, eps=1e-3)
             gpu.compare(through_relu(op), *arrays, rng.normal(size=values.shape), dtype=dtype, eps=1e-3)
+
+
+def both_passes(forward, backward):
+    """The gradients of a normalization of rows, by the statistics of its forward pass."""
+
+    def passes(dy, *arrays, **options):
+        own = {name: value for name, value in options.items() if name != "eps"}
+        _, *statistics = forward(*arrays, **options)
+        return backward(dy, *arrays[:2], *own.values(), *statistics)
+
+    return passes
+
+
+LAYER = row_normalization.layer_normalization, row_normalization.layer_normalization_backward
+RMS = row_normalization.rms_normalization, row_normalization.rms_normalization_backward
+GROUP = row_normalization.group_normalization, row_normalization.group_normalization_backward
+# Odd sizes and packs, rows of several tiles, and parameters with several partial sums.
+ROWS = [(9, 5), (3, 4, 8), (2, 4500), (700, 3)]
+PLANES = [((5, 4, 7, 6), 2), ((3, 6), 3), ((2, 2, 4500), 1), ((3, 8, 4), 8)]
+
+
+def compare_row_normalization(gpu, dtype, rows=ROWS, planes=PLANES):
+    rng = np.random.default_rng(0)
+
+    def compare(pair, *arrays, **options):
+        gpu.compare(pair[0], *arrays, dtype=dtype, eps=1e-3, **options)
+        gpu.compare(both_passes(*pair), rng.normal(size=arrays[0].shape), *arrays, dtype=dtype, eps=1e-3, **options)
+
+    for shape in rows:
+        x, (gamma, beta) = 2 + rng.normal(size=shape), rng.normal(size=(2, shape[-1]))
+        compare(LAYER, x, gamma, beta)
+        compare(RMS, x, gamma)
+    for shape, groups in planes:
+        compare(GROUP, 2 + rng.normal(size=shape), *rng.normal(size=(2, shape[1])), groups=groups)
+
+
+def compare_softmax(gpu, dtype):
+    rng = np.random.default_rng(0)
+    for shape in ((9, 5), (2, 3, 8), (2, 4500)):
+        x = rng.normal(size=shape)
+        gpu.compare(activations.softmax, x, dtype=dtype)
+        gpu.compare(activations.softmax_backward, x[::-1], activations.softmax(x), dtype=dtype)
+
+
+#: (N, heads, T, S, D), masked, options
+ATTENTION = [
+    ((2, 2, 3, 3, 2), False, {}),
+    ((2, 2, 5, 5, 2), True, {"causal": True, "block": 2}),
+    ((1, 2, 4, 6, 3), True, {"block": 3}),
+    ((2, 1, 3, 9, 8), False, {"causal": True, "block": 2}),
+    ((1, 1, 2, 2100, 4), False, {"causal": True}),
+]
+
+
+def compare_attention(gpu, dtype, cases=ATTENTION):
+    rng = np.random.default_rng(0)
+    for (n, heads, t, s, d), masked, options in cases:
+        q, k, v = (rng.normal(size=(n, heads, length, d)) for length in (t, s, s))
+        # a query without keys has a log-sum that is beyond float16
+        mask = (np.maximum(rng.random((n, s)) < 0.7, np.arange(s) == 0),) if masked else ()
+        gpu.compare(attention.attention, q, k, v, *mask, dtype=dtype, **options)
+        results = attention.attention(q, k, v, *mask, **options)
+        dy = rng.normal(size=q.shape)
+        gpu.compare(attention.attention_backward, dy, q, k, v, *results, *mask, dtype=dtype, **options)
 
 
 RECURRENT = {

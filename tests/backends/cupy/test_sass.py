@@ -80,7 +80,11 @@ class TestDecoder:
 KERNELS = {
     "elementwise": (
         2,
-        ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh_backward", "add_bias", "dropout", "add"],
+        [
+            *("relu", "relu_backward", "sigmoid", "sigmoid_backward", "tanh_backward", "add_bias", "dropout", "add"),
+            *("leaky_relu", "leaky_relu_backward", "elu", "elu_backward", "silu", "silu_backward"),
+            *("softplus", "softplus_backward", "gelu", "gelu_backward"),
+        ],
         [],
     ),
     "normalization": (
@@ -124,6 +128,12 @@ KERNELS = {
     ),
     "windows": (2, ["im2col", "images_of_rows", "rows_of_images"], []),
     "losses": (2, ["softmax_with_loss", "softmax_with_loss_backward"], []),
+    "row_normalization": (
+        2,
+        ["row_normalization", "row_normalization_backward"],
+        ["row_products", "plane_products"],
+    ),
+    "softmax": (2, ["softmax", "softmax_backward"], []),
     "recurrent": (
         2,
         ["rnn_step", "rnn_step_backward", "lstm_step", "lstm_step_backward", "gru_step", "gru_step_backward"],

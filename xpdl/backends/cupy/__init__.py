@@ -5,6 +5,7 @@ It imports CuPy at the first launch only, so that what needs no GPU can be read 
 
 from xpdl.backends.cupy import (
     affine,
+    attention,
     convolution,
     elementwise,
     loss_scaling,
@@ -13,11 +14,14 @@ from xpdl.backends.cupy import (
     optimizers,
     pooling,
     recurrent,
+    row_normalization,
+    softmax,
     windows,
 )
 
 __all__ = [
     "affine",
+    "attention",
     "convolution",
     "elementwise",
     "loss_scaling",
@@ -26,5 +30,7 @@ __all__ = [
     "optimizers",
     "pooling",
     "recurrent",
+    "row_normalization",
+    "softmax",
     "windows",
 ]

@@ -25,7 +25,7 @@ def _launch(name: str, dtype: Any, size: int, *args: Any) -> None:
     launch("elementwise", name, dtype_name(dtype), (blocks,), (BLOCK,), (*args, size), size)
 
 
-def _map(name: str, *arrays: Array, options: tuple[int, ...] = ()) -> Array:
+def _map(name: str, *arrays: Array, options: tuple[int | float, ...] = ()) -> Array:
     """A new array of the shape of those given, which are alike, in their order in memory."""
     first = arrays[0]
     if not supports(*arrays) or any(a.shape != first.shape for a in arrays):
@@ -70,6 +70,66 @@ def sigmoid_backward(dy: Array, y: Array) -> Array:
 def tanh_backward(dy: Array, y: Array) -> Array:
     """As `xpdl.ops.activations.tanh_backward`."""
     return _map("tanh_backward", dy, y)
+
+
+@kernel("leaky_relu")
+def leaky_relu(x: Array, slope: float = 0.01) -> Array:
+    """As `xpdl.ops.activations.leaky_relu`."""
+    return _map("leaky_relu", x, options=(float(slope),))
+
+
+@kernel("leaky_relu_backward")
+def leaky_relu_backward(dy: Array, y: Array, slope: float = 0.01) -> Array:
+    """As `xpdl.ops.activations.leaky_relu_backward`."""
+    return _map("leaky_relu_backward", dy, y, options=(float(slope),))
+
+
+@kernel("elu")
+def elu(x: Array, alpha: float = 1.0) -> Array:
+    """As `xpdl.ops.activations.elu`."""
+    return _map("elu", x, options=(float(alpha),))
+
+
+@kernel("elu_backward")
+def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
+    """As `xpdl.ops.activations.elu_backward`."""
+    return _map("elu_backward", dy, y, options=(float(alpha),))
+
+
+@kernel("silu")
+def silu(x: Array) -> Array:
+    """As `xpdl.ops.activations.silu`."""
+    return _map("silu", x)
+
+
+@kernel("silu_backward")
+def silu_backward(dy: Array, x: Array) -> Array:
+    """As `xpdl.ops.activations.silu_backward`."""
+    return _map("silu_backward", dy, x)
+
+
+@kernel("softplus")
+def softplus(x: Array) -> Array:
+    """As `xpdl.ops.activations.softplus`."""
+    return _map("softplus", x)
+
+
+@kernel("softplus_backward")
+def softplus_backward(dy: Array, y: Array) -> Array:
+    """As `xpdl.ops.activations.softplus_backward`."""
+    return _map("softplus_backward", dy, y)
+
+
+@kernel("gelu")
+def gelu(x: Array, approximate: str = "none") -> Array:
+    """As `xpdl.ops.gelu.gelu`."""
+    return _map("gelu", x, options=(int(approximate == "tanh"),))
+
+
+@kernel("gelu_backward")
+def gelu_backward(dy: Array, x: Array, approximate: str = "none") -> Array:
+    """As `xpdl.ops.gelu.gelu_backward`."""
+    return _map("gelu_backward", dy, x, options=(int(approximate == "tanh"),))
 
 
 @kernel("dropout")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from xpdl.backends.cupy.launch import (
@@ -17,6 +16,7 @@ from xpdl.backends.cupy.launch import (
     same_device,
     supports,
 )
+from xpdl.backends.cupy.tiles import row_shares
 from xpdl.backends.namespaces import Array, is_floating
 from xpdl.backends.registry import DECLINE
 
@@ -39,7 +39,7 @@ def softmax_with_loss(
         empty((rows,), computing_dtype(x.dtype)),
         empty((), computing_dtype(x.dtype)),
     )
-    grid, block = _shares(rows, classes)
+    grid, block = row_shares(rows, classes)
     launch(
         "losses",
         "softmax_with_loss",
@@ -71,7 +71,7 @@ def softmax_with_loss_backward(
     dx = empty(y.shape, y.dtype)
     computed = computing_dtype(y.dtype)
     factor: tuple[Any, float] = (0, float(dout)) if number else (dout.astype(computed, copy=False), 1.0)  # type: ignore[union-attr]
-    grid, block = _shares(rows, classes)
+    grid, block = row_shares(rows, classes)
     args = (contiguous(y), *given, *factor, dx, rows, classes)
     launch("losses", "softmax_with_loss_backward", dtype_name(y.dtype), grid, block, args, y.size)
     return dx
@@ -91,13 +91,3 @@ def _targets(x: Array, t: Array) -> tuple[Any, Any] | None:
     if t.shape != x.shape[:1] or t.dtype.kind not in "iu":
         return None
     return contiguous(t if dtype_name(t.dtype) == "int64" else t.astype(cupy().int64)), 0
-
-
-@functools.lru_cache(maxsize=1024)
-def _shares(rows: int, classes: int) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """Grid and block: a row has lanes, a power of two, for two classes each or more."""
-    lanes = 1
-    while lanes < BLOCK and 2 * lanes < classes:
-        lanes *= 2
-    in_block = BLOCK // lanes
-    return (-(-rows // in_block),), (lanes, in_block)

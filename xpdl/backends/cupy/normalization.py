@@ -159,28 +159,37 @@ def _given(*images: Array | None) -> tuple[Array, ...]:
 def _served(values: tuple[Array, ...], *of_channels: Array) -> bool:
     """Return whether all are of one dtype, or `values` in half precision and the arrays of channels in that or float32."""
     first = values[0]
-    if first.ndim < 2 or not supports(*values) or not same_device(first, *of_channels):
+    if first.ndim < 2 or not supports(*values):
         return False
-    dtypes, shape = (dtype_name(first.dtype), computing_dtype(first.dtype)), first.shape
+    shape = first.shape
     for a in values:
         if a.shape != shape:
             return False
-    for a in of_channels:  # noqa: SIM110 - a generator takes three times as long
-        if dtype_name(a.dtype) not in dtypes or not a.size:
+    return parameters_fit(first, *of_channels)
+
+
+def parameters_fit(x: Array, *parameters: Array) -> bool:
+    """Return whether they are of the dtype of `x`, or the one that is computed with, and on its device."""
+    if not same_device(x, *parameters):
+        return False
+    dtypes = (dtype_name(x.dtype), computing_dtype(x.dtype))
+    for p in parameters:  # noqa: SIM110 - a generator takes three times as long
+        if dtype_name(p.dtype) not in dtypes or not p.size:
             return False
     return True
 
 
 def _computed(p: Array) -> Array:
     """`p` in the dtype that is computed with."""
-    return contiguous(_as_dtype(p, computing_dtype(p.dtype)))
+    return contiguous(in_dtype(p, computing_dtype(p.dtype)))
 
 
 def _as(gamma: Array, p: Array) -> Array:
-    return _as_dtype(p, dtype_name(gamma.dtype))
+    return in_dtype(p, dtype_name(gamma.dtype))
 
 
-def _as_dtype(p: Array, dtype: str) -> Array:
+def in_dtype(p: Array, dtype: str) -> Array:
+    """`p` itself if it has the dtype of that name, else a copy that has."""
     return p if dtype_name(p.dtype) == dtype else p.astype(dtype)
 
 

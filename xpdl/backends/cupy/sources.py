@@ -14,6 +14,8 @@ FILES = (
     "windows",
     "normalization",
     "normalization_rows",
+    "row_normalization",
+    "softmax",
     "losses",
     "optimizers",
     "loss_scaling",
@@ -22,12 +24,15 @@ FILES = (
     "capture",
 )
 
-#: headers that they share
+#: file -> headers that it shares with others
 _HEADERS = {
-    "normalization": "moments.cuh",
-    "normalization_rows": "moments.cuh",
-    "pooling": "bands.cuh",
-    "windows": "bands.cuh",
+    "normalization": ("moments.cuh",),
+    "normalization_rows": ("moments.cuh",),
+    "row_normalization": ("rows.cuh", "moments.cuh"),
+    "softmax": ("rows.cuh",),
+    "losses": ("rows.cuh",),
+    "pooling": ("bands.cuh",),
+    "windows": ("bands.cuh",),
 }
 
 #: dtype -> the type that arrays have in memory, and the one that kernels compute with
@@ -58,8 +63,8 @@ def types(dtype: str, wide: bool) -> str:
 
 
 def kernels(file: str) -> str:
-    """The text of the kernels of one file, with the header that it shares with others."""
-    return (text(_HEADERS[file]) if file in _HEADERS else "") + text(f"{file}.cu")
+    """The text of the kernels of one file, with the headers that it shares with others."""
+    return "".join(text(header) for header in _HEADERS.get(file, ())) + text(f"{file}.cu")
 
 
 def source(file: str, dtype: str, wide: bool) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
+
+from xpdl.backends.cupy.launch import BLOCK
 
 # As in cuda/tiles.cuh.
 TILE_BYTES = 8 << 10
@@ -68,3 +71,13 @@ def divisor(value: int) -> int:
     shift = (value - 1).bit_length()
     multiplier = ((1 << 32) * ((1 << shift) - value)) // value + 1
     return shift << 32 | multiplier
+
+
+@functools.lru_cache(maxsize=1024)
+def row_shares(rows: int, columns: int) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Grid and block of ``cuda/rows.cuh``: a row has lanes, a power of two, for two columns each or more."""
+    lanes = 1
+    while lanes < BLOCK and 2 * lanes < columns:
+        lanes *= 2
+    in_block = BLOCK // lanes
+    return (-(-rows // in_block),), (lanes, in_block)

@@ -12,8 +12,11 @@
 #define __global__
 #define __shared__ static
 
+using std::erfc;
 using std::exp;
+using std::expm1;
 using std::log;
+using std::log1p;
 using std::sqrt;
 using std::tanh;
 

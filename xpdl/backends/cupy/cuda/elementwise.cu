@@ -44,12 +44,12 @@ extern "C" __global__ void relu_backward(const T* dy, const T* y, T* dx, int64 n
   map(dy, y, dx, n, [](A d, A v) { return v > 0 ? d : A(0); });
 }
 
-extern "C" __global__ void sigmoid(const T* x, T* y, int64 n) {
-  map(x, y, n, [](A v) {
-    A e = exp(v > 0 ? -v : v);
-    return (v >= 0 ? A(1) : e) / (A(1) + e);
-  });
+__device__ inline A logistic(A v) {
+  A e = exp(v > 0 ? -v : v);
+  return (v >= 0 ? A(1) : e) / (A(1) + e);
 }
+
+extern "C" __global__ void sigmoid(const T* x, T* y, int64 n) { map(x, y, n, logistic); }
 
 extern "C" __global__ void sigmoid_backward(const T* dy, const T* y, T* dx, int64 n) {
   map(dy, y, dx, n, [](A d, A v) { return d * v * (A(1) - v); });
@@ -57,6 +57,74 @@ extern "C" __global__ void sigmoid_backward(const T* dy, const T* y, T* dx, int6
 
 extern "C" __global__ void tanh_backward(const T* dy, const T* y, T* dx, int64 n) {
   map(dy, y, dx, n, [](A d, A v) { return d * (A(1) - v * v); });
+}
+
+extern "C" __global__ void leaky_relu(const T* x, T* y, double slope, int64 n) {
+  map(x, y, n, [=](A v) { return v > 0 ? v : (A)slope * v; });
+}
+
+extern "C" __global__ void leaky_relu_backward(const T* dy, const T* y, T* dx, double slope, int64 n) {
+  map(dy, y, dx, n, [=](A d, A v) { return v > 0 ? d : (A)slope * d; });
+}
+
+extern "C" __global__ void elu(const T* x, T* y, double alpha, int64 n) {
+  map(x, y, n, [=](A v) { return v > 0 ? v : (A)alpha * expm1(v); });
+}
+
+extern "C" __global__ void elu_backward(const T* dy, const T* y, T* dx, double alpha, int64 n) {
+  map(dy, y, dx, n, [=](A d, A v) { return v > 0 ? d : d * (v + (A)alpha); });
+}
+
+extern "C" __global__ void silu(const T* x, T* y, int64 n) {
+  map(x, y, n, [](A v) { return v * logistic(v); });
+}
+
+extern "C" __global__ void silu_backward(const T* dy, const T* x, T* dx, int64 n) {
+  map(dy, x, dx, n, [](A d, A v) {
+    A s = logistic(v);
+    return d * s * (A(1) + v * (A(1) - s));
+  });
+}
+
+extern "C" __global__ void softplus(const T* x, T* y, int64 n) {
+  map(x, y, n, [](A v) { return positive(v) + log1p(exp(v > 0 ? -v : v)); });
+}
+
+extern "C" __global__ void softplus_backward(const T* dy, const T* y, T* dx, int64 n) {
+  map(dy, y, dx, n, [](A d, A v) { return -d * expm1(-v); });
+}
+
+// the normal distribution function: erfc loses no digits in the tails
+__device__ inline A normal_cdf(A v) { return A(0.5) * erfc(v * A(-0.70710678118654752)); }
+
+// The slope inside the tanh of its approximation and the share of the cube, as in xpdl/ops/gelu.py; beyond the limits, both
+// distribution functions are 0 or 1.
+#define SCALE A(0.79788456080286536)
+#define CUBIC A(0.044715)
+#define FAR A(40)
+#define FAR_TANH A(12)
+
+// in which NaN stays NaN
+__device__ inline A clipped(A v, A limit) { return v > limit ? limit : v < -limit ? -limit : v; }
+
+__device__ inline A tanh_cdf(A near) { return A(0.5) * (A(1) + tanh(SCALE * (near + CUBIC * near * near * near))); }
+
+extern "C" __global__ void gelu(const T* x, T* y, int64 by_tanh, int64 n) {
+  if (by_tanh) map(x, y, n, [](A v) { return v * tanh_cdf(clipped(v, FAR_TANH)); });
+  else map(x, y, n, [](A v) { return v * normal_cdf(clipped(v, FAR)); });
+}
+
+extern "C" __global__ void gelu_backward(const T* dy, const T* x, T* dx, int64 by_tanh, int64 n) {
+  if (by_tanh)
+    map(dy, x, dx, n, [](A d, A v) {
+      A near = clipped(v, FAR_TANH), cdf = tanh_cdf(near);
+      return d * (cdf + near * A(2) * cdf * (A(1) - cdf) * SCALE * (A(1) + A(3) * CUBIC * near * near));
+    });
+  else
+    map(dy, x, dx, n, [](A d, A v) {
+      A near = clipped(v, FAR);
+      return d * (normal_cdf(near) + near * exp(A(-0.5) * near * near) * A(0.39894228040143268));
+    });
 }
 
 // b[c], unless that is null, added to y, whose axes are (..., C, inner), and relu if that follows
