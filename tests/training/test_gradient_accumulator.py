@@ -11,7 +11,7 @@ from xpdl.layers import Affine, IdentityWithLoss, Relu, SigmoidWithLoss, Softmax
 from xpdl.models import Sequential
 from xpdl.optimizers import SGD
 from xpdl.training import EarlyStopping, MixedPrecision, Trainer
-from xpdl.training.gradient_accumulator import Accumulated
+from xpdl.models.gradient_accumulator import Accumulated
 
 
 def plain():

@@ -13,7 +13,7 @@ from xpdl import functional, layers, models, optimizers
 from xpdl.backends.namespaces import dtype_name
 from xpdl.ops import losses
 from xpdl.training import EMA, Trainer
-from xpdl.training.gradient_accumulator import Accumulated
+from xpdl.models.gradient_accumulator import Accumulated
 
 on_half = pytest.mark.backends("numpy", "torch", "jax")
 plain = pytest.mark.backends("plain")
