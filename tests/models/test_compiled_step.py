@@ -23,7 +23,6 @@ from xpdl import (
     CosineLR,
     Dropout,
     Layer,
-    MixedPrecision,
     Momentum,
     Pooling,
     Relu,
@@ -103,8 +102,8 @@ def _entries(network: Sequential) -> list[Any]:
 
 
 def traces(compiled: Any) -> int:
-    """The times that JAX traced the step that is in use."""
-    return int(compiled._recorded.compiled.traces)
+    """The times that JAX traced the steps that are in use."""
+    return sum(int(step.compiled.traces) for step in compiled._recorded.values())
 
 
 @pytest.mark.quick(lambda rule: rule.id == "AdamW")
@@ -306,7 +305,7 @@ def test_steps_whose_losses_are_read_are_eager_and_nan_is_found(monkeypatch: pyt
     ours = trainer(True, callbacks=[])
     launches: list[int] = []
     replay = ours.step.replay
-    monkeypatch.setattr(ours.step, "replay", lambda *batch: launches.append(1) or replay(*batch))
+    monkeypatch.setattr(ours.step, "replay", lambda *batch, **last: launches.append(1) or replay(*batch, **last))
     ours.train()
     assert len(launches) == 8
     ours.optimizer.lr = 1e300
@@ -334,34 +333,11 @@ def test_training_goes_on_from_a_checkpoint_bitwise(tmp_path: Any) -> None:
         np.testing.assert_array_equal(array, resumed.network.state_dict()[name], err_msg=name)
 
 
-@pytest.mark.exhaustive
-def test_bfloat16_is_compiled_and_float16_gives_its_reason() -> None:
-    def trained(compiles: bool, dtype: str) -> Trainer:
-        rng = np.random.default_rng(0)
-        layers = [Affine(units=5), BatchNormalization(), Relu(), Dropout(0.3), Affine(units=3)]
-        network = Sequential(*layers, loss=SoftmaxWithLoss, seed=0)
-        with xpdl.use("jax"):
-            network.build((4,))
-        options = {"seed": 0, "verbose": False, "compile": compiles, "precision": MixedPrecision(dtype)}
-        made = Trainer(
-            network, rng.normal(size=(12, 4)), rng.integers(0, 3, 12), mini_batch_size=4, epochs=3, **options
-        )
-        made.train()
-        return made
-
-    ours, theirs = (trained(compiles, "bfloat16") for compiles in (True, False))
-    np.testing.assert_allclose(ours.history.train_loss_list, theirs.history.train_loss_list, rtol=0.02)
-    assert (ours.step.compilations, ours.step.problem) == (1, None)
-    with pytest.warns(UserWarning, match="the scale of the loss, that float16 needs"):
-        half = trained(True, "float16")
-    assert half.history.train_loss_list == trained(False, "float16").history.train_loss_list
-
-
 def test_copies_are_compiled_by_themselves() -> None:
     ours = trainer(True)
     ours.train()
     copied = copy.deepcopy(ours)
-    assert copied.step._recorded is None
+    assert not copied.step._recorded
     for one in (ours, copied):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # CosineLR spans the longer training

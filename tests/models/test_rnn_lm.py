@@ -377,14 +377,14 @@ def test_tied_weights_are_one_array() -> None:
     assert "Affine.b" not in frozen.gradient(X, T)
 
 
-def test_steps_that_keep_states_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = SimpleNamespace(warm_up=0, traces_steps=True)
-    monkeypatch.setattr("xpdl.models.compiled_step.compiler_for", lambda backend, owner: compiler)
-    monkeypatch.setattr("xpdl.models.compiled_step.TracedStep", lambda *args: "traced")
+def test_steps_that_keep_states_are_not_recorded_as_cuda_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = SimpleNamespace(warm_up=0, traces_steps=False)
+    monkeypatch.setattr("xpdl.models.compiled_step.compiler_for", lambda backend, owner: recorder)
+    monkeypatch.setattr("xpdl.models.compiled_step.RecordedStep", lambda *args: "recorded")
     net, other = RnnLm(V, 4, 4, seed=0), RnnLm(V, 4, 4, stateful=False, seed=0)
-    assert other.compiled_step(SGD(0.1))._compiled((X, T)) == "traced"
+    assert other.compiled_step(SGD(0.1))._compiled((X, T), True) == "recorded"
     with pytest.raises(RuntimeError, match="LSTM1 goes on with the states of the batch before"):
-        net.compiled_step(SGD(0.1))._compiled((X, T))
+        net.compiled_step(SGD(0.1))._compiled((X, T), True)
     step = net.compiled_step(SGD(0.1))
     with pytest.warns(UserWarning, match="all are made eagerly: LSTM1 goes on"):
         assert step.replay(X, T) is None

@@ -368,7 +368,6 @@ REFUSED = {
     "validation_split": {"validation_split": 0.1},
     "sample_weight": {"sample_weight": np.ones(60)},
     "drop_last": {"drop_last": True},
-    "compile": {"compile": True},
 }
 
 

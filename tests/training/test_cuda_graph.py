@@ -95,7 +95,7 @@ def test_captured_and_uncaptured_steps_of_a_trainer_with_capture(backend: harnes
     """They are bitwise identical, also where cuBLAS cannot be called by ctypes."""
     captured, routes = trained(backend, capture=True)
     uncaptured, same_routes = trained(backend, capture=True, recording=False)
-    assert captured.step.problem is None and captured.step._recorded is not None
+    assert captured.step.problem is None and captured.step._recorded
     # evaluation has products of its own
     assert route in routes and route in same_routes
     assert_bitwise_identical(captured, uncaptured)
@@ -118,7 +118,7 @@ def test_updates_that_are_left_out_are_left_out_in_captured_steps_too(backend: h
     alike.step.problem = "none is wanted"
     for run in (captured, alike):
         run.train()
-    assert captured.step.problem is None and captured.step._recorded is not None
+    assert captured.step.problem is None and captured.step._recorded
     scaling = captured.precision.loss_scale.state_dict()
     assert scaling == alike.precision.loss_scale.state_dict() and scaling["skipped_steps"] > 3
     assert captured.optimizer.iter == alike.optimizer.iter

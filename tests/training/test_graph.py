@@ -250,7 +250,7 @@ def test_captured_steps_are_bitwise_identical(backend: Backend, make: Any) -> No
         runs.append(run)
     captured, uncaptured = runs
     assert captured.step.problem is None
-    assert captured.step._recorded is not None
+    assert captured.step._recorded
     assert captured.history.train_loss_list == uncaptured.history.train_loss_list
     for name, value in captured.network.state_dict().items():
         np.testing.assert_array_equal(asnumpy(value), asnumpy(uncaptured.network.state_dict()[name]), err_msg=name)

@@ -11,9 +11,9 @@ import xpdl
 from tests.harness import Backend
 from xpdl import functional, layers, models, optimizers
 from xpdl.backends.namespaces import dtype_name
+from xpdl.models.gradient_accumulator import Accumulated
 from xpdl.ops import losses
 from xpdl.training import EMA, Trainer
-from xpdl.models.gradient_accumulator import Accumulated
 
 on_half = pytest.mark.backends("numpy", "torch", "jax")
 plain = pytest.mark.backends("plain")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from xpdl.backends.namespaces import Array, array_namespace, is_array, widened
+from collections.abc import Mapping
+from typing import Any
+
+from xpdl.backends.namespaces import Array, array_namespace, device, is_array, wide_dtype, widened
 
 Grads = dict[str, Array]
 
@@ -17,37 +20,67 @@ class Accumulated:
     ----------
     count : int
         Batches that make one update.
+
+    Attributes
+    ----------
+    sums : dict of str to array
+        Weighted gradients since the last update.
+    weight : array () or float
+        The sum of their weights.
+    batches : int
+        Batches since the last update.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.sums: Grads = {}
         self.clear()
 
     def clear(self) -> None:
         """Forget the gradients since the last update."""
-        self._sums: Grads = {}
-        self._weight: Array | float = 0.0
-        self._batches = 0
+        self.sums.clear()
+        self.weight: Array | float = 0.0
+        self.batches = 0
+
+    def is_due(self, last: bool) -> bool:
+        """Return whether the next batch, or the `last` one of an epoch, makes an update."""
+        return last or self.batches + 1 >= self.count
 
     def add(self, grads: Grads, weight: Array | float, last: bool) -> Grads | None:
         """The gradients of all rows since the last update, when it is time for one, at the `last` batch in any case."""
         if self.count == 1:
             return grads
+        due, sums = self.is_due(last), self.sums
         weighted = {name: _times(widened(grad), weight) for name, grad in grads.items()}
-        self._sums = {name: self._sums[name] + grad for name, grad in weighted.items()} if self._sums else weighted
-        self._weight = self._weight + weight
-        self._batches += 1
-        if self._batches < self.count and not last:
-            return None
-        return self.rest()
+        sums.update({name: sums[name] + grad if name in sums else grad for name, grad in weighted.items()})
+        self.weight = self.weight + weight
+        self.batches += 1
+        return self.rest() if due else None
 
     def rest(self) -> Grads | None:
         """Return the gradients of the rows since the last update, and forget them; None where there are none."""
-        if not self._sums:
+        if not self.batches:
             return None
-        sums, share = self._sums, _inverse(self._weight)
+        share = _inverse(self.weight)
+        means = {name: _times(total, share) for name, total in self.sums.items()}
         self.clear()
-        return {name: _times(total, share) for name, total in sums.items()}
+        return means
+
+    def entries(self, params: Mapping[str, Array]) -> list[tuple[dict[str, Any], str]]:
+        """Return the arrays that a compiled step adds to, each as its dict and key; zeros are made where there are none."""
+        if self.count == 1:
+            return []
+        for name, p in params.items():
+            xp, beside = array_namespace(p), {"dtype": wide_dtype(p), "device": device(p)}
+            if name not in self.sums:
+                self.sums[name] = xp.zeros(p.shape, **beside)
+            if not is_array(self.weight):
+                self.weight = xp.asarray(self.weight, **beside)
+        return [*((self.sums, name) for name in sorted(self.sums)), (vars(self), "weight")]
+
+    def count_batch(self, updated: bool) -> None:
+        """Count a batch of a compiled step, which has added its gradients or has updated with all of them."""
+        self.batches = 0 if updated else self.batches + 1
 
 
 def _times(grad: Array, factor: Array | float) -> Array:

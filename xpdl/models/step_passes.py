@@ -6,6 +6,8 @@ from typing import Any
 
 from xpdl.backends.namespaces import Array
 from xpdl.data.structure import rows_in
+from xpdl.layers.recurrent_state import stateful_layers
+from xpdl.models.gradient_accumulator import Accumulated
 from xpdl.optimizers import Optimizer
 
 #: dict that owns an array, and its key there
@@ -19,10 +21,11 @@ class StepPasses:
     ----------
     network : Model
     optimizer : Optimizer
+    accumulator : Accumulated
     """
 
-    def __init__(self, network: Any, optimizer: Optimizer) -> None:
-        self.network, self.optimizer = network, optimizer
+    def __init__(self, network: Any, optimizer: Optimizer, accumulator: Accumulated) -> None:
+        self.network, self.optimizer, self.accumulator = network, optimizer, accumulator
 
     def gradient(self, *batch: Array) -> Any:
         """Compute gradients by the names of the parameters."""
@@ -40,3 +43,18 @@ class StepPasses:
     def scale(self) -> list[Entry]:
         """Return the owner of the scale of the loss on the device, if it has one, which is made if it is not there."""
         return []
+
+    def accumulate(self, grads: Any, weight: Array | float, last: bool) -> bool:
+        """Update with the gradients since the last update where it is time for one, and return whether it was."""
+        means = self.accumulator.add(grads, weight, last)
+        if means is not None:
+            self.update(means)
+        return means is not None
+
+    def states(self) -> list[Entry]:
+        """Return the states that recurrent layers go on with; those at the start of a text are None."""
+        return [(vars(layer), name) for layer in stateful_layers(self.network) for name in layer.state_names]
+
+    def kept(self) -> list[Entry]:
+        """Return the arrays that a step changes besides parameters, what layers keep in their state, and the optimizer's."""
+        return [*self.scale(), *self.accumulator.entries(self.network.params.trained), *self.states()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from xpdl.backends.capture import Compiler
@@ -21,12 +21,13 @@ _OF_EAGER_STEPS = (ShapeError, DTypeError, LabelError, MixedArraysError)
 
 
 class TracedStep:
-    """A compiled step for batches of one shape.
+    """A compiled step for batches of one shape, which updates the parameters or only accumulates its gradients.
 
-    Its arguments are the parameters, the optimizer's state, the arrays that layers keep in their ``state``, the keys of
-    their random masks, the batch, and the numbers of the update rule that change from step to step, such as the learning
-    rate. All else is constant in it. While it is traced, layers hold stand-ins for arrays; afterwards, they and the
-    optimizer are as they were before, and a call gives them the new arrays.
+    Its arguments are the parameters, the optimizer's state, the arrays that layers keep in their ``state``, the states that
+    recurrent layers go on with, accumulated gradients, the scale of the loss, the keys of random masks, the batch, and the
+    numbers of the update rule that change from step to step, such as the learning rate. All else is constant in it. While
+    it is traced, layers hold stand-ins for arrays; afterwards, they and the optimizer are as they were before, and a call
+    gives them the new arrays.
 
     Raises
     ------
@@ -34,10 +35,8 @@ class TracedStep:
         If the step cannot be traced, with the reason.
     """
 
-    def __init__(self, passes: StepPasses, compiler: Compiler, batch: tuple[Array, ...]) -> None:
-        self.passes, self.network, self.optimizer = passes, passes.network, passes.optimizer
-        if passes.scale():
-            raise RuntimeError("the scale of the loss, that float16 needs, is adjusted on the host")
+    def __init__(self, passes: StepPasses, compiler: Compiler, batch: tuple[Array, ...], updates: bool) -> None:
+        self.passes, self.network, self.optimizer, self.updates = passes, passes.network, passes.optimizer, updates
         make_slot_variables(self.optimizer, dict(self.network.params.trained))
         self._batch = [(a.shape, a.dtype) for _, a in arrays_of(batch)]
         self._setting = self._settings()
@@ -70,11 +69,12 @@ class TracedStep:
             owner[key] += by
         for owner, key, rows in self._rows:
             owner[key] = rows
-        self.optimizer.iter += 1
+        self.optimizer.iter += self.updates
+        self.passes.accumulator.count_batch(self.updates)
         self.network.last_loss = loss
         return loss, self._weight if weight is None else weight
 
-    def _arguments(self, batch: tuple[Array, ...]) -> tuple[list[Array], dict[tuple[int, ...], int], Numbers, Any]:
+    def _arguments(self, batch: tuple[Array, ...]) -> tuple[list[Array], dict[tuple[int, ...], int], Any, Any]:
         state = [(owner, key) for _, owner, key in self.network.named_state()]
         slots = [
             (kept, name)
@@ -83,13 +83,17 @@ class TracedStep:
             for name in kept
         ]
         params = [(owner, key) for _, owner, key in self.network.named_params()]
-        self._places = [(owner, key) for owner, key in (*params, *state, *slots) if is_array(owner[key])]
+        places = (*params, *state, *slots, *self.passes.kept())
+        self._places = [(owner, key) for owner, key in places if is_array(owner[key])]
         counters = {tuple(owner["stream"]): owner[key] for owner, key in state if key == "step" and "stream" in owner}
-        numbers = [changing for _, _, changing in self._numbers]
+        numbers: Any = [changing for _, _, changing in self._numbers]
+        if self.passes.scale():  # the device knows the number of the update, as it may have skipped some
+            numbers = {"lr": self.optimizer.lr, "updates": self.optimizer.iter + 1}
         return [owner[key] for owner, key in self._places], counters, numbers, batch
 
-    def _body(self, kept: list[Array], numbers: Numbers, batch: tuple[Array, ...]) -> Any:
-        with _unchanged([*self.network.savers(), *self.network.last_layer.tree(), self.optimizer]):
+    def _body(self, kept: list[Array], numbers: Any, batch: tuple[Array, ...]) -> Any:
+        objects = [*self.network.savers(), *self.network.last_layer.tree(), self.optimizer, self.passes.accumulator]
+        with _unchanged([*(vars(one) for one in objects), *(owner for owner, _ in self.passes.scale())]):
             for (owner, key), array in zip(self._places, kept, strict=True):
                 owner[key] = array
             counts = [
@@ -98,10 +102,14 @@ class TracedStep:
             for owner, key, _ in counts:
                 if key == "rows":
                     owner[key] = 0
-            _give_numbers(self.optimizer, self.network.params.trained, numbers)
+            if isinstance(numbers, dict):
+                _give_rate(self.optimizer, **numbers)
+            else:
+                _give_numbers(self.optimizer, self.network.params.trained, numbers)
             grads = self.passes.gradient(*batch)
             loss, weight = self.passes.result(*batch[:2])
-            self.passes.update(grads)
+            self.passes.accumulate(grads, weight, last=self.updates)
+            self.passes.kept()  # sums of zeros after an update
             self._rows = [(owner, key, owner[key]) for owner, key, _ in counts if key == "rows"]
             self._advances = [
                 (owner, key, owner[key] - n) for owner, key, n in counts if key != "rows" and owner[key] != n
@@ -130,7 +138,8 @@ def _numbers(optimizer: Any, params: Any) -> list[tuple[Group, dict[str, Any], d
 
     Those change that depend on the learning rate or on the number of the update.
     """
-    lr, updates = optimizer.lr, optimizer.iter
+    lr, updates, skipped_steps = optimizer.lr, optimizer.iter, optimizer._skipped_steps
+    optimizer._skipped_steps = None
     found = []
     try:
         for group in groups_of(dict(params), optimizer.decay, optimizer.lr_groups, type(optimizer).__name__):
@@ -144,7 +153,7 @@ def _numbers(optimizer: Any, params: Any) -> list[tuple[Group, dict[str, Any], d
             changing = {name: float(value) for name, value in now.items() if later[name] != value}
             found.append((group, {name: value for name, value in now.items() if name not in changing}, changing))
     finally:
-        optimizer.lr, optimizer.iter = lr, updates
+        optimizer.lr, optimizer.iter, optimizer._skipped_steps = lr, updates, skipped_steps
     return found
 
 
@@ -157,10 +166,26 @@ def _give_numbers(optimizer: Any, params: Any, numbers: Numbers) -> None:
     optimizer.scalars = lambda: {**(now := own()), **numbers[groups.index(now)]}
 
 
+def _give_rate(optimizer: Any, lr: Array, updates: Array) -> None:
+    """Let the rule compute with a learning rate and a number of the update, until the attributes are restored."""
+    # that of a group is then its factor
+    optimizer.lr = 1.0
+    own = optimizer.scalars
+
+    def scalars() -> dict[str, Any]:
+        factor, count = optimizer.lr, optimizer.iter
+        vars(optimizer).update(lr=factor * lr, iter=updates)
+        try:
+            return dict(own())
+        finally:
+            vars(optimizer).update(lr=factor, iter=count)
+
+    optimizer.scalars = scalars
+
+
 @contextlib.contextmanager
-def _unchanged(objects: Iterable[Any]) -> Iterator[None]:
-    """Restore the attributes of objects at the end, and the contents of those that are dicts."""
-    attributes = [vars(one) for one in objects]
+def _unchanged(attributes: list[dict[str, Any]]) -> Iterator[None]:
+    """Restore attributes of objects at the end, and the contents of those that are dicts."""
     dicts = [value for own in attributes for value in own.values() if type(value) is dict]
     before = [(live, dict(live)) for live in (*attributes, *dicts)]
     try:

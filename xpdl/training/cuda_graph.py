@@ -8,6 +8,7 @@ from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array
 from xpdl.models.base import Model
 from xpdl.models.compiled_step import StepCompiler
+from xpdl.models.gradient_accumulator import Accumulated
 from xpdl.models.step_passes import Entry, StepPasses
 from xpdl.optimizers import Optimizer
 from xpdl.training import step
@@ -24,11 +25,13 @@ class GraphedStep(StepCompiler, EagerStep):
     device, forward, backward and update are traced into one function, whose operations XLA fuses and whose arrays it updates
     in place.
 
-    Eager are batches with fewer rows, one step in a hundred, whose losses are read, and on CuPy the first three of a run. On
-    CuPy, all run the same kernels, so results are bitwise identical to eager steps. Where `xpdl info` says that cuBLAS is
-    not called directly, matrix products go by a kernel of ours, in the precision ``"highest"``: they differ from those of a
-    `Trainer` without ``compile`` in their last bits, and large ones may take longer than launches are worth. On JAX, sums
-    that are fused may differ in their last bits.
+    Eager are batches with fewer rows, one step in a hundred, whose losses are read, the first of an epoch of a network
+    that goes on with the states of recurrent layers, and on CuPy the first three of a run. With
+    ``accumulate_grad_batches``, on JAX, a step that adds up gradients and one that updates are compiled, and sums are
+    updated in place as well. On CuPy, all run the same kernels, so results are bitwise identical to eager steps. Where
+    `xpdl info` says that cuBLAS is not called directly, matrix products go by a kernel of ours, in the precision
+    ``"highest"``: they differ from those of a `Trainer` without ``compile`` in their last bits, and large ones may take
+    longer than launches are worth. On JAX, sums that are fused may differ in their last bits.
 
     What changes from step to step must be known: parameters, the optimizer's state, and what layers keep in their
     ``state``. A layer of one's own with a Python number that changes, or that draws random numbers, computes with those of
@@ -42,10 +45,10 @@ class GraphedStep(StepCompiler, EagerStep):
     Parameters
     ----------
     network, optimizer, precision, accumulate_grad_batches, state
-        As of an ``EagerStep``; gradients are not accumulated.
+        As of an ``EagerStep``.
     backend : Backend
-    batch_size : int
-        Rows of a full batch.
+    batch_size : int or None
+        Rows of a full batch; None for those of the first.
 
     Attributes
     ----------
@@ -61,7 +64,7 @@ class GraphedStep(StepCompiler, EagerStep):
     TypeError
         If it is no `Sequential`, or the optimizer has a ``step`` of its own.
     ValueError
-        If gradients of several batches are accumulated.
+        If gradients of several batches are to be accumulated on CuPy.
 
     Notes
     -----
@@ -77,25 +80,25 @@ class GraphedStep(StepCompiler, EagerStep):
         state: RunState,
         *,
         backend: Backend,
-        batch_size: int,
+        batch_size: int | None,
     ) -> None:
         owner = "Trainer: compile=True"
-        StepCompiler.__init__(self, _MixedPasses(network, optimizer, precision), backend, batch_size, owner)
+        EagerStep.__init__(self, network, optimizer, precision, accumulate_grad_batches, state)
+        passes = _MixedPasses(network, optimizer, self.accumulator, precision)
+        StepCompiler.__init__(self, passes, backend, batch_size, owner)
         if not isinstance(network, Model):
             raise TypeError(
                 f"{owner} needs a Sequential, whose layers say what they keep, got {type(network).__name__}"
             )
-        if accumulate_grad_batches != 1:
-            raise ValueError(f"{owner} goes with accumulate_grad_batches=1 alone: every compiled step updates")
-        EagerStep.__init__(self, network, optimizer, precision, accumulate_grad_batches, state)
 
     def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
         """Make a step on a batch, by one launch where it can be."""
         if not self.reads_next():
-            replayed = self.replay(x, t, *sample_weight)
+            updates = self.accumulator.is_due(last)
+            replayed = self.replay(x, t, *sample_weight, last=last)
             if replayed is not None:
                 self.state.pending.append(replayed)
-                return StepResult(replayed[0], True)
+                return StepResult(replayed[0], updates)
         return super().__call__(x, t, *sample_weight, last=last)
 
     def gradient(self, x: Array, t: Array, *sample_weight: Array) -> Any:
@@ -107,8 +110,10 @@ class GraphedStep(StepCompiler, EagerStep):
 class _MixedPasses(StepPasses):
     """The passes and the update of a trainer, in the precision of the run."""
 
-    def __init__(self, network: Any, optimizer: Optimizer, precision: MixedPrecision | None) -> None:
-        super().__init__(network, optimizer)
+    def __init__(
+        self, network: Any, optimizer: Optimizer, accumulator: Accumulated, precision: MixedPrecision | None
+    ) -> None:
+        super().__init__(network, optimizer, accumulator)
         self.precision = precision
 
     def gradient(self, *batch: Array) -> Any:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from xpdl.backends.namespaces import Array, is_array, is_host
 from xpdl.data.structure import rows_in
-from xpdl.optimizers import Optimizer
 from xpdl.models.gradient_accumulator import Accumulated
+from xpdl.optimizers import Optimizer
 from xpdl.training.nan_check import first_non_finite, read_losses
 from xpdl.training.precision.mixed import MixedPrecision
 from xpdl.training.run_state import RunState

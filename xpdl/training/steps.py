@@ -31,5 +31,5 @@ def new_step(trainer: Any, check_ranks_every: int | None, shard_optimizer: bool)
         options = {"communicator": trainer.communicator, "span": trainer.data.span, "check_every": check_ranks_every}
         return DataParallelStep(*parts, shards=shard_optimizer, **options)
     if trainer.compile:
-        return GraphedStep(*parts, backend=trainer.backend, batch_size=trainer.batch_size)
+        return GraphedStep(*parts, backend=trainer.backend, batch_size=trainer.data.batch_size)
     return EagerStep(*parts)

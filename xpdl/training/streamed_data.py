@@ -18,6 +18,8 @@ class StreamedData:
     """The data of a training whose rows come as batches; see `TrainingData` for the attributes."""
 
     last_batch_size = 0
+    #: None for as many as the first batch has
+    batch_size: int | None = None
 
     def __init__(
         self, batches: BatchSource, held_out: Mapping[str, tuple[Any, Any]], network: Any, enter: Callable[..., Any]

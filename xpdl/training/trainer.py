@@ -193,7 +193,7 @@ class Trainer:
         of_rows = {"drop_last": self.drop_last, "sample_weight": sample_weight, "validation_split": validation_split}
         source, sets = None, inputs.held_out_sets(x_test, t_test, validation_data, validation_split, network)
         if is_source(x_train, t_train):
-            source = streamed(x_train, network, seed, augment, {**of_rows, "compile": compile}, ranks)
+            source = streamed(x_train, network, seed, augment, of_rows, ranks)
             require_passes(source, self.epochs)
         else:
             sets = {"train": (x_train, t_train), **sets}

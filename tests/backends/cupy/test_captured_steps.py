@@ -440,4 +440,4 @@ def test_a_copy_of_a_trainer_captures_steps_of_its_own(backend, graphs):
     trained(ours)
     trained(copied)
     assert_same(ours, copied)
-    assert copied.step._recorded is not None and copied.step._recorded is not ours.step._recorded
+    assert copied.step._recorded and copied.step._recorded[None] is not ours.step._recorded[None]

@@ -311,7 +311,7 @@ def trained(library, *, recording, dtype="float32", **options):
 def test_captured_steps_are_bitwise_identical_to_all_others(library, options, precision):
     with numerics(precision=precision):
         captured, alike, plain = (trained(library, recording=recording, **options) for recording in (True, False, None))
-    assert captured.step.problem is None and captured.step._recorded is not None
+    assert captured.step.problem is None and captured.step._recorded
     params = captured.network.state_dict()
     for other in (alike, plain):
         assert captured.history.train_loss_list == other.history.train_loss_list
@@ -333,7 +333,7 @@ def test_a_step_is_recorded_with_workspace_of_its_own(library):
 
 def test_the_graph_keeps_its_workspace(library):
     trainer = trained(library, recording=True)
-    recording = trainer.step._recorded.recording
+    recording = trainer.step._recorded[None].recording
     pool, workspace = recording._memory
     assert isinstance(pool, library.cupy.cuda.MemoryPool)
     assert isinstance(workspace, library.cupy.cuda.MemoryPointer)
@@ -382,5 +382,5 @@ class TestWithoutTheLibrary:
 
     def test_captured_steps_have_a_kernel_of_ours(self, gpu, absent):
         trainer = trained(gpu, recording=True)
-        assert trainer.step.problem is None and trainer.step._recorded is not None
+        assert trainer.step.problem is None and trainer.step._recorded
         assert "matmul" in gpu.launched()

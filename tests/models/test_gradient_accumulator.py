@@ -9,9 +9,9 @@ from tests.training.runs import T, X, trainer
 from xpdl.errors import ShapeError
 from xpdl.layers import Affine, IdentityWithLoss, Relu, SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.models import Sequential
+from xpdl.models.gradient_accumulator import Accumulated
 from xpdl.optimizers import SGD
 from xpdl.training import EarlyStopping, MixedPrecision, Trainer
-from xpdl.models.gradient_accumulator import Accumulated
 
 
 def plain():
