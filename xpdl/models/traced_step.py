@@ -138,23 +138,27 @@ def _numbers(optimizer: Any, params: Any) -> list[tuple[Group, dict[str, Any], d
 
     Those change that depend on the learning rate or on the number of the update.
     """
-    lr, updates, skipped_steps = optimizer.lr, optimizer.iter, optimizer._skipped_steps
-    optimizer._skipped_steps = None
+    lr, updates = optimizer.lr, optimizer.iter
     found = []
     try:
         for group in groups_of(dict(params), optimizer.decay, optimizer.lr_groups, type(optimizer).__name__):
             optimizer.iter = updates + 1
             with group.applied(optimizer):
-                now = dict(optimizer.scalars())
+                now = _scalars(optimizer)
             optimizer.lr, optimizer.iter = 2.0 * lr + 1.0, updates + 2
             with group.applied(optimizer):
-                later = dict(optimizer.scalars())
+                later = _scalars(optimizer)
             optimizer.lr = lr
             changing = {name: float(value) for name, value in now.items() if later[name] != value}
             found.append((group, {name: value for name, value in now.items() if name not in changing}, changing))
     finally:
-        optimizer.lr, optimizer.iter, optimizer._skipped_steps = lr, updates, skipped_steps
+        optimizer.lr, optimizer.iter = lr, updates
     return found
+
+
+def _scalars(optimizer: Any) -> dict[str, Any]:
+    """Numbers of the rule, as if no update had been skipped."""
+    return {name: value for name, value in optimizer.known_scalars().items() if name not in ("rate", "updates")}
 
 
 def _give_numbers(optimizer: Any, params: Any, numbers: Numbers) -> None:
