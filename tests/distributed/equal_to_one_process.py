@@ -1,7 +1,8 @@
 """Ranks against one process: ``mpiexec -n 3 python -m tests.distributed.equal_to_one_process [on=LIBRARY] [CASE...]``.
 
 Each case is trained twice for 50 steps in float64, by all ranks together and by each rank alone; parameters and running
-statistics must be equal to 1e-12, losses and measurements to 1e-11, and all ranks bitwise identical.
+statistics must be equal to 1e-12, losses and measurements to 1e-11, and all ranks bitwise identical. With ``on=cupy``,
+``via=TRANSPORT`` is the way of gradients.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 import xpdl
+from tests.distributed import emulated_gpus
+from tests.distributed.emulated_gpus import OPTIONS
 from xpdl.backends.registry import without
 from xpdl.layers import (
     Affine,
@@ -221,11 +224,13 @@ def check(case: str, communicator: Any) -> list[str]:
     return wrong
 
 
-def main(cases: list[str]) -> int:
-    library = next((case[3:] for case in cases if case.startswith("on=")), "numpy")
-    cases = [case for case in cases if not case.startswith("on=")]
-    xpdl.use(library, dtype="float64")
-    communicator = xpdl.distributed.mpi(timeout=60, bucket_bytes=200)  # of two layers or three, in most networks
+def main(words: list[str]) -> int:
+    options = {"on": "numpy", "via": "auto", **dict(word.split("=") for word in words if "=" in word)}
+    cases = [word for word in words if "=" not in word]
+    communicator = emulated_gpus.ranks(options["via"]) if options["on"] == "cupy" else xpdl.distributed.mpi(**OPTIONS)
+    # a GPU of its own for each rank, where it may be
+    device = communicator.local_rank if options["via"] in ("nccl", "cuda-aware") else None
+    xpdl.use(options["on"], device=device, dtype="float64")
     with without("numba"):  # which takes longer to load than all of this
         wrong = [line for case in cases or CASES for line in check(case, communicator)]
     if communicator.is_first:

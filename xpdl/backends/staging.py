@@ -36,9 +36,14 @@ class HostBuffer:
         """Wait for the copies."""
 
 
-def host_buffer(like: Array, size: int, dtype: Any) -> HostBuffer:
-    """Return a buffer for arrays of the library of `like`."""
-    if Backend.of(like).name == "cupy":
+def gpu_messages(backend: Backend) -> Any:
+    """Return the module that moves arrays of a backend between GPUs, None where they are not on one that it knows."""
+    return importlib.import_module("xpdl.backends.cupy.nccl") if backend.name == "cupy" else None
+
+
+def host_buffer(backend: Backend, size: int, dtype: Any) -> HostBuffer:
+    """Return a buffer for arrays of a backend."""
+    if backend.name == "cupy":
         buffer: HostBuffer = importlib.import_module("xpdl.backends.cupy.pinned").PinnedBuffer(size, dtype)
         return buffer
     return HostBuffer(size, dtype)

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import xpdl
 from xpdl.backends.device_info import details
-from xpdl.backends.staging import way_of_messages
 from xpdl.bench import command as bench_command
 from xpdl.cli import demo, evaluate, export, generate, predict, train
 from xpdl.distributed import Communicator, mpi
@@ -123,7 +122,7 @@ def _info(args: argparse.Namespace) -> None:
     ranks = mpi() if launched() else Communicator()
     backend = xpdl.get_backend()
     place = f"{backend.name} on {backend.device}, process {os.getpid()} on {platform.node()}"
-    places = ranks.allgather(f"{place}; gradients are {way_of_messages(backend)}")
+    places = ranks.allgather(f"{place}; gradients are {ranks.transport_of(backend).describe()}")
     if not ranks.is_first:
         return
     print(f"xpdl {xpdl.__version__}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} CPUs")

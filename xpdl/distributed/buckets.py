@@ -10,8 +10,9 @@ import numpy as np
 
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name
-from xpdl.backends.staging import HostBuffer, host_buffer
-from xpdl.distributed.communicator import Buffer, Communicator
+from xpdl.backends.staging import HostBuffer
+from xpdl.distributed.communicator import Communicator
+from xpdl.distributed.transports import Transport, alike
 
 
 class Buckets:
@@ -33,6 +34,7 @@ class Buckets:
         self._signature: Any = None
         self._places: dict[Any, tuple[_Bucket, int]] = {}
         self._buckets: list[_Bucket] = []
+        self._transport: Transport | None = None
         #: name -> the first value that this rank has in its parts, and the one after its last, of names with any
         self.pieces: dict[Any, tuple[int, int]] = {}
         self._restart()
@@ -64,15 +66,15 @@ class Buckets:
             self.put(name, a)
         self._finish()
         if self.scattered:
-            return {name: _alike(arrays[name], self._part_of(name)) for name in self.pieces}
+            return {name: alike(arrays[name], self._part_of(name)) for name in self.pieces}
         sums = {}
         for name, a in arrays.items():
             bucket, begin = self._places[name]
-            sums[name] = _alike(a, bucket.sum[begin : begin + math.prod(a.shape)].reshape(a.shape))
+            sums[name] = alike(a, bucket.sum[begin : begin + math.prod(a.shape)].reshape(a.shape))
         return sums
 
-    def join(self, pieces: Mapping[Any, Array], dtype: Any = None) -> Iterator[tuple[Any, Buffer]]:
-        """Yield each name with the vector that the pieces of all ranks make, on the host.
+    def join(self, pieces: Mapping[Any, Array], dtype: Any = None) -> Iterator[tuple[Any, Array]]:
+        """Yield each name with the vector that the pieces of all ranks make, where the transport has it.
 
         Parameters
         ----------
@@ -81,20 +83,22 @@ class Buckets:
         dtype
             Of all, by default those of the arrays that were added up.
         """
+        assert self._transport is not None
         parts = []
         for bucket in self._buckets:
-            part = np.zeros(-(-bucket.size // self.communicator.size), bucket.dtype if dtype is None else dtype)
+            length = -(-bucket.size // self.communicator.size)
+            part = self._transport.buffer(length, bucket.dtype if dtype is None else dtype)
             for name in bucket.sizes:
                 if name in self.pieces:
-                    start, stop = self._span(name)
-                    part[start:stop] = asnumpy(pieces[name])
-            parts.append(part)
-        for bucket, whole in zip(self._buckets, self.communicator.joined(parts), strict=True):
+                    part.put(self._span(name)[0], pieces[name])
+            part.wait()
+            parts.append(part.values[:length])
+        for bucket, whole in zip(self._buckets, self._transport.joined(parts), strict=True):
             for name in bucket.sizes:
                 begin = self._places[name][1]
                 yield name, whole[begin : begin + bucket.sizes[name]]
 
-    def _part_of(self, name: Any) -> Buffer:
+    def _part_of(self, name: Any) -> Array:
         start, stop = self._span(name)
         return self._places[name][0].sum[start:stop]
 
@@ -110,8 +114,9 @@ class Buckets:
         for bucket in self._buckets[self._begun :]:
             if bucket.missing or not (waits or bucket.buffer.is_ready()):
                 return
+            assert self._transport is not None
             bucket.buffer.wait()
-            bucket.wait = self.communicator.start_sum(bucket.buffer.values, scattered=self.scattered)
+            bucket.wait = self._transport.start_sum(bucket.buffer.values, scattered=self.scattered)
             self._begun += 1
 
     def _finish(self) -> None:
@@ -128,21 +133,22 @@ class Buckets:
 
     def _lay_out(self, arrays: Mapping[Any, Array]) -> None:
         """Assign a place to each array, the last ones first."""
+        self._transport = transport = self.communicator.transport_of(Backend.of(next(iter(arrays.values()))))
         self._buckets, self._places = [], {}
         open_ones: dict[Any, _Bucket] = {}
         for name, a in reversed(list(arrays.items())):
-            host = asnumpy(a)
-            bucket = open_ones.get(host.dtype)
+            dtype, size = asnumpy(array_namespace(a).reshape(a, (-1,))[:0]).dtype, math.prod(a.shape)
+            bucket = open_ones.get(dtype)
             if bucket is None:
-                bucket = open_ones[host.dtype] = _Bucket(host.dtype)
+                bucket = open_ones[dtype] = _Bucket(dtype)
                 self._buckets.append(bucket)
             self._places[name] = bucket, bucket.size
-            bucket.sizes[name] = host.size
-            bucket.size += host.size
-            if bucket.size * host.itemsize >= self.communicator.bucket_bytes:
-                del open_ones[host.dtype]
+            bucket.sizes[name] = size
+            bucket.size += size
+            if bucket.size * dtype.itemsize >= self.communicator.bucket_bytes:
+                del open_ones[dtype]
         for bucket in self._buckets:
-            bucket.buffer = host_buffer(next(iter(arrays.values())), bucket.size, bucket.dtype)
+            bucket.buffer = transport.buffer(bucket.size, bucket.dtype)
         self.pieces = dict(self._own_pieces())
         self._restart()
 
@@ -165,12 +171,7 @@ class _Bucket:
         self.dtype, self.size, self.sizes = dtype, 0, dict[Any, int]()
         #: those that are not yet there
         self.missing: set[Any] = set()
-        self.sum = np.empty(0, dtype)
+        self.sum: Array = np.empty(0, dtype)
         self.buffer = HostBuffer(0, dtype)
         #: waits for the sum, once it is begun
-        self.wait: Callable[[], Buffer] | None = None
-
-
-def _alike(a: Array, host: Buffer) -> Array:
-    """Return an array of the host in the library, on the device and in the dtype of another."""
-    return host if type(a) is np.ndarray else Backend.of(a).asarray(host, dtype_name(a.dtype))
+        self.wait: Callable[[], Array] | None = None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, dtype_name, is_half
-
-Buffer = np.ndarray[Any, Any]
+from xpdl.backends import Backend
+from xpdl.backends.namespaces import Array
+from xpdl.distributed.transports import HostTransport, Transport
+from xpdl.distributed.vectors import Buffer
 
 # DeepConvNet, batch 200, two ranks over 1 Gb/s (TCP, loopback with a token bucket): a rank waits after its backward pass
 # for at least 2.2 ms with buckets of 64 KiB, 2.8 ms of 256 KiB, 2.7 ms of 1 MiB, 6.1 ms with one; quartiles 5, 7, 10, 16 ms
@@ -25,8 +23,8 @@ class RankError(RuntimeError):
 class Communicator:
     """The ranks of a training; this class is a world of one, `MPICommunicator` one of several.
 
-    All ranks call the same methods in the same order. Arrays of any library are taken; they go through the memory of the
-    host, and results come in the library, on the device and in the dtype of what was given.
+    All ranks call the same methods in the same order. Arrays of any library are taken; those of a GPU go by the `transport`,
+    all others through the memory of the host. Results come in the library, on the device and in the dtype of what was given.
 
     Attributes
     ----------
@@ -38,6 +36,8 @@ class Communicator:
         So many bytes of gradients make one message, see `mpi`.
     compression : str or None
         Of gradients in messages.
+    transport : str
+        The way of CuPy's arrays, see `mpi`.
     """
 
     rank = 0
@@ -45,6 +45,7 @@ class Communicator:
     local_rank = 0
     bucket_bytes = BUCKET_BYTES
     compression: str | None = None
+    transport: str = "auto"
 
     @property
     def is_first(self) -> bool:
@@ -54,8 +55,8 @@ class Communicator:
     def allreduce(self, arrays: Sequence[Array]) -> list[Array]:
         """Add up arrays over all ranks.
 
-        The terms are added in the order of the ranks, each element by one rank: all have bitwise identical results, and the
-        same in every run. Arrays in half precision are added up in float32.
+        All ranks have bitwise identical results. The terms are added in the order of the ranks, but for NCCL's sums of
+        float32 and float64, whose order is NCCL's. Arrays in half precision are added up in float32.
 
         Parameters
         ----------
@@ -66,20 +67,17 @@ class Communicator:
         -------
         list of arrays
         """
-        kinds: dict[str, list[int]] = {}
-        hosts = [asnumpy(a) for a in arrays]
-        for place, host in enumerate(hosts):
-            kinds.setdefault(host.dtype.str + host.dtype.name, []).append(place)
-        sums: list[Array] = list(arrays)
-        for places in kinds.values():
-            total = self.sum_in_order(np.concatenate([hosts[place].ravel() for place in places]))
-            begin = 0
-            for place in places:
-                host, a = hosts[place], arrays[place]
-                part = total[begin : begin + host.size].reshape(host.shape)
-                sums[place] = part if a is host else Backend.of(a).asarray(part, dtype_name(a.dtype))
-                begin += host.size
-        return sums
+        if not arrays:
+            return []
+        backend = Backend.of(arrays[0])
+        # small values of the host go by MPI also where gradients go by another way
+        return (HostTransport(self, backend) if backend.name == "numpy" else self.transport_of(backend)).allreduce(
+            arrays
+        )
+
+    def transport_of(self, backend: Backend) -> Transport:
+        """Return the way of a backend's arrays to the other ranks; all ranks ask together for the first time."""
+        return HostTransport(self, backend)
 
     def sum_in_order(self, values: Buffer) -> Buffer:
         """Add up vectors (n,) of the host over all ranks, in the order of the ranks."""
@@ -120,13 +118,3 @@ class Communicator:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rank={self.rank}, size={self.size})"
-
-
-def added_up(terms: Iterable[Buffer]) -> Buffer:
-    """Add vectors in their order, in float32 where they are in half precision, and round once."""
-    first, *others = terms
-    total = first.astype(np.float32) if is_half(first) else first.copy()
-    with np.errstate(all="ignore"):  # infinite gradients, as a loss scale finds them
-        for term in others:
-            total += term
-        return total.astype(first.dtype, copy=False)

@@ -1,4 +1,4 @@
-"""Forms of vectors in messages: as they are, or rounded to float16 with a scale."""
+"""Forms of vectors in messages, of NumPy or CuPy: as they are, or rounded to float16 with a scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xpdl.distributed.communicator import Buffer
+from xpdl.backends.namespaces import Array, array_namespace
 
 _HEADER = 4
 # the largest value of a row is scaled to [2^14, 2^15): rounded up, it stays below the largest float16
@@ -16,20 +16,20 @@ _EXPONENT = 15
 class Form(Protocol):
     """A form of rows in messages."""
 
-    def pack(self, rows: Buffer) -> Buffer:
+    def pack(self, rows: Array) -> Array:
         """Return rows (k, n) as bytes (k, m)."""
 
-    def unpack(self, data: Buffer, dtype: Any) -> Buffer:
+    def unpack(self, data: Array, dtype: Any) -> Array:
         """Return bytes (k, m) as rows (k, n), to be added up and rounded to `dtype` then."""
 
 
 class AsTheyAre:
     """The bytes of the values."""
 
-    def pack(self, rows: Buffer) -> Buffer:
+    def pack(self, rows: Array) -> Array:
         return rows.view(np.uint8)
 
-    def unpack(self, data: Buffer, dtype: Any) -> Buffer:
+    def unpack(self, data: Array, dtype: Any) -> Array:
         return data.view(dtype)
 
 
@@ -41,23 +41,22 @@ class Float16:
     Where a row has NaN or infinity, so has what is unpacked.
     """
 
-    def pack(self, rows: Buffer) -> Buffer:
-        rows = rows.astype(np.float32) if rows.itemsize < 4 else rows
-        peak = np.max(np.abs(rows), axis=1, initial=0.0)
-        _, exponent = np.frexp(peak)
-        shift = np.where(np.isfinite(peak), _EXPONENT - exponent, 0).astype(np.int32)
-        data = np.empty((len(rows), _HEADER + 2 * rows.shape[1]), np.uint8)
-        data[:, :_HEADER] = shift[:, np.newaxis].view(np.uint8)
+    def pack(self, rows: Array) -> Array:
+        xp = array_namespace(rows)
+        rows = rows.astype(np.float32) if rows.dtype.itemsize < 4 else rows
+        peak = xp.max(xp.abs(rows), axis=1) if rows.shape[1] else xp.zeros(len(rows), dtype=rows.dtype)
+        _, exponent = xp.frexp(peak)
+        shift = xp.where(xp.isfinite(peak), _EXPONENT - exponent, 0).astype(np.int32)[:, np.newaxis]
         with np.errstate(all="ignore"):
-            data[:, _HEADER:].view(np.float16)[...] = np.ldexp(rows, shift[:, np.newaxis])
-        return data
+            half = xp.ldexp(rows, shift).astype(np.float16)
+        return xp.concatenate([shift.view(np.uint8), half.view(np.uint8)], axis=1)
 
-    def unpack(self, data: Buffer, dtype: Any) -> Buffer:
+    def unpack(self, data: Array, dtype: Any) -> Array:
+        xp = array_namespace(data)
         shift = data[:, :_HEADER].copy().view(np.int32)
         wide = dtype if np.dtype(dtype).itemsize >= 4 else np.float32
         with np.errstate(all="ignore"):
-            rows: Buffer = np.ldexp(data[:, _HEADER:].copy().view(np.float16).astype(wide), -shift)
-        return rows
+            return xp.ldexp(data[:, _HEADER:].copy().view(np.float16).astype(wide), -shift)
 
 
 #: value of the option `compression` -> its form

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xpdl.distributed.communicator import Communicator, added_up
+from xpdl.distributed.communicator import Communicator
+from xpdl.distributed.vectors import added_up
 
 _LARGE_BYTES = 1 << 22
 _SMALL_CALLS, _LARGE_CALLS = 20, 2

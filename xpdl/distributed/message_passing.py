@@ -8,21 +8,29 @@ import os
 import platform
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
-from xpdl.backends import random
-from xpdl.distributed.communicator import BUCKET_BYTES, Buffer, Communicator, RankError
-from xpdl.distributed.compression import FORMS
+from xpdl.backends import Backend, random
+from xpdl.backends.namespaces import Array
+from xpdl.distributed.choice import TRANSPORTS, connect
+from xpdl.distributed.communicator import BUCKET_BYTES, Communicator, RankError
+from xpdl.distributed.compression import FORMS, Form
 from xpdl.distributed.failures import end_all_on_errors
-from xpdl.distributed.reductions import Reductions
+from xpdl.distributed.reductions import ON_HOST, Place, Reductions
+from xpdl.distributed.transports import Transport
+from xpdl.distributed.vectors import Buffer
 from xpdl.distributed.waiting import Waiting
+from xpdl.distributed.watchdog import Watchdog
 from xpdl.ops.checks import number, positive_int
 
 #: seconds that a rank waits for others, unless told otherwise
 TIMEOUT = 300.0
+_PAUSE_OF_A_RANK = 0.1
 
 
 class MPICommunicator(Communicator):
@@ -33,7 +41,7 @@ class MPICommunicator(Communicator):
     world : mpi4py.MPI.Comm
     timeout : float
         Seconds after which a rank that waits for others ends all of them, see `mpi`.
-    bucket_bytes, compression
+    bucket_bytes, compression, transport
         See `mpi`.
     """
 
@@ -43,24 +51,39 @@ class MPICommunicator(Communicator):
         timeout: float = TIMEOUT,
         bucket_bytes: int = BUCKET_BYTES,
         compression: str | None = None,
+        transport: str = "auto",
     ) -> None:
         self.mpi = importlib.import_module("mpi4py.MPI")
         self.timeout = float(number(timeout, "timeout", "mpi", "positive"))
         self.bucket_bytes, self.compression = positive_int(bucket_bytes, "bucket_bytes", "mpi"), compression
-        self._comm, self._reports = world.Dup(), world.Dup()
+        self.transport = transport
+        self._world, self._comm, self._reports = world, world.Dup(), world.Dup()
         self._waiting = Waiting(self.mpi, self._reports)
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         node = world.Split_type(self.mpi.COMM_TYPE_SHARED)
         self.local_rank = node.Get_rank()
         node.Free()
         self._messages = 0
-        self._sums = Reductions(self.mpi, world, self._wait)
-        self._gradients = Reductions(self.mpi, world, self._wait, FORMS[compression])
+        self._sums, self._gradients = self.reductions(), self.reductions(FORMS[compression])
         self._gradients.advance_in_background()
+        self._is_ending, self._transports = threading.Lock(), dict[tuple[str, str], Transport]()
+        #: of work that the host does not wait for
+        self.watchdog = Watchdog(self.timeout, self._end_silence, self._end_of_error)
         self.processes: list[tuple[int, str]] = self.allgather((os.getpid(), platform.node()))
 
+    def transport_of(self, backend: Backend) -> Transport:
+        place = backend.name, str(backend.device)
+        if place not in self._transports:
+            self._transports[place] = connect(self, backend)
+        return self._transports[place]
+
+    def reductions(self, form: Form = FORMS[None], place: Place = ON_HOST) -> Reductions:
+        """Return sums whose messages are never taken for those of others; all ranks call it together."""
+        return Reductions(self.mpi, self._world, self._wait, form, place)
+
     def sum_in_order(self, values: Buffer) -> Buffer:
-        return self._sums.start(values).wait()
+        total: Buffer = self._sums.start(values).wait()
+        return total
 
     def start_sum(self, values: Buffer, *, scattered: bool = False) -> Callable[[], Buffer]:
         return self._gradients.start(values, scattered=scattered).wait
@@ -89,6 +112,11 @@ class MPICommunicator(Communicator):
         self._wait(self._comm.Ibcast([data, self.mpi.BYTE]))
         return value if self.is_first else self.mpi.pickle.loads(data)
 
+    def broadcast_in_place(self, arrays: Sequence[Array]) -> None:
+        """Set contiguous arrays, of the host or of a GPU where MPI takes them, to those of rank 0."""
+        for request in [self._comm.Ibcast([_bytes(a), self.mpi.BYTE]) for a in arrays if a.size]:
+            self._wait(request)
+
     def barrier(self) -> None:
         self._wait(self._comm.Ibarrier())
 
@@ -112,7 +140,18 @@ class MPICommunicator(Communicator):
     def _wait(self, request: Any) -> None:
         self._messages += 1
         if not self._waiting.finished(request, self.timeout):
-            self.abort(self._waiting.report(self._messages, self.timeout, self.processes))
+            self._end_silence(f"message {self._messages}")
+
+    def _end_silence(self, what: str) -> NoReturn:
+        """End all ranks, with a line that names those that did not send something."""
+        with self._is_ending:  # the first thread that waits too long
+            self.abort(self._waiting.report(what, self.timeout, self.processes))
+
+    def _end_of_error(self, error: Exception) -> NoReturn:
+        """End all ranks after an error of work that the host did not wait for."""
+        with self._is_ending:
+            time.sleep(_PAUSE_OF_A_RANK * self.rank)  # the first rank ends all, and one line is enough
+            self.abort(f"xpdl: rank {self.rank} of {self.size} ended with {error}; all ranks are ended")
 
     def __deepcopy__(self, memo: Any) -> MPICommunicator:
         return self
@@ -121,7 +160,13 @@ class MPICommunicator(Communicator):
         raise TypeError("MPICommunicator: belongs to its process, and cannot be sent to another one")
 
 
-def mpi(*, timeout: float = TIMEOUT, bucket_bytes: int = BUCKET_BYTES, compression: str | None = None) -> Communicator:
+def mpi(
+    *,
+    timeout: float = TIMEOUT,
+    bucket_bytes: int = BUCKET_BYTES,
+    compression: str | None = None,
+    transport: str = "auto",
+) -> Communicator:
     """Return the ranks that ``mpiexec`` has started, for ``Trainer(communicator=...)``.
 
     Every rank calls it. Without the launcher it is one process, which a line on standard error says. From then on, an
@@ -140,6 +185,10 @@ def mpi(*, timeout: float = TIMEOUT, bucket_bytes: int = BUCKET_BYTES, compressi
         Round gradients to float16 in messages, scaled so that none overflows: they take half the time of those in float32.
         A rank's gradient and the sum are rounded to 11 bits, the same on all ranks, and added up in float32. Running
         statistics are not rounded.
+    transport : {"auto", "nccl", "cuda-aware", "staged"}
+        The way of CuPy's arrays to other ranks: by NCCL, on a stream beside the computation, where each rank has a GPU of
+        its own; by an MPI library that takes device memory; or through page-locked memory of the host. "auto" takes the
+        first that can be used, and the first line of a training says which and why. Values of the host go by MPI.
 
     Returns
     -------
@@ -149,15 +198,19 @@ def mpi(*, timeout: float = TIMEOUT, bucket_bytes: int = BUCKET_BYTES, compressi
     ------
     ImportError
         If mpi4py or an MPI library is missing, with what installs them.
+    ValueError
+        If an option has another value; from the first message on, if the `transport` that was asked for cannot be used.
     """
     number(timeout, "timeout", "mpi", "positive")
     if compression not in (None, "float16"):
         raise ValueError(f"mpi: compression must be None or 'float16', got {compression!r}")
-    return _of_the_world(float(timeout), positive_int(bucket_bytes, "bucket_bytes", "mpi"), compression)
+    if transport not in TRANSPORTS:
+        raise ValueError(f"mpi: transport must be one of {', '.join(map(repr, TRANSPORTS))}, got {transport!r}")
+    return _of_the_world(float(timeout), positive_int(bucket_bytes, "bucket_bytes", "mpi"), compression, transport)
 
 
 @functools.cache
-def _of_the_world(timeout: float, bucket_bytes: int, compression: str | None) -> Communicator:
+def _of_the_world(timeout: float, bucket_bytes: int, compression: str | None, transport: str) -> Communicator:
     world = _library().COMM_WORLD
     if world.Get_size() == 1:
         print(
@@ -166,7 +219,7 @@ def _of_the_world(timeout: float, bucket_bytes: int, compression: str | None) ->
             flush=True,
         )
         return Communicator()
-    communicator = MPICommunicator(world, timeout, bucket_bytes, compression)
+    communicator = MPICommunicator(world, timeout, bucket_bytes, compression, transport)
     end_all_on_errors(communicator)
     random.set_state(communicator.bcast(random.get_state()))
     return communicator

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from xpdl.distributed.communicator import Buffer, added_up
+from xpdl.backends.namespaces import Array
 from xpdl.distributed.compression import FORMS, Form
+from xpdl.distributed.vectors import Buffer, added_up, parts_of
 
 # Below, all vectors are sent to all ranks, by one message instead of two: 4 ranks of one machine take 40 us instead of 70.
 _SMALL_BYTES = 16384
 # seconds between two calls of the thread that lets messages go on
 _PAUSE = 1e-4
+
+
+class Place(Protocol):
+    """Memory of vectors and messages, and order of the work on them."""
+
+    def empty(self, shape: tuple[int, ...]) -> Array:
+        """Return bytes without values."""
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context to compute in: messages may be begun when it is left."""
+
+
+class OnHost:
+    """The memory of the host."""
+
+    def empty(self, shape: tuple[int, ...]) -> Buffer:
+        return np.empty(shape, np.uint8)
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+ON_HOST = OnHost()
 
 
 class Reductions:
@@ -34,10 +59,19 @@ class Reductions:
         Waits for a request of MPI.
     form : Form
         Of the vectors in messages.
+    place : Place
+        Of the vectors.
     """
 
-    def __init__(self, mpi: Any, world: Any, wait: Callable[[Any], None], form: Form = FORMS[None]) -> None:
-        self.mpi, self.wait, self.form = mpi, wait, form
+    def __init__(
+        self,
+        mpi: Any,
+        world: Any,
+        wait: Callable[[Any], None],
+        form: Form = FORMS[None],
+        place: Place = ON_HOST,
+    ) -> None:
+        self.mpi, self.wait, self.form, self.place = mpi, wait, form, place
         self.rank, self.size = world.Get_rank(), world.Get_size()
         # Messages of a communicator are paired in the order in which ranks start them. A rank starts the second message of a
         # vector when it has received the first, which may be before or after the first of the next vector.
@@ -47,7 +81,7 @@ class Reductions:
         self._is_pending = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, values: Buffer, *, scattered: bool = False) -> Reduction:
+    def start(self, values: Array, *, scattered: bool = False) -> Reduction:
         """Begin to add up a vector (n,), which must not change before its sum is there; see `Reduction.wait`."""
         if self._thread is None:
             self.advance()
@@ -84,9 +118,9 @@ class Reductions:
                 self.wait(self._pending[0].request)
                 self._pending.pop(0).finish()
 
-    def joined(self, parts: Sequence[Buffer]) -> list[Buffer]:
+    def joined(self, parts: Sequence[Array]) -> list[Array]:
         """Return for each vector the parts of all ranks one after the other; no sum may be under way."""
-        whole = [np.empty(self.size * part.size, part.dtype) for part in parts]
+        whole = [self.place.empty((self.size * part.nbytes,)).view(part.dtype) for part in parts]
         byte = self.mpi.BYTE
         requests = [
             self.gathers.Iallgather([_bytes(part), byte], [_bytes(all_parts), part.nbytes, byte])
@@ -106,14 +140,13 @@ class Reductions:
 class Reduction:
     """The sum of one vector over all ranks; of one that is `scattered`, each rank has its part alone."""
 
-    def __init__(self, owner: Reductions, values: Buffer, scattered: bool) -> None:
+    def __init__(self, owner: Reductions, values: Array, scattered: bool) -> None:
         self._owner, self._size, self._dtype, self._scattered = owner, values.size, values.dtype, scattered
         self._is_added, self._is_small = False, values.nbytes <= _SMALL_BYTES and not scattered
-        if self._is_small:
-            self._sent, start = owner.form.pack(values.reshape(1, -1)), owner.exchanges.Iallgather
-        else:
-            self._sent, start = owner.form.pack(parts_of(values, owner.size)), owner.exchanges.Ialltoall
-        self._received = np.empty((owner.size, self._sent.shape[1]), np.uint8)
+        start = owner.exchanges.Iallgather if self._is_small else owner.exchanges.Ialltoall
+        with owner.place.working():
+            self._sent = owner.form.pack(values.reshape(1, -1) if self._is_small else parts_of(values, owner.size))
+            self._received = owner.place.empty((owner.size, self._sent.shape[1]))
         self._sum = values
         self.request = self._begin(start)
 
@@ -132,21 +165,24 @@ class Reduction:
     def finish(self) -> None:
         """Take the sum out of the second message, which is there."""
         if not (self._is_small or self._scattered):
-            self._sum = self._owner.form.unpack(self._received, self._dtype).reshape(-1)[: self._size]
-            self._sum = self._sum.astype(self._dtype, copy=False)
+            with self._owner.place.working():
+                total = self._owner.form.unpack(self._received, self._dtype).reshape(-1)[: self._size]
+                self._sum = total.astype(self._dtype, copy=False)
 
-    def wait(self) -> Buffer:
+    def wait(self) -> Array:
         """Wait for this sum, and those that were begun before, and return it: (n,), or of a scattered one its part."""
         self._owner.finish(self)
         return self._sum
 
     def _gather(self) -> None:
-        terms = self._owner.form.unpack(self._received, self._dtype)
-        self._is_added, self._sum = True, added_up(terms).astype(self._dtype, copy=False)
-        if not (self._is_small or self._scattered):
+        with self._owner.place.working():
+            terms = self._owner.form.unpack(self._received, self._dtype)
+            self._is_added, self._sum = True, added_up(terms).astype(self._dtype, copy=False)
+            if self._is_small or self._scattered:
+                return
             self._sent = self._owner.form.pack(self._sum.reshape(1, -1))
-            self._received = np.empty((self._owner.size, self._sent.shape[1]), np.uint8)
-            self.request = self._begin(self._owner.gathers.Iallgather)
+            self._received = self._owner.place.empty((self._owner.size, self._sent.shape[1]))
+        self.request = self._begin(self._owner.gathers.Iallgather)
 
     def _begin(self, start: Callable[..., Any]) -> Any:
         byte = self._owner.mpi.BYTE
@@ -156,12 +192,6 @@ class Reduction:
         return start([self._sent.reshape(-1), byte], received)
 
 
-def parts_of(values: Buffer, ranks: int) -> Buffer:
-    """Return a vector (n,) as rows, one for each rank; zeros fill up the last ones."""
-    padded = values if values.size % ranks == 0 else np.pad(values, (0, -values.size % ranks))
-    return padded.reshape(ranks, -1)
-
-
-def _bytes(values: Buffer) -> Buffer:
+def _bytes(values: Array) -> Array:
     """Show a contiguous vector as bytes."""
     return values.view(np.uint8)

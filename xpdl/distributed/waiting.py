@@ -48,15 +48,15 @@ class Waiting:
             pause = min(2 * pause, _LONGEST_PAUSE)
         return True
 
-    def report(self, number: int, seconds: float, processes: Sequence[tuple[int, str]]) -> str:
-        """Describe the ranks, each with its process and machine, that did not send message `number` in so many seconds."""
+    def report(self, what: str, seconds: float, processes: Sequence[tuple[int, str]]) -> str:
+        """Describe the ranks, each with its process and machine, that did not send `what` in so many seconds."""
         ranks = self._silent()
         if self._reports.Get_rank() != next(rank for rank in range(len(processes)) if rank not in ranks):
             time.sleep(_GRACE)  # the first rank that waits ends all, and one line is enough
         silent = [f"{rank} (process {processes[rank][0]} on {processes[rank][1]})" for rank in ranks]
         who = f"rank {', '.join(silent)}" if silent else "no rank alone: they wait for different messages, so one"
         return (
-            f"xpdl: rank {self._reports.Get_rank()} waited {seconds:g} s for message {number}; {who} did not send it; all "
+            f"xpdl: rank {self._reports.Get_rank()} waited {seconds:g} s for {what}; {who} did not send it; all "
             "ranks are ended"
         )
 

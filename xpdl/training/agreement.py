@@ -15,6 +15,7 @@ from xpdl.data import is_mapped
 from xpdl.data.structure import arrays_of
 from xpdl.distributed import Communicator
 from xpdl.training.checkpoint.format import restore, snapshot
+from xpdl.training.network_state import named_arrays
 from xpdl.training.run_state import Run, RunState
 
 # rows of a mapped file that are hashed, spread over it: it may be larger than the memory
@@ -45,10 +46,14 @@ def require_agreement(run: Run, sets: Mapping[str, tuple[Array, Array]], communi
 
 def begin_alike(run: Run, state: RunState, communicator: Communicator) -> None:
     """Give all ranks what rank 0 begins with: weights, statistics, the optimizer's state, the position of the run."""
+    own = {f"network.{name}": owner[key] for name, owner, key in named_arrays(run.network)}
     with run.with_whole_state():
-        copied = communicator.bcast(snapshot(run, state) if communicator.is_first else None)
+        arrays, metadata = snapshot(run, state) if communicator.is_first else ({}, {})
+    others = {name: a for name, a in arrays.items() if name not in own}
+    others, metadata = communicator.bcast((others, metadata))
+    of_network = communicator.transport_of(run.backend).broadcast(list(own.values()))
     if not communicator.is_first:
-        restore(run, state, "rank 0", *copied)
+        restore(run, state, "rank 0", {**others, **dict(zip(own, of_network, strict=True))}, metadata)
 
 
 def _settings(run: Run, sets: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
@@ -63,6 +68,7 @@ def _settings(run: Run, sets: Mapping[str, tuple[Array, Array]]) -> dict[str, An
         "shard_optimizer": run.sharded is not None,
         "bucket_bytes": run.communicator.bucket_bytes,
         "compression": run.communicator.compression,
+        "transport": run.communicator.transport,
         **run.fingerprint(),
         **{name: _checksum(a) for which, (x, _) in sets.items() for name, a in arrays_of(x, f"x_{which}")},
         **{name: _checksum(a) for which, (_, t) in sets.items() for name, a in arrays_of(t, f"t_{which}")},

@@ -11,7 +11,6 @@ from typing import Any
 
 from xpdl.backends import device_memory, plans
 from xpdl.backends.namespaces import Array
-from xpdl.backends.staging import way_of_messages
 from xpdl.data import Batches, Prefetch
 from xpdl.data.structure import rows_in
 from xpdl.layers.recurrent_state import reset_states, states_of_zeros
@@ -42,7 +41,8 @@ def train(trainer: Any, more: int | None) -> History:
         state.stopped = False
         if run.communicator.size > 1:
             require_agreement(run, trainer.data.sets, run.communicator)
-            progress.line(f"{run.communicator.describe()}; gradients are {way_of_messages(run.backend)}")
+            way = run.communicator.transport_of(run.backend).describe()
+            progress.line(f"{run.communicator.describe()}; gradients are {way}")
         if going_on := trainer.checkpointer.begin(run, state):
             progress.line(going_on)
         run = _up_to(trainer, trainer.epochs if more is None else state.epoch + more)

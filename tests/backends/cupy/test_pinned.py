@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import xpdl
 from tests.harness import Backend
 from xpdl.backends.staging import host_buffer
 
@@ -13,7 +14,7 @@ from xpdl.backends.staging import host_buffer
 def test_values_are_there_after_the_wait(backend: Backend) -> None:
     arrays = [np.arange(6.0).reshape(2, 3), np.zeros((0, 4)), np.array(7.0), np.arange(8.0).reshape(2, 4).T]
     device = [backend.asarray(a) for a in arrays[:3]] + [backend.asarray(arrays[3].T).T]
-    buffer = host_buffer(device[0], 15, np.dtype(np.float64))
+    buffer = host_buffer(xpdl.backends.Backend.of(device[0]), 15, np.dtype(np.float64))
     assert buffer.is_ready()
     begin = 0
     for a in device:

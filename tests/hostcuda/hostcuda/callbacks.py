@@ -70,7 +70,7 @@ def device_properties(device: int) -> dict[str, Any]:
         "managedMemory": 1,
         "sharedMemPerMultiprocessor": 164 << 10,
         "sharedMemPerBlockOptin": _SHARED_MEMORY,
-        "uuid": bytes(16),
+        "uuid": bytes([*b"hostcuda", *bytes(7), device]),
     }
 
 

@@ -106,7 +106,7 @@ def _set_up(runtime: Any, driver: Any) -> None:
         _order(os.environ.get("HOSTCUDA_ORDER", "")),
         _flag("HOSTCUDA_ASYNC"),
         _flag("HOSTCUDA_FTZ"),
-        _flag("HOSTCUDA_PROTECT"),
+        -1 if os.environ.get("HOSTCUDA_PROTECT") == "none" else _flag("HOSTCUDA_PROTECT"),
         _flag("HOSTCUDA_TRACE"),
     )
     setup = library().hostcuda_setup

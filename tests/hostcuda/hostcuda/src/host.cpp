@@ -18,6 +18,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -53,7 +54,7 @@ void hostcuda_setup(PyObject *module, PyObject *of_runtime, PyObject *of_driver,
   settings.order = int(values[3]);
   settings.async = values[4];
   settings.flush_denormals = values[5];
-  settings.protect = values[6];
+  settings.protect = int(values[6]);
   settings.trace = values[7];
   prepare_memory();
   prepare_streams();

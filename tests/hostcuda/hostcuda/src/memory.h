@@ -91,8 +91,8 @@ struct Open {
 void prepare_memory() {
   arenas.resize(settings.devices);
   for (Arena &arena : arenas) arena.reserve(settings.memory * (settings.guard ? 8 : 2));
-  key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
-  protection = key >= 0 ? BY_KEY : settings.protect && !settings.guard ? BY_MPROTECT : UNPROTECTED;
+  key = settings.protect < 0 ? -1 : pkey_alloc(0, PKEY_DISABLE_ACCESS);
+  protection = key >= 0 ? BY_KEY : settings.protect > 0 && !settings.guard ? BY_MPROTECT : UNPROTECTED;
   if (protection != BY_KEY) return;
   for (Arena &arena : arenas)
     pkey_mprotect((void *)arena.start, arena.gaps[arena.start], PROT_READ | PROT_WRITE, key);

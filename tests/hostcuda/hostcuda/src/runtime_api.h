@@ -140,9 +140,10 @@ PyObject *rt_streamSynchronize(intptr_t handle, int) {
   return none(synchronize(handle));
 }
 
-// The first question finds pending work not ready, and runs it: a loop that polls ends.
+// The first question finds pending work not ready, and runs it: a loop that polls ends. Other threads only ask.
 static int query(const TaskPtr &task) {
   if (!task || task->done) return OK;
+  if (std::this_thread::get_id() != main_thread) return NOT_READY;
   int status = finish(task);
   return status ? status : int(NOT_READY);
 }

@@ -12,7 +12,7 @@ struct Settings {
   int order = FORWARD;              // of threads and blocks
   bool async = false;               // work on streams is queued until the host waits for it
   bool flush_denormals = false;     // kernels run with FTZ and DAZ set
-  bool protect = false;             // by mprotect, where there are no memory protection keys
+  int protect = 0;                  // 1: by mprotect, where there are no memory protection keys; -1: not at all
   bool trace = false;               // each launch is printed
 } settings;
 

@@ -36,7 +36,10 @@ std::vector<Stream> &per_thread_streams = *new std::vector<Stream>;  // there is
 int capturing = 0;                                                   // streams under capture
 bool refuses_reads = false;
 
+std::thread::id main_thread;  // works on streams; others may ask how far it is
+
 void prepare_streams() {
+  main_thread = std::this_thread::get_id();
   default_streams.resize(settings.devices);
   per_thread_streams.resize(settings.devices);
   for (int i = 0; i < settings.devices; ++i) default_streams[i].device = per_thread_streams[i].device = i;
