@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import itertools
 import pkgutil
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -247,9 +248,20 @@ def test_another_signature_is_noticed(twice: Any, wrong: Any) -> None:
     assert other_signatures() == [("numpy", "twice")]
 
 
-def test_a_kernel_for_no_op_is_noticed() -> None:
-    kernel("numpy", "no_op_of_ours")(lambda x: None)
-    assert other_signatures() == [("numpy", "no_op_of_ours")]
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("relu_backwards", "the nearest names are relu_backward, "),
+        ("convolutoin", "the nearest names are convolution, "),
+        ("zzz", "define it with @op before its kernels"),
+        (None, "define it with @op before its kernels"),
+    ],
+)
+def test_a_kernel_for_no_op_is_refused(name: Any, cure: str) -> None:
+    before = registry.overridden()
+    with pytest.raises(ValueError, match=re.escape(f"kernel: there is no op named {name!r}; {cure}")):
+        kernel("numpy", name)
+    assert registry.overridden() == before
 
 
 def test_every_kernel_module_is_there() -> None:

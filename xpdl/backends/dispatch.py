@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 from xpdl.backends.arrays import HostArray
 from xpdl.backends.decisions import note
 from xpdl.backends.namespaces import Namespace, array_namespace, library_name, numpy_namespace
-from xpdl.backends.registry import DECLINE, kernel, kernels_of, overridden
+from xpdl.backends.registry import DECLINE, declare, kernel, kernels_of, overridden
 
 __all__ = ["DECLINE", "generic_only", "kernel", "kernels_for", "op", "overridden"]
 
@@ -62,6 +62,7 @@ def op(generic: Callable[P, R]) -> Callable[P, R]:
     first, parameter = next(iter(inspect.signature(generic).parameters.items()))
     takes_list = str(parameter.annotation).startswith("list[")
     _generics[name] = generic
+    declare(name)
 
     @functools.wraps(generic)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import difflib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -24,6 +25,8 @@ DECLINE: Any = _Decline()
 # Array library -> its groups of kernels, tried in this order; of other libraries the one group has the library's name.
 GROUPS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy")}
 
+# Names of all ops, which `xpdl.backends.dispatch.op` declares.
+_ops: set[str] = set()
 _kernels: dict[tuple[str, str], Callable[..., Any]] = {}
 # library -> op -> its kernels in order
 _lists: dict[str, dict[str, tuple[Callable[..., Any], ...]]] = collections.defaultdict(
@@ -35,7 +38,16 @@ def kernel(group: str, op: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register the decorated function as the kernel of `group` for `op`, in the place of one registered before.
 
     A group is an array library such as ``"cupy"``; NumPy's arrays have two, ``"numba"`` and then ``"numpy"``.
+
+    Raises
+    ------
+    ValueError
+        If there is no op of that name, which nothing would ever call the kernel for.
     """
+    if op not in _ops:
+        near = difflib.get_close_matches(str(op), _ops, n=3)
+        similar = f"the nearest names are {', '.join(near)}" if near else "define it with @op before its kernels"
+        raise ValueError(f"kernel: there is no op named {op!r}; {similar}")
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         _kernels[group, op] = function
@@ -43,6 +55,11 @@ def kernel(group: str, op: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return function
 
     return register
+
+
+def declare(op: str) -> None:
+    """Let kernels be registered for an op of that name."""
+    _ops.add(op)
 
 
 def withdraw(group: str, op: str) -> None:
