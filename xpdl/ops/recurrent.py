@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.errors import ShapeError
 from xpdl.ops.activations import sigmoid
 from xpdl.ops.precision import in_float32
 
@@ -35,6 +36,7 @@ def rnn(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None =
         The states.
     """
     xp = array_namespace(x, h, Wx, Wh, b, mask)
+    _require_shapes(x, Wh, mask, "rnn", h=h)
     inputs, states = _products(x, Wx) + b, []
     for t in range(x.shape[1]):
         h = _kept(xp.tanh(inputs[:, t, :] + xp.matmul(h, Wh)), h, mask, t)
@@ -48,6 +50,7 @@ def rnn_backward(
     dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, mask: Array | None = None
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Compute ``dx, dh, dWx, dWh, db`` of `rnn` for `dy` (N, T, H), whose output was `y`."""
+    _require_shapes(x, Wh, mask, "rnn_backward", h=h)
     xp, steps = array_namespace(dy, x, h, y), []
     dh = xp.zeros_like(h)
     for t in reversed(range(x.shape[1])):
@@ -85,6 +88,7 @@ def lstm(
         For the backward pass.
     """
     xp = array_namespace(x, h, c, Wx, Wh, b, mask)
+    _require_shapes(x, Wh, mask, "lstm", h=h, c=c)
     inputs, steps = _products(x, Wx) + b, []
     for t in range(x.shape[1]):
         a = _cut(inputs[:, t, :] + xp.matmul(h, Wh), 4)
@@ -111,6 +115,7 @@ def lstm_backward(
     mask: Array | None = None,
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
     """Compute ``dx, dh, dc, dWx, dWh, db`` of `lstm` for `dy` (N, T, H), whose results were `y`, `cells` and `gates`."""
+    _require_shapes(x, Wh, mask, "lstm_backward", h=h, c=c)
     xp, steps = array_namespace(dy, x, h, c, y), []
     dh, dc = xp.zeros_like(h), xp.zeros_like(c)
     for t in reversed(range(x.shape[1])):
@@ -159,6 +164,7 @@ def gru(
         For the backward pass: r, z, n and what r was multiplied with.
     """
     xp = array_namespace(x, h, Wx, Wh, b, bh, mask)
+    _require_shapes(x, Wh, mask, "gru", h=h)
     inputs, steps = _products(x, Wx) + b, []
     for t in range(x.shape[1]):
         of_x, of_h = _cut(inputs[:, t, :], 3), _cut(xp.matmul(h, Wh), 3)
@@ -176,6 +182,7 @@ def gru_backward(
     dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, gates: Array, mask: Array | None = None
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
     """Compute ``dx, dh, dWx, dWh, db, dbh`` of `gru` for `dy` (N, T, H), whose results were `y` and `gates`."""
+    _require_shapes(x, Wh, mask, "gru_backward", h=h)
     xp, steps = array_namespace(dy, x, h, y), []
     dh = xp.zeros_like(h)
     for t in reversed(range(x.shape[1])):
@@ -190,6 +197,18 @@ def gru_backward(
     of_x, of_h = (xp.stack(list(one)[::-1], axis=1) for one in zip(*steps, strict=True))
     dx, dWx, db = _through_products(of_x, x, Wx)
     return dx, dh, dWx, _summed_products(_before(h, y), of_h), db, xp.sum(_cut(of_h, 3)[2], axis=(0, 1))
+
+
+def _require_shapes(x: Array, Wh: Array, mask: Array | None, owner: str, **states: Array) -> None:
+    """Require one state for each sequence, and one value of a mask for each step."""
+    if mask is not None and tuple(mask.shape) != tuple(x.shape[:2]):
+        raise ShapeError(f"{owner}: mask must have the shape (N, T), here {tuple(x.shape[:2])}, got {tuple(mask.shape)}")
+    for name, state in states.items():
+        if tuple(state.shape) != (x.shape[0], Wh.shape[0]):
+            raise ShapeError(
+                f"{owner}: {name} must have the shape (N, H), here {(x.shape[0], Wh.shape[0])}, one state for each "
+                f"sequence, got {tuple(state.shape)}"
+            )
 
 
 def _rows(a: Array) -> Array:

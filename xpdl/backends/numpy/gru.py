@@ -66,7 +66,7 @@ def forward(
     cell: Cell, x: NDArray, h: NDArray, Wx: NDArray, Wh: NDArray, b: NDArray, bh: NDArray, mask: NDArray | None
 ) -> tuple[NDArray, NDArray]:
     """The states and gates of all steps by a `cell` such as `_cell`; `DECLINE` for other dtypes and shapes."""
-    if not supports(x, Wx, h, Wh, b, bh, mask=mask):
+    if not supports(x, h, Wx, Wh, b, bh, mask=mask):
         return DECLINE
     inputs, units, skipped = products_of_inputs(x, Wx, b), h.shape[1], skipped_steps(mask)
     y, gates = (buffer_pool.empty((*inputs.shape[:2], width), x.dtype) for width in (units, 4 * units))
@@ -122,7 +122,7 @@ def backward(
     mask: NDArray | None,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
     """The gradients by a function such as `_cell_backward`; `DECLINE` for other dtypes and shapes."""
-    if not supports(x, Wx, dy, h, Wh, y, gates, mask=mask):
+    if not supports(x, h, Wx, Wh, dy, y, gates, mask=mask):
         return DECLINE
     (h, y, gates), units = map(read_only, (h, time_major(y), time_major(gates))), h.shape[1]
     of_x, of_h = (buffer_pool.empty((*y.shape[:2], 3 * units), y.dtype) for _ in range(2))

@@ -69,7 +69,7 @@ def forward(
     cell: Cell, x: NDArray, h: NDArray, c: NDArray, Wx: NDArray, Wh: NDArray, b: NDArray, mask: NDArray | None
 ) -> tuple[NDArray, NDArray, NDArray]:
     """The states, memories and gates of all steps by a `cell` such as `_cell`; `DECLINE` for other dtypes and shapes."""
-    if not supports(x, Wx, h, c, Wh, b, mask=mask):
+    if c.shape != h.shape or not supports(x, h, Wx, Wh, c, b, mask=mask):
         return DECLINE
     gates, c, skipped = products_of_inputs(x, Wx, b), read_only(c), skipped_steps(mask)
     y, cells = (buffer_pool.empty((*gates.shape[:2], h.shape[1]), x.dtype) for _ in range(2))
@@ -124,7 +124,7 @@ def backward(
     mask: NDArray | None,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
     """The gradients by a function such as `_cell_backward`; `DECLINE` for other dtypes and shapes."""
-    if not supports(x, Wx, dy, h, c, Wh, y, cells, gates, mask=mask):
+    if c.shape != h.shape or not supports(x, h, Wx, Wh, dy, c, y, cells, gates, mask=mask):
         return DECLINE
     y, cells, gates = (read_only(time_major(a)) for a in (y, cells, gates))
     da, c, skipped = buffer_pool.empty(gates.shape, gates.dtype), read_only(c), skipped_steps(mask)

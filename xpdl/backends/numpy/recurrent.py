@@ -34,7 +34,7 @@ from xpdl.backends.registry import DECLINE, kernel
 @in_float32
 def rnn(x: NDArray, h: NDArray, Wx: NDArray, Wh: NDArray, b: NDArray, mask: NDArray | None = None) -> NDArray:
     """As `xpdl.ops.recurrent.rnn`."""
-    if not supports(x, Wx, h, Wh, b, mask=mask):
+    if not supports(x, h, Wx, Wh, b, mask=mask):
         return DECLINE
     y, skipped = products_of_inputs(x, Wx, b), skipped_steps(mask)
     run_by_sequences(lambda part: _rnn_steps(y[:, part], h[part], Wh, part_of(skipped, part)), h, Wh)
@@ -57,7 +57,7 @@ def rnn_backward(
     dy: NDArray, x: NDArray, h: NDArray, Wx: NDArray, Wh: NDArray, y: NDArray, mask: NDArray | None = None
 ) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
     """As `xpdl.ops.recurrent.rnn_backward`."""
-    if not supports(x, Wx, dy, h, Wh, y, mask=mask):
+    if not supports(x, h, Wx, Wh, dy, y, mask=mask):
         return DECLINE
     y, skipped = time_major(y), skipped_steps(mask)
     da, dh = buffer_pool.empty(y.shape, y.dtype), np.zeros(h.shape, h.dtype)

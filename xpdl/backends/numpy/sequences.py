@@ -17,16 +17,17 @@ from xpdl.backends.numpy.affine import affine, affine_backward
 Skipped = NDArray | None
 
 
-def supports(x: NDArray, Wx: NDArray, *others: NDArray, mask: NDArray | None) -> bool:
-    """Return whether `x` (N, T, F) and all others are float32, or float64, and none is empty."""
-    arrays = (x, Wx, *others)
+def supports(x: NDArray, h: NDArray, Wx: NDArray, Wh: NDArray, *others: NDArray, mask: NDArray | None) -> bool:
+    """Return whether `x` (N, T, F), the state `h` (N, H) and all others are float32, or float64, and none is empty."""
+    arrays = (x, h, Wx, Wh, *others)
     return (
         x.ndim == 3
         and x.dtype.char in "fd"
         and x.dtype.isnative
         and all(type(a) is np.ndarray and a.dtype == x.dtype and a.size > 0 for a in arrays)
         and x.shape[2] == len(Wx)
-        and (mask is None or (type(mask) is np.ndarray and mask.dtype == np.bool_))
+        and h.shape == (len(x), len(Wh))
+        and (mask is None or (type(mask) is np.ndarray and mask.dtype == np.bool_ and mask.shape == x.shape[:2]))
     )
 
 
