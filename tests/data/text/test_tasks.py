@@ -11,9 +11,15 @@ import pytest
 import xpdl
 from tests.harness import nonempty
 from xpdl.data import additions, brackets, copies, dates
-from xpdl.data.text.dates import _FORMS
+from xpdl.data.text.dates import _CASES, _DAYS, _FORMS, _QUESTIONS, _question_and_answer
 
 TASKS = (additions, dates, copies, brackets)
+SUMS = {
+    "additions": [141140691, 76766295, 1799167, 998400],
+    "dates": [2650200372, 436944144, 29175085, 5374746],
+    "copies": [733212996, 926763754, 8562938, 10897899],
+    "brackets": [263995558, 189085, 3203021, 2507],
+}
 EACH = pytest.mark.parametrize("task", TASKS)
 
 
@@ -46,6 +52,12 @@ class TestRows:
         assert (x != task(100, seed=4)[0][0]).any() and task(100, seed=4)[2] == vocabulary
 
     @EACH
+    def test_rows_of_a_seed_stay_what_they_were(self, task):
+        """Sums of the ids, each times its place, from when rows were drawn and written one by one."""
+        (x, t), test, _ = task(1000, seed=3)
+        assert [int((a.ravel() * np.arange(a.size)).sum()) for a in (x, t, *test)] == SUMS[task.__name__]
+
+    @EACH
     def test_follows_the_seed_of_xpdl(self, task):
         drawn = []
         for seed in (5, 5, 6):
@@ -67,11 +79,16 @@ class TestRows:
         assert abs(share_train - share_test) < 0.02
 
     @pytest.mark.parametrize(
-        "task, short", [(additions, {"digits": 1}), (copies, {"length": 1}), (brackets, {"length": 2})]
+        "task, short, most",
+        [(additions, {"digits": 1}, 100), (copies, {"length": 2}, 26 + 26**2), (dates, {}, 301_154)],
     )
-    def test_more_questions_than_there_are_is_an_error(self, task, short):
-        with pytest.raises(ValueError, match=f"{task.__name__}: there are hardly 2000 different rows, got n=2000"):
-            task(2000, **short)
+    def test_more_questions_than_there_are_is_refused_before_any_is_drawn(self, task, short, most):
+        with pytest.raises(ValueError, match=f"{task.__name__}: there are {most} different rows, got n={10**9}; ask"):
+            task(10**9, **short)  # whose draws would take minutes
+
+    def test_hardly_as_many_questions_as_asked_for_is_an_error(self):
+        with pytest.raises(ValueError, match="brackets: there are hardly 2000 different rows, got n=2000"):
+            brackets(2000, length=2)
 
     @pytest.mark.backends("values")
     @pytest.mark.skip_backend("jit", reason="nothing to trace")
@@ -119,6 +136,11 @@ class TestDates:
         words = [question.strip() for question, _ in rows(dates) if re.search("[a-z]", question.lower())]
         for case in (str.upper, str.lower, str.title):
             assert sum(word == case(word) for word in words) > 150
+
+    @pytest.mark.exhaustive
+    def test_number_of_different_questions(self):
+        codes = range(_DAYS * len(_FORMS) * len(_CASES))
+        assert len({_question_and_answer(code)[0] for code in codes}) == _QUESTIONS
 
     def test_vocabulary_does_not_depend_on_what_is_drawn(self):
         assert dates(10, seed=0)[2] == dates(1000, seed=1)[2]

@@ -26,6 +26,9 @@ _FORMS = (
 )
 _CASES = (str, str.lower, str.upper)
 _FIRST, _LAST = datetime.date(1970, 1, 1), datetime.date(2019, 12, 31)  # so that two digits name a year
+_DAYS = (_LAST - _FIRST).days + 1
+#: different questions: 5 forms with words, in 3 cases each, and 2 of numbers; of days in May, "May" is also the short name
+_QUESTIONS = _DAYS * (5 * 3 + 2) - 50 * 31 * 2 * 3
 #: of "Wednesday, September 25, 2002", and of "_2002-09-25"
 _WIDTHS = 29, 11
 
@@ -65,15 +68,24 @@ def dates(n: int = 50_000, *, test_share: float = 0.1, seed: int | None = None) 
     """
     stream = next_stream("dates", seed)
     rng = stream.generator("dates")
+    written: set[int] = set()
 
     def draw(count: int) -> Iterable[tuple[str, str]]:
-        days = rng.integers(0, (_LAST - _FIRST).days + 1, count).tolist()
-        forms, cases = (rng.integers(0, len(choices), count).tolist() for choices in (_FORMS, _CASES))
-        for day, form, case in zip(days, forms, cases, strict=True):
-            date = _FIRST + datetime.timedelta(days=day)
-            yield _CASES[case](_written(date, _FORMS[form])), f"_{date.isoformat()}"
+        days = rng.integers(0, _DAYS, count)
+        forms, cases = (rng.integers(0, len(choices), count) for choices in (_FORMS, _CASES))
+        codes = (days * len(_FORMS) + forms) * len(_CASES) + cases
+        new = [code for code in dict.fromkeys(codes.tolist()) if code not in written]  # those that come again are known
+        written.update(new)
+        return map(_question_and_answer, new)
 
-    return examples(draw, n, _WIDTHS, _vocabulary(), test_share, stream, "dates")
+    return examples(draw, n, _WIDTHS, _vocabulary(), test_share, stream, "dates", most=_QUESTIONS)
+
+
+def _question_and_answer(code: int) -> tuple[str, str]:
+    rest, case = divmod(code, len(_CASES))
+    day, form = divmod(rest, len(_FORMS))
+    date = _FIRST + datetime.timedelta(days=day)
+    return _CASES[case](_written(date, _FORMS[form])), f"_{date.isoformat()}"
 
 
 def _written(date: datetime.date, form: str) -> str:

@@ -70,7 +70,8 @@ def additions(n: int = 50_000, *, digits: int = 3, test_share: float = 0.1, seed
         return ((f"{a}+{b}", f"_{a + b}") for a, b in terms)
 
     vocabulary = Vocabulary([*"0123456789+ _"], "characters", padding=" ", begin="_")
-    return examples(draw, n, (2 * places + 1, places + 2), vocabulary, test_share, stream, "additions")
+    widths, most = (2 * places + 1, places + 2), 10 ** (2 * places)
+    return examples(draw, n, widths, vocabulary, test_share, stream, "additions", most=most)
 
 
 def copies(n: int = 10_000, *, length: int = 10, test_share: float = 0.1, seed: int | None = None) -> Examples:
@@ -109,7 +110,8 @@ def copies(n: int = 10_000, *, length: int = 10, test_share: float = 0.1, seed: 
             yield word, f"_{word}"
 
     vocabulary = Vocabulary([*string.ascii_lowercase, " ", "_"], "characters", padding=" ", begin="_")
-    return examples(draw, n, (most, most + 1), vocabulary, test_share, stream, "copies")
+    words = sum(26**letters for letters in range(1, most + 1))
+    return examples(draw, n, (most, most + 1), vocabulary, test_share, stream, "copies", most=words)
 
 
 def brackets(n: int = 10_000, *, length: int = 20, test_share: float = 0.1, seed: int | None = None) -> Examples:
@@ -171,7 +173,15 @@ def _balanced(pairs: int, rng: np.random.Generator) -> list[str]:
 
 
 def examples(
-    draw: Draw, n: int, widths: tuple[int, int], vocabulary: Vocabulary, test_share: float, stream: Stream, owner: str
+    draw: Draw,
+    n: int,
+    widths: tuple[int, int],
+    vocabulary: Vocabulary,
+    test_share: float,
+    stream: Stream,
+    owner: str,
+    *,
+    most: int | None = None,
 ) -> Examples:
     """Draw different questions with their answers, and split them into rows to train and to test with.
 
@@ -189,12 +199,16 @@ def examples(
         Of the order.
     owner : str
         For messages.
+    most : int, optional
+        Different questions that there are, where that is known: more are refused before any is drawn.
     """
     rows = positive_int(n, "n", owner)
     share = number(test_share, "test_share", owner, "in (0, 1)")
     test = round(rows * share)
     if not 0 < test < rows:
         raise ValueError(f"{owner}: test_share {test_share!r} of {rows} rows leaves none to train or none to test with")
+    if most is not None and rows > most:
+        raise ValueError(f"{owner}: there are {most} different rows, got n={n!r}; ask for fewer, or longer ones")
     found: dict[str, Any] = {}
     while len(found) < rows:
         before = len(found)
@@ -213,4 +227,9 @@ def examples(
 
 
 def _ids(texts: Sequence[str], width: int, vocabulary: Vocabulary) -> np.ndarray[Any, Any]:
-    return np.asarray([[vocabulary.ids[char] for char in text.ljust(width)] for text in texts], dtype=np.int64)
+    """Ids (N, width) of texts in ASCII, with blanks behind them."""
+    table = np.zeros(128, dtype=np.int64)
+    for char, number in vocabulary.ids.items():
+        table[ord(str(char))] = number
+    codes = np.frombuffer("".join(text.ljust(width) for text in texts).encode("ascii"), np.uint8)
+    return table[codes].reshape(len(texts), width)
