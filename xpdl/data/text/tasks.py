@@ -229,7 +229,7 @@ def examples(
 def _ids(texts: Sequence[str], width: int, vocabulary: Vocabulary) -> np.ndarray[Any, Any]:
     """Ids (N, width) of texts in ASCII, with blanks behind them."""
     table = np.zeros(128, dtype=np.int64)
-    for char, number in vocabulary.ids.items():
-        table[ord(str(char))] = number
+    for char, place in vocabulary.ids.items():
+        table[ord(str(char))] = place
     codes = np.frombuffer("".join(text.ljust(width) for text in texts).encode("ascii"), np.uint8)
     return table[codes].reshape(len(texts), width)
