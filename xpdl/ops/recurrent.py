@@ -202,7 +202,9 @@ def gru_backward(
 def _require_shapes(x: Array, Wh: Array, mask: Array | None, owner: str, **states: Array) -> None:
     """Require one state for each sequence, and one value of a mask for each step."""
     if mask is not None and tuple(mask.shape) != tuple(x.shape[:2]):
-        raise ShapeError(f"{owner}: mask must have the shape (N, T), here {tuple(x.shape[:2])}, got {tuple(mask.shape)}")
+        raise ShapeError(
+            f"{owner}: mask must have the shape (N, T), here {tuple(x.shape[:2])}, got {tuple(mask.shape)}"
+        )
     for name, state in states.items():
         if tuple(state.shape) != (x.shape[0], Wh.shape[0]):
             raise ShapeError(
