@@ -101,6 +101,7 @@ NAMES_IN_TEXT = {
 RANKS = {
     "errors": 0,
     "deprecation": 0,
+    "option_names": 0,
     "lazy": 0,
     "second_volume": 0,
     "version": 0,

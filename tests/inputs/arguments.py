@@ -698,7 +698,7 @@ _TRAINING = [
             "network": Kind((None, 3, "net", models.TwoLayerNet)),
             **dict.fromkeys(("x_train", "t_train", "x_test", "t_test"), Kind((*ROWS.wrong, np.zeros((3, 3))))),
             "epochs": COUNT,
-            "mini_batch_size": COUNT,
+            "mini_batch_size": COUNT | None,
             "evaluate_sample_num_per_epoch": COUNT | None,
             "verbose": FLAG,
             "compile": FLAG,

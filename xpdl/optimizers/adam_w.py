@@ -10,6 +10,7 @@ from xpdl.backends.namespaces import Array
 from xpdl.optimizers.adam import Adam, adam_step
 from xpdl.optimizers.groups import Decay, checked_decay
 from xpdl.optimizers.hyper_parameter import HyperParameter
+from xpdl.option_names import OF_OPTIMIZER, known_options
 
 
 @op
@@ -44,6 +45,7 @@ class AdamW(Adam):
     weight_decay = HyperParameter("at least 0")
     decay_names = ("l1", "l2", "weight_decay")
 
+    @known_options(OF_OPTIMIZER)
     def __init__(
         self,
         lr: float = 0.001,

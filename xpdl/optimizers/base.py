@@ -15,6 +15,7 @@ from xpdl.optimizers.hyper_parameter import HyperParameter, set_hyper_parameters
 from xpdl.optimizers.identity import Reference, reference
 from xpdl.optimizers.old_names import OldNames
 from xpdl.optimizers.update import update_arrays
+from xpdl.option_names import OF_OPTIMIZER, known_options
 
 
 class Options(TypedDict, total=False):
@@ -86,6 +87,7 @@ class Optimizer(OldNames):
     max_norm = HyperParameter("positive", optional=True)
     clip_norm = HyperParameter("positive", optional=True)
 
+    @known_options(OF_OPTIMIZER)
     def __init__(
         self,
         *,
@@ -99,8 +101,7 @@ class Optimizer(OldNames):
         self.l1, self.l2 = strengths.get("l1", 0.0), strengths.get("l2", 0.0)
         self.decay = checked_decay(decay, weight_decay, type(self).__name__)
         self.lr_groups = checked_lr_groups(lr_groups, type(self).__name__)
-        self.max_norm, self.clip_norm = max_norm, clip_norm
-        self.iter = 0
+        self.max_norm, self.clip_norm, self.iter = max_norm, clip_norm, 0
         self._skipped_steps: Array | None = None
         #: True inside a function that JAX traces, with the optimizer state
         self._is_traced = is_tracing()

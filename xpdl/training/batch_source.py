@@ -21,8 +21,21 @@ RANK_ARGUMENTS = 3
 _CURE = "pass the function that makes it, or something that can be iterated over again"
 
 
-def is_source(x: Any, t: Any) -> bool:
-    """Return whether `x`, without targets of its own, is something that gives batches."""
+def is_source(x: Any, t: Any, x_name: str = "x", t_name: str = "t") -> bool:
+    """Return whether `x`, without targets of its own, is something that gives batches.
+
+    Raises
+    ------
+    TypeError
+        If it gives batches, or makes them, and `t` is there as well.
+    """
+    is_list_of_pairs = isinstance(x, list) and x is t and all(isinstance(one, tuple) for one in x)
+    gives_batches = is_list_of_pairs or callable(x) or isinstance(x, (BatchIterator, Iterator))
+    if t is not None and gives_batches and not is_array(x):
+        cure = "pass test batches as x_test=..." if x_name == "x_train" else f"leave {t_name} out"
+        raise TypeError(
+            f"Trainer: {x_name} gives batches (x, t) with their targets, got {t_name} too, a {type(t).__name__}; {cure}"
+        )
     if t is not None or is_array(x) or tables.is_table(x) or isinstance(x, (str, bytes, tuple, Mapping, type)):
         return False
     return callable(x) or isinstance(x, Iterable)

@@ -68,7 +68,7 @@ def held_out_sets(
         sets["val"] = (
             tuple(validation_data) if is_pair else joined(validation_data, "Trainer: validation_data", network)
         )
-    if is_source(x_test, t_test) and x_test is not None:
+    if is_source(x_test, t_test, "x_test", "t_test") and x_test is not None:
         sets["test"] = joined(x_test, "Trainer: x_test", network)
     elif x_test is not None or t_test is not None:
         sets["test"] = (x_test, t_test)

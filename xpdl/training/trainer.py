@@ -14,6 +14,7 @@ from xpdl.deprecation import renamed_options
 from xpdl.distributed import Communicator
 from xpdl.models.base import Model
 from xpdl.ops.checks import flag, positive_int
+from xpdl.option_names import OF_TRAINER, known_options
 from xpdl.training import inputs, loop, measures, notebook, own_optimizer
 from xpdl.training.batch_source import is_source, require_passes
 from xpdl.training.callbacks.base import Callbacks
@@ -27,6 +28,8 @@ from xpdl.training.run_state import Owner, Run, RunState, in_state
 from xpdl.training.steps import new_step
 from xpdl.training.streamed_data import StreamedData, streamed
 from xpdl.training.training_data import TrainingData
+
+_OF_THE_RUN = ("evaluate_sample_num_per_epoch", "drop_last", "accumulate_grad_batches", "compile", "seed")
 
 
 class Trainer:
@@ -51,8 +54,8 @@ class Trainer:
         the order of categories, become `class_names` of the network, unless it has some.
     epochs : int
         Passes over all rows of `x_train`.
-    mini_batch_size : int
-        Rows of a step, unless `x_train` gives batches; the last one of an epoch has what is left, see `drop_last`.
+    mini_batch_size : int, optional
+        Rows of a step, by default 100; the last one of an epoch has what is left, see `drop_last`. Not for batches.
     optimizer : str, class, Optimizer, or an object with ``update(params, grads)``
         See `xpdl.optimizers.get`. One that another training has used is refused: its state belongs to other parameters.
     optimizer_param : mapping, optional
@@ -132,9 +135,8 @@ class Trainer:
 
     Notes
     -----
-    Unlike the book's: an epoch is one pass over all rows, shuffled without replacement, and exactly `epochs` of them are
-    made; a step computes its loss once, in the pass forward that the gradient needs anyway, and losses are read from the
-    device in blocks.
+    Unlike the book's: an epoch is one pass over all rows, shuffled without replacement, and exactly `epochs` are made;
+    losses, which the gradient computes on its way, are read from the device in blocks.
 
     Examples
     --------
@@ -146,6 +148,7 @@ class Trainer:
     """
 
     @renamed_options("Trainer", accumulate="accumulate_grad_batches", capture="compile", keep="max_checkpoints")
+    @known_options(OF_TRAINER)
     def __init__(
         self,
         network: Any,
@@ -154,7 +157,7 @@ class Trainer:
         x_test: Any = None,
         t_test: Any = None,
         epochs: int = 20,
-        mini_batch_size: int = 100,
+        mini_batch_size: int | None = None,
         optimizer: Any = "SGD",
         optimizer_param: Mapping[str, Any] | None = None,
         evaluate_sample_num_per_epoch: int | None = None,
@@ -182,7 +185,8 @@ class Trainer:
         self.communicator = ranks = inputs.checked_communicator(communicator)
         self.network = network
         self.epochs = positive_int(epochs, "epochs", "Trainer")
-        self.batch_size = positive_int(mini_batch_size, "mini_batch_size", "Trainer")
+        size = 100 if mini_batch_size is None else mini_batch_size
+        self.batch_size = positive_int(size, "mini_batch_size", "Trainer")
         self.accumulate_grad_batches = positive_int(accumulate_grad_batches, "accumulate_grad_batches", "Trainer")
         self.drop_last = flag(drop_last, "drop_last", "Trainer")
         self.evaluate_sample_num_per_epoch = inputs.checked_sample(evaluate_sample_num_per_epoch)
@@ -191,9 +195,10 @@ class Trainer:
         self.verbose = flag(verbose, "verbose", "Trainer") and ranks.is_first
         self.callbacks = Callbacks(callbacks, ranks.rank)
         of_rows = {"drop_last": self.drop_last, "sample_weight": sample_weight, "validation_split": validation_split}
+        not_for_batches = {**of_rows, "mini_batch_size": mini_batch_size}
         source, sets = None, inputs.held_out_sets(x_test, t_test, validation_data, validation_split, network)
-        if is_source(x_train, t_train):
-            source = streamed(x_train, network, seed, augment, of_rows, ranks)
+        if is_source(x_train, t_train, "x_train", "t_train"):
+            source = streamed(x_train, network, seed, augment, not_for_batches, ranks)
             require_passes(source, self.epochs)
         else:
             sets = {"train": (x_train, t_train), **sets}
@@ -231,18 +236,13 @@ class Trainer:
             **self.data.settings(),
             **({} if self.class_names is None else {"class names": self.class_names}),
             "metrics": [one.name for one in asked],
-            "evaluate_sample_num_per_epoch": evaluate_sample_num_per_epoch,
             "batch size": self.batch_size,
-            "drop_last": self.drop_last,
-            "accumulate_grad_batches": self.accumulate_grad_batches,
             "precision": None if self.precision is None else repr(self.precision),
-            "compile": self.compile,
-            "seed": self.seed,
+            **{name: getattr(self, name) for name in _OF_THE_RUN},
         }
 
     iter_per_epoch = property(
-        lambda self: self.data.steps_per_epoch,
-        doc="The number of steps of an epoch; None where batches come from something without a length.",
+        lambda self: self.data.steps_per_epoch, doc="Steps of an epoch; None where batches come without a length."
     )
     __repr__, _repr_html_ = notebook.trainer_line, notebook.trainer_html
     history = in_state("history")

@@ -114,12 +114,13 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         t, of_rows = self._encoded(targets, row_shape), {"sample_weight": weights, "drop_last": self.drop_last}
         if is_sparse(X):
             X, t, of_rows = SparseBatches(X, t, row_shape, batch_size, seed=seed, **of_rows), None, {}
+        else:
+            of_rows["mini_batch_size"] = batch_size
         trainer = Trainer(
             self.net_,
             X,
             t,
             epochs=1 if partial else positive_int(self.epochs, "epochs", owner),
-            mini_batch_size=batch_size,
             optimizer=self._optimizer(goes_on=partial and not new),
             verbose=bool(self.verbose),
             callbacks=callbacks,
