@@ -69,14 +69,33 @@ def _arrays(case: Any) -> tuple[list[Any], list[Any]]:
 
 
 def problem(case: Case) -> str:
-    """Return why a model loaded from the case does not compute it; empty if it does."""
-    proto, x = _with_one_input(case)
+    """Return why no model loaded from the case computes it; empty if one does."""
+    floats = [array.dtype for array in case.inputs if array.dtype.kind == "f"]
+    with xpdl.use("numpy", dtype=str(floats[0]) if floats else "float32"):
+        problems = [_problem(case, way) for way in WAYS]
+    return next((one for one in problems if one == ""), problems[0])
+
+
+class Way(NamedTuple):
+    """A way to take the inputs of a case: all of them or the first alone, the others as constants; batches or one row."""
+
+    all_inputs: bool
+    batched: bool
+
+
+WAYS = [Way(all_inputs=False, batched=True), Way(all_inputs=True, batched=True), Way(all_inputs=False, batched=False)]
+
+
+def _problem(case: Case, way: Way) -> str:
+    proto, xs = _with_inputs(case, way)
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "case.onnx"
             path.write_bytes(proto.SerializeToString())
-            net = xpdl.onnx.load(path)
-        found = _computed(net, proto, x)
+            # in training, running statistics are outputs, too, and buffers of the model
+            first = proto.graph.output[0].name if _is_training(proto) else None
+            net = xpdl.onnx.load(path, output=first, batched=way.batched)
+        found = _computed(net, proto, xs if way.batched else [x[None] for x in xs])
     except (ValueError, TypeError) as error:
         return _reason(error)
     if len(found) < len(case.outputs):
@@ -89,25 +108,30 @@ def problem(case: Case) -> str:
     return ""
 
 
-def _with_one_input(case: Case) -> tuple[Any, Any]:
-    """Return the graph with the first input of its first node as the only one, the others as constants, and its array."""
+def _with_inputs(case: Case, way: Way) -> tuple[Any, list[Any]]:
+    """Return the graph with the inputs of its first node, or the first of them alone, and the others as constants."""
     proto = type(case.proto).FromString(case.proto.SerializeToString())
     stored = {tensor.name for tensor in proto.graph.initializer}
-    free = [value for value in proto.graph.input if value.name not in stored]
-    arrays = dict(zip((value.name for value in free), case.inputs, strict=True))
+    free = [value.name for value in proto.graph.input if value.name not in stored]
+    arrays = dict(zip(free, case.inputs, strict=True))
     taken = [name for node in proto.graph.node for name in node.input if name in arrays]
-    first = next(value for value in free if value.name == taken[0])
+    weights = {name for node in proto.graph.node for name in node.input[1:2] if node.op_type == "Gemm"}
+    kept = [name for name in free if name == taken[0] or (way.all_inputs and name not in weights)]
     from_array = importlib.import_module("onnx.numpy_helper").from_array
-    proto.graph.initializer.extend(from_array(arrays[value.name], value.name) for value in free if value is not first)
-    return proto, arrays[first.name]
+    proto.graph.initializer.extend(from_array(arrays[name], name) for name in free if name not in kept)
+    return proto, [arrays[name] for name in kept]
 
 
-def _computed(net: Any, proto: Any, x: Any) -> list[Any]:
+def _computed(net: Any, proto: Any, xs: list[Any]) -> list[Any]:
     """Return the outputs: in training, the running statistics that follow, too."""
-    training = any(one.name == "training_mode" and one.i for node in proto.graph.node for one in node.attribute)
-    if not training:
+    x = xs[0] if len(xs) == 1 else tuple(xs)
+    if not _is_training(proto):
         return [outputs(net, x)]
     return [net.predict(x, train_flg=True), *net.buffers.values()]
+
+
+def _is_training(proto: Any) -> bool:
+    return any(one.name == "training_mode" and one.i for node in proto.graph.node for one in node.attribute)
 
 
 def _reason(error: Exception) -> str:

@@ -20,17 +20,17 @@ pytestmark = pytest.mark.needs("onnx")
 
 #: mix the rows of a batch, take two arrays, or are written as arithmetic that no layer is read from
 NO_MODEL = {
-    "MulLayer",
     "Softmax (5,)",
     "LogSoftmax (5,)",
     *(row.id for row in ROWS if " one " in row.id and "column" not in row.id),
 }
 _IN_PIECES = ("Gelu", "LayerNormalization", "RMSNormalization", "GroupNormalization")
 NO_MODEL |= {row.id for row in ROWS if row.id.startswith(_IN_PIECES) or "'alpha'" in row.id}
-NO_MODEL |= {"AveragePooling rounded up", "AveragePooling dilated, pixels alone"}
-#: are exported, and not read: a file is read into a row of layers
-NOT_READ = {L.Dag, L.Add, L.Multiply, L.Concatenate, L.Permute, L.Reshape, L.Slice}
-NOT_READ |= {L.RNN, L.LSTM, L.GRU, L.Bidirectional, L.MultiHeadAttention, L.SinusoidalPositions, L.LearnedPositions}
+#: are read as several layers, which round in another way
+IN_PIECES = {row.id for row in ROWS if row.id.startswith("Gelu") and "tanh" in row.id} | {"AveragePooling rounded up"}
+NO_MODEL -= IN_PIECES
+#: are exported, and not read
+NOT_READ = {L.RNN, L.LSTM, L.GRU, L.Bidirectional, L.MultiHeadAttention, L.LearnedPositions}
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
@@ -48,7 +48,7 @@ def test_every_layer_comes_back(row: Row, dtype: str, tmp_path: Any) -> None:
     model.eval()
     y = model.forward(x)
     expected = y if activation is None else model.last_layer.activation(y)
-    if dtype == "float32":
+    if dtype == "float32" and row.id not in IN_PIECES:
         np.testing.assert_array_equal(outputs(net, x), expected)
     else:  # the rest of eps went to the variance and back
         assert_same(outputs(net, x), expected, dtype)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 
 from xpdl import initializers
+from xpdl.layers.scale_shift import ScaleShift
 from xpdl.models import architecture, purpose, serialization
 from xpdl.models.base import Model
 from xpdl.models.book import BookNet
@@ -19,6 +20,7 @@ MODELS: dict[str, type[BookNet]] = {
     model.__name__: architecture.register_layer(model)
     for model in (TwoLayerNet, MultiLayerNet, MultiLayerNetExtend, SimpleConvNet, DeepConvNet)
 }
+architecture.register_layer(ScaleShift)  # of models that were read from ONNX files
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:

@@ -11,6 +11,7 @@ from onnx import TensorProto
 
 from xpdl.onnx.nodes import MOST_AXES, Given, Node, Signal, Sizes, constant, integers, signal, sizes
 from xpdl.onnx.source import Constants, Damaged, HostArray, Unmapped
+from xpdl.onnx.steps import known
 
 _INTEGERS = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}
 _FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16}
@@ -64,10 +65,9 @@ def shape_of(node: Node, value: Given) -> Sizes:
     if isinstance(value, np.ndarray):
         found: tuple[int | None, ...] = value.shape
     else:
-        row = signal(value).row
-        if None in row:
-            raise Unmapped("the sizes of a row are not known", "give input_shape=")
-        found = (None, *row)
+        x = signal(value)
+        known(x.row)
+        found = tuple(x.size(axis) for axis in x.axes)
     return Sizes(found[node.integer("start", 0) : node.integer("end", len(found))])
 
 

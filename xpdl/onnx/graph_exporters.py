@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from xpdl.backends.conversion import to_numpy
 from xpdl.layers.dag import Dag
 from xpdl.layers.merging import Add, Concatenate, Multiply
 from xpdl.layers.rearranging import Permute, Reshape, Slice
+from xpdl.layers.scale_shift import ScaleShift
 from xpdl.onnx.graph import Exporter, Graph, Value
 
 
@@ -47,6 +49,13 @@ def _add(layer: Add, graph: Graph, *inputs: Value) -> Value:
     return graph.node("Sum", *inputs)
 
 
+def _scale_shift(layer: ScaleShift, graph: Graph, x: Value) -> Value:
+    for kind, key, nothing in (("Mul", "scale", 1), ("Add", "shift", 0)):
+        if (to_numpy(layer.state[key]) != nothing).any():
+            x = graph.node(kind, x, graph.parameter(layer, key))
+    return x
+
+
 OF_GRAPHS: dict[type, Exporter] = {
     Add: _add,
     Concatenate: _concatenate,
@@ -54,5 +63,6 @@ OF_GRAPHS: dict[type, Exporter] = {
     Multiply: _multiply,
     Permute: _permute,
     Reshape: _reshape,
+    ScaleShift: _scale_shift,
     Slice: _slice,
 }

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from xpdl.layers.base import Layer
-from xpdl.onnx.nodes import Given, Node, Signal, signal
+from xpdl.onnx.arranging import arranged
+from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, signal
 from xpdl.onnx.source import HostArray, Unmapped
 from xpdl.onnx.steps import Scaling, Step, row_after
 
@@ -17,12 +18,17 @@ class Reader(Protocol):
     """The reader of a file, as importers see it."""
 
     class_names: list[str] | None
+    #: whether the file transposes an input from (N, H, W, C)
+    channels_last: bool
 
     def weights(self, value: Given, what: str) -> HostArray:
         """Return a constant as floats that a layer may own."""
 
+    def is_used(self, name: str) -> bool:
+        """Return whether a node takes a value, or it is an output."""
 
-Importer = Callable[..., Signal]
+
+Importer = Callable[..., Signal | tuple[Signal | None, ...]]
 
 
 def then(node: Node, x: Signal, layer: Layer | Scaling, axes: tuple[int, ...] | None = None) -> Signal:
@@ -32,17 +38,24 @@ def then(node: Node, x: Signal, layer: Layer | Scaling, axes: tuple[int, ...] | 
     return Signal(step, x.axes if axes is None else axes, x.order)
 
 
-def grids_of(x: Given) -> Signal:
+def grids_of(node: Node, x: Given) -> Signal:
     """Return a value that is a batch of signals (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W)."""
     x = signal(x)
-    if not x.is_plain or not 2 <= len(x.axes) <= 4:
+    grids = Signal(x.step, x.axes[1:], x.order)
+    if not _in_batches(x) or not 2 <= len(x.step.shape) <= 4 or len(x.axes) != len(x.step.shape) + 1:
         raise Unmapped(f"its input is no batch of images (N, C, H, W), signals or volumes: rows are of shape {x.row}")
-    return x
+    grids = arranged(node.outputs[0], grids)
+    return Signal(grids.step, (x.axes[0], *grids.axes))
+
+
+def _in_batches(x: Signal) -> bool:
+    """Return whether the first axis is that of the batch, or of size 1 where there is none."""
+    return bool(x.axes) and (x.axes[0] == BATCH or (x.axes[0] == ONE and BATCH not in x.axes))
 
 
 def features_of(x: Given) -> Signal:
     x = signal(x)
-    if len(x.axes) != 1 or x.axes[0] < 0:
+    if len(x.axes) != 2 or not _in_batches(x) or x.axes[1] < 0:
         raise Unmapped(f"its input is no batch of features (N, D): rows are of shape {x.row}")
     return x
 

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from onnx import ModelProto
 
 from xpdl.backends import get_backend
 from xpdl.backends.conversion import to_numpy
-from xpdl.layers.base import Layer, Shape, row_shape
+from xpdl.layers.base import Layer, row_shapes
 from xpdl.layers.hinge import Hinge
 from xpdl.layers.loss_layer import LossLayer
 from xpdl.layers.losses import SigmoidWithLoss, SoftmaxWithLoss
@@ -21,11 +22,18 @@ from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, M
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.softmax import Softmax
 from xpdl.models import purpose
-from xpdl.models.base import Loss
+from xpdl.models.graph import Graph, Losses
 from xpdl.models.sequential import Sequential
+from xpdl.onnx.branches import in_order, nodes_of, shared_layers
+from xpdl.onnx.chains import layers_between
+from xpdl.onnx.inputs import InputShapes
+from xpdl.onnx.nodes import Signal
 from xpdl.onnx.reading import GraphReader
 from xpdl.onnx.source import Damaged, Unmapped, read_model
-from xpdl.onnx.steps import layers_between
+from xpdl.onnx.steps import Step
+from xpdl.ops.checks import flag
+
+_OWNER = "xpdl.onnx.load"
 
 #: the last node of a file -> the loss that has it
 _LOSSES: dict[type[Layer], type[LossLayer]] = {Softmax: SoftmaxWithLoss, Sigmoid: SigmoidWithLoss}
@@ -38,33 +46,46 @@ _BY_NAME: dict[str, type[LossLayer]] = {
 }
 
 
+class Options(NamedTuple):
+    """Options of `load` beside those of the file."""
+
+    loss: Any
+    seed: int | None
+    batched: bool
+
+
 def load(
     path: str | os.PathLike[str],
-    input_shape: Sequence[int] | None = None,
+    input_shape: Any = None,
     *,
-    output: str | None = None,
-    loss: Loss | None = None,
+    output: str | Sequence[str] | None = None,
+    loss: Losses | None = None,
+    batched: bool = True,
     seed: int | None = None,
-) -> Sequential:
+) -> Sequential | Graph:
     """Read an ONNX file into a model that can be trained further, on the backend in use.
 
     Parameters
     ----------
     path : path
         A file of `export`, of PyTorch, Keras or scikit-learn, or of anybody else.
-    input_shape : sequence of int, optional
-        Of one row, as the model takes it; by default the one that the file says.
-    output : str, optional
-        The value of the graph that the model computes; by default the first output with floats.
-    loss : LossLayer, an instance or its class, or callable, optional
+    input_shape : sequence of int, or a tuple or dict of them, optional
+        Of one row, as the model takes it, of each input; by default those that the file says.
+    output : str or sequence of str, optional
+        The values of the graph that the model computes; by default all outputs with floats.
+    loss : LossLayer, an instance or its class, or callable; a sequence or dict of them for several outputs, optional
         By default that of a model that xpdl exported, else the one that a softmax or sigmoid at the end belongs to.
+    batched : bool
+        Whether the first axis of the file's inputs is that of a batch. False for a file that takes one row alone: the model
+        takes batches of them.
     seed : int, optional
         Of dropout masks.
 
     Returns
     -------
-    Sequential
-        With ``class_names`` and ``preparation`` if the file has them.
+    Sequential or Graph
+        A `Sequential` where the layers are a row, with residual blocks perhaps. With ``class_names`` and ``preparation`` if
+        the file has them.
 
     Raises
     ------
@@ -75,11 +96,13 @@ def load(
 
     Notes
     -----
-    Sums become residual blocks. Images are (N, C, H, W): where a file first transposes its input from (N, H, W, C), the
-    model takes images that are transposed already. A softmax or sigmoid at the end is part of the loss, and `predict` gives
-    the scores before it. Constants that scale or shift features go into the weights beside them. Dropout is a layer, with an
-    effect in training. Of two classes, as scikit-learn writes them, the model gives the probability of the second. External
-    data are read from the folder of the file alone. Memory is bounded by a multiple of the size of the files.
+    Sums become residual blocks of a row of layers; other branches, several inputs or outputs, and layers that several nodes
+    share make a `Graph`, whose inputs and outputs have the names of the file. Images are (N, C, H, W): where a file first
+    transposes its input from (N, H, W, C), the model takes images that are transposed already. A softmax or sigmoid at the
+    end is part of the loss, and `predict` gives the scores before it. Constants that scale or shift features go into the
+    weights beside them, or else stay as they are. Dropout is a layer, with an effect in training. Of two classes, as
+    scikit-learn writes them, the model gives the probability of the second. External data are read from the folder of the
+    file alone. Memory is bounded by a multiple of the size of the files.
 
     Examples
     --------
@@ -94,9 +117,11 @@ def load(
     Sequential(Affine(units=8), Relu(), Affine(units=3), loss=SoftmaxWithLoss())
     """
     path = Path(path)
-    shape = None if input_shape is None else row_shape(input_shape, "xpdl.onnx.load")
+    shapes = None if input_shape is None else row_shapes(input_shape, _OWNER)
+    options = Options(loss, seed, flag(batched, "batched", _OWNER))
+    names = None if output is None else list(output) if isinstance(output, (list, tuple)) else [str(output)]
     try:
-        return _model(read_model(path), path.parent, shape, output, loss, seed)
+        return _model(read_model(path), path.parent, shapes, names, options)
     except Damaged as error:
         raise ValueError(f"{path}: is no ONNX file, or a damaged one: {error}") from None
     except Unmapped as error:
@@ -105,22 +130,18 @@ def load(
 
 
 def _model(
-    proto: ModelProto, folder: Path, input_shape: Shape | None, output: str | None, loss: Loss | None, seed: int | None
-) -> Sequential:
-    reader = GraphReader(proto, folder, input_shape)
-    value, start = reader.output(output), reader.input.step
+    proto: ModelProto, folder: Path, shapes: InputShapes, names: Sequence[str] | None, options: Options
+) -> Sequential | Graph:
+    reader = GraphReader(proto, folder, shapes, options.batched)
     metadata = {one.key: one.value for one in proto.metadata_props}
+    values = reader.outputs(names)
+    loss = options.loss
+    ends = {name: value.step for name, value in values.items()}
+    if len(values) == 1:
+        ((name, value),) = values.items()
+        ends[name], loss = _without_activation(value, loss)
     try:
-        layers = layers_between(start, value.step)
-        last = _LOSSES.get(type(layers[-1])) if layers else None
-        if last is not None and len(value.axes) > 1 and getattr(layers[-1], "axis", None) not in (-1, len(value.axes)):
-            last = None
-        if last is not None and (loss is None or loss is last or isinstance(loss, last)):
-            layers, loss = layers[:-1], loss or last
-        model = Sequential(*layers, loss=loss or _loss_named(metadata), seed=seed)
-        _to_backend(model)
-        if start.shape and None not in start.shape:
-            model.build(start.shape)
+        model = _of_steps([x.step for x in reader.inputs.values()], ends, loss or _loss_named(metadata), options.seed)
         purpose.read(model, {key: metadata[key] for key in ("class_names", "preparation") if key in metadata})
     except ValueError as error:  # of a constructor, for what the file says
         raise Unmapped(str(error)) from None
@@ -128,7 +149,36 @@ def _model(
     return model
 
 
-def _to_backend(model: Sequential) -> None:
+def _of_steps(inputs: list[Step], ends: dict[str, Step], loss: Any, seed: int | None) -> Sequential | Graph:
+    """Return the model of steps: a `Sequential` where they are a row, a `Graph` otherwise."""
+    steps = in_order(ends.values())
+    shared = shared_layers(steps)
+    needed = [step for step in inputs if step in steps]
+    layers = layers_between(needed[0], next(iter(ends.values())), shared) if len(needed) == len(ends) == 1 else None
+    if layers is not None:
+        row = Sequential(*layers, loss=loss, seed=seed)
+        shape = needed[0].shape
+        _to_backend(row)
+        if shape and None not in shape:
+            row.build(shape)
+        return row
+    nodes, outputs = nodes_of(needed, ends, shared)
+    graph = Graph(nodes, outputs if len(outputs) > 1 else next(iter(outputs.values())), loss=loss, seed=seed)
+    _to_backend(graph)
+    graph.build()
+    return graph
+
+
+def _without_activation(value: Signal, loss: Any) -> tuple[Step, Any]:
+    """Return the step that computes the scores, and the loss that the activation after them is part of."""
+    end = value.step
+    last = _LOSSES.get(type(end.layer)) if isinstance(end.layer, Layer) else None
+    if last is None or (len(end.shape) > 1 and getattr(end.layer, "axis", None) not in (-1, len(end.shape))):
+        return end, loss
+    return (end.inputs[0], loss or last) if loss is None or loss is last or isinstance(loss, last) else (end, loss)
+
+
+def _to_backend(model: Sequential | Graph) -> None:
     """Move the arrays to the backend in use."""
     before = {**model.params, **model.buffers}
     with np.errstate(over="ignore"):  # it is looked for

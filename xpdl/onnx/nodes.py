@@ -63,6 +63,10 @@ class Node:
         value: TensorProto = self._get(name, AttributeProto.TENSOR, "t", TensorProto())
         return value
 
+    def text_of_attributes(self) -> bytes:
+        """Return all attributes as bytes that are equal where those are."""
+        return b"".join(self._attributes[name].SerializeToString() for name in sorted(self._attributes))
+
     def _get(self, name: str, kind: int, field: str, default: Any) -> Any:
         if name not in self._attributes:
             return default
@@ -76,6 +80,10 @@ def decimal(value: float) -> float:
     return float(str(np.float32(value)))
 
 
+#: stand in the axes of a `Signal` for the axis of the rows, and for one of size 1 that xpdl does not have
+BATCH, ONE = -2, -1
+
+
 @dataclasses.dataclass(frozen=True)
 class Signal:
     """A value that depends on the input.
@@ -85,7 +93,8 @@ class Signal:
     step : Step
         The layer that computes it.
     axes : tuple of int
-        For each axis of a row in the file, the axis of a row in xpdl; -1 for one of size 1 that xpdl does not have.
+        For each axis in the file, the axis of a row in xpdl, `BATCH` or `ONE`. Where the file has one row alone, there is
+        no `BATCH`.
     order : int array, optional
         For each feature of a row in the file, its place in a row in xpdl, where that is another.
     """
@@ -97,12 +106,32 @@ class Signal:
     @property
     def row(self) -> Row:
         """Sizes of a row in the file."""
-        return tuple(1 if axis < 0 else self.step.shape[axis] for axis in self.axes)
+        return tuple(self.size(axis) for axis in self.axes if axis != BATCH)
+
+    @property
+    def real(self) -> list[int]:
+        """Axes of a row in xpdl, in the order of the file."""
+        return [axis for axis in self.axes if axis >= 0]
 
     @property
     def is_plain(self) -> bool:
-        """Return whether rows in the file and in xpdl are the same."""
-        return self.order is None and self.axes == tuple(range(len(self.step.shape)))
+        """Return whether batches in the file and in xpdl are the same, or rows where the file has one alone."""
+        return self.is_arranged and self.axes in ((BATCH, *self.real), tuple(self.real))
+
+    @property
+    def is_arranged(self) -> bool:
+        """Return whether the axes of rows are the same in the file and in xpdl, wherever that of the batch is."""
+        return self.order is None and ONE not in self.axes and self.real == [*range(len(self.step.shape))]
+
+    def size(self, axis: int) -> int | None:
+        """Return the size of one of `axes`; None where it is not known."""
+        return 1 if axis == ONE else None if axis == BATCH else self.step.shape[axis]
+
+    def place(self, axis: int, owner: str) -> int:
+        """Return an axis that a node counts from either end as one of `axes`."""
+        if not -len(self.axes) <= axis < len(self.axes):
+            raise Damaged(f"{owner}: axis={axis} is none of {len(self.axes)}")
+        return self.axes[axis]
 
 
 class Sizes(NamedTuple):

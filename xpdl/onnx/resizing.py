@@ -16,7 +16,7 @@ Sizes = tuple[int, ...]
 
 def convolution_transpose(node: Node, reader: Reader, x: Given, W: Given, b: Given = None) -> Signal:
     """Return the transposed convolution of images, signals or volumes with constant filters."""
-    grids, filters = grids_of(x), reader.weights(W, "filters")
+    grids, filters = grids_of(node, x), reader.weights(W, "filters")
     size, groups = filters.shape[2:], node.integer("group", 1)
     if node.has("kernel_shape") and node.integers("kernel_shape") != size:
         raise Unmapped(f"its kernel_shape is {node.integers('kernel_shape')}, its filters have shape {filters.shape}")
@@ -33,16 +33,18 @@ def _taken(node: Node, x: Signal, size: Sizes, *, stride: Sizes, dilation: Sizes
     more = node.integers("output_padding", (0,) * rank)
     wanted: tuple[int | None, ...] = node.integers("output_shape")[-rank:]
     pads = node.integers("pads", (0,) * 2 * rank)
-    if len(x.axes) - 1 != rank or len(more) != rank or len(pads) != 2 * rank or len(wanted) not in (0, rank):
+    if len(x.axes) - 2 != rank or len(more) != rank or len(pads) != 2 * rank or len(wanted) not in (0, rank):
         raise Unmapped(f"its attributes do not fit filters of {rank} axes and rows of shape {x.row}")
     if auto in ("SAME_UPPER", "SAME_LOWER") and not wanted:
-        wanted = tuple(None if have is None else have * step for have, step in zip(x.row[1:], stride, strict=True))
+        wanted = tuple(
+            None if have is None else have * step for have, step in zip(x.step.shape[1:], stride, strict=True)
+        )
     elif auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise Unmapped(f"auto_pad={auto[:40]!r} is no mode of padding")
     if not wanted:
         return tuple(zip(pads[:rank], pads[rank:], strict=True)), more
     taken, added = [], []
-    for have, out, taps, step, apart, extra in zip(x.row[1:], wanted, size, stride, dilation, more, strict=True):
+    for have, out, taps, step, apart, extra in zip(x.step.shape[1:], wanted, size, stride, dilation, more, strict=True):
         if have is None or out is None:
             raise Unmapped("the size of its output needs that of its input", "give input_shape=")
         total = step * (have - 1) + extra + (taps - 1) * apart + 1 - out
@@ -57,7 +59,7 @@ def resize(
     node: Node, reader: Reader, x: Given, roi: Given = None, scales: Given = None, sizes: Given = None
 ) -> Signal:
     """Return images enlarged by whole factors."""
-    grids = grids_of(x)
+    grids = grids_of(node, x)
     if node.opset < 11:  # scales were its second input
         roi, scales = None, roi
     mode, places = node.text("mode", "nearest"), node.text("coordinate_transformation_mode", "half_pixel")
@@ -74,7 +76,7 @@ def resize(
 
 def upsample(node: Node, reader: Reader, x: Given, scales: Given = None) -> Signal:
     """Return images whose values are repeated, by the operator before Resize."""
-    grids, mode = grids_of(x), node.text("mode", "nearest")
+    grids, mode = grids_of(node, x), node.text("mode", "nearest")
     if mode != "nearest":
         raise Unmapped(f"it interpolates in another way: mode={mode[:20]}")
     found = node.numbers("scales") if scales is None else constant(scales, "scales")
@@ -82,18 +84,14 @@ def upsample(node: Node, reader: Reader, x: Given, scales: Given = None) -> Sign
 
 
 def _whole(scales: tuple[float, ...] | HostArray, x: Signal) -> Sizes:
-    values = [float(one) for one in scales[: len(x.axes) + 2]]
-    if (
-        len(values) != len(x.axes) + 1
-        or values[:2] != [1, 1]
-        or not all(v >= 1 and v == v // 1 < 2**31 for v in values)
-    ):
+    values = [float(one) for one in scales[: len(x.axes) + 1]]
+    if len(values) != len(x.axes) or values[:2] != [1, 1] or not all(v >= 1 and v == v // 1 < 2**31 for v in values):
         raise Unmapped(f"its scales {values} are not whole factors of the axes behind the channels")
     return tuple(int(value) for value in values[2:])
 
 
 def _ratio(x: Signal, sizes: Sizes) -> Sizes:
-    row = x.row
+    row = x.step.shape
     known = [size for size in row if size is not None]
     if len(known) < len(row) or len(sizes) != len(row) + 1:
         raise Unmapped("its scales need the sizes of its input", "give input_shape=")

@@ -8,7 +8,7 @@ from typing import Any
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.pooling import AveragePooling, Pooling
 from xpdl.onnx.importing import Importer, Reader, bias_of, grids_of, then
-from xpdl.onnx.nodes import Given, Node, Signal, constant, integers, signal
+from xpdl.onnx.nodes import ONE, Given, Node, Signal, constant, integers, signal
 from xpdl.onnx.source import Unmapped
 from xpdl.onnx.steps import Border, Step
 
@@ -17,7 +17,7 @@ Sizes = tuple[int, ...]
 
 def convolution(node: Node, reader: Reader, x: Given, W: Given, b: Given = None) -> Signal:
     """Return the convolution of images, signals or volumes with constant filters."""
-    grids, filters = grids_of(x), reader.weights(W, "filters")
+    grids, filters = grids_of(node, x), reader.weights(W, "filters")
     size = filters.shape[2:]
     if node.has("kernel_shape") and node.integers("kernel_shape") != size:
         raise Unmapped(f"its kernel_shape is {node.integers('kernel_shape')}, its filters have shape {filters.shape}")
@@ -35,18 +35,20 @@ def pooling(kind: type[Pooling] | type[AveragePooling]) -> Importer:
 
     def importer(node: Node, reader: Reader, x: Given) -> Signal:
         grids, size = signal(x), node.integers("kernel_shape")
+        if not grids.axes:
+            raise Unmapped("its input is one number")
         window = window_of(node, size)
         counts = bool(node.integer("count_include_pad", 0))
         grids, border = _without_border(grids, 0.0 if kind is AveragePooling else -math.inf)
-        own = _padding(node, grids.row[1:], size, **window)
+        own = _padding(node, tuple(grids.size(axis) for axis in grids.axes[2:]), size, **window)
         if border is not None and kind is AveragePooling and own != "same" and any(map(any, own)) and not counts:
             raise Unmapped("its means count one border, and not another")
         counts, pad = counts or border is not None, _together(border, own)
-        if -1 in grids.axes[1:]:
+        if ONE in grids.axes[2:]:
             grids, size, pad = _without_ones(grids, size, pad)
             window = {name: values[: len(size)] for name, values in window.items()}
         else:
-            grids = grids_of(grids)
+            grids = grids_of(node, grids)
         options: dict[str, Any] = {**window, "size": size, "pad": pad, "ceil_mode": bool(node.integer("ceil_mode", 0))}
         counted = {"count_include_pad": counts} if kind is AveragePooling else {}
         return then(node, grids, kind(**options, **counted))
@@ -88,9 +90,9 @@ def _padding(node: Node, lengths: tuple[int | None, ...], size: Sizes, *, stride
 
 def border(node: Node, reader: Reader, x: Given, pads: Given = None, value: Given = None) -> Signal:
     """Return images with a border, for the window after it."""
-    grids = grids_of(x)
+    grids = grids_of(node, x)
     found = node.integers("pads") if pads is None else integers(pads, "pads")
-    rank = len(grids.axes) + 1
+    rank = len(grids.axes)
     if node.text("mode", "constant") != "constant" or len(found) != 2 * rank or min(found) < 0:
         raise Unmapped(f"its padding {found[:10]} is no border of one value around rows of shape {grids.row}")
     both = tuple(zip(found[:rank], found[rank:], strict=True))
@@ -123,10 +125,14 @@ def _together(border: Any, pad: Any) -> Any:
 
 def _without_ones(x: Signal, size: Sizes, pad: Any) -> tuple[Signal, Sizes, Any]:
     """Return a value without axes of size 1 that only the file has, and the window along the others."""
-    real = [axis for axis in x.axes if axis >= 0]
-    ones = [i for i, axis in enumerate(x.axes[1:]) if axis < 0]
-    wide = any(size[i] != 1 or (pad != "same" and any(pad[i])) for i in ones) if len(size) == len(x.axes) - 1 else True
-    if wide or real != list(range(len(x.step.shape))) or ones != [*range(len(size) - len(ones), len(size))]:
+    ones = [i for i, axis in enumerate(x.axes[2:]) if axis == ONE]
+    wide = any(size[i] != 1 or (pad != "same" and any(pad[i])) for i in ones) if len(size) == len(x.axes) - 2 else True
+    if (
+        wide
+        or x.real != list(range(len(x.step.shape)))
+        or x.axes[0] == ONE
+        or ones != [*range(len(size) - len(ones), len(size))]
+    ):
         raise Unmapped(f"its window is over an axis of size 1 of rows of shape {x.row}")
     rest = len(size) - len(ones)
     return x, size[:rest], pad if pad == "same" else pad[:rest]

@@ -1,0 +1,56 @@
+"""Layers of matrix products with constants."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpdl.layers.affine import Affine
+from xpdl.onnx.arithmetic import add, scaled
+from xpdl.onnx.arranging import arranged
+from xpdl.onnx.importing import Reader, bias_of, features_of, ordered, then
+from xpdl.onnx.nodes import BATCH, Given, Node, Signal, signal
+from xpdl.onnx.source import HostArray, Unmapped
+
+
+def gemm(node: Node, reader: Reader, x: Given, W: Given, b: Given = None) -> Signal:
+    """Return ``x W + b`` with constant weights, and a bias that may be computed, too."""
+    weights = reader.weights(W, "weights")
+    if weights.ndim != 2:
+        raise Unmapped(f"its weights have shape {weights.shape}")
+    weights = weights.T if node.integer("transB", 0) else weights
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
+    weights = weights if alpha == 1.0 else weights * weights.dtype.type(alpha)
+    x = signal(x)
+    if node.integer("transA", 0):
+        x = Signal(x.step, x.axes[::-1], x.order)
+        if x.axes[-1:] == (BATCH,):
+            raise Unmapped(
+                "transA=1 mixes the rows of a batch", "if the input of the file is one row, read it with batched=False"
+            )
+    if isinstance(b, Signal):
+        other = b if beta == 1.0 else scaled(node, reader, b, np.asarray(beta))
+        return add(node, reader, _affine(node, x, weights, None), other)
+    bias = None if b is None else reader.weights(b, "bias")
+    bias = bias if bias is None or beta == 1.0 else bias * bias.dtype.type(beta)
+    if bias is not None and BATCH not in x.axes and bias.ndim == 2 and 1 not in bias.shape:
+        return add(node, reader, _affine(node, x, weights, None), bias)
+    return _affine(node, x, weights, None if bias is None else bias_of(bias, weights.shape[1]))
+
+
+def _affine(node: Node, x: Signal, weights: HostArray, bias: HostArray | None) -> Signal:
+    if BATCH not in x.axes and len(x.axes) == len(x.real) == 2:
+        return then(node, arranged(node.outputs[0], x), Affine(np.ascontiguousarray(weights), bias, axis=-1))
+    features = features_of(x)
+    y = then(node, features, Affine(np.ascontiguousarray(ordered(features, weights)), bias), (features.axes[0], 0))
+    return Signal(y.step, y.axes)
+
+
+def matmul(node: Node, reader: Reader, x: Given, W: Given) -> Signal:
+    """Return the products of the vectors along the last axis with constant weights."""
+    weights = reader.weights(W, "second input")
+    if weights.ndim != 2:
+        raise Unmapped(f"its weights have shape {weights.shape}")
+    x = signal(x)
+    if len(x.real) > 1 and x.axes[-1] >= 0:
+        return then(node, arranged(node.outputs[0], x), Affine(weights, axis=-1))
+    return _affine(node, x, weights, None)
