@@ -195,7 +195,7 @@ class TestConfig:
         code, out, err = run("train", "--config", "run.toml")
         assert (code, out, err.count("\n")) == (2, "", 1) and says in err
 
-    @pytest.mark.parametrize("option", [("--shard-optimizer",), ("--compress", "float16")])
+    @pytest.mark.parametrize("option", [("--shard-optimizer",), ("--compress", "float16"), ("--transport", "staged")])
     def test_options_of_several_ranks_need_them(self, run, option):
         code, out, err = run("train", *option)
         says = f"xpdl train: error: {option[0]} is for several ranks; add --distributed, or leave it out\n"
@@ -216,9 +216,10 @@ class TestConfig:
         monkeypatch.setattr("xpdl.cli.train.mpi", ranks)
         monkeypatch.setattr("xpdl.cli.train.Trainer", Recorded)
         small = ("train", "--distributed", "--model", "TwoLayerNet", "--epochs", "1")
-        assert run(*small, "--shard-optimizer", "--compress", "float16")[0] == 0
-        assert asked == {"compression": "float16", "shard_optimizer": True}
-        assert run(*small)[0] == 0 and asked == {"compression": None, "shard_optimizer": False}
+        assert run(*small, "--shard-optimizer", "--compress", "float16", "--transport", "staged")[0] == 0
+        assert asked == {"compression": "float16", "transport": "staged", "shard_optimizer": True}
+        defaults = {"compression": None, "transport": "auto", "shard_optimizer": False}
+        assert run(*small)[0] == 0 and asked == defaults
 
     def test_processes_that_share_no_work_are_refused(self, run, monkeypatch):
         monkeypatch.setenv("PMI_SIZE", "2")

@@ -36,7 +36,7 @@ def card(monkeypatch):
     monkeypatch.setattr(cudnn, "library_version", nothing)
     monkeypatch.setattr(device_info.importlib.metadata, "version", nothing)
     monkeypatch.setattr(device_info.subprocess, "run", nothing)
-    for name in ("_cublas", "_nccl"):
+    for name in ("_cublas", "nccl_version"):
         monkeypatch.setattr(device_info, name, nothing)
 
 

@@ -18,11 +18,16 @@ def ranks(transport: str, patch: pytest.MonkeyPatch | None = None, **options: An
     """Return the ranks of ``mpiexec`` for CuPy's arrays, with the stand-in for NCCL where that is asked for."""
     patch = patch or pytest.MonkeyPatch()
     if transport == "nccl":
-        nccl_stand_in.install()
-        let_gpus_go_on(patch)
+        install_nccl(patch)
     if transport == "cuda-aware":  # the memory of such a GPU is the host's: any MPI library takes it
         patch.setattr(cuda_aware, "missing", lambda mpi: "")
     return xpdl.distributed.mpi(**{**OPTIONS, "transport": transport, **options})
+
+
+def install_nccl(patch: pytest.MonkeyPatch) -> None:
+    """Let NCCL be the stand-in."""
+    nccl_stand_in.install()
+    let_gpus_go_on(patch)
 
 
 def let_gpus_go_on(patch: pytest.MonkeyPatch) -> None:

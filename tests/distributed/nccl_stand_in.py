@@ -59,8 +59,8 @@ def get_build_version() -> int:
     return 22501
 
 
-def get_unique_id() -> tuple[int, ...]:
-    return (7,) * 128
+def get_unique_id() -> bytes:
+    return bytes([7] * 128)
 
 
 def groupStart() -> None:
@@ -78,7 +78,7 @@ def groupEnd() -> None:
 
 
 class NcclCommunicator:
-    def __init__(self, ndev: int, commId: tuple[int, ...], rank: int) -> None:
+    def __init__(self, ndev: int, commId: bytes, rank: int) -> None:
         import cupy
         from mpi4py import MPI
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import subprocess
+import time
 
 import pytest
 
+from tests.distributed import nccl_stand_in
 from tests.distributed.launch import environment, on_ranks
 from tests.distributed.nccl_faults import FAULTS
 
@@ -26,7 +30,7 @@ def on_gpus(ranks: int, *arguments: str, **settings: str) -> subprocess.Complete
     return on_ranks(ranks, *arguments, env={**environment(), **gpus, **settings})
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_calls_and_results_are_those_of_the_claims(ranks: int) -> None:
     done = on_gpus(ranks, "-m", "tests.distributed.nccl_claims")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,3 +66,92 @@ def test_equals_one_process(transport: str, ranks: int, cases: list[str]) -> Non
     done = on_gpus(ranks, *program, *cases, **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().endswith(f"{len(cases)} cases on {ranks} ranks: 0 wrong")
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        (
+            "stop",
+            r"xpdl: rank 0 waited 3 s for sum \d+ of NCCL; rank 1 \(process \d+ on .+\) did not send it; all .+ ended",
+        ),
+        (
+            "error",
+            r"xpdl: rank 1 of 3 ended with .*RankError: NCCL: sum \d+ of NCCL failed on rank 1, NCCL_ERROR_SYSTEM_ERROR: "
+            r".+; NCCL_DEBUG=INFO makes NCCL say why; all ranks are ended",
+        ),
+        pytest.param(
+            "asynchronous",
+            r"xpdl: rank 1 of 3 ended with NCCL_ERROR_SYSTEM_ERROR: .+; all ranks are ended",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "init",
+            r"xpdl: rank 1 of 3 ended with .*RankError: NCCL: does not start on rank 1, NCCL_ERROR.+ are ended",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_failure_of_nccl_ends_all_ranks_with_a_line_that_names_the_one(how: str, line: str) -> None:
+    begin = time.monotonic()
+    done = on_gpus(3, "-m", "tests.distributed.nccl_failures", how)
+    assert done.returncode != 0 and time.monotonic() - begin < 60
+    said = [text for text in done.stderr.splitlines() if text.startswith("xpdl:")]
+    assert len(said) == 1 and re.fullmatch(line, said[0]), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "way"),
+    [
+        ("no", r"added up by NCCL 2\.25\.1 \(each rank has a GPU of its own\)"),
+        (
+            "init of all",
+            r"staged through pinned memory of the host \(NCCL does not start, rank 0: NCCL_ERROR_SYSTEM_ERROR: .+; "
+            r"rank 0: the MPI library takes no device memory \(MPIX_Query_cuda_support\)\)",
+        ),
+    ],
+)
+def test_first_line_says_which_way_gradients_take_and_why(how: str, way: str) -> None:
+    done = on_gpus(2, "-m", "tests.distributed.nccl_failures", how)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line for line in done.stdout.splitlines() if "; gradients are " in line]
+    assert len(said) == 1 and re.fullmatch(f"2 ranks by .+; gradients are {way}", said[0]), done.stdout
+
+
+def test_ranks_that_share_a_gpu_are_staged_and_told_so() -> None:
+    done = on_gpus(2, "-m", "tests.distributed.nccl_failures", "no", HOSTCUDA_DEVICES="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NCCL needs a GPU for each rank, and ranks 0 and 1 share one, 0000:01:00 of " in done.stdout, done.stdout
+
+
+def test_info_says_which_gpu_each_rank_has_and_how_they_are_connected() -> None:
+    done = on_gpus(2, "-m", "xpdl", "info", XPDL_BACKEND="cupy")
+    assert done.returncode == 0, done.stderr
+    said = re.findall(
+        r"^  rank (\d): cupy on .*Device (\d)>, process \d+ on .*; gradients are (.+)$", done.stdout, re.M
+    )
+    assert [(rank, gpu) for rank, gpu, _ in said] == [("0", "0"), ("1", "1")], done.stdout
+    assert all(way.startswith("staged through pinned memory of the host (no NCCL on rank 0: ") for *_, way in said)
+    assert re.findall(r"^  NCCL: not available \(CuPy finds no libnccl; .+\)$", done.stdout, re.M), done.stdout
+
+
+#: of CuPy 14.2 with NCCL, whose docstrings begin with them
+SIGNATURES = {
+    "allReduce": "sendbuf recvbuf count datatype op stream",
+    "reduceScatter": "sendbuf recvbuf recvcount datatype op stream",
+    "allGather": "sendbuf recvbuf count datatype stream",
+    "broadcast": "sendbuff recvbuff count datatype root stream",
+    "send": "sendbuf count datatype peer stream",
+    "recv": "recvbuf count datatype peer stream",
+    "check_async_error": "",
+    "__init__": "ndev commId rank",
+}
+
+
+def test_stand_in_has_the_signatures_and_constants_of_cupy() -> None:
+    for name, words in SIGNATURES.items():
+        found = inspect.signature(getattr(nccl_stand_in.NcclCommunicator, name))
+        assert [*found.parameters][1:] == words.split(), name
+    names = ["INT8", "UINT8", "INT32", "UINT32", "INT64", "UINT64", "FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16"]
+    assert [getattr(nccl_stand_in, f"NCCL_{name}") for name in names] == list(range(10))
+    assert nccl_stand_in.NCCL_SUM == 0 and len(nccl_stand_in.get_unique_id()) == 128

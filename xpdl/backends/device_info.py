@@ -44,7 +44,7 @@ def machine() -> dict[str, str]:
         "cuDNN": cudnn.problem() or "used by convolutions",
         "cuDNN library": _answer(lambda: _version(cudnn.library_version())),
         "cuDNN frontend": _answer(lambda: importlib.metadata.version("nvidia-cudnn-frontend")),
-        "NCCL": _answer(_nccl),
+        "NCCL": _answer(nccl_version),
         "PyTorch": _answer(_pytorch),
     }
 
@@ -73,7 +73,14 @@ def _cublas() -> str:
     return _version(importlib.import_module("cupy_backends.cuda.libs.cublas").getVersion(handle))
 
 
-def _nccl() -> str:
+def nccl_version() -> str:
+    """Return the version of NCCL that CuPy has loaded.
+
+    Raises
+    ------
+    ImportError
+        If it finds none.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # CuPy's, on how to install it
         nccl = importlib.import_module("cupy.cuda.nccl")

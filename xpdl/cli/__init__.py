@@ -15,6 +15,7 @@ import xpdl
 from xpdl.backends.device_info import details
 from xpdl.bench import command as bench_command
 from xpdl.cli import demo, evaluate, export, generate, predict, train
+from xpdl.cli.options import on_own_gpu
 from xpdl.distributed import Communicator, mpi
 from xpdl.distributed.message_passing import availability, launched
 from xpdl.io.os_errors import in_words
@@ -120,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _info(args: argparse.Namespace) -> None:
     ranks = mpi() if launched() else Communicator()
-    backend = xpdl.get_backend()
+    backend = on_own_gpu(ranks.local_rank)
     place = f"{backend.name} on {backend.device}, process {os.getpid()} on {platform.node()}"
     places = ranks.allgather(f"{place}; gradients are {ranks.transport_of(backend).describe()}")
     if not ranks.is_first:

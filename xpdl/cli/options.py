@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and those of several ranks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import xpdl
 from xpdl.backends import Backend
 from xpdl.backends.availability import gpu_count
+from xpdl.distributed.choice import TRANSPORTS
 
 
 def add_metrics(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +29,39 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_distributed(parser: argparse.ArgumentParser) -> None:
+    """Add ``--distributed`` and the options of several ranks."""
+    parser.add_argument(
+        "--distributed",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="share each batch among the ranks that mpiexec started",
+    )
+    parser.add_argument(
+        "--shard-optimizer",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="each rank keeps a share of the optimizer's state; with --distributed",
+    )
+    parser.add_argument(
+        "--compress", choices=("float16",), help="round gradients in messages, half as long; with --distributed"
+    )
+    parser.add_argument(
+        "--transport",
+        choices=TRANSPORTS,
+        help="way of gradients between GPUs (default: auto, the first that can be used); with --distributed",
+    )
+
+
 def use(args: argparse.Namespace, local_rank: int = 0) -> Backend:
     """Take the backend of ``--backend`` into use, on the GPU of a rank of this machine, and return it."""
     if args.backend:
         xpdl.use(args.backend)
+    return on_own_gpu(local_rank)
+
+
+def on_own_gpu(local_rank: int) -> Backend:
+    """Take the GPU of a rank of this machine into use, where the backend has several, and return the backend."""
     if local_rank and (gpus := gpu_count(xpdl.get_backend().name)) > 1:
         xpdl.use(xpdl.get_backend().name, device=local_rank % gpus)
     return xpdl.get_backend()

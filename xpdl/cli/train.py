@@ -15,7 +15,7 @@ from typing import Any
 from xpdl import optimizers
 from xpdl.cli import sources
 from xpdl.cli.given import given, long_name, mark_defaults, options_of, settle
-from xpdl.cli.options import add_backend, add_metrics, use
+from xpdl.cli.options import add_backend, add_distributed, add_metrics, use
 from xpdl.cli.saving import save_all
 from xpdl.data import augment
 from xpdl.data.pictures import FITS
@@ -35,7 +35,7 @@ _OUT = Path("runs")
 #: options that a run may go on with others of
 _FREE = {"backend", "checkpoint_every", "distributed", "no_verify"}
 #: options of several ranks alone, which a run may go on without
-_OF_RANKS = ("shard_optimizer", "compress")
+_OF_RANKS = ("shard_optimizer", "compress", "transport")
 #: the defaults of versions that kept no options in their checkpoints
 _EARLIER = {"epochs": 20, "batch_size": 32, "schedule": "none"}
 #: epochs, rows of a batch, and learning rate of Adam
@@ -68,18 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, dropout and order (default: 0)")
     parser.add_argument("--drop-last", action=yes_or_no, default=False, help="skip the rows that fill no batch")
     add_metrics(parser)
-    parser.add_argument(
-        "--distributed", action=yes_or_no, default=False, help="share each batch among the ranks that mpiexec started"
-    )
-    parser.add_argument(
-        "--shard-optimizer",
-        action=yes_or_no,
-        default=False,
-        help="each rank keeps a share of the optimizer's state; with --distributed",
-    )
-    parser.add_argument(
-        "--compress", choices=("float16",), help="round gradients in messages, half as long; with --distributed"
-    )
+    add_distributed(parser)
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted run, with its options, where it stopped"
     )
@@ -112,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{launched_ranks()} processes would train the same network; --distributed shares it among them"
         )
-    ranks = mpi(compression=asked.get("compress")) if distributed else Communicator()
+    ranks = Communicator()
+    if distributed:
+        ranks = mpi(compression=asked.get("compress"), transport=asked.get("transport") or "auto")
     with ending_together(ranks):
         return _train(args, ranks)
 

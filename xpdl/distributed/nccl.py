@@ -14,6 +14,10 @@ from xpdl.distributed.communicator import RankError
 from xpdl.distributed.compression import FORMS, Form
 from xpdl.distributed.vectors import added_up, parts_of, summed
 
+# for all ranks to fail alike
+_GRACE = 3.0
+_CURE = "NCCL_DEBUG=INFO makes NCCL say why"
+
 
 class NCCLTransport:
     """Sums and copies between GPUs on a stream beside that of the computation; the host waits for none of them.
@@ -138,7 +142,7 @@ def named_errors(gpu: Any, rank: int, what: str) -> Iterator[None]:
     try:
         yield
     except gpu.error_type() as error:
-        raise RankError(f"NCCL: {what} failed on rank {rank}, {error}; NCCL_DEBUG=INFO makes NCCL say why") from error
+        raise RankError(f"NCCL: {what} failed on rank {rank}, {error}; {_CURE}") from error
 
 
 def connected(ranks: Any, backend: Backend, form: Form) -> NCCLTransport | str:
@@ -150,6 +154,11 @@ def connected(ranks: Any, backend: Backend, form: Form) -> NCCLTransport | str:
         By which the ranks find each other.
     backend : Backend
         Of this rank's arrays, on a GPU of its own.
+
+    Raises
+    ------
+    RankError
+        If NCCL does not start on this rank, and the others wait for it.
     """
     gpu, error, collectives = gpu_messages(backend), "", None
     unique_id = None
@@ -159,13 +168,16 @@ def connected(ranks: Any, backend: Backend, form: Form) -> NCCLTransport | str:
         error = str(refused)
     unique_id, error = ranks.bcast((unique_id, error))
     if not error:
-        there = threading.Event()
-        ranks.watchdog.watch(there.is_set, "the start of NCCL")
+        is_there = threading.Event()
+        ranks.watchdog.watch(is_there.is_set, "the start of NCCL")
         try:
             collectives = gpu.Collectives(backend.device, ranks.size, unique_id, ranks.rank)
         except gpu.error_type() as refused:
             error = str(refused)
-        there.set()
+        is_there.set()
+        # the others may wait for this one in NCCL
+        if not ranks.all_arrive(_GRACE if error else ranks.timeout) and error:
+            raise RankError(f"NCCL: does not start on rank {ranks.rank}, {error}; {_CURE}")
     failed = [f"rank {rank}: {text}" for rank, text in enumerate(ranks.allgather(error)) if text]
     if failed:
         return f"NCCL does not start, {failed[0]}"

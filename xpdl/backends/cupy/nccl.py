@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from xpdl.backends.arrays import Array
 from xpdl.backends.cupy.lane import DeviceBuffer, Lane, SyncedBuffer
 from xpdl.backends.cupy.launch import cupy, submodule
+from xpdl.backends.device_info import nccl_version
 
 __all__ = [
     "Collectives",
@@ -91,11 +91,10 @@ def sums(dtype: Any) -> bool:
 
 def availability() -> tuple[str, str]:
     """Return the version of NCCL that CuPy has loaded and "", or "" and why it has none."""
-    nccl = _nccl()
-    if not nccl.available:
-        return "", "CuPy finds no NCCL library; pip install nvidia-nccl-cu12, or -cu13 with CUDA 13"
-    version = nccl.get_version()
-    return f"{version // 10000}.{version // 100 % 100}.{version % 100}", ""
+    try:
+        return nccl_version(), ""
+    except ImportError as missing:
+        return "", str(missing)
 
 
 def unique_id() -> Any:
@@ -125,11 +124,8 @@ def _group() -> Iterator[None]:
         _nccl().groupEnd()
 
 
-@functools.cache
 def _nccl() -> Any:
-    with warnings.catch_warnings():  # of CuPy, where there is no library: `availability` says so
-        warnings.simplefilter("ignore")
-        return submodule("cuda.nccl")
+    return submodule("cuda.nccl")
 
 
 @functools.cache
