@@ -114,7 +114,13 @@ KERNELS: dict[str, Kernel] = {
     # losses.cu
     "softmax_with_loss": Kernel(lambda a: 7 * a.x.size),
     "mean_loss": _per_value(1),
+    "total_weight": _per_value(1),
     "softmax_with_loss_backward": Kernel(lambda a: 3 * a.y.size),
+    # embedding.cu
+    "embedding": Kernel(lambda a: 0, lambda a, itemsize: float(a.ids.nbytes + 2 * a.y.nbytes)),
+    "sort_runs": Kernel(lambda a: 0),
+    "merge_runs": Kernel(lambda a: 0),
+    "segment_sums": Kernel(lambda a: a.dy.size),
     # layout.cu
     "transpose": Kernel(lambda a: 0),
     # loss_scaling.cu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -20,6 +21,7 @@ from xpdl.ops import (
     attention,
     convolution,
     dropout,
+    embedding,
     gelu,
     losses,
     normalization,
@@ -45,8 +47,8 @@ WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "floa
 #: of products, whose sums are in float32 or float64
 SUMS = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
-# a mask looks at no value, nor do device_args, and a scale is not in half precision: one instance serves all
-OF_ONE_DTYPE = ("dropout_mask", "update_loss_scale", "corrected_rate", "put")
+# a mask looks at no value, nor do device_args and sorted ids, and a scale is not in half precision: one instance serves all
+OF_ONE_DTYPE = ("dropout_mask", "update_loss_scale", "corrected_rate", "put", "sort_runs", "merge_runs")
 
 
 def through_relu(op):
@@ -86,6 +88,7 @@ def compare_every_kernel(gpu: Device, dtype: str, wide: bool, monkeypatch: pytes
         compare_channels_last,
         compare_row_normalization,
         compare_softmax,
+        compare_embedding,
         compare_losses,
         compare_loss_scaling,
         compare_captured,
@@ -292,6 +295,22 @@ def compare_recurrent(gpu, dtype, sizes=((3, 4, 5, 8), (2, 3, 2, 3), (1, 1, 1, 1
                 gpu.compare(backward, *arrays, *mask, dtype=dtype)
 
 
+def by_row(op):
+    """A loss with the weights of its rows as an array behind the others."""
+    return functools.wraps(op)(lambda *arrays, **static: op(*arrays[:-1], sample_weight=arrays[-1], **static))
+
+
+def compare_embedding(gpu, dtype):
+    rng = np.random.default_rng(0)
+    # packs and single units, several runs to merge, ids beyond the table, segments of many places
+    for count, units, shape in ((5, 8, (3, 4)), (300, 3, (7,)), (4, 16, (41, 60)), (2000, 5, (1025,)), (1, 1, (1,))):
+        table = rng.normal(size=(count, units))
+        for ids in (rng.integers(0, count, shape), rng.integers(-2, count + 2, shape).astype("int32")):
+            gpu.compare(embedding.embedding, table, ids, dtype=dtype)
+            dy = rng.integers(-8, 9, (*shape, units)) / 8
+            gpu.compare(embedding.embedding_backward, dy, ids, dtype=dtype, count=count)
+
+
 def compare_losses(gpu, dtype):
     rows = np.random.default_rng(0).normal(size=(9, 5))
     y, soft = activations.softmax(rows), np.abs(rows[::-1])
@@ -299,6 +318,9 @@ def compare_losses(gpu, dtype):
     for t in (labels, labels.astype("uint8"), soft):
         gpu.compare(losses.softmax_with_loss, rows, t, dtype=dtype)
         gpu.compare(losses.softmax_with_loss_backward, y, t, dtype=dtype, dout=2.5)
+        for weights in (np.array([2.0, 0.0, 0.5, 1.25, 0.0, 1.0, 3.0, 0.25, 1.0]), np.zeros(9), labels > 1):
+            gpu.compare(by_row(losses.softmax_with_loss), rows, t, weights, dtype=dtype)
+            gpu.compare(by_row(losses.softmax_with_loss_backward), y, t, weights, dtype=dtype, dout=2.5)
     gpu.compare(losses.softmax_with_loss_backward, y, soft, np.array(2.5), dtype=dtype)
 
 

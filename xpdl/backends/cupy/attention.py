@@ -40,15 +40,16 @@ def attention(
         return DECLINE
     sizes, flags = _Sizes(q, k, causal), 0 if mask is None else contiguous(mask)
     queries, keys, values = map(_stacked, (q, k, v))
-    y, log_sum = empty(queries.shape, queries.dtype), empty((*queries.shape[:2], 1), queries.dtype)
+    parts, log_sum = [], empty((*queries.shape[:2], 1), queries.dtype)
     for start, stop, seen in sizes.blocks(block):
         if seen == 0:
-            y[:, start:stop], log_sum[:, start:stop] = 0.0, _NEVER
+            parts.append(cupy().zeros_like(queries[:, start:stop]))
+            log_sum[:, start:stop] = _NEVER
             continue
         p = matmul(queries[:, start:stop], keys[:, :seen].transpose(0, 2, 1))
         launch_rows("softmax", p, p, flags, p, log_sum, sizes.scale, sizes.scores(start, stop, seen))
-        y[:, start:stop] = matmul(p, values[:, :seen])
-    return _as(q, y.reshape(q.shape)), _as(q, log_sum.reshape(*q.shape[:3], 1))
+        parts.append(matmul(p, values[:, :seen]))
+    return _as(q, _joined(parts).reshape(q.shape)), _as(q, log_sum.reshape(*q.shape[:3], 1))
 
 
 @kernel("attention_backward")
@@ -71,21 +72,40 @@ def attention_backward(
         return DECLINE
     sizes, flags = _Sizes(q, k, causal), 0 if mask is None else contiguous(mask)
     upstream, queries, keys, values, past, results = map(_stacked, (dy, q, k, v, log_sum, y))
-    dq = empty(queries.shape, queries.dtype)
-    dk, dv = (cupy().zeros(keys.shape, dtype=keys.dtype) for _ in range(2))
+    parts, dk, dv = [], _Total(keys), _Total(values)
     for start, stop, seen in sizes.blocks(block):
-        if seen == 0:
-            dq[:, start:stop] = 0.0
-            continue
         own, gradient = queries[:, start:stop], upstream[:, start:stop]
+        if seen == 0:
+            parts.append(cupy().zeros_like(own))
+            continue
         p = matmul(own, keys[:, :seen].transpose(0, 2, 1))
         ds = matmul(gradient, values[:, :seen].transpose(0, 2, 1))
         of_block = (sizes.scale, sizes.scores(start, stop, seen))
         launch_rows("softmax_backward", p, ds, p, flags, past, upstream, results, sizes.size, p, ds, *of_block)
-        dq[:, start:stop] = matmul(ds, keys[:, :seen])
-        dk[:, :seen] += matmul(ds.transpose(0, 2, 1), own)
-        dv[:, :seen] += matmul(p.transpose(0, 2, 1), gradient)
-    return _as(q, dq.reshape(q.shape)), _as(q, dk.reshape(k.shape)), _as(q, dv.reshape(k.shape))
+        parts.append(matmul(ds, keys[:, :seen]))
+        dk.add(matmul(ds.transpose(0, 2, 1), own))
+        dv.add(matmul(p.transpose(0, 2, 1), gradient))
+    return _as(q, _joined(parts).reshape(q.shape)), _as(q, dk.sum.reshape(k.shape)), _as(q, dv.sum.reshape(k.shape))
+
+
+class _Total:
+    """The sum of gradients of the first keys or values; that of all alone is the sum itself."""
+
+    def __init__(self, of: Array) -> None:
+        self._like, self._sum = of, None
+
+    def add(self, gradient: Array) -> None:
+        """Add up the gradient of the first of them."""
+        if self._sum is None and gradient.shape == self._like.shape:
+            self._sum = gradient
+            return
+        self.sum[:, : gradient.shape[1]] += gradient
+
+    @property
+    def sum(self) -> Array:
+        if self._sum is None:
+            self._sum = cupy().zeros_like(self._like)
+        return self._sum
 
 
 class _Sizes:
@@ -123,6 +143,18 @@ def _serves(q: Array, k: Array, v: Array, mask: Array | None) -> bool:
     if mask is None:
         return True
     return same_device(q, mask) and dtype_name(mask.dtype) == "bool" and mask.shape == (k.shape[0], k.shape[2])
+
+
+def _joined(parts: list[Array]) -> Array:
+    """Blocks of queries as one array."""
+    if len(parts) == 1:
+        return parts[0]
+    n, _, size = parts[0].shape
+    joined, start = empty((n, sum(part.shape[1] for part in parts), size), parts[0].dtype), 0
+    for part in parts:
+        joined[:, start : start + part.shape[1]] = part
+        start += part.shape[1]
+    return joined
 
 
 def _stacked(a: Array) -> Array:

@@ -21,8 +21,12 @@ _ANY = np.dtype("float32")
 
 def _launch(name: str, dtype: Any, size: int, *args: Any) -> None:
     """Start a kernel whose threads take packs of the `size` values of `dtype`, its last argument."""
-    blocks = min(-(-size * dtype.itemsize // (_BYTES * BLOCK)), _MOST_BLOCKS)
-    launch("elementwise", name, dtype_name(dtype), (blocks,), (BLOCK,), (*args, size), size)
+    launch("elementwise", name, dtype_name(dtype), *pack_shares(size, dtype), (*args, size), size)
+
+
+def pack_shares(size: int, dtype: Any) -> tuple[tuple[int], tuple[int]]:
+    """Grid and block of a kernel whose threads take packs of `size` values."""
+    return (min(-(-size * dtype.itemsize // (_BYTES * BLOCK)), _MOST_BLOCKS),), (BLOCK,)
 
 
 def _map(name: str, *arrays: Array, options: tuple[int | float, ...] = ()) -> Array:

@@ -14,13 +14,21 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends.arrays import Array, DType
-from xpdl.backends.cupy.launch import cupy
+from xpdl.backends.cupy.launch import cupy, supports
 
 _CREATION = ("arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros")
 _LIKE = ("empty_like", "full_like", "ones_like", "zeros_like")
 # Functions of arrays and Python numbers whose result has the dtype of the arrays.
 _BESIDE_NUMBERS = ("add", "divide", "maximum", "minimum", "multiply", "pow", "subtract", "where")
+# The product that `matmul` of the namespace is made by, once kernels are imported.
+_matmul: list[Callable[[Array, Array], Array]] = []
 _BFLOAT16_KINDS = ("real floating", "numeric")
+
+
+def multiplies(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """Make the products of the namespace by the decorated function, which takes matrices or stacks of them of one dtype."""
+    _matmul[:] = [function]
+    return function
 
 
 def _keeps_bfloat16(function: Any) -> Any:
@@ -53,7 +61,7 @@ class CupyNamespace:
             setattr(self, name, self._on_device(getattr(xp, name)))
         for name in _LIKE:
             setattr(self, name, self._like(getattr(xp, name)))
-        for name in ("clip", "sign"):
+        for name in ("clip", "matmul", "sign"):
             setattr(self, name, on_its_device(getattr(self, name)))
 
     def __getattr__(self, name: str) -> Any:
@@ -102,6 +110,13 @@ class CupyNamespace:
         dtype = getattr(type, "dtype", type)
         name = getattr(dtype, "name", None)
         return importlib.import_module("ml_dtypes").finfo(dtype) if name == "bfloat16" else self._xp.finfo(dtype)
+
+    def matmul(self, a: Array, b: Array, /) -> Array:
+        """As `xp.matmul`, in the precision that is set; CuPy's own cannot be part of a step that is recorded."""
+        are_alike = supports(a, b) and a.ndim == b.ndim in (2, 3) and a.shape[:-2] == b.shape[:-2]
+        if not _matmul or not are_alike or a.shape[-1] != b.shape[-2]:
+            return self._xp.matmul(a, b)
+        return _matmul[0](a, b)
 
     def clip(self, x: Array, /, min: Any = None, max: Any = None) -> Array:
         """As `xp.clip`, which goes by boolean masks and reads four numbers on the host."""

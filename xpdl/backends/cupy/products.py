@@ -19,6 +19,7 @@ from xpdl.backends.cupy.launch import (
     struct,
     submodule,
 )
+from xpdl.backends.cupy.namespace import multiplies
 from xpdl.backends.namespaces import Array
 from xpdl.backends.numerics import get_numerics
 from xpdl.errors import BackendError
@@ -29,6 +30,7 @@ TILE, SIDE, STEP = 64, 16, 16
 BLOCKS, DEPTH = 256, 64
 
 
+@multiplies
 def matmul(a: Array, b: Array) -> Array:
     """``a @ b``, of matrices or of stacks of them."""
     direct = cublas.problem() is None and cublas.fits(a.shape, b.shape)

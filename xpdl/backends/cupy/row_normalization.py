@@ -7,13 +7,12 @@ from typing import Any
 
 from xpdl.backends.cupy.launch import BLOCK, computing_dtype, contiguous, dtype_name, empty, kernel, launch, supports
 from xpdl.backends.cupy.normalization import in_dtype, parameters_fit
-from xpdl.backends.cupy.tiles import divisor, row_shares
+from xpdl.backends.cupy.tiles import column_shares, divisor, row_shares
 from xpdl.backends.namespaces import Array
 from xpdl.backends.registry import DECLINE
 
-_BYTES = 16  # that a thread reads at once, as in cuda/packs.cuh
-# Threads of a block for neighbouring columns, rows of a thread before another block is worth it, and the most of these.
-_LANES, _ROWS, _MOST_PARTS = 32, 8, 64
+# Rows that a thread adds up before another block is worth it, and the most blocks of a column.
+_ROWS, _MOST_PARTS = 8, 64
 
 
 @kernel("layer_normalization")
@@ -111,17 +110,12 @@ def _backward(
 
 def _of_columns(dy: Array, x: Array, gamma: Array, mean: Array | None, std: Array) -> tuple[Array, Array]:
     """The gradients of the scale and the shift of each column."""
-    columns = x.shape[-1]
-    rows, lanes = x.size // columns, _BYTES // x.dtype.itemsize
-    threads = -(-columns // lanes)
-    # the least power of two that does for few columns
-    width = min(_LANES, 1 << (threads - 1).bit_length())
-    parts = max(1, min(_MOST_PARTS, rows // (BLOCK // width * _ROWS)))
-    packs = threads if columns % lanes == 0 else columns
+    dy, x, columns = contiguous(dy), contiguous(x), x.shape[-1]
+    rows, (blocks, block) = x.size // columns, column_shares(columns, dy, x)
+    parts = max(1, min(_MOST_PARTS, rows // (block[1] * _ROWS)))
     sums = empty((parts, 2, columns), computing_dtype(x.dtype))
-    args = (contiguous(dy), contiguous(x), 0 if mean is None else contiguous(mean), contiguous(std), sums)
-    grid, block = (-(-packs // width), parts), (width, BLOCK // width)
-    _launch("row_products", x, grid, block, *args, rows, columns)
+    args = (dy, x, 0 if mean is None else contiguous(mean), contiguous(std), sums)
+    _launch("row_products", x, (blocks, parts), block, *args, rows, columns)
     return _totals(sums, gamma)
 
 

@@ -21,6 +21,7 @@ FILES = (
     "loss_scaling",
     "products",
     "recurrent",
+    "embedding",
     "capture",
 )
 
@@ -31,6 +32,7 @@ _HEADERS = {
     "row_normalization": ("rows.cuh", "moments.cuh"),
     "softmax": ("rows.cuh",),
     "losses": ("rows.cuh",),
+    "embedding": ("moments.cuh",),
     "pooling": ("bands.cuh",),
     "windows": ("bands.cuh",),
 }

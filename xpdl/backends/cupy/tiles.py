@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+from xpdl.backends.arrays import Array
 from xpdl.backends.cupy.launch import BLOCK
 
 # As in cuda/tiles.cuh.
@@ -14,6 +15,8 @@ TILE_BYTES = 8 << 10
 _BLOCKS = 1 << 10
 #: of a launch; a block goes on with further tiles
 MOST_BLOCKS = 1 << 16
+# Of a pack, as in cuda/packs.cuh, and the most threads of a block for neighbouring columns.
+_BYTES, _LANES = 16, 32
 
 
 class Bands(NamedTuple):
@@ -81,3 +84,13 @@ def row_shares(rows: int, columns: int) -> tuple[tuple[int, ...], tuple[int, int
         lanes *= 2
     in_block = BLOCK // lanes
     return (-(-rows // in_block),), (lanes, in_block)
+
+
+def column_shares(columns: int, *arrays: Array) -> tuple[int, tuple[int, int]]:
+    """Number of blocks, and the block, of kernels whose threads have neighbouring columns, in packs if all arrays allow."""
+    lanes = _BYTES // arrays[0].dtype.itemsize
+    wide = columns % lanes == 0 and not any(a.data.ptr % _BYTES for a in arrays)
+    threads = columns // lanes if wide else columns
+    # the least power of two that does for few columns
+    width = min(_LANES, 1 << (threads - 1).bit_length())
+    return -(-threads // width), (width, BLOCK // width)

@@ -1,8 +1,8 @@
 // Softmax and cross entropy of (N, K) in one kernel, on rows as in rows.cuh, whose columns are classes. Targets are labels, or
-// weights over the classes; the pointer of the other is null.
+// weights over the classes; the pointer of the other is null. So is that of the weights of rows, `of_rows`, where each counts 1.
 
-extern "C" __global__ void softmax_with_loss(const T* x, const int64* labels, const T* weights, T* y, A* losses, int64 rows,
-                                             int64 classes) {
+extern "C" __global__ void softmax_with_loss(const T* x, const int64* labels, const T* weights, const A* of_rows, T* y,
+                                             A* losses, int64 rows, int64 classes) {
   __shared__ Tile<T> scores, targets;
   Rows r = rows_of_block(rows, classes);
   bool inside = threadIdx.y < r.own;
@@ -34,23 +34,36 @@ extern "C" __global__ void softmax_with_loss(const T* x, const int64* labels, co
     r.store(scores, y, c);
   }
   loss = over_lanes(loss, plus);
-  if (inside && threadIdx.x == 0) losses[r.row()] = loss;
+  if (!inside || threadIdx.x > 0) return;
+  A weight = of_rows ? of_rows[r.row()] : A(1);
+  losses[r.row()] = weight != 0 ? weight * loss : A(0);
 }
 
-// one block
-extern "C" __global__ void mean_loss(const A* losses, A* loss, int64 rows) {
+// a sum over all rows, by one block
+__device__ inline A over_all(const A* values, int64 rows) {
   A sum = 0;
-  for (I i = threadIdx.x; i < (I)rows; i += blockDim.x) sum += losses[i];
-  sum = over_lanes(sum, plus);
-  if (threadIdx.x == 0) loss[0] = sum / (A)rows;
+  for (I i = threadIdx.x; i < (I)rows; i += blockDim.x) sum += values[i];
+  return over_lanes(sum, plus);
 }
 
-// `dout` is a null pointer where it is the number `scale`
-extern "C" __global__ void softmax_with_loss_backward(const T* y, const int64* labels, const T* weights, const A* dout,
-                                                      double scale, T* dx, int64 rows, int64 classes) {
+extern "C" __global__ void mean_loss(const A* losses, const A* of_rows, A* loss, int64 rows) {
+  A sum = over_all(losses, rows), total = of_rows ? over_all(of_rows, rows) : (A)rows;
+  if (threadIdx.x == 0) loss[0] = of_rows && total == 0 ? A(0) : sum / total;
+}
+
+extern "C" __global__ void total_weight(const A* of_rows, A* total, int64 rows) {
+  A sum = over_all(of_rows, rows);
+  if (threadIdx.x == 0) total[0] = sum;
+}
+
+// `dout` is a null pointer where it is the number `scale`; `total_of_rows` is the sum of `of_rows`
+extern "C" __global__ void softmax_with_loss_backward(const T* y, const int64* labels, const T* weights, const A* of_rows,
+                                                      const A* total_of_rows, const A* dout, double scale, T* dx, int64 rows,
+                                                      int64 classes) {
   __shared__ Tile<T> probabilities, targets;
   Rows r = rows_of_block(rows, classes);
-  int64 label = labels && threadIdx.y < r.own ? labels[r.row()] : -1;
+  bool inside = threadIdx.y < r.own;
+  int64 label = labels && inside ? labels[r.row()] : -1;
   A total = 0;
   for (I c = 0; weights && c < r.columns; c += r.chunk) {
     r.load(targets, weights, c);
@@ -58,7 +71,9 @@ extern "C" __global__ void softmax_with_loss_backward(const T* y, const int64* l
     r.each(c, [&](I k, int at) { total += (A)wanted[at]; });
   }
   total = weights ? over_lanes(total, plus) : A(1);
-  A factor = (dout ? dout[0] : (A)scale) / (A)rows;
+  A factor = dout ? dout[0] : (A)scale;
+  if (!of_rows) factor /= (A)rows;
+  else factor = total_of_rows[0] != 0 && inside ? factor / total_of_rows[0] * of_rows[r.row()] : A(0);
   for (I c = 0; c < r.columns; c += r.chunk) {
     r.load(probabilities, y, c);
     if (weights) r.load(targets, weights, c, true);
