@@ -129,6 +129,18 @@ def half_precision_is_added_up_in_float32_in_the_order_of_the_ranks(ranks: Any) 
 
 
 @claim
+def dtypes_that_nccl_has_no_sums_of_are_exchanged(ranks: Any) -> None:
+    xp, begin = xpdl.get_backend().xp, len(calls)
+    arrays = on_gpu(np.arange(100.0) / 7 + ranks.rank).astype(xp.bfloat16), xp.full(3, ranks.rank, dtype=xp.int16)
+    halves = ranks.allgather(xpdl.asnumpy(arrays[0].astype(xp.float32)))
+    sums = ranks.allreduce(arrays)
+    expected = xp.asarray(sum(halves)).astype(xp.bfloat16)
+    assert sums[0].dtype == xp.bfloat16 and bool((sums[0] == expected).all())
+    assert sums[1].dtype == xp.int16 and sums[1].tolist() == [sum(range(ranks.size))] * 3
+    assert {call.dtype for call in calls[begin:]} == {"uint8"}
+
+
+@claim
 def compressed_sums_are_within_the_bound_and_the_same_on_all_ranks(ranks: Any) -> None:
     way = compressing(ranks)
     for scattered in (False, True):

@@ -119,6 +119,9 @@ def optimizers_with_steps_of_whole_arrays_are_refused(ranks: Any, folder: Path) 
 def ranks_with_other_messages_are_refused(ranks: Any, folder: Path) -> None:
     said = error_of(lambda: run(ranks, shard_optimizer=ranks.rank == 1))
     assert "rank 1 has shard_optimizer True, rank 0 False" in said, said
+    other = xpdl.distributed.mpi(timeout=62, transport="staged" if ranks.rank == 1 else "auto")
+    said = error_of(lambda: run(other))
+    assert "rank 1 has transport staged, rank 0 auto" in said, said
 
 
 def compressed_gradients_are_those_of_the_bound_on_all_ranks(ranks: Any, folder: Path) -> None:

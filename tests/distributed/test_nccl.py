@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.distributed import nccl_stand_in
+from tests.distributed.cuda_aware_faults import FAULTS as AWARE_FAULTS
 from tests.distributed.launch import environment, on_ranks
 from tests.distributed.nccl_faults import FAULTS
 
@@ -34,7 +35,7 @@ def on_gpus(ranks: int, *arguments: str, **settings: str) -> subprocess.Complete
 def test_calls_and_results_are_those_of_the_claims(ranks: int) -> None:
     done = on_gpus(ranks, "-m", "tests.distributed.nccl_claims")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": ok\n") == 9 and ": failed" not in done.stdout
+    assert done.stdout.count(": ok\n") == 10 and ": failed" not in done.stdout
 
 
 def test_claims_fail_where_something_is_done_wrong() -> None:
@@ -49,12 +50,28 @@ def test_another_order_of_buckets_on_a_rank_ends_all_of_them() -> None:
     assert "stand-in: rank " in done.stdout and "('allReduce', " in done.stdout, done.stdout + done.stderr
 
 
+def test_sums_by_cuda_aware_mpi_are_those_of_the_terms() -> None:
+    done = on_gpus(3, "-m", "tests.distributed.cuda_aware_claims", HOSTCUDA_PROTECT="none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == ["added up by CUDA-aware MPI", "0 wrong"]
+
+
+@pytest.mark.parametrize(
+    "fault", [AWARE_FAULTS[0], *(pytest.param(fault, marks=pytest.mark.slow) for fault in AWARE_FAULTS[1:])]
+)
+def test_sums_by_cuda_aware_mpi_are_wrong_in_another_order(fault: str) -> None:
+    done = on_gpus(2, "-m", "tests.distributed.cuda_aware_claims", fault, HOSTCUDA_PROTECT="none")
+    assert done.returncode == 1 and re.search(r"^rank \d: ", done.stdout, re.M), done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("transport", "ranks", "cases"),
     [
-        ("nccl", 3, ["everything Adam", "sharded Adam", "fewer rows than ranks"]),
+        ("nccl", 3, ["everything Adam", "sharded Adam"]),
         ("cuda-aware", 2, ["everything Adam", "sharded Adam"]),
-        pytest.param("nccl", 2, ["residual", "float32 passes", "sharded images"], marks=pytest.mark.slow),
+        pytest.param(
+            "nccl", 2, ["fewer rows than ranks", "residual", "float32 passes", "sharded images"], marks=pytest.mark.slow
+        ),
         pytest.param("cuda-aware", 3, ["residual", "float32 passes", "sharded images"], marks=pytest.mark.slow),
         pytest.param("staged", 3, ["everything Adam", "sharded Adam", "float32 passes"], marks=pytest.mark.slow),
     ],
@@ -103,7 +120,7 @@ def test_failure_of_nccl_ends_all_ranks_with_a_line_that_names_the_one(how: str,
 @pytest.mark.parametrize(
     ("how", "way"),
     [
-        ("no", r"added up by NCCL 2\.25\.1 \(each rank has a GPU of its own\)"),
+        pytest.param("no", r"added up by NCCL 2\.25\.1 \(each rank has a GPU of its own\)", marks=pytest.mark.slow),
         (
             "init of all",
             r"staged through pinned memory of the host \(NCCL does not start, rank 0: NCCL_ERROR_SYSTEM_ERROR: .+; "
