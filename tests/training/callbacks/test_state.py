@@ -29,7 +29,7 @@ def there_and_back(state, backend=None):
     backend = backend or get_backend()
     text, arrays = to_file([Keeps(state)], backend)
     keeper = Keeps()
-    ((found, loaded),) = from_file(text, arrays, [keeper], backend)
+    ((found, loaded),) = from_file(text, arrays, [keeper], backend, "file")
     assert found is keeper
     return loaded
 
@@ -71,13 +71,13 @@ def test_arrays_of_the_networks_dtype_take_on_that_of_the_network_that_reads():
     with xpdl.use("numpy", dtype="float64") as wide:
         text, arrays = to_file([Keeps({"own": np.ones(2), "other": np.ones(2, np.float32), "n": np.arange(2)})], wide)
     with xpdl.use("numpy", dtype="float32") as narrow:
-        ((_, loaded),) = from_file(text, arrays, [Keeps()], narrow)
+        ((_, loaded),) = from_file(text, arrays, [Keeps()], narrow, "file")
     assert {name: array.dtype.name for name, array in loaded.items()} == {
         "own": "float32",
         "other": "float32",
         "n": np.arange(2).dtype.name,
     }
-    ((_, loaded),) = from_file(text, arrays, [Keeps()], wide)
+    ((_, loaded),) = from_file(text, arrays, [Keeps()], wide, "file")
     assert (loaded["own"].dtype.name, loaded["other"].dtype.name) == ("float64", "float32")
 
 
@@ -93,7 +93,7 @@ def test_each_goes_to_the_one_of_its_class_and_number():
     text, arrays = to_file(given, get_backend())
     assert list(json.loads(text)) == ["Keeps1", "Other1", "Keeps2"]
     here = [Other(), Keeps(), Keeps()]
-    for callback, state in from_file(text, arrays, here, get_backend()):
+    for callback, state in from_file(text, arrays, here, get_backend(), "file"):
         callback.load_state_dict(state)
     assert [callback.state["n"] for callback in here] == [2, 1, 3]
 
@@ -111,14 +111,16 @@ def test_those_without_a_state_or_without_both_methods_are_left_out():
     text, arrays = to_file([*odd, Keeps({}), Other({"n": 1})], get_backend())
     assert json.loads(text) == {"Other1": {"n": 1}} and arrays == {}
     # further ones, new to the run, begin as they are
-    (pair,) = from_file(text, arrays, [*odd, Keeps(), (other := Other())], get_backend())
+    (pair,) = from_file(text, arrays, [*odd, Keeps(), (other := Other())], get_backend(), "file")
     assert pair == (other, {"n": 1})
 
 
 def test_missing_ones_are_named():
     text, arrays = to_file([Other({"n": 1}), Keeps({"n": 1}), Keeps({"n": 2})], get_backend())
-    with pytest.raises(ValueError, match=r"^was written by a run with the callbacks Keeps2, Other1; give them again$"):
-        from_file(text, arrays, [Keeps()], get_backend())
+    with pytest.raises(
+        ValueError, match=r"^file: was written by a run with the callbacks Keeps2, Other1; give them again$"
+    ):
+        from_file(text, arrays, [Keeps()], get_backend(), "file")
 
 
 @pytest.mark.parametrize(

@@ -412,8 +412,47 @@ class TestCallbacks:
 
     def test_that_are_missing_are_named(self, path):
         trainer(checkpoint=path, epochs=2, callbacks=[self.Stateful()]).train()
-        with pytest.raises(ValueError, match="with the callbacks Stateful1; give them again"):
+        with pytest.raises(ValueError, match=r"run\.checkpoint: was written .* callbacks Stateful1; give them again"):
             trainer(checkpoint=path).train()
+
+    @pytest.mark.exhaustive
+    def test_that_does_not_take_its_state_is_named_and_nothing_is_changed(self, path):
+        class Stateful(self.Stateful):
+            def load_state_dict(self, state):
+                super().load_state_dict({**state, "average": 1.0})
+                self.of_the_next_version = state["more"]
+
+        def callbacks(last):
+            return [EMA(0.9), ReduceLROnPlateau("loss", patience=1), last]
+
+        trainer(checkpoint=path, epochs=2, optimizer="adam", callbacks=callbacks(self.Stateful())).train()
+        run = trainer(checkpoint=path, epochs=3, optimizer="adam", callbacks=callbacks(Stateful()))
+        untouched = trainer(optimizer="adam")
+        with pytest.raises(ValueError, match=r"checkpoint: load_state_dict of Stateful .*KeyError\('more'\).*give"):
+            run.train()
+        for name, value in untouched.network.params.items():
+            np.testing.assert_array_equal(run.network.params[name], value)
+        assert run.optimizer.state_dict() == untouched.optimizer.state_dict()
+        average, plateau, _ = run.callbacks.callbacks
+        assert average.state_dict() == {} and plateau.lr is None and run.current_iter == 0
+
+    @pytest.mark.exhaustive
+    @pytest.mark.parametrize("key", ["run", "position", "optimizer", "callbacks", "counters", "precision"])
+    @pytest.mark.parametrize("content", [None, "[]", "[1]", "{", "3", '"a"'])
+    def test_file_with_other_metadata_is_one_error(self, path, key, content):
+        """As of another program: the checksum is right."""
+        made = {"epochs": 1, "optimizer": "adam", "callbacks": [EMA(0.9)], "checkpoint": path, "precision": "float16"}
+        trainer(**made).train()
+        arrays, metadata = tensors.load_arrays(path)
+        metadata.pop(key) if content is None else metadata.update({key: content})
+        tensors.write_tensors(path, arrays, metadata)
+        run = trainer(**{**made, "callbacks": [EMA(0.9)]})
+        before = [np.array(value) for value in run.network.params.values()]
+        with pytest.raises(ValueError, match=r"/run\.checkpoint: "):
+            run.train()
+        assert len(before) > 0
+        for value, old in zip(run.network.params.values(), before, strict=True):
+            np.testing.assert_array_equal(value, old)
 
     def test_with_something_that_no_file_keeps_are_refused(self, path):
         class Odd(self.Stateful):

@@ -32,18 +32,24 @@ def to_file(callbacks: Iterable[Any], backend: Backend) -> tuple[str, dict[str, 
 
 
 def from_file(
-    text: str, arrays: Mapping[str, Array], callbacks: Iterable[Any], backend: Backend
+    text: str, arrays: Mapping[str, Array], callbacks: Iterable[Any], backend: Backend, source: str
 ) -> list[tuple[Any, Any]]:
     """Pairs of a callback and the state to load into it; arrays that lay beside the network's parameters do so again.
+
+    `source` names the file in messages.
 
     Raises
     ------
     ValueError
         If a callback that has a state there is not among `callbacks`.
+    TypeError, KeyError
+        If `text` and `arrays` are not what `to_file` gave.
     """
     states, here = json.loads(text), dict(named(callbacks))
+    if not isinstance(states, dict):
+        raise TypeError(f"states of callbacks must be a dict, got {states!r}")
     if missing := sorted(set(states) - set(here)):
-        raise ValueError(f"was written by a run with the callbacks {', '.join(missing)}; give them again")
+        raise ValueError(f"{source}: was written by a run with the callbacks {', '.join(missing)}; give them again")
     return [(here[name], _decoded(state, arrays, backend)) for name, state in states.items()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -95,9 +96,9 @@ def restore(
     run: Run, state: RunState, path: str | os.PathLike[str], arrays: dict[str, Any], metadata: dict[str, str]
 ) -> None:
     """Bring the objects of `run`, and `state`, to a `snapshot`, which came from `path`; raises as `load`."""
-    require_same(path, metadata["run"], run.fingerprint())
     backend = _backend(run.network)
     try:
+        require_same(path, metadata["run"], run.fingerprint())
         counters, optimizer = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
         # earlier versions did not write it
         counters = {
@@ -121,27 +122,44 @@ def restore(
         ]
         scaling = json.loads(metadata.get("precision", "null"))
         stateful = [*run.callbacks, *own_optimizer.stateful(run.optimizer)]
-        callbacks = callback_state.from_file(metadata["callbacks"], arrays, stateful, backend)
+        callbacks = callback_state.from_file(metadata["callbacks"], arrays, stateful, backend, str(path))
+        before: list[tuple[Any, Any]] = []
         if isinstance(run.optimizer, Optimizer):
+            before = [(run.optimizer, run.optimizer.state_dict())]
             for kind in run.optimizer.state_names:
                 # in their own dtype, which is wider than that of a network in half precision
                 optimizer[kind] = {
                     name: backend.asarray(a, a.dtype.name) for name, a in _under(arrays, f"optimizer.{kind}.")
                 }
             run.optimizer.load_state_dict(optimizer)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise tensors.DamagedFileError(f"{path}: is not a whole checkpoint ({error!r})") from error
     ownership.begin(run, resumed=True)
+    scales = [] if run.precision is None else [(run.precision.loss_scale, scaling)]
+    _load_states([*scales, *callbacks], path, before)
     for owner, key, value in values:
         owner[key] = value
     restore_states(run.network, dict(_under(arrays, "recurrent.")), backend)
     state.history, state.epoch, state.step, state.first_step = history, epoch, step, first_step
     state.in_memory = False
     state.seconds, state.stopped, state.epoch_loss, state.ranks = spent, stopped, mean_loss, ranks
-    if run.precision is not None:
-        run.precision.loss_scale.load_state_dict(scaling)
-    for callback, saved in callbacks:
-        callback.load_state_dict(saved)
+
+
+def _load_states(states: list[tuple[Any, Any]], path: str | os.PathLike[str], before: list[tuple[Any, Any]]) -> None:
+    """Give each object its state; where one does not take it, those before it have again what they had `before`."""
+    for one, saved in states:
+        try:
+            own = copy.deepcopy(one.state_dict())
+            one.load_state_dict(saved)
+        except Exception as error:
+            for other, state in before:
+                other.load_state_dict(state)
+            name = type(one).__name__
+            raise ValueError(
+                f"{path}: load_state_dict of {name} does not take the state that is there ({error!r}); give the {name} "
+                "that the run began with, or remove the file, or name another one"
+            ) from error
+        before.append((one, own))
 
 
 def _position(state: RunState) -> dict[str, Any]:
