@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
 import sys
 from types import ModuleType
 from typing import Any
@@ -236,6 +238,26 @@ def test_of_an_array(backend: Backend) -> None:
     assert made.xp is backend.xp
     assert made.device == backend.device
     assert made.dtype == "float32"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("library", "dtype"), params_of(*((library, dtype) for library, dtypes in DTYPES_OF.items() for dtype in dtypes))
+)
+def test_pickles_and_copies_are_the_same_backend(library: str, dtype: str) -> None:
+    own = make_backend(library, dtype=dtype)
+    with use(library, dtype=dtype) as inside:
+        assert inside == own
+    handle = use(library, dtype=dtype)
+    for made in (own, handle):
+        for other in (pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):
+            assert isinstance(other, xpdl.backends.Backend) and other == own
+            assert other.asarray([1.0]).dtype == own.asarray([1.0]).dtype
+
+
+def test_pickles_keep_the_device() -> None:
+    backend = make_backend("array_api_strict", "device1")
+    assert pickle.loads(pickle.dumps(backend)).device == backend.device != make_backend("array_api_strict").device
 
 
 def test_a_module_by_another_name_is_found_through_array_api_compat(monkeypatch: pytest.MonkeyPatch) -> None:

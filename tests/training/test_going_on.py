@@ -1,5 +1,6 @@
 """Several calls of ``train``: more epochs, a call with nothing to do, and going on after an interruption."""
 
+import pickle
 import signal
 
 import numpy as np
@@ -11,12 +12,17 @@ from xpdl.training import EMA, CosineLR, CSVLogger, Diagnostics, OneCycleLR, Ste
 
 STEPS = 12  # of four epochs
 
+
+def noisy(x, stream):
+    return x + stream.generator("noise").normal(size=x.shape)
+
+
 OPTIONS = {
     "plain": lambda path: {},
     "momentum": lambda path: {"optimizer": "momentum", "optimizer_param": {"lr": 0.1}},
     "accumulated": lambda path: {"accumulate_grad_batches": 2},
     "drop_last": lambda path: {"drop_last": True, "mini_batch_size": 17},
-    "augmented": lambda path: {"augment": lambda x, stream: x + stream.generator("noise").normal(size=x.shape)},
+    "augmented": lambda path: {"augment": noisy},
     "validation_split": lambda path: {"validation_split": 0.2},
     "sample_weight": lambda path: {"sample_weight": np.arange(60.0)},
     "metrics": lambda path: {"metrics": ["f1"]},
@@ -37,6 +43,15 @@ def made(request, tmp_path):
         return trainer(epochs=epochs, callbacks=[*own, *callbacks], **options, **more)
 
     return make
+
+
+@pytest.mark.exhaustive
+def test_a_pickle_of_a_trainer_trains_as_it_does(made):
+    run = made()
+    other = pickle.loads(pickle.dumps(run))
+    for trainer_ in (run, other):
+        trainer_.train()
+    same(run, other)
 
 
 def same(one, other):

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from xpdl.backends import availability, conversion, dlpack, namespaces
 from xpdl.backends.device_names import device_called
 from xpdl.backends.graphs import detached
+from xpdl.backends.handle import Handle
 from xpdl.backends.namespaces import Array, DType, Namespace, array_namespace, dtype_name, library_name
 from xpdl.backends.subclasses import plain
 from xpdl.errors import BackendError, DTypeError
@@ -43,6 +44,10 @@ class Backend:
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         """Return itself: it never changes, and the module in it cannot be copied."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it by its names: modules, and devices of JAX, cannot be pickled."""
+        return _unpickled, (self.name, str(self.device) if self.name == "jax" else self.device, self.dtype)
 
     @property
     def float(self) -> DType:
@@ -86,35 +91,13 @@ class Backend:
 _current: Backend | None = None
 
 
-class _Use:
-    """Handle that `use` returns: the backend is set already; leaving a ``with`` block restores the previous one."""
-
-    def __init__(self, backend: Backend, undo: Callable[[], None]) -> None:
-        self.backend = backend
-        self._undo = undo
-
-    def __enter__(self) -> Backend:
-        return self.backend
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._undo()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-    def __repr__(self) -> str:
-        return f"<xpdl.use {self.backend.name} {self.backend.device} {self.backend.dtype}>"
-
-
 def use(
     name: str | ModuleType | Namespace = "auto",
     *,
     device: Any = None,
     dtype: str = "float32",
     threads: int | None = None,
-) -> _Use:
+) -> Handle:
     """Choose where new arrays are made: parameters, data sets, batches.
 
     Existing arrays are untouched: functions and layers follow their inputs.
@@ -170,7 +153,7 @@ def use(
         if restore_threads is not None:
             restore_threads()
 
-    return _Use(backend, undo)
+    return Handle(backend, undo)
 
 
 def _choose_threads(count: int) -> Callable[[], Any]:
@@ -211,6 +194,10 @@ def make_backend(name: str | ModuleType | Namespace, device: Any = None, dtype: 
     if dtype_name(probe.dtype) != dtype:
         raise BackendError(f"use({library!r}): asked for {dtype}, got {dtype_name(probe.dtype)}")
     return Backend(library, xp, namespaces.device(probe), dtype)
+
+
+def _unpickled(name: str, device: Any, dtype: str) -> Backend:
+    return dataclasses.replace(make_backend(name, device), dtype=dtype)
 
 
 def _import(name: str) -> Any:
