@@ -1,4 +1,6 @@
-"""Ranks against one process: ``mpiexec -n 3 python -m tests.distributed.equal_to_one_process [on=LIBRARY] [CASE...]``.
+"""Ranks against one process: ``mpiexec -n 3 python -m tests.distributed.equal_to_one_process [OPTION...] [CASE...]``.
+
+Options are ``on=LIBRARY``, and ``via=messages`` where ranks of one machine are not to share memory.
 
 Each case is trained twice for 50 steps in float64, by all ranks together and by each rank alone; parameters and running
 statistics must be equal to 1e-12, losses and measurements to 1e-11, and all ranks bitwise identical. With ``on=cupy``,
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import xpdl
-from tests.distributed import emulated_gpus
+from tests.distributed import emulated_gpus, sequences
 from tests.distributed.emulated_gpus import OPTIONS
 from xpdl.backends.registry import without
 from xpdl.layers import (
@@ -42,7 +44,6 @@ T = (np.abs(X[:, :3]).argmax(axis=1) + _rng.integers(0, 2, ROWS)) % 3
 IMAGES = _rng.normal(size=(ROWS, 2, 6, 6))
 WEIGHTS = _rng.uniform(0.0, 2.0, ROWS)
 WEIGHTS[::7] = 0.0
-LETTERS = np.arange(60) ** 2 % 5
 RULES = ["SGD", "Momentum", "Nesterov", "AdaGrad", "AdaDelta", "RMSprop", "Adam", "AdamW"]
 
 
@@ -162,12 +163,6 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "prefetched, fewer rows than ranks": lambda: streamed(xpdl.Prefetch(xpdl.Batches(X, T, 2, seed=2))),
     "same generator": lambda: streamed(lambda: iter(xpdl.Batches(X, T, 15, seed=2, sample_weight=WEIGHTS))),
-    "windows of a text, states of zeros": lambda: {
-        "network": xpdl.RnnLm(5, 6, 6, dropout_ratio=0.3, seed=1),
-        "x_train": xpdl.data.RandomWindows(LETTERS, 7, 4, batches=5, seed=2),
-        "x_test": LETTERS[:40].reshape(10, 4),
-        "t_test": LETTERS[1:41].reshape(10, 4),
-    },
     "sharded function": lambda: streamed(uneven_rows, accumulate=2),
     "drop_last": lambda: {"network": rows_net(), "drop_last": True},
     "graph": lambda: {
@@ -179,9 +174,12 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         "accumulate_grad_batches": 2,
     },
     "float32 passes": lambda: {"network": rows_net(), "precision": MixedPrecision("float32")},
+    **sequences.CASES,
 }
 # rounding of float32 does not come in the same order
 COARSE = {"float32 passes": 1e-3, "sharded float32 passes": 1e-3}
+# Scores of a softmax do not depend on the bias of the keys without positions: its gradient is rounding alone.
+WITHOUT_INFLUENCE = {"GPT": "bk"}
 
 
 def trained(case: str, communicator: Any) -> Trainer:
@@ -210,7 +208,7 @@ def check(case: str, communicator: Any) -> list[str]:
     for name, owner, key in named_arrays(several.network):
         found = xpdl.asnumpy(owner[key])
         error = np.linalg.norm(found - arrays[name]) / np.linalg.norm(arrays[name])
-        if not error <= tolerance:
+        if not (error <= tolerance or key == WITHOUT_INFLUENCE.get(case)):
             wrong.append(f"{case}: {name} differs by {error:.1e}")
         if len({a.tobytes() for a in communicator.allgather(found)}) != 1:
             wrong.append(f"{case}: {name} is not bitwise identical on all ranks")
@@ -228,6 +226,7 @@ def main(words: list[str]) -> int:
     options = {"on": "numpy", "via": "auto", **dict(word.split("=") for word in words if "=" in word)}
     cases = [word for word in words if "=" not in word]
     communicator = emulated_gpus.ranks(options["via"]) if options["on"] == "cupy" else xpdl.distributed.mpi(**OPTIONS)
+    communicator.on_one_machine &= options["via"] != "messages"
     # a GPU of its own for each rank, where it may be
     device = communicator.local_rank if options["via"] in ("nccl", "cuda-aware") else None
     xpdl.use(options["on"], device=device, dtype="float64")

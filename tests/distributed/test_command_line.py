@@ -13,14 +13,13 @@ from tests.distributed.launch import on_ranks
 pytestmark = pytest.mark.needs("mpi4py")
 SMALL = ("-m", "xpdl", "train", "--distributed", "--model", "TwoLayerNet", "--epochs", "1")
 
+WAY = "(?:added up in memory that all ranks share|sent as they are)"
+
 
 def test_train_prints_and_writes_once(tmp_path: Path) -> None:
     done = on_ranks(2, *SMALL, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert (
-        len(re.findall("^2 ranks by .*, with their processes: .*; gradients are sent as they are$", done.stdout, re.M))
-        == 1
-    )
+    assert len(re.findall(f"^2 ranks by .*, with their processes: .*; gradients are {WAY}$", done.stdout, re.M)) == 1
     assert re.findall(r"^test accuracy: (0\.\d+)$", done.stdout, re.M)
     assert {path.suffix for path in (tmp_path / "runs").iterdir()} == {".safetensors", ".json"}
     history = json.loads((tmp_path / "runs" / "TwoLayerNet.history.json").read_text())
@@ -48,6 +47,7 @@ def test_info_names_the_library_and_each_rank(tmp_path: Path) -> None:
     done = on_ranks(2, "-m", "xpdl", "info", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^mpi +ok  \(.+\)$", done.stdout, re.M)) == 1
-    assert re.findall(
-        r"^  rank (\d): numpy on cpu, process \d+ on .*; gradients are sent as they are$", done.stdout, re.M
-    ) == ["0", "1"]
+    assert re.findall(rf"^  rank (\d): numpy on cpu, process \d+ on .*; gradients are {WAY}$", done.stdout, re.M) == [
+        "0",
+        "1",
+    ]

@@ -36,6 +36,7 @@ def test_claims_about_several_ranks(tmp_path: Path, names: list[str]) -> None:
     "ranks, cases",
     [
         (3, ["everything Adam", "fewer rows than ranks", "validation", "pieces", "sharded function"]),
+        pytest.param(3, ["via=messages"], marks=pytest.mark.exhaustive),
         pytest.param(2, [], marks=pytest.mark.exhaustive),
         pytest.param(3, [], marks=pytest.mark.exhaustive),
         pytest.param(4, [], marks=pytest.mark.exhaustive),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import itertools
+import os
 import platform
 import sys
 import time
@@ -19,11 +21,13 @@ import pytest
 
 import xpdl
 from tests import pages
-from tests.distributed import sharded
+from tests.distributed import sharded, states
 from tests.distributed.equal_to_one_process import T, X, everything, rows_net, uneven_rows
 from tests.selection import installed
 from xpdl.backends.registry import without
 from xpdl.distributed import RankError
+from xpdl.distributed import shared_memory as memory
+from xpdl.distributed.shared_memory import shared_memory
 from xpdl.layers import Affine, BatchNormalization, Relu, SoftmaxWithLoss, Tanh
 from xpdl.models import Sequential
 from xpdl.training import Callback, CSVLogger, ModelCheckpoint, StepLR, Trainer
@@ -82,6 +86,63 @@ def sums_are_in_the_order_of_the_ranks(ranks: Any, folder: Path) -> None:
             (found,) = ranks.allreduce([terms[ranks.rank]])
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, total.astype(dtype))
+
+
+@claim_on_linux
+def sums_in_shared_memory_are_those_of_messages(ranks: Any, folder: Path) -> None:
+    transport = ranks.transport_of(xpdl.get_backend())
+    assert transport.describe() == "added up in memory that all ranks share"
+    for size, dtype in itertools.product((1, 5, 40_001), ("float64", "float32", "float16", "int32")):
+        shared = transport.buffer(size, dtype)
+        for attempt in range(3):  # the memory is written again
+            rng = np.random.default_rng(10 * attempt + ranks.rank)
+            shared.values[:] = (rng.normal(size=size) * 100).astype(dtype)
+            if dtype != "int32" and attempt == 1:
+                shared.values[0] = np.inf * (1 - 2 * ranks.rank)  # without a warning
+            expected = ranks.sum_in_order(shared.values)
+            length = -(-size // ranks.size)
+            whole = np.zeros(length * ranks.size, dtype)
+            whole[:size] = expected
+            np.testing.assert_array_equal(transport.start_sum(shared.values)(), expected)
+            assert shared.is_finite == np.isfinite(expected).all()
+            own = whole[ranks.rank * length :][:length]
+            np.testing.assert_array_equal(transport.start_sum(shared.values, scattered=True)(), own)
+
+
+@claim_on_linux
+def ranks_of_which_one_cannot_map_memory_send_messages(ranks: Any, folder: Path) -> None:
+    at_once, size = shared_memory(ranks, 5000), 5000
+    assert at_once is not None and at_once[:size] == bytes(size)
+    ranks.barrier()
+    at_once[ranks.rank] = 1
+    ranks.barrier()
+    assert at_once[: ranks.size + 1] == b"\1" * ranks.size + b"\0"
+    open_files = len(os.listdir("/proc/self/fd"))
+    assert shared_memory(ranks, size) is not None
+    assert len(os.listdir("/proc/self/fd")) == open_files
+    refuse = pytest.MonkeyPatch()
+    elsewhere = memory._mapped  # with another file of this name
+    for failing in (0, 1):
+        with refuse.context() as patch:
+            if ranks.rank == failing:
+                patch.setattr(memory, "_mapped", lambda path, token: elsewhere(path, bytes(len(token))))
+            assert shared_memory(ranks, size) is None
+    for name in ("memfd_create", "posix_fallocate"):
+        with refuse.context() as patch:
+            patch.setattr(os, name, full)
+            assert shared_memory(ranks, size) is None and not memory.can_share(ranks)
+            network = parameters_of_two_epochs(ranks)
+        assert network == parameters_of_two_epochs(ranks)
+
+
+def full(*arguments: Any) -> None:
+    raise OSError(errno.ENOSPC, "no space left")
+
+
+def parameters_of_two_epochs(ranks: Any) -> dict[str, bytes]:
+    run = trainer(ranks)
+    run.train()
+    return parameters(run.network)
 
 
 @claim
@@ -414,8 +475,8 @@ def streamed_trainings_resume_bitwise_identical(ranks: Any, folder: Path) -> Non
         assert again.train_loss_list == whole.train_loss_list, name
 
 
-for sharded_check in sharded.CHECKS:
-    claim(sharded_check)
+for check in (*sharded.CHECKS, *states.CHECKS):
+    claim(check)
 
 
 def main(folder: Path, names: list[str]) -> int:

@@ -14,14 +14,14 @@ from xpdl.backends.namespaces import Array
 class HostBuffer:
     """A vector in the memory of the host.
 
-    Attributes
+    Parameters
     ----------
     values : NumPy array (n,)
         Has what was `put` when `is_ready` says so, or after `wait`.
     """
 
-    def __init__(self, size: int, dtype: Any) -> None:
-        self.values: np.ndarray[Any, Any] = np.empty(size, dtype)
+    def __init__(self, values: np.ndarray[Any, Any]) -> None:
+        self.values = values
 
     def put(self, begin: int, a: Array) -> None:
         """Copy the values of an array, from `begin` on."""
@@ -46,7 +46,7 @@ def host_buffer(backend: Backend, size: int, dtype: Any) -> HostBuffer:
     if backend.name == "cupy":
         buffer: HostBuffer = importlib.import_module("xpdl.backends.cupy.pinned").PinnedBuffer(size, dtype)
         return buffer
-    return HostBuffer(size, dtype)
+    return HostBuffer(np.empty(size, dtype))
 
 
 def way_of_messages(backend: Backend) -> str:

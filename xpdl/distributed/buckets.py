@@ -12,6 +12,7 @@ from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name
 from xpdl.backends.staging import HostBuffer
 from xpdl.distributed.communicator import Communicator
+from xpdl.distributed.shared_memory import SharedBuffer, SharedMemoryTransport
 from xpdl.distributed.transports import Transport, alike
 
 
@@ -20,7 +21,8 @@ class Buckets:
 
     A bucket is a contiguous buffer of arrays of one dtype, of at least ``communicator.bucket_bytes`` where there are as
     many; its sum is begun when the last of them is there, and when those of the buckets before it are begun: all ranks send
-    the same messages in the same order. The layout is that of the arrays of the last `reduce`.
+    the same messages in the same order. In memory that ranks share, arrays of one dtype make one bucket, as there is no
+    message to hide. The layout is that of the arrays of the last `reduce`.
 
     Parameters
     ----------
@@ -72,6 +74,10 @@ class Buckets:
             bucket, begin = self._places[name]
             sums[name] = alike(a, bucket.sum[begin : begin + math.prod(a.shape)].reshape(a.shape))
         return sums
+
+    def are_known_finite(self) -> bool:
+        """Return whether ranks have found the last sums finite while they added them up; False where nobody has looked."""
+        return all(isinstance(bucket.buffer, SharedBuffer) and bucket.buffer.is_finite for bucket in self._buckets)
 
     def join(self, pieces: Mapping[Any, Array], dtype: Any = None) -> Iterator[tuple[Any, Array]]:
         """Yield each name with the vector that the pieces of all ranks make, where the transport has it.
@@ -134,6 +140,7 @@ class Buckets:
     def _lay_out(self, arrays: Mapping[Any, Array]) -> None:
         """Assign a place to each array, the last ones first."""
         self._transport = transport = self.communicator.transport_of(Backend.of(next(iter(arrays.values()))))
+        limit = math.inf if isinstance(transport, SharedMemoryTransport) else self.communicator.bucket_bytes
         self._buckets, self._places = [], {}
         open_ones: dict[Any, _Bucket] = {}
         for name, a in reversed(list(arrays.items())):
@@ -145,7 +152,7 @@ class Buckets:
             self._places[name] = bucket, bucket.size
             bucket.sizes[name] = size
             bucket.size += size
-            if bucket.size * dtype.itemsize >= self.communicator.bucket_bytes:
+            if bucket.size * dtype.itemsize >= limit:
                 del open_ones[dtype]
         for bucket in self._buckets:
             bucket.buffer = transport.buffer(bucket.size, bucket.dtype)
@@ -172,6 +179,6 @@ class _Bucket:
         #: those that are not yet there
         self.missing: set[Any] = set()
         self.sum: Array = np.empty(0, dtype)
-        self.buffer = HostBuffer(0, dtype)
+        self.buffer = HostBuffer(self.sum)
         #: waits for the sum, once it is begun
         self.wait: Callable[[], Array] | None = None

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from xpdl.backends import Backend
+from xpdl.backends.namespaces import is_host
 from xpdl.backends.staging import gpu_messages
 from xpdl.distributed import cuda_aware, nccl
 from xpdl.distributed.compression import FORMS
+from xpdl.distributed.shared_memory import SharedMemoryTransport, can_share
 from xpdl.distributed.transports import HostTransport, Transport
 
 #: values of the option `transport`
@@ -56,7 +58,8 @@ def connect(ranks: Any, backend: Backend) -> Transport:
             raise ValueError(
                 f"mpi: transport={wanted!r} moves CuPy's arrays from GPU to GPU, got arrays of {backend.name}; leave it out"
             )
-        return HostTransport(ranks, backend)
+        shares = ranks.on_one_machine and ranks.compression is None and is_host(backend.asarray([0.0]))
+        return SharedMemoryTransport(ranks, backend) if shares and can_share(ranks) else HostTransport(ranks, backend)
     if wanted == "staged":
         return HostTransport(ranks, backend, "as asked for")
     sites = ranks.allgather(site(ranks.mpi, gpu, backend))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array
 from xpdl.distributed.transports import HostTransport, Transport
@@ -38,6 +40,8 @@ class Communicator:
         Of gradients in messages.
     transport : str
         The way of CuPy's arrays, see `mpi`.
+    on_one_machine : bool
+        Whether all ranks may map the same memory.
     """
 
     rank = 0
@@ -46,6 +50,7 @@ class Communicator:
     bucket_bytes = BUCKET_BYTES
     compression: str | None = None
     transport: str = "auto"
+    on_one_machine = False
 
     @property
     def is_first(self) -> bool:
@@ -105,12 +110,21 @@ class Communicator:
         """Return the values of all ranks, which can be pickled, in the order of the ranks."""
         return [value]
 
+    def start_gather(self, values: Sequence[float]) -> Callable[[], Buffer]:
+        """Begin to gather n numbers of each rank, and return a function that waits for them: an array (size, n)."""
+        gathered = np.array([values])
+        return lambda: gathered
+
     def bcast(self, value: Any) -> Any:
         """Return the value of rank 0, which can be pickled; that of others is ignored."""
         return value
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
+
+    def start_barrier(self) -> Callable[[], None]:
+        """Say that this rank is here, and return a function that waits until all ranks have said so."""
+        return lambda: None
 
     def describe(self) -> str:
         """Describe the ranks in one line."""

@@ -61,7 +61,7 @@ class MPICommunicator(Communicator):
         self._waiting = Waiting(self.mpi, self._reports)
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         node = world.Split_type(self.mpi.COMM_TYPE_SHARED)
-        self.local_rank = node.Get_rank()
+        self.local_rank, self.on_one_machine = node.Get_rank(), node.Get_size() == self.size
         node.Free()
         self._messages = 0
         self._sums, self._gradients = self.reductions(), self.reductions(FORMS[compression])
@@ -91,23 +91,28 @@ class MPICommunicator(Communicator):
     def joined(self, parts: Sequence[Buffer]) -> list[Buffer]:
         return self._gradients.joined(parts)
 
-    def _gathered(self, values: Buffer) -> Buffer:
-        """Return the vectors (n,) of all ranks, as (size, n)."""
-        everything = np.empty((self.size, values.size), values.dtype)
-        send, receive = [_bytes(values), self.mpi.BYTE], [_bytes(everything), values.nbytes, self.mpi.BYTE]
-        self._wait(self._comm.Iallgather(send, receive))
-        return everything
+    def start_gather(self, values: Sequence[float]) -> Callable[[], Buffer]:
+        own = np.array(values)
+        everything = np.empty((self.size, own.size), own.dtype)
+        send, receive = [_bytes(own), self.mpi.BYTE], [_bytes(everything), own.nbytes, self.mpi.BYTE]
+        request = self._comm.Iallgather(send, receive)
+
+        def wait() -> Buffer:
+            self._wait(request)
+            return everything
+
+        return wait
 
     def allgather(self, value: Any) -> list[Any]:
         data = np.frombuffer(self.mpi.pickle.dumps(value), np.uint8)
-        sizes = self._gathered(np.array([data.size]))[:, 0].tolist()
+        sizes = self.start_gather([data.size])()[:, 0].tolist()
         everything = np.empty(sum(sizes), np.uint8)
         self._wait(self._comm.Iallgatherv([data, self.mpi.BYTE], [everything, sizes, self.mpi.BYTE]))
         return [self.mpi.pickle.loads(part) for part in np.split(everything, np.cumsum(sizes)[:-1])]
 
     def bcast(self, value: Any) -> Any:
         data = np.frombuffer(self.mpi.pickle.dumps(value) if self.is_first else b"", np.uint8)
-        size = int(self._gathered(np.array([data.size]))[0, 0])
+        size = int(self.start_gather([data.size])()[0, 0])
         data = data.copy() if self.is_first else np.empty(size, np.uint8)
         self._wait(self._comm.Ibcast([data, self.mpi.BYTE]))
         return value if self.is_first else self.mpi.pickle.loads(data)
@@ -118,7 +123,11 @@ class MPICommunicator(Communicator):
             self._wait(request)
 
     def barrier(self) -> None:
-        self._wait(self._comm.Ibarrier())
+        self.start_barrier()()
+
+    def start_barrier(self) -> Callable[[], None]:
+        request = self._comm.Ibarrier()
+        return lambda: self._wait(request)
 
     def all_arrive(self, seconds: float) -> bool:
         """Return whether all ranks call this within so many seconds."""

@@ -26,6 +26,8 @@ class CandidateScores(Embedding):
     `state` has the stream of the random numbers that candidates are drawn by, and the number of draws, for checkpoints.
     """
 
+    #: names of `state` that no batch changes: several ranks do not average them
+    constant_state: ClassVar[tuple[str, ...]] = ("counts",)
     saved_names: ClassVar[tuple[str, ...]] = ("h", "ids")
 
     def __init__(self, count: int, units: int) -> None:

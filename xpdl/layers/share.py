@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from xpdl.backends.namespaces import Array
@@ -21,8 +21,8 @@ class Reduces(Protocol):
     def allreduce(self, arrays: Sequence[Array]) -> list[Array]:
         """The sums of arrays over all ranks."""
 
-    def allgather(self, value: Any) -> list[Any]:
-        """The values of all ranks, in their order."""
+    def start_gather(self, values: Sequence[float]) -> Callable[[], Any]:
+        """Begin to gather n numbers of each rank; the function returned waits for them: a NumPy array (size, n)."""
 
 
 class BatchShare:
@@ -47,7 +47,7 @@ class BatchShare:
     is_idle : bool
         Without rows.
     loss, weight : float or None
-        The mean loss of the global batch and its divisor, after `exchange`.
+        The mean loss of the global batch and its divisor, after `finish`.
     factor : float
         That of this rank's gradients, after `exchange`.
     """
@@ -61,9 +61,19 @@ class BatchShare:
         self.loss: float | None = None
         self.weight: float | None = None
         self.factor = 1.0
+        #: waits for the losses of all ranks, once this one has sent its own
+        self._wait: Callable[[], Any] | None = None
+        self._is_assumed = False
+
+    @property
+    def is_exchanged(self) -> bool:
+        """Return whether `exchange` was called."""
+        return self._wait is not None or self.loss is not None
 
     def exchange(self, loss: Any, weight: Any) -> float:
-        """Compute the loss of the global batch, and return the factor of this rank's gradients in its gradient.
+        """Send the loss of this rank to all, and return the factor of this rank's gradients in that of the global batch.
+
+        A mean over rows has a factor that needs no answer: then the backward pass does not wait for other ranks.
 
         Parameters
         ----------
@@ -79,12 +89,38 @@ class BatchShare:
         """
         assert self.communicator is not None
         own = (0.0, 0.0) if self.is_idle else (float(loss), float(weight))
-        pairs = self.communicator.allgather(own)
+        self._wait = self.communicator.start_gather(own)
+        rows = self.stop - self.start
+        self._is_assumed = self.is_idle or (isinstance(weight, int) and weight == rows)
+        if self._is_assumed:
+            self.factor = rows / self.rows
+        else:
+            self.finish()
+        return self.factor
+
+    def finish(self) -> None:
+        """Wait for the losses of other ranks, and compute that of the global batch.
+
+        Raises
+        ------
+        RuntimeError
+            If this rank has a mean over rows, and another one a weighted mean.
+        """
+        if self._wait is None:
+            return
+        assert self.communicator is not None
+        wait, self._wait = self._wait, None
+        pairs = wait().tolist()
         self.weight = total = sum(weight for _, weight in pairs)
         shares = [weight / total if total else 0.0 for _, weight in pairs]
         self.loss = sum(loss * share for (loss, _), share in zip(pairs, shares, strict=True))
-        self.factor = shares[self.communicator.rank]
-        return self.factor
+        factor = shares[self.communicator.rank]
+        if self._is_assumed and factor != self.factor:
+            raise RuntimeError(
+                f"Trainer: ranks weigh the rows of a batch in different ways, by {[weight for _, weight in pairs]} for "
+                f"{self.rows} rows; give sample weights on all ranks or on none"
+            )
+        self.factor = factor
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from xpdl.distributed import Communicator
 from xpdl.training.checkpoint.format import restore, snapshot
 from xpdl.training.network_state import named_arrays
 from xpdl.training.run_state import Run, RunState
+from xpdl.training.shared_states import take_share_of_states
 
 # rows of a mapped file that are hashed, spread over it: it may be larger than the memory
 _SAMPLED_ROWS = 64
@@ -54,6 +55,7 @@ def begin_alike(run: Run, state: RunState, communicator: Communicator) -> None:
     of_network = communicator.transport_of(run.backend).broadcast(list(own.values()))
     if not communicator.is_first:
         restore(run, state, "rank 0", {**others, **dict(zip(own, of_network, strict=True))}, metadata)
+    take_share_of_states(run.network, run.backend, communicator)
 
 
 def _settings(run: Run, sets: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:

@@ -58,9 +58,11 @@ class DataParallelStep(EagerStep):
 
     def __call__(self, x: Array, t: Array, *sample_weight: Array, last: bool = False) -> StepResult:
         """As of `EagerStep`, on this rank's rows; the loss is that of the global batch."""
+        self._share.finish()  # of a step that an error has ended
         start, stop, rows = self.span(last)
         self._share = share = BatchShare(rows, self.communicator, (start, stop))
         grads = self.gradient(x, t, *sample_weight)
+        share.finish()
         loss, weight = share.loss, share.weight
         assert loss is not None and weight is not None
         self.state.pending.append((loss, weight))
@@ -88,7 +90,7 @@ class DataParallelStep(EagerStep):
             overlapping(self.network, self._buckets, as_zeros=share.is_idle) if overlaps else contextlib.nullcontext(),
         ):
             grads: Mapping[str, Array] = gradient(self.network, self.precision, x, t, *sample_weight)
-        if share.weight is None:  # the network is not xpdl's, and has not asked for it
+        if not share.is_exchanged:  # the network is not xpdl's, and has not asked for it
             factor = share.exchange(loss_of(self.network, x, t), weight_of(self.network, x))
             grads = {name: grad * factor for name, grad in grads.items()}
         if share.is_idle:
@@ -111,7 +113,7 @@ class DataParallelStep(EagerStep):
         self._average_statistics()
         if self.sharded is None:
             sums = self._buckets.reduce(grads)
-            read(sums)
+            read({} if self._buckets.are_known_finite() else sums)
             update(self.optimizer, self.precision, self.network.params, sums)
         else:
             sums = self.sharded.reduce(grads)
@@ -158,5 +160,7 @@ def _local_statistics(network: Any) -> list[Entry]:
     if not isinstance(network, Model):
         return []
     leaves = [leaf for leaf in network.leaves() if not (isinstance(leaf, BatchNormalization) and leaf.sync)]
-    slots = [slot for leaf in leaves for slot in leaf.named_state()]
+    slots = [
+        slot for leaf in leaves for slot in leaf.named_state() if slot[2] not in getattr(leaf, "constant_state", ())
+    ]
     return [(name, owner, key) for name, owner, key in slots if is_array(owner[key]) and is_floating(owner[key])]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, same_device
+from xpdl.backends import asnumpy
+from xpdl.backends.namespaces import Array, array_namespace, is_array
 from xpdl.data.structure import map_arrays, rows_in, take_rows
 from xpdl.distributed import Communicator
-from xpdl.errors import ShapeError
 from xpdl.layers.recurrent_state import states_of_zeros
 from xpdl.models.base import Model
 from xpdl.models.batched import count_right, joined
@@ -20,11 +18,8 @@ from xpdl.ops.shares import share_of
 from xpdl.training.history import LISTS, History
 from xpdl.training.measures import Measure, Outputs, activation_of, kind_of, loss_words
 from xpdl.training.step import weight_of
+from xpdl.training.whole_sets import ROWS, as_share, batched, home, rows_of
 
-# Rows in one forward pass: enough to keep a processor busy, few enough for the memory of any.
-_ROWS = 200
-# Launches cost a device as much for 200 rows as for 2,000; where these do not fit, it takes the former.
-_ROWS_OF_A_DEVICE = 2000
 # Of shares in float32, relative.
 _ROUNDING = 1e-6
 _WIDE = 32
@@ -121,7 +116,7 @@ def _sums_of_ranks(
     network: Any, x: Array, t: Array, kinds: Collection[str], communicator: Communicator
 ) -> dict[str, tuple[float, float]]:
     """Add up what the ranks' rows have right, or their losses, and what these are divided by."""
-    start, stop = share_of(_rows(x, t, "evaluate"), communicator.rank, communicator.size)
+    start, stop = share_of(rows_of(x, t, "evaluate"), communicator.rank, communicator.size)
     x, t = take_rows((x, t), start, stop)
     own: dict[str, tuple[float, float]] = {}
     if start == stop or not kinds:
@@ -131,7 +126,9 @@ def _sums_of_ranks(
     else:
         rows = stop - start
         own = {
-            kind: (_whole(accuracy(network, x, t) * rows, rows), rows) if kind == "acc" else _loss(network, x, t)
+            kind: (_whole(accuracy(network, x, t) * rows, rows), rows)
+            if kind == "acc"
+            else _loss(network, x, t, start, communicator)
             for kind in kinds
         }
     every = communicator.allgather({kind: (float(total), float(weight)) for kind, (total, weight) in own.items()})
@@ -145,13 +142,13 @@ def accuracy(network: Any, x: Array, t: Array) -> float:
     its ``accuracy`` has a ``batch_size``, as in the book, that is always the batch at hand: the book's own code drops what
     does not fill a batch.
     """
-    rows = _rows(x, t, "accuracy")
+    rows = rows_of(x, t, "accuracy")
     if getattr(type(network), "accuracy", None) is Model.accuracy:
-        return float(_batched(network, lambda size: network.accuracy(x, t, batch_size=size)))
+        return float(batched(network, lambda size: network.accuracy(x, t, batch_size=size)))
     own_batches = "batch_size" in inspect.signature(network.accuracy).parameters
     right = 0.0
-    for start in range(0, rows, _ROWS):
-        end = min(start + _ROWS, rows)
+    for start in range(0, rows, ROWS):
+        end = min(start + ROWS, rows)
         option = {"batch_size": end - start} if own_batches else {}
         right += float(network.accuracy(*take_rows((x, t), start, end), **option)) * (end - start)
     return _whole(right, rows) / rows
@@ -162,22 +159,31 @@ def mean_loss(network: Any, x: Array, t: Array) -> float:
     return _divided(*_loss(network, x, t))
 
 
-def _loss(network: Any, x: Array, t: Array) -> tuple[Any, Any]:
-    """The sum of the losses of all rows, and what the mean is divided by."""
-    rows, home = _rows(x, t, "mean_loss"), _home(network)
+def _loss(
+    network: Any, x: Array, t: Array, first: int = 0, communicator: Communicator | None = None
+) -> tuple[Any, Any]:
+    """The sum of the losses of all rows, and what the mean is divided by.
+
+    Of a rank, `first` is the number of its first row in the set: its passes end where those of one process end, and layers
+    see which rows of these they get.
+    """
+    rows, to_home = rows_of(x, t, "mean_loss"), home(network)
 
     def sums(size: int) -> Any:
         total: Any = 0.0
         weights: Any = 0.0
-        for start in range(0, rows, size):
-            end = min(start + size, rows)
-            batch, targets = home(take_rows((x, t), start, end))
-            loss = network.loss(batch, targets)
+        end = 0
+        while end < rows:
+            start, place = end, (first + end) % size
+            end = min(start + size - place, rows)
+            batch, targets = to_home(take_rows((x, t), start, end))
+            with as_share(network, place, end - start, communicator):
+                loss = network.loss(batch, targets)
             weight = weight_of(network, batch)
             total, weights = total + _wide(loss) * weight, weights + weight
         return total, weights
 
-    found: tuple[Any, Any] = _batched(network, sums)
+    found: tuple[Any, Any] = batched(network, sums)
     return found
 
 
@@ -203,7 +209,7 @@ def _is_plain(network: Any, kinds: Collection[str]) -> bool:
 
 def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> dict[str, tuple[Any, Any]]:
     """For each of `kinds`, a sum over all rows and what it is divided by."""
-    rows, home, last = _rows(x, t, "evaluate"), _home(network), network.last_layer
+    rows, to_home, last = rows_of(x, t, "evaluate"), home(network), network.last_layer
     assert last is not None
 
     def measured(size: int) -> dict[str, tuple[Any, Any]]:
@@ -213,7 +219,7 @@ def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> 
         decisions: Any = 0
         for start in range(0, rows, size):
             end = min(start + size, rows)
-            batch, targets = home(take_rows((x, t), start, end))
+            batch, targets = to_home(take_rows((x, t), start, end))
             scores = network.predict(batch)
             if "acc" in kinds:
                 hits, of = count_right(last.correct(scores, targets), last.counted(scores, targets))
@@ -225,22 +231,22 @@ def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> 
         sums = {"acc": (right, decisions), "loss": (total, weights)}
         return {kind: sums[kind] for kind in kinds}
 
-    found: dict[str, tuple[Any, Any]] = _batched(network, measured)
+    found: dict[str, tuple[Any, Any]] = batched(network, measured)
     return found
 
 
 def _outputs(network: Any, x: Array, t: Array, communicator: Communicator | None) -> Outputs:
     """The scores for all rows, on the host in float64."""
-    rows, home = _rows(x, t, "evaluate"), _home(network)
+    rows, to_home = rows_of(x, t, "evaluate"), home(network)
     begin, rows = (0, rows) if communicator is None else share_of(rows, communicator.rank, communicator.size)
 
     def scores(size: int) -> list[Array]:
         parts = (
-            network.predict(home(take_rows(x, start, min(start + size, rows)))) for start in range(begin, rows, size)
+            network.predict(to_home(take_rows(x, start, min(start + size, rows)))) for start in range(begin, rows, size)
         )
         return [map_arrays(asnumpy, part) for part in parts]
 
-    parts = _batched(network, scores)
+    parts = batched(network, scores)
     if communicator is not None:
         parts = [part for of_rank in communicator.allgather(parts) for part in of_rank]
     wide = map_arrays(lambda a: array_namespace(a).astype(a, array_namespace(a).float64), joined(parts))
@@ -248,15 +254,6 @@ def _outputs(network: Any, x: Array, t: Array, communicator: Communicator | None
     if kind == "classes":
         targets = label_rows(targets, wide)
     return Outputs(kind, wide, activation_of(network)(wide), targets)
-
-
-def _home(network: Any) -> Callable[[Array], Array]:
-    """A function that moves rows to where a network is, of a data set too large for its device for example."""
-    first = _first_parameter(network)
-    if first is None:
-        return lambda rows: rows
-    backend = Backend.of(first)
-    return lambda rows: map_arrays(lambda a: a if same_device(a, first) else backend.asarray(a), rows)
 
 
 def _wide(loss: Any) -> Any:
@@ -270,25 +267,3 @@ def _wide(loss: Any) -> Any:
 def _divided(total: Any, weights: Any) -> float:
     weight = float(weights)
     return float(total) / weight if weight else 0.0
-
-
-def _batched(network: Any, measured: Callable[[int], Any]) -> Any:
-    """`measured` with the number of rows of one forward pass that suits the device of `network`."""
-    parameters = getattr(network, "params", {}).values()
-    with on_device_of(_first_parameter(network)):
-        if parameters and not any(map(is_host, parameters)):
-            with contextlib.suppress(MemoryError):
-                return measured(_ROWS_OF_A_DEVICE)
-        return measured(_ROWS)
-
-
-def _first_parameter(network: Any) -> Array | None:
-    return next(filter(is_array, getattr(network, "params", {}).values()), None)
-
-
-def _rows(x: Array, t: Array, owner: str) -> int:
-    if rows_in(x) != rows_in(t) or rows_in(x) == 0:
-        raise ShapeError(
-            f"{owner}: expected as many rows of x as of t, and at least one, got {rows_in(x)} and {rows_in(t)}"
-        )
-    return rows_in(x)

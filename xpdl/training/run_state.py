@@ -113,6 +113,8 @@ class Run:
         Gives the settings that must be equal to resume, see `xpdl.training.checkpoint.fingerprint`.
     sharded : ShardedUpdate or None
         Has the optimizer's state in pieces.
+    span : callable
+        ``span(False)`` gives the first row of this rank in a batch, the one after its last, and the rows of all.
     """
 
     owner: Owner
@@ -128,6 +130,7 @@ class Run:
     communicator: Communicator
     fingerprint: Callable[[], dict[str, Any]]
     sharded: Any = None
+    span: Callable[[bool], tuple[int, int, int]] = lambda last: (0, 0, 0)
     last_epoch: int = 0
 
     def with_whole_state(self) -> contextlib.AbstractContextManager[None]:

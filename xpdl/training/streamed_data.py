@@ -9,7 +9,7 @@ from xpdl.backends.random import next_stream
 from xpdl.data.batches import Transforms
 from xpdl.distributed import Communicator
 from xpdl.layers.recurrent_state import stateful_layers
-from xpdl.training.batch_source import BatchSource, is_in_order
+from xpdl.training.batch_source import BatchSource
 from xpdl.training.rank_source import RankSource
 from xpdl.training.stable_repr import words
 
@@ -71,10 +71,10 @@ def streamed(
     order = next_stream("Trainer", seed).words("order")[0]
     options = source, "Trainer: x_train", network, order, augment
     batches = BatchSource(*options) if communicator.size == 1 else RankSource(*options, communicator=communicator)
-    if communicator.size > 1 and is_in_order(batches) and (layers := stateful_layers(network)):
+    if isinstance(batches, RankSource) and batches.is_sharded and (layers := stateful_layers(network)):
         raise ValueError(
-            f"Trainer: {layers[0].name} goes on with the states of the batch before, and a checkpoint keeps those of one "
-            "rank; train in one process, or make the layer with stateful=False"
+            f"Trainer: {layers[0].name} goes on with the states of the batch before, and a checkpoint does not know the rows"
+            " that a rank gives itself; give all ranks the same batches, or make the layer with stateful=False"
         )
     if batches.class_names is None:
         of_ranks = communicator.allgather(batches.learn_class_names())

@@ -297,4 +297,4 @@ class Trainer:
             return identity(self.network, self.optimizer_at_start, callbacks, self.epochs, self._options)
 
         objects = self.owner, self.network, self.optimizer, self.precision, callbacks, self.backend
-        return Run(*objects, *sizes, fingerprint, getattr(self.step, "sharded", None))
+        return Run(*objects, *sizes, fingerprint, getattr(self.step, "sharded", None), self.data.span)

@@ -15,6 +15,7 @@ from xpdl.training.agreement import begin_alike
 from xpdl.training.checkpoint.rotation import CheckpointFiles
 from xpdl.training.checkpoint.signals import Interrupts
 from xpdl.training.run_state import Run, RunState
+from xpdl.training.shared_states import whole_states
 
 Checkpoint = str | os.PathLike[str] | CheckpointFiles
 
@@ -142,11 +143,17 @@ class Checkpointer:
     def _new_interrupts(self) -> Interrupts:
         return Interrupts((signal.SIGINT,) if self.files is None else (signal.SIGINT, signal.SIGTERM))
 
+    def _with_states_of_all(self, run: Run) -> contextlib.AbstractContextManager[None]:
+        if self.communicator.size == 1:
+            return contextlib.nullcontext()
+        start, stop, _ = run.span(False)
+        return whole_states(run.network, run.backend, self.communicator, stop - start)
+
     def _write(self, run: Run, state: RunState) -> None:
         written = False
         if self.files is not None:
             # others wait for it, so that an end of the program does not cut it short
-            with run.with_whole_state():
+            with run.with_whole_state(), self._with_states_of_all(run):
                 written = self.communicator.bcast(self.communicator.is_first and self.files.write(run, state))
             self._last_step = state.step
         if not self._interrupts.noted:
