@@ -39,6 +39,8 @@ def test_a_step_here_pays_for_copies_and_messages():
     sums = SumSpeed(small_seconds=0.001, bandwidth=2e9, copy_bandwidth=2e9)
     # copies of 8 MB at 1 GB/s, two messages of losses, and two of the last bucket
     assert step_here(together, 2, sums) == pytest.approx(0.1 + 0.008 + 0.002 + 0.002)
+    # in shared memory, sums of 8 MB at 2 GB/s after the backward pass, and three messages of which two make a small sum
+    assert step_here(together, 2, sums, shares_memory=True) == pytest.approx(0.1 + 0.004 + 0.0015)
 
 
 @pytest.mark.exhaustive

@@ -17,11 +17,13 @@ from xpdl.bench.nets import NETS
 from xpdl.bench.timing import check_net, prepared, wait
 from xpdl.distributed import Communicator
 from xpdl.distributed.measuring import SumSpeed, sum_speed
+from xpdl.distributed.shared_memory import SharedMemoryTransport
 from xpdl.layers.base import Layer
 from xpdl.ops.checks import positive_int
 from xpdl.optimizers import Adam
 from xpdl.training.data_parallel import DataParallelStep
 from xpdl.training.run_state import RunState
+from xpdl.training.step import EagerStep
 
 RANKS = 8, 64, 1024
 GIGABITS = 1, 10, 100, 400
@@ -87,9 +89,10 @@ def distributed(
     check_net(net)
     positive_int(batch_size, "batch_size", "distributed")
     positive_int(rounds, "rounds", "distributed")
-    with use(backend):
+    with use(backend) as arrays:
         one, several = (prepared(*NETS[net], batch_size) for _ in range(2))
     own, of_all = _OwnStep(*one, communicator.bucket_bytes), _StepOfAll(*several, communicator)
+    shares_memory = isinstance(communicator.transport_of(arrays), SharedMemoryTransport)
     alone, together, seconds, speeds = [], [], [], []
     for _ in range(rounds + 1):
         communicator.barrier()
@@ -115,13 +118,20 @@ def distributed(
         together=slowest,
         sums=sums,
         seconds=max(communicator.allgather(statistics.median(seconds[1:]))),
-        predicted=step_here(slowest, communicator.size, sums),
+        predicted=step_here(slowest, communicator.size, sums, shares_memory=shares_memory),
         efficiencies=efficiencies(basis),
     )
 
 
-def step_here(together: Step, ranks: int, sums: SumSpeed) -> float:
-    """Predict a step of the ranks of one machine, whose processors copy the bytes that a network would carry."""
+def step_here(together: Step, ranks: int, sums: SumSpeed, *, shares_memory: bool = False) -> float:
+    """Predict a step of the ranks of one machine, whose processors copy the bytes that a network would carry.
+
+    In memory that they share, they add up all gradients after the backward pass.
+    """
+    if shares_memory:
+        size = sum(bucket.size for bucket in together.buckets)
+        # one message with the losses, one before and one after the sum
+        return together.seconds + 1.5 * sums.small_seconds + size / sums.bandwidth
     # a sum of 8 bytes is one message to all, that of a bucket two
     link = Link(math.inf, sums.small_seconds / max(1, math.ceil(math.log2(ranks))))
     copy_bandwidth = 1 / (1 / sums.bandwidth + 1 / sums.copy_bandwidth)
@@ -147,7 +157,8 @@ class _OwnStep:
     """Steps of this rank, without messages."""
 
     def __init__(self, network: Any, x: Any, t: Any, bucket_bytes: int) -> None:
-        self.network, self.rows, self.rule, self.bucket_bytes = network, (x, t), Adam(), bucket_bytes
+        self.network, self.rows, self.bucket_bytes = network, (x, t), bucket_bytes
+        self.step = EagerStep(network, Adam(), None, 1, RunState())
 
     def measured(self) -> Step:
         """Make a step."""
@@ -160,13 +171,10 @@ class _OwnStep:
 
         self.network.after_backward = after_backward
         begin = time.perf_counter()
-        grads = self.network.gradient(*self.rows)
-        wait(self.network.last_loss)
-        backward_ends = time.perf_counter() - begin
-        self.rule.update(self.network.params, grads)
+        self.step(*self.rows)
         wait(next(iter(self.network.params.values())))
         seconds = time.perf_counter() - begin
-        return Step(backward_ends, seconds, in_buckets(gradients, self.bucket_bytes))
+        return Step(gradients[-1].ready, seconds, in_buckets(gradients, self.bucket_bytes))
 
 
 class _StepOfAll:
