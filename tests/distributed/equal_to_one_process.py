@@ -193,6 +193,8 @@ def trained(case: str, communicator: Any) -> Trainer:
     t, t_test = options.pop("t_train", T), options.pop("t_test", T[: len(x_test)])
     rows = ROWS - round(ROWS * options.get("validation_split", 0.0))
     steps = -(-rows // options["mini_batch_size"])
+    if not is_rows:  # batches have their own size
+        del options["mini_batch_size"]
     data = x, t if is_rows else None, x_test, t_test
     options = {"seed": 5, "verbose": False, "communicator": communicator, **options}
     trainer = Trainer(network, *data, -(-50 // steps), **options)
