@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,10 +113,26 @@ def test_a_stateful_layer_begins_with_zeros(tmp_path: Any) -> None:
     assert_same(got, net.forward(x), "float32")
 
 
-@pytest.mark.parametrize("layer", [xpdl.LSTM(3), Bidirectional(xpdl.GRU(3))], ids=["LSTM", "Bidirectional"])
-def test_a_mask_of_steps_is_refused_by_name(layer: Any, tmp_path: Any) -> None:
+RECURRENT: dict[str, Callable[[bool], Any]] = {
+    "RNN": lambda steps: xpdl.RNN(3, return_sequences=steps),
+    "LSTM": lambda steps: xpdl.LSTM(3, return_sequences=steps),
+    "GRU": lambda steps: xpdl.GRU(3, return_sequences=steps),
+    "both ways": lambda steps: Bidirectional(xpdl.LSTM(3, return_sequences=steps)),
+}
+
+
+@pytest.mark.parametrize("steps", [True, False])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_mask_of_the_first_steps(name: str, steps: bool, tmp_path: Any, capfd: Any) -> None:
+    """Of any number of them, none as well; the runtime refuses another mask, and the loaded model takes it."""
     x, mask = Input((4, 2), "x"), Input((4,), "mask")
-    net = built(Graph((x, mask), layer(x, mask)))
-    with pytest.raises(ValueError, match=rf"{type(layer).__name__}1: a mask for each step has no counterpart in ONNX"):
-        xpdl.onnx.export(net, tmp_path / "x.onnx")
-    assert not (tmp_path / "x.onnx").exists()
+    net = built(Graph((x, mask), RECURRENT[name](steps)(x, mask)))
+    xs = {"x": RNG.standard_normal((5, 4, 2)).astype("float32"), "mask": np.tri(5, 4, -1, dtype=bool)}
+    check(net, xs, tmp_path / "x.onnx")
+    loaded = xpdl.onnx.load(tmp_path / "x.onnx")
+    assert [type(one) for one in loaded.layers.values()] == [type(one) for one in net.layers.values()]
+    np.testing.assert_array_equal(loaded.predict(xs), net.predict(xs))
+    xs["mask"][2] = [True, False, True, False]
+    with pytest.raises(Exception, match="Invalid value/s in sequence_lens"):
+        runner(tmp_path / "x.onnx")(xs)
+    np.testing.assert_array_equal(loaded.predict(xs), net.predict(xs))

@@ -18,25 +18,23 @@ from xpdl import models, use
 
 pytestmark = pytest.mark.needs("onnx")
 
-#: mix the rows of a batch, take two arrays, or are written as arithmetic that no layer is read from
+#: mix the rows of a batch, or are written as arithmetic that no layer is read from
 NO_MODEL = {
     "Softmax (5,)",
     "LogSoftmax (5,)",
     *(row.id for row in ROWS if " one " in row.id and "column" not in row.id),
 }
-_IN_PIECES = ("Gelu", "LayerNormalization", "RMSNormalization", "GroupNormalization")
-NO_MODEL |= {row.id for row in ROWS if row.id.startswith(_IN_PIECES) or "'alpha'" in row.id}
-#: are read as several layers, which round in another way
-IN_PIECES = {row.id for row in ROWS if row.id.startswith("Gelu") and "tanh" in row.id} | {"AveragePooling rounded up"}
-NO_MODEL -= IN_PIECES
-#: are exported, and not read
-NOT_READ = {L.RNN, L.LSTM, L.GRU, L.Bidirectional, L.MultiHeadAttention, L.LearnedPositions}
+NO_MODEL |= {row.id for row in ROWS if row.id.startswith(("RMSNormalization", "GroupNormalization"))}
+#: is a node in float32 alone
+IN_FLOAT32 = {row.id for row in ROWS if row.cls is L.LayerNormalization}
+#: is read as several layers, which round in another way
+IN_PIECES = {"AveragePooling rounded up"}
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 @each_dtype
-@pytest.mark.applies(lambda row, dtype: dtype == "float32" or row.cls is not L.LeakyRelu)  # whose slope is a float32
-@pytest.mark.applies(lambda row: row.id not in NO_MODEL and row.cls not in NOT_READ)
+@pytest.mark.applies(lambda row, dtype: dtype == "float32" or row.id not in IN_FLOAT32)
+@pytest.mark.applies(lambda row: row.id not in NO_MODEL)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_every_layer_comes_back(row: Row, dtype: str, tmp_path: Any) -> None:
     x = row.inputs[0] if row.cls is L.Embedding else row.inputs[0].astype(dtype)

@@ -55,7 +55,7 @@ def integer_weights(g: Builder) -> str:
 
 
 def two_unmapped(g: Builder) -> str:
-    return g.node("Add", g.node("Erf", "x"), g.node("Hardmax", "x"))
+    return g.node("Add", g.node("Sin", "x"), g.node("Hardmax", "x"))
 
 
 def pool(**attributes: Any) -> Callable[[Builder], str]:
@@ -91,7 +91,7 @@ UNMAPPED = [
     (joined(0), ("n", 4), r"it joins batches along axis 0, and not values of a row"),
     (argmax, ("n", 4), r"'n1' \(Cast\): it makes integers of the values; read the layers before it, with output='v0'"),
     (integer_weights, ("n", 4), r"its second input are integers \(int64\)"),
-    (two_unmapped, ("n", 4), r"'n0' \(Erf\): xpdl has no layer for it; .* \| node 'n1' \(Hardmax\): xpdl has no layer"),
+    (two_unmapped, ("n", 4), r"'n0' \(Sin\): xpdl has no layer for it; .* \| node 'n1' \(Hardmax\): xpdl has no layer"),
     (
         one("Conv", (2, 2, 3, 3), strides=[0, 1], auto_pad="SAME_UPPER"),
         IMAGES,
@@ -152,7 +152,7 @@ UNMAPPED = [
         r"reduces the axes \(2,\), which are not all of images but the channels",
     ),
     (one("Dropout", ratio=1.5), ("n", 4), r"\(Dropout\): Dropout: dropout_ratio must"),
-    (second_output, IMAGES, r"'n1' \(MaxPool\): its output 'places' beside the first has no counterpart"),
+    (second_output, IMAGES, r"'n1' \(MaxPool\): its output 'places' has no counterpart"),
     (lambda g: "nowhere", ("n", 4), r"the value 'nowhere' is not computed from the input; outputs are 'nowhere'"),
     (
         lambda g: g.node("Gemm", "x", g.node("Tile", g.constant(4, 3), g.constant(2))),

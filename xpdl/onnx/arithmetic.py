@@ -11,9 +11,10 @@ from xpdl.layers.base import Layer
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.merging import Add, Multiply
 from xpdl.layers.positions import LearnedPositions, SinusoidalPositions
-from xpdl.layers.sigmoid import Sigmoid
-from xpdl.layers.silu import Silu
+from xpdl.onnx import attention, masks
 from xpdl.onnx.arranging import arranged
+from xpdl.onnx.attention_layer import with_last_bias
+from xpdl.onnx.formulas import recognised
 from xpdl.onnx.importing import Reader, ordered, then
 from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, constant, signal
 from xpdl.onnx.source import HostArray, Unmapped
@@ -25,15 +26,17 @@ _ONE, _ZERO, _MINUS = (np.asarray(value, np.float32) for value in (1, 0, -1))
 
 def add(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
     """Return the sum of two branches, or of a value and a constant."""
+    of_mask = masks.computed(node, np.add, x, y)
+    if of_mask is not None:
+        return of_mask
     if isinstance(x, Signal) and isinstance(y, Signal):
         return _of_two(node, Add(), x, y)
-    x, values = (x, y) if isinstance(x, Signal) else (y, x)
-    x = signal(x)
-    return (
-        _with_bias(node, reader, x, values)
-        or _with_positions(node, reader, x, values)
-        or shifted(node, reader, x, values)
-    )
+    x, values = (x, constant(y, "summand")) if isinstance(x, Signal) else (signal(y), constant(x, "summand"))
+    for kind in (attention.with_added_mask, with_last_bias, _with_bias, _with_positions):
+        found = kind(node, reader, x, values)
+        if found is not None:
+            return found
+    return shifted(node, reader, x, values)
 
 
 def _of_two(node: Node, layer: Layer, x: Signal, y: Signal) -> Signal:
@@ -61,9 +64,9 @@ def _same_order(x: Signal, y: Signal) -> bool:
     return x.order is y.order or (x.order is not None and y.order is not None and np.array_equal(x.order, y.order))
 
 
-def _with_bias(node: Node, reader: Reader, x: Signal, values: Given) -> Signal | None:
+def _with_bias(node: Node, reader: Reader, x: Signal, b: HostArray) -> Signal | None:
     """Return the sum of the bias to an affine layer of positions or features; None where it is something else."""
-    layer, b = x.step.layer, constant(values, "summand")
+    layer = x.step.layer
     if not isinstance(layer, Affine) or layer.b is not None or b.shape != (layer.units,):
         return None
     if x.order is not None or not x.axes or x.axes[-1] != len(x.step.shape) - 1:
@@ -72,9 +75,8 @@ def _with_bias(node: Node, reader: Reader, x: Signal, values: Given) -> Signal |
     return Signal(Step(node.outputs[0], biased, *x.step.inputs, shape=x.step.shape), x.axes)
 
 
-def _with_positions(node: Node, reader: Reader, x: Signal, values: Given) -> Signal | None:
+def _with_positions(node: Node, reader: Reader, x: Signal, added: HostArray) -> Signal | None:
     """Return the sum with a vector for each position of a sequence; None where it is something else."""
-    added = constant(values, "summand")
     if not x.is_arranged or x.axes != (BATCH, 0, 1) or added.shape not in (x.row, (1, *x.row)) or 1 in x.row:
         return None
     W = reader.weights(added, "summand").reshape(added.shape[-2:])
@@ -94,6 +96,9 @@ def add_all(node: Node, reader: Reader, x: Given, *others: Given) -> Signal:
 
 def subtract(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
     """Return the difference of two values, or of a value and a constant."""
+    of_mask = masks.computed(node, np.subtract, x, y)
+    if of_mask is not None:
+        return of_mask
     if isinstance(x, Signal) and isinstance(y, Signal):
         return _of_two(node, Add(), x, scaled(node, reader, y, _MINUS))
     if isinstance(x, Signal):
@@ -105,30 +110,30 @@ def subtract(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
 def multiply(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
     """Return the product of two values, or of one and a constant; after a dropout, the book's.
 
-    The book's has the share that is kept as its factor. ``x sigmoid(x)`` is a layer of its own.
+    The book's has the share that is kept as its factor.
     """
+    of_mask = masks.computed(node, np.multiply, x, y)
+    if of_mask is not None:
+        return of_mask
     if isinstance(x, Signal) and isinstance(y, Signal):
-        for whole, gate in ((x, y), (y, x)):
-            if isinstance(gate.step.layer, Sigmoid) and gate.step.inputs == (whole.step,) and x.axes == y.axes:
-                return Signal(Step(node.outputs[0], Silu(), whole.step, shape=whole.step.shape), x.axes, x.order)
-        return _of_two(node, Multiply(), x, y)
-    x, values = (x, y) if isinstance(x, Signal) else (y, x)
-    x, factor = signal(x), constant(values, "factor")
+        return recognised(_of_two(node, Multiply(), x, y))
+    x, factor = (x, constant(y, "factor")) if isinstance(x, Signal) else (signal(y), constant(x, "factor"))
     last = x.step.layer
     if isinstance(last, Dropout) and last.inverted and factor.size == 1:
         keep = 1.0 - last.dropout_ratio
         if abs(float(factor.reshape(())) - keep) <= 1e-6 * keep:
             step = Step(node.outputs[0], Dropout(last.dropout_ratio), *x.step.inputs, shape=x.step.shape)
             return Signal(step, x.axes, x.order)
-    return scaled(node, reader, x, factor)
+    return attention.scaled_scores(node, x, factor) or recognised(scaled(node, reader, x, factor))
 
 
 def divide(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
     """Return the quotient of a value and a constant."""
-    divisor = reader.weights(y, "divisor")
+    divisor, x = reader.weights(y, "divisor"), signal(x)
     if not np.all(divisor):
         raise Unmapped("it divides by 0")
-    return scaled(node, reader, signal(x), np.asarray(1.0 / divisor))
+    factor = np.asarray(1.0 / divisor)
+    return attention.scaled_scores(node, x, factor) or recognised(scaled(node, reader, x, factor))
 
 
 def negative(node: Node, reader: Reader, x: Given) -> Signal:

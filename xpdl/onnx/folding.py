@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from xpdl.onnx.nodes import MOST_AXES, Given, Node, Signal, Sizes, constant, integers, signal, sizes
+from xpdl.onnx.nodes import MOST_AXES, Filled, Given, Node, Signal, Sizes, constant, integers, signal, sizes
+from xpdl.onnx.selections import SELECTIONS
 from xpdl.onnx.source import Constants, Damaged, HostArray, Unmapped
 from xpdl.onnx.steps import known
 
@@ -23,7 +24,19 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "Sqrt": np.sqrt,
     "Reciprocal": np.reciprocal,
     "Neg": np.negative,
+    "Pow": np.power,
+    "And": np.logical_and,
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Not": np.logical_not,
+    "Or": np.logical_or,
+    "Where": np.where,
 }
+# which leave a constant of one value what it is
+_MOVES = {"Cast", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 def fold(node: Node, values: list[Given], constants: Constants) -> Given:
@@ -36,6 +49,11 @@ def fold(node: Node, values: list[Given], constants: Constants) -> Given:
     """
     if node.kind == "Constant":
         return _constant(node, constants)
+    if isinstance(values[0] if values else None, Filled) and node.kind in _MOVES:
+        return values[0]
+    if node.kind in ("ConstantOfShape", "Expand") and any(isinstance(value, Sizes) for value in values):
+        return _for_each_row(node, values, constants)
+    values = [_fixed(value) for value in values]
     if any(isinstance(value, Sizes) for value in values):
         return _of_sizes(node, values)
     arrays = [constant(value, "input") for value in values if value is not None]
@@ -57,7 +75,32 @@ def fold(node: Node, values: list[Given], constants: Constants) -> Given:
     if node.kind in ("Squeeze", "Unsqueeze"):
         axes = integers(arrays[1], "axes") if len(arrays) > 1 else node.integers("axes")
         return _with_axes(arrays[0], axes, node.kind == "Squeeze")
+    if node.kind in SELECTIONS:
+        return SELECTIONS[node.kind](node, arrays, constants)
     raise Unmapped("of constants, it is not computed", "fold the constants of the file, as onnxruntime or onnxslim do")
+
+
+def _fixed(value: Given) -> Given:
+    """Return sizes that do not depend on the number of rows as a constant."""
+    if not isinstance(value, Sizes) or None in value.values:
+        return value
+    array = np.array([size for size in value.values if size is not None], np.int64)
+    return array.reshape(()) if value.is_scalar else array
+
+
+def _for_each_row(node: Node, values: list[Given], constants: Constants) -> Given:
+    """Return a constant of one value in a shape that the number of rows is part of."""
+    wanted = values[0] if node.kind == "ConstantOfShape" else values[1]
+    if node.kind == "ConstantOfShape":
+        array = constants.array(node.tensor("value")) if node.has("value") else np.zeros(1, np.float32)
+    else:
+        array = constant(values[0], "input")
+    if None not in sizes(wanted, "shape"):
+        arrays = [np.array(sizes(wanted, "shape"), np.int64)]
+        return SELECTIONS[node.kind](node, arrays if node.kind == "ConstantOfShape" else [array, *arrays], constants)
+    if array.size == 0 or np.any(array != array.reshape(-1)[0]):
+        raise Unmapped("it repeats other values for each row than one number")
+    return Filled(float(array.reshape(-1)[0]))
 
 
 def shape_of(node: Node, value: Given) -> Sizes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,16 +87,25 @@ class Graph:
         -------
         Value
         """
+        name = self.fresh(self._layer)
+        self._append(kind, inputs, [*[""] * place, name], attributes)
+        return Value(name, inputs[0].shape if shape is None else shape)
+
+    def nodes_of(self, kind: str, inputs: Sequence[Value], count: int, **attributes: Any) -> list[Value]:
+        """Add a node with several outputs, and return these; their shapes are those of the first input."""
+        names = [self.fresh(self._layer) for _ in range(count)]
+        self._append(kind, inputs, names, attributes)
+        return [Value(name, inputs[0].shape) for name in names]
+
+    def _append(self, kind: str, inputs: Sequence[Value], outputs: list[str], attributes: Mapping[str, Any]) -> None:
         for one in inputs:
             if not isinstance(one, Value):
                 raise TypeError(
                     f"{self._layer}: inputs of the node {kind} must be values of the graph, got {type(one).__name__}; "
                     "make constants with graph.constant(array) and graph.parameter(self, key)"
                 )
-        name = self.fresh(self._layer)
-        outputs = [*[""] * place, name]
-        self.nodes.append(helper.make_node(kind, [one.name for one in inputs], outputs, name=name, **attributes))
-        return Value(name, inputs[0].shape if shape is None else shape)
+        node = helper.make_node(kind, [one.name for one in inputs], outputs, name=outputs[-1], **attributes)
+        self.nodes.append(node)
 
     def parameter(self, layer: Layer, key: str) -> Value:
         """Return a parameter or running statistic of a layer as a constant, under its name in the model."""

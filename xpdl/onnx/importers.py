@@ -15,19 +15,23 @@ from xpdl.layers.leaky_relu import LeakyRelu
 from xpdl.layers.log_softmax import LogSoftmax
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
 from xpdl.layers.rearranging import Permute
+from xpdl.layers.recurrent import GRU, LSTM, RNN
 from xpdl.layers.relu import Relu
 from xpdl.layers.row_normalization import LayerNormalization
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
+from xpdl.onnx import attention, masks
 from xpdl.onnx.arithmetic import add, add_all, divide, multiply, negative, subtract
 from xpdl.onnx.arranging import after, arranged
+from xpdl.onnx.formulas import choice, error_function, function
 from xpdl.onnx.importing import Importer, Reader, grids_of, ordered, then
 from xpdl.onnx.joining import concatenate, gather, part, split
 from xpdl.onnx.layouts import flatten, reshape, squeeze, transpose, unsqueeze
 from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, constant, decimal, integers, signal
 from xpdl.onnx.products import gemm, matmul
+from xpdl.onnx.recurrence import recurrent
 from xpdl.onnx.resizing import convolution_transpose, resize, upsample
 from xpdl.onnx.source import FLOATS, HostArray, Unmapped
 from xpdl.onnx.windows import border, convolution, pooling
@@ -120,6 +124,8 @@ def _number(values: HostArray, what: str) -> float:
 def _along_axis(kind: type[Softmax] | type[LogSoftmax]) -> Importer:
     def importer(node: Node, reader: Reader, x: Given) -> Signal:
         x = signal(x)
+        if isinstance(x.step.layer, attention.Scores) and kind is Softmax and node.integer("axis", -1) in (-1, 3):
+            return attention.softmax(node, x)
         rank = len(x.axes)
         # before opset 13, over all axes from that one on
         axis = node.integer("axis", -1 if node.opset >= 13 else 1)
@@ -135,9 +141,24 @@ def _along_axis(kind: type[Softmax] | type[LogSoftmax]) -> Importer:
 
 
 def _cast(node: Node, reader: Reader, x: Given) -> Signal:
+    numbers = masks.numbers_of(node, reader, x)
+    if numbers is not None:
+        return numbers
     if node.integer("to", 0) not in FLOATS:
         raise Unmapped("it makes integers of the values")
     return signal(x)
+
+
+def _where(node: Node, reader: Reader, condition: Given, x: Given, y: Given) -> Signal:
+    return masks.kept_state(condition, x, y) or attention.where(node, condition, x, y) or choice(node, condition, x, y)
+
+
+def _and(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
+    return attention.seen(node, x, y) if isinstance(x, Signal) else attention.seen(node, signal(y), x)
+
+
+def _is_nan(node: Node, reader: Reader, x: Given) -> Signal:
+    return attention.is_nan(node, signal(x))
 
 
 def _identity(node: Node, reader: Reader, x: Given) -> Signal:
@@ -152,6 +173,8 @@ def _zip_map(node: Node, reader: Reader, x: Given) -> Signal:
 
 IMPORTERS: dict[str, Importer] = {
     "Add": add,
+    "And": _and,
+    "Attention": attention.operator,
     "AveragePool": pooling(AveragePooling),
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
@@ -161,13 +184,19 @@ IMPORTERS: dict[str, Importer] = {
     "Div": divide,
     "Dropout": _dropout,
     "Elu": _with_alpha(Elu, 1.0),
+    "Erf": function(error_function),
     "Flatten": flatten,
+    "GRU": recurrent(GRU),
     "Gather": gather,
     "Gelu": _gelu,
     "Gemm": gemm,
     "GlobalAveragePool": _global_pooling(GlobalAveragePooling),
     "GlobalMaxPool": _global_pooling(GlobalMaxPooling),
+    "Greater": function(np.greater),
+    "GreaterOrEqual": function(np.greater_equal),
     "Identity": _identity,
+    "IsNaN": _is_nan,
+    "LSTM": recurrent(LSTM),
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": _with_alpha(LeakyRelu, 0.01),
     "LogSoftmax": _along_axis(LogSoftmax),
@@ -176,7 +205,13 @@ IMPORTERS: dict[str, Importer] = {
     "Mul": multiply,
     "Neg": negative,
     "Pad": border,
+    "Less": function(np.less),
+    "LessOrEqual": function(np.less_equal),
+    "Pow": function(np.power),
+    "RNN": recurrent(RNN),
+    "ReduceMax": masks.reduced(np.max),
     "ReduceMean": _reduce_mean,
+    "ReduceSum": masks.reduced(np.sum),
     "Relu": _elementwise(Relu),
     "Reshape": reshape,
     "Resize": resize,
@@ -192,5 +227,6 @@ IMPORTERS: dict[str, Importer] = {
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
     "Upsample": upsample,
+    "Where": _where,
     "ai.onnx.ml.ZipMap": _zip_map,
 }

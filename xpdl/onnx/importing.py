@@ -11,13 +11,17 @@ from xpdl.layers.base import Layer
 from xpdl.onnx.arranging import arranged
 from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, signal
 from xpdl.onnx.source import HostArray, Unmapped
-from xpdl.onnx.steps import Scaling, Step, row_after
+from xpdl.onnx.steps import Part, Step, row_after
 
 
 class Reader(Protocol):
     """The reader of a file, as importers see it."""
 
     class_names: list[str] | None
+    #: constant tables, and the steps that look rows up in them
+    tables: list[tuple[HostArray, Step]]
+    #: inputs that are booleans
+    booleans: set[str]
     #: whether the file transposes an input from (N, H, W, C)
     channels_last: bool
 
@@ -31,9 +35,9 @@ class Reader(Protocol):
 Importer = Callable[..., Signal | tuple[Signal | None, ...]]
 
 
-def then(node: Node, x: Signal, layer: Layer | Scaling, axes: tuple[int, ...] | None = None) -> Signal:
+def then(node: Node, x: Signal, layer: Part, axes: tuple[int, ...] | None = None) -> Signal:
     """Return the output of a layer; its axes are those of `x`, unless others are given."""
-    shape = x.step.shape if isinstance(layer, Scaling) else row_after(layer, x.step.shape)
+    shape = row_after(layer, x.step.shape) if isinstance(layer, Layer) else x.step.shape
     step = Step(node.outputs[0], layer, x.step, shape=shape)
     return Signal(step, x.axes if axes is None else axes, x.order)
 

@@ -11,7 +11,7 @@ from xpdl.layers.sigmoid import Sigmoid
 from xpdl.onnx.arranging import after, arranged
 from xpdl.onnx.importing import Reader
 from xpdl.onnx.layouts import squeezed
-from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, integers, signal
+from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, constant, integers, signal
 from xpdl.onnx.source import Damaged, Unmapped
 from xpdl.onnx.steps import Scaling, Step, row_after
 
@@ -127,6 +127,7 @@ def gather(node: Node, reader: Reader, table: Given, numbers: Given) -> Signal:
     if ids.step.inputs or not ids.is_plain:
         raise Unmapped("its numbers are computed from the input of the model, and are not that itself")
     step = Step(node.outputs[0], Embedding(W=W), ids.step, shape=(*ids.step.shape, W.shape[1]))
+    reader.tables.append((constant(table, "table"), step))
     return Signal(step, (*ids.axes, len(ids.step.shape)))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.flatten import Flatten
+from xpdl.layers.rearranging import Reshape
 from xpdl.onnx.arranging import after, arranged, reshaped
 from xpdl.onnx.importing import Reader
 from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, integers, signal, sizes
@@ -64,6 +65,8 @@ def flattened(node: Node, reader: Reader, x: Signal) -> Signal:
         if math.prod(shape) > _MOST_FEATURES:
             raise Unmapped(f"rows of {math.prod(shape):,} values are too large to be put into another order")
         order = np.arange(math.prod(shape)).reshape(shape).transpose(real).reshape(-1)
+    if isinstance(x.step.layer, Reshape) and order is None:
+        return Signal(reshaped(node.outputs[0], x.step, (math.prod(known(x.step.shape)),)), (BATCH, 0))
     return Signal(after(node.outputs[0], x.step, Flatten()), (BATCH, 0), order)
 
 

@@ -141,6 +141,12 @@ class Sizes(NamedTuple):
     is_scalar: bool = False
 
 
+class Filled(NamedTuple):
+    """A constant of one value everywhere, as many as there are rows."""
+
+    value: float
+
+
 class Missing(NamedTuple):
     """A value that is not there for want of a layer: why, for each node that it is owed to."""
 
@@ -148,7 +154,7 @@ class Missing(NamedTuple):
 
 
 # Damaged names what contradicts itself, Unmapped what has no layer
-Given: TypeAlias = "Signal | Sizes | HostArray | None"
+Given: TypeAlias = "Signal | Sizes | Filled | HostArray | None"
 
 
 def signal(value: Given, what: str = "input") -> Signal:
@@ -189,4 +195,10 @@ def _kind_of(value: Given) -> str:
         return "nothing"
     if isinstance(value, Signal):
         return "a value computed from the input of the model"
-    return "the shape of a value" if isinstance(value, Sizes) else "a constant"
+    return (
+        "the shape of a value"
+        if isinstance(value, Sizes)
+        else "a constant for each row"
+        if isinstance(value, Filled)
+        else "a constant"
+    )

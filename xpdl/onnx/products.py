@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from xpdl.layers.affine import Affine
+from xpdl.layers.embedding import Embedding
+from xpdl.layers.tied_embedding import TiedEmbedding, TiedScores
+from xpdl.onnx import attention
 from xpdl.onnx.arithmetic import add, scaled
 from xpdl.onnx.arranging import arranged
+from xpdl.onnx.attention_layer import layer_of
 from xpdl.onnx.importing import Reader, bias_of, features_of, ordered, then
-from xpdl.onnx.nodes import BATCH, Given, Node, Signal, signal
+from xpdl.onnx.nodes import BATCH, Given, Node, Signal, constant, signal
 from xpdl.onnx.source import HostArray, Unmapped
 
 
@@ -47,10 +51,40 @@ def _affine(node: Node, x: Signal, weights: HostArray, bias: HostArray | None) -
 
 def matmul(node: Node, reader: Reader, x: Given, W: Given) -> Signal:
     """Return the products of the vectors along the last axis with constant weights."""
+    x = signal(x)
+    if isinstance(W, Signal):
+        return attention.product(node, x, W)
+    tied = _tied(node, reader, x, constant(W, "second input"))
+    if tied is not None:
+        return tied
     weights = reader.weights(W, "second input")
     if weights.ndim != 2:
         raise Unmapped(f"its weights have shape {weights.shape}")
-    x = signal(x)
+    if isinstance(x.step.layer, attention.Joined) and x.is_plain:
+        return layer_of(node, reader, x, weights)
     if len(x.real) > 1 and x.axes[-1] >= 0:
         return then(node, arranged(node.outputs[0], x), Affine(weights, axis=-1))
     return _affine(node, x, weights, None)
+
+
+def _tied(node: Node, reader: Reader, x: Signal, W: HostArray) -> Signal | None:
+    """Return the scores of the rows of a table that ids were looked up in; None of other weights."""
+    same = [step for table, step in reader.tables if _is_transposed(table, W)]
+    if len(same) != 1 or not x.is_plain or x.axes[-1] < 0 or W.shape[0] != x.step.shape[-1]:
+        return None
+    (step,) = same
+    if not isinstance(step.layer, Embedding) or isinstance(step.layer, TiedEmbedding):
+        return None
+    table = TiedEmbedding(W=step.layer.W)
+    step.layer = table
+    return then(node, x, TiedScores(table))
+
+
+def _is_transposed(table: HostArray, W: HostArray) -> bool:
+    """Return whether `W` is the transposed table itself, and not other numbers that are the same."""
+    return (
+        W.shape == table.shape[::-1]
+        and W.strides == table.strides[::-1]
+        and np.may_share_memory(W, table)
+        and W.ndim == 2
+    )

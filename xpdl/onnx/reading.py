@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from xpdl.onnx.arranging import arranged
 from xpdl.onnx.folding import depends_on_rows, fold, shape_of
@@ -17,6 +17,7 @@ from xpdl.onnx.inputs import InputShapes, inputs_of
 from xpdl.onnx.nodes import BATCH, ONE, Given, Missing, Node, Signal, constant
 from xpdl.onnx.sharing import SharedLayers
 from xpdl.onnx.source import FLOATS, Constants, Damaged, HostArray, Memory, Unmapped, short
+from xpdl.onnx.steps import Step
 
 _MOST_NODES = 10_000
 _MOST_PROBLEMS = 5
@@ -40,6 +41,10 @@ class GraphReader:
     ----------
     inputs : dict of str to Signal
     class_names : list of str or None
+    booleans : set of str
+        Names of inputs that are masks.
+    tables : list of (array, Step)
+        Constants that rows are looked up in.
     channels_last : bool
         Whether the file transposes an input from (N, H, W, C).
     """
@@ -51,12 +56,14 @@ class GraphReader:
         self._opset = max((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), default=1)
         self._values: dict[str, Signal | Any] = {}
         self._shared = SharedLayers()
+        self.tables: list[tuple[HostArray, Step]] = []
         self._used = {name for node in self._graph.node for name in node.input}
         self._used |= {one.name for one in self._graph.output}
         if len(self._graph.node) > _MOST_NODES:
             raise Unmapped(f"it has {len(self._graph.node):,} nodes, and {_MOST_NODES:,} are read")
         self._values.update(inputs_of(proto, self._constants, input_shapes, batched))
         self.inputs = {name: x for name, x in self._values.items() if isinstance(x, Signal)}
+        self.booleans = {one.name for one in self._graph.input if one.type.tensor_type.elem_type == TensorProto.BOOL}
         self.channels_last = any(not x.is_plain for x in self.inputs.values())
         for number, one in enumerate(self._graph.node):
             if one.output:
@@ -73,7 +80,7 @@ class GraphReader:
 
     def is_used(self, name: str) -> bool:
         """Return whether a node takes a value, or it is an output."""
-        return name in self._used
+        return name != "" and name in self._used
 
     def outputs(self, names: Sequence[str] | None) -> dict[str, Signal]:
         """Return values of the graph, by default all outputs with floats.
@@ -112,9 +119,9 @@ class GraphReader:
             found = Missing((_problem(node, Unmapped(" ".join(str(error).split())), self._values),))
         several = found if type(found) is tuple else (found,)
         for place, name in enumerate(node.outputs):
-            value = several[0] if isinstance(several[0], Missing) else several[place] if place < len(several) else None
+            value = found if isinstance(found, Missing) else several[place] if place < len(several) else None
             if value is None:
-                value = Missing((f"{node.label}: its output {short(name)} beside the first has no counterpart",))
+                value = Missing((f"{node.label}: its output {short(name)} has no counterpart",))
             if name:
                 self._values[name] = value
 

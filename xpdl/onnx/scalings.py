@@ -13,7 +13,7 @@ from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.scale_shift import ScaleShift
-from xpdl.onnx.source import HostArray, Unmapped
+from xpdl.onnx.source import HostArray, Unmapped, short
 from xpdl.onnx.steps import Border, Part, Scaling, Unfinished, along_first
 from xpdl.ops.padding import sides
 
@@ -36,7 +36,10 @@ def merged(row: Iterable[Part], fixed: Iterable[Layer] = ()) -> list[Layer]:
         if isinstance(one, Border):
             raise Unmapped(f"the border of {one.node} is not before a convolution or pooling that it could be part of")
         if isinstance(one, Unfinished):
-            raise Unmapped(f"{one.node}: xpdl has no layer that ends with it")
+            raise Unmapped(
+                f"{one.node}: xpdl has no layer for it, or none that ends with it",
+                f"read the layers before it, with output={short(one.before)}",
+            )
         last = layers[-1] if layers else None
         together = None
         if isinstance(one, Scaling) and id(last) not in kept:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from xpdl.backends.conversion import to_numpy
 from xpdl.layers.bidirectional import Bidirectional
@@ -37,20 +38,44 @@ def _bidirectional(layer: Bidirectional, graph: Graph, x: Value, *mask: Value) -
 
 def _steps(layer: Any, directions: Sequence[Any], graph: Graph, x: Value, mask: tuple[Value, ...]) -> Value:
     """Nodes of a recurrent layer in one direction or two, which begins with states of zeros."""
-    if mask:
-        raise ValueError(f"{layer.name}: a mask for each step has no counterpart in ONNX; export the graph without it")
     first = directions[0]
     kind = next(kind for kind in _GATES if isinstance(first, kind))
     weights = [graph.constant(np.stack(arrays)) for arrays in zip(*map(_weights, directions), strict=True)]
     options: dict[str, Any] = {"hidden_size": first.units}
     options |= {"linear_before_reset": 1} if kind is GRU else {}
     options |= {"direction": "bidirectional"} if len(directions) > 1 else {}
-    given = [graph.node("Transpose", x, perm=[1, 0, 2]), *weights]
-    if first.return_sequences:  # (T, directions, N, H)
+    given = [graph.node("Transpose", x, perm=[1, 0, 2]), *weights, *(_lengths(graph, one, x.shape[0]) for one in mask)]
+    if not first.return_sequences:
+        last = graph.node(kind.__name__, *given, place=1, **options)  # (directions, N, H)
+        return _side_by_side(graph, graph.node("Transpose", last, perm=[1, 0, 2]), [0, -1])
+    if not mask:  # (T, directions, N, H)
         y = graph.node("Transpose", graph.node(kind.__name__, *given, **options), perm=[2, 0, 1, 3])
-        return graph.node("Reshape", y, graph.constant(np.array([0, 0, -1])))
-    last = graph.node(kind.__name__, *given, place=1, **options)  # (directions, N, H)
-    return graph.node("Reshape", graph.node("Transpose", last, perm=[1, 0, 2]), graph.constant(np.array([0, -1])))
+        return _side_by_side(graph, y, [0, 0, -1])
+    y, last = graph.nodes_of(kind.__name__, given, 2, **options)
+    if len(directions) > 1:  # at steps that do not count, the way back has not begun
+        forwards = graph.constant(np.reshape([1.0, 0.0], (2, 1, 1)))
+        last = graph.node("Mul", last, forwards)
+    y = _side_by_side(graph, graph.node("Transpose", y, perm=[2, 0, 1, 3]), [0, 0, -1])
+    last = _side_by_side(graph, graph.node("Transpose", last, perm=[1, 0, 2]), [0, 1, -1])
+    counts = graph.node("Unsqueeze", mask[0], graph.constant(np.array([2])))
+    return graph.node("Where", counts, y, last)
+
+
+def _side_by_side(graph: Graph, y: Value, shape: list[int]) -> Value:
+    """Both directions, or the one, along the last axis."""
+    return graph.node("Reshape", y, graph.constant(np.array(shape)))
+
+
+def _lengths(graph: Graph, mask: Value, steps: int) -> Value:
+    """Numbers of steps that count; of a mask with others among them a negative one, which runtimes refuse."""
+    graph.booleans.add(mask.name)
+    counts = graph.node("Cast", mask, to=TensorProto.INT32)
+    numbers = graph.constant(np.arange(1, steps + 1, dtype=np.int32))
+    total = graph.node("ReduceSum", counts, graph.constant(np.array([1])), keepdims=0)
+    end = graph.node("ReduceMax", graph.node("Mul", counts, numbers), axes=[1], keepdims=0)
+    # the total where both are the same
+    often, less = (graph.constant(np.array(number, np.int32)) for number in (steps + 2, steps + 1))
+    return graph.node("Sub", graph.node("Mul", total, often), graph.node("Mul", end, less))
 
 
 def _weights(layer: RNN | LSTM | GRU) -> tuple[HostArray, HostArray, HostArray]:

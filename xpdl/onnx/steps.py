@@ -57,12 +57,12 @@ class Unfinished:
 
     Parameters
     ----------
-    node : str
-        For messages.
+    node, before : str
+        The node that gives it, and a value before it, for messages.
     """
 
-    def __init__(self, node: str) -> None:
-        self.node = node
+    def __init__(self, node: str, before: str) -> None:
+        self.node, self.before = node, before
 
 
 Part = Layer | Scaling | Border | Unfinished
