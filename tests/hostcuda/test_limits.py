@@ -79,3 +79,8 @@ def test_mprotect_and_guard_pages_do_not_go_together():
     assert run("-c", program, HOSTCUDA_PROTECT="1").stdout.strip() == ("memory protection keys" if keys else "mprotect")
     both = run("-c", program, HOSTCUDA_PROTECT="1", HOSTCUDA_GUARD="1").stdout.strip()
     assert both == ("memory protection keys" if keys else "none")
+
+
+def test_memory_can_be_left_open_to_libraries_that_read_it():
+    program = "from hostcuda import core; import cupy; print(core.protection())"
+    assert run("-c", program, HOSTCUDA_PROTECT="none").stdout.strip() == "none"

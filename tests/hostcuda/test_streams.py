@@ -143,3 +143,24 @@ def test_products_sorts_and_graphs_are_queued_with_kernels():
             graph.launch(stream)
         del graph
         np.testing.assert_array_equal(x.get(), np.full(3, 3.0))
+
+
+@on_host(HOSTCUDA_ASYNC="1")
+def test_other_threads_ask_about_work_and_do_not_run_it():
+    import threading
+
+    import cupy as cp
+
+    x = cp.arange(4.0)
+    event = cp.cuda.get_current_stream().record()
+    answers = []
+
+    def ask():
+        answers.extend(event.done for _ in range(3))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert answers == [False] * 3
+    assert not event.done and event.done  # the first question of this thread runs it
+    np.testing.assert_array_equal(x.get(), np.arange(4.0))
