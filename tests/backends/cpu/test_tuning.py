@@ -19,6 +19,7 @@ FIXED = {
     ("cpu/buffer_pool", "_UNUSED"): "of CPython's reference counts",
     ("numpy/gemm", "_ALIGNED"): "of the processor",
     ("numba/normalization", "_PIECE"): "part of compiled code",
+    ("numba/lstm_panels", "_ROWS"): "part of compiled code",
     ("numba/spin_wait", "_TURNS"): "part of compiled code",
     ("numba/spin_wait", "_LATER"): "part of compiled code",
 }

@@ -6,19 +6,23 @@ functions, of which products of matrices take 54; of 20 sequences of 35 steps wi
 
 from __future__ import annotations
 
+import functools
+import importlib
+import os
 from typing import Any
 
 import numpy as np
 
 from xpdl.backends.arrays import NDArray
 from xpdl.backends.cpu.contiguous import read_only
-from xpdl.backends.numba.jit import compiled, inline
-from xpdl.backends.numba.tanh import sigmoid, tanh
+from xpdl.backends.cpu.tuning import TUNING
+from xpdl.backends.numba import BlasError
+from xpdl.backends.numba.jit import compiled
+from xpdl.backends.numba.lstm_cell import answer, of_answer, of_memory, open_gate, propose, remember
 from xpdl.backends.numpy import lstm as pure
 from xpdl.backends.numpy.float16 import in_float32
+from xpdl.backends.numpy.sequences import supports
 from xpdl.backends.registry import DECLINE, kernel
-
-_ONE = np.float32(1.0)
 
 
 @kernel("numba", "lstm")
@@ -27,8 +31,11 @@ def lstm(
     x: NDArray, h: NDArray, c: NDArray, Wx: NDArray, Wh: NDArray, b: NDArray, mask: NDArray | None = None
 ) -> tuple[NDArray, NDArray, NDArray]:
     """As `xpdl.ops.recurrent.lstm`."""
-    if x.dtype != np.float32:
+    if x.dtype != np.float32 or not (supports(x, h, Wx, Wh, c, b, mask=mask) and _fit(h, c, Wx, Wh)):
         return DECLINE
+    if (panels := _panels(x)) is not None:
+        y, cells, gates = panels.forward(x, h, c, Wx, Wh, b, mask)
+        return y, cells, gates
     return pure.forward(_cell, x, h, c, Wx, Wh, b, mask)
 
 
@@ -47,9 +54,36 @@ def lstm_backward(
     mask: NDArray | None = None,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
     """As `xpdl.ops.recurrent.lstm_backward`."""
-    if x.dtype != np.float32:
+    if x.dtype != np.float32 or not supports(x, h, Wx, Wh, dy, c, y, cells, gates, mask=mask):
         return DECLINE
+    if not _fit(h, c, Wx, Wh) or not dy.shape == y.shape == cells.shape == (*x.shape[:2], len(Wh)):
+        return DECLINE
+    if gates.shape != (*x.shape[:2], 4 * len(Wh)):
+        return DECLINE
+    if (panels := _panels(x)) is not None:
+        dx, dh, dc, dWx, dWh, db = panels.backward(dy, x, h, c, Wx, Wh, y, cells, gates, mask)
+        return dx, dh, dc, dWx, dWh, db
     return pure.backward(_cell_backward, dy, x, h, c, Wx, Wh, y, cells, gates, mask)
+
+
+def _fit(h: NDArray, c: NDArray, Wx: NDArray, Wh: NDArray) -> bool:
+    """Return whether states and weights are of as many units: compiled code does not check indices."""
+    return c.shape == h.shape and Wx.shape[1:] == Wh.shape[1:] == (4 * len(Wh),)
+
+
+def _panels(x: NDArray) -> Any:
+    """The module that does all steps of `x` (N, T, F) in one call, where that is worth it and BLAS can be called."""
+    # a single row BLAS multiplies as it is
+    many = len(x) > 1 and x.shape[1] >= TUNING.recurrent_packed_steps and hasattr(os, "sched_yield")
+    return _module_of_panels() if many else None
+
+
+@functools.cache
+def _module_of_panels() -> Any:
+    try:
+        return importlib.import_module("xpdl.backends.numba.lstm_panels")
+    except BlasError:
+        return None
 
 
 def _cell(product: NDArray, c: NDArray, gates: NDArray, cells: NDArray, y: NDArray) -> None:
@@ -68,35 +102,11 @@ def _rows(product: Any, c: Any, gates: Any, cells: Any, y: Any) -> None:
             gates[n, 2 * units : 3 * units],
             gates[n, 3 * units :],
         )
-        _open(product[n, : 2 * units], gates[n, : 2 * units])
-        _propose(product[n, 2 * units : 3 * units], g)
-        _open(product[n, 3 * units :], o)
-        _remember(i, f, g, c[n], cells[n])
-        _answer(o, cells[n], y[n])
-
-
-@inline
-def _open(product: Any, gate: Any) -> None:
-    for k in range(len(gate)):
-        gate[k] = sigmoid(gate[k] + product[k])
-
-
-@inline
-def _propose(product: Any, gate: Any) -> None:
-    for k in range(len(gate)):
-        gate[k] = tanh(gate[k] + product[k])
-
-
-@inline
-def _remember(i: Any, f: Any, g: Any, c: Any, cells: Any) -> None:
-    for k in range(len(cells)):
-        cells[k] = f[k] * c[k] + i[k] * g[k]
-
-
-@inline
-def _answer(o: Any, cells: Any, y: Any) -> None:
-    for k in range(len(y)):
-        y[k] = o[k] * tanh(cells[k])
+        open_gate(product[n, : 2 * units], gates[n, : 2 * units])
+        propose(product[n, 2 * units : 3 * units], g)
+        open_gate(product[n, 3 * units :], o)
+        remember(i, f, g, c[n], cells[n])
+        answer(o, cells[n], y[n])
 
 
 @compiled
@@ -111,23 +121,5 @@ def _cell_backward(dh: Any, before: Any, cells: Any, gates: Any, dc: Any, da: An
             gates[n, 3 * units :],
         )
         di, df, dg, do = da[n, :units], da[n, units : 2 * units], da[n, 2 * units : 3 * units], da[n, 3 * units :]
-        _of_answer(dh[n], o, cells[n], dc[n], do)
-        _of_memory(i, f, g, before[n], dc[n], di, df, dg)
-
-
-@inline
-def _of_answer(dh: Any, o: Any, cells: Any, dc: Any, do: Any) -> None:
-    for k in range(len(do)):
-        tanh_c, d = tanh(cells[k]), dh[k] * o[k]
-        dc[k] += d * (_ONE - tanh_c * tanh_c)
-        do[k] = d * tanh_c * (_ONE - o[k])
-
-
-@inline
-def _of_memory(i: Any, f: Any, g: Any, before: Any, dc: Any, di: Any, df: Any, dg: Any) -> None:
-    for k in range(len(dc)):
-        d = dc[k]
-        di[k] = d * g[k] * i[k] * (_ONE - i[k])
-        df[k] = d * before[k] * f[k] * (_ONE - f[k])
-        dg[k] = d * i[k] * (_ONE - g[k] * g[k])
-        dc[k] = d * f[k]
+        of_answer(dh[n], o, cells[n], dc[n], do)
+        of_memory(i, f, g, before[n], dc[n], di, df, dg)

@@ -11,7 +11,7 @@ from numba import types
 
 from xpdl.backends.numba.jit import compiled
 
-_yield = types.ExternalFunction("sched_yield", types.int32())
+yield_processor = types.ExternalFunction("sched_yield", types.int32())
 
 # Of 0.2 us each, if nobody wants the processor.
 _TURNS = 5000
@@ -26,9 +26,9 @@ def posted(count: Any, seen: int, away: Any, place: int) -> bool:
     for _ in range(_TURNS):
         if count[0] != seen:
             for _ in range(_LATER):
-                _yield()
+                yield_processor()
             return True
-        _yield()
+        yield_processor()
     return False
 
 
@@ -39,4 +39,4 @@ def all_away(away: Any) -> None:
         for _ in range(_TURNS):
             if away[place]:
                 break
-            _yield()
+            yield_processor()
