@@ -34,6 +34,7 @@ KERNELS = {
     "lstm_backward": ("xpdl.backends.numba.lstm", TUNING.small_array),
     "gru": ("xpdl.backends.numba.gru", TUNING.small_array),
     "gru_backward": ("xpdl.backends.numba.gru", TUNING.small_array),
+    "softmax_with_loss": ("xpdl.backends.numba.losses", TUNING.loss_task),
     "relu_backward": ("xpdl.backends.numba.elementwise", TUNING.small_array),
     "dropout": ("xpdl.backends.numba.elementwise", 0),
     "dropout_mask": ("xpdl.backends.numba.dropout", 0),
