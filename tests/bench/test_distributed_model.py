@@ -55,13 +55,13 @@ def test_sums_take_rounds_of_latency_and_bytes(ranks, ring, halving):
     assert halving_seconds(400, ranks, LINK) == pytest.approx(halving)
 
 
-# two ranks: losses take two messages of 0.5 s, a bucket of n bytes 1 + n / 100 s
+# two ranks: losses take a message of 0.5 s, a bucket of n bytes 1 + n / 100 s
 CASES = {
-    "hidden": ([Gradient(2.0, 100), Gradient(6.0, 50)], math.inf, [(3.0, 5.0), (7.0, 8.5)], 10.0),
-    "one waits for the other": ([Gradient(2.0, 700), Gradient(6.0, 50)], math.inf, [(3.0, 11.0), (11.0, 12.5)], 13.5),
-    "all at the end": ([Gradient(8.0, 300)], math.inf, [(9.0, 13.0)], 14.0),
+    "hidden": ([Gradient(2.0, 100), Gradient(6.0, 50)], math.inf, [(2.5, 4.5), (6.5, 8.0)], 9.5),
+    "one waits for the other": ([Gradient(2.0, 700), Gradient(6.0, 50)], math.inf, [(2.5, 10.5), (10.5, 12.0)], 13.0),
+    "all at the end": ([Gradient(8.0, 300)], math.inf, [(8.5, 12.5)], 13.5),
     # 1 s and 0.5 s of copies, which the computation waits for
-    "copied": ([Gradient(2.0, 100), Gradient(6.0, 50)], 100.0, [(4.0, 6.0), (8.5, 10.0)], 11.5),
+    "copied": ([Gradient(2.0, 100), Gradient(6.0, 50)], 100.0, [(3.5, 5.5), (8.0, 9.5)], 11.0),
 }
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-#: between two ranks of a step, besides gradients: the sizes and the values of losses and weights
-SMALL_MESSAGES = 2
+#: between two ranks of a step, besides gradients: losses and weights, which some losses wait for before they go back
+SMALL_MESSAGES = 1
 
 
 @dataclass(frozen=True)
