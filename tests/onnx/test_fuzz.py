@@ -23,6 +23,21 @@ pytestmark = pytest.mark.needs("onnx")
 #: sizes, axes and counts that no operator means
 EXTREMES = [0, 1, -1, 2, 7, -7, 2**31 - 1, -(2**31), 2**62, -(2**63)]
 OPERATORS = ["Add", "Mul", "Conv", "Gemm", "MatMul", "Reshape", "Transpose", "Flatten", "Softmax", "Concat", "Shape"]
+OPERATORS += [
+    "LSTM",
+    "GRU",
+    "Attention",
+    "Where",
+    "Slice",
+    "Split",
+    "Gather",
+    "Erf",
+    "Pow",
+    "ReduceSum",
+    "And",
+    "Expand",
+]
+OPERATORS += ["Range", "ConstantOfShape", "Trilu", "IsNaN", "Greater", "LayerNormalization", "BatchNormalization"]
 OPERATORS += ["Squeeze", "Unsqueeze", "Sub", "Div", "Pad", "MaxPool", "AveragePool", "ReduceMean", "Constant", "Cast"]
 
 
@@ -55,6 +70,36 @@ def a_view() -> bytes:
     x = g.node("Reshape", x, g.node("Concat", rows, g.constant(values=np.array([-1])), axis=0))
     W = g.node("Transpose", g.node("Mul", g.constant(4, 18), g.constant(4, 1)))
     data: bytes = g.model(g.node("Gemm", x, W, g.constant(1, 4)), ("n", 2, 6, 6)).SerializeToString()
+    return data
+
+
+def a_graph() -> bytes:
+    """Two inputs, branches, several outputs, and constants that stay."""
+    a, b = xpdl.Input((2, 6, 6), "a"), xpdl.Input((4,), "b")
+    h = L.Relu()(L.Convolution(filters=3, size=3)(a))
+    joined = L.Concatenate()(L.Slice(0, 9)(L.Flatten()(L.Permute((2, 3, 1))(h))), L.Multiply()(b, L.Tanh()(b)))
+    net = xpdl.Graph([a, b], {"y": L.Affine(units=3)(joined), "z": L.Reshape((2, 2))(b)}, seed=0)
+    return exported(net)
+
+
+def a_transformer() -> bytes:
+    """With tied weights, rotary positions, and gelu in pieces; a table large enough that changes may hit it."""
+    return exported(xpdl.GPT(200, 4, 8, heads=2, depth=1, rotary=True, seed=0))
+
+
+def recurrent_layers() -> bytes:
+    """With a mask of steps, in both directions."""
+    x, mask = xpdl.Input((4, 2), "x"), xpdl.Input((4,), "mask")
+    h = L.Bidirectional(L.LSTM(2))(x, mask)
+    net = xpdl.Graph([x, mask], L.GRU(2, return_sequences=False)(L.LeakyRelu()(h), mask), seed=0)
+    return exported(net)
+
+
+def exported(net: Any) -> bytes:
+    if not net.built:
+        net.build()
+    model_file = importlib.import_module("xpdl.onnx.model_file")
+    data: bytes = model_file._proto(net, net.input_shape, None).SerializeToString()
     return data
 
 
@@ -177,7 +222,17 @@ COUNTS = [pytest.param(60, id="short"), pytest.param(20_000, marks=pytest.mark.s
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("change", [flipped, mutated])
-@pytest.mark.parametrize("make", [a_model, a_keras_graph, a_view])
+@pytest.mark.parametrize(
+    "make",
+    [
+        a_model,
+        a_keras_graph,
+        a_view,
+        a_graph,
+        pytest.param(a_transformer, marks=pytest.mark.exhaustive),
+        pytest.param(recurrent_layers, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_fuzzed_files(make: Any, change: Any, count: int, tmp_path: Path, guarded: None) -> None:
     data, path = make(), tmp_path / "x.onnx"
     path.write_bytes(data)
