@@ -46,6 +46,18 @@ def test_a_gpt_there_and_back(tied: bool, rotary: bool, gelu: str, tmp_path: Any
         assert not np.array_equal(a, old)
 
 
+def test_the_hidden_states_of_a_gpt(tmp_path: Any) -> None:
+    """Without the scores, its table is tied to nothing."""
+    with xpdl.use("numpy", dtype="float32"):
+        net = built(xpdl.GPT(9, 8, 8, heads=2, depth=1, seed=0), shape=(8,))
+        xpdl.onnx.export(net, tmp_path / "x.onnx")
+        hidden = xpdl.onnx.load(tmp_path / "x.onnx", output="norm", loss=L.MeanSquaredError)
+    ids = RNG.integers(0, 9, (3, 8))
+    y = hidden.predict(ids)
+    np.testing.assert_allclose(y @ net.params["tokens.W"].T, net.predict(ids), atol=1e-5)
+    assert hidden.gradient(ids, np.zeros_like(y)).keys() == hidden.params.keys()
+
+
 def recurrent(kind: str, **changes: Any) -> Callable[[Builder], Any]:
     """A node of (T, N, F) with hidden states of 3, and what is changed in it."""
 
@@ -182,6 +194,53 @@ def test_attention(make: Any, opset: int, causal: bool, tmp_path: Any) -> None:
     np.testing.assert_allclose(net.predict(x), expected, atol=2e-6)
 
 
+FOLDED = [
+    ("Gather", [np.arange(4.0), np.array([4])], r"\(Gather\): it takes the entry 4 of an axis of size 4"),
+    ("Gather", [np.arange(4.0), np.array([-5])], r"\(Gather\): it takes the entry -5 of an axis of size 4"),
+    ("Range", [np.float64(-1e308), np.float64(1e308), np.float64(1e-308)], r"\(Range\): it goes from"),
+    ("Range", [np.int64(0), np.int64(2**62), np.int64(1)], r"take more memory than the size of the file accounts for"),
+    ("Range", [np.int64(0), np.int64(4), np.int64(0)], r"\(Range\): it goes from 0 to 4 by steps of 0"),
+    ("ConstantOfShape", [np.array([2**40, 2**20])], r"take more memory than the size of the file accounts for"),
+    ("ConstantOfShape", [np.array([-4])], r"it makes a constant of shape \(-4,\)"),
+    ("Expand", [np.zeros(1), np.array([2**40])], r"take more memory than the size of the file accounts for"),
+    ("Slice", [np.zeros(4), np.array([0]), np.array([2]), np.array([1])], r"along axis 1 of 1 by steps of 1"),
+    ("Trilu", [np.zeros(4)], r"\(Trilu\): its input is no matrix"),
+]
+
+
+@pytest.mark.parametrize(("kind", "arrays", "message"), FOLDED)
+def test_constants_that_cannot_be_computed(kind: str, arrays: list[Any], message: str, tmp_path: Any) -> None:
+    g = Builder()
+    made = g.node(kind, *(g.constant(values=array) for array in arrays))
+    with pytest.raises(ValueError, match=message):
+        loaded_from(g.model(g.node("Add", "x", made)), tmp_path)
+
+
+def test_a_mask_made_of_constants(tmp_path: Any) -> None:
+    """As exporters compute it from the length of a sequence."""
+    g = Builder()
+
+    def constant(value: Any) -> str:
+        return g.constant(values=np.asarray(value))
+
+    ones = g.node("Expand", constant(np.float32(1)), constant([5, 5]))
+    lower = g.node("Trilu", ones, constant(2**62), upper=0)
+    rows = g.node("Unsqueeze", g.node("Range", *map(constant, (0, 5, 1))), constant([1]))
+    columns = g.node("Transpose", rows, perm=[1, 0])
+    seen = g.node("And", g.node("LessOrEqual", columns, rows), g.node("Equal", lower, ones))
+    never = g.node("ConstantOfShape", constant([1]), value=minus_infinity())
+    q, k, v = (heads_of(g, "x", False) for _ in range(3))
+    products = g.node("MatMul", q, g.node("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = g.node("Where", seen, g.node("Mul", products, constant(np.float32(0.5))), never)
+    net = loaded_from(g.model(ended(g, g.node("MatMul", g.node("Softmax", scores), v)), ("n", 5, 8)), tmp_path)
+    (layer,) = net.layers.values()
+    assert isinstance(layer, L.MultiHeadAttention) and layer.causal
+
+
+def minus_infinity() -> Any:
+    return importlib.import_module("onnx.numpy_helper").from_array(np.array([-np.inf], np.float32))
+
+
 def odd_mask(g: Builder) -> str:
     """Scores of each query with the key after it alone."""
     q, k, v = (heads_of(g, "x", False) for _ in range(3))
@@ -205,7 +264,23 @@ def relative(g: Builder) -> str:
     return g.node("Add", g.node("MatMul", q, g.node("Transpose", k, perm=[0, 1, 3, 2])), g.constant(5, 5))
 
 
+def dropped_after(g: Builder) -> str:
+    """Probabilities of keys that scores were not without."""
+    q, k, v = (heads_of(g, "x", False) for _ in range(3))
+    p = g.node("Softmax", g.node("MatMul", q, g.node("Transpose", k, perm=[0, 1, 3, 2])), axis=-1)
+    p = g.node("Where", g.constant(values=np.tri(5, dtype=bool)), p, g.constant(values=np.float32(0)))
+    return ended(g, g.node("MatMul", p, v))
+
+
+def over_heads(g: Builder) -> str:
+    q, k, v = (heads_of(g, "x", False) for _ in range(3))
+    p = g.node("Softmax", g.node("MatMul", q, g.node("Transpose", k, perm=[0, 1, 3, 2])), axis=1)
+    return ended(g, g.node("MatMul", p, v))
+
+
 NO_ATTENTION = [
+    (dropped_after, r"\(Where\): xpdl has no layer for it"),
+    (over_heads, r"\(MatMul\): it multiplies two computed values"),
     (odd_mask, r"\(Add\): its mask is neither of keys, nor of those up to the query"),
     (unfinished, r"\(Softmax\): xpdl has no layer for it, or none that ends with it"),
     (raw_product, r"\(MatMul\): it multiplies two computed values, other than the queries and keys of an attention"),

@@ -142,12 +142,14 @@ def where(node: Node, condition: Given, x: Given, y: Given) -> Signal | None:
     if isinstance(x, np.ndarray) and isinstance(y, Signal) and isinstance(condition, np.ndarray):
         condition, x, y = ~condition.astype(bool), y, x
     if isinstance(condition, Signal) and isinstance(condition.step.layer, IsNaN):  # of queries that see no key
-        return y if isinstance(y, Signal) and condition.step.inputs == (y.step,) else None
+        same = isinstance(y, Signal) and condition.step.inputs == (y.step,)
+        return y if same and isinstance(x, np.ndarray) and not np.any(x) else None  # type: ignore[return-value]
     if not (isinstance(x, Signal) and isinstance(y, np.ndarray) and isinstance(x.step.layer, Scores)):
         return None
     scores = x.step.layer
     if scores.is_softmax:
-        return x if np.all(y == 0) else None
+        again = _masked(node, x, condition)
+        return x if not np.any(y) and _flags(again) == _flags(x) else None
     if not np.all(y <= _NEVER):
         return None
     return _masked(node, x, condition)
@@ -176,13 +178,20 @@ def _is_mask(x: Signal) -> bool:
     return not x.step.inputs and x.axes == (BATCH, ONE, ONE, 0)
 
 
+def _flags(x: Signal) -> tuple[Step | None, bool]:
+    assert isinstance(x.step.layer, Scores)
+    return x.step.layer.mask, x.step.layer.is_causal
+
+
 def _masked(node: Node, x: Signal, condition: Given) -> Signal:
+    """Return scores without those for which a condition does not hold."""
     _, queries, keys = known(x.step.shape)
+    mask, _ = _flags(x)
     if isinstance(condition, Signal):
-        if isinstance(condition.step.layer, Seen):
-            return _with(node, x, mask=condition.step.inputs[0], is_causal=True)
-        if _is_mask(condition):
-            return _with(node, x, mask=condition.step)
+        is_seen = isinstance(condition.step.layer, Seen)
+        of_keys = condition.step.inputs[0] if is_seen else condition.step if _is_mask(condition) else None
+        if of_keys is not None and mask in (None, of_keys):
+            return _with(node, x, mask=of_keys, **({"is_causal": True} if is_seen else {}))
     elif isinstance(condition, np.ndarray):
         if np.all(condition):
             return x
@@ -240,6 +249,8 @@ def operator(node: Node, reader: Reader, q: Given, k: Given, v: Given, mask: Giv
     factor = node.number("scale", 0.0) or 1.0 / math.sqrt(known(of_q.step.shape)[1] // of_q.heads)
     scores = Scores(node.label, values[0].step.name, of_q.heads, of_q.factor * of_k.factor * factor, of_q.is_rotary)
     scores.is_causal = bool(node.integer("is_causal", 0))
+    if scores.is_causal and of_q.step.shape[0] != of_k.step.shape[0]:
+        raise Unmapped("its queries are not as many as its keys, of which is_causal=1 lets them see the first")
     shape = (of_q.heads, of_q.step.shape[0], of_k.step.shape[0])
     found = Signal(Step(node.outputs[0], scores, of_q.step, of_k.step, shape=shape), (BATCH, 0, 1, 2))
     if mask is not None:

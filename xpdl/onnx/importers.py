@@ -124,11 +124,11 @@ def _number(values: HostArray, what: str) -> float:
 def _along_axis(kind: type[Softmax] | type[LogSoftmax]) -> Importer:
     def importer(node: Node, reader: Reader, x: Given) -> Signal:
         x = signal(x)
-        if isinstance(x.step.layer, attention.Scores) and kind is Softmax and node.integer("axis", -1) in (-1, 3):
-            return attention.softmax(node, x)
         rank = len(x.axes)
         # before opset 13, over all axes from that one on
         axis = node.integer("axis", -1 if node.opset >= 13 else 1)
+        if isinstance(x.step.layer, attention.Scores) and kind is Softmax and axis in (-1, rank - 1):
+            return attention.softmax(node, x)
         own = x.place(axis, node.label)
         if own < 0 or (node.opset < 13 and axis % rank != rank - 1):
             raise Unmapped(

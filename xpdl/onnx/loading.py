@@ -28,6 +28,7 @@ from xpdl.onnx.branches import in_order, nodes_of, shared_layers
 from xpdl.onnx.chains import layers_between
 from xpdl.onnx.inputs import InputShapes
 from xpdl.onnx.nodes import Signal
+from xpdl.onnx.products import untie
 from xpdl.onnx.reading import GraphReader
 from xpdl.onnx.source import Damaged, Unmapped, read_model
 from xpdl.onnx.steps import Step
@@ -152,6 +153,7 @@ def _model(
 def _of_steps(inputs: list[Step], ends: dict[str, Step], loss: Any, seed: int | None) -> Sequential | Graph:
     """Return the model of steps: a `Sequential` where they are a row, a `Graph` otherwise."""
     steps = in_order(ends.values())
+    untie(steps)
     shared = shared_layers(steps)
     needed = [step for step in inputs if step in steps]
     layers = layers_between(needed[0], next(iter(ends.values())), shared) if len(needed) == len(ends) == 1 else None

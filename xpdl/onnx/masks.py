@@ -13,7 +13,7 @@ from xpdl.layers.rearranging import Reshape, Slice
 from xpdl.layers.recurrent import GRU, LSTM, RNN
 from xpdl.onnx.evaluating import MOST_VALUES, values_of
 from xpdl.onnx.importing import Reader
-from xpdl.onnx.nodes import BATCH, Given, Node, Signal, constant, integers, signal
+from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, constant, integers, signal
 from xpdl.onnx.source import HostArray, Unmapped
 from xpdl.onnx.steps import Step, Unfinished, known
 
@@ -118,7 +118,11 @@ def kept_state(condition: Given, x: Given, other: Given) -> Signal | None:
     layer = y.step.layer
     if not isinstance(layer, (RNN, LSTM, GRU, Bidirectional)) or y.step.inputs[1:] != (mask.step,):
         return None
-    return y if _is_last(last.step, y.step, isinstance(layer, Bidirectional)) else None
+    # along the features of each step, and the same at each
+    placed = (
+        mask.axes == (BATCH, 0, ONE) and y.axes == (BATCH, 0, 1) and last.axes[:1] == (BATCH,) and last.row[:1] == (1,)
+    )
+    return y if placed and _is_last(last.step, y.step, isinstance(layer, Bidirectional)) else None
 
 
 def _is_last(end: Step, states: Step, two: bool) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xpdl.layers.affine import Affine
@@ -14,6 +16,7 @@ from xpdl.onnx.attention_layer import layer_of
 from xpdl.onnx.importing import Reader, bias_of, features_of, ordered, then
 from xpdl.onnx.nodes import BATCH, Given, Node, Signal, constant, signal
 from xpdl.onnx.source import HostArray, Unmapped
+from xpdl.onnx.steps import Step
 
 
 def gemm(node: Node, reader: Reader, x: Given, W: Given, b: Given = None) -> Signal:
@@ -88,3 +91,11 @@ def _is_transposed(table: HostArray, W: HostArray) -> bool:
         and np.may_share_memory(W, table)
         and W.ndim == 2
     )
+
+
+def untie(steps: Sequence[Step]) -> None:
+    """Make embeddings of tables whose scores are not among the steps, as where an output before them was asked for."""
+    scored = [step.layer.embedding for step in steps if isinstance(step.layer, TiedScores)]
+    for step in steps:
+        if isinstance(step.layer, TiedEmbedding) and step.layer not in scored:
+            step.layer = Embedding(W=step.layer.W)

@@ -55,6 +55,9 @@ def _gathered(node: Node, arrays: list[HostArray], constants: Constants) -> Host
         raise Damaged(f"{node.label}: it takes entries along axis {axis} of {array.ndim} by {numbers.dtype}")
     shape = (*array.shape[: axis % array.ndim], *numbers.shape, *array.shape[axis % array.ndim + 1 :])
     _sized(node, shape, array.itemsize, constants)
+    size = array.shape[axis]
+    if numbers.size and not (-size <= numbers.min() and numbers.max() < size):
+        raise Damaged(f"{node.label}: it takes the entry {numbers.max()} of an axis of size {size}")
     return np.take(array, numbers, axis=axis)
 
 
@@ -62,9 +65,10 @@ def _range(node: Node, arrays: list[HostArray], constants: Constants) -> HostArr
     if len(arrays) != 3 or any(array.size != 1 for array in arrays):
         raise Damaged(f"{node.label}: its bounds and its step are not three numbers")
     start, stop, step = (array.reshape(()) for array in arrays)
-    if step == 0 or not all(np.isfinite(array) for array in (start, stop, step)):
-        raise Damaged(f"{node.label}: it has a step of {step}")
-    count = max(math.ceil((float(stop) - float(start)) / float(step)), 0)
+    steps = (float(stop) - float(start)) / float(step) if step != 0 else math.nan
+    if not math.isfinite(steps):
+        raise Damaged(f"{node.label}: it goes from {start} to {stop} by steps of {step}")
+    count = max(math.ceil(steps), 0)
     _sized(node, (count,), start.itemsize, constants)
     return np.asarray(start + np.arange(count) * step, start.dtype)
 
@@ -72,7 +76,8 @@ def _range(node: Node, arrays: list[HostArray], constants: Constants) -> HostArr
 def _triangle(node: Node, arrays: list[HostArray], constants: Constants) -> HostArray:
     if len(arrays) > 2 or arrays[0].ndim < 2:
         raise Unmapped("its input is no matrix")
-    k = integers(arrays[1], "k")[0] if len(arrays) > 1 else 0
+    k = int(arrays[1].reshape(-1)[0]) if len(arrays) > 1 and arrays[1].size else 0
+    k = max(-arrays[0].shape[-2], min(k, arrays[0].shape[-1]))  # beyond, nothing changes
     _sized(node, arrays[0].shape, arrays[0].itemsize, constants)
     return np.triu(arrays[0], k) if node.integer("upper", 1) else np.tril(arrays[0], k)
 
