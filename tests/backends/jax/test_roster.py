@@ -130,15 +130,31 @@ def test_a_kernel_answers(jax: Any, name: str) -> None:
 @pytest.mark.parametrize(
     "name", [name for name in of_kernels([*MAKE]) if name not in ("dropout_mask", "flush_denormals")]
 )
-@pytest.mark.parametrize("change", ["float16", "no rows"])
-def test_declines_what_it_does_not_serve(jax: Any, name: str, change: str) -> None:
+def test_declines_an_empty_batch(jax: Any, name: str) -> None:
     args, options = made(name)
-    if change == "no rows":
-        args = tuple(a[:0] if isinstance(a, jax.Array) and len(a) == ROWS_OF_A_BATCH else a for a in args)
-    else:
-        args = jax.tree.map(lambda a: a.astype(change) if isinstance(a, jax.Array) else a, args)
+    args = tuple(a[:0] if isinstance(a, jax.Array) and len(a) == ROWS_OF_A_BATCH else a for a in args)
     (kernel,) = registered(jax)[op_of(name)]
     assert kernel(*args, **options) is DECLINE
+
+
+@pytest.mark.quick(lambda name, dtype: False)
+@pytest.mark.parametrize(
+    "name", [name for name in of_kernels([*MAKE]) if name not in ("dropout_mask", "flush_denormals")]
+)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_computed_in_float32_and_rounded_once(jax: Any, name: str, dtype: str) -> None:
+    args, options = made(name)
+    half = jax.tree.map(lambda a: a.astype(dtype) if isinstance(a, jax.Array) and a.dtype == "float32" else a, args)
+    wide = jax.tree.map(lambda a: a.astype("float32") if isinstance(a, jax.Array) and a.dtype == dtype else a, half)
+    (kernel,) = registered(jax)[op_of(name)]
+    found, expected = kernel(*half, **options), kernel(*wide, **options)
+    assert (found is DECLINE) == (expected is DECLINE) == (name in DECLINED)
+    if found is not DECLINE:
+        for got, want in zip(as_tuple(found), as_tuple(expected), strict=True):
+            assert (got is None) == (want is None)
+            if want is not None:
+                assert got.dtype == dtype
+                np.testing.assert_array_equal(got, want.astype(dtype))
 
 
 @pytest.mark.quick(lambda name: name in QUICK)

@@ -83,10 +83,6 @@ def test_a_kernel_answers(torch: Any, name: str) -> None:
     assert kernel(*args, **options) is not DECLINE
 
 
-def in_half(a: Any) -> Any:
-    return a.half() if a.is_floating_point() else a
-
-
 def differentiated(a: Any) -> Any:
     return a.requires_grad_() if a.is_floating_point() else a
 
@@ -100,9 +96,31 @@ def of_a_subclass(a: Any) -> Any:
     return a.as_subclass(Other) if a.is_floating_point() else a
 
 
+#: half precision is theirs as it is, or the generic op's
+NOT_IN_HALF = ("relu", "relu_backward", "add", "dropout", "batch_normalization")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", [name for name in MAKE if name != "flush_denormals"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_computed_in_float32_and_rounded_once(torch: Any, name: str, dtype: str) -> None:
+    kind = getattr(torch, dtype)
+    args, options = made(torch, name, change=lambda a: a.to(kind) if a.is_floating_point() else a)
+    wide, same = made(torch, name, change=lambda a: a.to(kind).float() if a.is_floating_point() else a)
+    (kernel,) = registered(torch)[op_of(name)]
+    found = kernel(*args, **options)
+    assert (found is DECLINE) == (op_of(name) in NOT_IN_HALF)
+    if found is not DECLINE:
+        for got, want in zip(as_tuple(found), as_tuple(kernel(*wide, **same)), strict=True):
+            assert (got is None) == (want is None)
+            if want is not None and want.is_floating_point():
+                assert got.dtype in (kind, torch.float32)
+                torch.testing.assert_close(got, want.to(got.dtype), rtol=0, atol=0, equal_nan=True)
+
+
 # a mask depends on the shape alone
 @pytest.mark.parametrize("name", [name for name in MAKE if name != "dropout_mask"])
-@pytest.mark.parametrize("change", [in_half, differentiated, of_a_subclass], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("change", [differentiated, of_a_subclass], ids=lambda f: f.__name__)
 def test_declines_what_it_does_not_serve(torch: Any, name: str, change: Any) -> None:
     args, options = made(torch, name, change=change)
     (kernel,) = registered(torch)[op_of(name)]

@@ -10,6 +10,7 @@ from jax import lax
 from xpdl.backends.arrays import Pair
 from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.geometry import is_plain, output_size
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.jax.arrays import Array, supports
 from xpdl.backends.registry import DECLINE, kernel
 
@@ -19,6 +20,7 @@ _CHANNELS = ("CNHW", "IOHW", "CNHW")
 
 
 @kernel("jax", "convolution")
+@serves_half()
 def convolution(
     x: Array,
     W: Array,
@@ -39,6 +41,7 @@ def convolution(
 
 
 @kernel("jax", "convolution_backward")
+@serves_half()
 def convolution_backward(
     dy: Array,
     x: Array,

@@ -18,6 +18,7 @@ from jax import lax
 from xpdl.backends.arrays import Pads, Pair
 from xpdl.backends.epilogues import is_relu, relu_output
 from xpdl.backends.geometry import is_plain, output_size
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.jax.arrays import Array, supports
 from xpdl.backends.jax.generic import MOST_TAPS
 from xpdl.backends.registry import DECLINE, kernel
@@ -27,6 +28,7 @@ _MANY = 5
 
 
 @kernel("jax", "max_pooling")
+@serves_half()
 def max_pooling(
     x: Array,
     size: Pair,
@@ -43,6 +45,7 @@ def max_pooling(
 
 
 @kernel("jax", "average_pooling")
+@serves_half()
 def average_pooling(
     x: Array,
     size: Pair,
@@ -59,6 +62,7 @@ def average_pooling(
 
 
 @kernel("jax", "max_pooling_backward")
+@serves_half()
 def max_pooling_backward(
     dy: Array,
     x: Array,
@@ -79,6 +83,7 @@ def max_pooling_backward(
 
 
 @kernel("jax", "average_pooling_backward")
+@serves_half()
 def average_pooling_backward(
     dy: Array,
     x: Array,

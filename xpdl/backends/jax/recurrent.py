@@ -14,11 +14,13 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.jax.arrays import Array, supports
 from xpdl.backends.registry import DECLINE, kernel
 
 
 @kernel("jax", "rnn")
+@serves_half()
 def rnn(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None = None) -> Array:
     """As `xpdl.ops.recurrent.rnn`."""
     return _rnn(x, h, Wx, Wh, b, mask) if _serves(x, h, Wx, Wh, b, mask=mask) else DECLINE
@@ -35,6 +37,7 @@ def _rnn(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None)
 
 
 @kernel("jax", "rnn_backward")
+@serves_half()
 def rnn_backward(
     dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, mask: Array | None = None
 ) -> tuple[Array, Array, Array, Array, Array]:
@@ -59,6 +62,7 @@ def _rnn_backward(
 
 
 @kernel("jax", "lstm")
+@serves_half()
 def lstm(
     x: Array, h: Array, c: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None = None
 ) -> tuple[Array, Array, Array]:
@@ -85,6 +89,7 @@ def _lstm(
 
 
 @kernel("jax", "lstm_backward")
+@serves_half()
 def lstm_backward(
     dy: Array,
     x: Array,
@@ -140,6 +145,7 @@ def _lstm_backward(
 
 
 @kernel("jax", "gru")
+@serves_half()
 def gru(
     x: Array, h: Array, Wx: Array, Wh: Array, b: Array, bh: Array, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -163,6 +169,7 @@ def _gru(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, bh: Array, mask: Ar
 
 
 @kernel("jax", "gru_backward")
+@serves_half()
 def gru_backward(
     dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, gates: Array, mask: Array | None = None
 ) -> tuple[Array, Array, Array, Array, Array, Array]:

@@ -6,11 +6,13 @@ import math
 
 import torch
 
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, activated, before_activation, supports
 
 
 @kernel("torch", "affine")
+@serves_half()
 def affine(x: Tensor, W: Tensor, b: Tensor | None = None, *, activation: str | None = None) -> Tensor:
     """As `xpdl.ops.affine.affine`."""
     if not supports(x, W, b) or not _fits(x, W):
@@ -20,6 +22,7 @@ def affine(x: Tensor, W: Tensor, b: Tensor | None = None, *, activation: str | N
 
 
 @kernel("torch", "affine_backward")
+@serves_half()
 def affine_backward(
     dy: Tensor,
     x: Tensor,

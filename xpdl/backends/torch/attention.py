@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, is_transformed, supports
 
@@ -16,6 +17,7 @@ _NEVER = -1e30
 
 
 @kernel("torch", "attention")
+@serves_half()
 def attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False, block: int = 256
 ) -> tuple[Tensor, Tensor]:
@@ -33,6 +35,7 @@ def attention(
 
 
 @kernel("torch", "attention_backward")
+@serves_half()
 def attention_backward(
     dy: Tensor,
     q: Tensor,
@@ -56,7 +59,9 @@ def attention_backward(
     dy = dy if sees is None else torch.where(sees, dy, 0.0)
     backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
     rows = map(_in_rows, (dy, q, k, v, y))
-    dq, dk, dv = backward(*rows, log_sum.squeeze(-1), 0.0, causal, attn_mask=added)
+    # -inf where it was rounded to half precision
+    log_sum = log_sum.squeeze(-1).clamp_min(_NEVER)
+    dq, dk, dv = backward(*rows, log_sum, 0.0, causal, attn_mask=added)
     return dq, dk, dv
 
 

@@ -6,11 +6,13 @@ import torch
 
 from xpdl.backends.arrays import Pair
 from xpdl.backends.geometry import is_plain, output_size
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, activated, before_activation, in_layout, supports
 
 
 @kernel("torch", "convolution")
+@serves_half()
 def convolution(
     x: Tensor,
     W: Tensor,
@@ -31,6 +33,7 @@ def convolution(
 
 
 @kernel("torch", "convolution_backward")
+@serves_half()
 def convolution_backward(
     dy: Tensor,
     x: Tensor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, activated, supports
 
@@ -29,30 +30,35 @@ def relu_backward(dy: Tensor, y: Tensor) -> Tensor:
 
 
 @kernel("torch", "sigmoid")
+@serves_half()
 def sigmoid(x: Tensor) -> Tensor:
     """As `xpdl.ops.activations.sigmoid`."""
     return torch.sigmoid(x) if supports(x) else DECLINE
 
 
 @kernel("torch", "sigmoid_backward")
+@serves_half()
 def sigmoid_backward(dy: Tensor, y: Tensor) -> Tensor:
     """As `xpdl.ops.activations.sigmoid_backward`."""
     return torch.ops.aten.sigmoid_backward.default(dy, y) if supports(dy, y) else DECLINE
 
 
 @kernel("torch", "tanh_backward")
+@serves_half()
 def tanh_backward(dy: Tensor, y: Tensor) -> Tensor:
     """As `xpdl.ops.activations.tanh_backward`."""
     return torch.ops.aten.tanh_backward.default(dy, y) if supports(dy, y) else DECLINE
 
 
 @kernel("torch", "gelu")
+@serves_half()
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """As `xpdl.ops.gelu.gelu`; the generic op, whose error function is a polynomial, takes a hundred times as long."""
     return torch.ops.aten.gelu.default(x, approximate=approximate) if supports(x) else DECLINE
 
 
 @kernel("torch", "gelu_backward")
+@serves_half()
 def gelu_backward(dy: Tensor, x: Tensor, approximate: str = "none") -> Tensor:
     """As `xpdl.ops.gelu.gelu_backward`."""
     if not supports(dy, x) or dy.shape != x.shape:
@@ -61,12 +67,14 @@ def gelu_backward(dy: Tensor, x: Tensor, approximate: str = "none") -> Tensor:
 
 
 @kernel("torch", "softmax")
+@serves_half()
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """As `xpdl.ops.activations.softmax`."""
     return torch.softmax(x, axis) if supports(x) and x.ndim else DECLINE
 
 
 @kernel("torch", "log_softmax")
+@serves_half()
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """As `xpdl.ops.activations.log_softmax`."""
     return torch.log_softmax(x, axis) if supports(x) and x.ndim else DECLINE

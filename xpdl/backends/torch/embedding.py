@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, supports
 
@@ -17,6 +18,7 @@ _NO_ID = -1
 
 
 @kernel("torch", "embedding_backward")
+@serves_half()
 def embedding_backward(dy: Tensor, ids: Tensor, count: int) -> Tensor:
     """As `xpdl.ops.embedding.embedding_backward`."""
     if not supports(dy) or ids.dtype not in _IDS or dy.device.type != "cpu" or dy.shape[:-1] != ids.shape:

@@ -6,6 +6,7 @@ import contextlib
 
 import torch
 
+from xpdl.backends.half_precision import WIDE, serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, supports
 
@@ -15,6 +16,7 @@ _LABELS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @kernel("torch", "softmax_with_loss")
+@serves_half({0: WIDE})
 def softmax_with_loss(
     x: Tensor,
     t: Tensor,
@@ -30,6 +32,7 @@ def softmax_with_loss(
 
 
 @kernel("torch", "softmax_with_loss_backward")
+@serves_half()
 def softmax_with_loss_backward(
     y: Tensor,
     t: Tensor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, activated, before_activation, supports
 
@@ -20,7 +21,8 @@ def batch_normalization(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `xpdl.ops.normalization.batch_normalization`.
 
-    The variance is that with which running statistics without a past are updated: unbiased, and so multiplied.
+    The variance is that with which running statistics without a past are updated: unbiased, and so multiplied. Half precision
+    is left to the generic op, whose statistics, in float32, are closer.
     """
     count = x.numel() // max(x.shape[1], 1)
     if not supports(x, gamma, beta, residual) or count < 2:
@@ -31,6 +33,7 @@ def batch_normalization(
 
 
 @kernel("torch", "batch_normalization_backward")
+@serves_half({1: 2, 2: 2})
 def batch_normalization_backward(
     dy: Tensor,
     x: Tensor,
@@ -51,6 +54,7 @@ def batch_normalization_backward(
 
 
 @kernel("torch", "normalize")
+@serves_half()
 def normalize(
     x: Tensor,
     gamma: Tensor,
@@ -69,6 +73,7 @@ def normalize(
 
 
 @kernel("torch", "normalize_backward")
+@serves_half({1: 2, 2: 2})
 def normalize_backward(
     dy: Tensor,
     x: Tensor,

@@ -6,6 +6,7 @@ import torch
 
 from xpdl.backends.arrays import Pads, Pair
 from xpdl.backends.geometry import is_plain, output_size
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, activated, before_activation, in_layout, supports
 
@@ -13,6 +14,7 @@ _ONE = (1, 1)
 
 
 @kernel("torch", "max_pooling")
+@serves_half()
 def max_pooling(
     x: Tensor,
     size: Pair,
@@ -28,6 +30,7 @@ def max_pooling(
 
 
 @kernel("torch", "max_pooling_with_taps")
+@serves_half()
 def max_pooling_with_taps(
     x: Tensor,
     size: Pair,
@@ -45,6 +48,7 @@ def max_pooling_with_taps(
 
 
 @kernel("torch", "max_pooling_backward")
+@serves_half()
 def max_pooling_backward(
     dy: Tensor,
     x: Tensor,
@@ -68,6 +72,7 @@ def max_pooling_backward(
 
 
 @kernel("torch", "average_pooling")
+@serves_half()
 def average_pooling(
     x: Tensor,
     size: Pair,
@@ -84,6 +89,7 @@ def average_pooling(
 
 
 @kernel("torch", "average_pooling_backward")
+@serves_half()
 def average_pooling_backward(
     dy: Tensor,
     x: Tensor,

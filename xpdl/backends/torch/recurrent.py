@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, is_transformed, supports
 
@@ -18,6 +19,7 @@ _through_tanh, _through_sigmoid = torch.ops.aten.tanh_backward, torch.ops.aten.s
 
 
 @kernel("torch", "rnn")
+@serves_half()
 def rnn(x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
     """As `xpdl.ops.recurrent.rnn`."""
     if not _serves(x, h, Wx, Wh, b, mask=mask):
@@ -31,6 +33,7 @@ def rnn(x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, mask: Tensor | 
 
 
 @kernel("torch", "rnn_backward")
+@serves_half()
 def rnn_backward(
     dy: Tensor, x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, y: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -50,6 +53,7 @@ def rnn_backward(
 
 
 @kernel("torch", "lstm")
+@serves_half()
 def lstm(
     x: Tensor, h: Tensor, c: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,6 +77,7 @@ def lstm(
 
 
 @kernel("torch", "lstm_backward")
+@serves_half()
 def lstm_backward(
     dy: Tensor,
     x: Tensor,
@@ -120,6 +125,7 @@ def _lstm_slopes(cells: Tensor, before: Tensor, gates: Tensor, counts: Tensor | 
 
 
 @kernel("torch", "gru")
+@serves_half()
 def gru(
     x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, bh: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -143,6 +149,7 @@ def gru(
 
 
 @kernel("torch", "gru_backward")
+@serves_half()
 def gru_backward(
     dy: Tensor, x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, y: Tensor, gates: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

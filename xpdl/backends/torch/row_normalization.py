@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from xpdl.backends.half_precision import WIDE, serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, supports
 
@@ -11,6 +12,7 @@ _ALL = [True, True, True]
 
 
 @kernel("torch", "layer_normalization")
+@serves_half({1: WIDE, 2: WIDE})
 def layer_normalization(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """As `xpdl.ops.row_normalization.layer_normalization`."""
     if not supports(x, gamma, beta) or not gamma.shape == beta.shape == x.shape[-1:]:
@@ -20,6 +22,7 @@ def layer_normalization(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> t
 
 
 @kernel("torch", "layer_normalization_backward")
+@serves_half({1: 2, 2: 2})
 def layer_normalization_backward(
     dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
