@@ -104,6 +104,23 @@ def test_float16_stays_float16(backend: Backend, row: Row) -> None:
     drive(backend, row, "float16")
 
 
+@each_row([row for row in ROWS if not row.core])
+@pytest.mark.exhaustive
+@pytest.mark.backends("torch")
+@pytest.mark.backends("plain")
+def test_other_rows_stay_float16(backend: Backend, row: Row) -> None:
+    drive(backend, row, "float16")
+
+
+@pytest.mark.needs("ml_dtypes")
+@each_row(FIRST)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
+@pytest.mark.backends("jit")
+def test_half_precision_stays_such_when_traced(backend: Backend, row: Row, dtype: str) -> None:
+    drive(backend, row, dtype)
+
+
 @pytest.mark.needs("ml_dtypes")
 @each_row(ROWS)
 @pytest.mark.backends("torch", "cupy")

@@ -109,8 +109,19 @@ def trained(make: Any, options: dict[str, Any], compiles: bool) -> Any:
     return trainer
 
 
+#: those that CI runs
+OFTEN = (
+    "every third batch, clipped",
+    "weights of rows and classes",
+    "truncated backpropagation, every second window",
+    "float32 in float64, scaled",
+)
+
+
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case in OFTEN else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_trains_as_eagerly(case: str) -> None:
     make, options, compilations = CASES[case]
     ours, theirs = (trained(make, options, compiles) for compiles in (True, False))
@@ -130,8 +141,8 @@ def test_trains_as_eagerly(case: str) -> None:
     ("make", "dtype", "count"),
     [
         (rows_trainer, "float16", 1),
-        (rows_trainer, "float16", 2),
-        (rows_trainer, "bfloat16", 2),
+        pytest.param(rows_trainer, "float16", 2, marks=pytest.mark.slow),
+        pytest.param(rows_trainer, "bfloat16", 2, marks=pytest.mark.slow),
         (text_trainer, "float16", 2),
     ],
 )

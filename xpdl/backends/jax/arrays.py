@@ -14,7 +14,7 @@ _FLOATS = ("float32", "float64")
 def supports(first: Array, *others: Array | None) -> bool:
     """Return whether all are arrays of JAX, traced or not, of one dtype, float32 or float64, and the first is not empty.
 
-    Half precision is left to the generic ops, which accumulate in float32.
+    Half precision comes in float32, see `xpdl.backends.half_precision`.
     """
     dtype = first.dtype
     if dtype.name not in _FLOATS or not first.size:

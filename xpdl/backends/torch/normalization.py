@@ -21,8 +21,8 @@ def batch_normalization(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `xpdl.ops.normalization.batch_normalization`.
 
-    The variance is that with which running statistics without a past are updated: unbiased, and so multiplied. Half precision
-    is left to the generic op, whose statistics, in float32, are closer.
+    The variance is that with which running statistics without a past are updated: unbiased, and so multiplied. Half
+    precision is left to the generic op, whose statistics, in float32, are closer.
     """
     count = x.numel() // max(x.shape[1], 1)
     if not supports(x, gamma, beta, residual) or count < 2:

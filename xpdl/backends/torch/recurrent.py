@@ -1,9 +1,6 @@
 """Recurrent layers step by step in place, into time-major memory (T, N, ...) that the results are views of.
 
-What a step backward multiplies gradients with is computed for all steps at once, with 0 where the mask is False. Forward and
-backward on one core, in processor time, of 20 sequences of 35 steps with 100 units: LSTM 6.3 ms instead of 11.7 with the
-generic op, GRU 5.4 instead of 9.5; of 128 sequences of 29 steps with 256 units: LSTM 85 instead of 121, GRU 59 instead of
-76.
+What a step backward multiplies gradients with is computed for all steps at once, with 0 where the mask is False.
 """
 
 from __future__ import annotations

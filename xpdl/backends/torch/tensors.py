@@ -24,8 +24,8 @@ def supports(first: Tensor, *others: Tensor | None) -> bool:
 def alike(first: Tensor, *others: Tensor | None) -> bool:
     """Return whether all are plain tensors of one device and dtype, float32 or float64, and autograd ignores them.
 
-    Tensors with ``requires_grad`` are left to the generic ops, which autograd differentiates, unless it is off. So is half
-    precision, in which those accumulate in float32.
+    Tensors with ``requires_grad`` are left to the generic ops, which autograd differentiates, unless it is off. Half
+    precision comes in float32, see `xpdl.backends.half_precision`.
     """
     dtype, device, watched = first.dtype, first.device, torch.is_grad_enabled()
     if dtype not in _FLOATS:
