@@ -37,9 +37,9 @@ def serves_half(like: Mapping[int, int | None] = MappingProxyType({})) -> Callab
             wide: Any = function
             results = wide(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
             if results is DECLINE:
-                return results  # type: ignore[no-any-return]
+                return results
             if not isinstance(results, tuple):
-                return _rounded(results, args, like.get(0, 0))  # type: ignore[no-any-return]
+                return _rounded(results, args, like.get(0, 0))
             return tuple(_rounded(one, args, like.get(place, 0)) for place, one in enumerate(results))  # type: ignore[return-value]
 
         return call
