@@ -75,6 +75,7 @@ HOST_NUMPY = {
 OTHER_LIBRARY = {
     "bench/torch_peer.py": ("torch", "the same net in PyTorch, to time it beside ours"),
     "bench/torch_sequences.py": ("torch", "nets of sequences for the peer in PyTorch"),
+    "bench/jax_sequences.py": ("jax", "nets of sequences for the peer in plain JAX"),
     "bench/jax_peer.py": ("jax", "the same net in plain JAX, to time it beside ours"),
 }
 # Words for people: help texts and messages that list what there is to choose from.

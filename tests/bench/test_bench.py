@@ -136,6 +136,30 @@ def test_peer_in_jax_computes_the_same_scores_and_gradients(net):
 
 
 @pytest.mark.needs("jax", "optax")
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("net", SEQUENCE_NETS)
+def test_peer_of_sequences_in_jax_computes_the_same_scores_and_gradients(net):
+    import jax
+
+    network, x, t = sequence_nets.prepared_sequences(net, 2)
+    # small weights of the start leave all scores about equal
+    for value in network.params.values():
+        value *= 3
+    peer = jax_peer.Peer(network)
+    rows, labels = sequence_nets.pair_of(net, x, t)
+    scores = network.predict(rows)
+    tolerances = {"rtol": 1e-3, "atol": 1e-4 * float(np.abs(scores).max())}
+    np.testing.assert_allclose(peer.predictor(rows, compiled=True)(), scores, **tolerances)
+    loss, grads = jax.jit(jax.value_and_grad(peer.loss))(peer.params, rows, labels)
+    gradients = network.gradient(x, t)
+    assert float(network.last_loss) == pytest.approx(float(loss), rel=1e-5)
+    found = sorted(float(np.linalg.norm(g)) for g in gradients.values())
+    np.testing.assert_allclose(
+        found, sorted(float(np.linalg.norm(g)) for g in jax.tree.leaves(grads)), rtol=2e-3, atol=1e-5
+    )
+
+
+@pytest.mark.needs("jax", "optax")
 @pytest.mark.parametrize("compiled", [False, True])
 def test_peer_in_jax_learns_by_adam(compiled):
     network, x, t = timing.prepared(*NETS["TwoLayerNet"], 6)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.backends import asnumpy
+from xpdl.bench.jax_sequences import Apply, attention_seq2seq, sequence_layer
 from xpdl.layers import (
     Affine,
     BatchNormalization,
+    Chain,
     Convolution,
     Dropout,
     Flatten,
@@ -22,10 +24,7 @@ from xpdl.layers import (
     Residual,
     SoftmaxWithLoss,
 )
-from xpdl.models import Sequential
-
-#: ``apply(params, x, key)`` -> y, with a key of random numbers in training, and None in evaluation
-Apply = Callable[[Any, Any, Any], Any]
+from xpdl.models import AttentionSeq2seq, Sequential
 
 
 class Peer:
@@ -36,11 +35,11 @@ class Peer:
 
     Parameters
     ----------
-    network : Sequential
+    network : Sequential or AttentionSeq2seq
 
     Attributes
     ----------
-    params : list
+    params : list or dict
         Of each layer.
     apply : callable
         ``apply(params, x, key)`` -> scores.
@@ -53,11 +52,14 @@ class Peer:
         If the net has a layer that is not known here.
     """
 
-    def __init__(self, network: Sequential) -> None:
+    def __init__(self, network: Sequential | AttentionSeq2seq) -> None:
         try:
             self.jax, self.optax = importlib.import_module("jax"), importlib.import_module("optax")
         except ImportError as error:
             raise ImportError(f"comparing with JAX needs it: pip install 'jax>=0.6' optax ({error})") from error
+        if isinstance(network, AttentionSeq2seq):
+            self.params, self.apply = attention_seq2seq(self.jax, network)
+            return
         if type(network.last_layer) is not SoftmaxWithLoss or repr(network.last_layer) != "SoftmaxWithLoss()":
             raise TypeError(f"bench: only nets with a plain SoftmaxWithLoss are compared, got {network.last_layer!r}")
         self.params, self.apply = _chain(self.jax, network.layers)
@@ -69,7 +71,7 @@ class Peer:
     def stepper(self, x: Any, t: Any, *, compiled: bool) -> Callable[[], Any]:
         """Return a training step with Adam: one function of `jax.jit`, with donated arguments, or operator by operator."""
         jax, optax, optimizer = self.jax, self.optax, self.optax.adam(1e-3)
-        x, t = (jax.device_put(asnumpy(a)) for a in (x, t))
+        x, t = jax.tree.map(_moved, (x, t))
         state = [self.params, optimizer.init(self.params), jax.random.PRNGKey(0)]
 
         def step(params: Any, kept: Any, key: Any, x: Any, t: Any) -> Any:
@@ -88,9 +90,13 @@ class Peer:
 
     def predictor(self, x: Any, *, compiled: bool) -> Callable[[], Any]:
         """Return a function of scores."""
-        rows = self.jax.device_put(asnumpy(x))
+        rows = self.jax.tree.map(_moved, x)
         run = self.jax.jit(self.apply) if compiled else self.apply
         return lambda: run(self.params, rows, None)
+
+
+def _moved(a: Any) -> Any:
+    return importlib.import_module("jax").device_put(asnumpy(a))
 
 
 def _chain(jax: Any, layers: Mapping[str, Layer]) -> tuple[list[Any], Apply]:
@@ -126,9 +132,13 @@ def _layer(jax: Any, layer: Layer) -> tuple[Any, Apply]:
             return {}, lambda p, x, key: x.mean((2, 3))
         case Identity():
             return {}, lambda p, x, key: x
+        case Chain():
+            return _chain(jax, layer.layers)
         case Residual():
             body, shortcut = _chain(jax, layer.body.layers), _chain(jax, layer.shortcut.layers)
             return (body[0], shortcut[0]), lambda p, x, key: body[1](p[0], x, key) + shortcut[1](p[1], x, key)
+    if (apply := sequence_layer(jax, layer)) is not None:
+        return own, apply
     raise TypeError(f"bench: no layer of plain JAX is known for {layer!r}")
 
 

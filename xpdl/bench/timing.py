@@ -210,6 +210,7 @@ def _start_torch(net: str, channels_last: bool, batch_size: int, task: str) -> C
 def _start_jax(net: str, compiled: bool, batch_size: int, task: str) -> Call:
     with use("numpy"):
         network, x, t = prepared_net(net, batch_size)
+        x, t = pair_of(net, x, t)
     peer = jax_peer.Peer(network)
     return peer.stepper(x, t, compiled=compiled) if task == "train" else peer.predictor(x, compiled=compiled)
 
