@@ -47,12 +47,12 @@ def lstm(jax: Any, p: Any, x: Any, h: Any = None) -> Any:
 
     def step(states: Any, a: Any) -> Any:
         h, c = states
-        i, f, g, o = jax.numpy.split(a + h @ p["Wh"], 4, axis=-1)
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jax.numpy.tanh(g)
-        h = jax.nn.sigmoid(o) * jax.numpy.tanh(c)
+        i, f, g, o = jax.lax.split(a + h @ p["Wh"], [h.shape[1]] * 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jax.nn.tanh(g)
+        h = jax.nn.sigmoid(o) * jax.nn.tanh(c)
         return (h, c), h
 
-    zeros = jax.numpy.zeros((len(x), p["Wh"].shape[0]), x.dtype)
+    zeros = jax.lax.full((len(x), p["Wh"].shape[0]), 0.0, x.dtype)
     start = (zeros if h is None else h, zeros)
     return jax.lax.scan(step, start, x.swapaxes(0, 1) @ p["Wx"] + p["b"])[1].swapaxes(0, 1)
 
@@ -77,7 +77,7 @@ def attention_seq2seq(jax: Any, network: AttentionSeq2seq) -> tuple[Any, Apply]:
         hs = lstm(jax, p["encoder"], p["questions"]["W"][questions])
         y = lstm(jax, p["decoder"], p["answers"]["W"][answers], hs[:, -1])
         context = jax.nn.softmax(y @ hs.swapaxes(1, 2), axis=-1) @ hs
-        return jax.numpy.concatenate([context, y], axis=-1) @ p["affine"]["W"] + p["affine"]["b"]
+        return jax.lax.concatenate([context, y], 2) @ p["affine"]["W"] + p["affine"]["b"]
 
     return params, apply
 

@@ -93,8 +93,8 @@ def bench(
         Also time PyTorch, eager, on the processor, and with its layout ``channels_last`` where images are; with the same
         number of threads, in the same rounds.
     against_jax : bool
-        Also time plain JAX with optax's Adam: compiled by `jax.jit`, and operator by operator. Arrays of JAX are compared
-        with these.
+        Also time plain JAX with optax's Adam: compiled by `jax.jit`, and, of nets of images, operator by operator. Arrays
+        of JAX are compared with these.
     processor_time : bool
         Measure the processor time of all threads, which other programs on a busy machine change less.
 
@@ -125,7 +125,8 @@ def bench(
         for peer in (PEER, f"{PEER} channels_last") if of_images else (PEER,):
             starts[peer] = functools.partial(_start_torch, net, peer != PEER, batch_size, task)
     if against_jax:
-        for peer in (JAX_PEER, EAGER_JAX_PEER):
+        # operator by operator, `jax.lax.scan` compiles its loop anew at every call
+        for peer in (JAX_PEER,) if net in SEQUENCE_NETS else (JAX_PEER, EAGER_JAX_PEER):
             starts[peer] = functools.partial(_start_jax, net, peer == JAX_PEER, batch_size, task)
     times = alternating(starts, rounds, clock=time.process_time if processor_time else time.perf_counter)
     return [_figure(net, task, name, batch_size, times, peaks.get(name)) for name in times]
@@ -157,7 +158,7 @@ def _peer_of(name: str, timed: Mapping[str, Any]) -> str | None:
     if name in (PEER, JAX_PEER, EAGER_JAX_PEER):
         return None
     if JAX_PEER in timed and name == "jax":
-        return EAGER_JAX_PEER
+        return EAGER_JAX_PEER if EAGER_JAX_PEER in timed else None
     if JAX_PEER in timed and (name == COMPILED or PEER not in timed):
         return JAX_PEER
     return PEER if PEER in timed else None

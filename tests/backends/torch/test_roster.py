@@ -257,3 +257,28 @@ def test_masks_of_recurrent_ops_are_booleans_of_each_step(torch: Any, name: str)
     (kernel,) = registered(torch)[name]
     for other in (mask.int(), mask[:, :1]):
         assert kernel(*args, other) is DECLINE
+
+
+@pytest.mark.parametrize("operator", ["_FORWARD", "_BACKWARD"])
+@pytest.mark.parametrize("name", ["missing", "_flash_attention_forward", "relu"])
+def test_attention_without_its_operators_is_the_generic_op(
+    torch: Any, monkeypatch: pytest.MonkeyPatch, operator: str, name: str
+) -> None:
+    """As of a version of PyTorch that lacks them, or in which they take other arguments."""
+    from xpdl.backends.torch import attention
+
+    args, options = made(torch, "attention")
+    backward_args, backward_options = made(torch, "attention_backward")
+    found = as_tuple(call("attention")(*args, **options))
+    gradients = call("attention_backward")(*backward_args, **backward_options)
+    attention._operators.cache_clear()
+    monkeypatch.setattr(attention, operator, name)
+    try:
+        assert attention.attention(*args, **options) is DECLINE
+        assert attention.attention_backward(*backward_args, **backward_options) is DECLINE
+        for got, want in zip(as_tuple(call("attention")(*args, **options)), found, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+        for got, want in zip(call("attention_backward")(*backward_args, **backward_options), gradients, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    finally:
+        attention._operators.cache_clear()
