@@ -116,6 +116,11 @@ def result() -> SearchResult:
 
 _PLACES = {"stream": Stream(5), "backend": make_backend("numpy", None, "float64")}
 _METHODS = [
+    Watched(
+        models.Sequential.compiled_step,
+        lambda method, **arguments: method.__name__,
+        unseen={"accumulate_grad_batches": "needs JAX: test_compiled_accumulation.py compares updates"},
+    ),
     Watched(models.Sequential.predict, on_net(X), {}, {"train_flg": True, "batch_size": 2}),
     Watched(
         models.Sequential.predict, on_net(X), {"train_flg": True}, {"batch_size": Refused(2, "all rows in one pass")}
