@@ -106,3 +106,12 @@ def test_blocks_of_long_sequences_have_few_scores(gpu, monkeypatch, most, sizes,
     scores = [call.args.x.size for call in calls if call.name == "softmax"]
     in_block = max(1, most // (n * heads * keys))
     assert len(scores) == -(-queries // in_block) and max(scores) <= max(most, n * heads * keys)
+
+
+def test_ids_beyond_the_table_are_nan_and_have_no_gradient(gpu):
+    around = gpu.array(np.ones((9, 4), "float32"))
+    ids = np.array([-1, 0, 3, 2, 1 << 40, -(1 << 40), 2])
+    rows = embedding.embedding(around[3:6], gpu.array(ids)).get()
+    np.testing.assert_array_equal(rows, np.where(((ids >= 0) & (ids < 3))[:, None], np.ones((7, 4)), np.nan))
+    sums = embedding.embedding_backward(gpu.array(np.ones((7, 4), "float32")), gpu.array(ids), 3).get()
+    np.testing.assert_array_equal(sums, np.array([[1.0], [0.0], [2.0]]) * np.ones(4))
