@@ -133,7 +133,7 @@ KERNELS = {
         ["row_normalization", "row_normalization_backward"],
         ["row_products", "plane_products"],
     ),
-    "embedding": (2, ["embedding"], ["segment_sums"]),
+    "embedding": (1, ["embedding"], ["segment_sums"]),
     "softmax": (2, ["softmax", "softmax_backward"], []),
     "recurrent": (
         2,
