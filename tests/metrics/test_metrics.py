@@ -107,6 +107,12 @@ class TestTopK:
     def test_of_more_than_there_are_is_1(self) -> None:
         assert metrics.top_k_accuracy(np.zeros((3, 2)), np.array([0, 1, 1]), 5) == 1.0
 
+    def test_scores_that_are_nan_are_not_right(self) -> None:
+        """A net that has diverged is not the best."""
+        y = np.array([[np.nan] * 3, [3.0, 2.0, np.nan], [0.0, 1.0, np.nan], [np.nan, np.nan, 1.0], [3.0, 2.0, 1.0]])
+        t = np.array([0, 0, 2, 2, 0])
+        assert [metrics.top_k_accuracy(y, t, k) for k in (1, 2, 3)] == [0.2, 0.4, 1.0]
+
 
 class TestRocAuc:
     def test_of_one_score_with_and_without_ties(self) -> None:

@@ -45,8 +45,10 @@ def top_k_accuracy(y: Array, t: Array, k: int = 2) -> float:
     t = labels(t, y, owner)
     xp = array_namespace(y)
     own = xp.take_along_axis(y, xp.expand_dims(t, axis=-1), axis=-1)
-    later = xp.arange(y.shape[-1]) > xp.expand_dims(t, axis=-1)
-    before = xp.sum(xp.astype((y > own) | ((y == own) & later), xp.int64), axis=-1)
+    classes, right = xp.arange(y.shape[-1]), xp.expand_dims(t, axis=-1)
+    # a score that is NaN counts as higher than the right one, and a right one that is NaN as lower than all
+    is_before = ~(y <= own) & (classes != right) | ((y == own) & (classes > right))
+    before = xp.sum(xp.astype(is_before, xp.int64), axis=-1)
     return float(xp.mean(xp.astype(before < k, xp.float64)))
 
 
