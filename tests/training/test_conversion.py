@@ -50,6 +50,8 @@ FORMS = {
     ),
     "nullable columns": lambda pd: (pd.DataFrame(X).convert_dtypes(), pd.Series(T).astype("Int64")),
     "array and Series": lambda pd: (X, pd.Series(T)),
+    "arrays of objects": lambda pd: (X.astype(object), T.astype(object)),
+    "columns and Series of objects": lambda pd: (pd.DataFrame(X, dtype=object), pd.Series(T, dtype=object)),
 }
 
 

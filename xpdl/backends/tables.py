@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def as_array(value: Any, name: str) -> Array:
         If the rows of a list differ in length.
     """
     if is_array(value):
-        return value
+        return without_objects(value)
     if is_table(value):
         return _column(value, name) if len(value.shape) == 1 else _columns(value, name)
     if isinstance(value, list):
@@ -54,6 +55,17 @@ def as_array(value: Any, name: str) -> Array:
         f"{name} must be an array of rows, a list, or a table such as a DataFrame, got {type(value).__name__}"
         f"{f'; {array_cure(value)}' if isinstance(value, str) else ''}"
     )
+
+
+def without_objects(array: Array) -> Array:
+    """Return numbers that are stored as Python objects as int64 or float64, and any other array as it is."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "O" or not array.size:
+        return array
+    values = [one for one in array.flat if not isinstance(one, bool)]
+    for kind, dtype in ((numbers.Integral, np.int64), (numbers.Real, np.float64)):
+        if len(values) == array.size and all(isinstance(one, kind) for one in values):
+            return array.astype(dtype)
+    return array
 
 
 def as_numbers(value: Any, name: str) -> Array:
@@ -184,7 +196,7 @@ def _columns(table: Any, name: str) -> NDArray:
     columns = {str(column): table[column] for column in table.columns}
     if len(columns) == 1 and _is_named(next(iter(columns.values()))):
         return _column(next(iter(columns.values())), name)
-    wrong = [f"{column!r} ({values.dtype})" for column, values in columns.items() if _is_named(values)]
+    wrong = [f"{column!r} ({values.dtype})" for column, values in columns.items() if _holds_no_numbers(values)]
     if wrong:
         raise TypeError(
             f"{name}: the columns {', '.join(wrong)} hold no numbers; encode them, for example by pandas.get_dummies"
@@ -196,10 +208,14 @@ def _is_named(column: Any) -> bool:
     return getattr(column.dtype, "kind", "O") not in _NUMBERS
 
 
+def _holds_no_numbers(column: Any) -> bool:
+    return _is_named(column) and without_objects(np.asarray(column.to_numpy())).dtype.kind not in _NUMBERS
+
+
 def _column(column: Any, name: str) -> NDArray:
     array = np.asarray(column.to_numpy())
     if array.dtype.kind == "O" and not _is_named(column):  # with numbers that are missing
         return np.asarray(column.to_numpy(dtype="float64", na_value=np.nan))
     if array.dtype.kind == "O" or array.dtype.kind in _NUMBERS + _STRINGS:
-        return array
+        return without_objects(array)
     raise TypeError(f"{name}: a column of {column.dtype} holds no numbers; encode it")
