@@ -122,14 +122,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--generate", action="store_true", help="time generation, not training")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of both (default: 1)")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     text = xpdl.load_alice()
     vocabulary = xpdl.Vocabulary.characters(text)
-    if args.generate:
-        compare_generation(len(vocabulary), args.seed)
-    else:
-        with xpdl.use("numpy", threads=1):
+    with xpdl.use("numpy", threads=args.threads):
+        if args.generate:
+            compare_generation(len(vocabulary), args.seed)
+        else:
             compare_training(np.asarray(vocabulary.encode(text)), len(vocabulary), args.steps, args.seed)
 
 
