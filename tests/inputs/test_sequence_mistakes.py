@@ -55,6 +55,8 @@ _TEXT = "; encode a text with xpdl.Vocabulary"
 _BATCH = "; x[None] makes a batch of one sequence"
 _ORDER = "CBOW takes contexts, then the word to tell, SkipGram the word, then its contexts"
 
+LETTERS = np.array([["a", "b", "c", "d"]])
+
 #: what somebody does -> the error
 MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a text for GPT": (lambda: gpt().predict("abc"), TypeError, _TEXT),
@@ -68,15 +70,38 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a text for contexts": (lambda: data.create_contexts_target("abcdefgh", 2), TypeError, _TEXT),
     "a text for CBOW": (lambda: xpdl.CBOW(5, 4, 2, "a b c"), TypeError, _TEXT),
     "a text for an embedding": (lambda: xpdl.Embedding(5, 4).forward("abc"), TypeError, _TEXT),
+    **{
+        f"strings for {name}": (mistake, TypeError, "texts with xpdl.Vocabulary")
+        for name, mistake in {
+            "GPT.predict": lambda: gpt().predict(LETTERS),
+            "GPT.predict, a list": lambda: gpt().predict(LETTERS.tolist()),
+            "GPT.generate": lambda: gpt().generate(LETTERS, 3),
+            "GPT.generate, of different lengths": lambda: gpt().generate([["a"], ["b", "c"]], 3),
+            "RnnLm.generate": lambda: rnn_lm().generate(LETTERS),
+            "RnnLm.perplexity": lambda: rnn_lm().perplexity(LETTERS[0]),
+            "Seq2seq.generate": lambda: seq2seq().generate(LETTERS, 0, 2),
+            "Seq2seq.loss": lambda: seq2seq().loss(LETTERS, ROWS[:1]),
+            "Embedding": lambda: xpdl.Embedding(5, 4).forward(LETTERS),
+            "CBOW": lambda: xpdl.CBOW(5, 4, 2).loss(LETTERS, np.array([1])),
+            "SkipGram": lambda: xpdl.SkipGram(5, 4, 2).loss(LETTERS[0], ROWS[:4]),
+            "SkipGram, contexts": lambda: xpdl.SkipGram(5, 4, 2).loss(np.array([1]), LETTERS),
+            "the text of CBOW": lambda: xpdl.CBOW(5, 4, 2, LETTERS[0]),
+            "windows": lambda: data.RandomWindows(LETTERS[0], 2, 3),
+            "contiguous windows": lambda: data.ContiguousWindows(LETTERS[0], 2, 3),
+            "contexts": lambda: data.create_contexts_target(LETTERS[0], 1),
+            "a Trainer": lambda: training(gpt(), LETTERS, ROWS),
+        }.items()
+    },
     "a list for an embedding": (
         lambda: xpdl.Embedding(5, 4).forward([[1]]),
         TypeError,
         "expected an array of ids, got list; make one with xpdl.asarray(...)",
     ),
-    "prompts for RnnLm": (
-        lambda: rnn_lm().generate([[1, 2], [2, 3]]),
+    "batches of prompts for RnnLm": (
+        lambda: rnn_lm().generate(ROWS[None]),
         ShapeError,
-        "RnnLm.generate: start_id must be one text (T,), got shape (2, 2); pass its rows one by one",
+        "RnnLm.generate: start_id must be a prompt (T,), prompts (N, T) of one length, or a list of prompts, of at least "
+        "one token, got shape (1, 10, 4)",
     ),
     "rows for a perplexity": (
         lambda: rnn_lm().perplexity(ROWS),

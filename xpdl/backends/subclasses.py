@@ -28,3 +28,10 @@ def plain(a: Any, owner: str = "asarray") -> Any:
 def array_cure(value: object) -> str:
     """Return the end of a message about `value`, which is no array."""
     return "encode a text with xpdl.Vocabulary" if isinstance(value, str) else "make one with xpdl.asarray(...)"
+
+
+def ids_cure(array: Any) -> str:
+    """Return the end of a message about an array that holds no integers, where ids are needed."""
+    if getattr(array.dtype, "kind", "f") in "OSTU":
+        return "encode texts with xpdl.Vocabulary"
+    return "cast them with xpdl.asarray(x, dtype='int64')"

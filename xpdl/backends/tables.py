@@ -82,7 +82,9 @@ def require_numbers(array: Array, name: str) -> Array:
         If it holds something else.
     """
     if isinstance(array, np.ndarray) and array.dtype.kind not in _NUMBERS:
-        raise TypeError(f"{name} must be numbers, got {array.dtype}; encode them, for example one-hot")
+        raise TypeError(
+            f"{name} must be numbers, got {array.dtype}; encode categories one-hot, and texts with xpdl.Vocabulary"
+        )
     return array
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from xpdl import initializers
 from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_host
-from xpdl.backends.subclasses import array_cure
+from xpdl.backends.subclasses import array_cure, ids_cure
 from xpdl.errors import DTypeError, LabelError, ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters
 from xpdl.ops import embedding as ops
@@ -126,8 +126,6 @@ class Embedding(Layer):
         if not is_array(x):
             raise TypeError(f"{owner}: expected an array of ids, got {type(x).__name__}; {array_cure(x)}")
         if not array_namespace(x, owner=owner).isdtype(x.dtype, "integral"):
-            raise DTypeError(
-                f"{owner}: ids must be integers, got {dtype_name(x.dtype)}; cast them with xpdl.asarray(x, dtype='int64')"
-            )
+            raise DTypeError(f"{owner}: ids must be integers, got {dtype_name(x.dtype)}; {ids_cure(x)}")
         if x.ndim == 0:
             raise ShapeError(f"{owner}: expected a batch of ids (N, ...), got an array without axes")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, on_its_device
 from xpdl.backends.random import Stream
+from xpdl.backends.subclasses import ids_cure
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.base import Layer, Shape
 from xpdl.layers.building import stream_for
@@ -110,4 +111,4 @@ def require_words(ids: Any, shape: tuple[int, ...], owner: str) -> None:
             "CBOW takes contexts, then the word to tell, SkipGram the word, then its contexts"
         )
     if not xp.isdtype(ids.dtype, "integral"):
-        raise DTypeError(f"{owner}: expected ids of words, got {dtype_name(ids.dtype)}")
+        raise DTypeError(f"{owner}: expected ids of words, got {dtype_name(ids.dtype)}; {ids_cure(ids)}")

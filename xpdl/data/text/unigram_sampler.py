@@ -9,6 +9,7 @@ import numpy as np
 from xpdl.backends import asarray, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name
 from xpdl.backends.random import next_stream
+from xpdl.backends.subclasses import ids_cure
 from xpdl.errors import DTypeError, LabelError
 from xpdl.ops.checks import number, positive_int, require_range, require_rank
 
@@ -83,7 +84,7 @@ def word_counts(corpus: Any, owner: str, count: int | None = None) -> Host:
     xp = array_namespace(corpus, owner=owner)
     require_rank(corpus, 1, owner, "ids of a text (N,)")
     if not xp.isdtype(corpus.dtype, "integral"):
-        raise DTypeError(f"{owner}: corpus must be ids, got {dtype_name(corpus.dtype)}")
+        raise DTypeError(f"{owner}: corpus must be ids, got {dtype_name(corpus.dtype)}; {ids_cure(corpus)}")
     ids = asnumpy(corpus)
     if ids.size and ids.min() < 0:
         raise LabelError(f"{owner}: corpus has the id {ids.min()}; ids of words count from 0")

@@ -11,6 +11,7 @@ from xpdl.backends import Backend
 from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, array_namespace, device, dtype_name
 from xpdl.backends.random import Stream
+from xpdl.backends.subclasses import ids_cure
 from xpdl.data.batches import BatchIterator, beside, read, taken
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import positive_int, require_rank
@@ -183,7 +184,7 @@ def _checked_ids(ids: Any, owner: str) -> Array:
     xp = array_namespace(ids, owner=owner)
     require_rank(ids, 1, owner, "ids (N,)")
     if not xp.isdtype(ids.dtype, "integral"):
-        raise DTypeError(f"{owner}: ids must be integers, got {dtype_name(ids.dtype)}")
+        raise DTypeError(f"{owner}: ids must be integers, got {dtype_name(ids.dtype)}; {ids_cure(ids)}")
     return detached(ids)
 
 
