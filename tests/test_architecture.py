@@ -58,6 +58,7 @@ HOST_NUMPY = {
     "initializers.py": "weights are drawn on the host, so that they are bitwise identical everywhere",
     "io/": "files hold bytes of the host",
     "models/generation.py": "tokens are drawn on the host, one after the other",
+    "models/prompts.py": "as models/generation.py",
     "models/state_dict.py": "what is loaded comes from the host",
     "models/sampling.py": "tokens are drawn on the host, so that they are the same everywhere",
     "integrations/gpt2.py": "as io/",

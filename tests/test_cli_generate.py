@@ -58,6 +58,32 @@ def test_another_text_each_time(run: Callable[..., Any]) -> None:
     assert len({run("net.safetensors", "--seed", str(seed))[1] for seed in (0, 1, 1)}) == 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"depth": 1, "dropout_ratio": 0.0, "tie_weights": False, "stateful": False}],
+    ids=["better", "plain"],
+)
+def test_an_rnn_lm_goes_on_with_a_text(run: Callable[..., Any], options: dict[str, Any]) -> None:
+    made = xpdl.RnnLm(len(VOCABULARY), 8, 8, seed=0, **options)
+    made.vocabulary = VOCABULARY
+    made.save("rnn.safetensors")
+    draws = {"temperature": 0.8, "top_k": 5, "top_p": 0.9, "seed": 3}
+    stop = int(VOCABULARY.encode("x")[0])
+    ids = made.generate(VOCABULARY.encode("the "), sample_size=60, stop=stop, **draws)
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in draws.items()]
+    code, out, err = run("rnn.safetensors", "--prompt", "the ", "--tokens", "60", "--stop", "x", *given)
+    assert (code, err, out) == (0, "", VOCABULARY.decode(ids) + "\n")
+
+
+def test_an_rnn_lm_writes_no_unknown_words(run: Callable[..., Any]) -> None:
+    words = Vocabulary.words("the fox saw the dog", unknown="<unk>")
+    made = xpdl.RnnLm(len(words), 4, 4, seed=0)
+    made.vocabulary = words
+    made.save("rnn.safetensors")
+    code, out, _ = run("rnn.safetensors", "--prompt", "the", "--tokens", "300", "--seed", "0")
+    assert code == 0 and "<unk>" not in out and {"fox", "saw", "dog"} <= set(out.split())
+
+
 def sized(rows: int) -> Sequential:
     made = Sequential(Affine(units=2), loss=SoftmaxWithLoss)
     made.predict(np.zeros((rows, 3), np.float32))
@@ -86,8 +112,13 @@ def test_wrong_options_are_one_line(run: Callable[..., Any], args: list[str], sa
     ("model", "says"),
     [
         (lambda: net(vocabulary=None), "has no vocabulary; assign it to net.vocabulary before net.save"),
-        (lambda: sized(2), "is a Sequential, which is no GPT; name the file that its save wrote"),
-        (lambda: xpdl.RnnLm(5, 4, 4), "is a RnnLm, which is no GPT; call its generate in Python"),
+        (lambda: sized(2), "is a Sequential, which is no GPT and no RnnLm; name the file that its save wrote"),
+        (lambda: xpdl.CBOW(5, 4), "is a CBOW, which is no GPT and no RnnLm; name the file that its save wrote"),
+        (lambda: xpdl.RnnLm(5, 4, 4), "has no vocabulary; assign it to net.vocabulary before net.save"),
+        *(
+            (lambda kind=kind: kind(5, 4, 4), f"is a {kind.__name__}, which answers questions of the form that it was")
+            for kind in (xpdl.Seq2seq, xpdl.PeekySeq2seq, xpdl.AttentionSeq2seq)
+        ),
     ],
 )
 def test_other_models_are_refused(run: Callable[..., Any], model: Callable[[], Any], says: str) -> None:

@@ -163,6 +163,84 @@ def test_seeds_repeat_a_text() -> None:
     assert (first != second).any()
 
 
+#: of the prompts in `RAGGED`
+SIZES = (1, 7, 3, 12)
+RAGGED = [np.random.default_rng(size).integers(0, 9, size).tolist() for size in SIZES]
+
+
+def padded() -> Any:
+    """The prompts in one array; what is behind them would be seen if it were not for the lengths."""
+    rows = np.full((len(RAGGED), max(SIZES) + 2), 8)
+    for row, prompt in zip(rows, RAGGED, strict=True):
+        row[: len(prompt)] = prompt
+    return rows
+
+
+def traced_scores(model: GPT, monkeypatch: pytest.MonkeyPatch, *args: Any, **options: Any) -> Any:
+    """The scores that tokens are drawn from, (steps, N, K)."""
+    seen, draw = [], Sampler.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(Sampler, "__call__", lambda self, scores: (seen.append(scores.copy()), draw(self, scores))[1])
+        model.generate(*args, **options)
+    return np.stack(seen)
+
+
+class TestPromptsOfDifferentLengths:
+    """In one batch they give what they give one by one."""
+
+    @pytest.mark.exhaustive
+    @pytest.mark.parametrize("by_layers", [False, True])
+    @pytest.mark.parametrize("options", FORMS[:2])
+    @pytest.mark.parametrize("context", [1, 5, 12, 80])
+    def test_texts_and_scores_are_those_of_each_alone(
+        self, options: Any, context: int, by_layers: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = net(context, **options)
+        if by_layers:
+            monkeypatch.setattr("xpdl.models.generation.fits", lambda model: False)
+        together = model.generate(RAGGED, 20, temperature=0)
+        scores = traced_scores(model, monkeypatch, RAGGED, 20, temperature=0)
+        for row, prompt in nonempty(list(enumerate(RAGGED))):
+            alone = model.generate(prompt, 20, temperature=0)
+            assert together[row].tolist() == alone.tolist()
+            expected = traced_scores(model, monkeypatch, prompt, 20, temperature=0)
+            np.testing.assert_allclose(scores[:, row], expected[:, 0], rtol=1e-9, atol=1e-9)
+
+    def test_rows_with_lengths_are_such_prompts(self) -> None:
+        model = net()
+        expected = model.generate(RAGGED, 9, seed=0)
+        found = model.generate(padded(), 9, seed=0, lengths=SIZES)
+        assert [text.tolist() for text in found] == [text.tolist() for text in expected]
+        assert [text.dtype for text in found] == [np.dtype("int64")] * 4
+        of_one_length = model.generate(PROMPTS, 5, seed=0, lengths=[4, 4, 4])
+        np.testing.assert_array_equal(np.stack(of_one_length), model.generate(PROMPTS, 5, seed=0))
+
+    def test_each_ends_with_its_stop_token(self) -> None:
+        model = net()
+        whole = [model.generate(prompt, 40, temperature=0).tolist() for prompt in RAGGED]
+        stops = [whole[0][5], whole[3][20]]
+        found = model.generate(RAGGED, 40, temperature=0, stop=stops)
+        ends = [
+            next((k for k in range(len(prompt), len(text)) if text[k] in stops), len(text) - 1)
+            for text, prompt in zip(whole, RAGGED, strict=True)
+        ]
+        assert [text.tolist() for text in found] == [text[: end + 1] for text, end in zip(whole, ends, strict=True)]
+        assert len({end - len(prompt) for end, prompt in zip(ends, RAGGED, strict=True)}) > 1
+
+    @pytest.mark.exhaustive
+    @pytest.mark.parametrize(
+        "library", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("torch", "jax")]
+    )
+    def test_other_libraries(self, library: str) -> None:
+        few = RAGGED[:3:2]
+        expected = [net(6, "float32").generate(prompt, 3, temperature=0).tolist() for prompt in few]
+        with xpdl.use(library):
+            model, prompts = net(6, "float32").to(library), [xpdl.asarray(prompt) for prompt in few]
+            found = model.generate(prompts, 3, temperature=0)
+        assert [xpdl.asnumpy(text).tolist() for text in found] == expected
+        assert {type(text) for text in found} == {type(prompts[0])}
+
+
 class TestStopping:
     def test_a_text_ends_with_its_stop_token(self) -> None:
         model = net()
@@ -246,9 +324,24 @@ class TestSampler:
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"ids": []}, ShapeError, r"ids must be a prompt \(T,\), or prompts \(N, T\) of one length, of at least one"),
-        ({"ids": np.zeros((1, 2, 3), int)}, ShapeError, r"of one length, of at least one token, got shape \(1, 2, 3\)"),
-        ({"ids": [[1, 2], [3]]}, ShapeError, "GPT.generate: ids"),
+        ({"ids": []}, ShapeError, r"ids must be a prompt \(T,\), prompts \(N, T\) of one length, or a list of"),
+        (
+            {"ids": np.zeros((1, 2, 3), int)},
+            ShapeError,
+            r"a list of prompts, of at least one token, got shape \(1, 2, 3\)",
+        ),
+        ({"ids": [[1, 2], []]}, ShapeError, r"ids must be prompts of at least one token, got one of shape \(0,\)"),
+        ({"ids": [[1, 2], [9]]}, LabelError, r"GPT\.generate: ids: id 9 is not a row of the table of 9"),
+        ({"ids": [[1, 2], [[3]]]}, ShapeError, r"GPT\.generate: ids"),
+        (
+            {"lengths": [2]},
+            ShapeError,
+            r"lengths must be one for each row of prompts \(N, T\), got shape \(1,\) beside one",
+        ),
+        ({"ids": PROMPTS, "lengths": [2, 1]}, ShapeError, r"got shape \(2,\) beside 3 of them"),
+        ({"ids": PROMPTS, "lengths": [2, 0, 1]}, ValueError, "lengths must be from 1 to 4, .* got 0 in row 1"),
+        ({"ids": PROMPTS, "lengths": [2, 4, 5]}, ValueError, "lengths must be from 1 to 4, .* got 5 in row 2"),
+        ({"ids": PROMPTS, "lengths": [2.0, 1, 1]}, DTypeError, "lengths must be integers, got float64"),
         ({"ids": [0, 9]}, LabelError, r"GPT\.generate: ids: id 9 is not a row of the table of 9"),
         ({"ids": [0.0, 1.0]}, DTypeError, r"GPT\.generate: ids: ids must be integers, got float64"),
         ({"ids": "text"}, TypeError, "GPT.generate: ids must be an array of rows, a list"),

@@ -250,6 +250,54 @@ class TestGenerate:
             assert net.generate([3, 2], sample_size=6, seed=0) == other.generate([3, 2], sample_size=6, seed=0)
         assert not net.layers["LSTM1"].stateful and net.layers["LSTM1"].h is None
 
+    @pytest.mark.parametrize("options", [{}, {"stateful": False}, {"depth": 1, "tie_weights": False}])
+    def test_texts_of_a_batch_are_those_of_each_alone(self, options: dict[str, Any]) -> None:
+        net, prompts = moved_net(**options), [[3], [1, 2, 5, 0], [6, 6], [0, 1, 2, 3, 4, 5, 6, 0, 1]]
+        found = net.generate(prompts, sample_size=12, temperature=0)
+        for text, prompt in nonempty(list(zip(found, prompts, strict=True))):
+            net.reset_state()
+            assert net.generate(prompt, sample_size=12, temperature=0) == text
+        rows = np.zeros((4, 11), int)
+        for row, prompt in zip(rows, prompts, strict=True):
+            row[: len(prompt)] = prompt
+        assert net.generate(rows, sample_size=12, temperature=0, lengths=list(map(len, prompts))) == found
+
+    def test_several_texts_leave_the_states_as_they_are(self) -> None:
+        net = moved_net()
+        whole = net.generate([2, 4], sample_size=7, temperature=0)
+        net.reset_state()
+        first = net.generate([2, 4], sample_size=3, temperature=0)
+        net.generate([[1], [2, 3]], sample_size=5)
+        assert [*first[:-1], *net.generate(first[-1], sample_size=4, temperature=0)] == whole
+
+    def test_scores_of_a_batch_are_those_of_each_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        net, prompts, seen, draw = moved_net(), [[3], [1, 2, 5, 0]], [], Sampler.__call__
+        monkeypatch.setattr(Sampler, "__call__", lambda self, s: (seen.append(s.copy()), draw(self, s))[1])
+        net.generate(prompts, sample_size=5, temperature=0)
+        together = np.stack(seen)
+        for row, prompt in nonempty(list(enumerate(prompts))):
+            seen.clear()
+            net.reset_state()
+            net.generate(prompt, sample_size=5, temperature=0)
+            first = len(prompt) - 1
+            np.testing.assert_allclose(together[first : first + 5, row], np.stack(seen)[:, 0], rtol=1e-12)
+
+    def test_each_text_ends_with_its_stop_word(self) -> None:
+        net, prompts = moved_net(), [[3], [1, 2, 5, 0], [6, 6]]
+        whole = net.generate(prompts, sample_size=40, seed=1)
+        stop = whole[0][4]
+        found = net.generate(prompts, sample_size=40, seed=1, stop=stop)
+        cut = [text[: text.index(stop, len(prompt)) + 1] for text, prompt in zip(whole, prompts, strict=True)]
+        assert found == cut and len({len(text) for text in found}) > 1
+
+    def test_draws_among_the_likeliest(self) -> None:
+        net = moved_net()
+        likeliest = net.generate(3, sample_size=9, temperature=0)
+        net.reset_state()
+        assert net.generate(3, sample_size=9, top_k=1, seed=0) == likeliest
+        net.reset_state()
+        assert net.generate(3, sample_size=9, top_p=1e-9, seed=0) == likeliest
+
     def test_skipped_ids_are_not_drawn(self) -> None:
         text = moved_net().generate(3, [0, 1, 2, 4, 5], sample_size=60, seed=0)
         assert set(text[1:]) == {3, 6}
@@ -265,6 +313,11 @@ class TestGenerate:
             ({"start_id": 0, "temperature": -1.0}, ValueError),
             ({"start_id": 0, "sample_size": 0}, ShapeError),
             ({"start_id": 0, "seed": "a"}, TypeError),
+            ({"start_id": [[1, 2], []]}, ShapeError),
+            ({"start_id": [[1, 2], [V]]}, LabelError),
+            ({"start_id": [[1, 2]], "lengths": [3]}, ValueError),
+            ({"start_id": 0, "stop": V}, LabelError),
+            ({"start_id": 0, "top_p": 2.0}, ValueError),
         ],
     )
     def test_wrong_arguments(self, arguments: dict[str, Any], error: Any) -> None:

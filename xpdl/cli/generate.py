@@ -12,7 +12,7 @@ from xpdl.data.text.vocabulary import Vocabulary
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="file of a trained GPT with its vocabulary")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="file of a trained GPT or RnnLm with its vocabulary")
     parser.add_argument("--prompt", default="\n", metavar="TEXT", help="the text to go on with (default: a new line)")
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens to add (default: 200)")
     parser.add_argument(
@@ -45,15 +45,27 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"--stop must be one token, got {token!r}, which has {len(ids)}; repeat it for several")
         stop += ids
     options = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p, "seed": args.seed}
-    print(vocabulary.decode(network.generate(prompt, args.tokens, stop=stop, **options)))
+    if isinstance(network, models.GPT):
+        ids = network.generate(prompt, args.tokens, stop=stop, **options)
+    else:
+        unknown = vocabulary.special.get("unknown")
+        skipped = [] if unknown is None else [vocabulary.ids[unknown]]
+        ids = network.generate(prompt, skipped, args.tokens, stop=stop, **options)
+    print(vocabulary.decode(ids))
 
 
-def _load(path: Path) -> tuple[models.GPT, Vocabulary]:
+def _load(path: Path) -> tuple[models.GPT | models.RnnLm, Vocabulary]:
     """Return the net of a file and its vocabulary."""
     network = models.load_model(path)
-    if not isinstance(network, models.GPT):
-        cure = "call its generate in Python" if hasattr(network, "generate") else "name the file that its save wrote"
-        raise ValueError(f"{path}: is a {type(network).__name__}, which is no GPT; {cure}")
+    if isinstance(network, models.Seq2seq):
+        raise ValueError(
+            f"{path}: is a {type(network).__name__}, which answers questions of the form that it was trained on; call its "
+            "generate(x, start_id, sample_size) in Python"
+        )
+    if not isinstance(network, (models.GPT, models.RnnLm)):
+        raise ValueError(
+            f"{path}: is a {type(network).__name__}, which is no GPT and no RnnLm; name the file that its save wrote"
+        )
     if network.vocabulary is None:
         raise ValueError(f"{path}: has no vocabulary; assign it to net.vocabulary before net.save")
     return network, network.vocabulary

@@ -145,7 +145,8 @@ class MultiHeadAttention(Layer):
         if self.rotary:
             q, k = ops.rotary(q, first=first), ops.rotary(k, first=first)
         k, v, mask = extended(k, v)
-        y, _ = ops.attention(q, k, v, mask, causal=mask is None)
+        # one query, which sees all before it, may have room for more keys behind it
+        y, _ = ops.attention(q, k, v, mask, causal=mask is None or x.shape[1] > 1)
         return self._mapped("o", _joined(y))
 
     def backward(self, dout: Array) -> Any:

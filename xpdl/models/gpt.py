@@ -147,13 +147,14 @@ class GPT(Sequential):
         top_p: float | None = None,
         seed: int | None = None,
         stop: int | Sequence[int] | None = None,
-    ) -> Array:
+        lengths: Any = None,
+    ) -> Any:
         """Go on with texts, one token after the other, each drawn from the probabilities that the net gives.
 
         Parameters
         ----------
-        ids : array (T,) or (N, T) of integers, or list
-            The prompt, or prompts of one length, of at least one token.
+        ids : array (T,) or (N, T) of integers, list, or list of prompts of different lengths
+            The prompt, or prompts, of at least one token.
         count : int
             Number of tokens to add.
         temperature : float
@@ -166,17 +167,20 @@ class GPT(Sequential):
             Of the draws, which are made on the host; by default they follow `xpdl.seed`.
         stop : int or sequence of int, optional
             Tokens that end a text.
+        lengths : integer array (N,) or list, optional
+            The tokens of each row of `ids` (N, T) that are its prompt, such as `xpdl.data.pad_sequences` has padding after.
 
         Returns
         -------
-        array (T + count,) or (N, T + count)
+        array (T + count,) or (N, T + count), or list of arrays
             Prompts and what follows, of the library of `ids`; of NumPy for a list. It is shorter where all texts have ended;
-            a text that has ended before others repeats its last token.
+            a text that has ended before others repeats its last token. Of prompts of different lengths, and with `lengths`,
+            a list of texts, each of which ends with its stop token.
 
         Raises
         ------
         ShapeError, LabelError, DTypeError
-            If `ids` are no such prompts, or no tokens of the net.
+            If `ids` are no such prompts, or no tokens of the net, or `lengths` do not fit them.
         ValueError
             If an option is out of its bounds, or the highest score is NaN or infinite.
 
@@ -184,9 +188,10 @@ class GPT(Sequential):
         -----
         Keys and values of the tokens so far are kept, so that a token costs one row through the net. A text that has become
         longer than the context is cut: the net sees its last half, ``context // 2`` tokens, computed anew, and from there on
-        again up to `context` tokens.
+        again up to `context` tokens. A text does not depend on those beside it, but for rounding and for the draws, of which
+        each step makes one for every text.
         """
-        return generation.generate(self, ids, count, temperature, top_k, top_p, seed, stop)
+        return generation.generate(self, ids, count, temperature, top_k, top_p, seed, stop, lengths)
 
     def forward_next(self, ids: Array, cache: KeyValueCache) -> Array:
         """Scores (N, K) of the token after `ids` (N, T), which follow those in `cache` and are added to it."""

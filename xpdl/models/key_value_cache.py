@@ -22,15 +22,17 @@ class KeyValueCache:
     ----------
     capacity : int
         The most tokens.
+    padding : array (N,) of integers, optional
+        Positions at the beginning of each text that are no part of it, and that no token looks at.
 
     Attributes
     ----------
     length : int
-        Tokens so far.
+        Tokens so far, with the padding.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.length = capacity, 0
+    def __init__(self, capacity: int, padding: Array | None = None) -> None:
+        self.capacity, self.length, self.padding = capacity, 0, padding
         self._kept: dict[Any, tuple[Array, Array]] = {}
 
     def forward(self, layer: Any, x: Array) -> Array:
@@ -38,7 +40,7 @@ class KeyValueCache:
         return _forward(layer, x, self)
 
     def extended(self, layer: Any, k: Array, v: Array) -> tuple[Array, Array, Array | None]:
-        """Add keys and values (N, H, T, D) of an attention layer; return all so far, and a mask (N, S) of those there are.
+        """Add keys and values (N, H, T, D) of an attention layer; return all so far, and a mask (N, S) of those that count.
 
         Where arrays cannot be written to, as in JAX, shapes that grow would be compiled anew for each token: all of the
         capacity is returned there, with the mask.
@@ -46,16 +48,31 @@ class KeyValueCache:
         start, end = self.length, self.length + k.shape[2]
         if start == 0:
             self._kept[layer] = self._with_room(k), self._with_room(v)
-            return k, v, None
+            return k, v, self._counting(end, k)
         keys, values = self._kept[layer]
         if is_writable(keys):
             keys[:, :, start:end, :], values[:, :, start:end, :] = k, v
-            return keys[:, :, :end, :], values[:, :, :end, :], None
+            return keys[:, :, :end, :], values[:, :, :end, :], self._counting(end, k)
         xp = array_namespace(k)
         places = xp.arange(self.capacity, device=device(k))
         is_next = xp.reshape(places == start, (self.capacity, 1))
         self._kept[layer] = keys, values = xp.where(is_next, k, keys), xp.where(is_next, v, values)
-        return keys, values, xp.broadcast_to(places < end, (k.shape[0], self.capacity))
+        there, counting = xp.broadcast_to(places < end, (k.shape[0], self.capacity)), self._counting(self.capacity, k)
+        return keys, values, there if counting is None else xp.logical_and(there, counting)
+
+    def places(self, count: int, beside: Array) -> Array:
+        """Return the places in their texts of the next `count` tokens: (count,), or (N, count) where texts are padded."""
+        xp = array_namespace(beside)
+        places = xp.arange(count, device=device(beside)) + self.length
+        if self.padding is None:
+            return places
+        return xp.clip(places - xp.expand_dims(self.padding, axis=-1), 0, None)
+
+    def _counting(self, end: int, beside: Array) -> Array | None:
+        """Return which of the first `end` positions are part of each text (N, end); None where all are."""
+        if self.padding is None:
+            return None
+        return array_namespace(beside).arange(end, device=device(beside)) >= self.padding[:, None]
 
     def _with_room(self, a: Array) -> Array:
         xp, (n, heads, t, size) = array_namespace(a), a.shape
@@ -88,6 +105,7 @@ def _(layer: MultiHeadAttention, x: Array, cache: KeyValueCache) -> Array:
 
 @_forward.register
 def _(layer: LearnedPositions, x: Array, cache: KeyValueCache) -> Array:
-    xp = array_namespace(x, layer.W)
-    places = xp.arange(x.shape[1], device=device(x)) + cache.length
-    return learned_positions(x, xp.take(layer.W, places, axis=0))
+    xp, places = array_namespace(x, layer.W), cache.places(x.shape[1], x)
+    if places.ndim == 1:
+        return learned_positions(x, xp.take(layer.W, places, axis=0))
+    return add(x, xp.reshape(xp.take(layer.W, xp.reshape(places, (-1,)), axis=0), x.shape))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpdl.backends import asnumpy, get_backend, tables
-from xpdl.backends.namespaces import Array, is_array
+from xpdl.backends.arrays import NDArray
+from xpdl.backends.namespaces import is_array
 from xpdl.backends.subclasses import array_cure
 from xpdl.data.text.windows import ContiguousWindows
 from xpdl.errors import ShapeError
@@ -20,6 +21,8 @@ from xpdl.layers.recurrent import LSTM
 from xpdl.layers.recurrent_state import stateful_layers, states_kept, states_of_zeros
 from xpdl.layers.tied_embedding import TiedEmbedding, TiedScores
 from xpdl.models.architecture import register_layer
+from xpdl.models.generation import stop_tokens
+from xpdl.models.prompts import prompts_of
 from xpdl.models.sampling import Sampler
 from xpdl.models.sequential import Sequential
 from xpdl.ops.checks import flag, number, positive_int
@@ -126,58 +129,71 @@ class RnnLm(Sequential):
 
     def generate(
         self,
-        start_id: int | Sequence[int] | Array,
+        start_id: Any,
         skip_ids: Sequence[int] | None = None,
         sample_size: int = 100,
         *,
         temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
         seed: int | None = None,
-    ) -> list[int]:
-        """Write a text, each word drawn from the probabilities that the words before give it.
+        stop: int | Sequence[int] | None = None,
+        lengths: Any = None,
+    ) -> Any:
+        """Write a text, or several, each word drawn from the probabilities that the words before give it.
 
         Parameters
         ----------
-        start_id : int, or sequence or array (T,) of int
-            The word, or the words, to begin with.
+        start_id : int, sequence or array (T,) of int, array (N, T), or list of sequences of different lengths
+            The word, or the words, to begin with; of several texts, those of each.
         skip_ids : sequence of int, optional
             Words that are never drawn, such as that for unknown ones.
         sample_size : int
             Words to draw.
         temperature : float
             What scores are divided by: below 1 for likelier words, above 1 for a wider choice; 0 takes the likeliest.
+        top_k : int, optional
+            Draw among so many of the likeliest words.
+        top_p : float, optional
+            Draw among the likeliest words that together have at least this probability, in (0, 1]; after `top_k`.
         seed : int, optional
             Of the draws; by default they follow `xpdl.seed`.
+        stop : int or sequence of int, optional
+            Words that end a text, when they are drawn.
+        lengths : integer array (N,) or list, optional
+            The words of each row of `start_id` (N, T) to begin with; what is behind them is padding.
 
         Returns
         -------
-        list of int
-            The words given, and those drawn.
+        list of int, or list of such lists
+            The words given, and those drawn; of several texts a list each.
 
         Notes
         -----
-        The text goes on from the states that are kept, if they are of one row, and leaves its own; `reset_state` begins a
-        new one.
+        One text goes on from the states that are kept, if they are of one row, and leaves its own; `reset_state` begins a
+        new one. Several begin with states of zeros, and those that are kept stay as they are; they do not depend on each
+        other, but for rounding and for the draws, of which each step makes one for every text.
         """
         owner = f"{self.name}.generate"
-        words = self._words(start_id, f"{owner}: start_id")
         if isinstance(skip_ids, int):  # in the place of the number of words, as `GPT.generate` has it
             raise TypeError(
                 f"{owner}: skip_ids must be a sequence of ids, got {skip_ids!r}; pass sample_size={skip_ids!r}"
             )
         skipped = [] if skip_ids is None else self._words(skip_ids, f"{owner}: skip_ids")
-        draw = Sampler(temperature, seed, owner, skipped)
-        size, backend = positive_int(sample_size, "sample_size", owner), self.backend or get_backend()
-        if not words or len(set(skipped)) == self.embedding.count:
-            raise ShapeError(f"{owner}: expected a word to begin with, and some that may be drawn, got none")
+        draw = Sampler(temperature, seed, owner, skipped, top_k=top_k, top_p=top_p)
+        size, ends = positive_int(sample_size, "sample_size", owner), stop_tokens(self, stop, owner)
+        if len(set(skipped)) == self.embedding.count:
+            raise ShapeError(f"{owner}: expected some words that may be drawn, got none")
+        if isinstance(start_id, str) or not (is_array(start_id) or isinstance(start_id, Sequence)):
+            start_id = self._words(start_id, f"{owner}: start_id")
+        start_id = list(start_id) if isinstance(start_id, tuple) else start_id
+        prompts, form = prompts_of(start_id, lengths, self.embedding.check_ids, f"{owner}: start_id")
+        if form != "one":
+            with states_of_zeros(self):
+                return _written(self, prompts, draw, size, ends)
         if {one.h.shape[0] for one in stateful_layers(self) if one.h is not None} - {1}:  # those of other batches
             self.reset_state()
-        seen = words
-        with states_kept(self):
-            for _ in range(size):
-                scores = self.forward(backend.asarray([seen], "int32"), False)
-                seen = draw(asnumpy(scores)[:, -1, :]).tolist()
-                words += seen
-        return words
+        return _written(self, prompts, draw, size, ends)[0]
 
     def perplexity(self, ids: Any, batch_size: int = 10, time_size: int = 35) -> float:
         """Perplexity of a text: the exponential of the mean loss of its words, each after those before.
@@ -226,6 +242,25 @@ class RnnLm(Sequential):
             self.embedding.check_ids(array, name)
         words: list[int] = array.tolist()
         return words
+
+
+def _written(net: RnnLm, prompts: list[NDArray], draw: Sampler, count: int, ends: list[int]) -> list[list[int]]:
+    """Return prompts with up to `count` more words each; a row is given its next word, of its prompt or drawn."""
+    backend, texts = net.backend or get_backend(), [prompt.tolist() for prompt in prompts]
+    last = [len(text) + count for text in texts]
+    given = min(map(len, texts))
+    seen = [text[:given] for text in texts]
+    with states_kept(net):
+        while any(len(text) < most for text, most in zip(texts, last, strict=True)):
+            scores = net.forward(backend.asarray(seen, "int32"), False)
+            drawn = draw(asnumpy(scores)[:, -1, :]).tolist()
+            for row, (text, word) in enumerate(zip(texts, drawn, strict=True)):
+                if given == len(text) < last[row]:
+                    text.append(word)
+                    last[row] = len(text) if word in ends else last[row]
+            seen = [text[given : given + 1] or text[-1:] for text in texts]  # one that is complete is not looked at
+            given += 1
+    return texts
 
 
 def _dropout(ratio: float, number: int) -> list[tuple[str, Layer]]:

@@ -27,6 +27,8 @@ from xpdl.ops.gelu import gelu
 
 _KINDS = {Affine, Dropout, Embedding, Gelu, Identity, LayerNormalization, LearnedPositions, MultiHeadAttention}
 _KINDS |= {TiedEmbedding, TiedScores}
+# scores of positions that no token looks at
+_NEVER = -1e30
 _BLOCK = [["norm", "attention"], ["norm", "expand", "gelu", "project"]]
 
 
@@ -60,11 +62,16 @@ class RowPass:
         with on_device_of(self.tokens):
             x = array_namespace(ids).take(self.tokens, ids, axis=0)
             if self.positions is not None:
-                x = x + self.positions[cache.length, :]
+                x = x + self._position(cache, x)
             for block in self.blocks:
                 x = block(x, cache)
             cache.length += 1
             return self.norm(x) @ self.head
+
+    def _position(self, cache: KeyValueCache, x: Array) -> Array:
+        if cache.padding is None:
+            return self.positions[cache.length, :]
+        return array_namespace(x).take(self.positions, cache.places(1, x)[:, 0], axis=0)
 
 
 class _Block:
@@ -90,8 +97,10 @@ class _Block:
         q, k, v = qkv[:, 0, ...], qkv[:, 1, ...], qkv[:, 2, ...]
         if self.attention.rotary:
             q, k = rotary(q, first=cache.length), rotary(k, first=cache.length)
-        k, v, _ = cache.extended(self.attention, k, v)
+        k, v, mask = cache.extended(self.attention, k, v)
         scores = xp.matmul(q, xp.matrix_transpose(k)) * (1.0 / math.sqrt(size // heads))
+        if mask is not None:
+            scores = xp.where(mask[:, None, None, :], scores, _NEVER)
         p = xp.exp(scores - xp.max(scores, axis=-1, keepdims=True))
         y = xp.matmul(p, v) / xp.sum(p, axis=-1, keepdims=True)
         return _mapped(xp.reshape(y, (n, size)), self.output)
