@@ -2,7 +2,7 @@
 
 ``python scripts/make_docs_figures.py`` runs every example that draws (about six minutes on two cores) and writes
 ``docs/figures/*.png``, reduced to `WIDTH` pixels and 64 colours. ``--only NAME...`` runs just those examples, or
-``performance``, ``architecture`` or ``tables`` (which takes scikit-learn), which run none.
+``performance``, ``architecture``, ``tables`` (which takes scikit-learn) or ``attention_map``, which run none.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def main() -> None:
     """Parse the options, draw and reduce."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     others = {"performance": draw_performance, "architecture": draw_architecture, "tables": draw_tables}
+    others["attention_map"] = draw_attention_map
     parser.add_argument("--only", nargs="+", choices=[*SHOWN, *others], metavar="NAME")
     only = parser.parse_args().only or [*SHOWN, *others]
     matplotlib.use("agg")
@@ -147,6 +148,14 @@ def draw_tables() -> Figure:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def draw_attention_map() -> Figure:
+    """Run the blocks of the page on attention, the last of which draws."""
+    page = (ROOT / "docs" / "gpt" / "4_attention.md").read_text()
+    names: dict[str, Figure] = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), names)
+    return names["figure"]
 
 
 def draw_architecture() -> Figure:
