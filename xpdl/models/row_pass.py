@@ -51,7 +51,7 @@ class RowPass:
     def __init__(self, model: Chain) -> None:
         layers = model.layers
         self.tokens = detached(layers["tokens"].params["W"])
-        self.positions = detached(layers["positions"].params["W"]) if "positions" in layers else None
+        self.positions: Array | None = detached(layers["positions"].params["W"]) if "positions" in layers else None
         self.blocks = [_Block(layer) for name, layer in layers.items() if name.startswith("block")]
         self.norm, xp = _Normalization(layers["norm"]), array_namespace(self.tokens)
         own = layers["head"].params.get("W")
@@ -62,16 +62,11 @@ class RowPass:
         with on_device_of(self.tokens):
             x = array_namespace(ids).take(self.tokens, ids, axis=0)
             if self.positions is not None:
-                x = x + self._position(cache, x)
+                x = x + _at(self.positions, cache)
             for block in self.blocks:
                 x = block(x, cache)
             cache.length += 1
             return self.norm(x) @ self.head
-
-    def _position(self, cache: KeyValueCache, x: Array) -> Array:
-        if cache.padding is None:
-            return self.positions[cache.length, :]
-        return array_namespace(x).take(self.positions, cache.places(1, x)[:, 0], axis=0)
 
 
 class _Block:
@@ -116,6 +111,13 @@ class _Normalization:
     def __call__(self, x: Array) -> Array:
         x = x - x @ self.mean
         return x / ((x * x) @ self.mean + self.eps) ** 0.5 * self.gamma + self.beta
+
+
+def _at(positions: Array, cache: KeyValueCache) -> Array:
+    """The row (E,) of the next place, or of that of each text (N, E) where some are padded."""
+    if cache.padding is None:
+        return positions[cache.length, :]
+    return array_namespace(positions).take(positions, cache.places(1, positions)[:, 0], axis=0)
 
 
 def _mapped(x: Array, W_and_b: list[Array]) -> Array:
