@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import xpdl
+from tests.backends.watched import load_compiled, own_kernels
 from xpdl import (
     SGD,
     Adam,
@@ -27,6 +29,7 @@ from xpdl import (
     Trainer,
     check_gradients,
 )
+from xpdl.backends import registry
 
 _rng = np.random.default_rng(12)
 X = _rng.standard_normal((20, 4)).astype("float32")
@@ -186,3 +189,78 @@ def test_a_run_is_resumed_with_the_same_layers_frozen(tmp_path: Path) -> None:
     run("Affine1", epochs=2)
     with pytest.raises(ValueError, match=r"frozen layers \['Affine1'\] there, \[\] here"):
         run(epochs=3)
+
+
+#: a layer that stands frozen between trained ones -> the shape of a row, and the op that computes its weight gradient
+BETWEEN: dict[str, tuple[Any, tuple[int, ...], str]] = {
+    "affine": (lambda: Affine(units=5), (4,), "affine_backward"),
+    "affine of positions": (lambda: Affine(units=5, axis=-1), (3, 4), "affine_backward"),
+    "convolution": (
+        lambda: xpdl.Convolution(filters=3, size=3, pad=1),
+        (2, 5, 5),
+        "convolution_backward",
+    ),
+    "transposed convolution": (
+        lambda: xpdl.ConvolutionTranspose(filters=3, size=3),
+        (2, 5, 5),
+        "convolution_backward",
+    ),
+    "attention": (lambda: xpdl.MultiHeadAttention(2), (3, 4), "affine_backward"),
+}
+
+
+def between(kind: str, frozen: bool) -> Any:
+    """A scale that is trained, the layer, and another scale and affine layer."""
+    make, shape, _ = BETWEEN[kind]
+    net = Sequential(
+        ("map", Affine(units=math.prod(shape))),
+        ("below", xpdl.Reshape(shape)),
+        ("relu", Relu()),
+        ("between", make()),
+        ("above", Relu()),
+        ("flat", xpdl.Flatten()),
+        ("last", Affine(units=3)),
+        loss=SoftmaxWithLoss,
+        seed=0,
+    )
+    net.build((4,))
+    net.layers["between"].trainable = not frozen
+    return net
+
+
+@pytest.mark.parametrize("kind", BETWEEN)
+def test_a_frozen_layer_between_trained_ones_computes_no_weight_gradient(
+    kind: str,
+) -> None:
+    op = BETWEEN[kind][2]
+
+    def weight_gradients(frozen: bool) -> int:
+        """The calls of kernels of the op that compute a weight gradient."""
+        net, made = between(kind, frozen), []
+
+        def watched(function: Any) -> Any:
+            def call(*args: Any, **options: Any) -> Any:
+                result = function(*args, **options)
+                made.extend([op] if result is not registry.DECLINE and options.get("need_dW", True) else [])
+                return result
+
+            return call
+
+        with own_kernels():
+            load_compiled()
+            for group in ("numba", "numpy"):
+                if (function := registry._kernels.get((group, op))) is not None:
+                    registry.kernel(group, op)(watched(function))
+            net.gradient(X, T)
+        return len(made)
+
+    of_the_layer = {"attention": 4}.get(kind, 1)
+    assert weight_gradients(frozen=True) == weight_gradients(frozen=False) - of_the_layer
+
+
+@pytest.mark.parametrize("kind", BETWEEN)
+def test_gradients_below_a_frozen_layer_are_those_without_freezing(kind: str) -> None:
+    got, want = between(kind, True).gradient(X, T), between(kind, False).gradient(X, T)
+    assert got.keys() == {name for name in want if not name.startswith("between")}
+    for name, value in got.items():
+        np.testing.assert_allclose(value, want[name], rtol=1e-6, atol=1e-8)

@@ -149,11 +149,15 @@ class Affine(Layer):
         rows, dy = x, dout
         if self.axis == -1:
             rows, dy, y = self._rows(x), self._rows(dout), None if y is None else self._rows(y)
-        dx, dW, db = ops.affine_backward(
-            dy, rows, self.W, y=y, activation=activation, need_dx=need_dx, need_db=self.use_bias
-        )
-        self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
-        return dx if dx is None or rows is x else array_namespace(dx).reshape(dx, x.shape)
+        dx: Array | None
+        if self.trainable:
+            dx, dW, db = ops.affine_backward(
+                dy, rows, self.W, y=y, activation=activation, need_dx=need_dx, need_db=self.use_bias
+            )
+            self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
+        else:
+            dx, self.grads = ops.affine_backward_input(dy, self.W, y=y, activation=activation) if need_dx else None, {}
+        return dx if dx is None or dx.shape == x.shape else array_namespace(dx).reshape(dx, x.shape)
 
     def _features(self, input_shape: Shape) -> int:
         return row_size(input_shape) if self.axis == 1 else input_shape[-1]

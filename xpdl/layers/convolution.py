@@ -110,10 +110,15 @@ class Convolution(FilterLayer):
         """`backward` through the epilogue of `forward_fused`: its activation and output `y`."""
         x = self.require_saved(self.x)
         self.require_dout(dout, (x.shape[0], self.filters, *(self._out_size or ())), x)
-        dx, dW, db = ops.convolution_backward(
-            dout, x, self.W, **self._options(x), **epilogue, need_dx=need_dx, need_db=self.use_bias
-        )
-        self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}
+        if not (need_dx or self.trainable):
+            return None
+        needed: dict[str, Any] = {
+            "need_dx": need_dx,
+            "need_dW": self.trainable,
+            "need_db": self.use_bias and self.trainable,
+        }
+        dx, dW, db = ops.convolution_backward(dout, x, self.W, **self._options(x), **epilogue, **needed)
+        self.grads = {name: array for name, array in (("W", dW), ("b", db)) if array is not None}
         return dx
 
     def _options(self, x: Array) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from xpdl.layers.base import Make, Shape
 from xpdl.layers.filters import FilterLayer
 from xpdl.ops import convolution_transpose as ops
 from xpdl.ops.checks import along_axes
+from xpdl.ops.convolution import convolution
 from xpdl.ops.padding import halves
 
 
@@ -126,6 +127,10 @@ class ConvolutionTranspose(FilterLayer):
     def _gradients(self, dout: Array, need_dx: bool) -> Any:
         x = self.require_saved(self.x)
         self.require_dout(dout, (x.shape[0], self.filters, *(self._out_size or ())), x)
+        if not self.trainable:
+            self.grads, (pad, _) = {}, self.borders()
+            options: dict[str, Any] = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+            return convolution(dout, self.W, **options, pad=pad) if need_dx else None
         needed: dict[str, Any] = {"need_dx": need_dx, "need_db": self.use_bias}
         dx, dW, db = ops.convolution_transpose_backward(dout, x, self.W, **self._options(), **needed)
         self.grads = {"W": dW, "b": db} if self.use_bias else {"W": dW}

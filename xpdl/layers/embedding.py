@@ -120,6 +120,9 @@ class Embedding(Layer):
         """Fill ``dW`` for `dout` (N, ..., units), and return None."""
         ids = self.require_saved(self.ids)
         self.require_dout(dout, (*ids.shape, self.units), ids)
+        if not self.trainable:
+            self.grads = {}
+            return
         self.grads = {"W": ops.embedding_backward(dout, ids, self.count)}
 
     def _require_integers(self, x: Any, owner: str) -> None:

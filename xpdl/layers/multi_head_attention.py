@@ -11,7 +11,7 @@ from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.base import Layer, Make, Shape, first_shape, gradient, parameter
 from xpdl.layers.layouts import sequence_cure
 from xpdl.ops import attention as ops
-from xpdl.ops.affine import affine, affine_backward
+from xpdl.ops.affine import affine, affine_backward, affine_backward_input
 from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import flag, positive_int, require_floating, require_shape
 
@@ -153,7 +153,7 @@ class MultiHeadAttention(Layer):
         """``dx`` for `dout` (N, T, E), or ``(dx, dcontext)``; fills the gradients."""
         x, context, mask, q, k, v, y, log_sum, joined = self.require_saved(self.saved)
         self.require_dout(dout, x.shape, x)
-        self.grads = dict.fromkeys(self.params)
+        self.grads = dict.fromkeys(self.params) if self.trainable else {}
         dy = self._heads(self._through("o", dout, joined))
         dq, dk, dv = ops.attention_backward(dy, q, k, v, y, log_sum, mask, causal=self.causal)
         if self.rotary:
@@ -172,6 +172,8 @@ class MultiHeadAttention(Layer):
     def _through(self, one: str, dy: Array, x: Array) -> Array:
         """``dx`` of `_mapped`; fills the gradients of that map."""
         W = self.params[f"W{one}"]
+        if not self.trainable:
+            return array_namespace(x).reshape(affine_backward_input(_rows(dy), W), x.shape)
         dx, self.grads[f"W{one}"], db = affine_backward(_rows(dy), _rows(x), W, need_db=self.use_bias)
         if self.use_bias:
             self.grads[f"b{one}"] = db

@@ -29,7 +29,8 @@ class TiedEmbedding(Embedding):
     def backward(self, dout: Array) -> None:
         """Fill ``dW`` for `dout` (N, ..., units) and the scores, and return None."""
         super().backward(dout)
-        self.grads["W"] = add(self.grads["W"], self.require_saved(self.dW_of_scores))
+        if self.trainable:
+            self.grads["W"] = add(self.grads["W"], self.require_saved(self.dW_of_scores))
         self.dW_of_scores = None
 
 
@@ -88,6 +89,8 @@ class TiedScores(Layer):
         x = self.require_saved(self.x)
         self.require_dout(dout, (*x.shape[:-1], self.embedding.count), x)
         xp, W = array_namespace(x), self.embedding.W
+        if not (self.embedding.trainable or self.use_bias):
+            return xp.reshape(affine(rows_of(dout), W), x.shape)
         dx, dW, db = affine_backward(rows_of(dout), rows_of(x), xp.matrix_transpose(W), need_db=self.use_bias)
         self.grads = {"b": db} if self.use_bias else {}
         self.embedding.dW_of_scores = xp.matrix_transpose(dW)

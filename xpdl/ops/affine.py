@@ -69,3 +69,11 @@ def affine_backward(
     dy = before_activation(dy, y, activation)
     dx = xp.reshape(xp.matmul(dy, W.T), x.shape) if need_dx else None
     return dx, xp.matmul(_rows(x).T, dy), summed(xp, dy, 0) if need_db else None
+
+
+def affine_backward_input(dy: Array, W: Array, *, y: Array | None = None, activation: str | None = None) -> Array:
+    """Compute the gradient (N, D) of the rows alone, as of a layer that is frozen: ``dy W^T``.
+
+    Parameters are those of `affine_backward`.
+    """
+    return affine(before_activation(dy, y, activation), array_namespace(W).matrix_transpose(W))
