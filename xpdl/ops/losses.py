@@ -113,6 +113,13 @@ def by_row(x: Array, sample_weight: Array | None, owner: str) -> Array | float:
     return array_namespace(x).reshape(weights, (-1, *(1,) * (x.ndim - 1)))
 
 
+def counted(x: Array, sample_weight: Array | None, owner: str) -> Array:
+    """`x` (N, ...) with 0 in rows of weight 0, so that NaN or infinite values there reach neither a loss nor a gradient."""
+    if sample_weight is None:
+        return x
+    return array_namespace(x).where(by_row(x, sample_weight, owner) == 0, 0.0, x)
+
+
 def divided(value: Array | float, total: Array | int) -> Array | float:
     """``value / total``, and 0 where nothing has a weight."""
     if isinstance(total, int):
@@ -131,7 +138,7 @@ def _weighted_rows(
 ) -> Array:
     """The weight of each log-probability in the sum of the losses, for scores or probabilities `x`."""
     require_rank(x, 2, owner, "scores (N, K), without further axes such as those of sequences")
-    rows = target_rows(x, t, owner)
+    rows = counted(target_rows(x, t, owner), sample_weight, owner)
     smooth = rows * (1.0 - label_smoothing) + label_smoothing / x.shape[-1] if label_smoothing else rows
     if class_weights is not None:
         smooth = smooth * _of_classes(x, class_weights, owner)
@@ -194,8 +201,13 @@ def softmax_with_loss_backward(
     xp = array_namespace(y, t)
     weights = _weighted_rows(y, t, class_weights, label_smoothing, sample_weight, owner)
     sums_to_1 = t.ndim < y.ndim and class_weights is None and sample_weight is None
-    scaled = y if sums_to_1 else y * xp.sum(weights, axis=-1, keepdims=True)
+    scaled = y if sums_to_1 else _scaled_rows(xp, y, xp.sum(weights, axis=-1, keepdims=True))
     return (scaled - weights) * divided(dout, total_weight(y, t, class_weights, sample_weight, owner))
+
+
+def _scaled_rows(xp: Namespace, y: Array, factors: Array) -> Array:
+    """``y * factors``, where a zero factor (N, 1) takes nothing from a row of NaN."""
+    return xp.where(factors == 0, 0.0, y * factors)
 
 
 @op
@@ -207,11 +219,11 @@ def sigmoid_with_loss(x: Array, t: Array, sample_weight: Array | None = None) ->
     owner = "SigmoidWithLoss"
     batch_rows(x, owner)
     dtype, x = x.dtype, widened(x)
-    t = targets(x, t, owner)
-    xp = array_namespace(x)
+    t = counted(targets(x, t, owner), sample_weight, owner)
+    xp, scores = array_namespace(x), counted(x, sample_weight, owner)
     # log(1 + exp(x)) - t x, without overflow for either sign of x
-    size, rows = xp.abs(x), by_row(x, sample_weight, owner)
-    wrong = xp.where(x > 0, 1.0 - t, t) * rows
+    size, rows = xp.abs(scores), by_row(x, sample_weight, owner)
+    wrong = xp.where(scores > 0, 1.0 - t, t) * rows
     loss = _masked_sum(xp, wrong, size) + xp.sum(xp.log1p(xp.exp(-size)) * rows)
     return divided(loss, total_weight(x, t, None, sample_weight, owner)), rounded_to(dtype, sigmoid(x))
 
@@ -223,7 +235,7 @@ def sigmoid_with_loss_backward(
 ) -> Array:
     """``dx = (y - t) dout / N``, or ``r (y - t) dout / sum(r)`` with `sample_weight` r."""
     owner = "SigmoidWithLoss"
-    error = y - targets(y, t, owner)
+    error = _error(y, t, sample_weight, owner)
     return _weighted(error, sample_weight, owner) * divided(dout, total_weight(y, t, None, sample_weight, owner))
 
 
@@ -236,7 +248,7 @@ def identity_with_loss(x: Array, t: Array, sample_weight: Array | None = None) -
     owner = "IdentityWithLoss"
     batch_rows(x, owner)
     x = widened(x)
-    error = x - targets(x, t, owner)
+    error = _error(x, t, sample_weight, owner)
     loss = array_namespace(x).sum(error * _weighted(error, sample_weight, owner))
     return 0.5 * divided(loss, total_weight(x, t, None, sample_weight, owner))
 
@@ -248,8 +260,13 @@ def identity_with_loss_backward(
 ) -> Array:
     """``dx = (x - t) dout / N``, or ``r (x - t) dout / sum(r)`` with `sample_weight` r."""
     owner = "IdentityWithLoss"
-    error = x - targets(x, t, owner)
+    error = _error(x, t, sample_weight, owner)
     return _weighted(error, sample_weight, owner) * divided(dout, total_weight(x, t, None, sample_weight, owner))
+
+
+def _error(x: Array, t: Array, sample_weight: Array | None, owner: str) -> Array:
+    """``x - t``, and 0 in rows of weight 0."""
+    return counted(x, sample_weight, owner) - counted(targets(x, t, owner), sample_weight, owner)
 
 
 def _weighted(error: Array, sample_weight: Array | None, owner: str) -> Array:

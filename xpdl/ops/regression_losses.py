@@ -9,14 +9,14 @@ import math
 
 from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace, widened
-from xpdl.ops.losses import batch_rows, by_row, divided, targets, total_weight
+from xpdl.ops.losses import batch_rows, by_row, counted, divided, targets, total_weight
 from xpdl.ops.precision import in_float32
 
 
 @op
 def squared_error(x: Array, t: Array, sample_weight: Array | None = None) -> Array:
     """Compute the mean of ``(x - t)^2`` over all values; rows are weighted by `sample_weight` (N,), where that is given."""
-    x, error = _error(x, t, "MeanSquaredError")
+    x, error = _error(x, t, sample_weight, "MeanSquaredError")
     return _mean(x, error * error, sample_weight, "MeanSquaredError")
 
 
@@ -24,14 +24,14 @@ def squared_error(x: Array, t: Array, sample_weight: Array | None = None) -> Arr
 @in_float32
 def squared_error_backward(x: Array, t: Array, dout: Array | float = 1.0, sample_weight: Array | None = None) -> Array:
     """``dx = 2 (x - t) dout / D`` for the number D of values, or ``2 r (x - t) dout / D`` with weights r that sum to D."""
-    _, error = _error(x, t, "MeanSquaredError")
+    _, error = _error(x, t, sample_weight, "MeanSquaredError")
     return _shares(x, 2.0 * error, dout, sample_weight, "MeanSquaredError")
 
 
 @op
 def absolute_error(x: Array, t: Array, sample_weight: Array | None = None) -> Array:
     """Compute the mean of ``|x - t|`` over all values; rows are weighted by `sample_weight` (N,), where that is given."""
-    x, error = _error(x, t, "MeanAbsoluteError")
+    x, error = _error(x, t, sample_weight, "MeanAbsoluteError")
     return _mean(x, array_namespace(x).abs(error), sample_weight, "MeanAbsoluteError")
 
 
@@ -39,7 +39,7 @@ def absolute_error(x: Array, t: Array, sample_weight: Array | None = None) -> Ar
 @in_float32
 def absolute_error_backward(x: Array, t: Array, dout: Array | float = 1.0, sample_weight: Array | None = None) -> Array:
     """``dx = sign(x - t) dout / D``, weighted as in `squared_error_backward`; 0 where both are equal."""
-    _, error = _error(x, t, "MeanAbsoluteError")
+    _, error = _error(x, t, sample_weight, "MeanAbsoluteError")
     return _shares(x, array_namespace(x).sign(error), dout, sample_weight, "MeanAbsoluteError")
 
 
@@ -49,7 +49,7 @@ def huber(x: Array, t: Array, delta: float = 1.0, sample_weight: Array | None = 
 
     A value costs ``e^2 / 2`` where ``|e| <= delta`` for ``e = x - t``, else ``delta (|e| - delta / 2)``.
     """
-    x, error = _error(x, t, "Huber")
+    x, error = _error(x, t, sample_weight, "Huber")
     xp = array_namespace(x)
     size = xp.abs(error)
     within = xp.minimum(size, delta)
@@ -62,7 +62,7 @@ def huber_backward(
     x: Array, t: Array, dout: Array | float = 1.0, delta: float = 1.0, sample_weight: Array | None = None
 ) -> Array:
     """``dx = e dout / D`` with the error e limited to ``[-delta, delta]``, weighted as in `squared_error_backward`."""
-    _, error = _error(x, t, "Huber")
+    _, error = _error(x, t, sample_weight, "Huber")
     xp = array_namespace(x)
     return _shares(x, xp.minimum(xp.maximum(error, -delta), delta), dout, sample_weight, "Huber")
 
@@ -89,7 +89,7 @@ def gaussian_kl(x: Array, t: Array | None = None, sample_weight: Array | None = 
     batch_rows(x, owner)
     x = widened(x)
     xp = array_namespace(x, t, sample_weight)
-    gap, log_ratio, scale = _gaussians(x, t)
+    gap, log_ratio, scale = _gaussians(x, t, sample_weight)
     terms = xp.exp(log_ratio) + gap * gap * scale - 1.0 - log_ratio
     loss = 0.5 * xp.sum(terms * by_row(terms, sample_weight, owner))
     return divided(loss, total_weight(x, x, None, sample_weight, owner))
@@ -103,27 +103,29 @@ def gaussian_kl_backward(
     """``dx``: ``(m - m_t) / v_t`` for means and ``(v / v_t - 1) / 2`` for log variances, times the weight of the row."""
     owner = "GaussianKL"
     xp = array_namespace(x, t, sample_weight)
-    gap, log_ratio, scale = _gaussians(x, t)
+    gap, log_ratio, scale = _gaussians(x, t, sample_weight)
     dx = xp.concat([gap * scale, 0.5 * (xp.exp(log_ratio) - 1.0)], axis=-1)
     total = total_weight(x, x, None, sample_weight, owner)
     return dx * by_row(dx, sample_weight, owner) * divided(dout, total)
 
 
-def _gaussians(x: Array, t: Array | None) -> tuple[Array, Array, Array | float]:
-    """Differences of means, of log variances, and ``1 / v_t``."""
+def _gaussians(x: Array, t: Array | None, sample_weight: Array | None) -> tuple[Array, Array, Array | float]:
+    """Differences of means, of log variances, and ``1 / v_t``; those of standard normal ones in rows of weight 0."""
+    owner = "GaussianKL"
+    x = counted(x, sample_weight, owner)
     half = x.shape[-1] // 2
     mean, log_var = x[..., :half], x[..., half:]
     if t is None:
         return mean, log_var, 1.0
-    t = targets(x, t, "GaussianKL")
+    t = counted(targets(x, t, owner), sample_weight, owner)
     return mean - t[..., :half], log_var - t[..., half:], array_namespace(t).exp(-t[..., half:])
 
 
-def _error(x: Array, t: Array, owner: str) -> tuple[Array, Array]:
-    """Outputs in float32 at least, and their differences to the targets."""
+def _error(x: Array, t: Array, sample_weight: Array | None, owner: str) -> tuple[Array, Array]:
+    """Outputs in float32 at least, and their differences to the targets; 0 in rows of weight 0."""
     batch_rows(x, owner)
     x = widened(x)
-    return x, x - targets(x, t, owner)
+    return x, counted(x, sample_weight, owner) - counted(targets(x, t, owner), sample_weight, owner)
 
 
 def _values(x: Array) -> int:

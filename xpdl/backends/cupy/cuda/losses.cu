@@ -72,6 +72,7 @@ extern "C" __global__ void softmax_with_loss_backward(const T* y, const int64* l
   }
   total = weights ? over_lanes(total, plus) : A(1);
   A factor = dout ? dout[0] : (A)scale;
+  bool counts = !of_rows || (inside && of_rows[r.row()] != 0);
   if (!of_rows) factor /= (A)rows;
   else factor = total_of_rows[0] != 0 && inside ? factor / total_of_rows[0] * of_rows[r.row()] : A(0);
   for (I c = 0; c < r.columns; c += r.chunk) {
@@ -80,7 +81,9 @@ extern "C" __global__ void softmax_with_loss_backward(const T* y, const int64* l
     T* values = probabilities.place(r.start(c));
     const T* wanted = targets.place(r.start(c));
     r.each(c, [&](I k, int at) {
-      values[at] = T(((A)values[at] * total - (labels ? A(label == k) : (A)wanted[at])) * factor);
+      A slope = (A)values[at] * total - (labels ? A(label == k) : (A)wanted[at]);
+      // a row of weight 0 takes nothing from a probability that is NaN
+      values[at] = counts ? T(slope * factor) : T(0);
     });
     r.store(probabilities, dx, c);
   }
