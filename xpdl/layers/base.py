@@ -27,7 +27,7 @@ from xpdl.layers.config import described, kept_arguments
 from xpdl.layers.ids import TakesIds
 from xpdl.layers.nodes import CalledWithNodes, in_form_of, parts
 from xpdl.layers.old_names import OldNames
-from xpdl.layers.passes import WRAPPERS
+from xpdl.layers.passes import WRAPPERS, constructor
 from xpdl.layers.saved import SavedForBackward
 from xpdl.layers.tracing import trace, traced
 from xpdl.layers.tree import LayerTree, require_tree
@@ -43,9 +43,8 @@ class Layer(LayerTree, CalledWithNodes, SavedForBackward, TakesIds, OldNames):
     """A function with parameters that knows its own backward pass.
 
     A subclass gives ``forward(x)`` and ``backward(dout)``; one with parameters also ``create_parameters``, and one that
-    changes the shape ``output_shape``. NaN in an input is no error and comes out again: to look for it is to read every
-    value. Passes compute with values alone: no graph of PyTorch's autograd grows from arguments or parameters, which may
-    require gradients.
+    changes the shape ``output_shape``. NaN in an input is no error and comes out again. Passes compute with values alone:
+    no graph of PyTorch's autograd grows from arguments or parameters, which may require gradients.
 
     Attributes
     ----------
@@ -68,6 +67,7 @@ class Layer(LayerTree, CalledWithNodes, SavedForBackward, TakesIds, OldNames):
     #: True if ``forward`` takes several inputs as one tuple, rather than as arguments
     takes_tuple: ClassVar[bool] = False
 
+    @constructor
     def __init__(self) -> None:
         self.name = type(self).__name__
         self.params: dict[str, Array] = {}

@@ -1,4 +1,4 @@
-"""Wrappers of a layer's passes: they compute with values alone, and each forward is good for one backward."""
+"""Wrappers of a layer's methods: passes compute with values alone, each forward is good for one backward."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 
 from xpdl.backends.arrays import HostArray
 from xpdl.backends.graphs import on_values
+from xpdl.option_names import OF_LAYER, known_options
 
 Pass = Callable[..., Any]
 
 # first arguments that have no graph; the gradient of a loss begins with a number
 _VALUES = (HostArray, float)
+
+# refuses options under the names that other libraries have for them
+constructor = known_options(OF_LAYER)
 
 
 def forward_pass(method: Pass) -> Pass:
@@ -52,6 +56,7 @@ def backward_pass(method: Pass) -> Pass:
 
 #: method of a layer -> its wrapper
 WRAPPERS = {
+    "__init__": constructor,
     "forward": forward_pass,
     "forward_fused": forward_pass,
     "backward": backward_pass,
