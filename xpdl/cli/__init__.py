@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_arguments(command("predict", predict.run, text))
     text = "Write a trained network to an ONNX file (needs the extra 'onnx')."
     export.add_arguments(command("export", export.run, text))
-    generate.add_arguments(command("generate", generate.run, "Go on with a text, by a trained GPT."))
+    generate.add_arguments(command("generate", generate.run, "Go on with a text, by a trained GPT or RnnLm."))
     demo.add_arguments(command("demo", demo.run, "Draw a digit in the browser, and see what a network makes of it."))
     bench_command.add_arguments(command("bench", bench_command.run, "Time training steps, here and against PyTorch."))
     return parser
