@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.harness import Backend
+import xpdl
+from tests.harness import RTOL, Backend, nonempty
 from xpdl import layers as L
 
 _rng = np.random.default_rng(0)
@@ -83,3 +84,73 @@ def test_positions_with_the_label_to_ignore(backend: Backend) -> None:
         found, gradient = backend.call(both, backend.asarray(x.reshape(2, 3, 4)), backend.asarray(t.reshape(2, 3)))
     backend.check(found, np.asarray(loss))
     backend.check(gradient, dx.reshape(2, 3, 4))
+
+
+_S, _MASK = _rng.standard_normal((2, 4, 4)), np.array([[True, False, True, False], [False, True, True, False]])
+
+SEQUENCES: dict[str, Callable[[], Any]] = {
+    "rnn": lambda: L.RNN(3),
+    "lstm": lambda: L.LSTM(3),
+    "gru": lambda: L.GRU(3),
+    "last rnn": lambda: L.RNN(3, return_sequences=False),
+    "last lstm": lambda: L.LSTM(3, return_sequences=False),
+    "last gru": lambda: L.GRU(3, return_sequences=False),
+    "both directions": lambda: L.Bidirectional(L.LSTM(3)),
+    "last of both directions": lambda: L.Bidirectional(L.GRU(3, return_sequences=False)),
+    "self attention": lambda: L.MultiHeadAttention(2),
+    "causal self attention": lambda: L.MultiHeadAttention(2, True, rotary=True),
+    "self attention of a graph": lambda: L.MultiHeadAttention(2),
+    "cross attention": lambda: L.MultiHeadAttention(2, rotary=True),
+}
+# where each case takes a second to compile
+COMPILED = ("rnn", "lstm", "gru", "self attention", "cross attention")
+_QUERIES = _rng.standard_normal((2, 3, 4))
+
+
+def _inputs(name: str, x: Any, queries: Any, mask: Any) -> tuple[Any, ...]:
+    if name == "cross attention":
+        return queries, x, mask
+    if name == "self attention of a graph":
+        return x, x, mask
+    return (x, None, mask) if "attention" in name else (x, mask)
+
+
+def _parts(layer: Any) -> list[Any]:
+    """The layers inside that have parameters."""
+    return [one for _, one in layer.children()] if isinstance(layer, L.Bidirectional) else [layer]
+
+
+def _everything(name: str, layer: Any, x: Any, queries: Any, mask: Any) -> list[Any]:
+    """The output, the gradients of the inputs, and those of the parameters."""
+    y = layer.forward(*_inputs(name, x, queries, mask))
+    dx = layer.backward(y * y - 0.3)
+    return [y, *(dx if isinstance(dx, tuple) else (dx,)), *(d for one in _parts(layer) for d in one.grads.values())]
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.backends("values")
+@pytest.mark.applies(lambda backend, odd: odd != odd or backend.library in ("numpy", "cupy"))
+@pytest.mark.applies(lambda backend, name: backend.library != "jax" or (backend.jit and name in COMPILED))
+@pytest.mark.quick(lambda backend, odd: backend.library == "numpy" and odd != odd)
+def test_masked_positions(backend: Backend, name: str, odd: float) -> None:
+    plain = SEQUENCES[name]()
+    plain.build((4, 4), backend=xpdl.backends.make_backend("numpy", None, "float64"))
+    want = _everything(name, plain, np.where(_MASK[..., None], _S, 0.0), _QUERIES, _MASK)
+    if "attention" not in name:
+        assert not np.any(want[1][~_MASK])
+
+    def run(x: Any, queries: Any, mask: Any, *params: Any) -> Any:
+        layer = SEQUENCES[name]()
+        values = iter(params)
+        for part, given in zip(_parts(layer), _parts(plain), strict=True):
+            part.params = {key: next(values) for key in given.params}
+        return _everything(name, layer, x, queries, mask)
+
+    params = [a for part in _parts(plain) for a in part.params.values()]
+    arrays = [np.where(_MASK[..., None], _S, odd), _QUERIES, _MASK, *params]
+    # a bias of keys has no gradient but rounding
+    rounding = RTOL[backend.float] * max(np.abs(one).max() for one in want)
+    results = backend.call(run, *map(backend.asarray, arrays))
+    for found, value in nonempty(zip(results, want, strict=True)):
+        backend.check(found, value, atol=rounding)

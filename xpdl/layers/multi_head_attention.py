@@ -14,6 +14,7 @@ from xpdl.ops import attention as ops
 from xpdl.ops.affine import affine, affine_backward, affine_backward_input
 from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import flag, positive_int, require_floating, require_shape
+from xpdl.ops.positions import finite_or, without_masked
 
 _MAPS = ("q", "k", "v", "o")
 
@@ -54,7 +55,8 @@ class MultiHeadAttention(Layer):
     -----
     ``forward(x)`` maps sequences (N, T, E) to such. ``forward(x, context)`` is cross attention: queries of `x` gather from
     `context` (N, S, E), and `backward` returns ``(dx, dcontext)``. A `mask` (N, S) of booleans is False for keys that nobody
-    is to see, such as padding. Parameters are ``Wq Wk Wv Wo`` (E, E) and ``bq bk bv bo`` (E,).
+    is to see, such as padding, whatever they hold. Where `x` looks at itself, they are queries all the same, with 0 for what
+    is NaN or infinite there. Parameters are ``Wq Wk Wv Wo`` (E, E) and ``bq bk bv bo`` (E,).
 
     In a `Graph`, nodes are put in as ``layer(x, context)`` or ``layer(x, x, mask)``, where the mask is an `Input` that gets
     booleans.
@@ -127,13 +129,17 @@ class MultiHeadAttention(Layer):
         self.output_shape(tuple(x.shape[1:]))
         source = x if context is None else _checked(x, context, self.name)
         _check_mask(source, mask, self.name)
+        if mask is not None:
+            source = without_masked(source, mask)
+            if context is None or context is x:
+                x = finite_or(x, source)  # masked positions are queries still
         q = self._heads(self._mapped("q", x))
         k, v = (self._heads(self._mapped(one, source)) for one in ("k", "v"))
         if self.rotary:
             q, k = ops.rotary(q), ops.rotary(k)
         y, log_sum = ops.attention(q, k, v, mask, causal=self.causal)
         joined = _joined(y)
-        self.saved = (x, context, mask, q, k, v, y, log_sum, joined)
+        self.saved = (x, source, context is not None, mask, q, k, v, y, log_sum, joined)
         return self._mapped("o", joined)
 
     def forward_next(self, x: Array, first: int, extended: Extended) -> Array:
@@ -151,17 +157,16 @@ class MultiHeadAttention(Layer):
 
     def backward(self, dout: Array) -> Any:
         """``dx`` for `dout` (N, T, E), or ``(dx, dcontext)``; fills the gradients."""
-        x, context, mask, q, k, v, y, log_sum, joined = self.require_saved(self.saved)
+        x, source, crosses, mask, q, k, v, y, log_sum, joined = self.require_saved(self.saved)
         self.require_dout(dout, x.shape, x)
         self.grads = dict.fromkeys(self.params) if self.trainable else {}
         dy = self._heads(self._through("o", dout, joined))
         dq, dk, dv = ops.attention_backward(dy, q, k, v, y, log_sum, mask, causal=self.causal)
         if self.rotary:
             dq, dk = ops.rotary(dq, inverse=True), ops.rotary(dk, inverse=True)
-        source = x if context is None else context
         dx = self._through("q", _joined(dq), x)
         dsource = add(self._through("k", _joined(dk), source), self._through("v", _joined(dv), source))
-        return add(dx, dsource) if context is None else (dx, dsource)
+        return (dx, dsource) if crosses else add(dx, dsource)
 
     def _mapped(self, one: str, x: Array) -> Array:
         """``x W + b`` of each position, for one of the four maps."""

@@ -11,6 +11,7 @@ from xpdl.layers.base import Layer, Make, Shape, first_shape, gradient, paramete
 from xpdl.layers.layouts import sequence_cure
 from xpdl.ops import recurrent as ops
 from xpdl.ops.checks import flag, positive_int, require_shape
+from xpdl.ops.positions import without_masked
 
 
 class Recurrent(Layer):
@@ -62,6 +63,8 @@ class Recurrent(Layer):
         if x.shape[1] == 0:
             raise ShapeError(f"{self.name}: expected at least one step, got shape {tuple(x.shape)}")
         self._check_mask(x, mask)
+        if mask is not None:
+            x = without_masked(x, mask)
         states = [self._initial(name, x) for name in self.state_names]
         results = self._forward(x, states, mask)
         self.saved = (x, states, results, mask)
@@ -149,9 +152,9 @@ class RNN(Recurrent):
     Notes
     -----
     Inputs are (N, T, F), parameters ``Wx`` (F, H), ``Wh`` (H, H) and ``b`` (H,). Where a `mask` (N, T) is False, as at
-    padding, a step is skipped: the state stays as it is, so that the last state is that of the last step that counts; in
-    a `Graph`, ``layer(x, mask)`` takes it from an `Input` that gets booleans. The layer saves its input and the states of
-    all steps. It equals ``torch.nn.RNN``, whose two biases are added up here.
+    padding, a step is skipped, whatever it holds: the state stays as it is, so that the last state is that of the last
+    step that counts, and its ``dx`` is 0; in a `Graph`, ``layer(x, mask)`` takes it from an `Input` that gets booleans. The
+    layer saves its input and the states of all steps. It equals ``torch.nn.RNN``, whose two biases are added up here.
 
     Examples
     --------

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import math
 
-from xpdl.backends.namespaces import Array, array_namespace, on_its_device
+from xpdl.backends.namespaces import Array, array_namespace, device, on_its_device
 from xpdl.ops.checks import require_labels, require_shape
 
 
 def rows_of(x: Array) -> Array:
     """(..., K) as (positions, K)."""
     return array_namespace(x).reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+@on_its_device
+def without_masked(x: Array, mask: Array) -> Array:
+    """`x` (N, T, F) with zeros where `mask` (N, T) is False: 0 times NaN or infinity, as in a weight gradient, is NaN."""
+    xp = array_namespace(x, mask)
+    return xp.where(xp.expand_dims(mask, axis=-1), x, xp.zeros((), dtype=x.dtype, device=device(x)))
+
+
+@on_its_device
+def finite_or(x: Array, other: Array) -> Array:
+    """`x`, and `other`, of the same shape, where it is NaN or infinite."""
+    xp = array_namespace(x, other)
+    return xp.where(xp.isfinite(x), x, other)
 
 
 def flattened(
