@@ -66,6 +66,21 @@ def test_rows_of_weight_0(backend: Backend, name: str, odd_targets: bool) -> Non
     backend.check(gradient, dx)
 
 
+@pytest.mark.parametrize("layer", [L.SoftmaxWithLoss(), L.Hinge(), L.NegativeSampling(), L.SigmoidWithLoss()], ids=repr)
+@pytest.mark.backends("values")
+@pytest.mark.quick(lambda backend: backend.library == "numpy")
+def test_scores_that_are_nan_are_wrong(backend: Backend, layer: Any) -> None:
+    x = np.array([[np.nan, np.nan], [1.0, np.nan], [2.0, 1.0], [np.nan, 2.0], [-1.0, 3.0]])
+    t = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    if by_label := isinstance(layer, L.SigmoidWithLoss):
+        want = np.array([[0, 0], [0, 0], [1, 0], [0, 0], [1, 1]], bool)
+    else:
+        want = np.array([0, 0, 1, 0, 1], bool)
+    backend.check(backend.call(layer.correct, backend.asarray(x), backend.asarray(t)), want)
+    labels = t if by_label else np.argmax(t, axis=1)
+    backend.check(backend.call(layer.correct, backend.asarray(x), backend.asarray(labels)), want)
+
+
 @pytest.mark.backends("values")
 @pytest.mark.quick(lambda backend: backend.library == "numpy")
 def test_positions_with_the_label_to_ignore(backend: Backend) -> None:

@@ -105,13 +105,17 @@ class LossLayer(Layer):
 
 
 def correct_classes(x: Array, t: Array, owner: str) -> Array:
-    """For each row, whether the class of the highest score of `x` (..., K) is that of labels or one-hot rows `t`."""
+    """For each row, whether the class of the highest score of `x` (..., K) is that of labels or one-hot rows `t`.
+
+    A row that holds NaN is wrong.
+    """
     xp = array_namespace(x, t, owner=owner)
     t = label_rows(t, x)
     highest = xp.argmax(x, axis=-1)
+    decided = xp.logical_not(xp.any(xp.isnan(x), axis=-1))
     if t.ndim == x.ndim:
         require_shape(t, x.shape, owner, "one-hot t")
-        return xp.equal(highest, xp.argmax(t, axis=-1))
+        return xp.logical_and(xp.equal(highest, xp.argmax(t, axis=-1)), decided)
     require_shape(t, x.shape[:-1], owner, "t")
     require_labels(t, x.shape[-1], owner)
-    return xp.equal(highest, xp.astype(t, highest.dtype))
+    return xp.logical_and(xp.equal(highest, xp.astype(t, highest.dtype)), decided)

@@ -179,7 +179,8 @@ class SigmoidWithLoss(LossLayer):
     def correct(self, x: Array, t: Array) -> Array:
         t = targets_like(x, t, self.name)
         with on_device_of(x):
-            right = (x > 0) == (t > 0.5)
+            # a score that is NaN decides neither way
+            right = array_namespace(x, t).where(t > 0.5, x > 0, x <= 0)
         if self.accuracy == "label" or right.ndim == 1:
             return right
         return array_namespace(right).all(right, axis=tuple(range(1, right.ndim)))
