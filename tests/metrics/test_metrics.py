@@ -112,6 +112,8 @@ class TestTopK:
         y = np.array([[np.nan] * 3, [3.0, 2.0, np.nan], [0.0, 1.0, np.nan], [np.nan, np.nan, 1.0], [3.0, 2.0, 1.0]])
         t = np.array([0, 0, 2, 2, 0])
         assert [metrics.top_k_accuracy(y, t, k) for k in (1, 2, 3)] == [0.2, 0.4, 1.0]
+        assert metrics.accuracy(y, t) == metrics.accuracy(y, np.eye(3)[t]) == 0.2
+        assert metrics.accuracy(np.array([np.nan, 0.1]), np.array([0, 0])) == 0.5
 
 
 class TestRocAuc:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace
-from xpdl.metrics.inputs import decisions, weighted_mean
+from xpdl.backends.namespaces import Array, array_namespace, is_floating
+from xpdl.metrics.inputs import decisions, on_host, weighted_mean
 from xpdl.ops.checks import flag
 
 _AVERAGES = ("binary", "macro", "micro", "weighted")
@@ -27,7 +27,7 @@ def accuracy(y: Array, t: Array, *, whole_rows: bool = False) -> float:
     Returns
     -------
     float
-        From 0 to 1.
+        From 0 to 1. A row with a score that is NaN is wrong.
 
     Raises
     ------
@@ -40,10 +40,13 @@ def accuracy(y: Array, t: Array, *, whole_rows: bool = False) -> float:
     0.5
     """
     flag(whole_rows, "whole_rows", "accuracy")
+    scores, _ = on_host(y, t, "accuracy")
     y, t = decisions(y, t, "accuracy")
     xp = array_namespace(y)
-    right = xp.astype(xp.all(y == t, axis=-1) if whole_rows and y.ndim > 1 else y == t, xp.float64)
-    return float(xp.mean(right))
+    right = xp.all(y == t, axis=-1) if whole_rows and y.ndim > 1 else y == t
+    if is_floating(scores):
+        right = right & ~xp.any(xp.reshape(xp.isnan(scores), (scores.shape[0], -1)), axis=-1)
+    return float(xp.mean(xp.astype(right, xp.float64)))
 
 
 def precision(y: Array, t: Array, *, average: str = "binary", zero_division: float = 0.0) -> float:
