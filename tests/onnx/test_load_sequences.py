@@ -203,6 +203,8 @@ FOLDED = [
     ("ConstantOfShape", [np.array([2**40, 2**20])], r"take more memory than the size of the file accounts for"),
     ("ConstantOfShape", [np.array([-4])], r"it makes a constant of shape \(-4,\)"),
     ("Expand", [np.zeros(1), np.array([2**40])], r"take more memory than the size of the file accounts for"),
+    ("Expand", [np.zeros(1)], r"\(Expand\): the operator takes another number of inputs than 1"),
+    ("Unsqueeze", [np.zeros(1), np.array([-(2**63)])], r"\(Unsqueeze\): Python int too large"),
     ("Slice", [np.zeros(4), np.array([0]), np.array([2]), np.array([1])], r"along axis 1 of 1 by steps of 1"),
     ("Trilu", [np.zeros(4)], r"\(Trilu\): its input is no matrix"),
 ]

@@ -115,7 +115,7 @@ class GraphReader:
                 found = self._result(node, values)
         except Unmapped as error:
             found = Missing((_problem(node, error, self._values),))
-        except (ValueError, TypeError) as error:  # of a constructor, for what the file says
+        except (ValueError, TypeError, OverflowError) as error:  # of a constructor, for what the file says
             found = Missing((_problem(node, Unmapped(" ".join(str(error).split())), self._values),))
         several = found if type(found) is tuple else (found,)
         for place, name in enumerate(node.outputs):

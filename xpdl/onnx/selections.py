@@ -28,6 +28,8 @@ def _filled(node: Node, arrays: list[HostArray], constants: Constants) -> HostAr
 
 
 def _expanded(node: Node, arrays: list[HostArray], constants: Constants) -> HostArray:
+    if len(arrays) != 2:
+        raise Damaged(f"{node.label}: the operator takes another number of inputs than {len(arrays)}")
     shape = np.broadcast_shapes(arrays[0].shape, integers(arrays[1], "shape"))
     return np.array(np.broadcast_to(arrays[0], _sized(node, shape, arrays[0].itemsize, constants)))
 
