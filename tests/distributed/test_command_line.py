@@ -13,7 +13,7 @@ from tests.distributed.launch import on_ranks
 pytestmark = pytest.mark.needs("mpi4py")
 SMALL = ("-m", "xpdl", "train", "--distributed", "--model", "TwoLayerNet", "--epochs", "1")
 
-WAY = "(?:added up in memory that all ranks share|sent as they are)"
+WAY = "(?:added up in memory that all ranks share|sent in messages)"
 
 
 def test_train_prints_and_writes_once(tmp_path: Path) -> None:

@@ -53,4 +53,4 @@ def way_of_messages(backend: Backend) -> str:
     """Describe the way that arrays of a backend take to other processes."""
     if backend.name == "cupy":
         return "staged through pinned memory of the host"
-    return "sent as they are" if backend.name == "numpy" else "copied to the memory of the host"
+    return "sent in messages" if backend.name == "numpy" else "copied to the memory of the host"
