@@ -7,6 +7,7 @@ precision is computed with in float32, as by the generic ops.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,10 +27,11 @@ _BLOCK, _BYTES = 64, 16
 
 def _in_float32(function: Callable[P, R]) -> Callable[P, R]:
     """Compute in float32 for arrays in half precision, and round the results once."""
+    first = next(iter(inspect.signature(function).parameters))
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        x: Any = args[0]
+        x: Any = args[0] if args else kwargs[first]
         if not (supports(x) and is_half(x)):
             return function(*args, **kwargs)
         wide: Any = function
