@@ -11,6 +11,7 @@ import pytest
 import xpdl
 from tests.harness import RTOL, Backend, nonempty
 from xpdl import layers as L
+from xpdl.backends.namespaces import on_its_device
 
 _rng = np.random.default_rng(0)
 _X, _LABELS = _rng.standard_normal((6, 4)), np.array([2, 0, 1, 3, 0, 1])
@@ -135,10 +136,15 @@ def _parts(layer: Any) -> list[Any]:
     return [one for _, one in layer.children()] if isinstance(layer, L.Bidirectional) else [layer]
 
 
+@on_its_device
+def _upstream(y: Any) -> Any:
+    return y * y - 0.3
+
+
 def _everything(name: str, layer: Any, x: Any, queries: Any, mask: Any) -> list[Any]:
     """The output, the gradients of the inputs, and those of the parameters."""
     y = layer.forward(*_inputs(name, x, queries, mask))
-    dx = layer.backward(y * y - 0.3)
+    dx = layer.backward(_upstream(y))
     return [y, *(dx if isinstance(dx, tuple) else (dx,)), *(d for one in _parts(layer) for d in one.grads.values())]
 
 
