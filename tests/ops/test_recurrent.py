@@ -56,3 +56,15 @@ def test_a_mask_of_another_shape_is_refused(backend: Any, op: str, shape: tuple[
     given = [*arguments(op, backend).values(), backend.asarray(np.ones(shape, bool))]
     with pytest.raises(ShapeError, match=re.escape(f"{op}: mask must have the shape (N, T), here (3, 4), got {shape}")):
         getattr(recurrent, op)(*given)
+
+
+@pytest.mark.skip_backend("jit", reason="arguments by name are those of the op outside of it")
+@pytest.mark.backends("values")
+@pytest.mark.applies(lambda backend: backend.library in ("cupy", "torch"))
+@pytest.mark.parametrize("op", OPS)
+def test_half_precision_by_name_is_that_by_position(backend: Any, op: str) -> None:
+    given = {name: backend.asarray(backend.to_numpy(a), dtype="float16") for name, a in arguments(op, backend).items()}
+    by_name, by_position = getattr(recurrent, op)(**given), getattr(recurrent, op)(*given.values())
+    pairs = list(zip(by_name, by_position, strict=True)) if isinstance(by_name, tuple) else [(by_name, by_position)]
+    for one, other in pairs:
+        np.testing.assert_array_equal(backend.to_numpy(one), backend.to_numpy(other))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
@@ -30,17 +31,22 @@ def serves_half(like: Mapping[int, int | None] = MappingProxyType({})) -> Callab
     """
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        first = next(iter(signature.parameters))
+
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if not args or not is_half(args[0]):
+            decides: Any = args[0] if args else kwargs[first]
+            if not is_half(decides):
                 return function(*args, **kwargs)
             wide: Any = function
             results = wide(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
             if results is DECLINE:
                 return results
+            given = signature.bind(*args, **kwargs).args
             if not isinstance(results, tuple):
-                return _rounded(results, args, like.get(0, 0))
-            return tuple(_rounded(one, args, like.get(place, 0)) for place, one in enumerate(results))  # type: ignore[return-value]
+                return _rounded(results, given, like.get(0, 0))
+            return tuple(_rounded(one, given, like.get(place, 0)) for place, one in enumerate(results))  # type: ignore[return-value]
 
         return call
 
