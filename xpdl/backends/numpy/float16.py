@@ -24,10 +24,10 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if args and type(args[0]) is np.ndarray and args[0].dtype.char != "e":  # the common case at a tenth of the cost
             return function(*args, **kwargs)
-        arrays = [a for a in args if isinstance(a, np.ndarray)]
+        arrays = [a for a in (*args, *kwargs.values()) if isinstance(a, np.ndarray)]
         if not arrays or arrays[0].dtype != np.float16:
             return function(*args, **kwargs)
-        floats = [a for a in (*arrays, *kwargs.values()) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+        floats = [a for a in arrays if a.dtype.kind == "f"]
         if any(a.dtype != np.float16 for a in floats):
             return DECLINE
         wide: Any = function
