@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.harness import nonempty
 from xpdl import ShapeError
 from xpdl.ops import recurrent
 
@@ -66,5 +67,5 @@ def test_half_precision_by_name_is_that_by_position(backend: Any, op: str) -> No
     given = {name: backend.asarray(backend.to_numpy(a), dtype="float16") for name, a in arguments(op, backend).items()}
     by_name, by_position = getattr(recurrent, op)(**given), getattr(recurrent, op)(*given.values())
     pairs = list(zip(by_name, by_position, strict=True)) if isinstance(by_name, tuple) else [(by_name, by_position)]
-    for one, other in pairs:
+    for one, other in nonempty(pairs):
         np.testing.assert_array_equal(backend.to_numpy(one), backend.to_numpy(other))
