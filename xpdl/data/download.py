@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from xpdl.io.atomic import write_atomically
 from xpdl.io.file_lock import locked
+from xpdl.io.paths import beside
 
 _SECONDS = 30  # without an answer
 _PAUSES = (1.0, 4.0)  # seconds before the second and the third round
@@ -62,7 +63,7 @@ def fetch_gzip(name: str, urls: Sequence[str], path: Path, size: int, sha256: st
 
 def _fetch(name: str, urls: Sequence[str], path: Path, size: int, sha256: str, packed: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock")):
+    with locked(beside(path, ".", ".lock")):
         if has_hash(path, sha256):  # another process was here first
             return
         write_atomically(path, _from_first(name, urls, size, sha256, packed))

@@ -11,6 +11,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from xpdl.io.paths import beside
+
 
 def write_atomically(
     path: str | os.PathLike[str], data: bytes | bytearray, before_replacing: Callable[[], None] | None = None
@@ -135,10 +137,10 @@ def prepare_to_write(path: str | os.PathLike[str]) -> None:
 def remove_partial(path: str | os.PathLike[str]) -> None:
     """Remove what `write_atomically` left beside `path` where it was killed; nobody may be writing there."""
     path = Path(os.path.realpath(path))
-    # the names of `_new_file_beside`
-    partial = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8,16}}\.part")
     for file in path.parent.iterdir():
-        if partial.fullmatch(file.name):
+        # the names of `_new_file_beside`, and shorter ones of earlier versions
+        ending = re.search(r"\.[a-z0-9_]{8,16}\.part$", file.name)
+        if ending is not None and file == beside(path, ".", ending[0]):
             file.unlink()
 
 
@@ -152,6 +154,6 @@ def _new_file_beside(path: Path) -> tuple[int, Path]:
         mode = stat.S_IMODE(os.stat(path).st_mode) & 0o777 | 0o600
     except FileNotFoundError:
         mode = 0o666
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    temporary = beside(path, ".", f".{secrets.token_hex(8)}.part")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
     return os.open(temporary, flags, mode), temporary

@@ -12,6 +12,7 @@ from typing import Any
 from xpdl.io import atomic, tensors
 from xpdl.io.file_lock import locked
 from xpdl.io.os_errors import in_words
+from xpdl.io.paths import beside
 from xpdl.training.checkpoint.format import load, save
 from xpdl.training.messages import warn
 from xpdl.training.run_state import Run, RunState
@@ -56,7 +57,7 @@ class CheckpointFiles:
         atomic.prepare_to_write(self.path)
         real = Path(os.path.realpath(self.path))
         in_use = f"{self.path}: another run is training with this checkpoint; wait until it ends, or write elsewhere"
-        with locked(real.with_name(f".{real.name}.lock"), in_use):
+        with locked(beside(real, ".", ".lock"), in_use):
             atomic.remove_partial(self.path)
             self._holder = os.getpid()
             try:
@@ -122,7 +123,7 @@ class CheckpointFiles:
         """Rename all of them after ``PATH.old``, in the place of what lies there, and give that name; None without any."""
         if not self.exist():
             return None
-        old = CheckpointFiles(self.path.with_name(f"{self.path.name}.old"), self.max_checkpoints)
+        old = CheckpointFiles(beside(self.path, "", ".old"), self.max_checkpoints)
         old.remove()
         for number, path in enumerate(self._paths()):
             if path.exists():
@@ -142,7 +143,7 @@ class CheckpointFiles:
         return paths
 
     def _before(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
+        return beside(self.path, "", f".{number}")
 
     def _rotate(self) -> None:
         """Make room at `path`. Killed between two of these, a run has its newest file under the next name."""
