@@ -61,6 +61,24 @@ class TestTensors:
                 write(path, {"W": a}, {})
         assert not path.exists()
 
+    @pytest.mark.parametrize("write", [tensors.write_tensors, tensors.write_plain_tensors])
+    @pytest.mark.parametrize("old_writer", [pytest.param(False, marks=pytest.mark.exhaustive), True])
+    def test_header_that_no_reader_takes_is_refused_before_the_file_is_written(
+        self, path, write, old_writer, monkeypatch
+    ):
+        path.write_bytes(b"old")
+        if old_writer:
+            monkeypatch.setattr(tensors, "_MOST_HEADER", 1000)
+        with pytest.raises(ValueError, match=r"model\.safetensors: .*; names, and what describes .* must be smaller"):
+            write(path, {"W": np.ones(2)}, {"vocabulary": "x" * (1001 if old_writer else 100_000_000)})
+        assert path.read_bytes() == b"old"
+
+    @pytest.mark.parametrize("write", [tensors.write_tensors, tensors.write_plain_tensors])
+    def test_array_with_the_name_of_the_description_is_refused(self, path, write):
+        with pytest.raises(ValueError, match=r"model\.safetensors: __metadata__ cannot be the name of an array"):
+            write(path, {"__metadata__": np.ones(2)}, {})
+        assert not path.exists()
+
     @pytest.mark.parametrize(
         "bit", [3, *(pytest.param(k, marks=pytest.mark.exhaustive) for k in (0, 1, 2, 4, 5, 6, 7))]
     )

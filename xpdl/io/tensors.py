@@ -19,6 +19,11 @@ from xpdl.version import __version__
 
 #: of the files `write_tensors` makes; a reader refuses what is newer than itself
 FORMAT_VERSION = 1
+# a file begins with the size of its header
+_SIZE = 8
+_MOST_HEADER = 100_000_000
+_SMALLER_HEADER = "; names, and what describes the arrays, such as a vocabulary, must be smaller"
+_METADATA = "__metadata__"
 
 HostArray = np.ndarray[Any, Any]
 
@@ -45,7 +50,7 @@ def write_tensors(
         "xpdl_version": __version__,
     }
     header["sha256"] = _checksum(stored, header)
-    write_atomically(path, safetensors_bytes(stored, header), before_replacing)
+    write_atomically(path, _serialized(stored, header, path), before_replacing)
 
 
 def write_plain_tensors(
@@ -53,7 +58,24 @@ def write_plain_tensors(
 ) -> None:
     """Write a safetensors file for another library's reader, atomically, without a checksum."""
     stored = _as_stored(arrays, path)
-    write_atomically(path, safetensors_bytes(stored, dict(metadata)))
+    write_atomically(path, _serialized(stored, metadata, path))
+
+
+def _serialized(stored: Mapping[str, HostArray], metadata: Mapping[str, str], path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file.
+
+    Raises
+    ------
+    ValueError
+        If no reader would take it: its header, all names and `metadata`, is larger than that of any safetensors file.
+    """
+    try:
+        content: bytes = safetensors_bytes(dict(stored), dict(metadata))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: cannot be a safetensors file ({error}){_SMALLER_HEADER}") from error
+    if int.from_bytes(content[:_SIZE], "little") > _MOST_HEADER:  # which writers before 0.7 do not see
+        raise ValueError(f"{path}: its header would have more than {_MOST_HEADER:,} bytes{_SMALLER_HEADER}")
+    return content
 
 
 def _as_stored(arrays: Mapping[str, HostArray], path: str | os.PathLike[str]) -> dict[str, HostArray]:
@@ -63,8 +85,14 @@ def _as_stored(arrays: Mapping[str, HostArray], path: str | os.PathLike[str]) ->
     ------
     TypeError
         If a dtype is none of the format.
+    ValueError
+        If a name is that of the description there.
     """
     stored = {}
+    if _METADATA in arrays:
+        raise ValueError(
+            f"{path}: {_METADATA} cannot be the name of an array in a safetensors file; give it another one"
+        )
     for name, array in arrays.items():
         if array.dtype.kind not in "biufcV" or array.itemsize > 8:  # bfloat16 is of the kind V
             raise TypeError(

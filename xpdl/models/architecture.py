@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from xpdl import layers
+from xpdl.io import json_text
 from xpdl.layers.base import Layer
 from xpdl.layers.function_loss import FunctionLoss
 
@@ -93,7 +94,7 @@ def from_json(text: str) -> Layer:
     ValueError
         If the text is damaged or names an unknown class; constructors raise what they do for wrong arguments.
     """
-    model: Layer = _made(json.loads(text), 0)
+    model: Layer = _made(json_text.loads(text), 0)
     return model
 
 

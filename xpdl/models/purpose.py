@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpdl.data.text.vocabulary import Vocabulary
 from xpdl.errors import ShapeError
+from xpdl.io import json_text
 from xpdl.layers.loss_layer import LossLayer
 from xpdl.models import architecture
 
@@ -63,19 +63,19 @@ def read(model: Any, metadata: Mapping[str, str]) -> None:
     ValueError
         If one is damaged.
     """
-    names, preparation, origin = (json.loads(metadata.get(name, "null")) for name in _PLAIN)
+    names, preparation, origin = (json_text.loads(metadata.get(name, "null")) for name in _PLAIN)
     if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
         raise ValueError(f"class_names are no list of strings: {str(names)[:100]}")
     for name, value in (("preparation", preparation), ("origin", origin)):
         if not (value is None or isinstance(value, dict)):
             raise ValueError(f"{name} is no dict: {str(value)[:100]}")
-    words = json.loads(metadata.get("vocabulary", "null"))
+    words = json_text.loads(metadata.get("vocabulary", "null"))
     if not (words is None or isinstance(words, str)):
         raise ValueError(f"vocabulary is no text: {str(words)[:100]}")
     model.class_names, model.preparation, model.origin = names, preparation, origin
     model.vocabulary = None if words is None else Vocabulary.from_json(words)
     if "loss" in metadata:
-        loss = architecture.from_json(json.loads(metadata["loss"]))
+        loss = architecture.from_json(json_text.loads(metadata["loss"]))
         if not isinstance(loss, LossLayer):
             raise ValueError(f"the loss is a {type(loss).__name__}, which is none")
         model.last_layer = loss

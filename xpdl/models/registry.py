@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 
 from xpdl import initializers
+from xpdl.io import json_text
 from xpdl.layers.scale_shift import ScaleShift
 from xpdl.models import architecture, purpose, serialization
 from xpdl.models.base import Model
@@ -63,7 +63,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 def _made(metadata: Mapping[str, str]) -> Model:
     """Return the model that metadata describe, without the arrays."""
     if "architecture" not in metadata:
-        return MODELS[metadata["model"]](**json.loads(metadata["config"]))
+        return MODELS[metadata["model"]](**json_text.loads(metadata["config"]))
     model = architecture.from_json(metadata["architecture"])
     if not isinstance(model, Model):
         raise ValueError(f"it describes a {type(model).__name__}, which is no model")

@@ -11,7 +11,7 @@ from typing import Any
 from xpdl import initializers
 from xpdl.backends import asnumpy
 from xpdl.backends.random import Stream
-from xpdl.io import tensors
+from xpdl.io import json_text, tensors
 from xpdl.layers.base import Shape
 from xpdl.layers.composite import Composite
 from xpdl.models import architecture
@@ -75,8 +75,8 @@ def load(model: Composite, path: str | os.PathLike[str]) -> None:
     arrays, metadata = read(path)
     if not model.built:
         try:
-            shape = json.loads(metadata["input_shape"])
-        except (KeyError, ValueError, RecursionError):
+            shape = json_text.loads(metadata["input_shape"])
+        except (KeyError, ValueError):
             raise ValueError(
                 f"{path}: the model has no parameters yet and the file names no input shape; call build(input_shape) first"
             ) from None

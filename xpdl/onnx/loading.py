@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from onnx import ModelProto
 
 from xpdl.backends import get_backend
 from xpdl.backends.conversion import to_numpy
+from xpdl.io import json_text
 from xpdl.layers.base import Layer, row_shapes
 from xpdl.layers.hinge import Hinge
 from xpdl.layers.loss_layer import LossLayer
@@ -193,7 +193,7 @@ def _to_backend(model: Sequential | Graph) -> None:
 def _loss_named(metadata: dict[str, str]) -> type[LossLayer] | None:
     """Return the loss whose name `export` wrote."""
     try:
-        name = json.loads(metadata.get("loss", "null"))
-    except (ValueError, RecursionError):
+        name = json_text.loads(metadata.get("loss", "null"))
+    except ValueError:
         return None
     return _BY_NAME.get(name) if isinstance(name, str) else None

@@ -7,8 +7,10 @@ import json
 import math
 import os
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
+from xpdl.io import json_text
 from xpdl.io.atomic import append
 from xpdl.io.os_errors import in_words
 from xpdl.training import plain_json
@@ -16,6 +18,14 @@ from xpdl.training.history import History
 from xpdl.training.messages import warn
 
 _SHOWN = 10
+#: types of what JSON has of a trial
+_KINDS: dict[str, tuple[type, ...]] = {
+    "number": (int,),
+    "params": (dict,),
+    "seconds": (int, float),
+    "epochs": (int, NoneType),
+    "error": (str,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +161,16 @@ class TrialLog:
 
     def _read(self, line: bytes) -> Any:
         try:
-            return json.loads(line)
+            return json_text.loads(line)
         except ValueError as error:
             raise ValueError(f"{self.path}: is not the log of a search, or damaged ({error})") from None
 
     def _trial(self, values: Any) -> Trial:
         try:
-            score = -math.inf if values["score"] is None else float(values["score"])
+            score = -math.inf if values["score"] is None else float(plain_json.number(values["score"]))
             history = None if values["history"] is None else History.from_plain(values["history"])
+            if wrong := [name for name, kinds in _KINDS.items() if type(values[name]) not in kinds]:
+                raise ValueError(f"{wrong[0]} is {values[wrong[0]]!r}")
             return Trial(**{**values, "score": score, "history": history})
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"{self.path}: has a line that is no trial of this version ({error!r})") from None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xpdl.io import json_text
 from xpdl.io.atomic import write_atomically
 from xpdl.training import plain_json
 from xpdl.training.notebook import history_html, summary
@@ -103,7 +103,7 @@ class History:
     def load(cls, path: str | os.PathLike[str]) -> History:
         """Read what `save` wrote; `ValueError` if the file is something else."""
         try:
-            return cls.from_plain(json.loads(Path(path).read_bytes()))
+            return cls.from_plain(json_text.loads(Path(path).read_bytes()))
         except ValueError as error:
             raise ValueError(f"{path}: is not a history file ({error})") from None
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import numbers
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 _NAMES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_LARGEST = sys.float_info.max
 
 
 def dumps(value: Any) -> str:
@@ -22,9 +24,9 @@ def number(value: Any) -> int | float:
     Raises
     ------
     ValueError
-        If `value` is no number, nor the name of one.
+        If `value` is no number of a float's range, nor the name of one.
     """
-    if type(value) in (int, float):
+    if type(value) in (int, float) and -_LARGEST <= value <= _LARGEST:
         return value  # type: ignore[no-any-return]
     if isinstance(value, str) and value in _NAMES:
         return _NAMES[value]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpdl.data.text.tokens import Token
+from xpdl.io import json_text
 
 _FORMAT = "xpdl vocabulary"
 
@@ -25,10 +26,7 @@ def read(content: str | bytes) -> tuple[Any, dict[str, Any]]:
     ValueError
         If `content` is no JSON of this form.
     """
-    try:
-        found = json.loads(content)
-    except RecursionError:
-        raise ValueError("Vocabulary: lists within lists") from None
+    found = json_text.loads(content)
     if not isinstance(found, dict) or found.get("format") != _FORMAT or not isinstance(found.get("special"), dict):
         raise ValueError(f"Vocabulary: expected a dict of the format {_FORMAT!r}")
     tokens = found.get("tokens")

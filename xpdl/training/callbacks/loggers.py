@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from xpdl.io import json_text
 from xpdl.io.atomic import append, is_special, write_atomically
 from xpdl.io.os_errors import in_words
 from xpdl.ops.checks import path_like
@@ -160,7 +160,7 @@ class JSONLogger(_FileLogger):
     def _read(self, lines: list[str]) -> Iterable[Any]:
         for line in lines:
             try:
-                yield json.loads(line)
+                yield json_text.loads(line)
             except ValueError:
                 yield None
 

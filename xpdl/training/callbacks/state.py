@@ -9,6 +9,7 @@ from typing import Any
 
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_floating
+from xpdl.io import json_text
 
 # placeholder for an array in the JSON
 _ARRAY = "__array__"
@@ -45,7 +46,7 @@ def from_file(
     TypeError, KeyError
         If `text` and `arrays` are not what `to_file` gave.
     """
-    states, here = json.loads(text), dict(named(callbacks))
+    states, here = json_text.loads(text), dict(named(callbacks))
     if not isinstance(states, dict):
         raise TypeError(f"states of callbacks must be a dict, got {states!r}")
     if missing := sorted(set(states) - set(here)):

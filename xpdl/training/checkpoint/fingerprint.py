@@ -9,6 +9,7 @@ from typing import Any
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import is_array
+from xpdl.io import json_text
 from xpdl.layers.base import Layer
 from xpdl.models.base import Model
 from xpdl.training.callbacks import state as callback_state
@@ -75,7 +76,7 @@ def require_same(path: str | os.PathLike[str], text: str, settings: Mapping[str,
     ValueError
         If they differ, with the list of all that does.
     """
-    written, asked = json.loads(text), json.loads(json.dumps(dict(settings)))
+    written, asked = json_text.loads(text), json.loads(json.dumps(dict(settings)))
     written = {_RENAMED.get(name, name): value for name, value in written.items()}
     # of options that there were not, the default is what an earlier version did
     unknown = [name for name in asked if name not in written and (name not in _ADDED or asked[name])]

@@ -13,7 +13,7 @@ import numpy as np
 
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, is_array
-from xpdl.io import tensors
+from xpdl.io import json_text, tensors
 from xpdl.models.base import Model
 from xpdl.optimizers import Optimizer
 from xpdl.training import own_optimizer, ownership
@@ -99,13 +99,13 @@ def restore(
     backend = _backend(run.network)
     try:
         require_same(path, metadata["run"], run.fingerprint())
-        counters, optimizer = json.loads(metadata["counters"]), json.loads(metadata["optimizer"])
+        counters, optimizer = json_text.loads(metadata["counters"]), json_text.loads(metadata["optimizer"])
         # earlier versions did not write it
         counters = {
             **{name: owner[key] for name, owner, key in named_state(run.network) if key in ("stream", "rows")},
             **counters,
         }
-        position = json.loads(metadata["position"])
+        position = json_text.loads(metadata["position"])
         epoch, step, spent = int(position["epoch"]), int(position["step"]), float(position["seconds"])
         # earlier versions did not write it
         first_step = int(position.get("first_step", epoch * (run.steps_per_epoch or 0)))
@@ -120,7 +120,7 @@ def restore(
             )
             for name, owner, key in named_state(run.network)
         ]
-        scaling = json.loads(metadata.get("precision", "null"))
+        scaling = json_text.loads(metadata.get("precision", "null"))
         stateful = [*run.callbacks, *own_optimizer.stateful(run.optimizer)]
         callbacks = callback_state.from_file(metadata["callbacks"], arrays, stateful, backend, str(path))
         before: list[tuple[Any, Any]] = []

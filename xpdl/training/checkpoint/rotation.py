@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xpdl.io import atomic, tensors
+from xpdl.io import atomic, json_text, tensors
 from xpdl.io.file_lock import locked
 from xpdl.io.os_errors import in_words
 from xpdl.io.paths import beside
@@ -116,7 +115,7 @@ class CheckpointFiles:
         """Return the `notes` in the newest file that is whole; none of a file of an earlier version."""
         for path in filter(Path.exists, self._paths()):
             with contextlib.suppress(ValueError, OSError):  # `read` says what is wrong with it
-                return dict(json.loads(tensors.load_arrays(path)[1].get("notes", "{}")))
+                return dict(json_text.loads(tensors.load_arrays(path)[1].get("notes", "{}")))
         return {}
 
     def set_aside(self) -> Path | None:
