@@ -116,6 +116,29 @@ class TestTopK:
         assert metrics.accuracy(np.array([np.nan, 0.1]), np.array([0, 0])) == 0.5
 
 
+NAN = math.nan
+#: scores that hold NaN decide for no class: scores, targets, the decisions as labels with -1 for none, average
+UNDECIDED = [
+    ([[NAN, NAN], [0.1, 0.9]], [0, 1], [-1, 1], "macro"),
+    ([[NAN, 0.2, 0.1], [0.1, NAN, 0.5], [0.1, 0.2, 0.7], [0.9, 0.1, 0.0]], [0, 2, 2, 1], [-1, -1, 2, 0], "micro"),
+    ([[NAN, 0.2, 0.1], [0.1, NAN, 0.5], [0.1, 0.2, 0.7], [0.9, 0.1, 0.0]], [1, 1, 2, 0], [-1, -1, 2, 0], "weighted"),
+    ([NAN, 0.9, 0.2, NAN], [1, 1, 0, 0], [-1, 1, 0, -1], "binary"),
+    ([[NAN], [0.9], [0.8], [NAN]], [1, 1, 0, 0], [-1, 1, 1, -1], "binary"),
+    ([NAN, NAN], [0, 1], [-1, -1], "macro"),
+]
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1", "accuracy"])
+@pytest.mark.parametrize(("y", "t", "decided", "average"), UNDECIDED)
+def test_scores_that_are_nan_are_no_decision(name: str, y: Any, t: Any, decided: Any, average: str) -> None:
+    """A net that has diverged predicts no class at all, not the first one."""
+    classes = [1] if average == "binary" else sorted({*t, *decided} - {-1})
+    options = {} if name == "accuracy" else {"average": "macro" if average == "binary" else average, "labels": classes}
+    want = getattr(sk, f"{name}_score")(t, decided, **options)
+    given = {} if name == "accuracy" else {"average": average}
+    assert getattr(metrics, name)(np.array(y), np.array(t), **given) == pytest.approx(want, rel=1e-12)
+
+
 class TestRocAuc:
     def test_of_one_score_with_and_without_ties(self) -> None:
         for seed in range(30):
@@ -181,6 +204,16 @@ class TestRegression:
         t = np.array([[2.0, 3.0], [2.0, 4.0], [2.0, 1.0]])
         for y in (t, t + 1, t * [1.0, 0.5]):
             np.testing.assert_allclose(ours(y, t), getattr(sk, theirs)(t, y), rtol=1e-12, atol=1e-15)
+
+    @pytest.mark.parametrize("value", [0.1, 0.7, 1 / 3, 1e6 + 0.1, -1e-300])
+    @pytest.mark.parametrize("rows", [2, 3, 7, 100])
+    def test_of_constant_targets_whose_mean_is_rounded(self, ours: Any, theirs: str, value: float, rows: int) -> None:
+        """Equal numbers vary by nothing, whatever their computed mean is."""
+        t = np.full(rows, value)
+        wrong = t + np.linspace(-1.0, 1.0, rows)
+        exact, missed = (1.0, 0.0) if ours is metrics.r2 else (0.0, getattr(sk, theirs)(t, wrong))
+        assert ours(t, t) == exact
+        assert ours(wrong, t) == pytest.approx(missed, rel=1e-12)
 
     def test_a_column_goes_with_a_row_and_never_broadcasts(self, ours: Any, theirs: str) -> None:
         y, t = np.random.default_rng(0).normal(size=(2, 6))

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from xpdl.backends.namespaces import Array, array_namespace, is_floating
-from xpdl.metrics.inputs import decisions, on_host, weighted_mean
+from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.metrics.inputs import UNDECIDED, decisions, weighted_mean
 from xpdl.ops.checks import flag
 
 _AVERAGES = ("binary", "macro", "micro", "weighted")
@@ -40,12 +40,9 @@ def accuracy(y: Array, t: Array, *, whole_rows: bool = False) -> float:
     0.5
     """
     flag(whole_rows, "whole_rows", "accuracy")
-    scores, _ = on_host(y, t, "accuracy")
     y, t = decisions(y, t, "accuracy")
     xp = array_namespace(y)
     right = xp.all(y == t, axis=-1) if whole_rows and y.ndim > 1 else y == t
-    if is_floating(scores):
-        right = right & ~xp.any(xp.reshape(xp.isnan(scores), (scores.shape[0], -1)), axis=-1)
     return float(xp.mean(xp.astype(right, xp.float64)))
 
 
@@ -66,6 +63,7 @@ def precision(y: Array, t: Array, *, average: str = "binary", zero_division: flo
     Returns
     -------
     float
+        A row with a score that is NaN is predicted as no class.
 
     Raises
     ------
@@ -117,7 +115,7 @@ def _counts(y: Array, t: Array, binary: bool, owner: str) -> list[tuple[float, f
             raise ValueError(f"{owner}: multilabel rows have no average='binary'; take macro, micro or weighted")
         pairs = [(y[:, k], t[:, k]) for k in range(y.shape[-1])]
     else:
-        present = xp.unique_values(xp.concat([y, t]))
+        present = xp.unique_values(xp.concat([y[y != UNDECIDED], t]))
         if binary and bool(xp.any((present != 0) & (present != 1))):
             raise ValueError(f"{owner}: average='binary' takes labels 0 and 1; take macro, micro or weighted")
         pairs = [(y == k, t == k) for k in ([1] if binary else present.tolist())]

@@ -9,6 +9,9 @@ from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floati
 from xpdl.errors import LabelError, ShapeError
 from xpdl.ops.checks import require_range
 
+#: Stands for the predicted class of a row whose scores hold NaN, which is none.
+UNDECIDED = -(2**63)
+
 
 def on_host(y: Array, t: Array, owner: str) -> tuple[Array, Array]:
     """Both as NumPy arrays with the same rows, at least one; floats in float64."""
@@ -28,13 +31,14 @@ def on_host(y: Array, t: Array, owner: str) -> tuple[Array, Array]:
 
 
 def decisions(y: Array, t: Array, owner: str) -> tuple[Array, Array]:
-    """Predicted and true labels (N,), or booleans (N, K) of multilabel rows."""
+    """Predicted and true labels (N,), or booleans (N, K) of multilabel rows; `UNDECIDED` for scores that hold NaN."""
     y, t = on_host(y, t, owner)
     xp = array_namespace(y)
     if y.ndim == 2 and y.shape[-1] == 1:
         y, t = y[:, 0], (t[:, 0] if t.ndim == 2 and t.shape[-1] == 1 else t)
     if y.ndim == 2 and is_floating(y):
-        return xp.argmax(y, axis=-1), labels(t, y, owner)
+        undecided = xp.any(xp.isnan(y), axis=-1)
+        return xp.where(undecided, UNDECIDED, xp.argmax(y, axis=-1)), labels(t, y, owner)
     if tuple(y.shape) != tuple(t.shape) or y.ndim > 2:
         raise ShapeError(
             f"{owner}: y has shape {tuple(y.shape)}, but t {tuple(t.shape)}; see the table of xpdl.metrics"
@@ -43,7 +47,8 @@ def decisions(y: Array, t: Array, owner: str) -> tuple[Array, Array]:
         return y > 0, t > 0.5 if is_floating(t) else t > 0
     if is_floating(y):
         require_binary(t, y, owner)
-        return xp.astype(y > 0.5, xp.int64), xp.astype(t > 0.5, xp.int64)
+        decided = xp.where(xp.isnan(y), UNDECIDED, xp.astype(y > 0.5, xp.int64))
+        return decided, xp.astype(t > 0.5, xp.int64)
     if is_floating(t):
         t = _whole(t, owner)
     return xp.astype(y, xp.int64), xp.astype(t, xp.int64)

@@ -35,7 +35,8 @@ def r2(y: Array, t: Array) -> float:
     y, t = (xp.reshape(a, (a.shape[0], -1)) for a in (y, t))
     wrong = xp.sum((t - y) ** 2, axis=0)
     spread = xp.sum((t - xp.mean(t, axis=0, keepdims=True)) ** 2, axis=0)
-    varies = spread > 0
+    # the mean of equal numbers may be rounded to another one
+    varies = (spread > 0) & xp.any(t != t[:1, :], axis=0)
     explained = 1.0 - wrong / xp.where(varies, spread, 1.0)
     constant = xp.where(wrong > 0, 0.0, 1.0)
     return float(xp.mean(xp.where(varies | xp.isnan(wrong), explained, constant)))
