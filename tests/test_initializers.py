@@ -14,6 +14,7 @@ from xpdl.backends import make_backend
 from xpdl.backends.namespaces import dtype_name, is_writable, on_device_of
 from xpdl.backends.random import Stream
 from xpdl.errors import ShapeError
+from xpdl.layers import Convolution, ConvolutionTranspose
 
 NAMES = ("normal", "xavier", "glorot", "he", "lecun", "orthogonal", "zeros", "ones", "relu", "sigmoid")
 WEIGHTS, FILTERS = (40, 30), (20, 8, 3, 5)
@@ -188,3 +189,38 @@ def test_anything_else_is_refused_with_the_names_there_are(spec: Any) -> None:
 def test_a_standard_deviation_out_of_bounds_is_refused(std: float) -> None:
     with pytest.raises(ValueError, match="at least 0"):
         initializers.resolve(std)
+
+
+# --- groups of a convolution
+
+
+def filters_of(layer: Any, channels: int) -> Any:
+    """Filters (groups, FN / groups, C / groups, ...) of a convolution, drawn in float64."""
+    layer.build((channels, 9, 9), stream=Stream(3), backend=make_backend("numpy", None, "float64"))
+    groups, W = layer.groups, layer.W
+    if isinstance(layer, ConvolutionTranspose):
+        return W.reshape(groups, channels // groups, *W.shape[1:]).swapaxes(1, 2)
+    return W.reshape(groups, layer.filters // groups, *W.shape[1:])
+
+
+GROUPS = [(32, 32, 32), (8, 16, 4), (6, 6, 1)]
+
+
+@pytest.mark.parametrize("cls", [Convolution, ConvolutionTranspose])
+@pytest.mark.parametrize("name", [*NAMES, initializers.glorot, initializers.orthogonal, 0.3])
+@pytest.mark.parametrize(("channels", "filters", "groups"), GROUPS)
+def test_each_group_of_filters_is_drawn_by_itself(
+    cls: Any, name: Any, channels: int, filters: int, groups: int
+) -> None:
+    """A depthwise convolution has the fan-out of one filter, not of all."""
+    shape = (filters // groups, channels // groups, 3, 3)
+    drawn = filters_of(cls(filters=filters, size=(3, 3), groups=groups, init=name), channels)
+    generator = Stream(3).generator("W")
+    np.testing.assert_array_equal(drawn, [initializers.resolve(name)(shape, generator) for _ in range(groups)])
+
+
+def test_a_function_draws_the_filters_of_all_groups_at_once() -> None:
+    layer = Convolution(
+        filters=4, size=(3, 3), groups=2, init=lambda shape, generator: np.full(shape, len(shape) * shape[0])
+    )
+    np.testing.assert_array_equal(filters_of(layer, 6), np.full((2, 2, 3, 3, 3), 16.0))

@@ -2,7 +2,8 @@
 
 An initializer is a function of a shape and a NumPy generator, and returns float64 values. The spread that keeps
 activations alive depends on the fan-in, the number of inputs of one unit, which is computed from the shape: weights
-(in, out) have fan-in ``in``, filters (FN, C, FH, FW) have ``C * FH * FW``.
+(in, out) have fan-in ``in``, filters (FN, C, FH, FW) have ``C * FH * FW``. Of a convolution in groups, they are those of a
+group.
 """
 
 from __future__ import annotations
@@ -143,6 +144,23 @@ def resolve(spec: Any, owner: str = "initializer") -> Initializer:
         f"{owner}: expected a standard deviation, at least 0, a function (shape, generator), or one of "
         f"{', '.join(_NAMES)}; got {spec!r}"
     )
+
+
+def for_groups(spec: Any, groups: int, owner: str = "initializer") -> Initializer:
+    """The initializer of filters (FN, C / groups, ...) of a convolution in groups.
+
+    Those of this module draw each group by itself, as its inputs reach its own filters alone: fan-out and orthogonality
+    are those of FN / groups filters. Any other function is given the whole shape.
+    """
+    one_group = resolve(spec, owner)
+    if groups == 1 or one_group not in _NAMES.values():
+        return one_group
+
+    def draw_groups(shape: Shape, generator: np.random.Generator) -> Values:
+        size = (shape[0] // groups, *shape[1:])
+        return np.concatenate([one_group(size, generator) for _ in range(groups)])
+
+    return draw_groups
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xpdl import initializers
 from xpdl.backends.arrays import Pads
 from xpdl.backends.namespaces import Array
 from xpdl.layers.base import Make, Shape
@@ -81,7 +82,8 @@ class Convolution(FilterLayer):
         return resolved(self.pad, length, self._extent, self.stride)
 
     def create_parameters(self, input_shape: Shape, make: Make) -> None:
-        self.params["W"] = make("W", (self.filters, input_shape[0] // self.groups, *self.size), self.init)
+        init = initializers.for_groups(self.init, self.groups)
+        self.params["W"] = make("W", (self.filters, input_shape[0] // self.groups, *self.size), init)
         if self.use_bias:
             self.params["b"] = make("b", (self.filters,), "zeros")
 

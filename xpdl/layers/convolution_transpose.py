@@ -102,7 +102,9 @@ class ConvolutionTranspose(FilterLayer):
 
         def init(shape: Shape, generator: Any) -> Any:
             """Draw the filters of a convolution from C to FN channels, whose fan-in is that of the output here."""
-            drawn = initializers.resolve(self.init)((self.filters, channels // groups, *self.size), generator)
+            drawn = initializers.for_groups(self.init, groups)(
+                (self.filters, channels // groups, *self.size), generator
+            )
             by_group = drawn.reshape((groups, depth, channels // groups, *self.size))
             return by_group.swapaxes(1, 2).reshape(shape)
 
