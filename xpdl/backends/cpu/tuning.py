@@ -68,6 +68,13 @@ class Tuning:
     # Steps that are worth packing the weights: for 256 units it takes 0.1 to 0.2 ms, and a product of 20 sequences then
     # 0.06 ms less.
     recurrent_packed_steps: int = 8
+    # Columns of a panel of packed weights in NumPy's products, where BLAS multiplies as they lie: at most, and fewer are not
+    # worth a panel. Of 20 rows by weights (256, 1024), panels of 16, 32, 64 and 128 columns take 62, 46, 43 and 56 us,
+    # and packing all of them 121 each time; by (650, 2600), of 26, 52 and 65 columns 630, 390 and 300 us, and packing 490.
+    # Of 64 rows by (256, 1024), panels take 154 us instead of 210; of 128 rows as long as all columns do.
+    recurrent_panel_rows: int = 64
+    recurrent_columns: int = 72
+    recurrent_few_columns: int = 32
     # Units of a panel where BLAS then multiplies as they lie: products of 20 sequences and 256 units take 57 us instead of
     # 118 in panels of 128 columns. For more sequences there are two panels, of which each thread packs one.
     recurrent_panel: int = 32

@@ -32,6 +32,7 @@ from xpdl.backends.numpy.sequences import (
     through_inputs,
     time_major,
 )
+from xpdl.backends.numpy.step_products import StepProduct
 from xpdl.backends.registry import DECLINE, kernel
 
 Cell = Callable[..., None]
@@ -72,21 +73,28 @@ def forward(
     y, gates = (buffer_pool.empty((*inputs.shape[:2], width), x.dtype) for width in (units, 4 * units))
     h, bh = read_only(h), read_only(bh)
 
-    def task(part: slice) -> None:
-        _steps(cell, inputs[:, part], h[part], Wh, bh, part_of(skipped, part), y[:, part], gates[:, part])
+    def task(part: slice, product: StepProduct) -> None:
+        _steps(cell, product, inputs[:, part], h[part], bh, part_of(skipped, part), y[:, part], gates[:, part])
 
-    run_by_sequences(task, h, Wh)
+    run_by_sequences(task, h, Wh, len(inputs))
     return batch_major(y), batch_major(gates)
 
 
 def _steps(
-    cell: Cell, inputs: NDArray, h: NDArray, Wh: NDArray, bh: NDArray, skipped: Skipped, y: NDArray, gates: NDArray
+    cell: Cell,
+    product: StepProduct,
+    inputs: NDArray,
+    h: NDArray,
+    bh: NDArray,
+    skipped: Skipped,
+    y: NDArray,
+    gates: NDArray,
 ) -> None:
     """`inputs` (T, N, 3 H) are the products of the inputs."""
-    product = np.empty(inputs.shape[1:], inputs.dtype)
+    of_h = np.empty(inputs.shape[1:], inputs.dtype)
     for t in range(len(inputs)):
-        np.matmul(h, Wh, out=product)
-        cell(inputs[t], product, bh, h, gates[t], y[t])
+        product(h, of_h)
+        cell(inputs[t], of_h, bh, h, gates[t], y[t])
         keep(y[t], h, skipped, t)
         h = y[t]
 
@@ -128,22 +136,22 @@ def backward(
     of_x, of_h = (buffer_pool.empty((*y.shape[:2], 3 * units), y.dtype) for _ in range(2))
     dh, skipped = np.zeros(h.shape, h.dtype), skipped_steps(mask)
 
-    def task(part: slice) -> None:
+    def task(part: slice, product: StepProduct) -> None:
         given = dy[part], h[part], y[:, part], gates[:, part]
-        _steps_backward(cell_backward, *given, Wh, part_of(skipped, part), of_x[:, part], of_h[:, part], dh[part])
+        _steps_backward(cell_backward, product, *given, part_of(skipped, part), of_x[:, part], of_h[:, part], dh[part])
 
-    run_by_sequences(task, h, Wh)
+    run_by_sequences(task, h, Wh.T, len(of_x))
     dx, dWx, db = through_inputs(of_x, x, Wx)
     return dx, dh, dWx, summed_products(h, y, of_h), db, np.add.reduce(of_h[:, :, 2 * units :], axis=(0, 1))
 
 
 def _steps_backward(
     cell_backward: Cell,
+    product: StepProduct,
     dy: NDArray,
     h: NDArray,
     y: NDArray,
     gates: NDArray,
-    Wh: NDArray,
     skipped: Skipped,
     of_x: NDArray,
     of_h: NDArray,
@@ -155,7 +163,8 @@ def _steps_backward(
         dh += dy[:, t]
         kept = take_kept(dh, skipped, t)
         cell_backward(dh, y[t - 1] if t else h, gates[t], of_x[t], of_h[t])
-        dh += np.matmul(of_h[t], Wh.T, out=through_product)
+        product(of_h[t], through_product)
+        dh += through_product
         give_back(dh, kept)
 
 

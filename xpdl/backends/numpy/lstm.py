@@ -33,6 +33,7 @@ from xpdl.backends.numpy.sequences import (
     through_inputs,
     time_major,
 )
+from xpdl.backends.numpy.step_products import StepProduct
 from xpdl.backends.registry import DECLINE, kernel
 
 Cell = Callable[..., None]
@@ -74,21 +75,28 @@ def forward(
     gates, c, skipped = products_of_inputs(x, Wx, b), read_only(c), skipped_steps(mask)
     y, cells = (buffer_pool.empty((*gates.shape[:2], h.shape[1]), x.dtype) for _ in range(2))
 
-    def task(part: slice) -> None:
-        _steps(cell, gates[:, part], h[part], c[part], Wh, part_of(skipped, part), y[:, part], cells[:, part])
+    def task(part: slice, product: StepProduct) -> None:
+        _steps(cell, product, gates[:, part], h[part], c[part], part_of(skipped, part), y[:, part], cells[:, part])
 
-    run_by_sequences(task, h, Wh)
+    run_by_sequences(task, h, Wh, len(gates))
     return batch_major(y), batch_major(cells), batch_major(gates)
 
 
 def _steps(
-    cell: Cell, gates: NDArray, h: NDArray, c: NDArray, Wh: NDArray, skipped: Skipped, y: NDArray, cells: NDArray
+    cell: Cell,
+    product: StepProduct,
+    gates: NDArray,
+    h: NDArray,
+    c: NDArray,
+    skipped: Skipped,
+    y: NDArray,
+    cells: NDArray,
 ) -> None:
     """`gates` (T, N, 4 H) holds the products of the inputs and becomes the gates."""
-    product = np.empty(gates.shape[1:], gates.dtype)
+    of_h = np.empty(gates.shape[1:], gates.dtype)
     for t in range(len(gates)):
-        np.matmul(h, Wh, out=product)
-        cell(product, c, gates[t], cells[t], y[t])
+        product(h, of_h)
+        cell(of_h, c, gates[t], cells[t], y[t])
         keep(y[t], h, skipped, t)
         keep(cells[t], c, skipped, t)
         h, c = y[t], cells[t]
@@ -130,22 +138,22 @@ def backward(
     da, c, skipped = buffer_pool.empty(gates.shape, gates.dtype), read_only(c), skipped_steps(mask)
     dh, dc = (np.zeros(h.shape, h.dtype) for _ in range(2))
 
-    def task(part: slice) -> None:
+    def task(part: slice, product: StepProduct) -> None:
         given = dy[part], c[part], cells[:, part], gates[:, part]
-        _steps_backward(cell_backward, *given, Wh, part_of(skipped, part), da[:, part], dh[part], dc[part])
+        _steps_backward(cell_backward, product, *given, part_of(skipped, part), da[:, part], dh[part], dc[part])
 
-    run_by_sequences(task, h, Wh)
+    run_by_sequences(task, h, Wh.T, len(gates))
     dx, dWx, db = through_inputs(da, x, Wx)
     return dx, dh, dc, dWx, summed_products(h, y, da), db
 
 
 def _steps_backward(
     cell_backward: Cell,
+    product: StepProduct,
     dy: NDArray,
     c: NDArray,
     cells: NDArray,
     gates: NDArray,
-    Wh: NDArray,
     skipped: Skipped,
     da: NDArray,
     dh: NDArray,
@@ -156,7 +164,7 @@ def _steps_backward(
         dh += dy[:, t]
         kept, kept_c = take_kept(dh, skipped, t), take_kept(dc, skipped, t)
         cell_backward(dh, cells[t - 1] if t else c, cells[t], gates[t], dc, da[t])
-        np.matmul(da[t], Wh.T, out=dh)
+        product(da[t], dh)
         give_back(dh, kept)
         give_back(dc, kept_c)
 

@@ -27,6 +27,7 @@ from xpdl.backends.numpy.sequences import (
     through_inputs,
     time_major,
 )
+from xpdl.backends.numpy.step_products import StepProduct
 from xpdl.backends.registry import DECLINE, kernel
 
 
@@ -37,15 +38,20 @@ def rnn(x: NDArray, h: NDArray, Wx: NDArray, Wh: NDArray, b: NDArray, mask: NDAr
     if not supports(x, h, Wx, Wh, b, mask=mask):
         return DECLINE
     y, skipped = products_of_inputs(x, Wx, b), skipped_steps(mask)
-    run_by_sequences(lambda part: _rnn_steps(y[:, part], h[part], Wh, part_of(skipped, part)), h, Wh)
+
+    def task(part: slice, product: StepProduct) -> None:
+        _rnn_steps(product, y[:, part], h[part], part_of(skipped, part))
+
+    run_by_sequences(task, h, Wh, len(y))
     return batch_major(y)
 
 
-def _rnn_steps(y: NDArray, h: NDArray, Wh: NDArray, skipped: Skipped) -> None:
+def _rnn_steps(product: StepProduct, y: NDArray, h: NDArray, skipped: Skipped) -> None:
     """`y` (T, N, H) holds the products of the inputs and becomes the states."""
-    product = np.empty_like(h)
+    of_h = np.empty_like(h)
     for t, new in enumerate(y):
-        new += np.matmul(h, Wh, out=product)
+        product(h, of_h)
+        new += of_h
         np.tanh(new, out=new)
         keep(new, h, skipped, t)
         h = new
@@ -61,16 +67,18 @@ def rnn_backward(
         return DECLINE
     y, skipped = time_major(y), skipped_steps(mask)
     da, dh = buffer_pool.empty(y.shape, y.dtype), np.zeros(h.shape, h.dtype)
-    run_by_sequences(
-        lambda part: _rnn_steps_backward(dy[part], y[:, part], Wh, part_of(skipped, part), da[:, part], dh[part]),
-        h,
-        Wh,
-    )
+
+    def task(part: slice, product: StepProduct) -> None:
+        _rnn_steps_backward(product, dy[part], y[:, part], part_of(skipped, part), da[:, part], dh[part])
+
+    run_by_sequences(task, h, Wh.T, len(y))
     dx, dWx, db = through_inputs(da, x, Wx)
     return dx, dh, dWx, summed_products(h, y, da), db
 
 
-def _rnn_steps_backward(dy: NDArray, y: NDArray, Wh: NDArray, skipped: Skipped, da: NDArray, dh: NDArray) -> None:
+def _rnn_steps_backward(
+    product: StepProduct, dy: NDArray, y: NDArray, skipped: Skipped, da: NDArray, dh: NDArray
+) -> None:
     """`dh` becomes the gradient of the state before the first step, and `da` (T, N, H) that of the products."""
     slope = np.empty_like(dh)
     for t in reversed(range(len(da))):
@@ -79,5 +87,5 @@ def _rnn_steps_backward(dy: NDArray, y: NDArray, Wh: NDArray, skipped: Skipped, 
         np.multiply(y[t], y[t], out=slope)
         np.subtract(1.0, slope, out=slope)
         np.multiply(dh, slope, out=da[t])
-        np.matmul(da[t], Wh.T, out=dh)
+        product(da[t], dh)
         give_back(dh, kept)

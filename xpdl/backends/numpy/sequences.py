@@ -12,6 +12,7 @@ from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.partition import split
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.numpy.affine import affine, affine_backward
+from xpdl.backends.numpy.step_products import StepProduct
 
 # of each step and sequence, whether the step is skipped (T, N, 1); None where none is
 Skipped = NDArray | None
@@ -99,12 +100,13 @@ def summed_products(h: NDArray, y: NDArray, da: NDArray) -> NDArray:
     return affine_backward(_rows(da), _rows(before), Wh, need_dx=False, need_db=False)[1]
 
 
-def run_by_sequences(task: Callable[[slice], None], h: NDArray, Wh: NDArray) -> None:
-    """Do all steps of the sequences of a batch: `task` on parts of it, which threads share."""
+def run_by_sequences(task: Callable[[slice, StepProduct], None], h: NDArray, W: NDArray, steps: int) -> None:
+    """Do all steps of the sequences of a batch: `task` on parts of it, which threads share, each with products by `W`."""
     count = 1
-    if len(h) * Wh.size >= TUNING.recurrent_shared_products and len(h) >= TUNING.recurrent_two_tasks:
+    if len(h) * W.size >= TUNING.recurrent_shared_products and len(h) >= TUNING.recurrent_two_tasks:
         count = 4 if len(h) >= TUNING.recurrent_four_tasks else 2
-    thread_pool.run([functools.partial(task, part) for part in split(len(h), count)])
+    product = StepProduct(W, -(-len(h) // count), steps)
+    thread_pool.run([functools.partial(task, part, product) for part in split(len(h), count)])
 
 
 def _rows(a: NDArray) -> NDArray:
