@@ -91,6 +91,9 @@ class Twice(L.Layer):
     def forward(self, x: Any) -> Any:
         return self.node.forward(x, x)
 
+    def backward(self, dout: Any) -> Any:
+        return sum(self.node.backward(dout))
+
     def to_onnx(self, graph: Any, x: Any) -> Any:
         return graph.add(self.node, x, x)
 

@@ -10,50 +10,15 @@ import numpy as np
 import pytest
 
 import xpdl
-from tests.layers.table import ROWS, Row
 from tests.onnx.graphs import outputs
-from tests.onnx.test_export import NETS, after_training, assert_same, model_of
+from tests.onnx.test_export import NETS, after_training, assert_same
 from xpdl import layers as L
 from xpdl import models, use
 
 pytestmark = pytest.mark.needs("onnx")
 
-#: mix the rows of a batch, or are written as arithmetic that no layer is read from
-NO_MODEL = {
-    "Softmax (5,)",
-    "LogSoftmax (5,)",
-    *(row.id for row in ROWS if " one " in row.id and "column" not in row.id),
-}
-NO_MODEL |= {row.id for row in ROWS if row.id.startswith(("RMSNormalization", "GroupNormalization"))}
-#: is a node in float32 alone
-IN_FLOAT32 = {row.id for row in ROWS if row.cls is L.LayerNormalization}
-#: is read as several layers, which round in another way
-IN_PIECES = {"AveragePooling rounded up"}
-each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-@each_dtype
-@pytest.mark.applies(lambda row, dtype: dtype == "float32" or row.id not in IN_FLOAT32)
-@pytest.mark.applies(lambda row: row.id not in NO_MODEL)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_every_layer_comes_back(row: Row, dtype: str, tmp_path: Any) -> None:
-    x = row.inputs[0] if row.cls is L.Embedding else row.inputs[0].astype(dtype)
-    with use("numpy", dtype=dtype):
-        model, activation = model_of(row, {k: a.astype(dtype) for k, a in {**row.params, **row.constants}.items()})
-        model.build(x.shape[1:])
-        xpdl.onnx.export(model, tmp_path / "x.onnx", x.shape[1:], activation=activation)
-        net = xpdl.onnx.load(tmp_path / "x.onnx")
-    model.eval()
-    y = model.forward(x)
-    expected = y if activation is None else model.last_layer.activation(y)
-    if dtype == "float32" and row.id not in IN_PIECES:
-        np.testing.assert_array_equal(outputs(net, x), expected)
-    else:  # the rest of eps went to the variance and back
-        assert_same(outputs(net, x), expected, dtype)
-
 
 def test_ids_and_their_normalized_vectors_come_back(tmp_path: Any) -> None:
-    """In float32, of which an eps is; see `NO_MODEL`."""
     layers = [L.Embedding(7, 6), L.LayerNormalization(1e-3), L.Affine(units=3, axis=-1), L.Affine(units=2)]
     net = xpdl.Sequential(*layers, loss=L.SoftmaxWithLoss, seed=0)
     with use("numpy", dtype="float32"):
@@ -68,17 +33,6 @@ def test_ids_and_their_normalized_vectors_come_back(tmp_path: Any) -> None:
         net.gradient(ids, ids[:, 0] % 2).values(), loaded.gradient(ids, ids[:, 0] % 2).values(), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("name", sorted(NO_MODEL))
-def test_layers_that_no_model_has_are_named(name: str, tmp_path: Any) -> None:
-    (row,) = (row for row in ROWS if row.id == name)
-    model, activation = model_of(row, {**row.params, **row.constants})
-    shape = row.inputs[0].shape[1:]
-    model.build(shape)
-    xpdl.onnx.export(model, tmp_path / "x.onnx", shape, activation=activation)
-    with pytest.raises(ValueError, match=r"cannot be read into layers: (the .* of )?node '\w+' \(\w+\)"):
-        xpdl.onnx.load(tmp_path / "x.onnx")
 
 
 def dropout_net() -> Any:

@@ -149,7 +149,7 @@ UNMAPPED = [
     (
         one("ReduceMean", axes=[2]),
         IMAGES,
-        r"reduces the axes \(2,\), which are not all of images but the channels",
+        r"\(ReduceMean\): xpdl has no layer for it, or none that ends with it",
     ),
     (one("Dropout", ratio=1.5), ("n", 4), r"\(Dropout\): Dropout: dropout_ratio must"),
     (second_output, IMAGES, r"'n1' \(MaxPool\): its output 'places' has no counterpart"),

@@ -11,7 +11,7 @@ from xpdl.layers.base import Layer
 from xpdl.layers.dropout import Dropout
 from xpdl.layers.merging import Add, Multiply
 from xpdl.layers.positions import LearnedPositions, SinusoidalPositions
-from xpdl.onnx import attention, masks
+from xpdl.onnx import attention, masks, normalizations
 from xpdl.onnx.arranging import arranged
 from xpdl.onnx.attention_layer import with_last_bias
 from xpdl.onnx.formulas import recognised
@@ -19,6 +19,7 @@ from xpdl.onnx.importing import Reader, ordered, then
 from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, constant, signal
 from xpdl.onnx.source import HostArray, Unmapped
 from xpdl.onnx.steps import Scaling, Step, row_after
+from xpdl.onnx.windows import with_counts
 from xpdl.ops.positional import sinusoidal_positions
 
 _ONE, _ZERO, _MINUS = (np.asarray(value, np.float32) for value in (1, 0, -1))
@@ -32,7 +33,7 @@ def add(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
     if isinstance(x, Signal) and isinstance(y, Signal):
         return _of_two(node, Add(), x, y)
     x, values = (x, constant(y, "summand")) if isinstance(x, Signal) else (signal(y), constant(x, "summand"))
-    for kind in (attention.with_added_mask, with_last_bias, _with_bias, _with_positions):
+    for kind in (attention.with_added_mask, with_last_bias, normalizations.with_summand, _with_bias, _with_positions):
         found = kind(node, reader, x, values)
         if found is not None:
             return found
@@ -84,9 +85,19 @@ def _with_positions(node: Node, reader: Reader, x: Signal, added: HostArray) -> 
     if np.array_equal(W, sinusoidal_positions(np.zeros((1, *W.shape), W.dtype))[0]):
         layer = SinusoidalPositions()
     else:
-        layer = LearnedPositions(W.shape[0])
-        layer.params["W"] = W
+        table = _whole_table(node, reader, W)
+        layer = LearnedPositions(table.shape[0])
+        layer.params["W"] = table
     return then(node, x, layer)
+
+
+def _whole_table(node: Node, reader: Reader, W: HostArray) -> HostArray:
+    """Return the table of which a file takes the first positions, or these."""
+    for name in node.inputs:
+        table = reader.constant_of(name)
+        if table is not None and table.ndim == 2 and len(table) > len(W) and np.array_equal(table[: len(W)], W):
+            return reader.weights(table, "positions")
+    return W
 
 
 def add_all(node: Node, reader: Reader, x: Given, *others: Given) -> Signal:
@@ -116,7 +127,7 @@ def multiply(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
     if of_mask is not None:
         return of_mask
     if isinstance(x, Signal) and isinstance(y, Signal):
-        return recognised(_of_two(node, Multiply(), x, y))
+        return normalizations.recognised(recognised(_of_two(node, Multiply(), x, y)))
     x, factor = (x, constant(y, "factor")) if isinstance(x, Signal) else (signal(y), constant(x, "factor"))
     last = x.step.layer
     if isinstance(last, Dropout) and last.inverted and factor.size == 1:
@@ -124,12 +135,18 @@ def multiply(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
         if abs(float(factor.reshape(())) - keep) <= 1e-6 * keep:
             step = Step(node.outputs[0], Dropout(last.dropout_ratio), *x.step.inputs, shape=x.step.shape)
             return Signal(step, x.axes, x.order)
-    return attention.scaled_scores(node, x, factor) or recognised(scaled(node, reader, x, factor))
+    known = attention.scaled_scores(node, x, factor) or normalizations.with_factor(node, reader, x, factor)
+    return known or recognised(scaled(node, reader, x, factor))
 
 
 def divide(node: Node, reader: Reader, x: Given, y: Given) -> Signal:
-    """Return the quotient of a value and a constant."""
+    """Return the quotient of a value and a constant, or of two values."""
+    if isinstance(y, Signal):
+        return normalizations.recognised(recognised(normalizations.quotient(node, x, y)))
     divisor, x = reader.weights(y, "divisor"), signal(x)
+    counted = with_counts(node, x, divisor)
+    if counted is not None:
+        return counted
     if not np.all(divisor):
         raise Unmapped("it divides by 0")
     factor = np.asarray(1.0 / divisor)

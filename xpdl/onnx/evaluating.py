@@ -30,7 +30,25 @@ class Function(Unfinished):
         self.function = function
 
 
-def values_of(end: Step, base: Step, x: HostArray, kinds: tuple[type[Layer], ...]) -> HostArray | None:
+class Mean(Unfinished):
+    """The mean along axes of a batch, which stay with size 1.
+
+    Parameters
+    ----------
+    node, before : str
+        For messages.
+    axes : tuple of int
+    """
+
+    def __init__(self, node: str, before: str, axes: tuple[int, ...]) -> None:
+        super().__init__(node, before)
+        self.axes = axes
+
+    def forward(self, x: HostArray) -> HostArray:
+        return np.asarray(np.mean(x, axis=self.axes, keepdims=True))
+
+
+def values_of(end: Step, base: Step, x: HostArray, kinds: tuple[type[Layer | Mean], ...]) -> HostArray | None:
     """Return what the steps after `base` compute of `x` up to `end`.
 
     None stands for steps of other kinds than `kinds`, sums, scalings and functions, for too many of them, or for arrays that
@@ -53,7 +71,7 @@ def values_of(end: Step, base: Step, x: HostArray, kinds: tuple[type[Layer], ...
     return found[end]
 
 
-def _value(step: Step, inputs: list[HostArray], kinds: tuple[type[Layer], ...]) -> HostArray | None:
+def _value(step: Step, inputs: list[HostArray], kinds: tuple[type[Layer | Mean], ...]) -> HostArray | None:
     layer = step.layer
     if not inputs:
         return None

@@ -14,22 +14,27 @@ from xpdl.layers.gelu import Gelu
 from xpdl.layers.leaky_relu import LeakyRelu
 from xpdl.layers.log_softmax import LogSoftmax
 from xpdl.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, Pooling
-from xpdl.layers.rearranging import Permute
 from xpdl.layers.recurrent import GRU, LSTM, RNN
 from xpdl.layers.relu import Relu
-from xpdl.layers.row_normalization import LayerNormalization
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.softmax import Softmax
 from xpdl.layers.softplus import Softplus
 from xpdl.layers.tanh import Tanh
 from xpdl.onnx import attention, masks
 from xpdl.onnx.arithmetic import add, add_all, divide, multiply, negative, subtract
-from xpdl.onnx.arranging import after, arranged
+from xpdl.onnx.arranging import arranged
 from xpdl.onnx.formulas import choice, error_function, function
 from xpdl.onnx.importing import Importer, Reader, grids_of, ordered, then
 from xpdl.onnx.joining import concatenate, gather, part, split
 from xpdl.onnx.layouts import flatten, reshape, squeeze, transpose, unsqueeze
-from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, constant, decimal, integers, signal
+from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, constant, decimal, signal
+from xpdl.onnx.normalizations import (
+    group_normalization,
+    instance_normalization,
+    layer_normalization,
+    mean,
+    rms_normalization,
+)
 from xpdl.onnx.products import gemm, matmul
 from xpdl.onnx.recurrence import recurrent
 from xpdl.onnx.resizing import convolution_transpose, resize, upsample
@@ -63,35 +68,6 @@ def _gelu(node: Node, reader: Reader, x: Given) -> Signal:
     return then(node, signal(x), Gelu(node.text("approximate", "none")))
 
 
-def _layer_normalization(node: Node, reader: Reader, x: Given, scale: Given, bias: Given = None) -> Signal:
-    x = signal(x)
-    axis = node.integer("axis", -1)
-    if x.place(axis, node.label) < 0 or axis % len(x.axes) != len(x.axes) - 1:
-        raise Unmapped(f"it is over the axes from {axis} on of rows of shape {x.row}, and not over the last")
-    gamma = reader.weights(scale, "scale")
-    beta = np.zeros_like(gamma) if bias is None else reader.weights(bias, "bias")
-    layer = LayerNormalization(node.number("epsilon", 1e-5), gamma=gamma, beta=beta)
-    return then(node, arranged(node.outputs[0], x), layer)
-
-
-def _reduce_mean(node: Node, reader: Reader, x: Given, axes: Given = None) -> Signal:
-    """The mean of all axes of a row but one, which is that of the channels."""
-    x = signal(x)
-    found = node.integers("axes") if axes is None else integers(axes, "axes")
-    reduced = {axis % len(x.axes) for axis in found} if x.axes else set()
-    own = [x.axes[axis] for axis in reduced]
-    kept = [axis for axis in x.real if axis not in own]
-    if BATCH in own or len(kept) != 1 or len(x.real) < 2 or BATCH not in x.axes:
-        raise Unmapped(f"it reduces the axes {found[:8]}, which are not all of images but the channels")
-    if kept != [0]:
-        layer = Permute([axis + 1 for axis in (*kept, *sorted(set(x.real) - set(kept)))])
-        x = Signal(after(node.outputs[0], x.step, layer), tuple(0 if axis == kept[0] else axis for axis in x.axes))
-    left = [ONE if i in reduced else 0 if axis == kept[0] else axis for i, axis in enumerate(x.axes)]
-    if not node.integer("keepdims", 1):
-        left = [axis for i, axis in enumerate(left) if i not in reduced]
-    return then(node, x, GlobalAveragePooling(), tuple(left))
-
-
 def _batch_normalization(
     node: Node, reader: Reader, x: Given, scale: Given, bias: Given, mean: Given, variance: Given
 ) -> Signal:
@@ -104,9 +80,11 @@ def _batch_normalization(
     gamma, beta, average, var = (ordered(x, reader.weights(value, name)) for name, value in arrays.items())
     momentum, eps = node.number("momentum", 0.9), node.number("epsilon", 1e-5)
     if var.dtype == np.float64:
-        # the file has a float32, and the difference to the decimal belongs to the variance
-        rest = eps - float(np.float32(eps))
-        eps, var = (eps, var - rest) if np.all(var >= rest) else (eps - rest, var)
+        # the file has a float32, at most the decimal, and the difference between them belongs to the variance
+        own = float(np.float32(eps))
+        above = decimal(float(np.nextafter(np.float32(own), np.float32(np.inf))))
+        eps = above if len(str(above)) < len(str(eps)) else eps
+        eps, var = (eps, var - (eps - own)) if np.all(var >= eps - own) else (own, var)
     return then(node, x, BatchNormalization(gamma, beta, momentum, average, var, eps=eps))
 
 
@@ -192,12 +170,14 @@ IMPORTERS: dict[str, Importer] = {
     "Gemm": gemm,
     "GlobalAveragePool": _global_pooling(GlobalAveragePooling),
     "GlobalMaxPool": _global_pooling(GlobalMaxPooling),
+    "GroupNormalization": group_normalization,
     "Greater": function(np.greater),
     "GreaterOrEqual": function(np.greater_equal),
     "Identity": _identity,
+    "InstanceNormalization": instance_normalization,
     "IsNaN": _is_nan,
     "LSTM": recurrent(LSTM),
-    "LayerNormalization": _layer_normalization,
+    "LayerNormalization": layer_normalization,
     "LeakyRelu": _with_alpha(LeakyRelu, 0.01),
     "LogSoftmax": _along_axis(LogSoftmax),
     "MatMul": matmul,
@@ -208,9 +188,11 @@ IMPORTERS: dict[str, Importer] = {
     "Less": function(np.less),
     "LessOrEqual": function(np.less_equal),
     "Pow": function(np.power),
+    "RMSNormalization": rms_normalization,
     "RNN": recurrent(RNN),
+    "Reciprocal": function(np.reciprocal),
     "ReduceMax": masks.reduced(np.max),
-    "ReduceMean": _reduce_mean,
+    "ReduceMean": mean,
     "ReduceSum": masks.reduced(np.sum),
     "Relu": _elementwise(Relu),
     "Reshape": reshape,
@@ -220,6 +202,7 @@ IMPORTERS: dict[str, Importer] = {
     "Slice": part,
     "Softplus": _elementwise(Softplus),
     "Split": split,
+    "Sqrt": function(np.sqrt),
     "Squeeze": squeeze,
     "Sub": subtract,
     "Sum": add_all,

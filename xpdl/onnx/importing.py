@@ -28,6 +28,9 @@ class Reader(Protocol):
     def weights(self, value: Given, what: str) -> HostArray:
         """Return a constant as floats that a layer may own."""
 
+    def constant_of(self, name: str) -> HostArray | None:
+        """Return the one constant of the file that a value is, or is a part of."""
+
     def is_used(self, name: str) -> bool:
         """Return whether a node takes a value, or it is an output."""
 

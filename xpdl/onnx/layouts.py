@@ -9,6 +9,7 @@ import numpy as np
 from xpdl.layers.batch_normalization import BatchNormalization
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.rearranging import Reshape
+from xpdl.onnx import normalizations
 from xpdl.onnx.arranging import after, arranged, reshaped
 from xpdl.onnx.importing import Reader
 from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, integers, signal, sizes
@@ -75,6 +76,9 @@ def reshape(node: Node, reader: Reader, x: Given, shape: Given = None) -> Signal
     x = signal(x)
     wanted = node.integers("shape") if shape is None else sizes(shape, "shape")
     place, target = _target(wanted, x, bool(node.integer("allowzero", 0)))
+    of_groups = normalizations.of_groups(x, target)
+    if of_groups is not None:
+        return Signal(of_groups, (BATCH, *range(len(target))))
     if len(target) == 1 and len(x.axes) > 2 and place == 0 == x.axes.index(BATCH):
         return flattened(node, reader, x)
     before = _before_normalization(x)

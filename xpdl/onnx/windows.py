@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from xpdl.layers.base import Layer
 from xpdl.layers.convolution import Convolution
 from xpdl.layers.pooling import AveragePooling, Pooling
+from xpdl.onnx.evaluating import MOST_VALUES
 from xpdl.onnx.importing import Importer, Reader, bias_of, grids_of, then
 from xpdl.onnx.nodes import ONE, Given, Node, Signal, constant, integers, signal
-from xpdl.onnx.source import Unmapped
-from xpdl.onnx.steps import Border, Step
+from xpdl.onnx.source import HostArray, Unmapped
+from xpdl.onnx.steps import Border, Step, known
+from xpdl.ops.padding import sides
+from xpdl.ops.pooling import counted_share
 
 Sizes = tuple[int, ...]
 
@@ -25,9 +31,44 @@ def convolution(node: Node, reader: Reader, x: Given, W: Given, b: Given = None)
     window = window_of(node, size)
     grids, border = _without_border(grids, 0.0)
     pad = _together(border, _padding(node, grids.step.shape[1:], size, **window))
-    options: dict[str, Any] = {**window, "pad": pad, "groups": node.integer("group", 1)}
-    layer = Convolution(filters, bias, **options)
+    groups = node.integer("group", 1)
+    options: dict[str, Any] = {**window, "pad": pad}
+    layer: Layer = Convolution(filters, bias, groups=groups, **options)
+    if bias is None and groups == filters.shape[0] and _are_means(filters) and set(window["dilation"]) != {1}:
+        # the operator has no dilation before opset 19
+        layer = AveragePooling(size=size, **options)
     return then(node, grids, layer)
+
+
+def _are_means(filters: HostArray) -> bool:
+    """Return whether filters of one channel each give the mean of a window."""
+    return filters.shape[1] == 1 and bool(np.all(filters == filters.dtype.type(1 / math.prod(filters.shape[2:]))))
+
+
+def with_counts(node: Node, x: Signal, divisor: HostArray) -> Signal | None:
+    """Return an average pooling whose means a node divides by the part of each window that counts; None of others."""
+    layer, shape = x.step.layer, x.step.shape
+    if not isinstance(layer, AveragePooling) or not x.is_plain or divisor.shape != (1, 1, *shape[1:]):
+        return None
+    length = known(x.step.inputs[0].shape)[1:]
+    border = layer.border(length)
+    if math.prod(length) > MOST_VALUES or layer.counted_pad(length) != border:
+        return None
+    rounded = tuple((before, min(before, after)) for before, after in map(sides, border))
+    options: dict[str, Any] = {"size": layer.size, "stride": layer.stride, "dilation": layer.dilation}
+    for pad, ceil_mode in ((border, False), (rounded, True)):
+        for counts in (True, False):
+            found = AveragePooling(**options, pad=pad, ceil_mode=ceil_mode, count_include_pad=counts)
+            if found.border(length) == border and np.array_equal(divisor, _share(found, length, divisor.dtype)):
+                return Signal(Step(node.outputs[0], found, *x.step.inputs, shape=shape), x.axes)
+    return None
+
+
+def _share(layer: AveragePooling, length: Sizes, dtype: Any) -> HostArray:
+    """Return the part of each window that counts."""
+    image = np.ones((1, 1, *length), dtype)
+    pads = layer.border(length), layer.dilation, layer.counted_pad(length)
+    return np.asarray(counted_share(image, layer.size, layer.stride, *pads))
 
 
 def pooling(kind: type[Pooling] | type[AveragePooling]) -> Importer:
