@@ -66,6 +66,23 @@ class TestAverages:
                 ours, theirs = self.both(name, y.astype(kind), t.astype(kind), average, zero)
                 np.testing.assert_allclose(ours, theirs, rtol=1e-12, equal_nan=True)
 
+    @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+    @pytest.mark.parametrize("kind", ["scores", "one score"])
+    def test_of_rows_with_nan_that_are_predicted_to_be_of_no_class(
+        self, name: str, zero: float, average: str, kind: str
+    ) -> None:
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            y, is_nan = rng.random((12, 3) if kind == "scores" else 12), rng.random(12) < 0.3
+            t = rng.integers(0, 3 if kind == "scores" else 2, 12)
+            decided = y.argmax(axis=-1) if kind == "scores" else (y > 0.5).astype(int)
+            y[is_nan] = np.nan
+            ours = getattr(metrics, name)(y, t, average=average, zero_division=zero)
+            no_class = np.where(is_nan, 9, decided)
+            classes = np.union1d(decided[~is_nan], t)
+            options = {"average": average, "zero_division": zero, "labels": classes}
+            np.testing.assert_allclose(ours, getattr(sk, f"{name}_score")(t, no_class, **options), rtol=1e-12)
+
 
 class TestAccuracy:
     def test_of_classes(self) -> None:

@@ -56,6 +56,14 @@ def _averages(t, guess, binary):
     return found
 
 
+def test_a_score_that_is_nan_is_of_no_class():
+    network = Sequential(Affine(units=1), loss=SigmoidWithLoss)
+    scores, t = np.array([[np.nan], [-1.0], [1.0], [2.0]]), np.array([0, 0, 1, 1])
+    outputs = measures.Outputs("labels", scores, scores, t)
+    found = [one.function(outputs) for one in measures.resolve(["precision_macro", "recall_macro"], network)]
+    assert found == [1.0, 0.75]
+
+
 def of_classes(scores, t):
     y = _softmax(scores.astype(float))
     each = np.eye(3)[t]  # against the others, one that is absent too

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from xpdl import metrics
-from xpdl.backends.namespaces import Array
+from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.layers.losses import LossLayer, SigmoidWithLoss
 from xpdl.layers.several_losses import SeveralLosses
 from xpdl.ops.checks import function
@@ -175,7 +175,9 @@ def _decided(name: str, average: str | None, outputs: Outputs) -> float:
     """Precision, recall or F1: by default of class 1, where there are two, and else the mean over classes or labels."""
     y, t, binary = outputs.scores, outputs.t, outputs.width == 2
     if outputs.kind == "labels":
-        y, t, binary = y > 0, t.reshape(y.shape) > 0.5, outputs.width == 1
+        t, binary, xp = t.reshape(y.shape) > 0.5, outputs.width == 1, array_namespace(y)
+        # a single score that is NaN stays such, as it decides for no class
+        y = xp.where(xp.isnan(y), y, xp.astype(y > 0, y.dtype)) if binary else y > 0
         y, t = (a.reshape(-1) if binary else a.reshape(a.shape[0], -1) for a in (y, t))
     found: float = getattr(metrics, name)(y, t, average=average or ("binary" if binary else "macro"))
     return found
