@@ -232,3 +232,40 @@ def test_a_history_and_a_trainer_are_one_line() -> None:
     assert repr(trainer) == "<Trainer: network Sequential, optimizer SGD(lr=0.5), batch size 100, epochs 0 of 1>"
     history = trainer.train()
     assert repr(history) == f"History(1 steps, 1 epoch, train_acc {history.train_acc_list[0]:.4g})"
+
+
+PAIRS = [(X[:8], T[:8]), (X[8:], T[8:])]
+CURE = (
+    "; pass batches as one list of pairs, Trainer(net, [(x, t), ...]), and rows to test with as "
+    "Trainer(net, x_train, t_train, x_test, t_test)"
+)
+
+
+@pytest.mark.parametrize(
+    ("x", "t", "came"),
+    [
+        ([X[:8], X[8:]], [T[:8], T[8:]], "got ndarray of shape (8, 6) beside ndarray of shape (12, 6)" + CURE),
+        ([X, T], [X, T], "got ndarray of shape (20, 6) beside ndarray of shape (20,)" + CURE),
+        (
+            [X.tolist(), T.tolist()],
+            [X.tolist(), T.tolist()],
+            "got list of shape (20, 6) beside list of shape (20,)" + CURE,
+        ),
+        (PAIRS, list(PAIRS), "got tuple of parts that differ" + CURE),
+        ((X, T), (X, T), "with params, gradient(x, t) and loss(x, t)" + CURE),
+        ([[1.0, 2.0], [3.0]], [0, 1], "got list of shape (2,) beside list of shape (1,)"),
+        ([X[:8], X[8:]], T, "got ndarray of shape (8, 6) beside ndarray of shape (12, 6)"),
+    ],
+    ids=["batches", "sets", "sets as lists", "pairs twice", "tuples", "ragged", "batches and labels"],
+)
+def test_two_lists_that_are_no_rows_and_their_targets(x: Any, t: Any, came: str) -> None:
+    net = xpdl.Sequential(xpdl.Affine(units=3), loss=xpdl.SoftmaxWithLoss, seed=0)
+    with pytest.raises((ShapeError, TypeError)) as caught:
+        xpdl.Trainer(net, x, t)
+    assert str(caught.value).startswith("Trainer: x_train: ") and str(caught.value).endswith(came)
+
+
+def test_rows_and_targets_in_lists_are_trained_with() -> None:
+    net = xpdl.Sequential(xpdl.Affine(units=3), loss=xpdl.SoftmaxWithLoss, seed=0)
+    trainer = xpdl.Trainer(net, list(X), list(T), epochs=1, verbose=False)
+    np.testing.assert_array_equal(trainer.x_train, X)

@@ -249,7 +249,7 @@ WRONG = {
         lambda pd: [[1.0], [1.0, 2.0]],
         T[:2],
         xpdl.ShapeError,
-        "x_train: the rows of the list differ",
+        "x_train: the entries of a list are its rows, of one shape, got list of shape",
     ),
     "a set": (
         lambda pd: set(),

@@ -165,6 +165,45 @@ def test_what_is_no_weight_is_refused(weights, error, message):
         run(X, CLASSES, SoftmaxWithLoss, 7, sample_weight=weights)
 
 
+@pytest.mark.parametrize("name", ["one-hot rows", "sigmoid", "identity"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_targets_of_rows_of_no_weight_may_be_missing(name, bad):
+    loss, t = LOSSES[name]
+    t = np.array(t, dtype=float)
+    t[WEIGHTS == 0, 0] = bad
+    weighted, repeated = run(X, t, loss, 40, sample_weight=WEIGHTS), run(X[OFTEN], t[OFTEN], loss, len(OFTEN))
+    weighted.train(), repeated.train()
+    for key, value in repeated.network.params.items():
+        np.testing.assert_allclose(weighted.network.params[key], value, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(weighted.x_train, X[WEIGHTS > 0])
+
+
+def test_missing_targets_of_no_weight_are_not_validated_with():
+    t = np.where(WEIGHTS == 0, np.nan, X[:, 0])[:, None]
+    network = Sequential(Affine(units=1), loss=IdentityWithLoss, seed=0)
+    options = {"validation_split": 0.5, "metrics": ["mse"], "seed": 0, "verbose": False, "epochs": 2}
+    history = Trainer(network, X, t, sample_weight=WEIGHTS, **options).train()
+    assert np.isfinite(history.metrics["val_mse"]).all() and np.isfinite(history.val_loss_list).all()
+
+
+def test_of_several_targets_a_row_without_one_is_dropped():
+    x, weights = xpdl.Input((4,), "x"), np.where(np.arange(40) < 5, 0.0, 1.0)
+    outputs = {"a": Affine(units=1)(x), "b": Affine(units=1)(x)}
+    net = xpdl.Graph(x, outputs, loss=dict.fromkeys(outputs, IdentityWithLoss), seed=0)
+    t = {"a": X[:, :1].copy(), "b": X[:, 1:2].copy()}
+    t["a"][0], t["b"][4] = np.nan, np.inf
+    trainer = Trainer(net, X, t, epochs=1, sample_weight=weights, verbose=False)
+    np.testing.assert_array_equal(trainer.t_train["a"], np.delete(t["a"], [0, 4], axis=0).astype("float32"))
+    assert np.isfinite(trainer.train().epoch_loss_list).all()
+
+
+def test_missing_targets_of_rows_that_count_are_refused():
+    t = np.array(LOSSES["identity"][1])
+    t[7] = np.nan
+    with pytest.raises(ValueError, match="Trainer: t_train: row 7 holds nan"):
+        run(X, t, IdentityWithLoss, 7, sample_weight=np.ones(40))
+
+
 def test_losses_and_networks_that_take_none_are_refused():
     class Own(LossLayer):
         def forward(self, x, t=None):

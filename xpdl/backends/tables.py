@@ -182,13 +182,39 @@ def _categories(t: Any) -> list[str] | None:
 
 def _of_list(value: list[Any], name: str) -> Array:
     if value and all(is_array(one) for one in value):
+        _require_one_shape(value, name)
         return array_namespace(*value, owner=name).stack(value)
     try:
         # NumPy would make strings of numbers beside strings
         array = np.asarray(value, dtype=object if any(isinstance(one, str) for one in value) else None)
     except ValueError:
+        _require_one_shape(value, name)
         raise ShapeError(f"{name}: the rows of the list differ in length") from None
     return array
+
+
+def _require_one_shape(rows: list[Any], name: str) -> None:
+    """Refuse rows of a list that make no array together, and say what two of them are."""
+    shapes = [_shape(row) for row in rows]
+    other = next((place for place, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if other is None and shapes[0] is not None:
+        return
+    words = [
+        f"{type(rows[place]).__name__} of {'parts that differ' if shapes[place] is None else f'shape {shapes[place]}'}"
+        for place in (0, other)
+        if place is not None
+    ]
+    raise ShapeError(f"{name}: the entries of a list are its rows, of one shape, got {' beside '.join(words)}")
+
+
+def _shape(row: Any) -> tuple[int, ...] | None:
+    """Return the shape of an array, a number or a list of them; None of a list that makes no array."""
+    if is_array(row):
+        return tuple(row.shape)
+    try:
+        return np.shape(row)
+    except ValueError:
+        return None
 
 
 def _columns(table: Any, name: str) -> NDArray:

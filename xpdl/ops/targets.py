@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from xpdl.backends import asnumpy
+from xpdl.backends.arrays import NDArray
 from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating
 from xpdl.errors import DTypeError, LabelError, ShapeError
 from xpdl.ops.checks import is_finite, require_range
@@ -126,12 +127,18 @@ def check_finite(a: Array, owner: str) -> None:
     """Raise `ValueError` for NaN and infinity in an array (N, ...), naming the first row; one reduction, read once."""
     if not is_floating(a):
         return
-    xp = array_namespace(a, owner=owner)
+    array_namespace(a, owner=owner)
     if is_finite(a):
         return
-    good = xp.reshape(xp.isfinite(a), (a.shape[0], -1))
-    row = int(asnumpy(xp.all(good, axis=1)).argmin())
+    row = int(finite_rows(a).argmin())
     value = next(v for v in asnumpy(a[row, ...]).ravel().tolist() if not math.isfinite(v))
     raise ValueError(
         f"{owner}: row {row} holds {value} ({dtype_name(a.dtype)}); remove such rows, or replace NaN and infinity by numbers"
     )
+
+
+def finite_rows(a: Array) -> NDArray:
+    """Booleans (N,) on the host: rows of a floating array (N, ...) without NaN and infinity."""
+    xp = array_namespace(a)
+    good = xp.reshape(xp.isfinite(a), (a.shape[0], -1))
+    return asnumpy(xp.all(good, axis=1))

@@ -49,7 +49,15 @@ def as_arrays(
     for which, (x, t) in sets.items():
         x_name, t_name = f"Trainer: x_{which}", f"Trainer: t_{which}"
         tables.require_aligned(x, t, x_name, t_name)
-        inputs, targets = features(x, network, x_name), targets_of(t, t_name)
+        try:
+            inputs, targets = features(x, network, x_name), targets_of(t, t_name)
+        except (TypeError, ShapeError) as error:
+            if not (_holds_arrays(x) and _holds_arrays(t)):
+                raise
+            raise type(error)(
+                f"{error}; pass batches as one list of pairs, Trainer(net, [(x, t), ...]), and rows to test with as "
+                "Trainer(net, x_train, t_train, x_test, t_test)"
+            ) from None
         if not is_structure(targets) and tables.has_names(targets) and stand_for_classes(targets, network, t_name):
             names = names or getattr(network, "class_names", None) or tables.class_names(t, t_name)
             targets = tables.class_numbers(t, names, t_name)
@@ -86,6 +94,11 @@ def features(x: Any, network: Any, name: str) -> Any:
         return _converted(one, name, tables.as_features if floats else tables.as_numbers)
 
     return map_parts(convert, x, name)
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Return whether `value` is a list or tuple of arrays, or of pairs of them, rather than of numbers."""
+    return isinstance(value, (list, tuple)) and any(is_array(one) or isinstance(one, (list, tuple)) for one in value)
 
 
 def check_outputs(network: Any, names: list[str] | None) -> None:

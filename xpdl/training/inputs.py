@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import operator
 from collections.abc import Mapping
 from inspect import signature
 from types import NoneType
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy, device_memory
-from xpdl.backends.namespaces import Array, array_namespace
+from xpdl.backends.namespaces import Array, array_namespace, is_floating
 from xpdl.backends.random import next_stream
 from xpdl.backends.tables import as_array
 from xpdl.data import is_mapped, shuffle_dataset
@@ -23,8 +24,8 @@ from xpdl.layers.base import row_size
 from xpdl.layers.function_loss import FunctionLoss
 from xpdl.models.base import Model
 from xpdl.models.summary import layer_costs
-from xpdl.ops.checks import number, positive_int, require_shape
-from xpdl.ops.targets import check_finite
+from xpdl.ops.checks import is_finite, number, positive_int, require_shape
+from xpdl.ops.targets import check_finite, finite_rows
 from xpdl.optimizers import Adam
 from xpdl.training.batch_source import is_source, joined
 from xpdl.training.messages import warn
@@ -129,9 +130,9 @@ def enter(
     checksums : dict
         See `checksums`.
     """
-    x, t = sets["train"]
+    weights = row_weights(sample_weight, sets["train"][0], network, backend)
+    x, t, weights = _without_missing_targets(*sets["train"], weights)
     moved = {"train": entered(x, t, network, backend, "train")}
-    weights = row_weights(sample_weight, x, network, backend)
     digests = checksums(t, weights, backend.dtype)
     moved |= {which: entered(*pair, network, backend, which) for which, pair in sets.items() if which != "train"}
     if number(validation_split, "validation_split", "Trainer", "in [0, 1)"):
@@ -230,6 +231,23 @@ def row_weights(sample_weight: Any, x: Any, network: Any, backend: Backend) -> A
     if not values.any():
         raise ValueError(f"{owner}: all weights are 0, which leaves nothing to train with")
     return backend.asarray(values)
+
+
+def _without_missing_targets(x: Any, t: Any, weights: Array | None) -> tuple[Any, Any, Array | None]:
+    """Drop the rows of weight 0 that have NaN or infinity as a target: they do not count, and would make the loss NaN."""
+    if weights is None or any(is_mapped(a) for _, a in arrays_of(x)):  # of a mapped file all rows stay, and are checked
+        return x, t, weights
+    is_missing = asnumpy(weights) == 0
+    finite = [finite_rows(array) for _, array in arrays_of(t) if is_floating(array) and not is_finite(array)]
+    is_missing &= ~functools.reduce(operator.and_, finite) if finite else False
+    if not is_missing.any():
+        return x, t, weights
+    kept = (~is_missing).nonzero()[0]
+
+    def take(a: Array) -> Array:
+        return array_namespace(a).take(a, Backend.of(a).asarray(kept, "int64"), axis=0)
+
+    return map_arrays(take, x), map_arrays(take, t), take(weights)
 
 
 def _check_class_weights(t: Array, weights: Array | None, network: Any) -> None:

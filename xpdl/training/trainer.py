@@ -85,6 +85,7 @@ class Trainer:
         attribute ``greater_is_better``.
     sample_weight : array (N,), optional
         Weights, 0 or more, of the rows of `x_train` in the loss. What is measured after an epoch counts all rows alike.
+        Rows of weight 0 with NaN or infinity as a target are dropped, unless `x_train` is a mapped file.
     drop_last : bool
         Train on full mini-batches alone: an epoch skips the rows, others each time, that do not fill one.
     accumulate_grad_batches : int
