@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> tuple[float, float]:
     def show(when: str) -> None:
         perplexities.append(net.perplexity(ids[end:], batch_size=ROWS, time_size=STEPS))
         print(f"{when}: perplexity {perplexities[-1]:.2f} on the end of the book")
-        written = vocabulary.decode(net.generate(start, sample_size=300, temperature=0.7, seed=args.seed))
+        written = vocabulary.decode(net.generate(start, 300, temperature=0.7, seed=args.seed))
         print(textwrap.fill(written, 100), end="\n\n")
         net.reset_state()
 

@@ -84,6 +84,23 @@ def test_an_rnn_lm_writes_no_unknown_words(run: Callable[..., Any]) -> None:
     assert code == 0 and "<unk>" not in out and {"fox", "saw", "dog"} <= set(out.split())
 
 
+@pytest.mark.parametrize("kind", ["GPT", "RnnLm"])
+@pytest.mark.parametrize("prompts", [["the ", "fox"], ["qui", "fox"], ["t", "q", "brown fox"]])
+def test_goes_on_with_each_of_several_prompts(run: Callable[..., Any], kind: str, prompts: list[str]) -> None:
+    made: Any = net() if kind == "GPT" else xpdl.RnnLm(len(VOCABULARY), 8, 8, seed=0)
+    made.vocabulary = VOCABULARY
+    made.save("several.safetensors")
+    given = [f"--prompt={prompt}" for prompt in prompts]
+    code, out, err = run("several.safetensors", *given, "--tokens", "7", "--temperature", "0", "--stop", "x")
+    stop = int(VOCABULARY.encode("x")[0])
+    texts = []
+    for prompt in prompts:
+        if kind == "RnnLm":
+            made.reset_state()
+        texts.append(VOCABULARY.decode(made.generate(VOCABULARY.encode(prompt), 7, temperature=0, stop=stop)))
+    assert (code, err, out) == (0, "", "\n\n".join(texts) + "\n")
+
+
 def sized(rows: int) -> Sequential:
     made = Sequential(Affine(units=2), loss=SoftmaxWithLoss)
     made.predict(np.zeros((rows, 3), np.float32))
@@ -94,6 +111,7 @@ def sized(rows: int) -> Sequential:
     ("args", "says"),
     [
         (["--prompt", "Größe"], "--prompt: "),
+        (["--prompt", "the", "--prompt", ""], "--prompt must have at least one token, got an empty text"),
         (["--prompt", ""], "--prompt must have at least one token, got an empty text"),
         (["--stop", "ox"], "--stop must be one token, got 'ox', which has 2; repeat it for several"),
         (["--stop", "Z"], "--stop: "),

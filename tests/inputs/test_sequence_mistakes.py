@@ -108,10 +108,20 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ShapeError,
         "RnnLm.perplexity: ids must be one text (T,), got shape (10, 4)",
     ),
-    "a count in the place of skip_ids": (
-        lambda: rnn_lm().generate([1, 2], 3),
+    "two counts": (
+        lambda: rnn_lm().generate([1, 2], 3, 4),
         TypeError,
-        "RnnLm.generate: skip_ids must be a sequence of ids, got 3; pass sample_size=3",
+        "RnnLm.generate: sample_size stands for count, got 3 and 4; pass one of them",
+    ),
+    "ids to skip twice": (
+        lambda: rnn_lm().generate([1, 2], [3], skip_ids=[4]),
+        TypeError,
+        "RnnLm.generate: got skip_ids twice, [3] and [4]; pass the number of words as count",
+    ),
+    "a count that is no int": (
+        lambda: rnn_lm().generate([1, 2], 2.5),
+        ShapeError,
+        "RnnLm.generate: count must be an int of at least 1, got 2.5",
     ),
     "a stop beyond the tokens": (
         lambda: gpt().generate([1], 3, stop=9),

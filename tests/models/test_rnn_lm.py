@@ -303,6 +303,27 @@ class TestGenerate:
         assert set(text[1:]) == {3, 6}
 
     @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            (((), {"count": 9}), ((9,), {})),
+            (((9,), {}), ((None, 9), {})),
+            (((9,), {}), ((), {"sample_size": 9})),
+            (((9,), {"skip_ids": [0, 2]}), (([0, 2], 9), {})),
+            (((9,), {"skip_ids": [0, 2]}), ((np.asarray([0, 2]),), {"sample_size": 9})),
+            (((100,), {"skip_ids": [0, 2]}), (([0, 2],), {})),
+            (((100,), {}), ((), {})),
+        ],
+    )
+    def test_takes_the_order_of_gpt_and_that_of_the_second_volume(self, first: Any, second: Any) -> None:
+        net = moved_net()
+        texts = []
+        for order, options in (first, second):
+            net.reset_state()
+            texts.append(net.generate(3, *order, seed=0, **options))
+        assert texts[0] == texts[1]
+        assert len(texts[0]) == 1 + (first[0] or (9,))[0]
+
+    @pytest.mark.parametrize(
         ("arguments", "error"),
         [
             ({"start_id": V}, LabelError),

@@ -1,4 +1,4 @@
-"""``xpdl generate``: go on with a text."""
+"""``xpdl generate``: go on with a text, or several."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from pathlib import Path
 
 from xpdl import models
 from xpdl.cli.options import add_backend, use
+from xpdl.data.text.padding import pad_sequences
 from xpdl.data.text.vocabulary import Vocabulary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="file of a trained GPT or RnnLm with its vocabulary")
-    parser.add_argument("--prompt", default="\n", metavar="TEXT", help="the text to go on with (default: a new line)")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="the text to go on with (default: a new line); may be repeated",
+    )
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="tokens to add (default: 200)")
     parser.add_argument(
         "--temperature",
@@ -32,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the prompt and what follows."""
+    """Print the prompt and what follows; of several prompts, each begins a line, with an empty one between them."""
     use(args)
     network, vocabulary = _load(args.model)
-    prompt = _encoded(vocabulary, args.prompt, "--prompt")
-    if not prompt:
+    prompts = [_encoded(vocabulary, text, "--prompt") for text in args.prompt or ["\n"]]
+    if not all(prompts):
         raise ValueError("--prompt must have at least one token, got an empty text")
     stop = []
     for token in args.stop:
@@ -44,14 +50,22 @@ def run(args: argparse.Namespace) -> None:
         if len(ids) != 1:
             raise ValueError(f"--stop must be one token, got {token!r}, which has {len(ids)}; repeat it for several")
         stop += ids
-    options = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p, "seed": args.seed}
-    if isinstance(network, models.GPT):
-        ids = network.generate(prompt, args.tokens, stop=stop, **options)
+    options = {
+        "temperature": args.temperature,
+        "top_k": args.top_k,
+        "top_p": args.top_p,
+        "seed": args.seed,
+        "stop": stop,
+    }
+    unknown = vocabulary.special.get("unknown")
+    if isinstance(network, models.RnnLm) and unknown is not None:
+        options["skip_ids"] = [vocabulary.ids[unknown]]
+    if len(prompts) == 1:
+        texts = [network.generate(prompts[0], args.tokens, **options)]
     else:
-        unknown = vocabulary.special.get("unknown")
-        skipped = [] if unknown is None else [vocabulary.ids[unknown]]
-        ids = network.generate(prompt, skipped, args.tokens, stop=stop, **options)
-    print(vocabulary.decode(ids))
+        rows, _ = pad_sequences(prompts, padding=prompts[0][0])
+        texts = network.generate(rows, args.tokens, lengths=list(map(len, prompts)), **options)
+    print("\n\n".join(map(vocabulary.decode, texts)))
 
 
 def _load(path: Path) -> tuple[models.GPT | models.RnnLm, Vocabulary]:

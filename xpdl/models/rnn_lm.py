@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ from xpdl.ops.checks import flag, number, positive_int
 
 # the largest number of which Python knows the exponential
 _LARGEST = 709.0
+# words to draw by default
+_COUNT = 100
 
 
 @register_layer
@@ -84,7 +87,7 @@ class RnnLm(Sequential):
     ...     net.reset_state()
     ...     optimizer.update(net.params, net.gradient(text[None, :-1], text[None, 1:]))
     >>> net.reset_state()
-    >>> net.generate([0, 1, 2], sample_size=5, temperature=0)
+    >>> net.generate([0, 1, 2], 5, temperature=0)
     [0, 1, 2, 3, 4, 5, 6, 7]
     """
 
@@ -130,9 +133,10 @@ class RnnLm(Sequential):
     def generate(
         self,
         start_id: Any,
-        skip_ids: Sequence[int] | None = None,
-        sample_size: int = 100,
+        count: Any = None,
+        sample_size: int | None = None,
         *,
+        skip_ids: Sequence[int] | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -146,10 +150,13 @@ class RnnLm(Sequential):
         ----------
         start_id : int, sequence or array (T,) of int, array (N, T), or list of sequences of different lengths
             The word, or the words, to begin with; of several texts, those of each.
+        count : int, optional
+            Words to draw, by default 100. A sequence is `skip_ids`, as in the second volume's
+            ``generate(start_id, skip_ids, sample_size)``.
+        sample_size : int, optional
+            Stands for `count` there.
         skip_ids : sequence of int, optional
             Words that are never drawn, such as that for unknown ones.
-        sample_size : int
-            Words to draw.
         temperature : float
             What scores are divided by: below 1 for likelier words, above 1 for a wider choice; 0 takes the likeliest.
         top_k : int, optional
@@ -175,13 +182,10 @@ class RnnLm(Sequential):
         other, but for rounding and for the draws, of which each step makes one for every text.
         """
         owner = f"{self.name}.generate"
-        if isinstance(skip_ids, int):  # in the place of the number of words, as `GPT.generate` has it
-            raise TypeError(
-                f"{owner}: skip_ids must be a sequence of ids, got {skip_ids!r}; pass sample_size={skip_ids!r}"
-            )
+        count, skip_ids = _count_and_skipped(count, sample_size, skip_ids, owner)
         skipped = [] if skip_ids is None else self._words(skip_ids, f"{owner}: skip_ids")
         draw = Sampler(temperature, seed, owner, skipped, top_k=top_k, top_p=top_p)
-        size, ends = positive_int(sample_size, "sample_size", owner), stop_tokens(self, stop, owner)
+        size, ends = positive_int(count, "count", owner), stop_tokens(self, stop, owner)
         if len(set(skipped)) == self.embedding.count:
             raise ShapeError(f"{owner}: expected some words that may be drawn, got none")
         if isinstance(start_id, str) or not (is_array(start_id) or isinstance(start_id, Sequence)):
@@ -242,6 +246,20 @@ class RnnLm(Sequential):
             self.embedding.check_ids(array, name)
         words: list[int] = array.tolist()
         return words
+
+
+def _count_and_skipped(count: Any, sample_size: Any, skip_ids: Any, owner: str) -> tuple[Any, Any]:
+    """Return the number of words and those to skip, of ``(start_id, count)`` or ``(start_id, skip_ids, sample_size)``."""
+    if count is not None and not isinstance(count, numbers.Number):
+        if skip_ids is not None:
+            raise TypeError(
+                f"{owner}: got skip_ids twice, {count!r} and {skip_ids!r}; pass the number of words as count"
+            )
+        count, skip_ids = None, count
+    if count is not None and sample_size is not None:
+        raise TypeError(f"{owner}: sample_size stands for count, got {count!r} and {sample_size!r}; pass one of them")
+    given = (value for value in (count, sample_size) if value is not None)
+    return next(given, _COUNT), skip_ids
 
 
 def _written(net: RnnLm, prompts: list[NDArray], draw: Sampler, count: int, ends: list[int]) -> list[list[int]]:
