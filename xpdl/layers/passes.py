@@ -8,6 +8,7 @@ from typing import Any
 
 from xpdl.backends.arrays import HostArray
 from xpdl.backends.graphs import on_values
+from xpdl.layers.option_order import own_order
 from xpdl.option_names import OF_LAYER, known_options
 
 Pass = Callable[..., Any]
@@ -15,8 +16,10 @@ Pass = Callable[..., Any]
 # first arguments that have no graph; the gradient of a loss begins with a number
 _VALUES = (HostArray, float)
 
-# refuses options under the names that other libraries have for them
-constructor = known_options(OF_LAYER)
+
+def constructor(method: Pass) -> Pass:
+    """Decorator of a constructor that refuses options under the names, and in the order, that other libraries have."""
+    return known_options(OF_LAYER)(own_order(method))
 
 
 def forward_pass(method: Pass) -> Pass:
