@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
-import operator
 from collections.abc import Mapping
-from inspect import signature
 from types import NoneType
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy, device_memory
-from xpdl.backends.namespaces import Array, array_namespace, is_floating
+from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.backends.random import next_stream
-from xpdl.backends.tables import as_array
 from xpdl.data import is_mapped, shuffle_dataset
 from xpdl.data.batches import row_count
 from xpdl.data.structure import arrays_of, is_structure, map_arrays, map_parts, rows_in, take_rows
 from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
-from xpdl.layers.function_loss import FunctionLoss
 from xpdl.models.base import Model
 from xpdl.models.summary import layer_costs
-from xpdl.ops.checks import is_finite, number, positive_int, require_shape
-from xpdl.ops.targets import check_finite, finite_rows
+from xpdl.ops.checks import number, positive_int
+from xpdl.ops.targets import check_finite
 from xpdl.optimizers import Adam
 from xpdl.training.batch_source import is_source, joined
 from xpdl.training.messages import warn
+from xpdl.training.row_weights import check_class_weights, row_weights, weights_checksum, without_missing_targets
 
 # at a time, which takes the memory of a few batches
 _HASHED_ROWS = 4096
@@ -131,7 +127,7 @@ def enter(
         See `checksums`.
     """
     weights = row_weights(sample_weight, sets["train"][0], network, backend)
-    x, t, weights = _without_missing_targets(*sets["train"], weights)
+    x, t, weights = without_missing_targets(*sets["train"], weights)
     moved = {"train": entered(x, t, network, backend, "train")}
     digests = checksums(t, weights, backend.dtype)
     moved |= {which: entered(*pair, network, backend, which) for which, pair in sets.items() if which != "train"}
@@ -140,7 +136,7 @@ def enter(
         moved = {"train": (x, t), "val": (x_val, t_val), **{k: v for k, v in moved.items() if k != "train"}}
         # in the same order
         weights = None if weights is None else split(weights, weights, validation_split, seed)[0]
-    _check_class_weights(moved["train"][1], weights, network)
+    check_class_weights(moved["train"][1], weights, network)
     return moved, weights, digests
 
 
@@ -159,13 +155,6 @@ def checksums(t: Any, sample_weight: Array | None, dtype: str) -> dict[str, str 
         **({} if targets is None else {"checksum of the targets": targets}),
         "checksum of sample_weight": weights_checksum(sample_weight),
     }
-
-
-def weights_checksum(sample_weight: Any) -> str | None:
-    """Compute a checksum of the weights of rows; None where there are none."""
-    if sample_weight is None:
-        return None
-    return hashlib.sha256(asnumpy(sample_weight).astype("<f8").tobytes()).hexdigest()[:16]
 
 
 def _check_rows_finite(x: Array, name: str, which: str) -> None:
@@ -193,77 +182,6 @@ def targets_checksum(t: Any, dtype: str) -> str | None:
         rows = asnumpy(t[start : start + _HASHED_ROWS, ...])
         digest.update(rows.astype("<f8" if dtype == "float64" else "<f4").tobytes())
     return digest.hexdigest()[:16]
-
-
-def row_weights(sample_weight: Any, x: Any, network: Any, backend: Backend) -> Array | None:
-    """The weights of the rows of `x` to train with, checked and moved to the network, or None.
-
-    Raises
-    ------
-    TypeError
-        If it is no array, or the network's gradient and loss do not take weights.
-    ShapeError
-        If it has not one number for each row.
-    ValueError
-        If one is negative or not finite, or all are 0.
-    """
-    if sample_weight is None:
-        return None
-    owner = "Trainer: sample_weight"
-    sample_weight = as_array(sample_weight, owner)
-    require_shape(sample_weight, (rows_in(x),), "Trainer", "sample_weight, one for each row of x_train,")
-    last = getattr(network, "last_layer", None)
-    if isinstance(last, FunctionLoss):
-        last.require_weights()
-    functions = (network.gradient, network.loss, getattr(last, "forward", None))
-    takes = isinstance(network, Model) and all("sample_weight" in signature(f).parameters for f in functions if f)
-    if not takes:
-        raise TypeError(
-            f"{owner}: gradient, loss and the loss layer of {type(network).__name__} must take sample_weight"
-        )
-    values = asnumpy(sample_weight)
-    if values.dtype.kind not in "biuf":
-        raise TypeError(f"{owner} must be real numbers, got {values.dtype}")
-    values = values.astype("float64")
-    wrong = [row for row, value in enumerate(values.tolist()) if not 0 <= value < math.inf]
-    if wrong:
-        raise ValueError(f"{owner} must be finite and at least 0, got {values[wrong[0]]} in row {wrong[0]}")
-    if not values.any():
-        raise ValueError(f"{owner}: all weights are 0, which leaves nothing to train with")
-    return backend.asarray(values)
-
-
-def _without_missing_targets(x: Any, t: Any, weights: Array | None) -> tuple[Any, Any, Array | None]:
-    """Drop the rows of weight 0 that have NaN or infinity as a target: they do not count, and would make the loss NaN."""
-    if weights is None or any(is_mapped(a) for _, a in arrays_of(x)):  # of a mapped file all rows stay, and are checked
-        return x, t, weights
-    is_missing = asnumpy(weights) == 0
-    finite = [finite_rows(array) for _, array in arrays_of(t) if is_floating(array) and not is_finite(array)]
-    is_missing &= ~functools.reduce(operator.and_, finite) if finite else False
-    if not is_missing.any():
-        return x, t, weights
-    kept = (~is_missing).nonzero()[0]
-
-    def take(a: Array) -> Array:
-        return array_namespace(a).take(a, Backend.of(a).asarray(kept, "int64"), axis=0)
-
-    return map_arrays(take, x), map_arrays(take, t), take(weights)
-
-
-def _check_class_weights(t: Array, weights: Array | None, network: Any) -> None:
-    """Refuse rows that are all of classes with a weight of 0 in the loss."""
-    of_classes = getattr(getattr(network, "last_layer", None), "class_weights", None)
-    if of_classes is None or all(of_classes):
-        return
-    targets = asnumpy(t)  # of a Sequential, one array
-    targets = targets if weights is None else targets[asnumpy(weights) > 0]
-    counting = [k for k, weight in enumerate(of_classes) if weight]
-    is_label = array_namespace(t).isdtype(t.dtype, "integral") and t.ndim == 1
-    if not (set(targets.tolist()) & set(counting) if is_label else targets[..., counting].any()):
-        raise ValueError(
-            "Trainer: t_train: all rows are of classes that have the weight 0, which leaves nothing to train with; give "
-            f"one of them a weight above 0 in class_weights={of_classes}"
-        )
 
 
 def checked_sample(rows: Any) -> int | None:

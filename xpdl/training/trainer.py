@@ -84,8 +84,7 @@ class Trainer:
         are in ``history.metrics`` under ``"val_f1"`` and so on; callbacks can monitor those, a function if it has an
         attribute ``greater_is_better``.
     sample_weight : array (N,), optional
-        Weights, 0 or more, of the rows of `x_train` in the loss. What is measured after an epoch counts all rows alike.
-        Rows of weight 0 with NaN or infinity as a target are dropped, unless `x_train` is a mapped file.
+        Weights, 0 or more, of the rows of `x_train` in the loss, not in what is measured. With 0 a target may be NaN.
     drop_last : bool
         Train on full mini-batches alone: an epoch skips the rows, others each time, that do not fill one.
     accumulate_grad_batches : int
