@@ -7,6 +7,7 @@ training that nobody killed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -42,16 +43,26 @@ def round_of(folder: Path, kills: int, rng: random.Random, *, writing: bool) -> 
     how = f"write {rng.randrange(_CALLS_IN_WRITES)} {rng.randrange(RANKS)}" if writing else "slow"
     delay, victim = rng.uniform(0.0, _SECONDS), rng.randrange(RANKS)
     line = command(RANKS, *training(folder, how, kills))
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment()) as process:
+    said, is_killed = "", False
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=environment()
+        ) as process,
+    ):
         assert process.stdout is not None
-        said = ""
         for text in process.stdout:
             said += text
-            if not writing and (found := re.findall(rf"{victim}: (\d+)", text)):
+            is_killed |= writing and "killed in a write" in text
+            if not writing and (found := re.findall(rf"with their processes: .*\b{victim}: (\d+)", text)):
                 time.sleep(delay)
-                os.kill(int(found[0]), signal.SIGKILL)
-    assert process.returncode != 0, f"the training ended before it was killed:\n{said}"
-    assert not writing or "killed in a write" in said, said
+                with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                    os.kill(int(found[0]), signal.SIGKILL)
+                    is_killed = True
+        process.wait()
+        errors.seek(0)
+        why = errors.read()
+    assert is_killed and process.returncode != 0, f"the ranks ended before one was killed:\n{said}\n{why}"
     return said
 
 

@@ -1,6 +1,7 @@
 """A training of ranks that fails as it is told: ``python -m tests.distributed.run_that_fails FOLDER HOW [EPOCHS]``.
 
-``HOW`` is ``no``, ``slow``, ``raise``, ``all raise`` or the name of a signal, all at step 7 of rank 1, or
+``HOW`` is ``no``, ``slow``, ``raise``, ``all raise``, ``exit``, ``all stop`` for longer than ranks wait for each other, or a
+signal's name, all at step 7 of rank 1, or
 ``write COUNT RANK``: rank 0 kills that rank in the midst of writing a checkpoint, at so many calls that change files.
 """
 
@@ -10,6 +11,7 @@ import hashlib
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -35,8 +37,22 @@ class Failure(Callback):
             return
         if self.how in ("raise", "all raise"):
             raise KeyError(f"of rank {self.ranks.rank}")
+        if self.how == "exit":
+            sys.exit(3)
+        if self.how == "all stop":
+            stop_all_for(6, [process for process, _ in self.ranks.processes])
         if self.how in ("SIGTERM", "SIGINT", "SIGKILL", "SIGSTOP"):
             os.kill(os.getpid(), signal.Signals[self.how])
+
+
+def stop_all_for(seconds: float, processes: list[int]) -> None:
+    """Stop all ranks while the others wait for this one, and let them go on, this one last."""
+    everyone = " ".join(map(str, processes))
+    others = " ".join(str(process) for process in processes if process != os.getpid())
+    commands = "sleep 0.5", f"kill -STOP {everyone}", f"sleep {seconds}"
+    commands += f"kill -CONT {others}", "sleep 0.5", f"kill -CONT {os.getpid()}"
+    with subprocess.Popen(["sh", "-c", "; ".join(commands)]) as shell:
+        assert shell.wait() == 0
 
 
 def kill_in_a_write(ranks: Any, count: int, rank: int) -> None:
@@ -60,7 +76,7 @@ def kill_in_a_write(ranks: Any, count: int, rank: int) -> None:
 
 def main(folder: Path, how: str, epochs: int = 8) -> None:
     xpdl.use("numpy", dtype="float64")
-    ranks = xpdl.distributed.mpi(timeout=2 if how == "SIGSTOP" else 60)
+    ranks = xpdl.distributed.mpi(timeout={"SIGSTOP": 2, "all stop": 5}.get(how, 60))
     options = {**everything("Adam"), "checkpoint": folder / "run.checkpoint", "checkpoint_every": 3, "seed": 3}
     options["callbacks"] = [Failure(ranks, how)]
     if how.startswith("write") and ranks.is_first:

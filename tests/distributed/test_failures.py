@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,6 +37,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("how", "line"),
     [
         ("raise", r"xpdl: rank 1 of 3 ended with KeyError: 'of rank 1'; all ranks are ended"),
+        pytest.param(
+            "exit",
+            r"xpdl: rank 0 waits for message \d+; rank 1 \(process \d+ on .+\) has ended without it; all ranks are ended",
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param(
             "SIGSTOP",
             r"xpdl: rank 0 waited 2 s for message \d+; rank 1 \(process \d+ on .+\) did not send it; all .+ ended",
@@ -70,6 +77,21 @@ def test_signal_to_one_rank_reaches_all_of_them(tmp_path: Path, how: str, undist
     # nobody is asked before a kill
     assert len(stopped) == (how != "SIGKILL"), done.stderr
     assert parameters(tmp_path) == undisturbed
+
+
+@pytest.mark.exhaustive
+def test_ranks_that_are_all_stopped_for_longer_than_the_timeout_go_on(tmp_path: Path, undisturbed: str) -> None:
+    assert parameters(tmp_path, "all stop") == undisturbed
+
+
+def test_driver_of_kills_tells_a_run_that_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    said = f"3 ranks by MPI, with their processes: vm (0: {ended.pid}, 1: {ended.pid}, 2: {ended.pid})"
+    script = f"import sys; print({said!r}); sys.exit('the reason')"
+    monkeypatch.setattr(kill_ranks, "command", lambda *_: [sys.executable, "-c", script])
+    with pytest.raises(AssertionError, match=r"(?s)the ranks ended before one was killed:.*the reason"):
+        kill_ranks.round_of(tmp_path, 1, random.Random(0), writing=False)
 
 
 @pytest.mark.exhaustive

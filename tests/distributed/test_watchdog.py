@@ -1,14 +1,16 @@
-"""A thread that looks after work of a device."""
+"""Waiting for other ranks, and a thread that looks after work of a device."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
 
-from xpdl.distributed import watchdog
+from xpdl.distributed import waiting, watchdog
+from xpdl.distributed.waiting import RunningClock, Waiting
 from xpdl.distributed.watchdog import Watchdog
 
 
@@ -94,3 +96,56 @@ def test_errors_end_the_process(place: str) -> None:
         ends.dog.checks.append(wrong)
     ends.dog.watch(never if place == "check" else wrong, "sum 1")
     assert ends.has_said.wait(30) and ends.said == ["failed of the device"]
+
+
+class Times:
+    """The module `time` of a process that is stopped for so long in each pause."""
+
+    def __init__(self, stop: float) -> None:
+        self.seconds, self.stop = 0.0, stop
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds + self.stop
+
+
+class Request:
+    """A request of MPI that is finished when it has been tested so often."""
+
+    def __init__(self, tests: float) -> None:
+        self.tests = tests
+
+    def Test(self) -> bool:
+        self.tests -= 1
+        return self.tests < 0
+
+
+@pytest.mark.parametrize(
+    ("stop", "pauses", "expected"),
+    [
+        pytest.param(0.0, 10.0, True, id="a message that comes"),
+        pytest.param(0.0, math.inf, False, id="a message that does not come"),
+        pytest.param(1000.0, 10.0, True, id="a process that was stopped"),
+        pytest.param(1000.0, math.inf, False, id="a process that was stopped, and no message"),
+    ],
+)
+def test_time_in_which_the_process_was_stopped_is_no_time_that_it_waited(
+    monkeypatch: pytest.MonkeyPatch, stop: float, pauses: float, expected: bool
+) -> None:
+    monkeypatch.setattr(waiting, "time", Times(stop))
+    monkeypatch.setattr(waiting, "_YIELDS", 0)
+    monkeypatch.setattr(waiting, "_LONGEST_PAUSE", 0.1)
+    assert Waiting(None, None).finished(Request(pauses), 15.0) is expected
+
+
+def test_clock_counts_the_time_between_its_calls_up_to_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = Times(0.0)
+    monkeypatch.setattr(waiting, "time", times)
+    clock = RunningClock()
+    found = []
+    for seconds in (0.0, 0.25, 0.5, 1.0, 60.0, 0.25):
+        times.seconds += seconds
+        found.append(clock.now())
+    assert found == [0.0, 0.25, 0.75, 1.75, 2.75, 3.0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,14 +13,21 @@ from typing import Any
 
 # for the others to fail of the same
 _GRACE = 3.0
+#: communicators of this process
+_ending: list[Any] = []
+_process = os.getpid()
 
 
 def end_all_on_errors(communicator: Any) -> None:
     """Let an exception that nobody catches end all ranks: the others would wait for this one.
 
-    Where all ranks end with one within some seconds, each ends by itself, and rank 0 alone shows its own.
+    Where all ranks end with one within some seconds, each ends by itself, and rank 0 alone shows its own. A rank that ends
+    without one, as by ``sys.exit``, tells the others.
     """
     before = sys.excepthook
+    if not _ending:
+        atexit.register(_end)
+    _ending.append(communicator)
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if communicator.all_arrive(_GRACE):
@@ -29,6 +38,17 @@ def end_all_on_errors(communicator: Any) -> None:
         communicator.abort(_line(communicator, error))
 
     sys.excepthook = hook
+
+
+def _end() -> None:
+    """Tell the other ranks of all communicators that this process ends, and wait for them."""
+    if os.getpid() != _process:  # forked
+        return
+    begun = [communicator for communicator in _ending if not communicator.mpi.Is_finalized()]
+    for communicator in begun:
+        communicator.waiting.say_end()
+    for communicator in begun:
+        communicator.waiting.wait_for_ends()
 
 
 @contextlib.contextmanager

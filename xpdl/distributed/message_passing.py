@@ -58,7 +58,7 @@ class MPICommunicator(Communicator):
         self.bucket_bytes, self.compression = positive_int(bucket_bytes, "bucket_bytes", "mpi"), compression
         self.transport = transport
         self._world, self._comm, self._reports = world, world.Dup(), world.Dup()
-        self._waiting = Waiting(self.mpi, self._reports)
+        self.waiting = Waiting(self.mpi, self._reports)
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         node = world.Split_type(self.mpi.COMM_TYPE_SHARED)
         self.local_rank, self.on_one_machine = node.Get_rank(), node.Get_size() == self.size
@@ -131,7 +131,7 @@ class MPICommunicator(Communicator):
 
     def all_arrive(self, seconds: float) -> bool:
         """Return whether all ranks call this within so many seconds."""
-        return self._waiting.finished(self._reports.Ibarrier(), seconds)
+        return self.waiting.finished(self._reports.Ibarrier(), seconds)
 
     def abort(self, line: str) -> NoReturn:
         """Print a line on standard error and end all ranks at once."""
@@ -148,13 +148,13 @@ class MPICommunicator(Communicator):
 
     def _wait(self, request: Any) -> None:
         self._messages += 1
-        if not self._waiting.finished(request, self.timeout):
+        if not self.waiting.finished(request, self.timeout):
             self._end_silence(f"message {self._messages}")
 
     def _end_silence(self, what: str) -> NoReturn:
         """End all ranks, with a line that names those that did not send something."""
         with self._is_ending:  # the first thread that waits too long
-            self.abort(self._waiting.report(what, self.timeout, self.processes))
+            self.abort(self.waiting.report(what, self.timeout, self.processes))
 
     def _end_of_error(self, error: Exception) -> NoReturn:
         """End all ranks after an error of work that the host did not wait for."""
@@ -178,9 +178,10 @@ def mpi(
 ) -> Communicator:
     """Return the ranks that ``mpiexec`` has started, for ``Trainer(communicator=...)``.
 
-    Every rank calls it. Without the launcher it is one process, which a line on standard error says. From then on, an
-    exception that a rank does not catch ends all ranks within 5 seconds, with one line that names it; and random streams
-    without a seed are those of rank 0.
+    Every rank calls it. Without the launcher it is one process, which a line on standard error says; the options, which
+    are those of messages, then change nothing. From then on, an exception that a rank does not catch ends all ranks within 5
+    seconds, with one line that names it, as does a rank that ends while others wait for it; and random streams without a
+    seed are those of rank 0.
 
     Parameters
     ----------
@@ -189,7 +190,7 @@ def mpi(
         that is killed is noticed by the launcher itself, at once.
     bucket_bytes : int
         Bytes of gradients that are sent together, while those of earlier layers are computed: fewer hide more of the
-        messages behind the computation, and are more messages.
+        messages behind the computation, and are more messages. In memory that ranks share, there are none.
     compression : {None, "float16"}
         Round gradients to float16 in messages, scaled so that none overflows: they take half the time of those in float32.
         A rank's gradient and the sum are rounded to 11 bits, the same on all ranks, and added up in float32. Running
@@ -197,7 +198,8 @@ def mpi(
     transport : {"auto", "nccl", "cuda-aware", "staged"}
         The way of CuPy's arrays to other ranks: by NCCL, on a stream beside the computation, where each rank has a GPU of
         its own; by an MPI library that takes device memory; or through page-locked memory of the host. "auto" takes the
-        first that can be used, and the first line of a training says which and why. Values of the host go by MPI.
+        first that can be used, and the first line of a training says which and why. Arrays of other libraries have one way
+        each, and refuse any other value.
 
     Returns
     -------

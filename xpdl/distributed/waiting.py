@@ -14,9 +14,28 @@ import numpy as np
 _YIELDS = 1000
 _FIRST_PAUSE = 2e-5
 _LONGEST_PAUSE = 1e-4
+_PAUSE_AT_THE_END = 1e-2
+# between two looks at a clock: more is a stop of the process
+_LONGEST_GAP = 1.0
 # for ranks that wait as long to say so
 _GRACE = 5.0
-_TAG = 7
+_TAG, _END_TAG = 7, 8
+
+
+class RunningClock:
+    """Seconds for which this process has been running, counted by calls of `now` that follow one another.
+
+    A process that is stopped (ctrl-Z) or whose machine sleeps does not wait for others meanwhile: they may be stopped, too.
+    """
+
+    def __init__(self) -> None:
+        self._seconds, self._last = 0.0, time.monotonic()
+
+    def now(self) -> float:
+        """Return the seconds since the clock was made; of a longer time since the last call, `_LONGEST_GAP` count."""
+        last, self._last = self._last, time.monotonic()
+        self._seconds += min(self._last - last, _LONGEST_GAP)
+        return self._seconds
 
 
 class Waiting:
@@ -32,17 +51,23 @@ class Waiting:
 
     def __init__(self, mpi: Any, reports: Any) -> None:
         self._mpi, self._reports = mpi, reports
+        #: ranks whose process ends
+        self._ended: set[int] = set()
+        self._ends: list[Any] = []
 
     def finished(self, request: Any, seconds: float) -> bool:
-        """Wait for a request, and return False where it is not finished after so many seconds."""
+        """Wait for a request, and return False where it is not finished after so many seconds, or a rank ends without it."""
         for _ in range(_YIELDS):
             if request.Test():
                 return True
             if hasattr(os, "sched_yield"):
                 os.sched_yield()
-        end, pause = time.monotonic() + seconds, _FIRST_PAUSE
+        clock, pause, limit = RunningClock(), _FIRST_PAUSE, seconds
         while not request.Test():
-            if time.monotonic() > end:
+            self._look_for_ends()
+            if self._ended and limit == seconds:  # what it has sent before may be on its way
+                limit = min(seconds, clock.now() + _GRACE)
+            if clock.now() > limit:
                 return False
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -50,15 +75,37 @@ class Waiting:
 
     def report(self, what: str, seconds: float, processes: Sequence[tuple[int, str]]) -> str:
         """Describe the ranks, each with its process and machine, that did not send `what` in so many seconds."""
-        ranks = self._silent()
+        ranks = sorted(self._ended) or self._silent()
         if self._reports.Get_rank() != next(rank for rank in range(len(processes)) if rank not in ranks):
             time.sleep(_GRACE)  # the first rank that waits ends all, and one line is enough
         silent = [f"{rank} (process {processes[rank][0]} on {processes[rank][1]})" for rank in ranks]
         who = f"rank {', '.join(silent)}" if silent else "no rank alone: they wait for different messages, so one"
-        return (
-            f"xpdl: rank {self._reports.Get_rank()} waited {seconds:g} s for {what}; {who} did not send it; all "
-            "ranks are ended"
-        )
+        own = f"xpdl: rank {self._reports.Get_rank()}"
+        if self._ended:
+            return f"{own} waits for {what}; {who} has ended without it; all ranks are ended"
+        return f"{own} waited {seconds:g} s for {what}; {who} did not send it; all ranks are ended"
+
+    def say_end(self) -> None:
+        """Tell all other ranks that the process ends."""
+        rank, word = self._reports.Get_rank(), np.zeros(1, np.uint8)
+        others = [other for other in range(self._reports.Get_size()) if other != rank]
+        self._ends = [self._reports.Isend([word, self._mpi.BYTE], other, _END_TAG) for other in others]
+
+    def wait_for_ends(self) -> None:
+        """Wait until all ranks have said that they end, as MPI does when it is finalized, but without a busy processor."""
+        while len(self._ended) + 1 < self._reports.Get_size():
+            self._look_for_ends()
+            time.sleep(_PAUSE_AT_THE_END)
+        self._mpi.Request.Waitall(self._ends)
+
+    def _look_for_ends(self) -> None:
+        """Note a rank that says that it ends."""
+        status, word = self._mpi.Status(), np.zeros(1, np.uint8)
+        # matched: another thread may look as well
+        message = self._reports.Improbe(self._mpi.ANY_SOURCE, _END_TAG, status)
+        if message is not None:
+            message.Recv([word, self._mpi.BYTE])
+            self._ended.add(status.Get_source())
 
     def _silent(self) -> list[int]:
         """Return the ranks that wait for no message: those that do say so here, after as many seconds."""

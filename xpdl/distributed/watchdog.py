@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
+from xpdl.distributed.waiting import RunningClock
+
 _PAUSE = 0.1
 
 
@@ -35,6 +37,7 @@ class Watchdog:
     ) -> None:
         self._seconds, self._overdue, self._failed = seconds, overdue, failed
         self._pending: deque[_Work] = deque()
+        self._clock = RunningClock()
         self._lock, self._is_pending = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
         #: called while there is work, and raise what is wrong with it
@@ -46,7 +49,7 @@ class Watchdog:
             self._thread = threading.Thread(target=self._look_for_ever, name="xpdl-watchdog", daemon=True)
             self._thread.start()
         with self._lock:
-            self._pending.append(_Work(is_done, what, time.monotonic() + self._seconds))
+            self._pending.append(_Work(is_done, what, self._clock.now() + self._seconds))
             self._is_pending.set()
 
     def _look_for_ever(self) -> None:
@@ -66,5 +69,6 @@ class Watchdog:
             if not self._pending:
                 self._is_pending.clear()
                 return
-        if time.monotonic() > self._pending[0].deadline:
+            is_overdue = self._clock.now() > self._pending[0].deadline
+        if is_overdue:
             self._overdue(self._pending[0].what)
