@@ -19,6 +19,7 @@ import xpdl
 from tests.distributed import emulated_gpus, sequences
 from tests.distributed.emulated_gpus import OPTIONS
 from xpdl.backends.registry import without
+from xpdl.distributed import Communicator
 from xpdl.layers import (
     Affine,
     BatchNormalization,
@@ -196,7 +197,7 @@ def trained(case: str, communicator: Any) -> Trainer:
     if not is_rows:  # batches have their own size
         del options["mini_batch_size"]
     data = x, t if is_rows else None, x_test, t_test
-    options = {"seed": 5, "verbose": False, "communicator": communicator, **options}
+    options = {"seed": 5, "verbose": False, "communicator": communicator or Communicator(), **options}
     trainer = Trainer(network, *data, -(-50 // steps), **options)
     trainer.train()
     return trainer

@@ -9,6 +9,7 @@ import numpy as np
 
 import xpdl
 from tests.distributed.equal_to_one_process import T, X, everything, rows_net
+from xpdl.distributed import Communicator
 from xpdl.layers import Affine, Relu, SoftmaxWithLoss
 from xpdl.models import Sequential
 from xpdl.training import MixedPrecision, Trainer
@@ -60,7 +61,7 @@ def checkpoints_go_on_with_and_without_shards(ranks: Any, folder: Path) -> None:
     # by one process, from the file of rank 0
     trained(folder / "alone", 2, True)
     if ranks.is_first:
-        alone = trained(folder / "alone", 4, True, None)
+        alone = trained(folder / "alone", 4, True, Communicator())
         assert alone.current_epoch == 4
         for name, p in values(alone.network).items():
             np.testing.assert_allclose(p, values(whole[True].network)[name], rtol=1e-10, atol=1e-12, err_msg=name)

@@ -258,6 +258,9 @@ def ranks_that_differ_are_refused_before_the_first_step(ranks: Any, folder: Path
         ({"epochs": 4 if other else 3}, "rank 1 has epochs 4, rank 0 3"),
         ({"seed": int(other)}, "rank 1 has seed 1, rank 0 0"),
         ({"x": changed}, "rank 1 has x_train (47, 6) float64 "),
+        ({"check_ranks_every": 2 if other else None}, "rank 1 has check_ranks_every 2, rank 0 None"),
+        ({"checkpoint": folder / "run" if other else None}, "rank 1 has checkpoint True, rank 0 False"),
+        ({"checkpoint": folder / "run", "checkpoint_every": 3 if other else 2}, "has checkpoint_every 3, rank 0 2"),
     ):
         network = rows_net()
         network.build((6,))
@@ -265,6 +268,8 @@ def ranks_that_differ_are_refused_before_the_first_step(ranks: Any, folder: Path
         message = refused(ValueError, trainer(ranks, network, **options).train)
         assert text in message and "rank 2" not in message, message
         assert parameters(network) == before
+    message = refused(ValueError, lambda: trainer(ranks).train(1 if other else None))
+    assert "rank 1 has epochs of this call 1, rank 0 None" in message, message
 
 
 @claim
@@ -277,6 +282,7 @@ def ranks_of_other_versions_networks_and_measures_are_refused(ranks: Any, folder
         ({"xpdl.version.__version__": "9.9"}, {}, f"rank 1 has xpdl 9.9, rank 0 {xpdl.__version__}"),
         ({"platform.python_version": lambda: "9.9"}, {}, f"rank 1 has Python 9.9, rank 0 {platform.python_version()}"),
         ({"numpy.__version__": "9.9"}, {}, f"rank 1 has array library numpy 9.9, rank 0 numpy {np.__version__}"),
+        ({"xpdl.training.agreement.planned": lambda library: "none"}, {}, "rank 1 has kernels none, rank 0 "),
         ({}, {"network": network}, "rank 1 has Affine1.W [6, 9], rank 0 [6, 8]"),
         ({}, {"t": labels}, "rank 1 has checksum of the labels "),
         ({}, {"x_test": X[:7] + 1e-9 * other}, "rank 1 has x_test (7, 6) float64 "),

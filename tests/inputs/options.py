@@ -932,11 +932,11 @@ _TRAINER = Watched(
         "checkpoint": "run",
         "checkpoint_every": Beside(1, {"checkpoint": "run", "max_checkpoints": 5}),
         "max_checkpoints": Beside(1, {"checkpoint": "run"}),
+        "shard_optimizer": Refused(True, "shard_optimizer=True without a communicator; pass"),
+        "check_ranks_every": Refused(1, "check_ranks_every=1 without a communicator; pass"),
     },
     {
         "communicator": "shows on several ranks alone: tests/distributed compares them",
-        "shard_optimizer": "shows on several ranks alone: tests/distributed/sharded.py looks at the state",
-        "check_ranks_every": "shows where ranks differ alone: tests/distributed/together.py makes them",
     },
 )
 _SEARCHES = {"seed": 0, "score": first_loss, "log": Beside("log", {"seed": 0}), "verbose": True}

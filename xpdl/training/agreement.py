@@ -11,6 +11,7 @@ from typing import Any
 import xpdl.version
 from xpdl.backends import asnumpy
 from xpdl.backends.namespaces import Array
+from xpdl.backends.numba.loading import planned
 from xpdl.data import is_mapped
 from xpdl.data.structure import arrays_of
 from xpdl.distributed import Communicator
@@ -24,15 +25,23 @@ _SAMPLED_ROWS = 64
 _HASHED_ROWS = 4096
 
 
-def require_agreement(run: Run, sets: Mapping[str, tuple[Array, Array]], communicator: Communicator) -> None:
+def require_agreement(
+    run: Run, sets: Mapping[str, tuple[Array, Array]], communicator: Communicator, messages: Mapping[str, Any]
+) -> None:
     """Refuse ranks that would train with other data, options or versions than rank 0.
+
+    Parameters
+    ----------
+    run, sets, communicator
+    messages : mapping
+        Name -> plain value of options that change nothing but which messages there are, and when.
 
     Raises
     ------
     ValueError
         On every rank, with the ranks that differ and all that does.
     """
-    every = communicator.allgather(_settings(run, sets))
+    every = communicator.allgather({**_settings(run, sets), **messages})
     differing = [
         f"rank {rank} has {'; '.join(found)}"
         for rank, own in enumerate(every)
@@ -65,6 +74,7 @@ def _settings(run: Run, sets: Mapping[str, tuple[Array, Array]]) -> dict[str, An
         "xpdl": xpdl.version.__version__,
         "Python": platform.python_version(),
         "array library": f"{library} {getattr(sys.modules.get(library), '__version__', '')}".strip(),
+        "kernels": planned(library),
         "epochs": run.epochs,
         "steps per epoch": run.steps_per_epoch,
         "shard_optimizer": run.sharded is not None,

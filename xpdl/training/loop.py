@@ -40,7 +40,7 @@ def train(trainer: Any, more: int | None) -> History:
     with trainer.checkpointer.locked(), ownership.under_way(run):
         state.stopped = False
         if run.communicator.size > 1:
-            require_agreement(run, trainer.data.sets, run.communicator)
+            require_agreement(run, trainer.data.sets, run.communicator, _of_messages(trainer, more))
             way = run.communicator.transport_of(run.backend).describe()
             progress.line(f"{run.communicator.describe()}; gradients are {way}")
         if going_on := trainer.checkpointer.begin(run, state):
@@ -67,6 +67,16 @@ def train(trainer: Any, more: int | None) -> History:
     if trained:
         warn_of_rise(history)
     return history
+
+
+def _of_messages(trainer: Any, more: int | None) -> dict[str, Any]:
+    """Return the options by which ranks exchange messages at certain steps."""
+    return {
+        "checkpoint": trainer.checkpointer.files is not None,
+        "checkpoint_every": trainer.checkpointer.every,
+        "check_ranks_every": trainer.step.check_every,
+        "epochs of this call": more,
+    }
 
 
 def _up_to(trainer: Any, last_epoch: int) -> Run:

@@ -225,7 +225,7 @@ class Trainer:
         (self.x_train, self.t_train), (self.x_val, self.t_val) = self.data.of("train"), self.data.of("val")
         self.x_test, self.t_test = self.data.of("test")
         self.batches, self.augment = self.data.batches, self.data.augment
-        self.step = new_step(self, check_ranks_every, shard_optimizer)
+        self.step = new_step(self, check_ranks_every, shard_optimizer, has_communicator=communicator is not None)
         self.checkpointer = Checkpointer(checkpoint, checkpoint_every, max_checkpoints, seed, ranks)
         if self.class_names is not None:
             network.class_names = self.class_names

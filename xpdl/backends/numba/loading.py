@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -94,6 +95,15 @@ def state() -> str:
     blas = load("xpdl.backends.numba.blas")
     products = "" if blas else "; those with products of matrices are NumPy's, which is without OpenBLAS here"
     return f"compiled by Numba {numba.__version__}, {kept}{products}"
+
+
+def planned(library: str) -> str:
+    """Describe the kernels that large arrays of a library will take, without loading Numba, which may still refuse."""
+    if library != "numpy":
+        return f"those of {library}"
+    if (reason := switched_off()) is not None:
+        return f"NumPy's functions; {reason}"
+    return f"compiled by Numba {importlib.metadata.version('numba')}"
 
 
 def in_use() -> str:
