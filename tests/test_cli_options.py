@@ -227,6 +227,22 @@ class TestConfig:
         says = "2 processes would train the same network; --distributed shares it among them"
         assert (code, out, err) == (2, "", f"xpdl train: error: {says}\n")
 
+    @pytest.mark.parametrize(
+        ("command", "cure"),
+        [
+            *(
+                (command, "")
+                for command in (("evaluate",), ("predict", "a.png"), ("export", "a", "b"), ("generate", "a"), ("demo",))
+            ),
+            (("bench",), ", or add --distributed"),
+        ],
+    )
+    def test_processes_that_all_do_the_same_are_refused(self, run, monkeypatch, command, cure):
+        monkeypatch.setenv("PMI_SIZE", "2")
+        code, out, err = run(*command)
+        says = f"2 processes would all do the same; start one, without mpiexec{cure}"
+        assert (code, out, err) == (2, "", f"xpdl {command[0]}: error: {says}\n")
+
     def test_options_of_a_file_contradict_a_run_too(self, run, interrupted):
         interrupted(*SMALL)
         Path("run.toml").write_text("lr = 0.25\n")

@@ -17,7 +17,7 @@ from xpdl.bench import command as bench_command
 from xpdl.cli import demo, evaluate, export, generate, predict, train
 from xpdl.cli.options import on_own_gpu
 from xpdl.distributed import Communicator, mpi
-from xpdl.distributed.message_passing import availability, launched
+from xpdl.distributed.message_passing import availability, launched, launched_ranks
 from xpdl.io.os_errors import in_words
 
 _WRONG_INPUT = (ValueError, TypeError, OSError, ArithmeticError, ImportError, xpdl.BackendError)
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.prog = f"{parser.prog} {args.command}"
         parser.error(f"there is no {unknown[0]}")
     try:
+        _refuse_ranks(args)
         with _warnings_in_a_line(args.command):
             code: int = args.run(args) or 0
         if sys.stdout is not None:  # closed by the parent process
@@ -67,6 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stuck_output()
         return 2
     return code
+
+
+def _refuse_ranks(args: argparse.Namespace) -> None:
+    """Raise `ValueError` where processes that a launcher of MPI started would all do the same work."""
+    # a file of options may ask `train` for several ranks
+    shares = args.command in ("info", "train") or getattr(args, "distributed", False)
+    if launched_ranks() > 1 and not shares:
+        raise ValueError(
+            f"{launched_ranks()} processes would all do the same; start one, without mpiexec"
+            + (", or add --distributed" if "distributed" in args else "")
+        )
 
 
 @contextlib.contextmanager
