@@ -31,6 +31,9 @@ def test_trains_with_a_share_of_the_state_and_short_messages(tmp_path: Path) -> 
     done = on_ranks(2, *SMALL, "--shard-optimizer", "--compress", "float16", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert float(re.findall(r"^test accuracy: (0\.\d+)$", done.stdout, re.M)[0]) > 0.85
+    assert (
+        len(re.findall("^2 ranks by .*; gradients are sent in messages, rounded to float16$", done.stdout, re.M)) == 1
+    )
 
 
 @pytest.mark.exhaustive
@@ -38,6 +41,9 @@ def test_wrong_options_are_one_line_of_one_rank(tmp_path: Path) -> None:
     done = on_ranks(2, *SMALL, "--optimizer", "nonsense", cwd=tmp_path)
     assert done.returncode == 2
     assert re.findall("xpdl train: error: .*nonsense.*", done.stderr) and done.stderr.count("error:") == 1
+    done = on_ranks(2, *SMALL, "--transport", "staged", cwd=tmp_path)
+    says = "xpdl train: error: mpi: transport='staged' is a way of CuPy's arrays, got arrays of numpy; leave it out\n"
+    assert (done.returncode, done.stderr) == (2, says)
     done = on_ranks(2, *SMALL, "--resume", cwd=tmp_path)
     assert done.returncode != 0 and "rank 0 of 2 ended with FileNotFoundError" in done.stderr
 

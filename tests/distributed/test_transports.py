@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ import pytest
 import xpdl
 from xpdl.distributed import Communicator, choice, cuda_aware, nccl
 from xpdl.distributed.choice import Site, why_no_nccl, why_not_cuda_aware
+from xpdl.distributed.compression import FORMS, Form
+from xpdl.distributed.cuda_aware import CUDAAwareTransport
+from xpdl.distributed.nccl import NCCLTransport
 from xpdl.distributed.transports import HostTransport
 
 SITES = [Site("node1", f"0{rank}", f"0000:0{rank}:00", "2.25.1", "", "") for rank in range(3)]
@@ -24,7 +29,7 @@ class Ranks(Communicator):
     def __init__(self, sites: list[Site], transport: str, way: Any = "") -> None:
         self.size, self.transport, self.sites, self.way = len(sites), transport, sites, way
         self.mpi: Any = None
-        self.compression = None
+        self.compression: str | None = None
 
     def allgather(self, value: Any) -> list[Any]:
         return self.sites
@@ -102,11 +107,62 @@ def test_way_is_the_first_that_can_be_used_and_says_why(
         assert choice.connect(ranks, backend).describe() == expected
 
 
-@pytest.mark.parametrize("transport", ["nccl", "cuda-aware"])
-def test_ways_between_gpus_are_refused_for_arrays_of_the_host(transport: str) -> None:
-    with pytest.raises(ValueError, match=f"transport='{transport}' moves CuPy's arrays from GPU to GPU, got arrays of"):
-        choice.connect(Ranks(SITES, transport), xpdl.get_backend())
-    assert isinstance(choice.connect(Ranks(SITES, "staged"), xpdl.get_backend()), HostTransport)
+LIBRARIES = ["numpy", *(pytest.param(name, marks=pytest.mark.needs(name)) for name in ("torch", "jax"))]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("transport", choice.TRANSPORTS)
+def test_ways_of_a_gpu_are_refused_for_arrays_of_the_host(transport: str, library: str) -> None:
+    with xpdl.use(library) as backend:
+        ranks = Ranks(SITES, transport)
+        if transport == "auto":
+            assert isinstance(choice.connect(ranks, backend), HostTransport)
+        else:
+            says = f"mpi: transport='{transport}' is a way of CuPy's arrays, got arrays of {library}; leave it out"
+            with pytest.raises(ValueError, match=re.escape(says)):
+                choice.connect(ranks, backend)
+
+
+def cuda_aware_way(form: Form) -> CUDAAwareTransport:
+    way = CUDAAwareTransport.__new__(CUDAAwareTransport)
+    way._form, way._reason = form, ""
+    return way
+
+
+def nccl_way(form: Form) -> NCCLTransport:
+    way = NCCLTransport.__new__(NCCLTransport)
+    way._form, way._version = form, "2.25.1"
+    return way
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        pytest.param(lambda form: cuda_aware_way(form).describe(), "added up by CUDA-aware MPI", id="cuda-aware"),
+        pytest.param(
+            lambda form: nccl_way(form).describe(),
+            "added up by NCCL 2.25.1{} (each rank has a GPU of its own)",
+            id="nccl",
+        ),
+    ],
+)
+def test_descriptions_of_ways_between_gpus_say_whether_gradients_are_rounded(
+    described: Callable[[Form], str], words: str
+) -> None:
+    words = words if "{}" in words else words + "{}"
+    assert described(FORMS[None]) == words.format("")
+    assert described(FORMS["float16"]) == words.format(", rounded to float16")
+
+
+@pytest.mark.parametrize(
+    ("library", "words"), [("numpy", "sent in messages"), ("cupy", "staged through pinned memory of the host")]
+)
+def test_descriptions_of_ways_through_the_host_say_whether_gradients_are_rounded(library: str, words: str) -> None:
+    backend = dataclasses.replace(xpdl.get_backend(), name=library)
+    ranks = Ranks(SITES, "auto")
+    assert HostTransport(ranks, backend).describe() == words
+    ranks.compression = "float16"
+    assert HostTransport(ranks, backend, "why").describe() == f"{words}, rounded to float16 (why)"
 
 
 def test_unknown_transport_is_refused() -> None:

@@ -54,9 +54,9 @@ def connect(ranks: Any, backend: Backend) -> Transport:
     """
     gpu, wanted, form = gpu_messages(backend), ranks.transport, FORMS[ranks.compression]
     if gpu is None:
-        if wanted in ("nccl", "cuda-aware"):
+        if wanted != "auto":
             raise ValueError(
-                f"mpi: transport={wanted!r} moves CuPy's arrays from GPU to GPU, got arrays of {backend.name}; leave it out"
+                f"mpi: transport={wanted!r} is a way of CuPy's arrays, got arrays of {backend.name}; leave it out"
             )
         shares = ranks.on_one_machine and ranks.compression is None and is_host(backend.asarray([0.0]))
         return SharedMemoryTransport(ranks, backend) if shares and can_share(ranks) else HostTransport(ranks, backend)

@@ -14,7 +14,15 @@ _EXPONENT = 15
 
 
 class Form(Protocol):
-    """A form of rows in messages."""
+    """A form of rows in messages.
+
+    Attributes
+    ----------
+    words : str
+        What the description of a transport says of it.
+    """
+
+    words: str
 
     def pack(self, rows: Array) -> Array:
         """Return rows (k, n) as bytes (k, m)."""
@@ -25,6 +33,8 @@ class Form(Protocol):
 
 class AsTheyAre:
     """The bytes of the values."""
+
+    words = ""
 
     def pack(self, rows: Array) -> Array:
         return rows.view(np.uint8)
@@ -40,6 +50,8 @@ class Float16:
     to 11 bits: its relative error is at most 2^-11, and that of values below 2^-28 of the largest at most 2^-39 of that one.
     Where a row has NaN or infinity, so has what is unpacked.
     """
+
+    words = ", rounded to float16"
 
     def pack(self, rows: Array) -> Array:
         xp = array_namespace(rows)

@@ -55,14 +55,14 @@ class CUDAAwareTransport:
     """
 
     def __init__(self, ranks: Any, backend: Backend, form: Form, reason: str) -> None:
-        self._ranks, self._backend, self._reason = ranks, backend, reason
+        self._ranks, self._backend, self._form, self._reason = ranks, backend, form, reason
         self._gpu = gpu_messages(backend)
         self._place = OnDevice(self._gpu.Lane(backend.device), backend)
         self._sums: Reductions = ranks.reductions(FORMS[None], self._place)
         self._gradients: Reductions = ranks.reductions(form, self._place)
 
     def describe(self) -> str:
-        return "added up by CUDA-aware MPI" + (f" ({self._reason})" if self._reason else "")
+        return "added up by CUDA-aware MPI" + self._form.words + (f" ({self._reason})" if self._reason else "")
 
     def buffer(self, size: int, dtype: Any) -> Any:
         return self._gpu.SyncedBuffer(self._backend.device, size, dtype, self._ranks.size)

@@ -51,7 +51,7 @@ class NCCLTransport:
         self._gpu, self._sums = gpu_messages(backend), 0
 
     def describe(self) -> str:
-        return f"added up by NCCL {self._version} (each rank has a GPU of its own)"
+        return f"added up by NCCL {self._version}{self._form.words} (each rank has a GPU of its own)"
 
     def buffer(self, size: int, dtype: Any) -> Any:
         return self._gpu.DeviceBuffer(self._backend.device, size, dtype, self._collectives.size)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from xpdl.backends import Backend, asnumpy
 from xpdl.backends.namespaces import Array, dtype_name
 from xpdl.backends.staging import host_buffer, way_of_messages
+from xpdl.distributed.compression import FORMS
 from xpdl.distributed.vectors import Buffer, summed
 
 
@@ -35,6 +36,8 @@ class Transport(Protocol):
 
 class HostRanks(Protocol):
     """The part of `xpdl.distributed.Communicator` that adds up vectors of the host."""
+
+    compression: str | None
 
     def sum_in_order(self, values: Buffer) -> Buffer:
         """Add up vectors."""
@@ -66,7 +69,8 @@ class HostTransport:
         self.start_sum, self.joined = ranks.start_sum, ranks.joined
 
     def describe(self) -> str:
-        return way_of_messages(self.backend) + (f" ({self.reason})" if self.reason else "")
+        words = way_of_messages(self.backend) + FORMS[self.ranks.compression].words
+        return words + (f" ({self.reason})" if self.reason else "")
 
     def buffer(self, size: int, dtype: Any) -> Any:
         return host_buffer(self.backend, size, dtype)
