@@ -186,3 +186,40 @@ def test_a_pass_may_begin_with_a_later_batch(of):
             for one, other in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(one[0], other[0])
                 np.testing.assert_array_equal(one[1], other[1])
+
+
+def in_place(x):
+    x *= 2.0
+    return x
+
+
+class Given:
+    """Batches of somebody else's."""
+
+    def __init__(self, x, t):
+        self.rows = [(x[:4], t[:4]), (x[4:], t[4:])]
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+@ARRAYS
+@pytest.mark.skip_backend("jit", reason="iteration is not traced")
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("kind", ["batches", "chunks"])
+def test_transform_that_writes_into_its_rows_leaves_the_data_set_as_it_is(backend, kind, shuffle):
+    x, t = backend.asarray(X), backend.asarray(T)
+    options = {"shuffle": shuffle, "seed": 0, "transform": in_place}
+    batches = Batches(x, t, 3, **options) if kind == "batches" else ChunkedBatches([(x, t)], 3, **options)
+    for _ in range(2):
+        for rows, labels in nonempty(list(batches)):
+            backend.check(rows, 2 * X[backend.to_numpy(labels)])
+    backend.check(x, X)
+
+
+@pytest.mark.parametrize("given", [Given, lambda x, t: Prefetch(Given(x, t)), lambda x, t: Given(x, t).rows])
+def test_augmentation_that_writes_into_its_rows_leaves_batches_of_somebody_else_as_they_are(given):
+    x, t = X.astype("float32"), T % 3
+    net = xpdl.Sequential(xpdl.Affine(units=3), loss=xpdl.SoftmaxWithLoss, seed=0)
+    xpdl.Trainer(net, given(x, t), epochs=3, augment=in_place, seed=0, verbose=False).train()
+    np.testing.assert_array_equal(x, X)

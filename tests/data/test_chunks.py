@@ -109,6 +109,21 @@ def test_transform_draws_as_for_batches():
         np.testing.assert_array_equal(x, -noisy(X[t], stream))
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("size", [2, 5, 15, 40])
+def test_tuples_and_dicts_of_arrays_go_over_the_borders_of_pieces(size, shuffle):
+    keys = itertools.cycle([("a", "b"), ("b", "a")])  # in the order of one's own in each piece
+    pieces = [((x, {key: {"a": x[:, :1], "b": -x}[key] for key in next(keys)}), (t, 2 * t)) for x, t in CHUNKS]
+    seen = []
+    for (x, named), (t, twice) in ChunkedBatches(pieces, size, shuffle=shuffle, seed=0):
+        np.testing.assert_array_equal(x, X[t])
+        np.testing.assert_array_equal(named["a"], X[t][:, :1])
+        np.testing.assert_array_equal(named["b"], -X[t])
+        np.testing.assert_array_equal(twice, 2 * t)
+        seen += t.tolist()
+    assert sorted(seen) == T.tolist()
+
+
 class TestWrong:
     def test_generator_is_used_up(self):
         with pytest.raises(TypeError, match="a generator is used up after one pass; pass the function that makes it"):

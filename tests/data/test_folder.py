@@ -48,6 +48,18 @@ def test_files_that_are_no_pictures_are_ignored(pets):
     assert len(xpdl.load_folder(pets)) == 10
 
 
+def test_hidden_folders_are_ignored_at_any_depth(pets):
+    for folder in ("cats/.ipynb_checkpoints", "dogs/more/.thumbnails", "dogs/.a/b", ".git/cats"):
+        draw(pets / folder / "1-checkpoint.png", GREEN)
+    pictures = xpdl.load_folder(pets)
+    assert len(pictures) == 10 and pictures.class_names == ["cats", "dogs"]
+
+
+def test_folder_that_is_hidden_itself_is_read(pets):
+    hidden = pets.rename(pets.with_name(".pets"))
+    assert len(xpdl.load_folder(hidden)) == 10
+
+
 def test_pictures_in_the_folder_of_no_class_are_a_warning(pets):
     for name in ("new.png", "older.jpg"):
         (pets / name).write_bytes(b"")
@@ -251,3 +263,36 @@ def test_training_on_ones_own_pictures(pets):
     )
     xpdl.Trainer(net, x, t, *test, epochs=10, optimizer=xpdl.Adam(0.02), seed=0, verbose=False).train()
     assert net.accuracy(*test) == 1.0
+
+
+@pytest.mark.parametrize(("largest", "header"), [(1.0, b"Pf"), (0.5, b"Pf"), (255.0, b"Pf")])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_floating_point_numbers_of_pfm_are_as_light_as_they_are_meant(tmp_path, largest, header, order):
+    values = np.zeros((4, 6), np.float32)
+    values[:2] = largest
+    scale = b"-1.0" if order == "<" else b"1.0"
+    # lines from the bottom up
+    (tmp_path / "a.pfm").write_bytes(header + b"\n6 4\n" + scale + b"\n" + values[::-1].astype(order + "f4").tobytes())
+    picture = load_picture(tmp_path / "a.pfm", size=(4, 6))
+    np.testing.assert_allclose(picture, np.broadcast_to(values / max(1.0, largest), (3, 4, 6)), atol=0.01)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_floating_point_numbers_that_are_not_finite_are_refused(tmp_path, value):
+    values = np.zeros((4, 6), "<f4")
+    values[1, 1] = value
+    (tmp_path / "a.pfm").write_bytes(b"Pf\n6 4\n-1.0\n" + values.tobytes())
+    with pytest.raises(ValueError, match="not finite"):
+        load_picture(tmp_path / "a.pfm")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_that_is_named_as_transparent_is_white(tmp_path, bits, channels):
+    dtype, half = (np.uint8, 128) if bits == 8 else (np.uint16, 32896)
+    values = np.full((4, 6), half, dtype)
+    values[:2] = 7
+    image.fromarray(values).save(tmp_path / "a.png", transparency=7)
+    picture = load_picture(tmp_path / "a.png", size=(4, 6), channels=channels)
+    np.testing.assert_allclose(picture[:, :2], 1, atol=0.01)
+    np.testing.assert_allclose(picture[:, 2:], 0.5, atol=0.01)

@@ -209,3 +209,11 @@ def test_cameras_of_fewer_than_16_bits_are_as_light(tmp_path, bits):
     pillow.fromarray((page * (2**bits - 1)).astype(np.uint16)).save(tmp_path / "page.png")
     pillow.fromarray((page * 65535).astype(np.uint16)).save(tmp_path / "of_16_bits.png")
     np.testing.assert_allclose(load_digit(tmp_path / "page.png"), load_digit(tmp_path / "of_16_bits.png"), atol=0.02)
+
+
+@pytest.mark.parametrize("unit", [np.uint8(1), np.uint16(257)])
+def test_paper_that_is_named_as_transparent_counts_as_white(digit, tmp_path, unit):
+    ink = np.kron(digit > 128, np.ones((4, 4), bool))
+    for name, paper, options in (("a", 3, {"transparency": int(3 * unit)}), ("b", 255, {})):
+        image.fromarray(np.where(ink, 100, paper).astype(unit.dtype) * unit).save(tmp_path / f"{name}.png", **options)
+    np.testing.assert_array_equal(load_digit(tmp_path / "a.png"), load_digit(tmp_path / "b.png"))

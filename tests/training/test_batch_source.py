@@ -10,6 +10,8 @@ import xpdl
 from tests.harness import nonempty
 from tests.training.runs import T, X, net, weights
 from xpdl.data import Batches, ChunkedBatches, Prefetch
+from xpdl.data.structure import concat_rows, map_arrays
+from xpdl.errors import ShapeError
 from xpdl.training import CosineLR, Diagnostics, StepLR, Trainer
 
 ROWS, LABELS = X[:60], T[:60]
@@ -415,3 +417,64 @@ def test_validation_batches_are_no_pair_of_arrays():
     trainer = run(Loader(), validation_data=[made(0)[0], made(0)[1], made(0)[2]])
     trainer.train()
     assert len(trainer.history.val_acc_list) == 3 and len(trainer.t_val) == 60
+
+
+class WithoutLength:
+    """A loader whose length is an error of some kind, as that of PyTorch for an `IterableDataset`."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __iter__(self):
+        return iter(made(0))
+
+    def __len__(self):
+        raise self.error("no length")
+
+
+def stream_of_torch():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+
+    class Rows(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return ((x.astype("float32"), int(t)) for x, t in zip(ROWS, LABELS, strict=True))
+
+    return torch.utils.data.DataLoader(Rows(), batch_size=20)
+
+
+LENGTHLESS = {
+    "TypeError": lambda: WithoutLength(TypeError),
+    "NotImplementedError": lambda: WithoutLength(NotImplementedError),
+    "prefetched": lambda: Prefetch(WithoutLength(TypeError)),
+    "prefetched pieces": lambda: Prefetch(ChunkedBatches([(ROWS[:25], LABELS[:25]), (ROWS[25:], LABELS[25:])], 20)),
+    "prefetched function of an iterator": lambda: lambda: Prefetch(iter(made(0))),
+    "loader of PyTorch": pytest.param(stream_of_torch, marks=pytest.mark.needs("torch")),
+}
+
+
+@pytest.mark.parametrize("make", list(LENGTHLESS.values()))
+def test_source_without_a_length_is_trained_on(make):
+    trainer = run(make(), accumulate_grad_batches=2)
+    assert trainer.iter_per_epoch is None
+    assert len(trainer.train().train_loss_list) == 9 and len(trainer.history.epoch_loss_list) == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (("a", "b"), ("a",), r"a tuple of 2 and a tuple of 1 do not go together"),
+        (("a", "b"), {"a": "a"}, r"a tuple of 2 and a dict of 'a' do not go together"),
+        ({"a": "a"}, {"b": "a"}, r"a dict of 'a' and a dict of 'b' do not go together"),
+        ("a", ("a",), r"an array and a tuple of 1 do not go together"),
+    ],
+)
+def test_rows_of_different_forms_are_refused_together(first, second, message):
+    values = [map_arrays(lambda _: ROWS, value) for value in (first, second)]
+    with pytest.raises(ShapeError, match=rf"x_test: {message}"):
+        concat_rows(values, "x_test")
+
+
+def test_parts_of_a_dict_are_joined_by_their_names():
+    joined = concat_rows([{"a": ROWS, "b": LABELS}, {"b": LABELS + 1, "a": 2 * ROWS}], "x_test")
+    np.testing.assert_array_equal(joined["a"], np.concatenate([ROWS, 2 * ROWS]))
+    np.testing.assert_array_equal(joined["b"], np.concatenate([LABELS, LABELS + 1]))

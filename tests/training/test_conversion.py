@@ -49,6 +49,14 @@ FORMS = {
         pd.Series(T),
     ),
     "nullable columns": lambda pd: (pd.DataFrame(X).convert_dtypes(), pd.Series(T).astype("Int64")),
+    "nullable columns of one name": lambda pd: (
+        pd.DataFrame(X, columns=["a"] * X.shape[1]).convert_dtypes(),
+        pd.Series(T),
+    ),
+    "nullable columns whose names look alike": lambda pd: (
+        pd.DataFrame(X, columns=[1, "1", *range(2, X.shape[1])]).convert_dtypes(),
+        pd.Series(T),
+    ),
     "array and Series": lambda pd: (X, pd.Series(T)),
     "arrays of objects": lambda pd: (X.astype(object), T.astype(object)),
     "columns and Series of objects": lambda pd: (pd.DataFrame(X, dtype=object), pd.Series(T, dtype=object)),
@@ -96,6 +104,26 @@ def test_names_of_classes_are_kept(form, tmp_path):
     again = xpdl.load_model(tmp_path / "net")
     assert again.class_names == ["no", "yes"]
     assert again.accuracy(X[60:], cut(t, slice(60, 90))) == made.test_acc_list[-1]
+
+
+MISSING = {
+    "object": lambda pd: (WORDS.astype(object), None),
+    "string": lambda pd: (WORDS, pd.NA),
+    "str": lambda pd: (WORDS, np.nan),
+    "category": lambda pd: (WORDS, np.nan),
+}
+
+
+@pytest.mark.needs("pandas")
+@pytest.mark.parametrize("dtype", MISSING)
+def test_missing_label_is_named_by_its_row(dtype):
+    import pandas as pd
+
+    words, missing = MISSING[dtype](pd)
+    t = pd.Series(words).astype(dtype)
+    t[5] = missing
+    with pytest.raises(xpdl.LabelError, match=r"Trainer: t_train: row 5, .*, has no label"):
+        trained(X[:60], t[:60])
 
 
 BOOLEANS = {

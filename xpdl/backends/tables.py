@@ -164,7 +164,8 @@ def _words(t: Array, name: str) -> list[str]:
     kind = bool if all(isinstance(one, bool) for one in values) else str
     for row, one in enumerate(values):
         if not isinstance(one, kind):
-            is_missing = one is None or one != one or type(one).__name__ == "NAType"
+            # the NA of pandas has no truth value
+            is_missing = one is None or type(one).__name__ == "NAType" or one != one
             wrong = (
                 "has no label" if is_missing else "is no string as others are; labels are all strings, or all integers"
             )
@@ -221,15 +222,24 @@ def _columns(table: Any, name: str) -> NDArray:
     array = table.to_numpy()
     if array.dtype.kind in _NUMBERS:
         return np.asarray(array)
-    columns = {str(column): table[column] for column in table.columns}
-    if len(columns) == 1 and _is_named(next(iter(columns.values()))):
-        return _column(next(iter(columns.values())), name)
-    wrong = [f"{column!r} ({values.dtype})" for column, values in columns.items() if _holds_no_numbers(values)]
+    columns = columns_of(table)
+    if len(columns) == 1 and _is_named(columns[0][1]):
+        return _column(columns[0][1], name)
+    wrong = [f"{column!r} ({values.dtype})" for column, values in columns if _holds_no_numbers(values)]
     if wrong:
         raise TypeError(
             f"{name}: the columns {', '.join(wrong)} hold no numbers; encode them, for example by pandas.get_dummies"
         )
-    return np.column_stack([_column(values, name) for values in columns.values()])
+    return np.column_stack([_column(values, name) for _, values in columns])
+
+
+def columns_of(table: Any) -> list[tuple[str, Any]]:
+    """Return the columns of a DataFrame with their names, which several may share."""
+    by_place = getattr(table, "iloc", None)
+    return [
+        (str(column), table[column] if by_place is None else by_place[:, place])
+        for place, column in enumerate(table.columns)
+    ]
 
 
 def _is_named(column: Any) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 
 from xpdl.backends import Backend
 from xpdl.backends.graphs import detached
-from xpdl.backends.namespaces import Array, array_namespace, device, on_device_of
+from xpdl.backends.namespaces import Array, array_namespace, copied, device, on_device_of
 from xpdl.backends.random import Stream, checked_seed, next_stream
+from xpdl.backends.rows import rows_at
 from xpdl.data.compose import Compose, as_transform
 from xpdl.data.structure import arrays_of, first_array, map_arrays, rows_in, take_rows
 from xpdl.errors import ShapeError
@@ -46,7 +47,7 @@ def shuffle_dataset(x: Array, t: Array, *, seed: int | None = None) -> tuple[Arr
     """
     rows = row_count(x, t, "shuffle_dataset")
     order = next_stream("shuffle_dataset", seed).generator("order").permutation(rows)
-    shuffled: Pair = map_arrays(lambda a: taken(a, beside(a, order)), (x, t))
+    shuffled: Pair = map_arrays(lambda a: rows_at(a, beside(a, order)), (x, t))
     return shuffled
 
 
@@ -93,6 +94,8 @@ class BatchIterator:
             if self._transform is not None:
                 x, *others = batch
                 with on_device_of(first_array(x)):
+                    if not self.shuffle:  # a transform may write into its rows, and these are a view of the data set
+                        x = map_arrays(copied, x)
                     batch = (self._transform(x, stream.child(f"batch {number}")), *others)
                 if self.shard[1] > 1:  # what is drawn depends on a row's place in the whole batch
                     batch = take_rows(batch, *self._share(rows_in(batch)))
@@ -232,7 +235,7 @@ class _Ordered:
         self.a, self.order = a, order
 
     def rows(self, begin: int, end: int) -> Array:
-        return read(taken(self.a, self.order[begin:end]))
+        return read(rows_at(self.a, self.order[begin:end]))
 
 
 def is_mapped(a: Any) -> bool:
@@ -268,10 +271,6 @@ def row_count(x: Any, t: Any, owner: str, x_name: str = "x", t_name: str = "t", 
 def beside(a: Array, order: np.ndarray[Any, Any]) -> Array:
     """`order` in the library and on the device of `a`."""
     return array_namespace(a).asarray(order, device=device(a))
-
-
-def taken(a: Array, order: Array) -> Array:
-    return array_namespace(a).take(a, order, axis=0)
 
 
 def read(a: Array) -> Array:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from xpdl.backends import Backend
-from xpdl.backends.namespaces import array_namespace
 from xpdl.backends.random import Stream
 from xpdl.data.batches import BatchIterator, Pair, Transforms, is_mapped, row_count, rows_of
-from xpdl.data.structure import rows_in, take_rows
+from xpdl.data.structure import concat_rows, rows_in, take_rows
 from xpdl.ops.checks import positive_int
 from xpdl.ops.targets import check_labels
 
@@ -146,9 +145,4 @@ def _joined(parts: Sequence[_Part], start: int, stop: int) -> Pair:
         for part, begin in zip(parts, begins, strict=False)
         if begin < stop and start < begin + part.rows
     ] or [parts[0].between(0, 0)]
-    if len(read) == 1:
-        return read[0]
-    x, t = (
-        array_namespace(*arrays, owner="ChunkedBatches").concat(arrays, axis=0) for arrays in zip(*read, strict=True)
-    )
-    return x, t
+    return read[0] if len(read) == 1 else cast(Pair, concat_rows(read, "ChunkedBatches"))

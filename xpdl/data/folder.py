@@ -101,7 +101,7 @@ def load_folder(
     ----------
     path : path
         Its folders are the classes, in alphabetic order; the pictures in them, and in folders inside them, are their rows.
-        Hidden files and files without the suffix of a picture are ignored.
+        Hidden files and folders, and files without the suffix of a picture, are ignored.
     size : int or (height, width)
         Of every row, in pixels.
     channels : {3, 1}
@@ -179,7 +179,12 @@ def load_folder(
 
 def pictures_in(folder: Path) -> list[Path]:
     """Return the picture files in a folder and in those inside it, in alphabetic order."""
-    return sorted(file for file in folder.rglob("*") if _is_picture(file))
+    return sorted(file for file in folder.rglob("*") if _is_picture(file) and not _is_hidden(file, folder))
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Return whether a file is in a hidden folder inside `folder`, such as the ``.ipynb_checkpoints`` of Jupyter."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts[:-1])
 
 
 def _is_picture(file: Path) -> bool:

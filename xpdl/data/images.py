@@ -9,7 +9,7 @@ import numpy as np
 
 from xpdl.data.digits import find_digit
 from xpdl.data.masks import border
-from xpdl.data.pictures import pillow, read_picture
+from xpdl.data.pictures import in_8_bits, pillow, read_picture, wide_values
 
 Image = np.ndarray[Any, Any]
 
@@ -58,16 +58,16 @@ def load_digit(path: str | os.PathLike[str]) -> Image:
 def _grey(picture: Any) -> Image:
     """Grey values from 0 to 1 of a picture of any mode."""
     if picture.mode[0] in "IF":  # 16 bits, or the floating-point numbers of PFM
-        values = np.asarray(picture, np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError("it has values that are not finite")
+        values = wide_values(picture)
         most = float(values.max())
         # cameras of fewer bits leave the upper ones empty
         scales = (2.0**bits - 1 for bits in (8, 10, 12, 14, 16))
         white = (
             next((scale for scale in scales if most <= scale), 65535.0) if picture.mode[0] == "I" else max(1.0, most)
         )
-        return np.asarray(np.clip(values / white, 0, 1), np.float32)
+        if "transparency" not in picture.info:
+            return np.asarray(np.clip(values / white, 0, 1), np.float32)
+        picture = in_8_bits(picture, values / white)
     rgba = (picture if picture.mode in _WITH_ALPHA else picture.convert("RGB")).convert("RGBA")
     alpha = np.asarray(rgba.getchannel("A"))
     opaque = float(np.average(rgba.convert("L"), weights=alpha)) if alpha.any() else 0.0

@@ -62,8 +62,8 @@ def load_picture(
     Parameters
     ----------
     path : path
-        PNG, JPEG, BMP, GIF (its first image), WebP or PPM, grey or in colour, of 8 or 16 bits, rotated as its EXIF data say.
-        Transparent pixels count as white.
+        PNG, JPEG, BMP, GIF (its first image), WebP or PPM, grey or in colour, of 8 or 16 bits, rotated as its EXIF data say;
+        or PFM, whose numbers are from 0 to 1, or to the largest of them. Transparent pixels count as white.
     size : int or (height, width)
         In pixels.
     channels : {3, 1}
@@ -126,15 +126,40 @@ def prepared(path: str | os.PathLike[str], preparation: Any, owner: str) -> Host
 
 def _opaque(picture: Any, channels: int) -> Any:
     """Return the picture in grey or in RGB, on white where it is transparent."""
-    if picture.mode.startswith("I"):  # 16 bits
-        values = np.asarray(picture, np.float32) * (255 / _16_BITS)
-        picture = pillow().fromarray(values.round().clip(0, 255).astype(np.uint8))
+    if picture.mode[0] in "IF":
+        values = wide_values(picture)
+        white = _16_BITS if picture.mode[0] == "I" else max(1.0, float(values.max()))
+        picture = in_8_bits(picture, values / white)
     if picture.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         ground = pillow().new("RGBA", layer.size, "white")
         ground.alpha_composite(layer)
         picture = ground
     return picture.convert("L" if channels == 1 else "RGB")
+
+
+def wide_values(picture: Any) -> HostImage:
+    """Return the values of a picture of 16 bits, or of the floating-point numbers of PFM.
+
+    Raises
+    ------
+    ValueError
+        If one is not finite.
+    """
+    values = np.asarray(picture, np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("it has values that are not finite")
+    return values
+
+
+def in_8_bits(picture: Any, shares: HostImage) -> Any:
+    """Return grey values from 0 to 1 as a picture of 8 bits, transparent where `picture`, which they are of, is."""
+    module = pillow()
+    grey = module.fromarray((shares * 255).round().clip(0, 255).astype(np.uint8))
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(module.fromarray(np.where(np.asarray(picture) == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def pillow() -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xpdl.backends.namespaces import Array, array_namespace, is_array
+from xpdl.errors import ShapeError
 
 
 def is_structure(value: Any) -> bool:
@@ -56,6 +57,32 @@ def rows_in(value: Any) -> int:
 def take_rows(value: Any, start: int, end: int) -> Any:
     """Return rows from `start` up to `end` of each array of `value`."""
     return map_arrays(lambda a: a[start:end, ...], value)
+
+
+def concat_rows(values: Sequence[Any], owner: str) -> Any:
+    """Return the rows of several values of one form, one after another.
+
+    Raises
+    ------
+    ShapeError
+        If they are not of one form: tuples of as many parts, dicts of the same keys, or arrays.
+    """
+    first = values[0]
+    if not is_structure(first) and not any(map(is_structure, values)):
+        return array_namespace(*values, owner=owner).concat(list(values), axis=0)
+    form = _form(first)
+    for value in values:
+        if _form(value) != form:
+            raise ShapeError(f"{owner}: {form} and {_form(value)} do not go together; give all of one form")
+    if isinstance(first, tuple):
+        return tuple(concat_rows(parts, owner) for parts in zip(*values, strict=True))
+    return {key: concat_rows([value[key] for value in values], owner) for key in first}
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return f"a dict of {', '.join(sorted(map(repr, value)))}" if isinstance(value, Mapping) else "an array"
 
 
 def require_arrays(value: Any, owner: str) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from xpdl.backends import tables
-from xpdl.backends.namespaces import array_namespace, is_array
+from xpdl.backends.namespaces import is_array
 from xpdl.backends.random import Stream
 from xpdl.data.batches import BatchIterator, Transforms, row_count
 from xpdl.data.prefetch import Prefetch
-from xpdl.data.structure import arrays_of, is_structure, map_arrays
+from xpdl.data.structure import concat_rows, is_structure
 from xpdl.errors import LabelError
 from xpdl.training.conversion import features, stand_for_classes, targets_of
 
@@ -98,7 +98,10 @@ class BatchSource(BatchIterator):
     @property
     def steps(self) -> int | None:
         """The number of batches of a pass, where it is known."""
-        return len(self.source) if isinstance(self.source, Sized) else None
+        try:
+            return len(self.source)
+        except (TypeError, NotImplementedError):  # none, or of a loader whose data set has none
+            return None
 
     def is_used_up_after_one_pass(self) -> bool:
         """Return whether it is an iterator, such as a generator."""
@@ -232,9 +235,7 @@ def joined(source: Any, name: str, network: Any) -> tuple[Any, Any]:
     batches = [batch[:2] for batch in rows]
     if not batches:
         raise ValueError(f"{name} gives no batch")
-    columns = [[array for _, array in arrays_of(pair)] for pair in batches]
-    whole = iter([array_namespace(*parts).concat(parts) for parts in zip(*columns, strict=True)])
-    pair: tuple[Any, Any] = map_arrays(lambda _: next(whole), batches[0])
+    pair: tuple[Any, Any] = concat_rows(batches, name)
     return pair
 
 

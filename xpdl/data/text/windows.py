@@ -11,8 +11,9 @@ from xpdl.backends import Backend
 from xpdl.backends.graphs import detached
 from xpdl.backends.namespaces import Array, array_namespace, device, dtype_name
 from xpdl.backends.random import Stream
+from xpdl.backends.rows import rows_at
 from xpdl.backends.subclasses import ids_cure
-from xpdl.data.batches import BatchIterator, beside, read, taken
+from xpdl.data.batches import BatchIterator, beside, read
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.ops.checks import positive_int, require_rank
 
@@ -175,7 +176,7 @@ class RandomWindows(BatchIterator):
             # one generator for each batch: a pass over a long text has more windows than there is memory for
             begins = stream.generator(f"batch {number}").integers(0, self.rows, self.batch_size)
             places = begins[begin:end, np.newaxis] + np.arange(self.length + 1)
-            flat = _integers(taken(self.ids, beside(self.ids, places.reshape(-1))))
+            flat = _integers(rows_at(self.ids, beside(self.ids, places.reshape(-1))))
             windows = array_namespace(flat).reshape(flat, places.shape)
             yield windows[:, :-1], windows[:, 1:]
 

@@ -12,6 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from xpdl.backends import Backend
 from xpdl.backends.namespaces import Array, array_namespace, on_device_of
+from xpdl.backends.rows import rows_at
 from xpdl.deprecation import renamed_options
 from xpdl.integrations.scikit_learn import inputs, labels, nets
 from xpdl.integrations.scikit_learn.base import ACTIVATION, HIDDEN_LAYER_SIZES, NetEstimator
@@ -179,7 +180,7 @@ class XpdlClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
                 return xp.astype(p > 0.5, xp.__array_namespace_info__().default_dtypes()["integral"])
         likely = xp.argmax(p, axis=1)
         if inputs.is_foreign(p) and self.classes_.dtype.kind in "biuf":
-            return xp.take(Backend.of(p).asarray(self.classes_), likely)
+            return rows_at(Backend.of(p).asarray(self.classes_), likely)
         return self.classes_[inputs.on_host(likely)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

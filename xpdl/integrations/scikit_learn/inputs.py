@@ -11,7 +11,8 @@ from sklearn.utils.validation import _check_sample_weight, check_array, validate
 
 from xpdl.backends import Backend, asnumpy, get_backend
 from xpdl.backends.namespaces import Array, array_namespace, device, dtype_name, is_array, is_host, library_name
-from xpdl.backends.tables import is_table
+from xpdl.backends.rows import rows_at
+from xpdl.backends.tables import columns_of, is_table
 from xpdl.integrations.scikit_learn.sparse import dense
 from xpdl.ops.targets import check_finite
 
@@ -65,7 +66,7 @@ def _columns_of_text(X: Any) -> list[str]:
     """Return the columns of a DataFrame that are no numbers: text, dates, or categories of these."""
     if not (is_table(X) and hasattr(X, "columns")):
         return []
-    return [f"{str(name)!r} ({X[name].dtype})" for name in X.columns if not _is_numbers(X[[name]], X[name].dtype)]
+    return [f"{name!r} ({one.dtype})" for name, one in columns_of(X) if not _is_numbers(one.to_frame(), one.dtype)]
 
 
 def _is_numbers(column: Any, dtype: Any) -> bool:
@@ -111,7 +112,7 @@ def taken(a: Any, rows: Any) -> Any:
     if not is_foreign(a):
         return a[rows]
     backend = backend_of(a)
-    return array_namespace(a).take(a, backend.asarray(rows), axis=0)
+    return rows_at(a, backend.asarray(rows))
 
 
 def targets(y: Any, *, numeric: bool, owner: str) -> Any:
