@@ -61,7 +61,9 @@ def _attention_backward(backward: Any, dy: Any, outputs: Any, arrays: Any, stati
     return backward(dy, q, k, v, *outputs, *mask, **static)
 
 
-_ATTENTION = Pair(attention.attention, oracles.attention, attention.attention_backward, _attention_backward, (0, 1, 2))
+_ATTENTION = Pair(
+    attention.attention, oracles.attention, attention.attention_backward, _attention_backward, (0, 1, 2), (1,)
+)
 
 
 def _attention(

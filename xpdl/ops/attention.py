@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 
 from xpdl.backends.dispatch import op
-from xpdl.backends.namespaces import Array, array_namespace, device
+from xpdl.backends.namespaces import Array, array_namespace, device, rounded_to, widened
 from xpdl.ops.precision import in_float32
 
 # queries and keys of a block; its scores for all heads take N H 256^2 values
@@ -26,7 +26,6 @@ Range = tuple[int, int]
 
 
 @op
-@in_float32
 def attention(
     q: Array, k: Array, v: Array, mask: Array | None = None, *, causal: bool = False, block: int = _BLOCK
 ) -> tuple[Array, Array]:
@@ -48,8 +47,10 @@ def attention(
     y : array (N, H, T, D)
         0 for queries that see no key.
     log_sum : array (N, H, T, 1)
-        Logarithm of the sum of the exponentials of the scores, for the backward pass.
+        Logarithm of the sum of the exponentials of the scores, for the backward pass. For half precision it is float32: the
+        rounding of 8 to bfloat16 would change all probabilities of a query by 2 %.
     """
+    dtype, (q, k, v) = q.dtype, map(widened, (q, k, v))
     xp, rows = array_namespace(q, k, v, mask), []
     for queries in _blocks(q.shape[2], block):
         part = _part(q, queries)
@@ -65,7 +66,7 @@ def attention(
         there = xp.where(weight > 0, weight, 1.0)
         rows.append((total / there, largest + xp.log(there)))
     y, log_sum = (xp.concat(list(one), axis=2) for one in zip(*rows, strict=True))
-    return y, log_sum
+    return rounded_to(dtype, y), log_sum
 
 
 @op

@@ -91,8 +91,10 @@ class Device:
             if np.asarray(desired).dtype.kind != "f":
                 np.testing.assert_array_equal(actual.get(), desired)
                 continue
-            # losses and statistics stay in the dtype that is computed with
-            wide = np.ndim(desired) == 0 or (place > 0 and op.__name__.endswith(("normalization", "forward")))
+            # losses, statistics and log-sums stay in the dtype that is computed with
+            wide = np.ndim(desired) == 0 or (
+                place > 0 and op.__name__.endswith(("normalization", "forward", "attention"))
+            )
             assert actual.dtype.name == (launch.computing_dtype(np.dtype(dtype)) if wide else dtype)
             finite = np.abs(desired)[np.isfinite(desired)]
             limit = TOLERANCE[dtype] * finite.max(initial=0.0)

@@ -254,6 +254,12 @@ ATTENTION = [
 ]
 
 
+def attention_passes(dy, q, k, v, *mask, **options):
+    """The gradients of attention, by the results of its forward pass."""
+    results = attention.attention(q, k, v, *mask, **options)
+    return attention.attention_backward(dy, q, k, v, *results, *mask, **options)
+
+
 def compare_attention(gpu, dtype, cases=ATTENTION):
     rng = np.random.default_rng(0)
     for (n, heads, t, s, d), masked, options in cases:
@@ -261,9 +267,7 @@ def compare_attention(gpu, dtype, cases=ATTENTION):
         # a query without keys has a log-sum that is beyond float16
         mask = (np.maximum(rng.random((n, s)) < 0.7, np.arange(s) == 0),) if masked else ()
         gpu.compare(attention.attention, q, k, v, *mask, dtype=dtype, **options)
-        results = attention.attention(q, k, v, *mask, **options)
-        dy = rng.normal(size=q.shape)
-        gpu.compare(attention.attention_backward, dy, q, k, v, *results, *mask, dtype=dtype, **options)
+        gpu.compare(attention_passes, rng.normal(size=q.shape), q, k, v, *mask, dtype=dtype, **options)
 
 
 RECURRENT = {

@@ -211,7 +211,7 @@ def _attention(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
 def _attention_backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
     (q, k, v, mask), options = _attention(rng, dtype, rows)
     dy, y = drawn(rng, dtype, q.shape, q.shape)
-    log_sum = np.full((*q.shape[:3], 1), 5.0, dtype)
+    log_sum = np.full((*q.shape[:3], 1), 5.0, np.promote_types(dtype, "float32"))
     return (dy, q, k, v, y, log_sum, mask), options
 
 

@@ -100,7 +100,7 @@ def _attention_backward(make: Make) -> Make:
     def backward(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
         (q, k, v, *mask), options = make(rng, dtype, rows)
         dy, y = drawn(rng, dtype, q.shape, q.shape)
-        log_sum = np.full((*q.shape[:3], 1), 5.0, dtype)
+        log_sum = np.full((*q.shape[:3], 1), 5.0, np.promote_types(dtype, "float32"))
         return (dy, q, k, v, y, log_sum, *mask), options
 
     return backward

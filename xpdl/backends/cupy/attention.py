@@ -49,7 +49,7 @@ def attention(
         p = matmul(queries[:, start:stop], keys[:, :seen].transpose(0, 2, 1))
         launch_rows("softmax", p, p, flags, p, log_sum, sizes.scale, sizes.scores(start, stop, seen))
         parts.append(matmul(p, values[:, :seen]))
-    return _as(q, _joined(parts).reshape(q.shape)), _as(q, log_sum.reshape(*q.shape[:3], 1))
+    return _as(q, _joined(parts).reshape(q.shape)), log_sum.reshape(*q.shape[:3], 1)
 
 
 @kernel("attention_backward")
@@ -66,7 +66,9 @@ def attention_backward(
     block: int = 256,
 ) -> tuple[Array, Array, Array]:
     """As `xpdl.ops.attention.attention_backward`."""
-    if not _serves(q, k, v, mask) or not supports(q, dy, y, log_sum):
+    if not _serves(q, k, v, mask) or not supports(q, dy, y) or not same_device(q, log_sum):
+        return DECLINE
+    if dtype_name(log_sum.dtype) != computing_dtype(q.dtype):
         return DECLINE
     if dy.shape != q.shape or y.shape != q.shape or log_sum.shape != (*q.shape[:3], 1):
         return DECLINE

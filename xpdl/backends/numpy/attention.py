@@ -22,7 +22,7 @@ from xpdl.backends.cpu import buffer_pool, thread_pool
 from xpdl.backends.cpu.partition import cut, pieces
 from xpdl.backends.cpu.tuning import TUNING
 from xpdl.backends.cpu.workspace import scratch
-from xpdl.backends.numpy.float16 import in_float32
+from xpdl.backends.namespaces import rounded_to, wide_dtype, widened
 from xpdl.backends.registry import DECLINE, kernel
 
 # scores of keys that are not looked at, as in the generic op; half of it is below all others
@@ -41,13 +41,13 @@ class _Block(NamedTuple):
 
 
 @kernel("numpy", "attention")
-@in_float32
 def attention(
     q: NDArray, k: NDArray, v: NDArray, mask: NDArray | None = None, *, causal: bool = False, block: int = 256
 ) -> tuple[NDArray, NDArray]:
     """As `xpdl.ops.attention.attention`."""
     if not _supports(q, k, v, mask=mask):
         return DECLINE
+    dtype, (q, k, v) = q.dtype, map(widened, (q, k, v))
     y, log_sum = _heads_last(q), np.empty((*q.shape[:3], 1), q.dtype)
     blocks = list(_blocks(q, k, causal, block))
 
@@ -67,11 +67,10 @@ def attention(
             log_sum[n, b.heads, b.queries] = _transposed(total)
 
     _run(sequence, q, k)
-    return y, log_sum
+    return rounded_to(dtype, y), log_sum
 
 
 @kernel("numpy", "attention_backward")
-@in_float32
 def attention_backward(
     dy: NDArray,
     q: NDArray,
@@ -85,8 +84,9 @@ def attention_backward(
     block: int = 256,
 ) -> tuple[NDArray, NDArray, NDArray]:
     """As `xpdl.ops.attention.attention_backward`."""
-    if not _supports(q, k, v, dy, y, log_sum, mask=mask):
+    if not _supports(q, k, v, dy, y, mask=mask) or type(log_sum) is not np.ndarray or log_sum.dtype != wide_dtype(q):
         return DECLINE
+    dtype, (dy, q, k, v, y) = q.dtype, map(widened, (dy, q, k, v, y))
     dq, dk, dv = map(_heads_last, (q, k, v))
     # the last queries first: they see all keys, and write where others add
     blocks = list(_blocks(q, k, causal, block))[::-1]
@@ -109,14 +109,14 @@ def attention_backward(
             dq_part *= _scale(q)
 
     _run(sequence, q, k)
-    return dq, dk, dv
+    return rounded_to(dtype, dq), rounded_to(dtype, dk), rounded_to(dtype, dv)
 
 
 def _supports(*arrays: NDArray, mask: NDArray | None) -> bool:
     q = arrays[0]
     return (
         q.ndim == 4
-        and q.dtype.char in "fd"
+        and q.dtype.char in "efd"
         and q.dtype.isnative
         and all(type(a) is np.ndarray and a.dtype == q.dtype and a.size > 0 for a in arrays)
         and (mask is None or (type(mask) is np.ndarray and mask.dtype == np.bool_))

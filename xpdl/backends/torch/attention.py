@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from xpdl.backends.half_precision import serves_half
+from xpdl.backends.half_precision import WIDE, serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, is_transformed, supports
 
@@ -18,7 +18,7 @@ _BACKWARD = "_scaled_dot_product_flash_attention_for_cpu_backward"
 
 
 @kernel("torch", "attention")
-@serves_half()
+@serves_half({1: WIDE})
 def attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False, block: int = 256
 ) -> tuple[Tensor, Tensor]:
@@ -60,9 +60,7 @@ def attention_backward(
     # a query that sees no key has equal probabilities here, which lead nowhere without a gradient
     dy = dy if sees is None else torch.where(sees, dy, 0.0)
     rows = map(_in_rows, (dy, q, k, v, y))
-    # -inf where it was rounded to half precision
-    log_sum = log_sum.squeeze(-1).clamp_min(_NEVER)
-    dq, dk, dv = operators[1](*rows, log_sum, 0.0, causal, attn_mask=added)
+    dq, dk, dv = operators[1](*rows, log_sum.squeeze(-1), 0.0, causal, attn_mask=added)
     return dq, dk, dv
 
 
