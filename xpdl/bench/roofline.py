@@ -87,6 +87,11 @@ def _tiled_bytes(a: Any, itemsize: int) -> float:
     return float(a.a.nbytes + a.b.nbytes + (a.sums or a.c).nbytes)
 
 
+def _moved(a: Any, itemsize: int) -> float:
+    """Values as stored, and in the dtype that is computed with."""
+    return float((itemsize + max(4, itemsize)) * a.rows * a.size * sum(a.s.steps))
+
+
 #: name in xpdl/backends/cupy/cuda/*.cu -> cost of a launch
 KERNELS: dict[str, Kernel] = {
     # capture.cu
@@ -123,6 +128,12 @@ KERNELS: dict[str, Kernel] = {
     "segment_sums": Kernel(lambda a: a.dy.size),
     # layout.cu
     "transpose": Kernel(lambda a: 0),
+    "join": Kernel(lambda a: 0, lambda a, itemsize: 2.0 * a.y.nbytes),
+    "heads_apart": Kernel(lambda a: 0, _moved),
+    "heads_beside": Kernel(lambda a: 0, _moved),
+    # positional.cu
+    "rotary": Kernel(lambda a: 26 * a.pairs),
+    "sinusoidal_positions": _per_thread(21),
     # loss_scaling.cu
     "cast_all": _converted(0, read=True, written=False),
     "unscale": _converted(1, read=False, written=True),

@@ -34,5 +34,8 @@ def learned_positions(x: Array, W: Array) -> Array:
 def learned_positions_backward(dy: Array, length: int) -> tuple[Array, Array]:
     """Return ``dx``, which is `dy` (N, T, E), and ``dW`` (length, E), its sum over the rows; 0 beyond the positions."""
     xp = array_namespace(dy)
+    dW = xp.sum(dy, axis=0)
+    if length == dy.shape[1]:
+        return dy, dW
     rest = xp.zeros((length - dy.shape[1], dy.shape[2]), dtype=dy.dtype, device=device(dy))
-    return dy, xp.concat([xp.sum(dy, axis=0), rest], axis=0)
+    return dy, xp.concat([dW, rest], axis=0)

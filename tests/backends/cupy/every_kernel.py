@@ -12,7 +12,7 @@ from tests.backends.cupy.channels_last import compare_channels_last
 from tests.backends.cupy.device import TOLERANCE, Device
 from xpdl import Adam, optimizers
 from xpdl.backends import dispatch
-from xpdl.backends.cupy import capture, launch, products, sources
+from xpdl.backends.cupy import capture, joining, launch, products, sources
 from xpdl.backends.cupy import convolution as convolution_kernels
 from xpdl.backends.cupy import loss_scaling as loss_scaling_kernels
 from xpdl.ops import (
@@ -26,6 +26,7 @@ from xpdl.ops import (
     losses,
     normalization,
     pooling,
+    positional,
     recurrent,
     row_normalization,
     windows,
@@ -47,8 +48,9 @@ WIDE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "floa
 #: of products, whose sums are in float32 or float64
 SUMS = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
-# a mask looks at no value, nor do device_args and sorted ids, and a scale is not in half precision: one instance serves all
-OF_ONE_DTYPE = ("dropout_mask", "update_loss_scale", "corrected_rate", "put", "sort_runs", "merge_runs")
+# a mask looks at no value, nor do device_args and sorted ids, and a scale is not in half precision: one instance serves all;
+# generic ops join arrays of the dtype that they compute with
+OF_ONE_DTYPE = ("join", "dropout_mask", "update_loss_scale", "corrected_rate", "put", "sort_runs", "merge_runs")
 
 
 def through_relu(op):
@@ -87,6 +89,8 @@ def compare_every_kernel(gpu: Device, dtype: str, wide: bool, monkeypatch: pytes
         compare_normalization,
         compare_channels_last,
         compare_row_normalization,
+        compare_positions,
+        compare_joining,
         compare_softmax,
         compare_embedding,
         compare_losses,
@@ -101,8 +105,9 @@ def compare_every_kernel(gpu: Device, dtype: str, wide: bool, monkeypatch: pytes
     before = len(gpu.launches)
     compare_recurrent(gpu, dtype)
     compare_attention(gpu, dtype)
-    # in the dtype that is computed with, as are the products and sums beside them
-    assert {(each.dtype, each.wide) for each in gpu.launches[before:]} == {(WIDE[dtype], wide)}
+    # in the dtype that is computed with, as are the products and sums beside them; moves of heads cast
+    launches = [each for each in gpu.launches[before:] if not each.name.startswith("heads")]
+    assert {(each.dtype, each.wide) for each in launches} == {(WIDE[dtype], wide)}
     assert gpu.launched() == {name for file in sources.FILES for name in names(file)}
 
 
@@ -236,6 +241,25 @@ def compare_row_normalization(gpu, dtype, rows=ROWS, planes=PLANES):
         compare(GROUP, 2 + rng.normal(size=shape), *rng.normal(size=(2, shape[1])), groups=groups)
 
 
+def compare_positions(gpu, dtype):
+    rng = np.random.default_rng(0)
+    for shape in ((2, 3, 5, 4), (3, 5, 2), (7, 6)):
+        for options in ({}, {"base": 100.0, "first": 9}, {"inverse": True}):
+            gpu.compare(attention.rotary, rng.normal(size=shape), dtype=dtype, **options)
+    for shape in ((2, 5, 4), (1, 3, 7)):
+        gpu.compare(positional.sinusoidal_positions, rng.normal(size=shape), dtype=dtype, base=100.0)
+
+
+def compare_joining(gpu, dtype):
+    rng = np.random.default_rng(0)
+    for axis in (0, 1, 2):
+        for sizes in ((1, 4), (3, 0, 2), tuple(range(1, 10)), (1,) * joining.PARTS):
+            parts = [rng.normal(size=np.where(np.arange(3) == axis, size, (2, 3, 5))).astype(dtype) for size in sizes]
+            with gpu.rules():
+                y = joining.joined([gpu.array(part) for part in parts], axis)
+            np.testing.assert_array_equal(y.get(), np.concatenate(parts, axis=axis))
+
+
 def compare_softmax(gpu, dtype):
     rng = np.random.default_rng(0)
     for shape in ((9, 5), (2, 3, 8), (2, 4500)):
@@ -263,7 +287,8 @@ def attention_passes(dy, q, k, v, *mask, **options):
 def compare_attention(gpu, dtype, cases=ATTENTION):
     rng = np.random.default_rng(0)
     for (n, heads, t, s, d), masked, options in cases:
-        q, k, v = (rng.normal(size=(n, heads, length, d)) for length in (t, s, s))
+        # heads side by side, as in the layer
+        q, k, v = (rng.normal(size=(n, length, heads, d)).transpose(0, 2, 1, 3) for length in (t, s, s))
         # a query without keys has a log-sum that is beyond float16
         mask = (np.maximum(rng.random((n, s)) < 0.7, np.arange(s) == 0),) if masked else ()
         gpu.compare(attention.attention, q, k, v, *mask, dtype=dtype, **options)

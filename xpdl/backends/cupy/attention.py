@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from xpdl.backends.cupy.heads import apart, beside
 from xpdl.backends.cupy.launch import (
     computing_dtype,
     contiguous,
@@ -39,7 +40,7 @@ def attention(
     if not _serves(q, k, v, mask):
         return DECLINE
     sizes, flags = _Sizes(q, k, causal), 0 if mask is None else contiguous(mask)
-    queries, keys, values = map(_stacked, (q, k, v))
+    queries, keys, values = apart(q, k, v)
     parts, log_sum = [], empty((*queries.shape[:2], 1), queries.dtype)
     for start, stop, seen in sizes.blocks(block):
         if seen == 0:
@@ -49,7 +50,8 @@ def attention(
         p = matmul(queries[:, start:stop], keys[:, :seen].transpose(0, 2, 1))
         launch_rows("softmax", p, p, flags, p, log_sum, sizes.scale, sizes.scores(start, stop, seen))
         parts.append(matmul(p, values[:, :seen]))
-    return _as(q, _joined(parts).reshape(q.shape)), log_sum.reshape(*q.shape[:3], 1)
+    [y] = beside(sizes.heads, q.dtype, _joined(parts))
+    return y, log_sum.reshape(*q.shape[:3], 1)
 
 
 @kernel("attention_backward")
@@ -73,8 +75,9 @@ def attention_backward(
     if dy.shape != q.shape or y.shape != q.shape or log_sum.shape != (*q.shape[:3], 1):
         return DECLINE
     sizes, flags = _Sizes(q, k, causal), 0 if mask is None else contiguous(mask)
-    upstream, queries, keys, values, past, results = map(_stacked, (dy, q, k, v, log_sum, y))
-    parts, dk, dv = [], _Total(keys), _Total(values)
+    upstream, queries, keys, values, results = apart(dy, q, k, v, y)
+    past = contiguous(log_sum)
+    parts, of_keys, of_values = [], _Total(keys), _Total(values)
     for start, stop, seen in sizes.blocks(block):
         own, gradient = queries[:, start:stop], upstream[:, start:stop]
         if seen == 0:
@@ -85,9 +88,10 @@ def attention_backward(
         of_block = (sizes.scale, sizes.scores(start, stop, seen))
         launch_rows("softmax_backward", p, ds, p, flags, past, upstream, results, sizes.size, p, ds, *of_block)
         parts.append(matmul(ds, keys[:, :seen]))
-        dk.add(matmul(ds.transpose(0, 2, 1), own))
-        dv.add(matmul(p.transpose(0, 2, 1), gradient))
-    return _as(q, _joined(parts).reshape(q.shape)), _as(q, dk.sum.reshape(k.shape)), _as(q, dv.sum.reshape(k.shape))
+        of_keys.add(matmul(ds.transpose(0, 2, 1), own))
+        of_values.add(matmul(p.transpose(0, 2, 1), gradient))
+    dq, dk, dv = beside(sizes.heads, q.dtype, _joined(parts), of_keys.sum, of_values.sum)
+    return dq, dk, dv
 
 
 class _Total:
@@ -157,13 +161,3 @@ def _joined(parts: list[Array]) -> Array:
         joined[:, start : start + part.shape[1]] = part
         start += part.shape[1]
     return joined
-
-
-def _stacked(a: Array) -> Array:
-    """(N, heads, T, D) as (N heads, T, D), contiguous, in the dtype that is computed with."""
-    wide = a.astype(computing_dtype(a.dtype), copy=False)
-    return contiguous(wide).reshape(a.shape[0] * a.shape[1], *a.shape[2:])
-
-
-def _as(q: Array, a: Array) -> Array:
-    return a.astype(q.dtype, copy=False)

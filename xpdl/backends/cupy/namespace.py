@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,20 @@ _LIKE = ("empty_like", "full_like", "ones_like", "zeros_like")
 _BESIDE_NUMBERS = ("add", "divide", "maximum", "minimum", "multiply", "pow", "subtract", "where")
 # The product that `matmul` of the namespace is made by, once kernels are imported.
 _matmul: list[Callable[[Array, Array], Array]] = []
+# The same of `concat` and `stack`.
+_join: list[Callable[[list[Array], int], Array | None]] = []
 _BFLOAT16_KINDS = ("real floating", "numeric")
 
 
 def multiplies(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     """Make the products of the namespace by the decorated function, which takes matrices or stacks of them of one dtype."""
     _matmul[:] = [function]
+    return function
+
+
+def joins(function: Callable[[list[Array], int], Array | None]) -> Callable[[list[Array], int], Array | None]:
+    """Join arrays of the namespace by the decorated function where it gives an array."""
+    _join[:] = [function]
     return function
 
 
@@ -61,7 +69,7 @@ class CupyNamespace:
             setattr(self, name, self._on_device(getattr(xp, name)))
         for name in _LIKE:
             setattr(self, name, self._like(getattr(xp, name)))
-        for name in ("clip", "matmul", "sign"):
+        for name in ("clip", "concat", "matmul", "sign", "stack"):
             setattr(self, name, on_its_device(getattr(self, name)))
 
     def __getattr__(self, name: str) -> Any:
@@ -117,6 +125,23 @@ class CupyNamespace:
         if not _matmul or not are_alike or a.shape[-1] != b.shape[-2]:
             return self._xp.matmul(a, b)
         return _matmul[0](a, b)
+
+    def concat(self, arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
+        """As `xp.concat`, by one launch where it can be."""
+        parts = list(arrays)
+        if _join and axis is not None and parts:
+            y = _join[0](parts, axis + parts[0].ndim if axis < 0 else axis)
+            if y is not None:
+                return y
+        return self._xp.concat(parts, axis=axis)
+
+    def stack(self, arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
+        """As `xp.stack`, which joins arrays with one axis more."""
+        parts = list(arrays)
+        if not parts or any(a.shape != parts[0].shape for a in parts) or not -1 <= axis <= parts[0].ndim:
+            return self._xp.stack(parts, axis=axis)
+        axis = parts[0].ndim if axis == -1 else axis
+        return self.concat([cupy().expand_dims(a, axis) for a in parts], axis=axis)
 
     def clip(self, x: Array, /, min: Any = None, max: Any = None) -> Array:
         """As `xp.clip`, which goes by boolean masks and reads four numbers on the host."""

@@ -22,6 +22,7 @@ FILES = (
     "products",
     "recurrent",
     "embedding",
+    "positional",
     "capture",
 )
 

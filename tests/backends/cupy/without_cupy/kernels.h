@@ -12,11 +12,13 @@
 #define __global__
 #define __shared__ static
 
+using std::cos;
 using std::erfc;
 using std::exp;
 using std::expm1;
 using std::log;
 using std::log1p;
+using std::sin;
 using std::sqrt;
 using std::tanh;
 
