@@ -10,12 +10,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from xpdl.backends import Backend, asarray, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, is_array, is_host, on_device_of, rounded_to, widened
+from xpdl.backends.namespaces import Array, array_namespace, is_array, on_device_of, rounded_to, widened
+from xpdl.backends.readable import is_readable
 from xpdl.errors import ShapeError
 from xpdl.gradients import gradient_descent, numerical_diff, numerical_gradient
 from xpdl.ops import activations
 from xpdl.ops import losses as loss_ops
-from xpdl.ops.checks import as_floating, class_weights_of, label_rows, number, require_scores, require_shape
+from xpdl.ops.checks import (
+    as_floating,
+    class_weights_of,
+    label_rows,
+    number,
+    require_labels_before_compiling,
+    require_scores,
+    require_shape,
+)
 from xpdl.ops.windows import col2im, conv_output_size, im2col
 
 __all__ = [
@@ -197,8 +206,9 @@ def softmax_cross_entropy(
     smoothing = number(label_smoothing, "label_smoothing", owner, "in [0, 1)")
     x, t = _batch(_scores(x, owner), t, owner)
     loss_ops.batch_rows(x, owner)
+    require_labels_before_compiling(x, t, owner)
     if is_array(class_weights):
-        if is_host(class_weights):  # on the host, reading values costs nothing
+        if is_readable(class_weights):
             class_weights_of(asnumpy(class_weights).tolist(), owner)
     elif class_weights is not None:
         class_weights = Backend.of(x).asarray(class_weights_of(class_weights, owner))

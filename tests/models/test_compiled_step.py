@@ -92,6 +92,20 @@ def both(
     return compiled
 
 
+def test_makes_the_parameters_of_a_network_that_has_none() -> None:
+    x, t = images("float32")
+    ours, theirs = (Sequential(Affine(units=3), loss=SoftmaxWithLoss, seed=0) for _ in range(2))
+    optimizers = SGD(lr=0.1), SGD(lr=0.1)
+    with xpdl.use("jax"):
+        step = ours.compiled_step(optimizers[0])
+        theirs.build(x.shape[1:])
+    for _ in range(3):
+        loss = step(x, t)
+        np.testing.assert_allclose(float(loss), eager_step(theirs, optimizers[1], x, t), rtol=1e-5)
+    assert ours.built and step.compilations == 1
+    assert_alike(ours, theirs, 1e-4)
+
+
 def assert_alike(ours: Sequential, theirs: Sequential, rtol: float = 1e-7) -> None:
     for (path, owner, key), (_, other, _) in nonempty(zip(_entries(ours), _entries(theirs), strict=True)):
         np.testing.assert_allclose(owner[key], other[key], rtol=rtol, atol=1e-10, err_msg=path)

@@ -175,7 +175,7 @@ def test_backward_scales_by_dout(backend: Backend, dout: float) -> None:
         backend.check(backend.call(backward, x, t, dout=dout), dout * once)
 
 
-@pytest.mark.backends("array_api_strict", "torch", "cupy")
+@pytest.mark.backends("array_api_strict", "torch:cuda", "cupy", "jit")
 def test_labels_of_a_device_array_are_not_read(backend: Backend) -> None:
     """A range check would make the device wait; such labels are checked on the host, where data enters."""
     t = backend.asarray([0, 7])

@@ -90,6 +90,11 @@ def is_of_jax(x: Any) -> bool:
     return jax is not None and type(x) is not np.ndarray and isinstance(x, jax.Array)
 
 
+def has_compiled_ops(x: Any) -> bool:
+    """Return whether ops of `x` are compiled, and see no values: those of JAX."""
+    return is_of_jax(x)
+
+
 def is_tracing() -> bool:
     """Return whether this is called by a function that JAX is tracing to compile it."""
     jax = sys.modules.get("jax")

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from xpdl import initializers
 from xpdl.backends import asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array, is_host
+from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_array
+from xpdl.backends.readable import is_readable
 from xpdl.backends.subclasses import array_cure, ids_cure
 from xpdl.errors import DTypeError, LabelError, ShapeError
 from xpdl.layers.base import Layer, Make, Shape, gradient, parameter, require_parameters
@@ -35,7 +36,7 @@ class Embedding(Layer):
     DTypeError
         If ids are not integers.
     LabelError
-        If an id is not a row of the table. Where reading an id would have the host wait, on a GPU or in JAX, a `Trainer` and
+        If an id is not a row of the table. On a GPU, where reading an id would have the host wait, a `Trainer` and
         `Sequential.predict` check the arrays that they move there, and anything else gives NaN.
 
     Notes
@@ -107,7 +108,7 @@ class Embedding(Layer):
 
     def forward(self, x: Array) -> Array:
         """(N, ..., units) for ids `x` (N, ...)."""
-        if is_array(x) and is_host(x):
+        if is_array(x) and is_readable(x):
             self.check_ids(x, self.name)
         else:
             self._require_integers(x, self.name)

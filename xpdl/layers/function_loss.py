@@ -10,7 +10,7 @@ from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_arra
 from xpdl.errors import DTypeError, ShapeError
 from xpdl.layers.base import Layer
 from xpdl.layers.loss_layer import LossLayer, correct_classes
-from xpdl.ops.checks import flag, require_shape
+from xpdl.ops.checks import flag, require_labels, require_shape
 from xpdl.ops.losses import total_weight
 from xpdl.ops.targets import check_labels
 
@@ -53,6 +53,8 @@ class FunctionLoss(LossLayer):
 
     def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
         self.t, self.y = self._targets(x, t), x
+        if self.classifies and t.ndim < x.ndim:
+            require_labels(t, x.shape[-1], f"loss {self.title}")
         if sample_weight is not None:
             self.require_weights()
         weights = {"sample_weight": self._weights_of(sample_weight)} if self.takes_weights else {}

@@ -7,7 +7,7 @@ from typing import Any
 from xpdl.backends.namespaces import Array
 from xpdl.layers.loss_layer import LossLayer, correct_classes
 from xpdl.ops import hinge as ops
-from xpdl.ops.checks import label_rows, number
+from xpdl.ops.checks import label_rows, number, require_labels_before_compiling
 from xpdl.ops.losses import total_weight
 from xpdl.ops.targets import check_labels
 
@@ -44,6 +44,7 @@ class Hinge(LossLayer):
     def forward(self, x: Array, t: Any = None, sample_weight: Array | None = None) -> Array:
         self.t = label_rows(self._targets(x, t), x)
         rows = self._weights_of(sample_weight)
+        require_labels_before_compiling(x, self.t, self.name)
         self.loss = ops.hinge(x, self.t, self.margin, rows)
         self.y, self.weight = x, total_weight(x, x, None, rows, self.name)
         return self.loss

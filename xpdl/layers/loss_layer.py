@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace, is_array, is_floating_beside, wide_dtype
+from xpdl.backends.readable import is_readable
 from xpdl.layers.base import Layer
 from xpdl.ops.checks import as_floating, label_rows, require_floating, require_labels, require_shape
 from xpdl.ops.targets import check_finite
@@ -48,6 +49,11 @@ class LossLayer(Layer):
     def check_targets(self, t: Array, output_shape: tuple[int, ...], owner: str) -> None:
         """Refuse targets (N, ...) that do not suit outputs of this shape; reads them on the host, once for a data set."""
         check_finite(t, owner)
+
+    def check_labels(self, t: Any, output_shape: Any, owner: str) -> None:
+        """As `check_targets`, of integers alone, and of these where reading them waits for no device."""
+        if is_array(t) and is_readable(t) and array_namespace(t).isdtype(t.dtype, "integral"):
+            self.check_targets(t, output_shape, owner)
 
     def activation(self, x: Array) -> Array:
         """The outputs `y` for scores `x`: probabilities in classification; `x` itself unless a loss says otherwise."""

@@ -13,7 +13,7 @@ from xpdl.layers.loss_layer import correct_classes
 from xpdl.ops import losses as ops
 from xpdl.ops import positions
 from xpdl.ops.activations import sigmoid, softmax
-from xpdl.ops.checks import class_weights_of, integer, label_rows, number
+from xpdl.ops.checks import class_weights_of, integer, label_rows, number, require_labels_before_compiling
 from xpdl.ops.targets import check_positions, check_shares
 
 
@@ -52,7 +52,7 @@ class SoftmaxWithLoss(LossLayer):
     ShapeError
         If `t` fits neither form.
     LabelError
-        If a label on the host is not one of the K classes.
+        If a label is not one of the K classes. On a GPU, where nobody waits for labels, the loss is wrong then.
     DTypeError
         If labels are not integers.
 
@@ -85,6 +85,7 @@ class SoftmaxWithLoss(LossLayer):
             raise ShapeError(f"{self.name}: expected scores (N, K), (N, T, K) or (K,), got shape {tuple(x.shape)}")
         self.t = t = label_rows(t, x)
         rows, t, self._sample_weight = positions.flattened(x, t, weights, self.ignore_label, self.name)
+        require_labels_before_compiling(rows, t, self.name)
         self._weights = self._class_weights_beside(x)
         self.loss, y = ops.softmax_with_loss(rows, t, self._weights, self.label_smoothing, self._sample_weight)
         self.weight = ops.total_weight(rows, t, self._weights, self._sample_weight, self.name)

@@ -70,9 +70,17 @@ class SeveralLosses(LossLayer):
         )
 
     def check_targets(self, t: Any, output_shape: Any, owner: str) -> None:
-        shapes = self._ordered(output_shape, "output shapes")
-        for (name, loss), one, shape in zip(self.losses.items(), self._ordered(t, "targets"), shapes, strict=True):
+        for name, loss, one, shape in self._each(t, output_shape):
             loss.check_targets(one, shape, f"{owner}[{name!r}]")
+
+    def check_labels(self, t: Any, output_shape: Any, owner: str) -> None:
+        for name, loss, one, shape in self._each(t, output_shape):
+            loss.check_labels(one, shape, f"{owner}[{name!r}]")
+
+    def _each(self, t: Any, output_shape: Any) -> Iterator[tuple[str, LossLayer, Any, Any]]:
+        """Yield the name of each output, its loss, its targets and its shape."""
+        shapes = self._ordered(output_shape, "output shapes")
+        return zip(self.losses, self.losses.values(), self._ordered(t, "targets"), shapes, strict=True)
 
     def _ordered(self, value: Any, what: str) -> list[Any]:
         return in_order(value, tuple(self.losses), self.name, what)

@@ -10,6 +10,7 @@ from xpdl.backends.capture import compiler_for
 from xpdl.backends.namespaces import Array
 from xpdl.data.structure import arrays_of, rows_in
 from xpdl.layers.recurrent_state import stateful_layers
+from xpdl.models.batch_check import BatchCheck
 from xpdl.models.cuda_graph import RecordedStep
 from xpdl.models.gradient_accumulator import Accumulated
 from xpdl.models.step_passes import StepPasses
@@ -126,10 +127,13 @@ class CompiledStep(StepCompiler):
     def __init__(self, network: Any, optimizer: Optimizer, backend: Backend, accumulate_grad_batches: int) -> None:
         count = positive_int(accumulate_grad_batches, "accumulate_grad_batches", "compiled_step")
         super().__init__(StepPasses(network, optimizer, Accumulated(count)), backend, None, "compiled_step")
+        self._check = BatchCheck(network)
 
     def __call__(self, x: Array, t: Array, sample_weight: Array | None = None) -> Array:
         """Make a step on a batch and return its loss, an array () on the device."""
         batch = (x, t) if sample_weight is None else (x, t, sample_weight)
+        self.passes.network.build_for(x)  # what is made while a step is traced is lost
+        self._check(x, t, "compiled_step: x", "compiled_step: t")
         made = self.replay(*batch)
         if made is not None:
             return made[0]

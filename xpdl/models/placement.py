@@ -13,9 +13,9 @@ from xpdl.backends.namespaces import (
     dtype_name,
     is_array,
     is_floating,
-    is_host,
     same_device,
 )
+from xpdl.backends.readable import is_readable
 from xpdl.data.structure import arrays_of, is_structure, map_arrays, map_parts
 from xpdl.layers.composite import Composite
 
@@ -43,7 +43,7 @@ def rows(model: Any, x: Any, owner: str) -> Any:
         if not takers:
             return tables.rows(one, name)
         one = tables.as_numbers(one, name) if isinstance(one, list) or tables.is_table(one) else one
-        if is_array(one) and is_host(one):  # before they are moved to where nobody looks
+        if is_array(one) and is_readable(one):  # before they are moved to where nobody looks
             for taker in takers:
                 taker.check_ids(one, name)
         return one

@@ -9,8 +9,18 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from xpdl.backends import asnumpy
 from xpdl.backends.dtypes import default_float
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name, is_floating, is_floating_beside, is_host
+from xpdl.backends.graphs import has_compiled_ops
+from xpdl.backends.namespaces import (
+    Array,
+    array_namespace,
+    dtype_name,
+    is_floating,
+    is_floating_beside,
+    is_host,
+)
+from xpdl.backends.readable import is_readable
 from xpdl.errors import DTypeError, LabelError, ShapeError
 
 _AXES = {2: "a pair of ints", 3: "three ints"}
@@ -204,14 +214,20 @@ def label_rows(t: Array, x: Array) -> Array:
 
 
 def require_labels(t: Array, classes: int, owner: str) -> None:
-    """Integer labels in ``[0, classes)``; the range is checked where reading it costs nothing, on NumPy arrays."""
+    """Integer labels in ``[0, classes)``; the range is checked where reading it waits for no device."""
     xp = array_namespace(t)
     if not xp.isdtype(t.dtype, "integral"):
         raise DTypeError(
             f"{owner}: labels must be integers, got {dtype_name(t.dtype)}; cast them, or pass one-hot rows"
         )
-    if is_host(t):
-        require_range(t, classes, owner)
+    if is_readable(t):
+        require_range(t if is_host(t) else asnumpy(t), classes, owner)
+
+
+def require_labels_before_compiling(x: Array, t: Array, owner: str) -> None:
+    """Check the range of labels for scores `x` (N, K) where ops are compiled, in which labels have no values."""
+    if has_compiled_ops(t) and t.shape == x.shape[:-1]:
+        require_labels(t, x.shape[-1], owner)
 
 
 def require_range(t: Any, classes: int, owner: str) -> None:

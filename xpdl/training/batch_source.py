@@ -14,6 +14,7 @@ from xpdl.data.batches import BatchIterator, Transforms, row_count
 from xpdl.data.prefetch import Prefetch
 from xpdl.data.structure import concat_rows, is_structure
 from xpdl.errors import LabelError
+from xpdl.models.batch_check import BatchCheck
 from xpdl.training.conversion import features, stand_for_classes, targets_of
 
 #: of a function that is told its rank
@@ -85,6 +86,7 @@ class BatchSource(BatchIterator):
         #: in whose order labels that are names are numbered
         self.class_names: list[str] | None = getattr(network, "class_names", None)
         self._live: Iterator[Any] | None = None
+        self._check = BatchCheck(network)
         #: the epoch of the iterator, the number of batches that it gave, and the last one
         self._given: tuple[int, int, Any] = (0, 0, None)
 
@@ -163,19 +165,10 @@ class BatchSource(BatchIterator):
         if hasattr(source, "epoch") and hasattr(source, "first_batch"):
             source.epoch, source.first_batch = epoch, first
             return iter(source)
-        made = source(*self._arguments(epoch)) if callable(source) else source
+        made = source(*_arguments(source, (epoch, *self.place), self.name)) if callable(source) else source
         if not isinstance(made, Iterable):
             raise TypeError(f"{self.name}: the function must return an iterable of batches, got {type(made).__name__}")
         return itertools.islice(made, first, None)
-
-    def _arguments(self, epoch: int) -> tuple[int, ...]:
-        count = argument_count(self.source)
-        if count not in (0, 1, RANK_ARGUMENTS):
-            raise TypeError(
-                f"{self.name}: the function must take nothing, the epoch, or the epoch, the rank and the number of ranks, "
-                f"got one of {count} arguments"
-            )
-        return (epoch, *self.place)[:count]
 
     def _targets(self, batch: Any, count: int) -> Any:
         """Return the targets of a batch as arrays; names of classes stay such."""
@@ -196,6 +189,7 @@ class BatchSource(BatchIterator):
             t = t if self.class_names is None else tables.class_numbers(t, self.class_names, f"{name}: t")
         x = features(x, self.network, f"{name}: x")
         row_count(x, t, name, least=self.least_rows)
+        self._check(x, t, f"{name}: x", f"{name}: t")
         return (x, t, *(tables.as_array(one, f"{name}: sample_weight") for one in weight))
 
 
@@ -246,6 +240,17 @@ def argument_count(function: Any) -> int:
     except (TypeError, ValueError):  # of some functions written in C
         return 0
     return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def _arguments(function: Any, given: tuple[int, int, int], name: str) -> tuple[int, ...]:
+    """Return the arguments that a function takes of the epoch, the rank and the number of ranks."""
+    count = argument_count(function)
+    if count not in (0, 1, RANK_ARGUMENTS):
+        raise TypeError(
+            f"{name}: the function must take nothing, the epoch, or the epoch, the rank and the number of ranks, "
+            f"got one of {count} arguments"
+        )
+    return given[:count]
 
 
 def _described(batch: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 
 from xpdl.backends.half_precision import WIDE, serves_half
@@ -28,7 +26,8 @@ def softmax_with_loss(
     if class_weights is not None or label_smoothing or sample_weight is not None or not _labelled(x, t):
         return DECLINE
     log_y = torch.log_softmax(x, 1)
-    return _mean_loss(log_y, t), log_y.exp_()
+    loss = _mean_loss(log_y, t)
+    return DECLINE if loss is None else (loss, log_y.exp_())
 
 
 @kernel("torch", "softmax_with_loss_backward")
@@ -54,11 +53,16 @@ def _labelled(x: Tensor, t: Tensor) -> bool:
     return supports(x) and x.ndim == 2 and t.dtype in _LABELS and t.shape == x.shape[:1] and t.device == x.device
 
 
-def _mean_loss(log_y: Tensor, t: Tensor) -> Tensor:
-    """The mean of ``-log_y`` at the labels; those out of range count with 0, as they do in one-hot rows."""
+def _mean_loss(log_y: Tensor, t: Tensor) -> Tensor | None:
+    """The mean of ``-log_y`` at the labels; None for labels out of range, which the generic op refuses.
+
+    On a GPU, where PyTorch would stop at them for good, they count with 0, as they do in one-hot rows.
+    """
     if log_y.device.type == "cpu":
-        with contextlib.suppress(IndexError):  # of a label out of range, which a GPU would stop at for good
+        try:
             return torch.ops.aten.nll_loss_forward.default(log_y, t.long(), None, _MEAN, _NO_LABEL)[0]
+        except IndexError:
+            return None
     own, classes = _picked(log_y, t)
     return torch.where(own, log_y.gather(1, classes), 0.0).sum().div_(-len(log_y))
 
