@@ -6,6 +6,9 @@ from xpdl.backends.dispatch import op
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.ops.precision import in_float32
 
+# the sigmoid is 0 or 1 beyond, in float64 too
+_FAR = 1e4
+
 
 @op
 def relu(x: Array) -> Array:
@@ -115,16 +118,17 @@ def elu_backward(dy: Array, y: Array, alpha: float = 1.0) -> Array:
 @op
 @in_float32
 def silu(x: Array) -> Array:
-    """``x * sigmoid(x)``."""
-    return x * sigmoid(x)
+    """``x * sigmoid(x)``, 0 at minus infinity."""
+    return array_namespace(x).maximum(x, -_FAR) * sigmoid(x)
 
 
 @op
 @in_float32
 def silu_backward(dy: Array, x: Array) -> Array:
     """``dy * s (1 + x (1 - s))`` with ``s = sigmoid(x)``."""
-    s = sigmoid(x)
-    return dy * s * (1.0 + x * (1.0 - s))
+    xp, s = array_namespace(dy, x), sigmoid(x)
+    near = xp.minimum(xp.maximum(x, -_FAR), _FAR)
+    return dy * s * (1.0 + near * (1.0 - s))
 
 
 @op

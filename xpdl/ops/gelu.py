@@ -64,7 +64,9 @@ def gelu(x: Array, approximate: str = "none") -> Array:
     -------
     array of the shape of `x`
     """
-    return x * (_normal_cdf(x) if approximate == "none" else _logistic_cdf(x)[0])
+    # minus infinity times 0 would be NaN
+    above = array_namespace(x).maximum(x, -_FAR)
+    return above * (_normal_cdf(x) if approximate == "none" else _logistic_cdf(x)[0])
 
 
 @op

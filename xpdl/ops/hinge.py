@@ -55,5 +55,7 @@ def _lacking(x: Array, t: Array, margin: float, sample_weight: Array | None) -> 
     require_rank(x, 2, _OWNER, "scores (N, K)")
     xp, right = array_namespace(x, t, owner=_OWNER), target_rows(x, t, _OWNER)
     x, right = counted(x, sample_weight, _OWNER), counted(right, sample_weight, _OWNER)
-    own = xp.sum(right * x, axis=-1, keepdims=True)
-    return xp, right, xp.maximum(x - own + margin, 0.0) * (1.0 - right)
+    # 0 times infinity, and the difference of infinity from itself, would be NaN
+    own = xp.sum(right * xp.where(right == 0, 0.0, x), axis=-1, keepdims=True)
+    ahead = xp.where(right == 1, 0.0, x) - xp.where(right == 1, 0.0, own)
+    return xp, right, xp.maximum(ahead + margin, 0.0) * (1.0 - right)

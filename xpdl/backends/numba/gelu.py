@@ -49,7 +49,7 @@ def gelu_backward(dy: NDArray, x: NDArray, approximate: str = "none") -> NDArray
 @compiled
 def _gelu(x: Any, y: Any) -> None:
     for k in range(len(y)):
-        y[k] = x[k] * _normal_cdf(x[k])
+        y[k] = _above(x[k]) * _normal_cdf(x[k])
 
 
 @compiled
@@ -63,7 +63,7 @@ def _gelu_backward(dy: Any, x: Any, dx: Any) -> None:
 @compiled
 def _gelu_tanh(x: Any, y: Any) -> None:
     for k in range(len(y)):
-        y[k] = x[k] * _logistic_cdf(_near(x[k]))
+        y[k] = _above(x[k]) * _logistic_cdf(_near(x[k]))
 
 
 @compiled
@@ -79,6 +79,12 @@ def _gelu_tanh_backward(dy: Any, x: Any, dx: Any) -> None:
 def _near(x: Any) -> Any:
     """`x` as far as it makes a difference; NaN stays."""
     x = _NEAR if x > _NEAR else x
+    return -_NEAR if x < -_NEAR else x
+
+
+@inline
+def _above(x: Any) -> Any:
+    """`x`, but for values so low that their result is 0: minus infinity times 0 would be NaN."""
     return -_NEAR if x < -_NEAR else x
 
 

@@ -53,7 +53,8 @@ def _gelu(x: NDArray, R: tuple[float, ...], y: NDArray) -> None:
     for part in pieces(x.size, TUNING.rows_cached):
         near, square = scratch("gelu", (2, x[part].size), x.dtype)
         _normal_cdf(x[part], R, near, square, y[part])
-        y[part] *= x[part]
+        # minus infinity times 0 would be NaN
+        y[part] *= np.maximum(x[part], -_FAR, out=near)
 
 
 def _gelu_backward(dy: NDArray, x: NDArray, R: tuple[float, ...], dx: NDArray) -> None:

@@ -53,7 +53,10 @@ def tanh_backward(dy: Tensor, y: Tensor) -> Tensor:
 @kernel("torch", "gelu")
 @serves_half()
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """As `xpdl.ops.gelu.gelu`; the generic op, whose error function is a polynomial, takes a hundred times as long."""
+    """As `xpdl.ops.gelu.gelu`; the generic op, whose error function is a polynomial, takes a hundred times as long.
+
+    At infinities it is NaN, as in PyTorch, and the generic op has the limits.
+    """
     return torch.ops.aten.gelu.default(x, approximate=approximate) if supports(x) else DECLINE
 
 

@@ -75,14 +75,23 @@ extern "C" __global__ void elu_backward(const T* dy, const T* y, T* dx, double a
   map(dy, y, dx, n, [=](A d, A v) { return v > 0 ? d : d * (v + (A)alpha); });
 }
 
+// the logistic function is 0 or 1 beyond
+#define FAR_LOGISTIC A(1e4)
+
+// in which NaN stays NaN
+__device__ inline A clipped(A v, A limit) { return v > limit ? limit : v < -limit ? -limit : v; }
+
+// v * share, and 0 where the share is 0, of minus infinity too
+__device__ inline A share_of(A v, A share) { return share == 0 ? -A(0) : v * share; }
+
 extern "C" __global__ void silu(const T* x, T* y, int64 n) {
-  map(x, y, n, [](A v) { return v * logistic(v); });
+  map(x, y, n, [](A v) { return share_of(v, logistic(v)); });
 }
 
 extern "C" __global__ void silu_backward(const T* dy, const T* x, T* dx, int64 n) {
   map(dy, x, dx, n, [](A d, A v) {
-    A s = logistic(v);
-    return d * s * (A(1) + v * (A(1) - s));
+    A s = logistic(v), near = clipped(v, FAR_LOGISTIC);
+    return d * s * (A(1) + near * (A(1) - s));
   });
 }
 
@@ -104,14 +113,11 @@ __device__ inline A normal_cdf(A v) { return A(0.5) * erfc(v * A(-0.707106781186
 #define FAR A(40)
 #define FAR_TANH A(12)
 
-// in which NaN stays NaN
-__device__ inline A clipped(A v, A limit) { return v > limit ? limit : v < -limit ? -limit : v; }
-
 __device__ inline A tanh_cdf(A near) { return A(0.5) * (A(1) + tanh(SCALE * (near + CUBIC * near * near * near))); }
 
 extern "C" __global__ void gelu(const T* x, T* y, int64 by_tanh, int64 n) {
-  if (by_tanh) map(x, y, n, [](A v) { return v * tanh_cdf(clipped(v, FAR_TANH)); });
-  else map(x, y, n, [](A v) { return v * normal_cdf(clipped(v, FAR)); });
+  if (by_tanh) map(x, y, n, [](A v) { return share_of(v, tanh_cdf(clipped(v, FAR_TANH))); });
+  else map(x, y, n, [](A v) { return share_of(v, normal_cdf(clipped(v, FAR))); });
 }
 
 extern "C" __global__ void gelu_backward(const T* dy, const T* x, T* dx, int64 by_tanh, int64 n) {
