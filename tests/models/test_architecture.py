@@ -12,6 +12,7 @@ from xpdl.backends.namespaces import array_namespace
 from xpdl.io.tensors import write_tensors
 from xpdl.layers.base import Layer
 from xpdl.layers.composite import Composite
+from xpdl.layers.tied_embedding import TiedEmbedding, TiedScores
 from xpdl.models import architecture
 from xpdl.models.registry import MODELS
 
@@ -167,6 +168,11 @@ LOSSES = {
 }
 
 
+def tied():
+    table = TiedEmbedding(7, 4, init=0.5)
+    return [table, xpdl.Affine(units=4, axis=-1), TiedScores(table, use_bias=True)]
+
+
 #: case -> layers of a model for `IDS`
 OF_IDS = {
     "attention": lambda: [
@@ -182,6 +188,7 @@ OF_IDS = {
         xpdl.GRU(3, return_sequences=False),
         xpdl.Affine(units=2),
     ],
+    "tied": tied,
     "words": lambda: [xpdl.Embedding(7, 3, init=0.5), xpdl.Affine(units=4, axis=-1)],
 }
 IDS = np.random.default_rng(0).integers(0, 7, (4, 5))
@@ -231,6 +238,18 @@ def test_a_model_of_ids_is_one_file(row, path):
     again = xpdl.load_model(path)
     assert (again.input_shape, again.takes_ids, configs(again)) == ((5,), True, configs(model))
     np.testing.assert_array_equal(again.predict(IDS), model.predict(IDS))
+
+
+def test_a_table_that_is_saved_is_still_tied(path):
+    model = sequence_model("tied")
+    model.save(path)
+    again = xpdl.load_model(path)
+    table, _, scores = again.layers.values()
+    assert scores.embedding is table and len(again.params) == len(model.params) == 4
+    for net in (model, again):
+        xpdl.SGD(lr=0.1).update(net.params, net.gradient(IDS, IDS))
+    for name, array in model.params.items():
+        np.testing.assert_array_equal(again.params[name], array)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -390,6 +409,11 @@ DAMAGED = {
     "loss that is none": (json.dumps(chain(loss=described("Relu"))), "loss"),
     "layers that are no pairs": (json.dumps(described("Sequential", layers=[[1, 2, 3]])), "expected layers"),
     "layers that are a number": (json.dumps(described("Sequential", layers=7)), "must be an iterable"),
+    "a layer that is not there": (json.dumps(chain(described("Relu"), {"__same__": 1})), "is damaged"),
+    "a layer before all": (json.dumps(chain(described("Relu"), {"__same__": -1})), "is damaged"),
+    "a layer by another number": (json.dumps(chain(described("Relu"), {"__same__": 0.0})), "is damaged"),
+    "a layer in two places": (json.dumps(chain(described("Relu"), {"__same__": 0})), "stands in two places"),
+    "scores of no table": (json.dumps(chain(described("TiedScores", embedding=3))), "must be a TiedEmbedding, got int"),
     "deep": (json.dumps(chain(nested(60))), "is damaged"),
     "very deep": ("[" * 100_000, "cannot make a model"),
     "class names": (json.dumps(chain(described("Affine", units=3))), "class_names"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.errors import ShapeError
@@ -21,10 +21,7 @@ class TiedEmbedding(Embedding):
     """
 
     saved_names: ClassVar[tuple[str, ...]] = ("ids", "dW_of_scores")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.dW_of_scores: Array | None = None
+    dW_of_scores: Array | None = None
 
     def backward(self, dout: Array) -> None:
         """Fill ``dW`` for `dout` (N, ..., units) and the scores, and return None."""
@@ -44,6 +41,11 @@ class TiedScores(Layer):
     use_bias : bool
         Whether there is a `b` (count,), the only parameter of its own.
 
+    Raises
+    ------
+    TypeError
+        If `embedding` is no `TiedEmbedding`.
+
     Notes
     -----
     An input (N, ..., units) gives (N, ..., count).
@@ -53,6 +55,8 @@ class TiedScores(Layer):
 
     def __init__(self, embedding: TiedEmbedding, *, use_bias: bool = False) -> None:
         super().__init__()
+        if not isinstance(embedding, TiedEmbedding):
+            raise TypeError(f"{self.name}: embedding must be a TiedEmbedding, got {type(embedding).__name__}")
         self.embedding = embedding
         self.use_bias = flag(use_bias, "use_bias", self.name)
         self.x: Array | None = None

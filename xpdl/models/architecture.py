@@ -22,6 +22,8 @@ _CLASSES: dict[str, type[Layer]] = {
 
 # The key of a layer in JSON, beside "args".
 _LAYER = "__layer__"
+# The key of a layer that stands elsewhere in the description, too: its number among those that end before.
+_SAME = "__same__"
 # Blocks within blocks; more is a damaged or hostile file.
 _DEEPEST = 100
 _PLAIN = (bool, int, float, str, type(None))
@@ -83,7 +85,7 @@ def to_json(model: Layer, owner: str) -> str:
     TypeError
         If a class is not registered, or an argument is not kept by the layer or is no plain value.
     """
-    return json.dumps(_described(model, owner))
+    return json.dumps(_described(model, owner, {}))
 
 
 def from_json(text: str) -> Layer:
@@ -94,11 +96,14 @@ def from_json(text: str) -> Layer:
     ValueError
         If the text is damaged or names an unknown class; constructors raise what they do for wrong arguments.
     """
-    model: Layer = _made(json_text.loads(text), 0)
+    model: Layer = _made(json_text.loads(text), 0, [])
     return model
 
 
-def _described(layer: Layer, owner: str) -> dict[str, Any]:
+def _described(layer: Layer, owner: str, numbers: dict[Layer, int]) -> dict[str, Any]:
+    """Return a layer as JSON has it; `numbers` are those of the layers so far."""
+    if layer in numbers:
+        return {_SAME: numbers[layer]}
     name = type(layer).__name__
     if isinstance(layer, FunctionLoss):
         raise TypeError(
@@ -109,40 +114,45 @@ def _described(layer: Layer, owner: str) -> dict[str, Any]:
         raise TypeError(
             f"{owner}: {layer.name} is a {name}, a class that files do not know; decorate it with @xpdl.register_layer"
         )
-    arguments = layer.get_config()
-    return {
-        _LAYER: name,
-        "args": {key: _plain(value, f"{owner}: {layer.name}.{key}") for key, value in arguments.items()},
+    arguments = {
+        key: _plain(value, f"{owner}: {layer.name}.{key}", numbers) for key, value in layer.get_config().items()
     }
+    numbers[layer] = len(numbers)
+    return {_LAYER: name, "args": arguments}
 
 
-def _plain(value: Any, what: str) -> Any:
+def _plain(value: Any, what: str, numbers: dict[Layer, int]) -> Any:
     """Return `value` as JSON has it."""
     if isinstance(value, Layer):
-        return _described(value, what.partition(":")[0])
+        return _described(value, what.partition(":")[0], numbers)
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(one, what) for one in value]
+        return [_plain(one, what, numbers) for one in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _plain(one, what) for key, one in value.items()}
+        return {key: _plain(one, what, numbers) for key, one in value.items()}
     raise TypeError(
         f"{what} is a {type(value).__name__}; a file keeps numbers, strings, None, layers, and lists and dicts of them"
     )
 
 
-def _made(value: Any, depth: int) -> Any:
-    """Return the argument that `_plain` wrote; of a described layer, the layer."""
+def _made(value: Any, depth: int, layers: list[Layer]) -> Any:
+    """Return the argument that `_plain` wrote; of a described layer, the layer, which is added to `layers`."""
     if depth > _DEEPEST:
         raise ValueError(_DAMAGED)
     if isinstance(value, list):
-        return tuple(_made(one, depth + 1) for one in value)
+        return tuple(_made(one, depth + 1, layers) for one in value)
     if not isinstance(value, dict):
         return value
+    if _SAME in value:
+        number = value[_SAME]
+        if type(number) is not int or not 0 <= number < len(layers):
+            raise ValueError(_DAMAGED)
+        return layers[number]
     if _LAYER not in value:
-        return {key: _made(one, depth + 1) for key, one in value.items()}
+        return {key: _made(one, depth + 1, layers) for key, one in value.items()}
     name, arguments = value[_LAYER], value.get("args")
     if not (isinstance(name, str) and isinstance(arguments, dict)):
         raise ValueError(_DAMAGED)
@@ -150,5 +160,6 @@ def _made(value: Any, depth: int) -> Any:
         raise ValueError(
             f"it holds a layer {name[:100]!r}, a class that is not known here; import it and call xpdl.register_layer first"
         )
-    made = {key: _made(one, depth + 1) for key, one in arguments.items()}
-    return _CLASSES[name].from_config(made)
+    made = {key: _made(one, depth + 1, layers) for key, one in arguments.items()}
+    layers.append(_CLASSES[name].from_config(made))
+    return layers[-1]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from xpdl import initializers
 from xpdl.io import json_text
 from xpdl.layers.scale_shift import ScaleShift
+from xpdl.layers.tied_embedding import TiedEmbedding, TiedScores
 from xpdl.models import architecture, purpose, serialization
 from xpdl.models.base import Model
 from xpdl.models.book import BookNet
@@ -20,7 +21,8 @@ MODELS: dict[str, type[BookNet]] = {
     model.__name__: architecture.register_layer(model)
     for model in (TwoLayerNet, MultiLayerNet, MultiLayerNetExtend, SimpleConvNet, DeepConvNet)
 }
-architecture.register_layer(ScaleShift)  # of models that were read from ONNX files
+for kind in (ScaleShift, TiedEmbedding, TiedScores):  # of models that were read from ONNX files
+    architecture.register_layer(kind)
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:

@@ -101,6 +101,8 @@ def _heads(x: Signal) -> _Heads | None:
             break
     if x.axes == (BATCH, 1, 0, 2) and isinstance(step.layer, Reshape) and len(step.inputs[0].shape) == 2:
         return _Heads(step.inputs[0], known(step.shape)[1], factor, is_rotary)
+    if x.axes == (BATCH, 1, 0, ONE) and len(step.shape) == 2:  # as many as features
+        return _Heads(step, known(step.shape)[1], factor, is_rotary)
     if x.axes == (BATCH, ONE, 0, 1) and len(step.shape) == 2:
         return _Heads(step, 1, factor, is_rotary)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from onnx import NodeProto, helper
 from xpdl.backends.conversion import to_numpy
 from xpdl.layers.base import Layer, Shape
 from xpdl.layers.nodes import arguments, is_several, parts
+from xpdl.onnx.source import HostArray
 
 #: version of the operators, which runtimes know since 2022
 OPSET = 17
@@ -58,6 +60,8 @@ class Graph:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
         self.booleans: set[str] = set()
+        # of each layer, by dtype, shape and values
+        self._own_constants: dict[str, dict[tuple[Any, ...], Value]] = {}
         self._find = find
         self._layer = model.name
         aliases = getattr(model, "aliases", {})
@@ -118,8 +122,16 @@ class Graph:
         return self._constant(self._parameters[id(owner), key], to_numpy(owner[key]))
 
     def constant(self, values: Any, dtype: Any = None) -> Value:
-        """Return an array or a number as a constant, of that dtype; floats by default in the dtype of the model."""
-        return self._constant(self.fresh(f"{self._layer}.constant"), np.asarray(values), dtype)
+        """Return an array or a number as a constant, of that dtype; floats by default in the dtype of the model.
+
+        Equal constants of one layer are one, so that a layer in several places has its weights once in the file.
+        """
+        array = self._converted(np.asarray(values), dtype)
+        known = self._own_constants.setdefault(self._layer, {})
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
+        if key not in known:
+            known[key] = self._constant(self.fresh(f"{self._layer}.constant"), array, array.dtype)
+        return known[key]
 
     def add(self, layer: Any, *inputs: Value) -> Any:
         """Add the nodes of a layer, say of one inside, and return its output, a tuple of values where it has several.
@@ -164,7 +176,9 @@ class Graph:
             for names in (node.input, node.output):
                 names[:] = [new if name == old else name for name in names]
 
-    def _constant(self, name: str, array: Any, dtype: Any = None) -> Value:
-        array = np.asarray(array, dtype=dtype or (self.dtype if array.dtype.kind == "f" else None), order="C")
-        self.constants[name] = array
+    def _constant(self, name: str, array: HostArray, dtype: Any = None) -> Value:
+        self.constants[name] = array = self._converted(array, dtype)
         return Value(name, array.shape)
+
+    def _converted(self, array: HostArray, dtype: Any = None) -> HostArray:
+        return np.asarray(array, dtype=dtype or (self.dtype if array.dtype.kind == "f" else None), order="C")

@@ -73,13 +73,14 @@ def matmul(node: Node, reader: Reader, x: Given, W: Given) -> Signal:
 def _tied(node: Node, reader: Reader, x: Signal, W: HostArray) -> Signal | None:
     """Return the scores of the rows of a table that ids were looked up in; None of other weights."""
     same = [step for table, step in reader.tables if _is_transposed(table, W)]
-    if len(same) != 1 or not x.is_plain or x.axes[-1] < 0 or W.shape[0] != x.step.shape[-1]:
+    if len({step.layer for step in same}) != 1 or not x.is_plain or x.axes[-1] < 0 or W.shape[0] != x.step.shape[-1]:
         return None
-    (step,) = same
-    if not isinstance(step.layer, Embedding) or isinstance(step.layer, TiedEmbedding):
+    words = same[0].layer
+    if not isinstance(words, Embedding) or isinstance(words, TiedEmbedding):
         return None
-    table = TiedEmbedding(W=step.layer.W)
-    step.layer = table
+    table = TiedEmbedding(W=words.W)
+    for step in same:
+        step.layer = table
     return then(node, x, TiedScores(table))
 
 
@@ -96,6 +97,8 @@ def _is_transposed(table: HostArray, W: HostArray) -> bool:
 def untie(steps: Sequence[Step]) -> None:
     """Make embeddings of tables whose scores are not among the steps, as where an output before them was asked for."""
     scored = [step.layer.embedding for step in steps if isinstance(step.layer, TiedScores)]
+    tables = {step.layer for step in steps if isinstance(step.layer, TiedEmbedding)}
+    plain = {table: Embedding(W=table.W) for table in tables if table not in scored}
     for step in steps:
-        if isinstance(step.layer, TiedEmbedding) and step.layer not in scored:
-            step.layer = Embedding(W=step.layer.W)
+        if isinstance(step.layer, TiedEmbedding):
+            step.layer = plain.get(step.layer, step.layer)

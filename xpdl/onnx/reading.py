@@ -15,7 +15,7 @@ from xpdl.onnx.folding import depends_on_rows, fold, shape_of
 from xpdl.onnx.importers import IMPORTERS
 from xpdl.onnx.inputs import InputShapes, inputs_of
 from xpdl.onnx.nodes import BATCH, ONE, Given, Missing, Node, Signal, constant
-from xpdl.onnx.sharing import SharedLayers
+from xpdl.onnx.sharing import Origins, SharedLayers
 from xpdl.onnx.source import FLOATS, Constants, Damaged, HostArray, Memory, Unmapped, short
 from xpdl.onnx.steps import Step
 
@@ -56,8 +56,7 @@ class GraphReader:
         self._opset = max((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), default=1)
         self._values: dict[str, Signal | Any] = {}
         self._shared = SharedLayers()
-        # for values that are computed from constants, the names of those
-        self._origins: dict[str, frozenset[str]] = {}
+        self._origins = Origins(self._values)
         self.tables: list[tuple[HostArray, Step]] = []
         self._used = {name for node in self._graph.node for name in node.input}
         self._used |= {one.name for one in self._graph.output}
@@ -84,19 +83,9 @@ class GraphReader:
         """Return whether a node takes a value, or it is an output."""
         return name != "" and name in self._used
 
-    def origins(self, name: str) -> frozenset[str]:
-        """Return the names of the constants of floats, more than one, that a constant is or is computed from."""
-        if name in self._origins or not name:
-            return self._origins.get(name, frozenset())
-        value = self._values.get(name)
-        is_one = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size > 1
-        return frozenset([name] if is_one else [])
-
     def constant_of(self, name: str) -> HostArray | None:
         """Return the one constant of the file that a value is, or is a part of."""
-        names = self.origins(name)
-        value = self._values.get(next(iter(names))) if len(names) == 1 else None
-        return value if isinstance(value, np.ndarray) else None
+        return self._origins.constant_of(name)
 
     def outputs(self, names: Sequence[str] | None) -> dict[str, Signal]:
         """Return values of the graph, by default all outputs with floats.
@@ -145,9 +134,7 @@ class GraphReader:
         if node.kind == "Shape":
             return shape_of(node, values[0] if values else None)
         if not depends_on_rows(values):
-            if node.inputs:
-                origins = frozenset().union(*map(self.origins, node.inputs))
-                self._origins.update(dict.fromkeys(node.outputs, origins))
+            self._origins.add(node)
             return fold(node, values, self._constants)
         if node.kind not in IMPORTERS:
             raise Unmapped("xpdl has no layer for it")
@@ -157,7 +144,8 @@ class GraphReader:
         except TypeError:
             raise Damaged(f"{node.label}: the operator takes another number of inputs than {len(values)}") from None
         found = importer(node, self, *values)
-        return self._shared.with_known(node, values, found) if isinstance(found, Signal) else found
+        self._shared.share(node, values, self._origins.of(node.inputs), found if isinstance(found, tuple) else [found])
+        return found
 
     def _value(self, name: str, node: Node) -> Any:
         if not name:
