@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, device, rounded_to, widened
+from xpdl.backends.namespaces import Array, array_namespace, device, is_host, rounded_to, widened
 from xpdl.backends.random import Stream
-from xpdl.data.text.unigram_sampler import draw, probabilities, word_counts
+from xpdl.data.text.unigram_sampler import draw, ends_of, probabilities, word_counts
 from xpdl.models.architecture import register_layer
 from xpdl.models.base import Model
 from xpdl.models.word_tables import WordLoss, WordTables, require_words
@@ -43,6 +43,7 @@ class WordVectors(Model, WordTables):  # type: ignore[misc]
         counts = [1.0] * vocab_size if corpus is None else word_counts(corpus, owner, vocab_size).tolist()
         self.scores.state["counts"] = Backend.of(self.embedding.W).asarray(counts, "float32")
         self._probabilities: tuple[Any, Any] = (None, None)
+        self._ends: tuple[Any, Any] = (None, None)
         self._word_p()  # refuses a text without words to draw
 
     @staticmethod
@@ -74,13 +75,18 @@ class WordVectors(Model, WordTables):  # type: ignore[misc]
         state = self.scores.state
         draws, state["draws"] = (state["draws"], state["draws"] + 1) if train_flg else ("evaluation", state["draws"])
         rng = Stream(0, f"{','.join(map(str, state['stream']))}.{draws}").generator("words")
-        words, start = asnumpy(t), 0 if self.share is None else self.share.start
-        require_range(words, self.embedding.count, f"{self.name}: t")
+        start = 0 if self.share is None else self.share.start
         # a rank draws what it would draw for its rows of the whole batch
-        uniform = rng.random((start + words.shape[0], *words.shape[1:], self.sample_size))[start:]
+        uniform = rng.random((start + t.shape[0], *t.shape[1:], self.sample_size))[start:]
         xp = array_namespace(t)
         dtype = xp.arange(1, device=device(t)).dtype  # which has all words, other than that of small ids
-        others = xp.asarray(draw(self._word_p(), words, uniform), dtype=dtype, device=device(t))
+        # a GPU is not waited for; without float64, the host draws the same words
+        words = t if _has_float64(t) else asnumpy(t)
+        if is_host(words):
+            require_range(words, self.embedding.count, f"{self.name}: t")
+        there = Backend.of(words)
+        drawn = draw(self._ends_on(there), words, there.asarray(uniform, "float64"))
+        others = xp.astype(drawn, dtype) if words is t else xp.asarray(drawn, dtype=dtype, device=device(t))
         return xp.concat([xp.expand_dims(xp.astype(t, dtype), axis=-1), others], axis=-1)
 
     def _word_p(self) -> Any:
@@ -89,6 +95,19 @@ class WordVectors(Model, WordTables):  # type: ignore[misc]
         if self._probabilities[0] is not counts:
             self._probabilities = counts, probabilities(asnumpy(counts), self.power, self.name)
         return self._probabilities[1]
+
+    def _ends_on(self, backend: Backend) -> Array:
+        """Return the sums of the probabilities in float64 on a backend."""
+        word_p = self._word_p()
+        of, ends = self._ends
+        if of is not word_p or array_namespace(ends) is not backend.xp or device(ends) != backend.device:
+            ends = backend.asarray(ends_of(word_p), "float64")
+            self._ends = word_p, ends
+        return ends
+
+
+def _has_float64(a: Array) -> bool:
+    return "float64" in array_namespace(a).__array_namespace_info__().dtypes(device=device(a))
 
 
 @register_layer
@@ -126,7 +145,7 @@ class CBOW(WordVectors):
     ValueError
         If `corpus` has fewer than two different words.
     LabelError
-        If an id is none of the V.
+        If an id is none of the V. Targets are looked at in arrays of NumPy alone, and elsewhere the loss is NaN.
 
     Notes
     -----
@@ -196,7 +215,7 @@ class SkipGram(WordVectors):
     ValueError
         If `corpus` has fewer than two different words.
     LabelError
-        If an id is none of the V.
+        If an id is none of the V. Targets are looked at in arrays of NumPy alone, and elsewhere the loss is NaN.
 
     Notes
     -----

@@ -25,7 +25,7 @@ from xpdl import (
     Silu,
     SoftmaxWithLoss,
 )
-from xpdl.models import GPT, AttentionSeq2seq, PeekySeq2seq, RnnLm, Seq2seq
+from xpdl.models import CBOW, GPT, AttentionSeq2seq, PeekySeq2seq, RnnLm, Seq2seq, SkipGram
 from xpdl.optimizers import Adam
 
 __all__ = ["pytestmark"]
@@ -67,6 +67,14 @@ NETS = {
     "Seq2seq": (lambda: Seq2seq(WORDS, 16, 256, seed=0), ids(29), ids(11), 102, 10),
     "PeekySeq2seq": (lambda: PeekySeq2seq(WORDS, 16, 32, seed=0), ids(29), ids(11), 111, 16),
     "AttentionSeq2seq": (lambda: AttentionSeq2seq(WORDS, 16, 256, seed=0), ids(29), ids(11), 108, 10),
+    "CBOW": (lambda: CBOW(WORDS, 16, 2, seed=0), RNG.integers(0, WORDS, (8, 4)), RNG.integers(0, WORDS, 8), 64, 6),
+    "SkipGram": (
+        lambda: SkipGram(WORDS, 16, 2, seed=0),
+        RNG.integers(0, WORDS, 8),
+        RNG.integers(0, WORDS, (8, 4)),
+        61,
+        5,
+    ),
     "branches": (branches, (RNG.random((4, 1, 12, 12)), RNG.random((4, 6))), RNG.integers(0, 10, 4), 45, 6),
 }
 

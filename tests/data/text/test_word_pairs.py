@@ -8,7 +8,7 @@ import pytest
 import xpdl
 from tests.harness import nonempty
 from xpdl.data import UnigramSampler, analogy, create_contexts_target, most_similar
-from xpdl.data.text.unigram_sampler import draw, probabilities
+from xpdl.data.text.unigram_sampler import draw, ends_of, probabilities
 
 RNG = np.random.default_rng(0)
 CORPUS = RNG.integers(0, 7, 40)
@@ -71,7 +71,7 @@ class TestSampler:
     @pytest.mark.parametrize("right", range(5))
     def test_draws_follow_the_probabilities_of_the_others(self, right):
         word_p = np.array([0.1, 0.4, 0.0, 0.3, 0.2])
-        words = draw(word_p, np.full(2, right), RNG.random((2, 100_000)))
+        words = draw(ends_of(word_p), np.full(2, right), RNG.random((2, 100_000)))
         others = np.where(np.arange(5) == right, 0.0, word_p)
         shares = np.bincount(words.ravel(), minlength=5) / words.size
         np.testing.assert_allclose(shares, others / others.sum(), atol=0.006)
@@ -83,7 +83,7 @@ class TestSampler:
         [([0.25, 0.75], 0), ([0.25, 0.75], 1), ([0.5, 0.0, 0.5], 0), ([0.5, 0.0, 0.5], 2), ([0.1, 0.2, 0.7], 1)],
     )
     def test_ends_of_the_interval(self, word_p, right, uniform):
-        found = draw(np.array(word_p), np.array([right]), np.array([[uniform]]))[0, 0]
+        found = draw(ends_of(np.array(word_p)), np.array([right]), np.array([[uniform]]))[0, 0]
         assert found != right and word_p[found] > 0
 
     @pytest.mark.backends("values")

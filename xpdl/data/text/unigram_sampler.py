@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from xpdl.backends import asarray, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, dtype_name
+from xpdl.backends.namespaces import Array, array_namespace, device, dtype_name
 from xpdl.backends.random import next_stream
 from xpdl.backends.subclasses import ids_cure
 from xpdl.errors import DTypeError, LabelError
 from xpdl.ops.checks import number, positive_int, require_range, require_rank
 
 Host = np.ndarray[Any, Any]
+_BELOW_ONE = float(np.nextafter(1.0, 0.0))
 
 
 class UnigramSampler:
@@ -76,7 +77,8 @@ class UnigramSampler:
         """
         right = asnumpy(target)
         require_range(right, len(self.word_p), "UnigramSampler")
-        return asarray(draw(self.word_p, right, self._rng.random((*right.shape, self.sample_size))))
+        uniform = self._rng.random((*right.shape, self.sample_size))
+        return asarray(draw(ends_of(self.word_p), right, uniform))
 
 
 def word_counts(corpus: Any, owner: str, count: int | None = None) -> Host:
@@ -102,15 +104,26 @@ def probabilities(counts: Host, power: float, owner: str) -> Host:
     return found
 
 
-def draw(word_p: Host, right: Host, uniform: Host) -> Host:
+def ends_of(word_p: Host) -> Host:
+    """Return the sums of the probabilities of each word and all before it, the last of which is 1."""
+    ends: Host = np.cumsum(word_p)
+    ends /= ends[-1]
+    return ends
+
+
+def draw(ends: Array, right: Array, uniform: Array) -> Array:
     """Return words by numbers `uniform` (..., K) in [0, 1), of those other than `right` (...).
 
-    The interval that belongs to the right word in the sums of all probabilities is skipped.
+    The interval that belongs to the right word in `ends` (V,), see `ends_of`, is skipped. All are arrays of one library and
+    device, where the words are drawn: nothing is read on the host.
     """
-    ends = np.cumsum(word_p)
-    ends /= ends[-1]
-    end = ends[right][..., np.newaxis]
-    begin = np.where(right > 0, ends[right.astype(np.int64) - 1], 0.0)[..., np.newaxis]
+    xp = array_namespace(ends, right, uniform)
+    one = xp.arange(1, device=device(right))
+    words = xp.clip(xp.astype(xp.reshape(right, (-1,)), one.dtype), 0, ends.shape[0] - 1)
+    behind = xp.take(ends, words)
+    before = xp.where(words > 0, xp.take(ends, xp.maximum(words - 1, xp.zeros_like(one))), 0.0)
+    end, begin = (xp.reshape(a, (*right.shape, 1)) for a in (behind, before))
     place = uniform * (begin + (1.0 - end))
-    place = np.where(place < begin, place, np.maximum(place + (end - begin), end))
-    return np.searchsorted(ends, np.minimum(place, np.nextafter(1.0, 0.0)), side="right")
+    place = xp.where(place < begin, place, xp.maximum(place + (end - begin), end))
+    place = xp.where(place < 1.0, place, _BELOW_ONE)
+    return xp.reshape(xp.searchsorted(ends, xp.reshape(place, (-1,)), side="right"), uniform.shape)
