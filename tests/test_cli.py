@@ -1,5 +1,6 @@
 """The command line as a user meets it, in an empty folder."""
 
+import io
 import json
 import os
 import re
@@ -400,3 +401,40 @@ def test_data_sets_in_colour_have_names(run, tmp_path, monkeypatch):
     assert cli.main(["train", "--data", "cifar-10", "--epochs", "1"]) == 0
     model = load_model("runs/SimpleConvNet.safetensors")
     assert model.input_shape == (3, 32, 32) and model.class_names[0] == "airplane" and model.preparation is None
+
+
+@pytest.mark.needs("PIL")
+@pytest.mark.parametrize(
+    ("encoding", "answer"),
+    [
+        ("ascii", b"\\u732b"),
+        ("latin-1", b"\\u732b"),
+        ("cp1252", b"\\u732b"),
+        ("utf-8", "猫".encode()),
+        ("cp932", b"\x94\x4c"),
+    ],
+)
+def test_name_of_a_class_is_printed_in_any_encoding(encoding, answer, tmp_path, monkeypatch):
+    from PIL import Image
+
+    net = xpdl.Sequential(xpdl.Affine(units=2), loss=xpdl.SoftmaxWithLoss, seed=0)
+    net.build((1, 4, 4))
+    net.class_names, net.preparation = ["猫", "猫 2"], {"size": [4, 4], "channels": 1, "fit": "crop"}
+    net.save(tmp_path / "net")
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding))
+    assert cli.main(["predict", str(tmp_path / "net"), str(tmp_path / "a.png"), "--sure", "0"]) == 0
+    assert printed.getvalue().startswith(f"{tmp_path / 'a.png'}: ".encode() + answer)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["predict", "--help"]])
+def test_help_that_nobody_reads_is_no_error_at_the_end(words, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as done:
+            cli.main(words)
+        assert done.value.code == 0
+        pipe.flush()  # as the interpreter does at its end, and at `close`

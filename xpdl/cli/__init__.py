@@ -40,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     The GPU report has codes of its own, see `xpdl.bench.gpu_report.main`.
     """
     parser = _parser()
-    args, unknown = parser.parse_known_args(argv)
+    _print_characters_of_any_encoding()
+    try:
+        args, unknown = parser.parse_known_args(argv)
+    except SystemExit:  # after --help
+        _drop_stuck_output()
+        raise
     if unknown:  # `parse_args` would name the program and its help, and not the command's
         parser.prog = f"{parser.prog} {args.command}"
         parser.error(f"there is no {unknown[0]}")
@@ -91,6 +96,13 @@ def _warnings_in_a_line(command: str) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+def _print_characters_of_any_encoding() -> None:
+    """Let standard output show what its encoding lacks, such as names of classes, as standard error does: ``\\u732b``."""
+    if getattr(sys.stdout, "errors", "") == "strict":
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # of another kind, or closed
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _drop_stuck_output() -> None:

@@ -12,6 +12,7 @@ pytest.importorskip("sklearn", reason="estimators of scikit-learn")
 
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -336,3 +337,67 @@ def test_an_imbalanced_table_is_learnt():
     fitted = (XpdlClassifier(epochs=20, random_state=0, class_weight=w).fit(x[::2], t[::2]) for w in (None, "balanced"))
     recall = [np.mean(model.predict(x[1::2])[t[1::2] == 1]) for model in fitted]
     assert recall[0] < recall[1] and recall[1] > 0.7
+
+
+class Bomb(xpdl.Callback):
+    """Fails once the net is made, and some steps are."""
+
+    def on_epoch_end(self, trainer, epoch):
+        raise KeyError("a callback of the user")
+
+
+def no_net(features):
+    raise KeyError("a net of the user")
+
+
+WRONG_FITS = {
+    "weights of 0": ({}, {"sample_weight": np.zeros(80)}),
+    "batches of no rows": ({"batch_size": 0}, {}),
+    "no epochs": ({"epochs": 0}, {}),
+    "unknown optimizer": ({"optimizer": "none"}, {}),
+    "unknown schedule": ({"schedule": "none"}, {}),
+    "share above 1": ({"early_stopping": True, "validation_fraction": 1.5}, {}),
+    "build": ({"build": no_net}, {}),
+    "callback": ({"callbacks": [Bomb()]}, {}),
+    "rate too large": ({"learning_rate": 1e30, "optimizer": "sgd", "weight_decay": 0.0}, {}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("cause", WRONG_FITS)
+@each
+class TestFitThatFails:
+    def other(self, y):
+        """Targets of another kind, which a fit learns before it fails."""
+        return np.array(["no", "yes"])[y] if y is LABELS else np.stack([y, -y], axis=1)
+
+    def test_leaves_the_estimator_as_it_was(self, estimator, y, cause):
+        options, of_fit = WRONG_FITS[cause]
+        model = estimator(**QUICK).fit(X, y)
+        expected, seconds = outputs(model, X), model.history_.seconds
+        with pytest.raises((ValueError, KeyError, ArithmeticError)):
+            model.set_params(**options).fit(X[:, :4], self.other(y), **of_fit)
+        np.testing.assert_array_equal(outputs(model, X), expected)
+        assert model.score(X, y) > 0.5 and model.history_.seconds is seconds
+        model.set_params(**clone(estimator(**QUICK)).get_params()).fit(X, self.other(y))
+
+    def test_leaves_a_new_one_unfitted(self, estimator, y, cause):
+        options, of_fit = WRONG_FITS[cause]
+        model = estimator(**{**QUICK, **options})
+        with pytest.raises((ValueError, KeyError, ArithmeticError)):
+            model.fit(X, y, **of_fit)
+        assert set(vars(model)) == set(model.get_params())
+        with pytest.raises(NotFittedError):
+            outputs(model, X)
+
+
+def test_class_weights_that_are_all_0_are_named():
+    with pytest.raises(ValueError, match="all rows have the weight 0"):
+        XpdlClassifier(class_weight={0: 0, 1: 0}, **QUICK).fit(X, LABELS)
+
+
+def test_classes_of_a_later_partial_fit_may_be_named_twice():
+    model = XpdlClassifier(**QUICK).partial_fit(X, LABELS, classes=[1, 0, 0])
+    model.partial_fit(X, LABELS, classes=[1, 0, 0])
+    with pytest.raises(ValueError, match="are others than in the first call"):
+        model.partial_fit(X, LABELS, classes=[1, 0, 2])

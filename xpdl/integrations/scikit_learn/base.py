@@ -81,7 +81,17 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         for name in arguments.keys() - {"self"}:
             setattr(self, name, arguments[name])
 
-    def _train(
+    def _train(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> None:
+        """Train as `_train_rows` does; where that fails, all attributes are as they were."""
+        before = dict(self.__dict__)
+        try:
+            self._train_rows(X, y, sample_weight, **options)
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _train_rows(
         self, X: Any, y: Any, sample_weight: Any, *, new: bool, partial: bool = False, classes: Any = None
     ) -> None:
         owner = type(self).__name__
@@ -92,7 +102,10 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         weights = inputs.weights(sample_weight, y, self.class_weight)
         X = X if is_sparse(X) else self._rows(X)
         if weights is not None:
-            counted = weights.nonzero()[0]  # also for batch normalization, a row of weight 0 is not there
+            counted = weights.nonzero()[0]
+            if not counted.size:
+                raise ValueError(f"{owner}: all rows have the weight 0, which leaves nothing to train with; raise some")
+            # also for batch normalization, a row of weight 0 is not there
             X, targets, weights = inputs.taken(X, counted), targets[counted], weights[counted]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         # those of the user have the last word on the learning rate

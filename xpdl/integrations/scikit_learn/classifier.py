@@ -153,7 +153,7 @@ class XpdlClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
             )
         if classes is not None:
             classes = inputs.targets(classes, numeric=False, owner="XpdlClassifier")
-            if not new and sorted(classes.tolist()) != self.classes_.tolist():
+            if not new and sorted(set(classes.tolist())) != self.classes_.tolist():
                 raise ValueError(
                     f"XpdlClassifier: classes={classes} are others than in the first call, {self.classes_}"
                 )
