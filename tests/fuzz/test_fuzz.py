@@ -1,7 +1,10 @@
 """A few hundred cases of each target of scripts/fuzz.py: read or refused, and nothing else."""
 
 import itertools
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -21,7 +24,14 @@ CASES = 40
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [name for name in fuzz.NAMES if name != "arguments"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive) if name == "checkpoint" else name
+        for name in fuzz.NAMES
+        if name != "arguments"
+    ],
+)
 def test_altered_files_are_read_or_refused(name, tmp_path):
     cases = getattr(fuzz.Targets(random.Random(3), tmp_path), name)()
     undocumented = []
@@ -33,6 +43,15 @@ def test_altered_files_are_read_or_refused(name, tmp_path):
         except Exception as error:
             undocumented.append(f"{type(error).__name__} from {data!r}")
     assert not undocumented
+
+
+@pytest.mark.exhaustive
+def test_the_script_runs_commands(tmp_path):
+    words = ("--seconds", "0.1", "--target", "arguments", "history", "--record", "table")
+    script = [sys.executable, fuzz.__file__, *words]
+    (tmp_path / "table").touch()
+    subprocess.run(script, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()}, check=True)
+    assert len((tmp_path / "table").read_text().splitlines()) == 2
 
 
 def error_names_the_file(read, path):
