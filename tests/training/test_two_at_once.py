@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 from contextlib import nullcontext as does_not_raise
 
@@ -217,3 +218,38 @@ def test_command_line_sets_nothing_aside_that_is_in_use(tmp_path, capsys, monkey
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and "TwoLayerNet.checkpoint: another run is training with this checkpoint" in said
         assert os.listdir(tmp_path / "runs") == ["TwoLayerNet.checkpoint"]
+
+
+EVENTS = ("on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_test_begin", "on_epoch_end")
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_callback_does_not_begin_its_own_training_again(event):
+    refused = []
+
+    def again(trainer, *number):
+        with pytest.raises(RuntimeError, match=r"Trainer\.train: this training is under way") as error:
+            trainer.train()
+        refused.append(error)
+
+    of_event = (lambda trainer: again(trainer)) if event == "on_train_begin" else lambda trainer, number: again(trainer)
+    expected, found = trainer(), trainer(callbacks=[types.SimpleNamespace(**{event: of_event})])
+    expected.train()
+    found.train()
+    assert refused
+    assert_same_run(found, expected)
+
+
+def test_second_thread_does_not_train_beside_the_first():
+    waits = Waits(3)
+    first = trainer(callbacks=[waits])
+    thread = threading.Thread(target=first.train)
+    thread.start()
+    assert waits.reached.wait(60)
+    with pytest.raises(RuntimeError, match="under way, in another thread"):
+        first.train()
+    waits.go_on.set()
+    thread.join()
+    expected = trainer()
+    expected.train()
+    assert_same_run(first, expected)

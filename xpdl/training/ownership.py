@@ -35,7 +35,17 @@ class _Use:
 
 @contextlib.contextmanager
 def under_way(run: Run) -> Iterator[None]:
-    """Keep other trainings from the objects of this one while it runs; `ValueError` as by `_require_free`."""
+    """Keep other trainings from the objects of this one while it runs; `ValueError` as by `_require_free`.
+
+    Raises
+    ------
+    RuntimeError
+        If it runs already.
+    """
+    if run.owner.under_way:
+        raise RuntimeError(
+            "Trainer.train: this training is under way, in another thread or further up, as in a callback; let it end first"
+        )
     _require_free(run)
     run.owner.under_way = True
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import ShuffleSplit
@@ -18,9 +20,26 @@ from xpdl.ops.checks import positive_int
 from xpdl.training.history import History
 from xpdl.training.trainer import Trainer
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 #: of the net that there is without `build`
 HIDDEN_LAYER_SIZES = (100,)
 ACTIVATION = "relu"
+
+
+def _undone_on_error(method: F) -> F:
+    """Let a method of an estimator that fails leave all its attributes as they were."""
+
+    @functools.wraps(method)
+    def undone(self: Any, *args: Any, **options: Any) -> Any:
+        before = dict(vars(self))
+        try:
+            return method(self, *args, **options)
+        except Exception:
+            self.__dict__ = before
+            raise
+
+    return undone  # type: ignore[return-value]
 
 
 class NetEstimator(BaseEstimator):  # type: ignore[misc]
@@ -81,17 +100,8 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         for name in arguments.keys() - {"self"}:
             setattr(self, name, arguments[name])
 
-    def _train(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> None:
-        """Train as `_train_rows` does; where that fails, all attributes are as they were."""
-        before = dict(self.__dict__)
-        try:
-            self._train_rows(X, y, sample_weight, **options)
-        except Exception:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def _train_rows(
+    @_undone_on_error
+    def _train(
         self, X: Any, y: Any, sample_weight: Any, *, new: bool, partial: bool = False, classes: Any = None
     ) -> None:
         owner = type(self).__name__
@@ -102,10 +112,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]
         weights = inputs.weights(sample_weight, y, self.class_weight)
         X = X if is_sparse(X) else self._rows(X)
         if weights is not None:
-            counted = weights.nonzero()[0]
-            if not counted.size:
-                raise ValueError(f"{owner}: all rows have the weight 0, which leaves nothing to train with; raise some")
-            # also for batch normalization, a row of weight 0 is not there
+            counted = weights.nonzero()[0]  # also for batch normalization, a row of weight 0 is not there
             X, targets, weights = inputs.taken(X, counted), targets[counted], weights[counted]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         # those of the user have the last word on the learning rate

@@ -134,6 +134,8 @@ def weights(sample_weight: Any, y: Any, class_weight: Any = None) -> Any:
             class_weight = _balanced(y, found)
         of_classes = compute_sample_weight(class_weight, y)
         found = of_classes if found is None else found * of_classes
+    if found is not None and not found.any():
+        raise ValueError("all rows have the weight 0, which leaves nothing to train with; raise some")
     return found
 
 
