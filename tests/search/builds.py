@@ -46,6 +46,29 @@ def broken(x):
     return x
 
 
+class ErrorOfTwo(Exception):
+    """Pickle makes it again of its one message, which is too little."""
+
+    def __init__(self, message, number):
+        super().__init__(f"{message} {number}")
+
+
+class ErrorWithAFunction(Exception):
+    """Pickle takes no function."""
+
+    def __init__(self):
+        super().__init__("with a function")
+        self.function = lambda: None
+
+
+def error_of_two(x):
+    raise ErrorOfTwo("boom", 7)
+
+
+def error_with_a_function(x):
+    raise ErrorWithAFunction
+
+
 def backend(x):
     made = get_backend()
     assert (made.name, made.dtype) == ("numpy", "float64")

@@ -1,6 +1,7 @@
 """Searches on executors of the caller: those of one process, also where a worker is lost."""
 
 import concurrent.futures
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -112,3 +113,20 @@ def test_on_dask(tmp_path):
 def test_on_mpi(tmp_path):
     command = [Path(sys.executable).with_name("mpiexec"), "-n", "3", sys.executable, "-m", "mpi4py.futures"]
     says_the_same(tmp_path, command, "from mpi4py.futures import MPIPoolExecutor", "MPIPoolExecutor()")
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["processes", "executor"])
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (builds.error_of_two, "ErrorOfTwo: boom 7"),
+        (builds.error_with_a_function, "ErrorWithAFunction: with a function"),
+    ],
+)
+def test_error_that_pickle_cannot_bring_back_is_told(build, message, own):
+    with contextlib.nullcontext() if own else pool() as executor:
+        options = {"processes": 2} if own else {"executor": executor}
+        with pytest.raises(RuntimeError, match=message) as error:
+            search(build, **options, **PARABOLA)
+    notes = "".join(error.value.__notes__)
+    assert f"in {build.__name__}" in notes and "in trial 0 of the search, with {'x':" in notes

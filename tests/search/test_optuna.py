@@ -70,6 +70,19 @@ class TestObjective:
         assert len(study.trials) == 4 and 0.5 < study.best_value <= 1 and set(study.best_params) == set(SPACE)
 
     @pytest.mark.needs("optuna")
+    @pytest.mark.parametrize("directions", [["minimize"], ["maximize", "minimize"], None])
+    def test_study_that_minimizes_is_refused_unless_the_score_is_its_own(self, directions):
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+        study = optuna.create_study(directions=directions)  # without any it minimizes
+        with pytest.raises(ValueError, match="the study minimizes, and the higher the score the better"):
+            study.optimize(optuna_objective(builds.net, SPACE, seed=0), n_trials=1)
+        study = optuna.create_study()
+        study.optimize(optuna_objective(builds.net, SPACE, seed=0, score=lambda history: 0.5), n_trials=1)
+        assert study.best_value == 0.5
+
+    @pytest.mark.needs("optuna")
     def test_is_pruned_when_the_study_says_so_and_when_it_diverges(self):
         import optuna
 

@@ -478,3 +478,12 @@ def test_parts_of_a_dict_are_joined_by_their_names():
     joined = concat_rows([{"a": ROWS, "b": LABELS}, {"b": LABELS + 1, "a": 2 * ROWS}], "x_test")
     np.testing.assert_array_equal(joined["a"], np.concatenate([ROWS, 2 * ROWS]))
     np.testing.assert_array_equal(joined["b"], np.concatenate([LABELS, LABELS + 1]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_list_of_batches_to_validate_with_may_have_any_length(count):
+    given = made(0)[:count]
+    whole = tuple(np.concatenate(column) for column in zip(*given, strict=True))
+    runs = [run(Loader(), validation_data=value) for value in (given, whole, list(whole))]
+    measured = [one.train().val_loss_list for one in runs]
+    assert measured[0] == measured[1] == measured[2]

@@ -106,6 +106,20 @@ def test_names_of_classes_are_kept(form, tmp_path):
     assert again.accuracy(X[60:], cut(t, slice(60, 90))) == made.test_acc_list[-1]
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["no", "no"], r"a class is named twice, class_names=\['no', 'no'\]"),
+        ([0, 1], r"'.*' in row 0 is none of the classes 0, 1"),
+    ],
+)
+def test_names_that_are_none_are_told(names, message):
+    network = net()
+    network.class_names = names
+    with pytest.raises(xpdl.LabelError, match=message):
+        Trainer(network, X[:60], WORDS[:60], verbose=False)
+
+
 MISSING = {
     "object": lambda pd: (WORDS.astype(object), None),
     "string": lambda pd: (WORDS, pd.NA),

@@ -128,13 +128,15 @@ def class_numbers(t: Any, names: Sequence[str], name: str) -> NDArray:
     Raises
     ------
     LabelError
-        If a label is missing, or is not among `names`; says which row.
+        If a label is missing, or is not among `names`, and says which row; or if one of `names` is there twice.
     """
+    if len(set(names)) < len(names):
+        raise LabelError(f"{name}: a class is named twice, class_names={list(names)}; give each a name of its own")
     places = {one: place for place, one in enumerate(names)}
     words = _words(as_array(t, name), name)
     for row, word in enumerate(words):
         if word not in places:
-            raise LabelError(f"{name}: {word!r} in row {row} is none of the classes {', '.join(names)}")
+            raise LabelError(f"{name}: {word!r} in row {row} is none of the classes {', '.join(map(str, names))}")
     return np.asarray([places[word] for word in words], dtype=np.int64)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import importlib
-from collections.abc import Iterator, Sequence
+import pickle
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from xpdl.backends import get_backend, use
@@ -76,6 +78,26 @@ def run_on(executor: concurrent.futures.Executor, calls: Sequence[functools.part
             future.cancel()
         for pool in pools[1:]:
             pool.shutdown(wait=False)
+
+
+def with_sendable_errors(call: Callable[[], R]) -> R:
+    """Make a call in another process, and raise what pickle can bring back: a pool takes anything else for a lost worker.
+
+    Raises
+    ------
+    RuntimeError
+        In the place of an error that pickle cannot bring back, with its text and its traceback.
+    """
+    try:
+        return call()
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            told = RuntimeError(f"{type(error).__name__}: {error}")
+            told.add_note("".join(traceback.format_exception(error)))
+            raise told from None
+        raise
 
 
 def _submitted(pools: list[concurrent.futures.Executor], call: functools.partial[R]) -> concurrent.futures.Future[R]:

@@ -36,7 +36,7 @@ def optuna_objective(
     Raises
     ------
     TypeError, ValueError
-        If `space` has no distributions.
+        If `space` has no distributions; in a trial without a `score` of one's own, if the study minimizes.
     ImportError
         In a trial that is pruned, if Optuna is not installed.
 
@@ -53,6 +53,8 @@ def optuna_objective(
     stream = next_stream("optuna_objective", seed)
 
     def objective(trial: Any) -> float:
+        if score is last_score:
+            _require_maximizing(trial)
         params = {name: distribution.suggest(trial, name) for name, distribution in space.items()}
         with seeded(stream.words(f"trial {trial.number}")[0]):
             trainer = build(**params)
@@ -83,6 +85,16 @@ class _Pruning:
         self.trial.report(float(self.score(trainer.history)), epoch)
         if self.trial.should_prune():
             trainer.stop_training = self.pruned = True
+
+
+def _require_maximizing(trial: Any) -> None:
+    """Refuse a study that looks for the lowest score, which is the default of Optuna; a trial without a study is taken."""
+    directions = getattr(getattr(trial, "study", None), "directions", ())
+    if any(direction.name == "MINIMIZE" for direction in directions):
+        raise ValueError(
+            "optuna_objective: the study minimizes, and the higher the score the better; make it with "
+            "optuna.create_study(direction='maximize')"
+        )
 
 
 def _pruned() -> Exception:

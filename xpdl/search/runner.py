@@ -20,7 +20,7 @@ import threadpoolctl
 from xpdl.backends import get_backend, make_backend, use
 from xpdl.backends.random import Stream, seeded
 from xpdl.ops.checks import flag, function, positive_int
-from xpdl.search.executors import checked_executor, run_on
+from xpdl.search.executors import checked_executor, run_on, with_sendable_errors
 from xpdl.search.result import SearchResult, Trial, TrialLog
 from xpdl.search.space import Distribution, sampled
 from xpdl.training.history import History
@@ -97,6 +97,7 @@ class Runs:
             raise ValueError(f"search: other processes work on the default device of {backend.name}; use processes=1")
         if self.executor is None or isinstance(self.executor, concurrent.futures.ProcessPoolExecutor):
             _require_sendable(self.build, self.score)
+        calls = [functools.partial(with_sendable_errors, call) for call in calls]
         if self.executor is not None:
             yield from run_on(self.executor, calls)
             return

@@ -18,6 +18,7 @@ from xpdl.distributed import Communicator
 from xpdl.errors import ShapeError
 from xpdl.layers.base import row_size
 from xpdl.models.base import Model
+from xpdl.models.sequential import Sequential
 from xpdl.models.summary import layer_costs
 from xpdl.ops.checks import number, positive_int
 from xpdl.ops.targets import check_finite
@@ -55,6 +56,8 @@ def held_out_sets(
     sets = {}
     if validation_data is not None:
         is_pair = isinstance(validation_data, (tuple, list)) and len(validation_data) == 2
+        if isinstance(validation_data, list) and isinstance(network, Sequential):  # which takes one array
+            is_pair = is_pair and not all(isinstance(one, tuple) for one in validation_data)
         if not is_pair and not is_source(validation_data, None):
             raise TypeError(
                 f"Trainer: validation_data must be a pair of arrays (x, t), or batches of them, got "
