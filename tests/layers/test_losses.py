@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness import Backend
 from xpdl.errors import DTypeError, LabelError, MixedArraysError, ShapeError
-from xpdl.layers import IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
+from xpdl.layers import Hinge, IdentityWithLoss, NegativeSampling, SigmoidWithLoss, SoftmaxWithLoss
 
 LAYERS = [SoftmaxWithLoss, SigmoidWithLoss, IdentityWithLoss]
 _rng = np.random.default_rng(3)
@@ -298,3 +298,69 @@ def test_activation_gives_the_outputs_of_the_last_forward() -> None:
         layer = cls()
         layer.forward(X, TARGETS[cls])
         np.testing.assert_allclose(layer.activation(X), layer.y, rtol=1e-14)
+
+
+class TestIgnoredLabelsOfSmallIntegers:
+    """A library that compares uint8 with -1 takes it for 255, and int8 with 255 for -1."""
+
+    CASES = (("uint8", [255, 0, 3], -1), ("uint8", [254, 0, 255], -2), ("uint8", [44, 0, 255], 300))
+    CASES += (("int8", [0, 127, 4], 128), ("uint16", [255, 0, 3], -65281), ("uint8", [255, 255, 1], 255))
+
+    @pytest.mark.parametrize(("dtype", "labels", "ignored"), CASES)
+    @pytest.mark.parametrize("shape", [(3,), (3, 1)])
+    @pytest.mark.backends("precompiled")
+    @pytest.mark.backends("values")
+    def test_are_those_that_equal_it(
+        self, backend: Backend, dtype: str, labels: list[int], ignored: int, shape: tuple[int, ...]
+    ) -> None:
+        self.check(backend, dtype, labels, ignored, shape)
+
+    @pytest.mark.exhaustive
+    @pytest.mark.backends("jax")
+    @pytest.mark.backends("eager")
+    @pytest.mark.parametrize(("dtype", "labels", "ignored"), CASES)
+    def test_in_jax_too(self, backend: Backend, dtype: str, labels: list[int], ignored: int) -> None:
+        self.check(backend, dtype, labels, ignored, (3,))
+
+    @staticmethod
+    def check(backend: Backend, dtype: str, labels: list[int], ignored: int, shape: tuple[int, ...]) -> None:
+        scores = np.random.default_rng(0).standard_normal((*shape, 256)).astype("float32")
+        layer, same = SoftmaxWithLoss(ignore_label=ignored), SoftmaxWithLoss(ignore_label=ignored)
+        x, t = backend.asarray(scores), backend.asarray(np.reshape(labels, shape), dtype)
+        wide = np.reshape(np.array(labels, "int64"), shape)
+        backend.check(layer.forward(x, t), same.forward(scores, wide))
+        backend.check(layer.backward(), same.backward())
+        np.testing.assert_array_equal(backend.to_numpy(layer.counted(x, t)), wide != ignored)
+        np.testing.assert_array_equal(backend.to_numpy(layer.correct(x, t)), same.correct(scores, wide))
+
+
+INF = np.inf
+#: scores of 3 classes of which the second is right, and the loss and its gradient of each layer
+INFINITE = [
+    (Hinge, [0.5, 1.0, -INF], 0.5, [1.0, -1.0, 0.0]),
+    (Hinge, [-INF, 1.0, -INF], 0.0, [0.0, 0.0, 0.0]),
+    (Hinge, [0.5, INF, 0.0], 0.0, [0.0, 0.0, 0.0]),
+    (Hinge, [0.5, -INF, 0.0], INF, [1.0, -2.0, 1.0]),
+    (SoftmaxWithLoss, [1.0, 1.0, -INF], np.log(2.0), [0.5, -0.5, 0.0]),
+    (SoftmaxWithLoss, [1.0, -INF, 1.0], INF, [0.5, -1.0, 0.5]),
+    (SigmoidWithLoss, [-INF, INF, 0.0], np.log(2.0), [0.0, 0.0, 0.5]),
+    (SigmoidWithLoss, [-INF, -INF, -INF], INF, [0.0, -1.0, 0.0]),
+    (NegativeSampling, [-INF, INF, 0.0], np.log(2.0), [0.0, 0.0, 0.5]),
+    (NegativeSampling, [INF, INF, -INF], INF, [1.0, 0.0, 0.0]),
+]
+
+
+@pytest.mark.filterwarnings("ignore:(invalid|divide):RuntimeWarning")
+@pytest.mark.parametrize(("cls", "scores", "loss", "dx"), INFINITE)
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.backends("precompiled")
+@pytest.mark.backends("values")
+def test_infinite_scores_count_as_their_limits(
+    backend: Backend, cls: Any, scores: list[float], loss: float, dx: list[float], rows: bool
+) -> None:
+    """As of classes that are masked: 0 times infinity is no NaN."""
+    layer, right = cls(), np.array([[0.0, 1.0, 0.0]], "float32")
+    t = right if rows or cls is SigmoidWithLoss else np.array([1])
+    got = layer.forward(backend.asarray([scores], "float32"), backend.asarray(t))
+    backend.check(got, np.float32(loss))
+    backend.check(layer.backward(), np.array([dx], "float32"))

@@ -110,14 +110,14 @@ class SoftmaxWithLoss(LossLayer):
         t = label_rows(t, x)
         if self.ignore_label is not None and t.ndim < x.ndim:
             xp = array_namespace(t)
-            return correct_classes(x, xp.where(xp.equal(t, self.ignore_label), 0, t), self.name)
+            return correct_classes(x, xp.where(positions.is_label(t, self.ignore_label), 0, t), self.name)
         return correct_classes(x, t, self.name)
 
     def counted(self, x: Array, t: Array) -> Array | None:
         t = label_rows(t, x)
         if self.ignore_label is None or t.ndim == x.ndim:
             return None
-        return array_namespace(t).not_equal(t, self.ignore_label)
+        return array_namespace(t).logical_not(positions.is_label(t, self.ignore_label))
 
     def _class_weights_beside(self, x: Array) -> Array | None:
         """`class_weights` as an array where `x` is, in its dtype: moved once, not in each step."""

@@ -27,6 +27,17 @@ def finite_or(x: Array, other: Array) -> Array:
     return xp.where(xp.isfinite(x), x, other)
 
 
+@on_its_device
+def is_label(t: Array, label: int) -> Array:
+    """Tell where labels are `label`: nowhere if their dtype lacks it, as -1 in uint8, which libraries take for 255."""
+    xp = array_namespace(t)
+    if xp.isdtype(t.dtype, "integral"):
+        info = xp.iinfo(t.dtype)
+        if not info.min <= label <= info.max:
+            return xp.zeros_like(t, dtype=xp.bool)
+    return xp.equal(t, label)
+
+
 def flattened(
     x: Array, t: Array, weights: Array | None, ignore_label: int | None, owner: str
 ) -> tuple[Array, Array, Array | None]:
@@ -59,19 +70,19 @@ def _flattened(
     x: Array, t: Array, weights: Array | None, ignore_label: int | None, owner: str
 ) -> tuple[Array, Array, Array | None]:
     xp, places = array_namespace(x, t, weights, owner=owner), x.shape[:-1]
-    is_label = t.ndim < x.ndim
+    has_labels = t.ndim < x.ndim
     what = f"t, labels or one-hot rows for scores of shape {tuple(x.shape)},"
-    require_shape(t, places if is_label else x.shape, owner, what)
+    require_shape(t, places if has_labels else x.shape, owner, what)
     if weights is not None:
         weights = _of_positions(weights, places, owner)
-    if ignore_label is not None and is_label:
+    if ignore_label is not None and has_labels:
         require_labels(xp.zeros_like(t[:0, ...]), x.shape[-1], owner)  # the dtype
-        counts = t != ignore_label
-        t = xp.where(counts, t, 0)
-        own = xp.astype(counts, x.dtype)
+        ignored = is_label(t, ignore_label)
+        t = xp.where(ignored, 0, t)
+        own = xp.astype(xp.logical_not(ignored), x.dtype)
         weights = own if weights is None else own * xp.astype(weights, x.dtype)
     size = math.prod(places)
-    t = xp.reshape(t, (size,)) if is_label else rows_of(t)
+    t = xp.reshape(t, (size,)) if has_labels else rows_of(t)
     return rows_of(x), t, None if weights is None else xp.reshape(weights, (size,))
 
 
