@@ -136,9 +136,10 @@ class Checkpointer:
 
     def _stops(self) -> bool:
         """Return whether a signal was noted, here or by another rank, so that all ranks stop after the same step."""
-        noted = self.communicator.allgather(self._interrupts.noted)
-        self._interrupts.noted = next(filter(None, noted), None)
-        return self._interrupts.noted is not None
+        numbers = self.communicator.start_gather([float(self._interrupts.noted or 0)])()  # one message
+        noted = next((int(number) for (number,) in numbers.tolist() if number), None)
+        self._interrupts.noted = None if noted is None else signal.Signals(noted)
+        return noted is not None
 
     def _new_interrupts(self) -> Interrupts:
         return Interrupts((signal.SIGINT,) if self.files is None else (signal.SIGINT, signal.SIGTERM))
