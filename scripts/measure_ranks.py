@@ -1,9 +1,8 @@
 """Ranks of one thread against one process of as many threads: ``measure_ranks.py [--net NAME ...] [--ranks N]``.
 
 Both train the same network by Adam on the same batches, in alternating rounds of one epoch, the other standing still
-meanwhile. The time is that of the steps, from the first batch to the last, of the slowest rank; the ratio is the throughput of
-the ranks by that of the process. ``XPDL_COMPILED=0`` measures pure NumPy. It takes mpi4py, and mpiexec beside this Python or
-on the path.
+meanwhile. The time is that of the steps of the slowest rank; the ratio is the throughput of the ranks by that of the process.
+``XPDL_COMPILED=0`` measures pure NumPy. It takes mpi4py, and mpiexec beside this Python or on the path.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ def main() -> None:
     parser.add_argument("--net", choices=NETS, nargs="+", default=["SimpleConvNet", "DeepConvNet"])
     parser.add_argument("--batch", type=int, default=200, help="rows of all ranks (default: 200)")
     parser.add_argument("--ranks", type=int, default=2, help="and threads (default: 2)")
-    parser.add_argument("--rounds", type=int, default=9, help="of 15 steps each (default: 9)")
+    parser.add_argument("--rounds", type=int, default=21, help="of 15 steps each (default: 21)")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:

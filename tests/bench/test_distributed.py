@@ -1,16 +1,18 @@
 """Measurements of ``xpdl bench --distributed``: their parts, and the table of predictions."""
 
+import dataclasses
 import json
 import re
 
 import pytest
 
+import xpdl
 from tests.distributed.launch import on_ranks
 from xpdl.bench.distributed import GIGABITS, MICROSECONDS, RANKS, case, distributed, efficiencies, step_here
 from xpdl.bench.distributed_model import Gradient, Step
 from xpdl.bench.tables import distributed_table
 from xpdl.distributed import Communicator
-from xpdl.distributed.measuring import SumSpeed
+from xpdl.distributed.measuring import SumSpeed, sum_speed
 
 
 @pytest.mark.exhaustive
@@ -39,8 +41,26 @@ def test_a_step_here_pays_for_copies_and_messages():
     sums = SumSpeed(small_seconds=0.001, bandwidth=2e9, copy_bandwidth=2e9)
     # copies of 8 MB at 1 GB/s, a message of losses, and two of the last bucket
     assert step_here(together, 2, sums) == pytest.approx(0.1 + 0.008 + 0.001 + 0.002)
+    # those of GPUs, 8 MB at 2 GB/s with a latency of 0.5 ms either way, begin with the gradients, at 0.05 and 0.08 s
+    gpus = SumSpeed(small_seconds=0.001, bandwidth=2e9, copy_bandwidth=2e9)
+    assert step_here(together, 2, gpus, overlaps=True) == pytest.approx(0.1 + 0.0005 + 0.002 + 0.001)
     # in shared memory, sums of 8 MB at 2 GB/s after the backward pass, and three messages of which two make a small sum
     assert step_here(together, 2, sums, shares_memory=True) == pytest.approx(0.1 + 0.004 + 0.0015)
+
+
+@pytest.mark.parametrize(
+    "library", ["numpy", *(pytest.param(name, marks=pytest.mark.needs(name)) for name in ("torch", "jax"))]
+)
+def test_sums_are_measured_by_the_way_of_the_arrays(library):
+    class Watched(Communicator):
+        def transport_of(self, backend):
+            ways.append(backend.name)
+            return super().transport_of(backend)
+
+    ways = []
+    with xpdl.use(library) as backend:
+        speed = sum_speed(Watched(), backend)
+    assert ways == [library] and min(dataclasses.astuple(speed)) > 0
 
 
 @pytest.mark.exhaustive
@@ -50,7 +70,7 @@ def test_command_on_two_ranks(tmp_path):
     done = on_ranks(2, "-m", "xpdl", "bench", "--distributed", *options)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^TwoLayerNet, batch 8 a rank", done.stdout, re.M)) == 1
-    assert re.findall(r"^sums of 2 ranks here: \d+ us and [\d.]+ GB/s$", done.stdout, re.M)
+    assert re.findall(r"^sums of 2 ranks here: \d+ us and [\d.]+ GB/s; gradients are .+$", done.stdout, re.M)
     assert re.findall(r"^a step of 2 ranks here: .* predicted [\d.]+ ms \([\d.]+\)$", done.stdout, re.M)
     (figure,) = json.loads((tmp_path / "figures.json").read_text(), parse_constant=pytest.fail)["figures"]
     assert figure["ranks"] == 2 and figure["seconds"] > 0 and len(figure["efficiencies"]) == 36

@@ -141,6 +141,26 @@ def test_ranks_that_share_a_gpu_are_staged_and_told_so() -> None:
     assert "NCCL needs a GPU for each rank, and ranks 0 and 1 share one, 0000:01:00 of " in done.stdout, done.stdout
 
 
+@pytest.mark.parametrize(
+    ("transport", "way", "by_nccl"),
+    [
+        ("nccl", r"added up by NCCL 2\.25\.1 \(each rank has a GPU of its own\)", True),
+        pytest.param("cuda-aware", "added up by CUDA-aware MPI", False, marks=pytest.mark.slow),
+        pytest.param(
+            "staged", r"staged through pinned memory of the host \(as asked for\)", False, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_bench_measures_the_way_that_training_takes(transport: str, way: str, by_nccl: bool) -> None:
+    settings = {"HOSTCUDA_PROTECT": "none"} if transport == "cuda-aware" else {}
+    done = on_gpus(2, "-m", "tests.distributed.bench_on_gpus", transport, **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(rf"^sums of 2 ranks here: \d+ us and [\d.]+ GB/s; gradients are {way}$", done.stdout, re.M), (
+        done.stdout
+    )
+    assert f"large sums by NCCL: {by_nccl}" in done.stdout, done.stdout
+
+
 def test_info_says_which_gpu_each_rank_has_and_how_they_are_connected() -> None:
     done = on_gpus(2, "-m", "xpdl", "info", XPDL_BACKEND="cupy")
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,12 @@ def gpu_count(library: str) -> int:
     return int(importlib.import_module("cupy").cuda.runtime.getDeviceCount()) if library == "cupy" else 0
 
 
+def gpu_of_rank(library: str, local_rank: int) -> int | None:
+    """Return the index of the GPU that a rank of this machine takes; None where the library has no choice of GPUs."""
+    gpus = gpu_count(library) if local_rank else 0
+    return local_rank % gpus if gpus > 1 else None
+
+
 def cupy_problem() -> str | None:
     """None when CuPy computes on a GPU here; else what is missing: package, driver, device, or a fitting build."""
     if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:

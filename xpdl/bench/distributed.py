@@ -10,13 +10,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from xpdl.backends import asnumpy, use
+from xpdl.backends import Backend, use
+from xpdl.backends.availability import gpu_of_rank
 from xpdl.backends.cpu.thread_pool import thread_count
+from xpdl.backends.namespaces import on_device_of
 from xpdl.bench.distributed_model import ALGORITHMS, Gradient, Link, Step, efficiency, in_buckets, step_seconds
 from xpdl.bench.nets import NETS
 from xpdl.bench.timing import check_net, prepared, wait
 from xpdl.distributed import Communicator
 from xpdl.distributed.measuring import SumSpeed, sum_speed
+from xpdl.distributed.nccl import NCCLTransport
 from xpdl.distributed.shared_memory import SharedMemoryTransport
 from xpdl.layers.base import Layer
 from xpdl.ops.checks import positive_int
@@ -40,6 +43,8 @@ class DistributedFigure:
     ----------
     net, batch_size, ranks, threads
         So many rows and threads of each rank.
+    way : str
+        Of gradients to the other ranks.
     alone : Step
         A step of rank 0 while the others wait.
     together : Step
@@ -54,6 +59,7 @@ class DistributedFigure:
 
     net: str
     batch_size: int
+    way: str
     ranks: int
     threads: int
     alone: Step
@@ -89,10 +95,16 @@ def distributed(
     check_net(net)
     positive_int(batch_size, "batch_size", "distributed")
     positive_int(rounds, "rounds", "distributed")
-    with use(backend) as arrays:
+    with use(backend, device=gpu_of_rank(backend, communicator.local_rank)) as arrays:
         one, several = (prepared(*NETS[net], batch_size) for _ in range(2))
-    own, of_all = _OwnStep(*one, communicator.bucket_bytes), _StepOfAll(*several, communicator)
-    shares_memory = isinstance(communicator.transport_of(arrays), SharedMemoryTransport)
+        with on_device_of(one[1]):
+            return _measured(net, communicator, arrays, _OwnStep(*one, communicator.bucket_bytes), several, rounds)
+
+
+def _measured(
+    net: str, communicator: Communicator, backend: Backend, own: _OwnStep, several: tuple[Any, Any, Any], rounds: int
+) -> DistributedFigure:
+    of_all, transport = _StepOfAll(*several, communicator), communicator.transport_of(backend)
     alone, together, seconds, speeds = [], [], [], []
     for _ in range(rounds + 1):
         communicator.barrier()
@@ -103,7 +115,7 @@ def distributed(
             together.append(own.measured())
         communicator.barrier()
         seconds.append(of_all.seconds())
-        speeds.append(sum_speed(communicator))
+        speeds.append(sum_speed(communicator, backend))
     # the first round loads, compiles and allocates; all ranks wait for the slowest one in each step
     of_ranks = zip(*communicator.allgather(together[_STEPS_OF_A_ROUND:]), strict=True)
     slowest = _median_step([max(steps, key=lambda step: step.seconds) for steps in of_ranks])
@@ -111,27 +123,40 @@ def distributed(
     basis, slowest = (dataclasses.replace(step, copy_bandwidth=sums.copy_bandwidth) for step in (basis, slowest))
     return DistributedFigure(
         net=net,
-        batch_size=batch_size,
+        batch_size=len(own.rows[0]),
+        way=transport.describe(),
         ranks=communicator.size,
         threads=thread_count(),
         alone=basis,
         together=slowest,
         sums=sums,
         seconds=max(communicator.allgather(statistics.median(seconds[1:]))),
-        predicted=step_here(slowest, communicator.size, sums, shares_memory=shares_memory),
+        predicted=step_here(
+            slowest,
+            communicator.size,
+            sums,
+            shares_memory=isinstance(transport, SharedMemoryTransport),
+            overlaps=isinstance(transport, NCCLTransport),
+        ),
         efficiencies=efficiencies(basis),
     )
 
 
-def step_here(together: Step, ranks: int, sums: SumSpeed, *, shares_memory: bool = False) -> float:
+def step_here(
+    together: Step, ranks: int, sums: SumSpeed, *, shares_memory: bool = False, overlaps: bool = False
+) -> float:
     """Predict a step of the ranks of one machine, whose processors copy the bytes that a network would carry.
 
-    In memory that they share, they add up all gradients after the backward pass.
+    In memory that they share, they add up all gradients after the backward pass; GPUs do it while it goes on (`overlaps`).
     """
     if shares_memory:
         size = sum(bucket.size for bucket in together.buckets)
         # one message with the losses, one before and one after the sum
         return together.seconds + 1.5 * sums.small_seconds + size / sums.bandwidth
+    if overlaps:
+        rounds = 2 * max(1, math.ceil(math.log2(ranks)))
+        link = Link(2 * (ranks - 1) / ranks * sums.bandwidth, sums.small_seconds / rounds)
+        return step_seconds(together, ranks, link, "halving")
     # a sum of 8 bytes is one message to all, that of a bucket two
     link = Link(math.inf, sums.small_seconds / max(1, math.ceil(math.log2(ranks))))
     copy_bandwidth = 1 / (1 / sums.bandwidth + 1 / sums.copy_bandwidth)
@@ -167,7 +192,7 @@ class _OwnStep:
         def after_backward(name: str, layer: Layer) -> None:
             for _, owner, key in layer.named_grads():
                 wait(owner[key])
-                gradients.append(Gradient(time.perf_counter() - begin, asnumpy(owner[key]).nbytes))
+                gradients.append(Gradient(time.perf_counter() - begin, owner[key].nbytes))
 
         self.network.after_backward = after_backward
         begin = time.perf_counter()

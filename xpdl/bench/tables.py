@@ -82,7 +82,8 @@ def distributed_table(figure: DistributedFigure) -> str:
     if figure.ranks > 1:
         ratio = figure.predicted / figure.seconds
         lines += [
-            f"sums of {figure.ranks} ranks here: {1e6 * sums.small_seconds:.0f} us and {sums.bandwidth / 1e9:.2f} GB/s",
+            f"sums of {figure.ranks} ranks here: {1e6 * sums.small_seconds:.0f} us and {sums.bandwidth / 1e9:.2f} GB/s; "
+            f"gradients are {figure.way}",
             f"a step of {figure.ranks} ranks here: {1e3 * figure.together.seconds:.1f} ms without messages, "
             f"{1e3 * figure.seconds:.1f} ms with them, predicted {1e3 * figure.predicted:.1f} ms ({ratio:.2f})",
         ]

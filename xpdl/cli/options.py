@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xpdl
 from xpdl.backends import Backend
-from xpdl.backends.availability import gpu_count
+from xpdl.backends.availability import gpu_of_rank
 from xpdl.distributed.choice import TRANSPORTS
 
 
@@ -62,8 +62,9 @@ def use(args: argparse.Namespace, local_rank: int = 0) -> Backend:
 
 def on_own_gpu(local_rank: int) -> Backend:
     """Take the GPU of a rank of this machine into use, where the backend has several, and return the backend."""
-    if local_rank and (gpus := gpu_count(xpdl.get_backend().name)) > 1:
-        xpdl.use(xpdl.get_backend().name, device=local_rank % gpus)
+    gpu = gpu_of_rank(xpdl.get_backend().name, local_rank)
+    if gpu is not None:
+        xpdl.use(xpdl.get_backend().name, device=gpu)
     return xpdl.get_backend()
 
 
