@@ -1,7 +1,7 @@
 """Ranks of one thread against one process of as many threads: ``measure_ranks.py [--net NAME ...] [--ranks N]``.
 
 Both train the same network by Adam on the same batches, in alternating rounds of one epoch, the other standing still
-meanwhile. The time is that of the steps of the slowest rank; the ratio is the throughput of the ranks by that of the process.
+meanwhile. The time is that of the steps of the slowest rank; the ratio is the throughput of the ranks by the process's.
 ``XPDL_COMPILED=0`` measures pure NumPy. It takes mpi4py, and mpiexec beside this Python or on the path.
 """
 

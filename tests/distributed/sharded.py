@@ -10,7 +10,7 @@ import numpy as np
 import xpdl
 from tests.distributed.equal_to_one_process import T, X, everything, rows_net
 from xpdl.distributed import Communicator
-from xpdl.layers import Affine, Relu, SoftmaxWithLoss
+from xpdl.layers import Affine, Relu, SoftmaxWithLoss, Tanh
 from xpdl.models import Sequential
 from xpdl.training import MixedPrecision, Trainer
 
@@ -66,6 +66,31 @@ def checkpoints_go_on_with_and_without_shards(ranks: Any, folder: Path) -> None:
         for name, p in values(alone.network).items():
             np.testing.assert_allclose(p, values(whole[True].network)[name], rtol=1e-10, atol=1e-12, err_msg=name)
     ranks.barrier()
+
+
+def layers_are_frozen_and_thawed_between_calls_of_train(ranks: Any, folder: Path) -> None:
+    layers = "Affine1", "Affine2", "Affine3"
+
+    def trained(communicator: Any, sharded: bool, calls: list[list[str]]) -> dict[str, np.ndarray]:
+        network = rows_net(Tanh(), Affine(units=5))
+        network.build((6,))
+        options = {"mini_batch_size": 10, "seed": 3, "verbose": False, "optimizer": "adam"}
+        # a file has the whole state
+        path = folder / f"{ranks.rank} {communicator.size} {sharded} {calls}"
+        made = Trainer(
+            network, X, T, epochs=3, communicator=communicator, checkpoint=path, shard_optimizer=sharded, **options
+        )
+        for frozen in calls:
+            for name in layers:
+                network.layers[name].trainable = name not in frozen
+            made.train(1)
+        return values(network)
+
+    for calls in ([["Affine1"], []], [[], ["Affine1"]], [[], ["Affine2"], []], [[*layers]]):
+        expected = trained(Communicator(), False, calls)
+        for sharded in (False, True):
+            for name, p in trained(ranks, sharded, calls).items():
+                np.testing.assert_allclose(p, expected[name], rtol=1e-11, atol=1e-13, err_msg=f"{calls} {name}")
 
 
 def a_second_call_of_train_goes_on_with_the_shards(ranks: Any, folder: Path) -> None:

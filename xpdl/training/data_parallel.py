@@ -112,7 +112,7 @@ class DataParallelStep(EagerStep):
         """Update by the sums of the ranks' gradients, after `read` has seen them or, of pieces, what is not finite."""
         self._average_statistics()
         if self.sharded is None:
-            sums = self._buckets.reduce(grads)
+            sums = self._buckets.reduce(grads) if grads else {}  # all layers may be frozen
             read({} if self._buckets.are_known_finite() else sums)
             update(self.optimizer, self.precision, self.network.params, sums)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 from xpdl.backends import Backend
@@ -20,6 +20,8 @@ from xpdl.training.nan_check import all_finite
 from xpdl.training.precision.mixed import MixedPrecision
 
 Arrays = dict[str, Array]
+# of a rank whose pieces are all without a gradient
+_NOTHING = "no values"
 
 
 class ShardedUpdate:
@@ -43,11 +45,17 @@ class ShardedUpdate:
         self.buckets = Buckets(communicator, scattered=True)
         #: the optimizer's dicts while they have the state of pieces
         self._own_state: dict[str, Arrays] = {}
+        #: names without a gradient in this step
+        self._frozen: Set[str] = frozenset()
 
     def reduce(self, grads: Mapping[str, Array]) -> Arrays:
         """Add up the ranks' gradients, and return the pieces of the sums that this rank updates by."""
         params = self.network.params
-        return self.buckets.reduce({name: _cast(grads[name], p) for name, p in params.items()})
+        # frozen ones have none: the layout must not change when they get one, as the state lies by it
+        self._frozen = params.keys() - grads.keys()
+        return self.buckets.reduce(
+            {name: _zeros_like(p) if name in self._frozen else _cast(grads[name], p) for name, p in params.items()}
+        )
 
     def agree(self, grads: Arrays) -> tuple[bool, float]:
         """Return whether the sums are finite on all ranks, and their norm if that is to be clipped."""
@@ -60,20 +68,25 @@ class ShardedUpdate:
     def update(self, grads: Arrays, finite: bool, norm: float) -> None:
         """Change the parameters, by sums that `agree` was asked about."""
         params = dict(self.network.params)
-        pieces = {name: _flat(params[name])[start:stop] for name, (start, stop) in self.buckets.pieces.items()}
-        if not pieces:  # of fewer values than ranks
-            name, p = next(iter(params.items()))
-            pieces, grads = {name: _flat(p)[:0]}, {name: _flat(p)[:0]}
+        pieces = self._own_pieces()
+        own = {name: piece for name, piece in pieces.items() if name not in self._frozen}
+        grads = {name: grads[name] for name in own}
+        if not own:  # the number of the step counts on all ranks
+            nothing = _flat(next(iter(params.values())))[:0]
+            own, grads = {_NOTHING: nothing}, {_NOTHING: nothing}
         limit = self.optimizer.clip_norm
         if limit is not None and limit < norm < math.inf:
             grads = {name: widened(grad) * (limit / norm) for name, grad in grads.items()}
         self._take_pieces_of_state(pieces)
         updated = self.optimizer.updated
-        with _of_whole_parameters(self.optimizer, params, pieces):
+        with _of_whole_parameters(self.optimizer, params, own):
             if self.precision is not None and self.precision.scales:
-                self.precision.loss_scale.update(self.optimizer, pieces, grads, finite)
+                self.precision.loss_scale.update(self.optimizer, own, grads, finite)
             else:
-                self.optimizer.update(pieces, grads)
+                self.optimizer.update(own, grads)
+        for state in self._own_state.values():
+            state.pop(_NOTHING, None)
+        pieces |= own
         for name, values in self.buckets.join(pieces):
             p = params[name]
             new = Backend.of(p).asarray(values.reshape(p.shape), dtype_name(p.dtype))
@@ -91,9 +104,10 @@ class ShardedUpdate:
             return
         for kind, own in self._own_state.items():
             dtypes = [dtype for dtype in self.communicator.allgather(_dtype_of(own)) if dtype is not None]
-            state = {}
-            for name, values in self.buckets.join(own, dtypes[0]) if dtypes else ():
-                if self.communicator.is_first:
+            names = set().union(*self.communicator.allgather([*own]))
+            state, pieces = {}, {name: own.get(name, piece) for name, piece in self._own_pieces(_zeros_like).items()}
+            for name, values in self.buckets.join(pieces, dtypes[0]) if dtypes else ():
+                if self.communicator.is_first and name in names:
                     p = self.network.params[name]
                     state[name] = Backend.of(p).asarray(values.reshape(p.shape).copy(), dtypes[0])
             if self.communicator.is_first:
@@ -103,6 +117,10 @@ class ShardedUpdate:
         finally:
             for kind, own in self._own_state.items() if self.communicator.is_first else ():
                 setattr(optimizer, kind, own)
+
+    def _own_pieces(self, changed: Callable[[Array], Array] = lambda piece: piece) -> Arrays:
+        params = self.network.params
+        return {name: changed(_flat(params[name])[start:stop]) for name, (start, stop) in self.buckets.pieces.items()}
 
     def _has_pieces(self) -> bool:
         """Return whether the optimizer's state is that of pieces: no file has been read since the last update."""
@@ -154,6 +172,10 @@ def _of_whole_parameters(optimizer: Optimizer, params: Arrays, pieces: Arrays) -
 
 def _cast(grad: Array, p: Array) -> Array:
     return grad if grad.dtype == p.dtype else array_namespace(grad).astype(grad, p.dtype)
+
+
+def _zeros_like(a: Array) -> Array:
+    return array_namespace(a).zeros_like(a)
 
 
 def _flat(a: Array) -> Array:
