@@ -187,10 +187,10 @@ class BatchNormalization(Layer):
         self.require_dout(dout, shape, x)
         op: Any = ops.batch_normalization_backward if training else ops.normalize_backward
         op, more = (op, ()) if share is None else (ops.normalize_of_ranks_backward, _of_ranks(share))
-        y = None if y is None else _reshaped(y, x.shape)
+        y, needed = None if y is None else _reshaped(y, x.shape), {} if training else {"need_dgamma": self.trainable}
         given = _reshaped(dout, x.shape), x, self.gamma, mean, var, self.eps, *more
-        dx, dgamma, dbeta = op(*given, y=y, activation=activation)
-        self.grads = {"gamma": dgamma, "beta": dbeta}
+        dx, dgamma, dbeta = op(*given, y=y, activation=activation, **needed)
+        self.grads = {"gamma": dgamma, "beta": dbeta} if self.trainable else {}
         return _reshaped(dx, shape)
 
 

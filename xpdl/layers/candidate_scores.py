@@ -53,6 +53,6 @@ class CandidateScores(Embedding):
         """``dh`` for `dout` (N, ..., K); fills ``dW``."""
         ids = self.require_saved(self.ids)
         self.require_dout(dout, tuple(ids.shape), self.h)
-        dh, dW = ops.candidate_scores_backward(dout, self.h, self.W, ids)
-        self.grads = {"W": dW}
+        dh, dW = ops.candidate_scores_backward(dout, self.h, self.W, ids, need_dW=self.trainable)
+        self.grads = {"W": dW} if self.trainable else {}
         return dh

@@ -121,5 +121,5 @@ class LearnedPositions(Layer):
     def backward(self, dout: Array) -> Array:
         """`dout` itself; fills ``dW``."""
         self.require_dout(dout, self.require_saved(self._shape), self.W)
-        self.grads = {"W": ops.learned_positions_backward(dout, self.length)[1]}
+        self.grads = {"W": ops.learned_positions_backward(dout, self.length)[1]} if self.trainable else {}
         return dout

@@ -84,7 +84,7 @@ class Recurrent(Layer):
             zeros = xp.zeros(before, dtype=dout.dtype, device=device(dout))
             dout = xp.concat([zeros, xp.expand_dims(dout, axis=1)], axis=1)
         dx, dstates, gradients = self._backward(dout, x, states, results, mask)
-        self.grads = dict(zip(self.params, gradients, strict=True))
+        self.grads = dict(zip(self.params, gradients, strict=True)) if self.trainable else {}
         for name, one in zip(self.state_names, dstates, strict=True):
             setattr(self, f"d{name}", one)
         return dx
@@ -115,8 +115,8 @@ class Recurrent(Layer):
 
     def _backward(
         self, dout: Array, x: Array, states: Any, results: Any, mask: Array | None
-    ) -> tuple[Array, list[Array], list[Array]]:
-        """``dx``, the gradients of the states before, and those of the parameters."""
+    ) -> tuple[Array, list[Array], list[Array | None]]:
+        """``dx``, the gradients of the states before, and those of the parameters, each None in a frozen layer."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
 
@@ -171,9 +171,9 @@ class RNN(Recurrent):
 
     def _backward(
         self, dout: Array, x: Array, states: Any, results: Any, mask: Array | None
-    ) -> tuple[Array, list[Array], list[Array]]:
+    ) -> tuple[Array, list[Array], list[Array | None]]:
         (h,), (y,) = states, results
-        dx, dh, *gradients = ops.rnn_backward(dout, x, h, self.Wx, self.Wh, y, mask)
+        dx, dh, *gradients = ops.rnn_backward(dout, x, h, self.Wx, self.Wh, y, mask, need_dW=self.trainable)
         return dx, [dh], gradients
 
 
@@ -231,9 +231,11 @@ class LSTM(Recurrent):
 
     def _backward(
         self, dout: Array, x: Array, states: Any, results: Any, mask: Array | None
-    ) -> tuple[Array, list[Array], list[Array]]:
+    ) -> tuple[Array, list[Array], list[Array | None]]:
         (h, c), (y, cells, gates) = states, results
-        dx, dh, dc, *gradients = ops.lstm_backward(dout, x, h, c, self.Wx, self.Wh, y, cells, gates, mask)
+        dx, dh, dc, *gradients = ops.lstm_backward(
+            dout, x, h, c, self.Wx, self.Wh, y, cells, gates, mask, need_dW=self.trainable
+        )
         return dx, [dh, dc], gradients
 
 
@@ -287,7 +289,7 @@ class GRU(Recurrent):
 
     def _backward(
         self, dout: Array, x: Array, states: Any, results: Any, mask: Array | None
-    ) -> tuple[Array, list[Array], list[Array]]:
+    ) -> tuple[Array, list[Array], list[Array | None]]:
         (h,), (y, gates) = states, results
-        dx, dh, *gradients = ops.gru_backward(dout, x, h, self.Wx, self.Wh, y, gates, mask)
+        dx, dh, *gradients = ops.gru_backward(dout, x, h, self.Wx, self.Wh, y, gates, mask, need_dW=self.trainable)
         return dx, [dh], gradients

@@ -65,15 +65,15 @@ class _RowNormalization(Layer):
         x, *statistics = self.require_saved(self.saved)
         self.require_dout(dout, x.shape, x)
         dx, *gradients = self._gradients(dout, x, *statistics)
-        self.grads = dict(zip(self.fill, gradients, strict=True))
+        self.grads = dict(zip(self.fill, gradients, strict=True)) if self.trainable else {}
         return dx
 
     def _normalized(self, x: Array) -> tuple[Array, ...]:
         """The output and the statistics of `x`."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    def _gradients(self, dout: Array, x: Array, *statistics: Array) -> tuple[Array, ...]:
-        """``dx`` and the gradients of the parameters."""
+    def _gradients(self, dout: Array, x: Array, *statistics: Array) -> tuple[Array | None, ...]:
+        """``dx`` and the gradients of the parameters, each None in a frozen layer."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
 
@@ -118,9 +118,9 @@ class LayerNormalization(_RowNormalization):
     def _normalized(self, x: Array) -> tuple[Array, ...]:
         return ops.layer_normalization(x, self.gamma, self.beta, self.eps)
 
-    def _gradients(self, dout: Array, x: Array, *statistics: Array) -> tuple[Array, ...]:
+    def _gradients(self, dout: Array, x: Array, *statistics: Array) -> tuple[Array | None, ...]:
         mean, std = statistics
-        return ops.layer_normalization_backward(dout, x, self.gamma, mean, std)
+        return ops.layer_normalization_backward(dout, x, self.gamma, mean, std, need_dgamma=self.trainable)
 
 
 class RMSNormalization(_RowNormalization):
@@ -160,8 +160,8 @@ class RMSNormalization(_RowNormalization):
     def _normalized(self, x: Array) -> tuple[Array, ...]:
         return ops.rms_normalization(x, self.gamma, self.eps)
 
-    def _gradients(self, dout: Array, x: Array, *statistics: Array) -> tuple[Array, ...]:
-        return ops.rms_normalization_backward(dout, x, self.gamma, *statistics)
+    def _gradients(self, dout: Array, x: Array, *statistics: Array) -> tuple[Array | None, ...]:
+        return ops.rms_normalization_backward(dout, x, self.gamma, *statistics, need_dgamma=self.trainable)
 
 
 class GroupNormalization(_RowNormalization):
@@ -219,6 +219,7 @@ class GroupNormalization(_RowNormalization):
     def _normalized(self, x: Array) -> tuple[Array, ...]:
         return ops.group_normalization(x, self.gamma, self.beta, self.groups, self.eps)
 
-    def _gradients(self, dout: Array, x: Array, *statistics: Array) -> tuple[Array, ...]:
+    def _gradients(self, dout: Array, x: Array, *statistics: Array) -> tuple[Array | None, ...]:
         mean, std = statistics
-        return ops.group_normalization_backward(dout, x, self.gamma, self.groups, mean, std)
+        given = dout, x, self.gamma, self.groups, mean, std
+        return ops.group_normalization_backward(*given, need_dgamma=self.trainable)

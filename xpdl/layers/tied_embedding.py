@@ -12,6 +12,7 @@ from xpdl.ops.affine import affine, affine_backward
 from xpdl.ops.arithmetic import add
 from xpdl.ops.checks import flag, require_floating
 from xpdl.ops.positions import rows_of
+from xpdl.ops.precision import summed
 
 
 class TiedEmbedding(Embedding):
@@ -92,10 +93,11 @@ class TiedScores(Layer):
         """``dx`` for `dout` (N, ..., count); the embedding adds the gradient of the table to its own."""
         x = self.require_saved(self.x)
         self.require_dout(dout, (*x.shape[:-1], self.embedding.count), x)
-        xp, W = array_namespace(x), self.embedding.W
-        if not (self.embedding.trainable or self.use_bias):
-            return xp.reshape(affine(rows_of(dout), W), x.shape)
-        dx, dW, db = affine_backward(rows_of(dout), rows_of(x), xp.matrix_transpose(W), need_db=self.use_bias)
-        self.grads = {"b": db} if self.use_bias else {}
-        self.embedding.dW_of_scores = xp.matrix_transpose(dW)
+        xp, W, need_db = array_namespace(x), self.embedding.W, self.use_bias and self.trainable
+        if self.embedding.trainable:
+            dx, dW, db = affine_backward(rows_of(dout), rows_of(x), xp.matrix_transpose(W), need_db=need_db)
+            self.embedding.dW_of_scores = xp.matrix_transpose(dW)
+        else:
+            dx, db = affine(rows_of(dout), W), summed(xp, rows_of(dout), 0) if need_db else None
+        self.grads = {"b": db} if need_db else {}
         return xp.reshape(dx, x.shape)

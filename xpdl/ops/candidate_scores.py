@@ -40,11 +40,18 @@ def candidate_scores(h: Array, W: Array, ids: Array) -> Array:
 
 
 @op
-def candidate_scores_backward(dy: Array, h: Array, W: Array, ids: Array) -> tuple[Array, Array]:
-    """``dh`` (N, units), the sum over the candidates of ``dy W[ids]``, and ``dW`` (count, units), the sums of ``dy h``."""
+def candidate_scores_backward(
+    dy: Array, h: Array, W: Array, ids: Array, *, need_dW: bool = True
+) -> tuple[Array, Array | None]:
+    """``dh`` (N, units), the sum over the candidates of ``dy W[ids]``, and ``dW`` (count, units), the sums of ``dy h``.
+
+    Without `need_dW`, as in a layer that is frozen, that is None.
+    """
     xp = array_namespace(dy, h, W, ids)
     dy = xp.expand_dims(widened(dy), axis=-1)
     dh = xp.sum(dy * widened(embedding(W, ids)), axis=tuple(range(1, ids.ndim)))
+    if not need_dW:
+        return rounded_to(h.dtype, dh), None
     dW = embedding_backward(dy * widened(_beside(h, ids)), ids, W.shape[0])
     return rounded_to(h.dtype, dh), rounded_to(W.dtype, dW)
 

@@ -144,11 +144,8 @@ def batch_normalization_backward(
     axes, given, stored = _axes(dy), dy, gamma
     gamma, mean, var = widened(gamma), widened(mean), widened(var)
     dy, x_hat, inv_std = _upstream(before_activation(dy, y, activation), x, gamma, mean, var, eps)
-    dbeta = xp.sum(dy, axis=axes)
-    dgamma = xp.sum(dy * x_hat, axis=axes)
-    count = 1
-    for axis in axes:
-        count *= dy.shape[axis]
+    dgamma, dbeta = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
+    count = math.prod(dy.shape[axis] for axis in axes)
     dx = dy - _along(dbeta / count, dy) - x_hat * _along(dgamma / count, dy)
     return _like(given, dx * _along(gamma * inv_std, dy)), _like(stored, dgamma), _like(stored, dbeta)
 
@@ -187,13 +184,16 @@ def normalize_backward(
     *,
     y: Array | None = None,
     activation: str | None = None,
-) -> tuple[Array, Array, Array]:
-    """Compute the gradients of `normalize`, whose statistics are constants; as `batch_normalization_backward`."""
+    need_dgamma: bool = True,
+) -> tuple[Array, Array | None, Array | None]:
+    """As `batch_normalization_backward`, of `normalize`, with constant statistics; without `need_dgamma`, `dx` alone."""
     xp = array_namespace(dy, x, gamma, mean, var)
     axes, given, stored = _axes(dy), dy, gamma
     gamma, mean, var = widened(gamma), widened(mean), widened(var)
     dy, x_hat, inv_std = _upstream(before_activation(dy, y, activation), x, gamma, mean, var, eps)
     dx = dy * _along(gamma * inv_std, dy)
+    if not need_dgamma:
+        return _like(given, dx), None, None
     dgamma, dbeta = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
     return _like(given, dx), _like(stored, dgamma), _like(stored, dbeta)
 

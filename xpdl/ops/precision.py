@@ -27,7 +27,7 @@ def in_float32(generic: Callable[P, R]) -> Callable[P, R]:
         wide: Any = generic
         result: Any = wide(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
         if isinstance(result, tuple):
-            return tuple(rounded_to(first.dtype, one) for one in result)  # type: ignore[return-value]
+            return tuple(one if one is None else rounded_to(first.dtype, one) for one in result)  # type: ignore[return-value]
         return rounded_to(first.dtype, result)  # type: ignore[no-any-return]
 
     return call

@@ -47,9 +47,20 @@ def rnn(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None =
 @op
 @in_float32
 def rnn_backward(
-    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, mask: Array | None = None
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Compute ``dx, dh, dWx, dWh, db`` of `rnn` for `dy` (N, T, H), whose output was `y`."""
+    dy: Array,
+    x: Array,
+    h: Array,
+    Wx: Array,
+    Wh: Array,
+    y: Array,
+    mask: Array | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array | None, Array | None, Array | None]:
+    """Compute ``dx, dh, dWx, dWh, db`` of `rnn` for `dy` (N, T, H), whose output was `y`.
+
+    Without `need_dW`, as in a layer that is frozen, the last three are None.
+    """
     _require_shapes(x, Wh, mask, "rnn_backward", h=h)
     xp, steps = array_namespace(dy, x, h, y), []
     dh = xp.zeros_like(h)
@@ -59,6 +70,8 @@ def rnn_backward(
         dh = dh + xp.matmul(da, Wh.T)
         steps.append(da)
     da = xp.stack(steps[::-1], axis=1)
+    if not need_dW:
+        return _products(da, Wx.T), dh, None, None, None
     dx, dWx, db = _through_products(da, x, Wx)
     return dx, dh, dWx, _summed_products(_before(h, y), da), db
 
@@ -113,8 +126,13 @@ def lstm_backward(
     cells: Array,
     gates: Array,
     mask: Array | None = None,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Compute ``dx, dh, dc, dWx, dWh, db`` of `lstm` for `dy` (N, T, H), whose results were `y`, `cells` and `gates`."""
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array, Array | None, Array | None, Array | None]:
+    """Compute ``dx, dh, dc, dWx, dWh, db`` of `lstm` for `dy` (N, T, H), whose results were `y`, `cells` and `gates`.
+
+    Without `need_dW` the last three are None.
+    """
     _require_shapes(x, Wh, mask, "lstm_backward", h=h, c=c)
     xp, steps = array_namespace(dy, x, h, c, y), []
     dh, dc = xp.zeros_like(h), xp.zeros_like(c)
@@ -134,6 +152,8 @@ def lstm_backward(
         dh, dc = dh + xp.matmul(da, Wh.T), dc + dnew * f
         steps.append(da)
     da = xp.stack(steps[::-1], axis=1)
+    if not need_dW:
+        return _products(da, Wx.T), dh, dc, None, None, None
     dx, dWx, db = _through_products(da, x, Wx)
     return dx, dh, dc, dWx, _summed_products(_before(h, y), da), db
 
@@ -179,9 +199,21 @@ def gru(
 @op
 @in_float32
 def gru_backward(
-    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, gates: Array, mask: Array | None = None
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Compute ``dx, dh, dWx, dWh, db, dbh`` of `gru` for `dy` (N, T, H), whose results were `y` and `gates`."""
+    dy: Array,
+    x: Array,
+    h: Array,
+    Wx: Array,
+    Wh: Array,
+    y: Array,
+    gates: Array,
+    mask: Array | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array | None, Array | None, Array | None, Array | None]:
+    """Compute ``dx, dh, dWx, dWh, db, dbh`` of `gru` for `dy` (N, T, H), whose results were `y` and `gates`.
+
+    Without `need_dW` the last four are None.
+    """
     _require_shapes(x, Wh, mask, "gru_backward", h=h)
     xp, steps = array_namespace(dy, x, h, y), []
     dh = xp.zeros_like(h)
@@ -195,6 +227,8 @@ def gru_backward(
         dh = dh + passed * z + xp.matmul(of_h, Wh.T)
         steps.append((xp.concat([dr, dz, dn], axis=-1), of_h))
     of_x, of_h = (xp.stack(list(one)[::-1], axis=1) for one in zip(*steps, strict=True))
+    if not need_dW:
+        return _products(of_x, Wx.T), dh, None, None, None, None
     dx, dWx, db = _through_products(of_x, x, Wx)
     return dx, dh, dWx, _summed_products(_before(h, y), of_h), db, xp.sum(_cut(of_h, 3)[2], axis=(0, 1))
 

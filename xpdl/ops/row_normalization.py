@@ -40,17 +40,19 @@ def layer_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tupl
 
 @op
 def layer_normalization_backward(
-    dy: Array, x: Array, gamma: Array, mean: Array, std: Array
-) -> tuple[Array, Array, Array]:
+    dy: Array, x: Array, gamma: Array, mean: Array, std: Array, *, need_dgamma: bool = True
+) -> tuple[Array, Array | None, Array | None]:
     """Compute ``dx, dgamma, dbeta`` of `layer_normalization` for `dy` (..., F).
 
-    With ``x_hat = (x - mean) / std`` and ``d = gamma dy``: ``dx = (d - mean(d) - x_hat mean(d x_hat)) / std``.
+    With ``x_hat = (x - mean) / std`` and ``d = gamma dy``: ``dx = (d - mean(d) - x_hat mean(d x_hat)) / std``. Without
+    `need_dgamma`, as in a layer that is frozen, the last two are None.
     """
     dtypes = x.dtype, gamma.dtype
     dy, x, gamma = _in_common(dy, x, gamma)
     x_hat = (x - mean) / std
     dx = _through_standardization(dy * gamma, x_hat, std)
-    return rounded_to(dtypes[0], dx), *_sums_over_rows(dy, x_hat, dtypes[1])
+    sums = _sums_over_rows(dy, x_hat, dtypes[1]) if need_dgamma else (None, None)
+    return rounded_to(dtypes[0], dx), *sums
 
 
 @op
@@ -77,16 +79,19 @@ def rms_normalization(x: Array, gamma: Array, eps: float) -> tuple[Array, Array]
 
 
 @op
-def rms_normalization_backward(dy: Array, x: Array, gamma: Array, rms: Array) -> tuple[Array, Array]:
+def rms_normalization_backward(
+    dy: Array, x: Array, gamma: Array, rms: Array, *, need_dgamma: bool = True
+) -> tuple[Array, Array | None]:
     """Compute ``dx, dgamma`` of `rms_normalization` for `dy` (..., F).
 
-    With ``x_hat = x / rms`` and ``d = gamma dy``: ``dx = (d - x_hat mean(d x_hat)) / rms``.
+    With ``x_hat = x / rms`` and ``d = gamma dy``: ``dx = (d - x_hat mean(d x_hat)) / rms``. Without `need_dgamma` that is
+    None.
     """
     xp, dtypes = array_namespace(dy, x, gamma, rms), (x.dtype, gamma.dtype)
     dy, x, gamma = _in_common(dy, x, gamma)
     x_hat, d = x / rms, dy * gamma
     dx = (d - x_hat * xp.mean(d * x_hat, axis=-1, keepdims=True)) / rms
-    return rounded_to(dtypes[0], dx), _sums_over_rows(dy, x_hat, dtypes[1])[0]
+    return rounded_to(dtypes[0], dx), _sums_over_rows(dy, x_hat, dtypes[1])[0] if need_dgamma else None
 
 
 @op
@@ -119,16 +124,22 @@ def group_normalization(x: Array, gamma: Array, beta: Array, groups: int, eps: f
 
 @op
 def group_normalization_backward(
-    dy: Array, x: Array, gamma: Array, groups: int, mean: Array, std: Array
-) -> tuple[Array, Array, Array]:
-    """Compute ``dx, dgamma, dbeta`` of `group_normalization` for `dy` of the shape of `x`."""
+    dy: Array, x: Array, gamma: Array, groups: int, mean: Array, std: Array, *, need_dgamma: bool = True
+) -> tuple[Array, Array | None, Array | None]:
+    """Compute ``dx, dgamma, dbeta`` of `group_normalization` for `dy` of the shape of `x`.
+
+    Without `need_dgamma` the last two are None.
+    """
     xp, shape, dtypes = array_namespace(dy, x, gamma, mean), x.shape, (x.dtype, gamma.dtype)
     dy, x, gamma = _in_common(dy, x, gamma)
     x_hat = (_groups(x, groups) - mean) / std
     dx = _through_standardization(_groups(dy * _by_channel(gamma, x), groups), x_hat, std)
+    dx = rounded_to(dtypes[0], xp.reshape(dx, shape))
+    if not need_dgamma:
+        return dx, None, None
     axes = (0, *range(2, len(shape)))
     dgamma, dbeta = (xp.sum(a, axis=axes) for a in (dy * xp.reshape(x_hat, shape), dy))
-    return rounded_to(dtypes[0], xp.reshape(dx, shape)), rounded_to(dtypes[1], dgamma), rounded_to(dtypes[1], dbeta)
+    return dx, rounded_to(dtypes[1], dgamma), rounded_to(dtypes[1], dbeta)
 
 
 def _in_common(x: Array, *others: Array) -> list[Array]:

@@ -131,23 +131,37 @@ def normalize_backward(
     *,
     y: Array | None = None,
     activation: str | None = None,
-) -> tuple[Array, Array, Array]:
+    need_dgamma: bool = True,
+) -> tuple[Array, Array | None, Array | None]:
     """As `xpdl.ops.normalization.normalize_backward`."""
-    return _backward(dy, x, gamma, mean, var, eps, relu_output(activation, y), constant=True)
+    given = dy, x, gamma, mean, var, eps, relu_output(activation, y)
+    results = _backward(*given, constant=True, need_sums=need_dgamma)
+    return results if need_dgamma or results is DECLINE else (results[0], None, None)
 
 
 def _backward(
-    dy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float, y: Array | None, *, constant: bool
+    dy: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    eps: float,
+    y: Array | None,
+    *,
+    constant: bool,
+    need_sums: bool = True,
 ) -> tuple[Array, Array, Array]:
+    """``dx, dgamma, dbeta``; without `need_sums` the last two are 0, and ``dx`` is right if statistics are `constant`."""
     if not _served(_given(dy, x, y), gamma, mean, var):
         return DECLINE
     plan, *images = planned(dy, x, y)
     sums, products = plan.partial(), plan.partial()
     statistics = (_computed(mean), _computed(var), float(eps))
-    plan.launch("channel_products", *images, *statistics, sums, products)
+    if need_sums:
+        plan.launch("channel_products", *images, *statistics, sums, products)
     dx = plan.result(dy.dtype)
     dgamma, dbeta = (empty(gamma.shape, computing_dtype(dy.dtype)) for _ in range(2))
-    given = (*images, _computed(gamma), *statistics, sums, products, plan.parts)
+    given = (*images, _computed(gamma), *statistics, sums, products, plan.parts if need_sums else 0)
     plan.launch("batch_normalization_backward", *given, dx, dgamma, dbeta, int(constant))
     return dx, _as(gamma, dgamma), _as(gamma, dbeta)
 

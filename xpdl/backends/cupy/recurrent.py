@@ -38,8 +38,9 @@ def _in_float32(function: Callable[P, R]) -> Callable[P, R]:
         results = wide(*(_wide(x, a) for a in args), **{name: _wide(x, a) for name, a in kwargs.items()})
         if results is DECLINE:
             return DECLINE
-        many = isinstance(results, tuple)
-        return tuple(rounded_to(x.dtype, one) for one in results) if many else rounded_to(x.dtype, results)  # type: ignore[return-value]
+        if isinstance(results, tuple):
+            return tuple(one if one is None else rounded_to(x.dtype, one) for one in results)  # type: ignore[return-value]
+        return rounded_to(x.dtype, results)
 
     return call
 
@@ -65,8 +66,16 @@ def rnn(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None =
 @kernel("rnn_backward")
 @_in_float32
 def rnn_backward(
-    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, mask: Array | None = None
-) -> tuple[Array, Array, Array, Array, Array]:
+    dy: Array,
+    x: Array,
+    h: Array,
+    Wx: Array,
+    Wh: Array,
+    y: Array,
+    mask: Array | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array | None, Array | None, Array | None]:
     """As `xpdl.ops.recurrent.rnn_backward`."""
     if not _served(1, x, Wx, Wh, mask, (h,), (dy, y)):
         return DECLINE
@@ -76,6 +85,8 @@ def rnn_backward(
     for t in reversed(range(x.shape[1])):
         step(t, dy, dh, y, flags, kept, da)
         dh = matmul(da[:, t], Wh.T)
+    if not need_dW:
+        return _products(da, Wx.T), _with_kept(dh, kept), None, None, None
     dx, dWx, db = _through_products(da, x, Wx)
     return dx, _with_kept(dh, kept), dWx, _weights(_before(h, y), da), db
 
@@ -109,7 +120,9 @@ def lstm_backward(
     cells: Array,
     gates: Array,
     mask: Array | None = None,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array, Array | None, Array | None, Array | None]:
     """As `xpdl.ops.recurrent.lstm_backward`."""
     if not _served(4, x, Wx, Wh, mask, (h, c), (dy, y, cells)) or not _is_gates(gates, x, h):
         return DECLINE
@@ -120,6 +133,8 @@ def lstm_backward(
     for t in reversed(range(x.shape[1])):
         step(t, dy, dh, *given, kept, dc, da)
         dh = matmul(da[:, t], Wh.T)
+    if not need_dW:
+        return _products(da, Wx.T), _with_kept(dh, kept), dc, None, None, None
     dx, dWx, db = _through_products(da, x, Wx)
     return dx, _with_kept(dh, kept), dc, dWx, _weights(_before(h, y), da), db
 
@@ -143,8 +158,17 @@ def gru(
 @kernel("gru_backward")
 @_in_float32
 def gru_backward(
-    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, gates: Array, mask: Array | None = None
-) -> tuple[Array, Array, Array, Array, Array, Array]:
+    dy: Array,
+    x: Array,
+    h: Array,
+    Wx: Array,
+    Wh: Array,
+    y: Array,
+    gates: Array,
+    mask: Array | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array | None, Array | None, Array | None, Array | None]:
     """As `xpdl.ops.recurrent.gru_backward`."""
     if not _served(3, x, Wx, Wh, mask, (h,), (dy, y)) or not _is_gates(gates, x, h):
         return DECLINE
@@ -155,6 +179,8 @@ def gru_backward(
     for t in reversed(range(x.shape[1])):
         step(t, dy, dh, *given, kept, of_x, of_h)
         dh = matmul(of_h[:, t], Wh.T)
+    if not need_dW:
+        return _products(of_x, Wx.T), dh + kept, None, None, None, None
     dx, dWx, db = _through_products(of_x, x, Wx)
     dbh = bias_gradient(_rows(of_h))[2 * h.shape[1] :]
     return dx, dh + kept, dWx, _weights(_before(h, y), of_h), db, dbh

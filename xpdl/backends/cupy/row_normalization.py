@@ -27,13 +27,13 @@ def layer_normalization(x: Array, gamma: Array, beta: Array, eps: float) -> tupl
 
 @kernel("layer_normalization_backward")
 def layer_normalization_backward(
-    dy: Array, x: Array, gamma: Array, mean: Array, std: Array
-) -> tuple[Array, Array, Array]:
+    dy: Array, x: Array, gamma: Array, mean: Array, std: Array, *, need_dgamma: bool = True
+) -> tuple[Array, Array | None, Array | None]:
     """As `xpdl.ops.row_normalization.layer_normalization_backward`."""
     if not _serves((dy, x), gamma, axis=-1) or not _are_statistics(x, x.size // x.shape[-1], mean, std):
         return DECLINE
     dx = _backward(dy, x, gamma, mean, std, *_last(x))
-    return dx, *_of_columns(dy, x, gamma, mean, std)
+    return (dx, *_of_columns(dy, x, gamma, mean, std)) if need_dgamma else (dx, None, None)
 
 
 @kernel("rms_normalization")
@@ -46,12 +46,14 @@ def rms_normalization(x: Array, gamma: Array, eps: float) -> tuple[Array, Array]
 
 
 @kernel("rms_normalization_backward")
-def rms_normalization_backward(dy: Array, x: Array, gamma: Array, rms: Array) -> tuple[Array, Array]:
+def rms_normalization_backward(
+    dy: Array, x: Array, gamma: Array, rms: Array, *, need_dgamma: bool = True
+) -> tuple[Array, Array | None]:
     """As `xpdl.ops.row_normalization.rms_normalization_backward`."""
     if not _serves((dy, x), gamma, axis=-1) or not _are_statistics(x, x.size // x.shape[-1], rms):
         return DECLINE
     dx = _backward(dy, x, gamma, None, rms, *_last(x))
-    return dx, _of_columns(dy, x, gamma, None, rms)[0]
+    return dx, _of_columns(dy, x, gamma, None, rms)[0] if need_dgamma else None
 
 
 @kernel("group_normalization")
@@ -65,12 +67,14 @@ def group_normalization(x: Array, gamma: Array, beta: Array, groups: int, eps: f
 
 @kernel("group_normalization_backward")
 def group_normalization_backward(
-    dy: Array, x: Array, gamma: Array, groups: int, mean: Array, std: Array
-) -> tuple[Array, Array, Array]:
+    dy: Array, x: Array, gamma: Array, groups: int, mean: Array, std: Array, *, need_dgamma: bool = True
+) -> tuple[Array, Array | None, Array | None]:
     """As `xpdl.ops.row_normalization.group_normalization_backward`."""
     if not _serves((dy, x), gamma, axis=1) or not _are_statistics(x, x.shape[0] * groups, mean, std):
         return DECLINE
     dx = _backward(dy, x, gamma, mean, std, *_groups(x, groups))
+    if not need_dgamma:
+        return dx, None, None
     images, channels = x.shape[:2]
     planes, positions = images * channels, x.size // (images * channels)
     sums = empty((images, 2, channels), computing_dtype(x.dtype))

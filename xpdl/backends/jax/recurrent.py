@@ -38,16 +38,26 @@ def _rnn(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, mask: Array | None)
 @kernel("jax", "rnn_backward")
 @serves_half()
 def rnn_backward(
-    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, mask: Array | None = None
-) -> tuple[Array, Array, Array, Array, Array]:
+    dy: Array,
+    x: Array,
+    h: Array,
+    Wx: Array,
+    Wh: Array,
+    y: Array,
+    mask: Array | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array | None, Array | None, Array | None]:
     """As `xpdl.ops.recurrent.rnn_backward`."""
-    return _rnn_backward(dy, x, h, Wx, Wh, y, mask) if _serves(x, h, Wx, Wh, dy, y, mask=mask) else DECLINE
+    if not _serves(x, h, Wx, Wh, dy, y, mask=mask):
+        return DECLINE
+    return _rnn_backward(dy, x, h, Wx, Wh, y, mask, need_dW)
 
 
-@functools.partial(jax.jit, inline=True)
+@functools.partial(jax.jit, inline=True, static_argnames="need_dW")
 def _rnn_backward(
-    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, mask: Array | None
-) -> tuple[Array, Array, Array, Array, Array]:
+    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, mask: Array | None, need_dW: bool
+) -> tuple[Array, Array, Array | None, Array | None, Array | None]:
     def step(dh: Array, now: Any) -> Any:
         dy, y, counts = now
         passed, dh = _parted(dh + dy, counts)
@@ -56,6 +66,8 @@ def _rnn_backward(
 
     y = _swapped(y)
     dh, da = lax.scan(step, jnp.zeros_like(h), (_swapped(dy), y, _swapped(mask)), reverse=True)
+    if not need_dW:
+        return _swapped(da @ Wx.T), dh, None, None, None
     dx, dWx, db = _through_inputs(da, x, Wx)
     return dx, dh, dWx, _summed_products(_before(h, y), da), db
 
@@ -100,14 +112,16 @@ def lstm_backward(
     cells: Array,
     gates: Array,
     mask: Array | None = None,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array, Array | None, Array | None, Array | None]:
     """As `xpdl.ops.recurrent.lstm_backward`."""
     if c.shape != h.shape or not _serves(x, h, Wx, Wh, dy, c, y, cells, gates, mask=mask):
         return DECLINE
-    return _lstm_backward(dy, x, h, c, Wx, Wh, y, cells, gates, mask)
+    return _lstm_backward(dy, x, h, c, Wx, Wh, y, cells, gates, mask, need_dW)
 
 
-@functools.partial(jax.jit, inline=True)
+@functools.partial(jax.jit, inline=True, static_argnames="need_dW")
 def _lstm_backward(
     dy: Array,
     x: Array,
@@ -119,7 +133,8 @@ def _lstm_backward(
     cells: Array,
     gates: Array,
     mask: Array | None,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
+    need_dW: bool,
+) -> tuple[Array, Array, Array, Array | None, Array | None, Array | None]:
     def step(gradients: tuple[Array, Array], now: Any) -> Any:
         (dh, dc), (dy, before, cell, gates, counts) = gradients, now
         i, f, g, o = jnp.split(gates, 4, axis=-1)
@@ -139,6 +154,8 @@ def _lstm_backward(
     cells = _swapped(cells)
     each = (_swapped(dy), _before(c, cells), cells, _swapped(gates), _swapped(mask))
     (dh, dc), da = lax.scan(step, (jnp.zeros_like(h), jnp.zeros_like(c)), each, reverse=True)
+    if not need_dW:
+        return _swapped(da @ Wx.T), dh, dc, None, None, None
     dx, dWx, db = _through_inputs(da, x, Wx)
     return dx, dh, dc, dWx, _summed_products(_before(h, _swapped(y)), da), db
 
@@ -170,18 +187,35 @@ def _gru(x: Array, h: Array, Wx: Array, Wh: Array, b: Array, bh: Array, mask: Ar
 @kernel("jax", "gru_backward")
 @serves_half()
 def gru_backward(
-    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, gates: Array, mask: Array | None = None
-) -> tuple[Array, Array, Array, Array, Array, Array]:
+    dy: Array,
+    x: Array,
+    h: Array,
+    Wx: Array,
+    Wh: Array,
+    y: Array,
+    gates: Array,
+    mask: Array | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[Array, Array, Array | None, Array | None, Array | None, Array | None]:
     """As `xpdl.ops.recurrent.gru_backward`."""
     if not _serves(x, h, Wx, Wh, dy, y, gates, mask=mask):
         return DECLINE
-    return _gru_backward(dy, x, h, Wx, Wh, y, gates, mask)
+    return _gru_backward(dy, x, h, Wx, Wh, y, gates, mask, need_dW)
 
 
-@functools.partial(jax.jit, inline=True)
+@functools.partial(jax.jit, inline=True, static_argnames="need_dW")
 def _gru_backward(
-    dy: Array, x: Array, h: Array, Wx: Array, Wh: Array, y: Array, gates: Array, mask: Array | None
-) -> tuple[Array, Array, Array, Array, Array, Array]:
+    dy: Array,
+    x: Array,
+    h: Array,
+    Wx: Array,
+    Wh: Array,
+    y: Array,
+    gates: Array,
+    mask: Array | None,
+    need_dW: bool,
+) -> tuple[Array, Array, Array | None, Array | None, Array | None, Array | None]:
     def step(dh: Array, now: Any) -> Any:
         dy, before, gates, counts = now
         r, z, n, memory = jnp.split(gates, 4, axis=-1)
@@ -195,6 +229,8 @@ def _gru_backward(
     before = _before(h, _swapped(y))
     each = (_swapped(dy), before, _swapped(gates), _swapped(mask))
     dh, (of_x, of_h) = lax.scan(step, jnp.zeros_like(h), each, reverse=True)
+    if not need_dW:
+        return _swapped(of_x @ Wx.T), dh, None, None, None, None
     dx, dWx, db = _through_inputs(of_x, x, Wx)
     return dx, dh, dWx, _summed_products(before, of_h), db, jnp.split(of_h, 3, axis=-1)[2].sum((0, 1))
 

@@ -44,11 +44,13 @@ def gru_backward(
     y: NDArray,
     gates: NDArray,
     mask: NDArray | None = None,
-) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
+    *,
+    need_dW: bool = True,
+) -> pure.Gradients:
     """As `xpdl.ops.recurrent.gru_backward`."""
     if x.dtype != np.float32:
         return DECLINE
-    return pure.backward(_cell_backward, dy, x, h, Wx, Wh, y, gates, mask)
+    return pure.backward(_cell_backward, dy, x, h, Wx, Wh, y, gates, mask, need_dW)
 
 
 def _cell(of_x: NDArray, product: NDArray, bh: NDArray, h: NDArray, gates: NDArray, y: NDArray) -> None:

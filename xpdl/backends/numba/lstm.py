@@ -52,7 +52,9 @@ def lstm_backward(
     cells: NDArray,
     gates: NDArray,
     mask: NDArray | None = None,
-) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
+    *,
+    need_dW: bool = True,
+) -> pure.Gradients:
     """As `xpdl.ops.recurrent.lstm_backward`."""
     if x.dtype != np.float32 or not supports(x, h, Wx, Wh, dy, c, y, cells, gates, mask=mask):
         return DECLINE
@@ -61,9 +63,9 @@ def lstm_backward(
     if gates.shape != (*x.shape[:2], 4 * len(Wh)):
         return DECLINE
     if (panels := _panels(x)) is not None:
-        dx, dh, dc, dWx, dWh, db = panels.backward(dy, x, h, c, Wx, Wh, y, cells, gates, mask)
+        dx, dh, dc, dWx, dWh, db = panels.backward(dy, x, h, c, Wx, Wh, y, cells, gates, mask, need_dW)
         return dx, dh, dc, dWx, dWh, db
-    return pure.backward(_cell_backward, dy, x, h, c, Wx, Wh, y, cells, gates, mask)
+    return pure.backward(_cell_backward, dy, x, h, c, Wx, Wh, y, cells, gates, mask, need_dW)
 
 
 def _fit(h: NDArray, c: NDArray, Wx: NDArray, Wh: NDArray) -> bool:

@@ -24,7 +24,15 @@ from xpdl.backends.numba.jit import compiled, inline
 from xpdl.backends.numba.lockstep import board, claim, finish, part_of, wait_for
 from xpdl.backends.numba.lstm_cell import answer, of_answer, of_memory, open_gate, propose, remember
 from xpdl.backends.numba.row_loops import add, clear, copy
-from xpdl.backends.numpy.sequences import batch_major, products_of_inputs, summed_products, through_inputs, time_major
+from xpdl.backends.numpy.lstm import Gradients
+from xpdl.backends.numpy.sequences import (
+    batch_major,
+    inputs_alone,
+    products_of_inputs,
+    summed_products,
+    through_inputs,
+    time_major,
+)
 
 # Of a matrix that is transposed at a time.
 _ROWS = 8
@@ -52,13 +60,16 @@ def backward(
     cells: NDArray,
     gates: NDArray,
     mask: NDArray | None,
-) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
+    need_dW: bool,
+) -> Gradients:
     """As `xpdl.ops.recurrent.lstm_backward`, in float32."""
     dy, c, y, cells, gates = map(read_only, (time_major(dy), c, *map(time_major, (y, cells, gates))))
     da, (units, width), size = buffer_pool.empty(gates.shape, gates.dtype), Wh.shape, _panel(h)
     dh, dc = (np.zeros(h.shape, h.dtype) for _ in range(2))
     packed = np.empty((-(-units // size), width, size), Wh.dtype)
     _run(_backward, len(gates) + 1, packed, read_only(Wh), dy, c, cells, gates, _skipped(mask), da, dh, dc)
+    if not need_dW:
+        return inputs_alone(da, Wx), dh, dc, None, None, None
     dx, dWx, db = through_inputs(da, x, Wx)
     return dx, dh, dc, dWx, summed_products(h, y, da), db
 

@@ -41,20 +41,22 @@ def rms_normalization(x: NDArray, gamma: NDArray, eps: float) -> tuple[NDArray, 
 
 @kernel("numba", "layer_normalization_backward")
 def layer_normalization_backward(
-    dy: NDArray, x: NDArray, gamma: NDArray, mean: NDArray, std: NDArray
-) -> tuple[NDArray, NDArray, NDArray]:
+    dy: NDArray, x: NDArray, gamma: NDArray, mean: NDArray, std: NDArray, *, need_dgamma: bool = True
+) -> tuple[NDArray, NDArray | None, NDArray | None]:
     """As `xpdl.ops.row_normalization.layer_normalization_backward`."""
     if not _supports(x, dy, gamma, mean, std):
         return DECLINE
-    return _backward(dy, x, gamma, mean, std, True)
+    return _backward(dy, x, gamma, mean, std, True, need_dgamma)
 
 
 @kernel("numba", "rms_normalization_backward")
-def rms_normalization_backward(dy: NDArray, x: NDArray, gamma: NDArray, rms: NDArray) -> tuple[NDArray, NDArray]:
+def rms_normalization_backward(
+    dy: NDArray, x: NDArray, gamma: NDArray, rms: NDArray, *, need_dgamma: bool = True
+) -> tuple[NDArray, NDArray | None]:
     """As `xpdl.ops.row_normalization.rms_normalization_backward`."""
     if not _supports(x, dy, gamma, rms):
         return DECLINE
-    dx, dgamma, _ = _backward(dy, x, gamma, np.zeros_like(rms), rms, False)
+    dx, dgamma, _ = _backward(dy, x, gamma, np.zeros_like(rms), rms, False, need_dgamma)
     return dx, dgamma
 
 
@@ -73,19 +75,20 @@ def _forward(x: NDArray, gamma: NDArray, beta: NDArray, eps: float, centred: boo
 
 
 def _backward(
-    dy: NDArray, x: NDArray, gamma: NDArray, mean: NDArray, root: NDArray, centred: bool
-) -> tuple[NDArray, NDArray, NDArray]:
+    dy: NDArray, x: NDArray, gamma: NDArray, mean: NDArray, root: NDArray, centred: bool, need_dgamma: bool
+) -> tuple[NDArray, NDArray | None, NDArray | None]:
     rows, drows = (read_only(a.reshape(-1, a.shape[-1])) for a in (x, dy))
     mean, root, gamma = (read_only(a.reshape(-1)) for a in (mean, root, gamma))
     dx, parts = buffer_pool.empty(rows.shape, x.dtype), _parts(rows)
-    sums = np.zeros((len(parts), 2, rows.shape[1]), x.dtype)
+    # of no columns, where there is nothing to add up
+    sums = np.zeros((len(parts), 2, rows.shape[1] if need_dgamma else 0), x.dtype)
 
     def task(part: slice) -> None:
         given = drows[part], rows[part], gamma, mean[part], root[part]
         _gradients(*given, centred, dx[part], *sums[parts.index(part)])
 
     _run(task, rows)
-    dgamma, dbeta = np.add.reduce(sums, axis=0)
+    dgamma, dbeta = np.add.reduce(sums, axis=0) if need_dgamma else (None, None)
     return dx.reshape(x.shape), dgamma, dbeta
 
 
@@ -116,7 +119,10 @@ def _gradients(
         total, product = _products(dy[r], x[r], gamma, mean[r], scale)
         shift = total / x.dtype.type(x.shape[1]) if centred else total * x.dtype.type(0)
         slope = product / x.dtype.type(x.shape[1])
-        _gradient(dy[r], x[r], gamma, mean[r], scale, shift, slope, dx[r], dgamma, dbeta)
+        if len(dgamma) > 0:
+            _gradient(dy[r], x[r], gamma, mean[r], scale, shift, slope, dx[r], dgamma, dbeta)
+        else:
+            _gradient_alone(dy[r], x[r], gamma, mean[r], scale, shift, slope, dx[r])
 
 
 @reduction
@@ -151,6 +157,13 @@ def _products(dy: Any, x: Any, gamma: Any, mean: Any, scale: Any) -> Any:
 def _scale(x: Any, mean: Any, scale: Any, gamma: Any, beta: Any, y: Any) -> None:
     for i in range(len(y)):
         y[i] = (x[i] - mean) * scale * gamma[i] + beta[i]
+
+
+@inline
+def _gradient_alone(dy: Any, x: Any, gamma: Any, mean: Any, scale: Any, shift: Any, slope: Any, dx: Any) -> None:
+    for i in range(len(dx)):
+        x_hat = (x[i] - mean) * scale
+        dx[i] = (dy[i] * gamma[i] - shift - x_hat * slope) * scale
 
 
 @inline

@@ -21,6 +21,7 @@ from xpdl.backends.numpy.sequences import (
     batch_major,
     cut,
     give_back,
+    inputs_alone,
     keep,
     part_of,
     products_of_inputs,
@@ -36,6 +37,8 @@ from xpdl.backends.numpy.step_products import StepProduct
 from xpdl.backends.registry import DECLINE, kernel
 
 Cell = Callable[..., None]
+# dx, dh, and dWx, dWh, db, dbh where they are asked for
+Gradients = tuple[NDArray, NDArray, NDArray | None, NDArray | None, NDArray | None, NDArray | None]
 
 
 @kernel("numpy", "gru")
@@ -58,9 +61,11 @@ def gru_backward(
     y: NDArray,
     gates: NDArray,
     mask: NDArray | None = None,
-) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
+    *,
+    need_dW: bool = True,
+) -> Gradients:
     """As `xpdl.ops.recurrent.gru_backward`."""
-    return backward(_cell_backward, dy, x, h, Wx, Wh, y, gates, mask)
+    return backward(_cell_backward, dy, x, h, Wx, Wh, y, gates, mask, need_dW)
 
 
 def forward(
@@ -128,7 +133,8 @@ def backward(
     y: NDArray,
     gates: NDArray,
     mask: NDArray | None,
-) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
+    need_dW: bool,
+) -> Gradients:
     """The gradients by a function such as `_cell_backward`; `DECLINE` for other dtypes and shapes."""
     if not supports(x, h, Wx, Wh, dy, y, gates, mask=mask):
         return DECLINE
@@ -141,6 +147,8 @@ def backward(
         _steps_backward(cell_backward, product, *given, part_of(skipped, part), of_x[:, part], of_h[:, part], dh[part])
 
     run_by_sequences(task, h, Wh.T, len(of_x))
+    if not need_dW:
+        return inputs_alone(of_x, Wx), dh, None, None, None, None
     dx, dWx, db = through_inputs(of_x, x, Wx)
     return dx, dh, dWx, summed_products(h, y, of_h), db, np.add.reduce(of_h[:, :, 2 * units :], axis=(0, 1))
 

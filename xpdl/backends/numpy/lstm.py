@@ -22,6 +22,7 @@ from xpdl.backends.numpy.sequences import (
     batch_major,
     cut,
     give_back,
+    inputs_alone,
     keep,
     part_of,
     products_of_inputs,
@@ -37,6 +38,8 @@ from xpdl.backends.numpy.step_products import StepProduct
 from xpdl.backends.registry import DECLINE, kernel
 
 Cell = Callable[..., None]
+# dx, dh, dc, and dWx, dWh, db where they are asked for
+Gradients = tuple[NDArray, NDArray, NDArray, NDArray | None, NDArray | None, NDArray | None]
 
 
 @kernel("numpy", "lstm")
@@ -61,9 +64,11 @@ def lstm_backward(
     cells: NDArray,
     gates: NDArray,
     mask: NDArray | None = None,
-) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
+    *,
+    need_dW: bool = True,
+) -> Gradients:
     """As `xpdl.ops.recurrent.lstm_backward`."""
-    return backward(_cell_backward, dy, x, h, c, Wx, Wh, y, cells, gates, mask)
+    return backward(_cell_backward, dy, x, h, c, Wx, Wh, y, cells, gates, mask, need_dW)
 
 
 def forward(
@@ -130,7 +135,8 @@ def backward(
     cells: NDArray,
     gates: NDArray,
     mask: NDArray | None,
-) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]:
+    need_dW: bool,
+) -> Gradients:
     """The gradients by a function such as `_cell_backward`; `DECLINE` for other dtypes and shapes."""
     if c.shape != h.shape or not supports(x, h, Wx, Wh, dy, c, y, cells, gates, mask=mask):
         return DECLINE
@@ -143,6 +149,8 @@ def backward(
         _steps_backward(cell_backward, product, *given, part_of(skipped, part), da[:, part], dh[part], dc[part])
 
     run_by_sequences(task, h, Wh.T, len(gates))
+    if not need_dW:
+        return inputs_alone(da, Wx), dh, dc, None, None, None
     dx, dWx, db = through_inputs(da, x, Wx)
     return dx, dh, dc, dWx, summed_products(h, y, da), db
 

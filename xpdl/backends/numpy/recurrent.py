@@ -16,6 +16,7 @@ from xpdl.backends.numpy.sequences import (
     Skipped,
     batch_major,
     give_back,
+    inputs_alone,
     keep,
     part_of,
     products_of_inputs,
@@ -60,8 +61,16 @@ def _rnn_steps(product: StepProduct, y: NDArray, h: NDArray, skipped: Skipped) -
 @kernel("numpy", "rnn_backward")
 @in_float32
 def rnn_backward(
-    dy: NDArray, x: NDArray, h: NDArray, Wx: NDArray, Wh: NDArray, y: NDArray, mask: NDArray | None = None
-) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
+    dy: NDArray,
+    x: NDArray,
+    h: NDArray,
+    Wx: NDArray,
+    Wh: NDArray,
+    y: NDArray,
+    mask: NDArray | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[NDArray, NDArray, NDArray | None, NDArray | None, NDArray | None]:
     """As `xpdl.ops.recurrent.rnn_backward`."""
     if not supports(x, h, Wx, Wh, dy, y, mask=mask):
         return DECLINE
@@ -72,6 +81,8 @@ def rnn_backward(
         _rnn_steps_backward(product, dy[part], y[:, part], part_of(skipped, part), da[:, part], dh[part])
 
     run_by_sequences(task, h, Wh.T, len(y))
+    if not need_dW:
+        return inputs_alone(da, Wx), dh, None, None, None
     dx, dWx, db = through_inputs(da, x, Wx)
     return dx, dh, dWx, summed_products(h, y, da), db
 

@@ -41,12 +41,12 @@ def layer_normalization(x: NDArray, gamma: NDArray, beta: NDArray, eps: float) -
 
 @kernel("numpy", "layer_normalization_backward")
 def layer_normalization_backward(
-    dy: NDArray, x: NDArray, gamma: NDArray, mean: NDArray, std: NDArray
-) -> tuple[NDArray, NDArray, NDArray]:
+    dy: NDArray, x: NDArray, gamma: NDArray, mean: NDArray, std: NDArray, *, need_dgamma: bool = True
+) -> tuple[NDArray, NDArray | None, NDArray | None]:
     """As `xpdl.ops.row_normalization.layer_normalization_backward`."""
     if not _supports(x, dy, gamma, mean, std):
         return DECLINE
-    dx, dgamma, dbeta = _backward(dy, x, gamma, mean.reshape(-1, 1), std.reshape(-1, 1))
+    dx, dgamma, dbeta = _backward(dy, x, gamma, mean.reshape(-1, 1), std.reshape(-1, 1), need_dgamma)
     return dx, dgamma, dbeta
 
 
@@ -68,17 +68,19 @@ def rms_normalization(x: NDArray, gamma: NDArray, eps: float) -> tuple[NDArray, 
 
 
 @kernel("numpy", "rms_normalization_backward")
-def rms_normalization_backward(dy: NDArray, x: NDArray, gamma: NDArray, rms: NDArray) -> tuple[NDArray, NDArray]:
+def rms_normalization_backward(
+    dy: NDArray, x: NDArray, gamma: NDArray, rms: NDArray, *, need_dgamma: bool = True
+) -> tuple[NDArray, NDArray | None]:
     """As `xpdl.ops.row_normalization.rms_normalization_backward`."""
     if not _supports(x, dy, gamma, rms):
         return DECLINE
-    dx, dgamma, _ = _backward(dy, x, gamma, None, rms.reshape(-1, 1))
+    dx, dgamma, _ = _backward(dy, x, gamma, None, rms.reshape(-1, 1), need_dgamma)
     return dx, dgamma
 
 
 def _backward(
-    dy: NDArray, x: NDArray, gamma: NDArray, mean: NDArray | None, root: NDArray
-) -> tuple[NDArray, NDArray, NDArray]:
+    dy: NDArray, x: NDArray, gamma: NDArray, mean: NDArray | None, root: NDArray, need_dgamma: bool
+) -> tuple[NDArray, NDArray | None, NDArray | None]:
     """``dx, dgamma, dbeta`` of ``y = gamma x_hat + beta`` with ``x_hat = (x - mean) / root``; without a mean it is 0."""
     rows, drows = _rows(x), _rows(dy)
     width, parts = rows.shape[1], _pieces(rows)
@@ -93,8 +95,9 @@ def _backward(
             np.subtract(rows[part], mean[part], out=x_hat)
             x_hat /= root[part]
         np.multiply(d, x_hat, out=product)
-        np.add.reduce(product, axis=0, out=sums[0, index])
-        np.add.reduce(d, axis=0, out=sums[1, index])
+        if need_dgamma:
+            np.add.reduce(product, axis=0, out=sums[0, index])
+            np.add.reduce(d, axis=0, out=sums[1, index])
         # gamma dy, less its mean, and what of it lies along x_hat
         np.multiply(d, gamma, out=out)
         if mean is not None:
@@ -104,7 +107,7 @@ def _backward(
         out /= root[part]
 
     _run(piece, rows)
-    dgamma, dbeta = np.add.reduce(sums, axis=1)
+    dgamma, dbeta = np.add.reduce(sums, axis=1) if need_dgamma else (None, None)
     return dx.reshape(x.shape), dgamma, dbeta
 
 

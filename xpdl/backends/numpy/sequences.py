@@ -91,6 +91,11 @@ def through_inputs(da: NDArray, x: NDArray, Wx: NDArray) -> tuple[NDArray, NDArr
     return batch_major(dx.reshape(*da.shape[:2], x.shape[2])), dWx, db
 
 
+def inputs_alone(da: NDArray, Wx: NDArray) -> NDArray:
+    """``dx`` of `through_inputs`, as in a layer that is frozen."""
+    return batch_major(affine(_rows(da), Wx.T).reshape(*da.shape[:2], len(Wx)))
+
+
 def summed_products(h: NDArray, y: NDArray, da: NDArray) -> NDArray:
     """``dWh``: of the products of each state before a step, `h` and all but the last of `y` (T, N, H), with ``Wh``."""
     before = buffer_pool.empty(y.shape, y.dtype)

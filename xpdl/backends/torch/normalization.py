@@ -8,6 +8,8 @@ from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, activated, before_activation, supports
 
+_gradients = torch.ops.aten.native_batch_norm_backward.default
+
 
 @kernel("torch", "batch_normalization")
 def batch_normalization(
@@ -50,7 +52,8 @@ def batch_normalization_backward(
         return DECLINE
     dy = before_activation(dy, y, activation)
     invstd = torch.add(var, eps).rsqrt_()
-    return _backward(dy, x, gamma, None, None, mean, invstd, True, eps)
+    dx, dgamma, dbeta = _gradients(dy, x, gamma, None, None, mean, invstd, True, eps, [True, True, True])
+    return dx, dgamma, dbeta
 
 
 @kernel("torch", "normalize")
@@ -84,18 +87,14 @@ def normalize_backward(
     *,
     y: Tensor | None = None,
     activation: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    need_dgamma: bool = True,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As `xpdl.ops.normalization.normalize_backward`."""
     if not supports(dy, x, gamma, mean, var, y):
         return DECLINE
-    return _backward(before_activation(dy, y, activation), x, gamma, mean, var, None, None, False, eps)
-
-
-_ALL = [True, True, True]
-
-
-def _backward(dy: Tensor, x: Tensor, gamma: Tensor, *given: object) -> tuple[Tensor, Tensor, Tensor]:
-    dx, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward.default(dy, x, gamma, *given, _ALL)
+    dy = before_activation(dy, y, activation)
+    needed = [True, need_dgamma, need_dgamma]
+    dx, dgamma, dbeta = _gradients(dy, x, gamma, mean, var, None, None, False, eps, needed)
     return dx, dgamma, dbeta
 
 

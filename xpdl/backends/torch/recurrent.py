@@ -32,8 +32,16 @@ def rnn(x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, mask: Tensor | 
 @kernel("torch", "rnn_backward")
 @serves_half()
 def rnn_backward(
-    dy: Tensor, x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, y: Tensor, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dy: Tensor,
+    x: Tensor,
+    h: Tensor,
+    Wx: Tensor,
+    Wh: Tensor,
+    y: Tensor,
+    mask: Tensor | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `xpdl.ops.recurrent.rnn_backward`."""
     if not _serves(x, h, Wx, Wh, dy, y, mask=mask):
         return DECLINE
@@ -45,6 +53,8 @@ def rnn_backward(
         if counts is not None:
             _counted(da[t], counts[t])
         dh = _passed_back(da[t], Wh, dh, counts, t)
+    if not need_dW:
+        return _inputs_alone(da, Wx), dh, None, None, None
     dx, dWx, db = _through_inputs(da, x, Wx)
     return dx, dh, dWx, _summed_products(_before(h, y), da), db
 
@@ -86,7 +96,9 @@ def lstm_backward(
     cells: Tensor,
     gates: Tensor,
     mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    *,
+    need_dW: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `xpdl.ops.recurrent.lstm_backward`."""
     if c.shape != h.shape or not _serves(x, h, Wx, Wh, dy, c, y, cells, gates, mask=mask):
         return DECLINE
@@ -101,6 +113,8 @@ def lstm_backward(
         dc *= forget[t]
         dh = _passed_back(da[t].flatten(1), Wh, dh, counts, t)
     da = da.flatten(2)
+    if not need_dW:
+        return _inputs_alone(da, Wx), dh, dc, None, None, None
     dx, dWx, db = _through_inputs(da, x, Wx)
     return dx, dh, dc, dWx, _summed_products(_before(h, _time_major(y)), da), db
 
@@ -148,8 +162,17 @@ def gru(
 @kernel("torch", "gru_backward")
 @serves_half()
 def gru_backward(
-    dy: Tensor, x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, y: Tensor, gates: Tensor, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dy: Tensor,
+    x: Tensor,
+    h: Tensor,
+    Wx: Tensor,
+    Wh: Tensor,
+    y: Tensor,
+    gates: Tensor,
+    mask: Tensor | None = None,
+    *,
+    need_dW: bool = True,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """As `xpdl.ops.recurrent.gru_backward`."""
     if not _serves(x, h, Wx, Wh, dy, y, gates, mask=mask):
         return DECLINE
@@ -167,7 +190,10 @@ def gru_backward(
         dn[t] *= dh
         dh = torch.addmm(dh * kept[t], of_h[t].flatten(1), Wh.T)
     of_h = of_h.flatten(2)
-    dx, dWx, db = _through_inputs(torch.cat([of_h[..., : 2 * units], dn], 2), x, Wx)
+    of_x = torch.cat([of_h[..., : 2 * units], dn], 2)
+    if not need_dW:
+        return _inputs_alone(of_x, Wx), dh, None, None, None, None
+    dx, dWx, db = _through_inputs(of_x, x, Wx)
     return dx, dh, dWx, _summed_products(before, of_h), db, of_h[..., 2 * units :].sum((0, 1))
 
 
@@ -198,7 +224,12 @@ def _inputs(x: Tensor, Wx: Tensor, b: Tensor) -> Tensor:
 
 def _through_inputs(da: Tensor, x: Tensor, Wx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``dx, dWx, db`` of `_inputs`."""
-    return (da @ Wx.T).transpose(0, 1), _summed_products(_time_major(x), da), da.sum((0, 1))
+    return _inputs_alone(da, Wx), _summed_products(_time_major(x), da), da.sum((0, 1))
+
+
+def _inputs_alone(da: Tensor, Wx: Tensor) -> Tensor:
+    """``dx`` of `_inputs`."""
+    return (da @ Wx.T).transpose(0, 1)
 
 
 def _summed_products(a: Tensor, da: Tensor) -> Tensor:

@@ -8,8 +8,6 @@ from xpdl.backends.half_precision import WIDE, serves_half
 from xpdl.backends.registry import DECLINE, kernel
 from xpdl.backends.torch.tensors import Tensor, supports
 
-_ALL = [True, True, True]
-
 
 @kernel("torch", "layer_normalization")
 @serves_half({1: WIDE, 2: WIDE})
@@ -24,13 +22,14 @@ def layer_normalization(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> t
 @kernel("torch", "layer_normalization_backward")
 @serves_half({1: 2, 2: 2})
 def layer_normalization_backward(
-    dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, std: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+    dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, std: Tensor, *, need_dgamma: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As `xpdl.ops.row_normalization.layer_normalization_backward`."""
     if not supports(dy, x, gamma, mean, std) or dy.shape != x.shape or gamma.shape != x.shape[-1:]:
         return DECLINE
     backward = torch.ops.aten.native_layer_norm_backward.default
     # PyTorch reads statistics one after the other, whatever their strides; and of beta only whether there is one
     mean, inverse = mean.contiguous(), std.contiguous().reciprocal()
-    dx, dgamma, dbeta = backward(dy, x, gamma.shape, mean, inverse, gamma, gamma, _ALL)
+    needed = [True, need_dgamma, need_dgamma]
+    dx, dgamma, dbeta = backward(dy, x, gamma.shape, mean, inverse, gamma, gamma, needed)
     return dx, dgamma, dbeta
