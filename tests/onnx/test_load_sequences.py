@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import xpdl
 from tests.harness import nonempty
 from tests.onnx.graphs import Builder, loaded_from
-from tests.onnx.test_export import assert_same, runner
+from tests.onnx.test_export import assert_same, loaded, runner
 from tests.onnx.test_export_sequences import built
 from xpdl import layers as L
 
@@ -25,14 +27,22 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("gelu", ["tanh", "none"])
 @pytest.mark.parametrize("rotary", [False, True])
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_gpt_there_and_back(tied: bool, rotary: bool, gelu: str, tmp_path: Any) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_a_gpt_there_and_back(named: bool, tied: bool, rotary: bool, gelu: str, tmp_path: Any) -> None:
+    """By its name in the metadata, and node by node."""
     options = {"tied": tied, "rotary": rotary, "gelu": gelu, "dropout": 0.1, "seed": 0}
     with xpdl.use("numpy", dtype="float32"):
         net = built(xpdl.GPT(9, 8, 8, heads=2, depth=2, **options), shape=(8,))
         xpdl.onnx.export(net, tmp_path / "x.onnx")
+        if not named:
+            without(tmp_path / "x.onnx", "architecture")
         again = xpdl.onnx.load(tmp_path / "x.onnx", seed=0)
+    assert type(again) is (xpdl.GPT if named else xpdl.Sequential)
+    again.save(tmp_path / "x.safetensors")
+    loaded_again = xpdl.load_model(tmp_path / "x.safetensors")
     ids, targets = (RNG.integers(0, 9, (3, 8)) for _ in range(2))
-    np.testing.assert_array_equal(again.predict(ids), net.predict(ids))
+    for model in nonempty((again, loaded_again)):
+        np.testing.assert_array_equal(model.predict(ids), net.predict(ids))
     assert_same(runner(tmp_path / "x.onnx")(ids), net.predict(ids), "float32")
     for model in nonempty((net, again)):
         for layer in model.tree():  # whose masks are drawn by the names of layers
@@ -44,6 +54,91 @@ def test_a_gpt_there_and_back(tied: bool, rotary: bool, gelu: str, tmp_path: Any
     for old, a, b in zip(before.values(), net.params.values(), again.params.values(), strict=True):
         np.testing.assert_array_equal(a, b)
         assert not np.array_equal(a, old)
+
+
+def without(path: Any, key: str) -> None:
+    """Remove a text from the metadata of a file."""
+    proto = loaded(path)
+    kept = [one for one in proto.metadata_props if one.key != key]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+    path.write_bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_a_gpt_goes_on_with_texts(activation: str | None, dtype: str, tmp_path: Any) -> None:
+    vocabulary = xpdl.Vocabulary(list("abcdefghi"))
+    with xpdl.use("numpy", dtype=dtype):
+        net = built(xpdl.GPT(len(vocabulary), 8, 8, heads=2, depth=2, seed=0), dtype, (8,))
+        net.vocabulary, net.class_names = vocabulary, ["a"]
+        xpdl.onnx.export(net, tmp_path / "x.onnx", (5,), activation=activation)
+        again = xpdl.onnx.load(tmp_path / "x.onnx")
+    assert type(again) is xpdl.GPT and again.vocabulary == vocabulary and again.class_names == ["a"]
+    prompt = np.array([1, 2])
+    np.testing.assert_array_equal(again.generate(prompt, 9, seed=1), net.generate(prompt, 9, seed=1))
+
+
+def another_node(proto: Any, description: dict[str, Any]) -> None:
+    (node,) = (one for one in proto.graph.node if one.name == "norm")
+    node.attribute[1].f = 1e-3
+
+
+def many_layers(proto: Any, description: dict[str, Any]) -> None:
+    description["args"]["depth"] = 10**9
+
+
+def large_table(proto: Any, description: dict[str, Any]) -> None:
+    description["args"]["vocab"] = 10**9
+
+
+def wrong_option(proto: Any, description: dict[str, Any]) -> None:
+    description["args"]["gelu"] = ["tanh"]
+
+
+def unknown_option(proto: Any, description: dict[str, Any]) -> None:
+    description["args"]["colour"] = 1
+
+
+def another_class(proto: Any, description: dict[str, Any]) -> None:
+    description["__layer__"] = "RnnLm"
+
+
+def no_arguments(proto: Any, description: dict[str, Any]) -> None:
+    description["args"] = 3
+
+
+CHANGES = [another_node, many_layers, large_table, wrong_option, unknown_option, another_class, no_arguments]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_gpt_that_was_changed_is_read_node_by_node(change: Any, tmp_path: Any) -> None:
+    net = built(xpdl.GPT(9, 8, 8, heads=2, depth=1, seed=0), shape=(8,))
+    xpdl.onnx.export(net, tmp_path / "x.onnx")
+    proto = loaded(tmp_path / "x.onnx")
+    (text,) = (one for one in proto.metadata_props if one.key == "architecture")
+    description = json.loads(text.value)
+    change(proto, description)
+    text.value = json.dumps(description)
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    assert type(xpdl.onnx.load(tmp_path / "x.onnx")) is xpdl.Sequential
+
+
+@pytest.mark.parametrize("length", [2**20, 2**40])
+def test_a_long_input_asks_for_no_long_mask(length: int, tmp_path: Any) -> None:
+    net = built(xpdl.GPT(9, 8, 8, heads=2, depth=1, rotary=True, seed=0), shape=(8,))
+    xpdl.onnx.export(net, tmp_path / "x.onnx")
+    proto = loaded(tmp_path / "x.onnx")
+    (text,) = (one for one in proto.metadata_props if one.key == "architecture")
+    text.value = text.value.replace('"context": 8', f'"context": {length}')
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = length
+    (tmp_path / "x.onnx").write_bytes(proto.SerializeToString())
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="cannot be read into layers"):
+        xpdl.onnx.load(tmp_path / "x.onnx")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**27
 
 
 def test_the_hidden_states_of_a_gpt(tmp_path: Any) -> None:

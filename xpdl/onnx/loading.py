@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from onnx import ModelProto
@@ -22,11 +22,13 @@ from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, M
 from xpdl.layers.sigmoid import Sigmoid
 from xpdl.layers.softmax import Softmax
 from xpdl.models import purpose
+from xpdl.models.base import Model
 from xpdl.models.graph import Graph, Losses
 from xpdl.models.sequential import Sequential
 from xpdl.onnx.branches import in_order, nodes_of, shared_layers
 from xpdl.onnx.chains import layers_between
 from xpdl.onnx.inputs import InputShapes
+from xpdl.onnx.named_models import named_model
 from xpdl.onnx.nodes import Signal
 from xpdl.onnx.products import untie
 from xpdl.onnx.reading import GraphReader
@@ -45,6 +47,9 @@ _BY_NAME: dict[str, type[LossLayer]] = {
         *(GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError),
     )
 }
+
+
+M = TypeVar("M", bound=Model)
 
 
 class Options(NamedTuple):
@@ -84,9 +89,10 @@ def load(
 
     Returns
     -------
-    Sequential or Graph
-        A `Sequential` where the layers are a row, with residual blocks perhaps. With ``class_names`` and ``preparation`` if
-        the file has them.
+    Sequential, Graph or GPT
+        A `GPT` where xpdl exported one and neither `input_shape`, `output` nor `loss` is given. Otherwise a `Sequential`
+        where the layers are a row, with residual blocks perhaps. With ``class_names`` and ``preparation`` if the file has
+        them.
 
     Raises
     ------
@@ -133,8 +139,13 @@ def load(
 def _model(
     proto: ModelProto, folder: Path, shapes: InputShapes, names: Sequence[str] | None, options: Options
 ) -> Sequential | Graph:
-    reader = GraphReader(proto, folder, shapes, options.batched)
     metadata = {one.key: one.value for one in proto.metadata_props}
+    if options.batched and all(one is None for one in (shapes, names, options.loss)):
+        named = named_model(proto, folder, metadata, options.seed)
+        if named is not None:
+            _to_backend(named)
+            return _with_purpose(named, metadata, ("class_names", "preparation", "vocabulary"))
+    reader = GraphReader(proto, folder, shapes, options.batched)
     values = reader.outputs(names)
     loss = options.loss
     ends = {name: value.step for name, value in values.items()}
@@ -143,10 +154,19 @@ def _model(
         ends[name], loss = _without_activation(value, loss)
     try:
         model = _of_steps([x.step for x in reader.inputs.values()], ends, loss or _loss_named(metadata), options.seed)
-        purpose.read(model, {key: metadata[key] for key in ("class_names", "preparation") if key in metadata})
     except ValueError as error:  # of a constructor, for what the file says
         raise Unmapped(str(error)) from None
+    _with_purpose(model, metadata, ("class_names", "preparation"))
     model.class_names = model.class_names or reader.class_names
+    return model
+
+
+def _with_purpose(model: M, metadata: dict[str, str], keys: Sequence[str]) -> M:
+    """Set what the file says that a model is for, and return the model."""
+    try:
+        purpose.read(model, {key: metadata[key] for key in keys if key in metadata})
+    except (TypeError, ValueError) as error:
+        raise Unmapped(" ".join(str(error).split())) from None
     return model
 
 
@@ -180,7 +200,7 @@ def _without_activation(value: Signal, loss: Any) -> tuple[Step, Any]:
     return (end.inputs[0], loss or last) if loss is None or loss is last or isinstance(loss, last) else (end, loss)
 
 
-def _to_backend(model: Sequential | Graph) -> None:
+def _to_backend(model: Model) -> None:
     """Move the arrays to the backend in use."""
     before = {**model.params, **model.buffers}
     with np.errstate(over="ignore"):  # it is looked for

@@ -20,6 +20,8 @@ from xpdl.layers.losses import SigmoidWithLoss, SoftmaxWithLoss
 from xpdl.layers.negative_sampling import NegativeSampling
 from xpdl.layers.nodes import parts
 from xpdl.layers.regression_losses import GaussianKL, Huber, IdentityWithLoss, MeanAbsoluteError, MeanSquaredError
+from xpdl.models import architecture
+from xpdl.models.gpt import GPT
 from xpdl.onnx.exporters import exporter_of
 from xpdl.onnx.graph import OPSET, Graph, Value
 from xpdl.version import __version__
@@ -74,8 +76,8 @@ def export(
     Operators are those of opset 17.
     Constants have the names that parameters and running statistics have in the model. Statistics are constants, dropout
     is a node without effect (the book's is followed by a factor ``1 - dropout_ratio``). In float64 the difference between
-    ``eps`` and the float32 that the file has for it is added to the running variance. `class_names`, `preparation` and the
-    name of the loss are JSON texts in ``metadata_props``.
+    ``eps`` and the float32 that the file has for it is added to the running variance. `class_names`, `preparation`, the
+    name of the loss, and of a `GPT` its options and vocabulary are JSON texts in ``metadata_props``.
 
     A layer of one's own is exported by its method ``to_onnx(graph, x)``, which takes a `Graph` and a `Value` and returns a
     `Value`. A derived class that has the ``forward`` of a class of xpdl needs none.
@@ -140,9 +142,9 @@ def _dtype(model: Layer) -> np.dtype[Any]:
     return np.dtype(next(iter(names)))
 
 
-def _proto(model: Layer, shape: Any, activation: str | None) -> ModelProto:
-    dtype = _dtype(model)
-    graph = Graph(model, dtype, exporter_of)
+def traced(model: Layer, shape: Any, activation: str | None) -> tuple[Graph, list[Value], list[Value]]:
+    """Return the graph of a model for rows of a shape, with its inputs and outputs."""
+    graph = Graph(model, _dtype(model), exporter_of)
     inputs, outputs = (list(getattr(model, ends, ())) for ends in ("inputs", "outputs"))
     shapes = parts(shape)
     xs = [Value(graph.fresh(name), one) for name, one in zip(inputs if inputs[1:] else ["x"], shapes, strict=True)]
@@ -152,7 +154,12 @@ def _proto(model: Layer, shape: Any, activation: str | None) -> ModelProto:
         kind, attributes = _ACTIVATIONS[activation]
         ys = [graph.node(kind, y, **attributes) for y in ys]
     names = outputs if outputs[1:] else ["y"]
-    ys = [_named(graph, y, graph.fresh(name)) for name, y in zip(names, ys, strict=True)]
+    return graph, xs, [_named(graph, y, graph.fresh(name)) for name, y in zip(names, ys, strict=True)]
+
+
+def _proto(model: Layer, shape: Any, activation: str | None) -> ModelProto:
+    graph, xs, ys = traced(model, shape, activation)
+    dtype = graph.dtype
     size = sum(array.nbytes for array in graph.constants.values())
     if size > _MOST_BYTES:
         raise ValueError(f"{_OWNER}: an ONNX file holds at most 2 GiB, {model.name} has {size:,} bytes")
@@ -174,13 +181,21 @@ def _proto(model: Layer, shape: Any, activation: str | None) -> ModelProto:
         producer_name="xpdl",
         producer_version=__version__,
     )
-    purpose = {key: getattr(model, key, None) for key in ("class_names", "preparation")}
-    loss = next((kind.__name__ for kind in _TRAINED_WITH if type(getattr(model, "last_layer", None)) is kind), None)
-    purpose["loss"] = loss
-    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in purpose.items() if value is not None}
-    helper.set_model_props(proto, texts)
+    helper.set_model_props(proto, _metadata(model))
     _check(proto, model.name)
     return proto
+
+
+def _metadata(model: Layer) -> dict[str, str]:
+    """Return what the file says of a model beside its graph, as JSON."""
+    found = {key: getattr(model, key, None) for key in ("class_names", "preparation")}
+    loss = getattr(model, "last_layer", None)
+    found["loss"] = next((kind.__name__ for kind in _TRAINED_WITH if type(loss) is kind), None)
+    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in found.items() if value is not None}
+    if type(model) is GPT:
+        texts["architecture"] = architecture.to_json(model, _OWNER)
+        texts |= {} if model.vocabulary is None else {"vocabulary": json.dumps(model.vocabulary.to_json())}
+    return texts
 
 
 def _declared(value: Value, kind: int) -> ValueInfoProto:
