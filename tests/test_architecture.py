@@ -103,6 +103,7 @@ NAMES_IN_TEXT = {
 RANKS = {
     "errors": 0,
     "deprecation": 0,
+    "attribute_names": 0,
     "option_names": 0,
     "lazy": 0,
     "second_volume": 0,

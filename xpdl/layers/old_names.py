@@ -1,10 +1,11 @@
-"""Deprecated names of members of `Layer`, which work for one minor release."""
+"""Names of members of `Layer`: deprecated ones work for one minor release, those of other libraries are errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from xpdl.attribute_names import FREEZE, OF_LAYER, Misnomer, missing
 from xpdl.deprecation import warn_renamed
 
 #: what subclasses set or define
@@ -17,6 +18,14 @@ class OldNames:
     require_saved: Any
     set_name: Any
     named: Any
+    requires_grad, frozen = Misnomer(FREEZE), Misnomer(FREEZE)
+
+    if not TYPE_CHECKING:  # or no attribute would be unknown
+
+        def __getattr__(self, name: str) -> Any:
+            if name in OF_LAYER:
+                raise missing(self, name, OF_LAYER[name])
+            return object.__getattribute__(self, name)  # with its own error
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -1,9 +1,10 @@
-"""Deprecated names of what subclasses of `Optimizer` define, which work for one minor release."""
+"""Names of members of `Optimizer`: deprecated ones work for one minor release, those of other libraries are errors."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from xpdl.attribute_names import Misnomer
 from xpdl.deprecation import warn_renamed
 
 _RENAMED = {"memory": "state_names", "numbers": "scalars"}
@@ -13,6 +14,12 @@ class OldNames:
     """``memory`` and ``numbers``, now `state_names` and `scalars`: in subclasses, and on instances."""
 
     state_names: ClassVar[tuple[str, ...]]
+    learning_rate = Misnomer("the learning rate is lr")
+    clipnorm, grad_clip, max_grad_norm = (
+        Misnomer("the limit of the norm of all gradients is clip_norm") for _ in range(3)
+    )
+    epsilon, betas = Misnomer("it is called eps"), Misnomer("they are beta1 and beta2")
+    param_groups = Misnomer("the learning rate is lr, and lr_groups={'Affine1.*': 0.1} scales that of some parameters")
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
