@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
 import xpdl
-from tests.distributed.launch import on_ranks
+from tests.distributed.launch import ROOT, environment, on_ranks
 from xpdl.bench.distributed import GIGABITS, MICROSECONDS, RANKS, case, distributed, efficiencies, step_here
 from xpdl.bench.distributed_model import Gradient, Step
 from xpdl.bench.tables import distributed_table
@@ -74,3 +76,16 @@ def test_command_on_two_ranks(tmp_path):
     assert re.findall(r"^a step of 2 ranks here: .* predicted [\d.]+ ms \([\d.]+\)$", done.stdout, re.M)
     (figure,) = json.loads((tmp_path / "figures.json").read_text(), parse_constant=pytest.fail)["figures"]
     assert figure["ranks"] == 2 and figure["seconds"] > 0 and len(figure["efficiencies"]) == 36
+
+
+@pytest.mark.exhaustive
+@pytest.mark.needs("mpi4py")
+def test_ranks_are_measured_against_threads():
+    command = [sys.executable, str(ROOT / "scripts/measure_ranks.py"), "--net", "TwoLayerNet", "--batch", "8"]
+    done = subprocess.run(
+        [*command, "--rounds", "2"], capture_output=True, text=True, env=environment(), timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    cells = [cell.strip() for cell in done.stdout.splitlines()[-1].strip("|").split("|")]
+    by_ranks, by_threads = (float(cell.split()[0]) for cell in cells[2:4])
+    assert cells[:2] == ["TwoLayerNet", "8"] and min(by_ranks, by_threads, float(cells[4])) > 0
