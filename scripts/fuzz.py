@@ -642,6 +642,9 @@ def _without_work() -> None:
         shape = (784,) if flatten else (1, 28, 28)
         return (x[:40].reshape(-1, *shape), t[:40]), (x_test[:10].reshape(-1, *shape), t_test[:10])
 
+    # kernels are loaded here, and not in a case that an alarm breaks off
+    for net in (xpdl.TwoLayerNet(784, 3, 10, seed=0), xpdl.SimpleConvNet(seed=0)):
+        Trainer(net, x[:40].reshape(40, *net.input_shape), t[:40], epochs=1, verbose=False).train()
     train = Trainer.train
     Trainer.train = lambda self, epochs=None: (  # type: ignore[method-assign]
         train(self, epochs) if self.epochs < 3 else stopped()

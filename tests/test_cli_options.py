@@ -177,6 +177,8 @@ class TestConfig:
                 "[train]\nlr = 1",
                 "--config run.toml: [train] is a table, and options stand without one, such as epochs = 5",
             ),
+            ("\ufeffepoch = 3", "--config run.toml: there is no option 'epoch'; the nearest is 'epochs'"),
+            pytest.param("epochs = " + "[" * 20_000, "--config run.toml: is not a TOML file (", id="too deep"),
             ("epochs = ", "--config run.toml: is not a TOML file (Invalid value"),
             ("epochs = true", "run.toml: epochs must be a string or a number, got True"),
             ("augment = 1", "run.toml: augment must be true or false, got 1"),

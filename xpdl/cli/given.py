@@ -65,8 +65,9 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
         If a value does not suit its option, as on the command line.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        # editors on Windows begin a file with a mark of its encoding
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"--config {path}: is not a TOML file ({error})") from None
     defaults = {name: value.value for name, value in vars(parser.parse_args([])).items() if isinstance(value, Default)}
     known = {long_name(name)[2:]: value for name, value in defaults.items()}
