@@ -203,6 +203,10 @@ def _embedding_backward(rng: np.random.Generator, dtype: str, rows: int) -> Argu
     return (*drawn(rng, dtype, (rows, 5, 30)), rng.integers(0, 40, (rows, 5)), 50), {}
 
 
+def _rotary(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
+    return drawn(rng, dtype, (rows, 2, 70, 8)), {"base": 100.0, "first": 3, "inverse": True}
+
+
 def _attention(rng: np.random.Generator, dtype: str, rows: int) -> Arguments:
     q, k, v = drawn(rng, dtype, (rows, 2, 70, 8), *[(rows, 2, 90, 8)] * 2)
     return (q, k, v, rng.random((rows, 90)) < 0.7), {"causal": True}
@@ -241,6 +245,7 @@ ROWS = {
     "rms_normalization": Row(_rms_normalization, 800, (integers, no_rows, of_two_dtypes)),
     "rms_normalization_backward": Row(_rms_normalization_backward, 800, (integers, no_rows, of_two_dtypes)),
     "embedding_backward": Row(_embedding_backward, 400, (integers, no_rows)),
+    "rotary": Row(_rotary, 90, (integers, no_rows)),
     "attention": Row(_attention, 90, (integers, no_rows, of_two_dtypes)),
     "attention_backward": Row(_attention_backward, 90, (integers, no_rows, of_two_dtypes)),
     "rnn": Row(_recurrent(1, 1, biases=(1,)), 400, (integers, no_rows, of_two_dtypes)),

@@ -14,6 +14,7 @@ from xpdl.backends.numpy import (
     normalization,
     optimizers,
     pooling,
+    positional,
     recurrent,
     row_normalization,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "normalization",
     "optimizers",
     "pooling",
+    "positional",
     "recurrent",
     "row_normalization",
 ]
