@@ -1,13 +1,12 @@
-"""The affine map: `torch.addmm`, and products for its gradients."""
+"""The affine map, and products for its gradients."""
 
 from __future__ import annotations
 
 import math
 
-import torch
-
 from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
+from xpdl.backends.torch.products import addmm, mm
 from xpdl.backends.torch.tensors import Tensor, activated, before_activation, supports
 
 
@@ -18,7 +17,7 @@ def affine(x: Tensor, W: Tensor, b: Tensor | None = None, *, activation: str | N
     if not supports(x, W, b) or not _fits(x, W):
         return DECLINE
     rows = x if x.ndim == 2 else x.reshape(len(x), -1)
-    return activated(torch.mm(rows, W) if b is None else torch.addmm(b, rows, W), activation)
+    return activated(mm(rows, W) if b is None else addmm(b, rows, W), activation)
 
 
 @kernel("torch", "affine_backward")
@@ -38,8 +37,8 @@ def affine_backward(
         return DECLINE
     dy = before_activation(dy, y, activation)
     rows = x if x.ndim == 2 else x.reshape(len(x), -1)
-    dx = torch.mm(dy, W.T).view(x.shape) if need_dx else None
-    return dx, torch.mm(rows.T, dy), dy.sum(0) if need_db else None
+    dx = mm(dy, W.T).view(x.shape) if need_dx else None
+    return dx, mm(rows.T, dy), dy.sum(0) if need_db else None
 
 
 def _fits(x: Tensor, W: Tensor) -> bool:

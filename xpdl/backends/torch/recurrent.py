@@ -5,11 +5,18 @@ What a step backward multiplies gradients with is computed for all steps at once
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 
 from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
+from xpdl.backends.torch.products import addmm, mm, repeated
 from xpdl.backends.torch.tensors import Tensor, is_transformed, supports
+
+Product: TypeAlias = Callable[[Tensor], Tensor]
 
 # of a gradient and the output, in one pass over memory
 _through_tanh, _through_sigmoid = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward
@@ -22,8 +29,9 @@ def rnn(x: Tensor, h: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, mask: Tensor | 
     if not _serves(x, h, Wx, Wh, b, mask=mask):
         return DECLINE
     y, counts = _inputs(x, Wx, b), _by_step(mask)
+    add_product = _adding_product(Wh, y)
     for t, new in enumerate(y):
-        new.addmm_(h, Wh).tanh_()
+        add_product(new, h).tanh_()
         _keep(new, h, counts, t)
         h = new
     return y.transpose(0, 1)
@@ -46,13 +54,13 @@ def rnn_backward(
     if not _serves(x, h, Wx, Wh, dy, y, mask=mask):
         return DECLINE
     dy, y, counts = dy.transpose(0, 1), _time_major(y), _by_step(mask)
-    da, dh = torch.empty_like(y), torch.zeros_like(h)
+    da, dh, product = torch.empty_like(y), torch.zeros_like(h), _product(Wh.T, y)
     for t in reversed(range(len(da))):
         dh += dy[t]
         _through_tanh.grad_input(dh, y[t], grad_input=da[t])
         if counts is not None:
             _counted(da[t], counts[t])
-        dh = _passed_back(da[t], Wh, dh, counts, t)
+        dh = _passed_back(da[t], product, dh, counts, t)
     if not need_dW:
         return _inputs_alone(da, Wx), dh, None, None, None
     dx, dWx, db = _through_inputs(da, x, Wx)
@@ -69,8 +77,9 @@ def lstm(
         return DECLINE
     gates, counts, units = _inputs(x, Wx, b), _by_step(mask), h.shape[1]
     y, cells = gates.new_empty((2, *gates.shape[:2], units))
+    add_product = _adding_product(Wh, gates)
     for t, a in enumerate(gates):
-        a.addmm_(h, Wh)
+        add_product(a, h)
         i, f, g, o = a.split(units, 1)
         a[:, : 2 * units].sigmoid_()
         g.tanh_()
@@ -104,14 +113,14 @@ def lstm_backward(
         return DECLINE
     dy, cells, counts = dy.transpose(0, 1), _time_major(cells), _by_step(mask)
     da, slopes, forget = _lstm_slopes(cells, _before(c, cells), _time_major(gates), counts)
-    dh, dc = torch.zeros_like(h), torch.zeros_like(c)
+    dh, dc, product = torch.zeros_like(h), torch.zeros_like(c), _product(Wh.T, cells)
     for t in reversed(range(len(da))):
         dh += dy[t]
         dc.addcmul_(dh, slopes[t])
         da[t, :, :3] *= dc.unsqueeze(1)
         da[t, :, 3] *= dh
         dc *= forget[t]
-        dh = _passed_back(da[t].flatten(1), Wh, dh, counts, t)
+        dh = _passed_back(da[t].flatten(1), product, dh, counts, t)
     da = da.flatten(2)
     if not need_dW:
         return _inputs_alone(da, Wx), dh, dc, None, None, None
@@ -146,9 +155,9 @@ def gru(
     inputs, counts, units = _inputs(x, Wx, b), _by_step(mask), h.shape[1]
     gates = inputs.new_empty((*inputs.shape[:2], 4 * units))
     gates[..., : 3 * units] = inputs
-    y, of_h = inputs.new_empty((*inputs.shape[:2], units)), torch.empty_like(inputs[0])
+    y, product = inputs.new_empty((*inputs.shape[:2], units)), _product(Wh, inputs)
     for t, a in enumerate(gates):
-        torch.mm(h, Wh, out=of_h)
+        of_h = product(h)
         r, z, n, memory = a.split(units, 1)
         a[:, : 2 * units].add_(of_h[:, : 2 * units]).sigmoid_()
         torch.add(of_h[:, 2 * units :], bh, out=memory)
@@ -184,11 +193,12 @@ def gru_backward(
     _counted(_through_sigmoid.grad_input(before - n, z, grad_input=of_h[:, :, 1]), counts)
     torch.mul(dn, r, out=of_h[:, :, 2])
     kept, dh = z if counts is None else torch.where(counts, z, 1.0), torch.zeros_like(h)
+    product = _product(Wh.T, dn)
     for t in reversed(range(len(of_h))):
         dh = dh + dy[t]
         of_h[t] *= dh.unsqueeze(1)
         dn[t] *= dh
-        dh = torch.addmm(dh * kept[t], of_h[t].flatten(1), Wh.T)
+        dh = product(of_h[t].flatten(1)).addcmul_(dh, kept[t])
     of_h = of_h.flatten(2)
     of_x = torch.cat([of_h[..., : 2 * units], dn], 2)
     if not need_dW:
@@ -219,7 +229,7 @@ def _by_step(mask: Tensor | None) -> Tensor | None:
 def _inputs(x: Tensor, Wx: Tensor, b: Tensor) -> Tensor:
     """``x_t Wx + b`` of all steps (T, N, ...), in one product."""
     rows = _time_major(x).flatten(0, 1)
-    return torch.addmm(b, rows, Wx).view(x.shape[1], x.shape[0], -1)
+    return addmm(b, rows, Wx).view(x.shape[1], x.shape[0], -1)
 
 
 def _through_inputs(da: Tensor, x: Tensor, Wx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,12 +239,12 @@ def _through_inputs(da: Tensor, x: Tensor, Wx: Tensor) -> tuple[Tensor, Tensor, 
 
 def _inputs_alone(da: Tensor, Wx: Tensor) -> Tensor:
     """``dx`` of `_inputs`."""
-    return (da @ Wx.T).transpose(0, 1)
+    return mm(da.flatten(0, 1), Wx.T).view(*da.shape[:2], -1).transpose(0, 1)
 
 
 def _summed_products(a: Tensor, da: Tensor) -> Tensor:
     """The sum of ``a_t^T da_t`` over all steps."""
-    return torch.mm(a.flatten(0, 1).T, da.flatten(0, 1))
+    return mm(a.flatten(0, 1).T, da.flatten(0, 1))
 
 
 def _before(first: Tensor, states: Tensor) -> Tensor:
@@ -253,8 +263,21 @@ def _counted(a: Tensor, counts: Tensor | None) -> Tensor:
     return a if counts is None else a.masked_fill_(~counts, 0.0)
 
 
-def _passed_back(da: Tensor, Wh: Tensor, dh: Tensor, counts: Tensor | None, t: int) -> Tensor:
+def _product(W: Tensor, steps: Tensor) -> Product:
+    """The function ``a -> a W`` for the states or gradients `a` of steps (T, N, ...)."""
+    return repeated(W, steps.shape[1], len(steps)) or functools.partial(torch.mm, mat2=W)
+
+
+def _adding_product(Wh: Tensor, steps: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function that adds ``h Wh`` to one of the steps (T, N, ...), in place."""
+    product = repeated(Wh, steps.shape[1], len(steps))
+    if product is None:
+        return lambda a, h: a.addmm_(h, Wh)
+    return lambda a, h: a.add_(product(h))
+
+
+def _passed_back(da: Tensor, product: Product, dh: Tensor, counts: Tensor | None, t: int) -> Tensor:
     """The gradient of the state before step `t`, through the product with `Wh` or, where it was kept, as it is."""
     if counts is None:
-        return torch.mm(da, Wh.T)
-    return dh.masked_fill_(counts[t], 0.0).addmm_(da, Wh.T)
+        return product(da)
+    return dh.masked_fill_(counts[t], 0.0).add_(product(da))
