@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpdl.backends import Backend, asnumpy
-from xpdl.backends.namespaces import Array, array_namespace, device, is_host, rounded_to, widened
+from xpdl.backends.namespaces import Array, array_namespace, device, is_host, on_its_device, rounded_to, widened
 from xpdl.backends.random import Stream
 from xpdl.data.text.unigram_sampler import draw, ends_of, probabilities, word_counts
 from xpdl.models.architecture import register_layer
@@ -67,6 +67,7 @@ class WordVectors(Model, WordTables):  # type: ignore[misc]
         first = xp.zeros_like(candidates[..., 0])  # the right one
         return super().loss((x, candidates), first, train_flg, sample_weight)
 
+    @on_its_device
     def candidates(self, t: Array, train_flg: bool) -> Array:
         """Return words `t` (...), and behind each those that it is told from, (..., 1 + sample_size).
 
