@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> float:
     generator, critic = build(args.seed)
     optimizers = [xpdl.Adam(lr=0.0005, beta1=0.5) for _ in range(2)]
     rng = np.random.default_rng(args.seed)
+    averages, step = generator.state_dict(), 0  # of the weights over the last steps, which draw with less noise
 
     def noise(count: int) -> Array:
         return xpdl.asarray(rng.standard_normal((count, NOISE)))
@@ -48,8 +49,13 @@ def main(argv: list[str] | None = None) -> float:
             # the generator goes where the critic would take its pictures for real ones
             generator.backward(critic.input_gradient(fakes, real))
             optimizers[1].update(generator.params, generator.grads)
+            step += 1
+            kept = min(0.998, step / (step + 10))
+            for name, weights in generator.params.items():
+                averages[name] = kept * averages[name] + (1 - kept) * weights
         if not args.short and epoch % 10 == 9:
             print(f"epoch {epoch + 1}: loss of the generator {float(critic.loss(fakes, real)):.3f}", flush=True)
+    generator.load_state_dict(averages)
     fakes = generator.predict(noise(200))
     share = float(np.mean(xpdl.asnumpy(critic.predict(fakes)) > 0))
     means = [xpdl.asnumpy(one).mean(axis=0) for one in (pictures, fakes)]
