@@ -427,3 +427,62 @@ def test_scores_of_a_network_without_a_loss_layer_are_taken_as_they_are() -> Non
     assert measures.activation_of(xpdl.Sequential(xpdl.Relu(), loss=xpdl.SigmoidWithLoss))(scores)[0, 1] == 1 / (
         1 + np.exp(-3.0)
     )
+
+
+OF_CLASSES = ["accuracy", "top_5_accuracy", "precision", "recall", "f1_macro", "roc_auc", "perplexity"]
+OF_LABELS = ["accuracy", "precision", "recall", "f1_macro", "roc_auc"]
+OF_NUMBERS = ["mse", "mae", "r2"]
+POSITIONS = ["accuracy", "perplexity"]
+WORDS = {
+    "classes": "accuracy, top_5_accuracy, precision, recall, f1, roc_auc and perplexity",
+    "labels": "accuracy, precision, recall, f1 and roc_auc",
+    "numbers": "mse, mae and r2",
+    "positions": "accuracy and perplexity",
+}
+
+
+def _of_loss(loss):
+    network = Sequential(Affine(units=3), loss=loss, seed=0)
+    network.build((4,))
+    return network
+
+
+#: network -> its loss, the metrics that fit, and how they are named
+FITTING = {
+    "softmax": (lambda: _of_loss(SoftmaxWithLoss), "SoftmaxWithLoss", OF_CLASSES, "classes"),
+    "hinge": (lambda: _of_loss(xpdl.Hinge), "Hinge", OF_CLASSES, "classes"),
+    "sigmoid": (lambda: _of_loss(SigmoidWithLoss), "SigmoidWithLoss", OF_LABELS, "labels"),
+    **{
+        kind.__name__: (lambda kind=kind: _of_loss(kind), kind.__name__, OF_NUMBERS, "numbers")
+        for kind in (IdentityWithLoss, xpdl.MeanSquaredError, xpdl.MeanAbsoluteError, xpdl.Huber, xpdl.GaussianKL)
+    },
+    "gpt": (lambda: xpdl.GPT(5, 4, 4, 2, 1), "SoftmaxWithLoss", POSITIONS, "positions"),
+    "rnn": (lambda: xpdl.RnnLm(5, 4, 4), "SoftmaxWithLoss", POSITIONS, "positions"),
+    **{
+        kind.__name__: (lambda kind=kind: kind(5, 4, 4), "AnswerLoss", POSITIONS, "positions")
+        for kind in (xpdl.Seq2seq, xpdl.PeekySeq2seq, xpdl.AttentionSeq2seq)
+    },
+}
+
+
+@pytest.mark.parametrize("case", FITTING)
+def test_each_loss_says_which_metrics_fit(case):
+    make, loss, fitting, words = FITTING[case]
+    network = make()
+    assert measures.resolve(fitting, network) is not None
+    for name in nonempty({*OF_CLASSES, *OF_LABELS, *OF_NUMBERS} - {*fitting}):
+        with pytest.raises(ValueError) as caught:
+            measures.resolve([name], network)
+        assert str(caught.value).endswith(f"; {loss} goes with {WORDS[words]}"), str(caught.value)
+        assert f"the metric {name!r} is for " in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [xpdl.Seq2seq, xpdl.PeekySeq2seq, xpdl.AttentionSeq2seq])
+def test_perplexity_of_answers_is_that_of_the_ids_after_the_first(kind):
+    network = kind(7, 4, 4, seed=0)
+    x, t = RNG.integers(0, 7, (450, 5)), RNG.integers(0, 7, (450, 4))
+    options = {"epochs": 1, "metrics": ["perplexity"], "verbose": False, "seed": 0}
+    history = Trainer(network, x, t, x[:9], t[:9], **options).train()
+    for which, rows in (("train", slice(None)), ("test", slice(9))):
+        expected = np.exp(float(network.loss(x[rows], t[rows])))
+        np.testing.assert_allclose(history.metrics[f"{which}_perplexity"], [expected], rtol=1e-5)

@@ -13,6 +13,7 @@ from xpdl.distributed import Communicator
 from xpdl.layers.recurrent_state import states_of_zeros
 from xpdl.models.base import Model
 from xpdl.models.batched import count_right, joined
+from xpdl.models.seq2seq import Seq2seq
 from xpdl.ops.checks import label_rows
 from xpdl.ops.shares import share_of
 from xpdl.training.history import LISTS, History
@@ -237,6 +238,8 @@ def _in_one_pass(network: Model, x: Array, t: Array, kinds: Collection[str]) -> 
 
 def _outputs(network: Any, x: Array, t: Array, communicator: Communicator | None) -> Outputs:
     """The scores for all rows, on the host in float64."""
+    if isinstance(network, Seq2seq):  # each id of an answer is told from those before it
+        x, t = (x, t[:, :-1]), t[:, 1:]
     rows, to_home = rows_of(x, t, "evaluate"), home(network)
     begin, rows = (0, rows) if communicator is None else share_of(rows, communicator.rank, communicator.size)
 

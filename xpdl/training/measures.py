@@ -13,6 +13,8 @@ from xpdl import metrics
 from xpdl.backends.namespaces import Array, array_namespace
 from xpdl.layers.losses import LossLayer, SigmoidWithLoss
 from xpdl.layers.several_losses import SeveralLosses
+from xpdl.models.base import Model
+from xpdl.models.seq2seq import Seq2seq
 from xpdl.ops.checks import function
 
 _NAMES = (
@@ -22,6 +24,13 @@ _NAMES = (
 _AVERAGED = re.compile(r"(precision|recall|f1|roc_auc)(?:_(binary|macro|micro|weighted))?")
 _TOP = re.compile(r"top_([1-9]\d*)_accuracy")
 _ERRORS = ("mse", "mae")
+#: kind of outputs -> metrics that fit
+_FITTING = {
+    "classes": "accuracy, top_5_accuracy, precision, recall, f1, roc_auc and perplexity",
+    "classes of each position": "accuracy and perplexity",
+    "labels": "accuracy, precision, recall, f1 and roc_auc",
+    "values": "mse, mae and r2",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +165,13 @@ def _by_name(name: str, network: Any, owner: str) -> Measure | None:
         raise ValueError(f"{owner}: the metric {name!r} is for a network of one output; pass a function f(y, t) of all")
     if regression != (kind == "values") or ((top or likelihood) and kind != "classes"):
         needed = "numbers" if regression else "classes" if top or likelihood else "classes or yes / no labels"
-        raise ValueError(f"{owner}: the metric {name!r} is for a network that predicts {needed}, not {kind}")
+        raise ValueError(
+            f"{owner}: the metric {name!r} is for a network that predicts {needed}, not {kind}; {_fitting(network, kind)}"
+        )
+    if kind == "classes" and (top or averaged) and has_positions(network):
+        raise ValueError(
+            f"{owner}: the metric {name!r} is for one class a row, not one for each position; {_fitting(network, kind)}"
+        )
     if regression:
         one = getattr(metrics, name)
         return Measure(name, lambda outputs: one(outputs.y, outputs.t), name not in _ERRORS)
@@ -169,6 +184,23 @@ def _by_name(name: str, network: Any, owner: str) -> Measure | None:
         return None
     rule = _area if averaged[1] == "roc_auc" else _decided
     return Measure(name, functools.partial(rule, averaged[1], averaged[2]), True)
+
+
+def has_positions(network: Any) -> bool:
+    """Return whether a network that is built has scores of classes for each position of a row."""
+    if isinstance(network, Seq2seq):
+        return True
+    shape = getattr(network, "input_shape", None)
+    return isinstance(network, Model) and shape is not None and len(network.output_shape(shape)) > 1
+
+
+def _fitting(network: Any, kind: str) -> str:
+    """Say which metrics fit the loss of a network."""
+    if kind == "classes" and has_positions(network):
+        kind = "classes of each position"
+    last = getattr(network, "last_layer", None)
+    name = getattr(last, "title", type(network if last is None else last).__name__)
+    return f"{name} goes with {_FITTING[kind]}"
 
 
 def _decided(name: str, average: str | None, outputs: Outputs) -> float:
