@@ -5,7 +5,7 @@ import pytest
 
 import xpdl
 from tests.harness import nonempty
-from xpdl import Batches, XpdlClassifier
+from xpdl import Batches
 from xpdl.backends import asnumpy, use
 from xpdl.backends.rows import rows_at
 
@@ -61,5 +61,5 @@ class TestLabels:
         values = np.arange(30) % 3
         with use(library):
             x, y = xpdl.asarray(X), made(values, dtype)
-            model = XpdlClassifier(epochs=1, random_state=0).fit(x, y)
+            model = xpdl.XpdlClassifier(epochs=1, random_state=0).fit(x, y)
             assert set(asnumpy(model.predict(x)).tolist()) <= {0, 1, 2}
