@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,11 @@ def distinct(rng: np.random.Generator, *shape: int) -> Any:
     """As `sample`, without two equal values: no ties for a maximum."""
     count = int(np.prod(shape))
     return (2.0 * rng.permutation(count).reshape(shape) - count + 1 - count % 2) / 128.0
+
+
+def by_name(op: Any, args: Any, options: Any) -> dict[str, Any]:
+    """All arguments of an op by their names, but for the first, which may be by its place alone."""
+    return {**dict(zip(inspect.signature(op).parameters, args, strict=False)), **options}
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

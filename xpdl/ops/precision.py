@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,9 +20,11 @@ def in_float32(generic: Callable[P, R]) -> Callable[P, R]:
     values are mostly rounding. Arrays of other dtypes go through as they are.
     """
 
+    name = next(iter(inspect.signature(generic).parameters))
+
     @functools.wraps(generic)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        first: Any = args[0] if args else None
+        first: Any = args[0] if args else kwargs.get(name)
         if not is_half(first):
             return generic(*args, **kwargs)
         wide: Any = generic

@@ -12,7 +12,7 @@ import pytest
 from tests.backends.numpy.roster import op_of
 from tests.backends.torch.roster import DRIVEN_ELSEWHERE, MAKE, RECURRENT, ROWS_OF_A_BATCH, as_tensors, tensors
 from tests.harness import nonempty
-from tests.pairs import as_tuple
+from tests.pairs import as_tuple, by_name
 from xpdl import LabelError
 from xpdl.backends import dispatch
 from xpdl.backends.dispatch import DECLINE
@@ -117,6 +117,15 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(torch: Any, name
             if want is not None and want.is_floating_point():
                 assert got.dtype in (kind, torch.float32)
                 torch.testing.assert_close(got, want.to(got.dtype), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", [name for name in MAKE if name != "flush_denormals"])
+def test_half_precision_by_name_is_that_by_position(torch: Any, name: str) -> None:
+    args, options = made(torch, name, change=lambda a: a.half() if a.is_floating_point() else a)
+    found, expected = call(name)(**by_name(call(name), args, options)), call(name)(*args, **options)
+    for got, want in zip(nonempty(as_tuple(found)), as_tuple(expected), strict=True):
+        assert got is want is None or torch.equal(got.nan_to_num(), want.nan_to_num())
 
 
 # a mask depends on the shape alone
