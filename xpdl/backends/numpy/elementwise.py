@@ -39,7 +39,8 @@ def relu(x: NDArray) -> NDArray:
     if x.dtype.kind != "f":
         return DECLINE
     if x.size < TUNING.small_array:
-        return np.maximum(x, 0.0)
+        zeros = TUNING.compared_zeros <= x.size <= TUNING.elementwise_zeros and x.flags.c_contiguous
+        return np.maximum(x, _zeros(x.dtype, TUNING.elementwise_zeros)[: x.size].reshape(x.shape) if zeros else 0.0)
     y = buffer_pool.empty_like(x)
     if not apply_flat(lambda x, y: np.maximum(x, _zeros_for(x), out=y), x, y):
         return DECLINE
