@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -111,6 +112,10 @@ class Times:
         self.seconds += seconds + self.stop
 
 
+#: no rank says that it ends
+OF_MPI: dict[str, Any] = {"Status": lambda: None, "ANY_SOURCE": -1}
+
+
 class Request:
     """A request of MPI that is finished when it has been tested so often."""
 
@@ -137,7 +142,8 @@ def test_time_in_which_the_process_was_stopped_is_no_time_that_it_waited(
     monkeypatch.setattr(waiting, "time", Times(stop))
     monkeypatch.setattr(waiting, "_YIELDS", 0)
     monkeypatch.setattr(waiting, "_LONGEST_PAUSE", 0.1)
-    assert Waiting(None, None).finished(Request(pauses), 15.0) is expected
+    mpi, reports = (types.SimpleNamespace(**values) for values in (OF_MPI, {"Improbe": lambda *_: None}))
+    assert Waiting(mpi, reports).finished(Request(pauses), 15.0) is expected
 
 
 def test_clock_counts_the_time_between_its_calls_up_to_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
