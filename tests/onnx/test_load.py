@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xpdl
-from tests.onnx.graphs import outputs
+from tests.onnx.graphs import Builder, loaded_from, outputs
 from tests.onnx.test_export import NETS, after_training, assert_same
 from xpdl import layers as L
 from xpdl import models, use
@@ -211,6 +211,49 @@ def test_classifiers_of_scikit_learn(kind: str, zipmap: bool, tmp_path: Any) -> 
     truth = t[:6] if got.shape[1] > 1 else (t[:6, None] == fitted.classes_[1])
     truth = np.unique(t, return_inverse=True)[1][:6] if kind == "names" else truth
     assert loaded.gradient(x[:6], np.asarray(truth, int)).keys() == loaded.params.keys()
+
+
+LINEAR = {
+    "LogisticRegression of three": (["linear_model.LogisticRegression"], lambda x, rng: rng.integers(0, 3, 60)),
+    "LogisticRegression of two": (["linear_model.LogisticRegression"], lambda x, rng: rng.integers(0, 2, 60)),
+    "LinearRegression": (["linear_model.LinearRegression"], lambda x, rng: x[:, 0] + 1),
+    "Ridge of two targets": (["linear_model.Ridge"], lambda x, rng: x[:, :2]),
+    "standardized": (["preprocessing.StandardScaler", "neural_network.MLPRegressor"], lambda x, rng: x[:, 0]),
+    "components": (
+        ["preprocessing.StandardScaler", "decomposition.PCA", "linear_model.LogisticRegression"],
+        lambda x, rng: rng.integers(0, 3, 60),
+    ),
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.needs("sklearn", "skl2onnx")
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_models_and_pipelines_of_scikit_learn(name: str, tmp_path: Any) -> None:
+    kinds, targets = LINEAR[name]
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((60, 4)) * [1, 2, 3, 4] + 1).astype("float32")
+    parts = [kind.rpartition(".") for kind in kinds]
+    made = [getattr(importlib.import_module(f"sklearn.{module}"), kind)() for module, _, kind in parts]
+    fitted = fit(importlib.import_module("sklearn.pipeline").make_pipeline(*made), x, targets(x, rng))
+    write_sklearn(fitted, x, tmp_path)
+    loaded = xpdl.onnx.load(tmp_path / "x.onnx")
+    expected = fitted.predict_proba(x) if hasattr(fitted, "predict_proba") else fitted.predict(x).reshape(60, -1)
+    expected = expected[:, 1:] if "of two" in name and "targets" not in name else expected
+    np.testing.assert_allclose(outputs(loaded, x), expected, atol=1e-5)
+    assert (loaded.class_names is None) is not hasattr(fitted, "classes_")
+    assert all(array.dtype == np.float32 for array in loaded.params.values())
+
+
+def test_classifiers_of_other_scores_are_named(tmp_path: Any) -> None:
+    onnx = importlib.import_module("onnx")
+    numbers = {"coefficients": [0.5] * 8, "intercepts": [0.0, 0.0], "classlabels_ints": [0, 1]}
+    for kind in ("PROBIT", "LOGISTIC"):
+        g = Builder()
+        options = {"domain": "ai.onnx.ml", "post_transform": kind, **numbers}
+        g.nodes.append(onnx.helper.make_node("LinearClassifier", ["x"], ["label", "y"], name="c", **options))
+        with pytest.raises(ValueError, match=rf"node 'c' .*: it computes {kind} of 2 scores for 2 classes"):
+            loaded_from(g.model("y"), tmp_path)
 
 
 @pytest.mark.needs("sklearn", "skl2onnx")

@@ -112,7 +112,44 @@ def transformer(torch: Any, causal: bool, packed: bool = False) -> Any:
     return module(torch, layers, forward), [(6, E)]
 
 
+def squeezed(torch: Any) -> Any:
+    """A gate of channels, convolutions of single pixels on their means, and the largest values."""
+    nn = torch.nn
+    gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Conv2d(2, 4, 1), nn.Sigmoid())
+    layers = {"first": nn.Conv2d(3, 4, 3), "gate": gate, "last": nn.Linear(4, 5)}
+
+    def forward(net: Any, x: Any) -> Any:
+        h = net.first(x)
+        return net.last((h * net.gate(h)).amax((2, 3)))
+
+    return module(torch, layers, forward), [(3, 6, 6)]
+
+
+def normalized(torch: Any, kind: str) -> Any:
+    nn = torch.nn
+    norm = nn.GroupNorm(2, 4) if kind == "groups" else nn.LayerNorm((4, 4, 4))
+    whole = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.GELU(), nn.Flatten(), nn.Linear(64, 5))
+    return module(torch, {"whole": whole}, lambda net, x: net.whole(x)), [(3, 6, 6)]
+
+
+def pieces(torch: Any) -> Any:
+    """The root mean square as LLaMA has it, halves of features, and a layer in two places."""
+    nn = torch.nn
+    layers = {"a": nn.Linear(6, 6), "b": nn.Linear(6, 8), "c": nn.Linear(4, 5)}
+
+    def forward(net: Any, x: Any) -> Any:
+        x = torch.tanh(net.a(torch.nn.functional.softplus(net.a(x))))
+        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+        left, right = net.b(x).chunk(2, -1)
+        return net.c(left * torch.sigmoid(right))
+
+    return module(torch, layers, forward), [(6,)]
+
+
 NETS = {
+    "squeezed": squeezed,
+    "pieces": pieces,
+    **{f"normalized {kind}": functools.partial(normalized, kind=kind) for kind in ("groups", "layer")},
     "resnet": resnet,
     "unet": functools.partial(unet, up="transposed"),
     "unet, repeated": functools.partial(unet, up="repeated"),

@@ -16,11 +16,22 @@ from xpdl.onnx.steps import known
 
 _INTEGERS = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}
 _FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16}
+
+
+def _quotient(a: HostArray, b: HostArray) -> HostArray:
+    """Return the quotient; of integers towards 0, as ONNX has it."""
+    if a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
+        return np.asarray(np.divide(a, b))
+    if not np.all(b):
+        raise Unmapped("it divides by 0")
+    return np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)), np.result_type(a, b))
+
+
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
-    "Div": np.divide,
+    "Div": _quotient,
     "Sqrt": np.sqrt,
     "Reciprocal": np.reciprocal,
     "Neg": np.negative,

@@ -102,7 +102,7 @@ def _layer_of(values: HostArray) -> Layer | None:
     """Return the layer that gives these values in the grid."""
     if values.shape != _GRID.shape or values.dtype.kind != "f" or not np.all(np.isfinite(values)):
         return None
-    candidates: list[Layer] = [Gelu("none"), Gelu("tanh"), Silu()]
+    candidates: list[Layer] = [Gelu("none"), Gelu("tanh"), Silu(), Softplus()]
     below = float(values[0, 0])
     if below < 0:
         slope, alpha = _plain(below / _GRID[0, 0]), _plain(below / math.expm1(_GRID[0, 0]))

@@ -31,6 +31,7 @@ from xpdl.onnx.nodes import BATCH, ONE, Given, Node, Signal, constant, decimal, 
 from xpdl.onnx.normalizations import (
     group_normalization,
     instance_normalization,
+    largest,
     layer_normalization,
     mean,
     rms_normalization,
@@ -38,6 +39,7 @@ from xpdl.onnx.normalizations import (
 from xpdl.onnx.products import gemm, matmul
 from xpdl.onnx.recurrence import recurrent
 from xpdl.onnx.resizing import convolution_transpose, resize, upsample
+from xpdl.onnx.scikit_learn import linear_classifier, linear_regressor, normalizer, scaler
 from xpdl.onnx.source import FLOATS, HostArray, Unmapped
 from xpdl.onnx.windows import border, convolution, pooling
 
@@ -62,6 +64,16 @@ def _with_alpha(make: Callable[[float], Layer], default: float) -> Importer:
         return then(node, signal(x), make(node.number("alpha", default)))
 
     return importer
+
+
+def _prelu(node: Node, reader: Reader, x: Given, slope: Given) -> Signal:
+    return then(node, signal(x), LeakyRelu(decimal(_number(constant(slope, "slope"), "slope"))))
+
+
+def _celu(node: Node, reader: Reader, x: Given) -> Signal:
+    if node.number("alpha", 1.0) != 1.0:
+        raise Unmapped("xpdl has no layer for it, but with alpha=1")
+    return then(node, signal(x), Elu())
 
 
 def _gelu(node: Node, reader: Reader, x: Given) -> Signal:
@@ -156,6 +168,7 @@ IMPORTERS: dict[str, Importer] = {
     "AveragePool": pooling(AveragePooling),
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
+    "Celu": _celu,
     "Concat": concatenate,
     "Conv": convolution,
     "ConvTranspose": convolution_transpose,
@@ -187,11 +200,12 @@ IMPORTERS: dict[str, Importer] = {
     "Pad": border,
     "Less": function(np.less),
     "LessOrEqual": function(np.less_equal),
+    "PRelu": _prelu,
     "Pow": function(np.power),
     "RMSNormalization": rms_normalization,
     "RNN": recurrent(RNN),
     "Reciprocal": function(np.reciprocal),
-    "ReduceMax": masks.reduced(np.max),
+    "ReduceMax": largest,
     "ReduceMean": mean,
     "ReduceSum": masks.reduced(np.sum),
     "Relu": _elementwise(Relu),
@@ -211,5 +225,9 @@ IMPORTERS: dict[str, Importer] = {
     "Unsqueeze": unsqueeze,
     "Upsample": upsample,
     "Where": _where,
+    "ai.onnx.ml.LinearClassifier": linear_classifier,
+    "ai.onnx.ml.LinearRegressor": linear_regressor,
+    "ai.onnx.ml.Normalizer": normalizer,
+    "ai.onnx.ml.Scaler": scaler,
     "ai.onnx.ml.ZipMap": _zip_map,
 }

@@ -49,7 +49,7 @@ def grids_of(node: Node, x: Given) -> Signal:
     """Return a value that is a batch of signals (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W)."""
     x = signal(x)
     grids = Signal(x.step, x.axes[1:], x.order)
-    if not _in_batches(x) or not 2 <= len(x.step.shape) <= 4 or len(x.axes) != len(x.step.shape) + 1:
+    if not _in_batches(x) or not 3 <= len(x.axes) <= 5 or not x.real:
         raise Unmapped(f"its input is no batch of images (N, C, H, W), signals or volumes: rows are of shape {x.row}")
     grids = arranged(node.outputs[0], grids)
     return Signal(grids.step, (x.axes[0], *grids.axes))

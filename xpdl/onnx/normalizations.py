@@ -12,9 +12,10 @@ import numpy as np
 from xpdl.layers.base import Layer
 from xpdl.layers.flatten import Flatten
 from xpdl.layers.merging import Add, Multiply
-from xpdl.layers.pooling import GlobalAveragePooling
+from xpdl.layers.pooling import GlobalAveragePooling, GlobalMaxPooling
 from xpdl.layers.rearranging import Permute, Reshape
 from xpdl.layers.row_normalization import GroupNormalization, LayerNormalization, RMSNormalization
+from xpdl.onnx import masks
 from xpdl.onnx.arranging import after, arranged, reshaped
 from xpdl.onnx.evaluating import MOST_VALUES, Function, Mean, values_of
 from xpdl.onnx.importing import Reader, grids_of, then
@@ -94,26 +95,49 @@ def instance_normalization(node: Node, reader: Reader, x: Given, scale: Given, b
 def mean(node: Node, reader: Reader, x: Given, axes: Given = None) -> Signal:
     """Return the mean of all axes of a row but one, which is that of the channels, or a part of a normalization."""
     x = signal(x)
+    own = _reduced(node, x, axes)
+    pooled = _over_grids(node, x, own, GlobalAveragePooling)
+    return pooled or _part_mean(node, x, [x.axes[place] for place in own], bool(node.integer("keepdims", 1)))
+
+
+def largest(node: Node, reader: Reader, x: Given, axes: Given = None) -> Signal:
+    """Return the largest value of all axes of a row but one, or the length of a mask."""
+    x = signal(x)
+    pooled = (
+        None
+        if isinstance(x.step.layer, masks.OfMask)
+        else _over_grids(node, x, _reduced(node, x, axes), GlobalMaxPooling)
+    )
+    return pooled or masks.reduced(np.max)(node, reader, x, axes)
+
+
+def _reduced(node: Node, x: Signal, axes: Given) -> set[int]:
+    """Return the places of the axes that a node reduces."""
     found = node.integers("axes") if axes is None else integers(axes, "axes")
-    reduced = {axis % len(x.axes) for axis in found} if x.axes else set()
-    own = [x.axes[axis] for axis in reduced]
-    kept = [axis for axis in x.real if axis not in own]
-    keeps = bool(node.integer("keepdims", 1))
-    if not reduced or BATCH in own or BATCH not in x.axes:
+    places = {axis % len(x.axes) for axis in found} if x.axes else set()
+    if not places or BATCH in [x.axes[place] for place in places] or BATCH not in x.axes:
         raise Unmapped(f"it reduces the axes {found[:8]}, which are not axes of a row")
+    return places
+
+
+def _over_grids(node: Node, x: Signal, reduced: set[int], make: Callable[[], Layer]) -> Signal | None:
+    """Return the pooling of all axes of a row but one, which is that of the channels; None of others."""
+    own = [x.axes[place] for place in reduced]
+    kept = [axis for axis in x.real if axis not in own]
     if len(kept) != 1 or len(x.real) < 2:
-        return _part_mean(node, x, [axis for axis in own if axis >= 0], keeps)
+        return None
     if kept != [0]:
         layer = Permute([axis + 1 for axis in (*kept, *sorted(set(x.real) - set(kept)))])
         x = Signal(after(node.outputs[0], x.step, layer), tuple(0 if axis == kept[0] else axis for axis in x.axes))
     left = [ONE if i in reduced else 0 if axis == kept[0] else axis for i, axis in enumerate(x.axes)]
-    if not keeps:
+    if not node.integer("keepdims", 1):
         left = [axis for i, axis in enumerate(left) if i not in reduced]
-    return then(node, x, GlobalAveragePooling(), tuple(left))
+    return then(node, x, make(), tuple(left))
 
 
 def _part_mean(node: Node, x: Signal, own: list[int], keeps: bool) -> Signal:
     """Return the mean along axes of a row, which stay with size 1."""
+    own = [axis for axis in own if axis >= 0]
     if not keeps or not own or x.order is not None:
         raise Unmapped("xpdl has no layer for it, other than of all axes of images but the channels")
     along = tuple(axis + 1 for axis in own)

@@ -7,8 +7,10 @@ from typing import Any
 from xpdl.layers.convolution_transpose import ConvolutionTranspose
 from xpdl.layers.upsampling import UpSampling
 from xpdl.onnx.importing import Reader, bias_of, grids_of, then
-from xpdl.onnx.nodes import Given, Node, Signal, constant, integers
+from xpdl.onnx.nodes import Given, Node, Signal, constant
+from xpdl.onnx.nodes import sizes as sizes_of
 from xpdl.onnx.source import HostArray, Unmapped
+from xpdl.onnx.steps import Row, known
 from xpdl.onnx.windows import window_of
 
 Sizes = tuple[int, ...]
@@ -70,7 +72,7 @@ def resize(
     repeated = (places, nearest) in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"))
     if not (repeated if mode == "nearest" else mode == "linear" and places == "half_pixel"):
         raise Unmapped(f"it interpolates in another way: mode={mode[:20]}, {places[:30]}, {nearest[:20]}")
-    factors = _ratio(grids, integers(sizes, "sizes")) if scales is None else _whole(constant(scales, "scales"), grids)
+    factors = _ratio(grids, sizes_of(sizes, "sizes")) if scales is None else _whole(constant(scales, "scales"), grids)
     return then(node, grids, UpSampling(factors, mode=mode))
 
 
@@ -90,9 +92,8 @@ def _whole(scales: tuple[float, ...] | HostArray, x: Signal) -> Sizes:
     return tuple(int(value) for value in values[2:])
 
 
-def _ratio(x: Signal, sizes: Sizes) -> Sizes:
-    row = x.step.shape
-    known = [size for size in row if size is not None]
-    if len(known) < len(row) or len(sizes) != len(row) + 1:
-        raise Unmapped("its scales need the sizes of its input", "give input_shape=")
-    return _whole((1.0, *(out / have for out, have in zip(sizes[1:], known, strict=True))), x)
+def _ratio(x: Signal, sizes: Row) -> Sizes:
+    row = known(x.step.shape)
+    if len(sizes) != len(row) + 1:
+        raise Unmapped(f"its sizes {sizes[:8]} are not those of rows of shape {row}")
+    return _whole((1.0, *(out / have for out, have in zip(known(sizes[1:]), row, strict=True))), x)
