@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,4 +130,4 @@ def test_error_that_pickle_cannot_bring_back_is_told(build, message, own):
         with pytest.raises(RuntimeError, match=message) as error:
             search(build, **options, **PARABOLA)
     notes = "".join(error.value.__notes__)
-    assert f"in {build.__name__}" in notes and "in trial 0 of the search, with {'x':" in notes
+    assert f"in {build.__name__}" in notes and re.search(r"in trial \d of the search, with \{'x':", notes)

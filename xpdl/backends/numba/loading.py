@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -103,7 +102,9 @@ def planned(library: str) -> str:
         return f"those of {library}"
     if (reason := switched_off()) is not None:
         return f"NumPy's functions; {reason}"
-    return f"compiled by Numba {importlib.metadata.version('numba')}"
+    from importlib.metadata import version  # a slow import
+
+    return f"compiled by Numba {version('numba')}"
 
 
 def in_use() -> str:
