@@ -58,6 +58,11 @@ class MadeThere(Block):
         self.first, self.last = first, last
 
 
+class MadeAndNotBuilt(Block):
+    def create_parameters(self, input_shape: Any, make: Any) -> None:
+        self.first, self.last = Affine(units=4), Affine(units=3)
+
+
 class Compositions(Block):
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +75,7 @@ class Compositions(Block):
 
 X = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
 T = np.arange(6) % 3
-each_kind = pytest.mark.parametrize("kind", [Attributes, MadeThere, Compositions])
+each_kind = pytest.mark.parametrize("kind", [Attributes, MadeThere, MadeAndNotBuilt, Compositions])
 
 
 def model(kind: Any, seed: int = 3) -> Any:

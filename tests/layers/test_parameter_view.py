@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
+from tests.harness import nonempty
+from xpdl import Layer, Sequential
 from xpdl.errors import ShapeError
+from xpdl.layers import Affine, Relu, Residual, SoftmaxWithLoss
 from xpdl.layers.parameter_view import ParameterView
+from xpdl.optimizers import SGD, Adam, Optimizer
 
 
 @pytest.fixture
@@ -58,3 +65,54 @@ def test_nothing_can_be_deleted(view: ParameterView) -> None:
 
 def test_the_representation_shows_the_shapes(view: ParameterView) -> None:
     assert repr(view) == "ParameterView({'W1': (2, 3), 'b1': (3,), 'W2': (3, 1)})"
+
+
+class Twice(Layer):
+    """A layer whose child is made at the first pass."""
+
+    def create_parameters(self, shape: tuple[int, ...], backend: Any) -> None:
+        self.inner = Affine(units=shape[-1])
+
+    def forward(self, x: Any) -> Any:
+        return self.inner.forward(2 * x)
+
+    def backward(self, dy: Any) -> Any:
+        return 2 * self.inner.backward(dy)
+
+
+def net_of(*layers: Any) -> Sequential:
+    return Sequential(*layers, loss=SoftmaxWithLoss, seed=0)
+
+
+def with_a_frozen_layer() -> Sequential:
+    net = net_of(Affine(units=5), Relu(), Affine(units=3))
+    net.layers["Affine1"].trainable = False
+    return net
+
+
+UNBUILT = {
+    "chain": lambda: net_of(Affine(units=5), Relu(), Affine(units=3)),
+    "some parameters made": lambda: net_of(
+        Affine(np.ones((4, 5), np.float32), np.zeros(5, np.float32)), Relu(), Affine(units=3)
+    ),
+    "residual block": lambda: net_of(Residual(Affine(units=4), Relu()), Affine(units=3)),
+    "net in a net": lambda: net_of(Sequential(Affine(units=5), Relu()), Affine(units=3)),
+    "child made at the first pass": lambda: net_of(Twice(), Affine(units=3)),
+    "frozen layer": with_a_frozen_layer,
+}
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+@pytest.mark.parametrize("build", UNBUILT.values(), ids=UNBUILT)
+def test_parameters_taken_before_the_first_pass_are_all_updated(
+    build: Callable[[], Sequential], optimizer: type[Optimizer]
+) -> None:
+    x, t = np.random.default_rng(0).normal(size=(6, 4)).astype("float32"), np.arange(6) % 3
+    before, after = build(), build()
+    params = before.params  # evaluated first, as in optimizer.update(net.params, net.gradient(x, t))
+    optimizer(lr=0.1).update(params, before.gradient(x, t))
+    grads = after.gradient(x, t)
+    optimizer(lr=0.1).update(after.params, grads)
+    assert list(params) == list(after.params)
+    for name in nonempty(list(after.params)):
+        np.testing.assert_array_equal(params[name], after.params[name])

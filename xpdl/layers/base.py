@@ -148,7 +148,7 @@ class Layer(LayerTree, CalledWithNodes, SavedForBackward, TakesIds, OldNames):
             if not inside or not self._own_built:
                 with building(self, stream, backend):
                     self.create_parameters(shape, make)
-            if inside and not self.built:
+            if any(self.children()) and not self.built:  # some may have been made just now
                 trace(self, shape, stream, backend)
         return self.output_shape(*parts(shape))
 

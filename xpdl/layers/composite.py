@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from xpdl.backends.namespaces import Array, is_array
 from xpdl.layers.base import Layer
-from xpdl.layers.parameter_view import ParameterView
+from xpdl.layers.parameter_view import ParameterView, UnbuiltView
 
 
 class Composite(Layer):
@@ -30,6 +30,9 @@ class Composite(Layer):
     @property
     def params(self) -> Any:  # type: ignore[override]
         """Names -> parameters of all layers inside; reading and writing go to the layers' own dicts."""
+        return self._parameters() if self.built else UnbuiltView(self._parameters)
+
+    def _parameters(self) -> ParameterView:
         view = self._view("params")
         frozen = [id(layer.own("params")) for layer in self.tree() if layer._frozen]
         view.frozen = [name for name, (owner, _) in view.entries.items() if id(owner) in frozen] if frozen else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 
 from xpdl.backends.graphs import leaf
 from xpdl.backends.namespaces import Array, array_namespace
@@ -49,6 +49,24 @@ class ParameterView(MutableMapping[str, Array]):
 
     def __repr__(self) -> str:
         return f"ParameterView({ {name: tuple(value.shape) for name, value in self.items()} })"
+
+
+class UnbuiltView(ParameterView):
+    """The view of a network that lacks parameters until its first pass: looked up anew at each use.
+
+    So ``optimizer.update(net.params, net.gradient(x, t))``, where `params` is evaluated first, changes all of them.
+    """
+
+    def __init__(self, view: Callable[[], ParameterView]) -> None:
+        self.view = view
+
+    @property
+    def entries(self) -> dict[str, tuple[dict[str, Array], str]]:  # type: ignore[override]
+        return self.view().entries
+
+    @property
+    def frozen(self) -> Collection[str]:  # type: ignore[override]
+        return self.view().frozen
 
 
 class OwnAndInside(ParameterView):
