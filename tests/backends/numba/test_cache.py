@@ -1,5 +1,7 @@
 """Compiled code in files: found again, believed only where whole, missed nowhere."""
 
+import functools
+import io
 import os
 import shutil
 import signal
@@ -293,3 +295,49 @@ def test_processes_compile_at_once_and_a_fork_waits_for_a_compilation(folder):
     )
     assert done.stdout == "[1, 1, 1, 1] (1, 0) (1, 0) (1, 0)\n"
     assert len(files(folder)) == 3
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """A process that has announced nothing yet."""
+    monkeypatch.setattr(cache, "announce", functools.cache(cache.announce.__wrapped__))
+
+
+def test_first_compilation_is_announced_once_on_a_terminal(folder, begun, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert hits_and_misses() == hits_and_misses(dtype=np.int64) == (0, 1)
+    found = f"later processes find them in {cache.folder()}"
+    assert sys.stderr.getvalue() == f"xpdl: compiling kernels, which takes seconds; {found}\n"
+
+
+def test_announcement_without_a_folder_names_the_cure(begun, monkeypatch):
+    monkeypatch.setattr(cache, "folder", lambda: None)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert hits_and_misses() == (0, 1)
+    assert sys.stderr.getvalue().endswith("every process does, unless XPDL_CACHE names a folder to write to\n")
+
+
+def test_a_process_that_finds_compiled_code_announces_nothing(folder, begun, monkeypatch):
+    (cache.folder() / "another").mkdir(parents=True)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert hits_and_misses() == (0, 1)
+    assert sys.stderr.getvalue() == ""
+
+
+def closed_terminal():
+    stream = Terminal()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), None, closed_terminal()], ids=["file", "none", "closed"])
+def test_nothing_is_announced_where_no_terminal_is(folder, begun, monkeypatch, stream):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        assert hits_and_misses() == (0, 1)
+    assert not isinstance(stream, io.StringIO) or stream.closed or stream.getvalue() == ""

@@ -54,6 +54,21 @@ def writable() -> bool:
     return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
+@functools.cache  # once a process
+def announce() -> None:
+    """Say on a terminal that kernels are compiled, where nothing is cached yet: it takes seconds, without a sign of life."""
+    here = folder()
+    try:
+        if here is not None and here.is_dir() and any(here.iterdir()):
+            return
+        if sys.stderr is not None and sys.stderr.isatty():
+            unless = "every process does, unless XPDL_CACHE names a folder to write to"
+            later = f"later processes find them in {here}" if writable() else unless
+            print(f"xpdl: compiling kernels, which takes seconds; {later}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # no terminal any more, or closed; a folder that nobody may read
+        return
+
+
 class Cache:
     """Cache that Numba asks for a function's code before it compiles; as the classes of `numba.core.caching`."""
 
@@ -68,10 +83,11 @@ class Cache:
         try:
             content = path.read_bytes() if path is not None else b""
         except OSError:  # not compiled yet, or nobody may read it
-            return None
+            content = b""
         size = _CHECKSUM().digest_size
         checksum, code = content[:size], content[size:]
         if _CHECKSUM(code).digest() != checksum:
+            announce()
             return None
         return CompileResult._rebuild(target, *pickle.loads(code))
 
