@@ -6,7 +6,7 @@ import torch
 
 from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
-from xpdl.backends.torch.tensors import Tensor, activated, before_activation, supports
+from xpdl.backends.torch.tensors import Tensor, about_mean, activated, before_activation, centred, supports
 
 _gradients = torch.ops.aten.native_batch_norm_backward.default
 
@@ -30,8 +30,9 @@ def batch_normalization(
     if not supports(x, gamma, beta, residual) or count < 2:
         return DECLINE
     mean, var = torch.zeros_like(gamma), torch.zeros_like(gamma)
+    x, shift = about_mean(x, (0, *range(2, x.ndim)))
     y, _, _ = torch.native_batch_norm(x, gamma, beta, mean, var, True, 1.0, eps)
-    return _epilogue(y, activation, residual), mean, var.mul_((count - 1) / count)
+    return _epilogue(y, activation, residual), mean.add_(shift.flatten()), var.mul_((count - 1) / count)
 
 
 @kernel("torch", "batch_normalization_backward")
@@ -72,7 +73,9 @@ def normalize(
     """As `xpdl.ops.normalization.normalize`."""
     if not supports(x, gamma, beta, mean, var, residual):
         return DECLINE
-    return _epilogue(torch.native_batch_norm(x, gamma, beta, mean, var, False, 0.0, eps)[0], activation, residual)
+    x, mean = centred(x, mean.reshape(-1, *(1,) * (x.ndim - 2)))
+    y, _, _ = torch.native_batch_norm(x, gamma, beta, mean.flatten(), var, False, 0.0, eps)
+    return _epilogue(y, activation, residual)
 
 
 @kernel("torch", "normalize_backward")

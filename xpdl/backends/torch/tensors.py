@@ -67,3 +67,23 @@ def before_activation(dy: Tensor, y: Tensor | None, activation: str | None) -> T
     """Take the gradient `dy` back through the activation, whose output is `y`."""
     y = relu_output(activation, y)
     return dy if y is None else torch.ops.aten.threshold_backward.default(dy, y, 0.0)
+
+
+def centred(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Subtract `mean`, which broadcasts to `x`, and return the rest with zeros for its mean.
+
+    On a CPU, PyTorch's normalization computes ``x scale - mean scale``, in which a mean of 1e5 standard deviations costs
+    five digits; its kernels for CUDA subtract first, and get both as they are.
+    """
+    return (x, mean) if x.device.type == "cuda" else (x - mean, torch.zeros_like(mean))
+
+
+def about_mean(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return `x` without its mean over `axes`, as far as that can be computed in one pass, and this mean, axes kept.
+
+    What is left of the mean belongs to the result of the normalization; see `centred` for why.
+    """
+    if x.device.type == "cuda":
+        return x, torch.zeros((), dtype=x.dtype, device=x.device)
+    mean = x.mean(axes, keepdim=True)
+    return x - mean, mean
