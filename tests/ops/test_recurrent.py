@@ -61,7 +61,7 @@ def test_a_mask_of_another_shape_is_refused(backend: Any, op: str, shape: tuple[
 
 @pytest.mark.skip_backend("jit", reason="arguments by name are those of the op outside of it")
 @pytest.mark.backends("values")
-@pytest.mark.applies(lambda backend: backend.library in ("numpy", "cupy", "torch"))
+@pytest.mark.applies(lambda backend: backend.library in ("numpy", "cupy", "torch", "jax"))
 @pytest.mark.parametrize("op", OPS)
 def test_half_precision_by_name_is_that_by_position(backend: Any, op: str) -> None:
     given = {name: backend.asarray(backend.to_numpy(a), dtype="float16") for name, a in arguments(op, backend).items()}
