@@ -141,6 +141,55 @@ def test_rows_of_classes_without_weight_alone_are_refused(t, rows):
     assert run(X, counts, loss, 7, sample_weight=weights).train().train_loss_list[-1] >= 0
 
 
+def net_of(loss, axes):
+    """A net with scores (N, 3) of rows, or (N, 4, 3) of sequences, and inputs for it."""
+    x = np.random.default_rng(5).normal(size=(12, *axes, 2)).astype("float32")
+    return Sequential(Affine(units=3, axis=-1), loss=loss, seed=0), x
+
+
+@pytest.mark.parametrize("which", ["train", "val", "test"])
+@pytest.mark.parametrize("axes", [(), (4,)], ids=["rows", "sequences"])
+@pytest.mark.parametrize(
+    ("options", "label", "message"),
+    [
+        ({"class_weights": [1.0, 0.0, 2.0]}, 1, "all rows are of classes that have the weight 0, which"),
+        ({"ignore_label": 2}, 2, "all labels are ignore_label=2, which"),
+        ({"class_weights": [1.0, 0.0, 2.0], "ignore_label": 2}, 2, "all labels are ignore_label=2, which"),
+        (
+            {"class_weights": [1.0, 0.0, 2.0], "ignore_label": 2},
+            1,
+            "all rows are of classes that have the weight 0, which",
+        ),
+    ],
+)
+def test_sets_of_which_no_row_counts_are_refused(options, label, message, axes, which):
+    network, x = net_of(SoftmaxWithLoss(**options), axes)
+    counts = np.zeros((12, *axes), int)
+    none = np.full_like(counts, label)
+    names = {"train": "train with", "val": "measure the loss on", "test": "measure the loss on"}
+
+    def trainer(**targets):
+        held_out = {"validation_data": (x, targets["val"]), "x_test": x, "t_test": targets["test"]}
+        return Trainer(network, x, targets["train"], epochs=1, mini_batch_size=6, verbose=False, **held_out)
+
+    given = dict.fromkeys(names, counts)
+    assert trainer(**given).iter_per_epoch == 2
+    with pytest.raises(ValueError, match=f"^Trainer: t_{which}: {message} leaves nothing to {names[which]}; give "):
+        trainer(**{**given, which: none})
+    one = none.copy()
+    one[(3,) + (0,) * len(axes)] = 0
+    assert trainer(**{**given, which: one}).iter_per_epoch == 2
+
+
+@pytest.mark.parametrize("which", ["val", "test"])
+def test_one_hot_sets_of_classes_without_weight_are_refused(which):
+    network, x = net_of(SoftmaxWithLoss(class_weights=[1.0, 0.0, 2.0]), ())
+    counts, none = np.eye(3)[np.zeros(12, int)], np.eye(3)[np.ones(12, int)]
+    given = {"validation_data": (x, none)} if which == "val" else {"x_test": x, "t_test": none}
+    with pytest.raises(ValueError, match=f"^Trainer: t_{which}: all rows are of classes that have the weight 0"):
+        Trainer(network, x, counts, epochs=1, mini_batch_size=6, verbose=False, **given)
+
+
 def _at(row, value):
     weights = np.ones(40)
     weights[row] = value

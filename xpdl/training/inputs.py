@@ -25,7 +25,7 @@ from xpdl.ops.targets import check_finite
 from xpdl.optimizers import Adam
 from xpdl.training.batch_source import is_source, joined
 from xpdl.training.messages import warn
-from xpdl.training.row_weights import check_class_weights, row_weights, weights_checksum, without_missing_targets
+from xpdl.training.row_weights import check_rows_count, row_weights, weights_checksum, without_missing_targets
 
 # at a time, which takes the memory of a few batches
 _HASHED_ROWS = 4096
@@ -139,7 +139,8 @@ def enter(
         moved = {"train": (x, t), "val": (x_val, t_val), **{k: v for k, v in moved.items() if k != "train"}}
         # in the same order
         weights = None if weights is None else split(weights, weights, validation_split, seed)[0]
-    check_class_weights(moved["train"][1], weights, network)
+    for which, (x, t) in moved.items():
+        check_rows_count(which, x, t, weights if which == "train" else None, network)
     return moved, weights, digests
 
 

@@ -17,6 +17,7 @@ from xpdl.data.structure import arrays_of, map_arrays, rows_in
 from xpdl.layers.function_loss import FunctionLoss
 from xpdl.models.base import Model
 from xpdl.ops.checks import is_finite, require_shape
+from xpdl.ops.positions import is_label
 from xpdl.ops.targets import finite_rows
 
 
@@ -82,17 +83,37 @@ def without_missing_targets(x: Any, t: Any, weights: Array | None) -> tuple[Any,
     return map_arrays(take, x), map_arrays(take, t), take(weights)
 
 
-def check_class_weights(t: Array, weights: Array | None, network: Any) -> None:
-    """Refuse rows that are all of classes with a weight of 0 in the loss."""
-    of_classes = getattr(getattr(network, "last_layer", None), "class_weights", None)
-    if of_classes is None or all(of_classes):
+def check_rows_count(which: str, x: Any, t: Any, weights: Array | None, network: Any) -> None:
+    """Refuse a data set of which no row counts in the loss, by the weights of rows and classes and the label to ignore."""
+    last = getattr(network, "last_layer", None)
+    of_classes, ignored = getattr(last, "class_weights", None), getattr(last, "ignore_label", None)
+    if ignored is None and (of_classes is None or all(of_classes)):
         return
-    targets = asnumpy(t)  # of a Sequential, one array
+    targets = asnumpy(t)  # of a loss with these options, one array
     targets = targets if weights is None else targets[asnumpy(weights) > 0]
+    purpose = "train with" if which == "train" else "measure the loss on"
+    has_labels = _has_labels(x, t, network)
+    if has_labels and ignored is not None:
+        targets = targets[~is_label(targets, ignored)]
+        if not targets.size:
+            raise ValueError(
+                f"Trainer: t_{which}: all labels are ignore_label={ignored}, which leaves nothing to {purpose}; give rows "
+                "with other labels"
+            )
+    if of_classes is None:
+        return
     counting = [k for k, weight in enumerate(of_classes) if weight]
-    is_label = array_namespace(t).isdtype(t.dtype, "integral") and t.ndim == 1
-    if not (set(targets.tolist()) & set(counting) if is_label else targets[..., counting].any()):
+    if not (any((targets == k).any() for k in counting) if has_labels else targets[..., counting].any()):
         raise ValueError(
-            "Trainer: t_train: all rows are of classes that have the weight 0, which leaves nothing to train with; give "
-            f"one of them a weight above 0 in class_weights={of_classes}"
+            f"Trainer: t_{which}: all rows are of classes that have the weight 0, which leaves nothing to {purpose}; give "
+            f"one of them a weight above 0 in class_weights={of_classes}, or rows of other classes"
         )
+
+
+def _has_labels(x: Any, t: Array, network: Any) -> bool:
+    """Return whether targets are labels, not one-hot or weighted rows over the classes."""
+    if not array_namespace(t).isdtype(t.dtype, "integral"):
+        return False
+    if not isinstance(network, Model):
+        return bool(t.ndim == 1)
+    return tuple(t.shape[1:]) != network.output_shape(map_arrays(lambda a: tuple(a.shape[1:]), x))
