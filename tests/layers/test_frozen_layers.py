@@ -60,6 +60,7 @@ def test_a_frozen_layer_computes_no_weight_gradient(backend: Backend, row: Row, 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("row", WITH_PARAMETERS, ids=lambda row: row.id)
 @pytest.mark.backends("numpy", "array_api_strict", "torch", "cupy")
+@pytest.mark.backends("values")
 def test_so_does_one_of_other_dtypes(backend: Backend, row: Row, monkeypatch: Any) -> None:
     check_frozen(backend, row, "float64" if backend.spec.float64 else "float32", monkeypatch)
 

@@ -136,7 +136,7 @@ MAKE: dict[str, Make] = {
     "log_softmax": roster._one,
 }
 #: ops without a kernel for tensors
-for _name in ("global_norm_scale", "rms_normalization", "rms_normalization_backward"):
+for _name in ("global_norm_scale", "rms_normalization", "rms_normalization_backward", "rotary"):
     del MAKE[_name]
 MAKE |= {
     **{f"attention{which}": make for which, make in _ATTENTION.items()},

@@ -6,7 +6,7 @@ import torch
 
 from xpdl.backends.half_precision import serves_half
 from xpdl.backends.registry import DECLINE, kernel
-from xpdl.backends.torch.tensors import Tensor, about_mean, activated, before_activation, centred, supports
+from xpdl.backends.torch.tensors import Tensor, activated, before_activation, dominates, supports
 
 _gradients = torch.ops.aten.native_batch_norm_backward.default
 
@@ -29,10 +29,19 @@ def batch_normalization(
     count = x.numel() // max(x.shape[1], 1)
     if not supports(x, gamma, beta, residual) or count < 2:
         return DECLINE
+    y, mean, var = _with_statistics(x, gamma, beta, eps)
+    if dominates(mean, var.sqrt()):
+        # as far as one pass can compute it; the rest of the mean is that of the second one
+        shift = x.mean((0, *range(2, x.ndim)), keepdim=True)
+        y, mean, var = _with_statistics(x - shift, gamma, beta, eps)
+        mean.add_(shift.flatten())
+    return _epilogue(y, activation, residual), mean, var.mul_((count - 1) / count)
+
+
+def _with_statistics(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     mean, var = torch.zeros_like(gamma), torch.zeros_like(gamma)
-    x, shift = about_mean(x, (0, *range(2, x.ndim)))
     y, _, _ = torch.native_batch_norm(x, gamma, beta, mean, var, True, 1.0, eps)
-    return _epilogue(y, activation, residual), mean.add_(shift.flatten()), var.mul_((count - 1) / count)
+    return y, mean, var
 
 
 @kernel("torch", "batch_normalization_backward")
@@ -73,9 +82,9 @@ def normalize(
     """As `xpdl.ops.normalization.normalize`."""
     if not supports(x, gamma, beta, mean, var, residual):
         return DECLINE
-    x, mean = centred(x, mean.reshape(-1, *(1,) * (x.ndim - 2)))
-    y, _, _ = torch.native_batch_norm(x, gamma, beta, mean.flatten(), var, False, 0.0, eps)
-    return _epilogue(y, activation, residual)
+    if dominates(mean, var.sqrt()):
+        x, mean = x - mean.reshape(-1, *(1,) * (x.ndim - 2)), torch.zeros_like(mean)
+    return _epilogue(torch.native_batch_norm(x, gamma, beta, mean, var, False, 0.0, eps)[0], activation, residual)
 
 
 @kernel("torch", "normalize_backward")

@@ -14,6 +14,8 @@ Tensor: TypeAlias = Any
 # subclasses may compute otherwise
 _KINDS = (torch.Tensor, torch.nn.Parameter)
 _FLOATS = (torch.float32, torch.float64)
+#: standard deviations; a mean of so many costs less than two digits
+_LARGE_MEAN = 50.0
 
 
 def supports(first: Tensor, *others: Tensor | None) -> bool:
@@ -69,21 +71,11 @@ def before_activation(dy: Tensor, y: Tensor | None, activation: str | None) -> T
     return dy if y is None else torch.ops.aten.threshold_backward.default(dy, y, 0.0)
 
 
-def centred(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtract `mean`, which broadcasts to `x`, and return the rest with zeros for its mean.
+def dominates(mean: Tensor, std: Tensor) -> bool:
+    """Return whether means are so large beside the spread that they cost digits, unless they are subtracted first.
 
-    On a CPU, PyTorch's normalization computes ``x scale - mean scale``, in which a mean of 1e5 standard deviations costs
-    five digits; its kernels for CUDA subtract first, and get both as they are.
+    On a CPU, PyTorch's normalizations compute ``x scale - mean scale``, in which a mean of 1e5 standard deviations costs
+    five digits; those for CUDA subtract first. Only there are values read, where no device has to be waited for.
     """
-    return (x, mean) if x.device.type == "cuda" else (x - mean, torch.zeros_like(mean))
-
-
-def about_mean(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return `x` without its mean over `axes`, as far as that can be computed in one pass, and this mean, axes kept.
-
-    What is left of the mean belongs to the result of the normalization; see `centred` for why.
-    """
-    if x.device.type == "cuda":
-        return x, torch.zeros((), dtype=x.dtype, device=x.device)
-    mean = x.mean(axes, keepdim=True)
-    return x - mean, mean
+    is_readable = mean.device.type == "cpu" and not is_transformed(mean)
+    return is_readable and bool((mean.abs() > _LARGE_MEAN * std).any())
