@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -133,3 +134,45 @@ def test_others_are_named(make: Any, opset: int, message: str, tmp_path: Any) ->
     row = (6, 4) if make is of_few_groups else ROWS
     with pytest.raises(ValueError, match=message):
         loaded_from(g.model(make(g), ("n", *row), opset), tmp_path)
+
+
+def scaled_channels(g: Builder) -> str:
+    """A normalization of the last axis, and a factor of another."""
+    y = g.node("LayerNormalization", "x", g.constant(values=np.ones(4, np.float32)))
+    return g.node("Mul", y, g.constant(5, 1))
+
+
+def back_to_channels(g: Builder) -> str:
+    y = g.node("Reshape", "x", ints(g, 0, 2**30, 4))
+    y = g.node("LayerNormalization", y, g.constant(values=np.ones(4, np.float32)))
+    return g.node("Reshape", y, ints(g, 0, 2**30, 2, 2))
+
+
+def many_channels(g: Builder) -> str:
+    return g.node("GroupNormalization", "x", g.constant(2), g.constant(2), num_groups=2)
+
+
+def counted_borders(g: Builder) -> str:
+    far = 2**30
+    y = g.node("AveragePool", "x", kernel_shape=[far, far], pads=[far - 1] * 4, strides=[far, far], count_include_pad=1)
+    return g.node("Div", y, g.constant(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("make", "row"),
+    [
+        (scaled_channels, (2**31, 4)),
+        (back_to_channels, (2**30, 2, 2)),
+        (many_channels, (2**31, 2, 2)),
+        (counted_borders, (3, 9, 9)),
+    ],
+)
+def test_shapes_of_a_file_ask_for_no_large_arrays(make: Any, row: tuple[int, ...], tmp_path: Any) -> None:
+    g = Builder()
+    proto = g.model(make(g), ("n", *row))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="cannot be read into layers"), np.errstate(all="raise"):
+        loaded_from(proto, tmp_path, output="nowhere")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26

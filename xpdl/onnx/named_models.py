@@ -17,6 +17,9 @@ from xpdl.models.gpt import GPT
 from xpdl.onnx.model_file import traced
 from xpdl.onnx.source import Constants, Damaged, HostArray, Memory, Unmapped
 
+_MOST_NODES = 10_000
+_NODES_OF_BLOCK = 20  # at least
+
 
 def named_model(proto: ModelProto, folder: Path, metadata: Mapping[str, str], seed: int | None) -> GPT | None:
     """Return the `GPT` that a file names, where nodes and constants are exactly those that `export` writes of it.
@@ -51,9 +54,9 @@ def _described(proto: ModelProto, metadata: Mapping[str, str], seed: int | None)
     arguments = found.get("args") if isinstance(found, dict) and found.get("__layer__") == GPT.__name__ else None
     if not isinstance(arguments, dict):
         return None
-    # a small file must not ask for many layers
-    depth = arguments.get("depth")
-    if type(depth) is not int or depth > len(proto.graph.initializer):
+    # a small file must not ask for many layers, which are made before their parameters
+    depth, nodes = arguments.get("depth"), len(proto.graph.node)
+    if type(depth) is not int or nodes > _MOST_NODES or depth * _NODES_OF_BLOCK > nodes:
         return None
     return json.dumps({**found, "args": arguments if seed is None else {**arguments, "seed": seed}})
 

@@ -28,6 +28,7 @@ RowNormalization = LayerNormalization | RMSNormalization | GroupNormalization
 #: steps between the input of a normalization and its quotient
 _MOST_STEPS = 16
 _TOLERANCE = 1e-6
+_MOST_CHANNELS = 2**16  # a shape of a file must not ask for a large scale
 _INSIDE = (Add, Multiply, GlobalAveragePooling, Reshape, Flatten, Permute, Mean)
 
 
@@ -75,6 +76,8 @@ def group_normalization(node: Node, reader: Reader, x: Given, scale: Given, bias
     grids, groups = grids_of(node, x), node.integer("num_groups", 0)
     channels = grids.step.shape[0]
     gamma, beta = reader.weights(scale, "scale"), reader.weights(bias, "bias")
+    if channels is not None and channels > _MOST_CHANNELS:
+        raise Unmapped(f"rows of shape {grids.row} have too many channels")
     if channels is None or groups < 1 or channels % groups:
         raise Unmapped(f"its {groups} groups do not divide the channels of rows of shape {grids.row}")
     if node.opset < 21 and gamma.shape == beta.shape == (groups,):
@@ -241,7 +244,7 @@ def of_groups(x: Signal, target: Row) -> Step | None:
     by_group = isinstance(layer, LayerNormalization) or (
         isinstance(layer, GroupNormalization) and layer.groups == groups
     )
-    if not by_group or channels % groups:
+    if not by_group or channels % groups or channels > _MOST_CHANNELS:
         return None
     return after(x.step.name, base, _without(GroupNormalization(groups, layer.eps), channels, layer.gamma.dtype))
 
@@ -257,9 +260,9 @@ def with_factor(node: Node, reader: Reader, x: Signal, factor: HostArray) -> Sig
     if not isinstance(layer, RowNormalization) or not _is_without(layer):
         return None
     values = _along(layer, x, factor)
-    if values is None and isinstance(layer, LayerNormalization) and len(x.step.shape) == 2:
-        # of as many groups as channels
-        channels = known(x.step.shape)[0]
+    channels = x.step.shape[0] if x.step.shape else None
+    of_channels = isinstance(layer, LayerNormalization) and len(x.step.shape) == 2 and factor.size == channels
+    if values is None and of_channels and channels is not None:  # of as many groups as channels
         layer = _without(GroupNormalization(channels, layer.eps), channels, layer.gamma.dtype)
         values = _along(layer, x, factor)
     return None if values is None else _changed(node, x, layer, gamma=reader.weights(values, "factor"))

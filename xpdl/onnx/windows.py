@@ -52,7 +52,8 @@ def with_counts(node: Node, x: Signal, divisor: HostArray) -> Signal | None:
         return None
     length = known(x.step.inputs[0].shape)[1:]
     border = layer.border(length)
-    if math.prod(length) > MOST_VALUES or layer.counted_pad(length) != border:
+    padded = (size + before + after for size, (before, after) in zip(length, map(sides, border), strict=True))
+    if math.prod(padded) > MOST_VALUES or layer.counted_pad(length) != border:
         return None
     rounded = tuple((before, min(before, after)) for before, after in map(sides, border))
     options: dict[str, Any] = {"size": layer.size, "stride": layer.stride, "dilation": layer.dilation}
